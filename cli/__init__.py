@@ -1,0 +1,1 @@
+"""The command line: a supervisor for one machine (`serve`), a thin client for the rest, and the demo."""

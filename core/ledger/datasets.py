@@ -1,0 +1,175 @@
+"""Data sets: an upload is read once, checked against the limits, and kept as Parquet with string columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core.ledger.settings import Settings
+from core.ledger.storage import Storage, file_sha256
+from core.ledger.tables import Dataset, new_id
+from core.spec.problems import SpecError
+
+FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+Row = dict[str, str | None]
+
+
+def ingest(upload: Path, name: str, storage: Storage, settings: Settings, tenant_id: str) -> Dataset:
+    """Read an uploaded file into a stored Parquet table; the caller adds the returned row to its session.
+
+    The format follows from the ending of `name`. Raises SpecError('/file') that says what is wrong and where.
+    """
+    file_format = FORMATS.get(Path(name).suffix.lower())
+    if file_format is None:
+        raise SpecError("/file", f"'{name}': the name must end in one of {', '.join(FORMATS)}")
+    if upload.stat().st_size == 0:
+        raise SpecError("/file", f"'{name}' is empty")
+    readers = {"csv": _read_csv, "jsonl": _read_jsonl, "parquet": _read_parquet}
+    columns, rows = _collect(readers[file_format](upload, settings), settings)
+    if not rows:
+        raise SpecError("/file", f"'{name}' has no rows")
+    table = pa.table({c: pa.array([row.get(c) for row in rows], pa.string()) for c in columns})
+    handle, temporary = tempfile.mkstemp(suffix=".parquet")
+    os.close(handle)
+    parquet = Path(temporary)
+    try:
+        pq.write_table(table, parquet, compression="zstd")
+        sha256, size = storage.put(parquet)
+    finally:
+        parquet.unlink(missing_ok=True)
+    return Dataset(
+        id=new_id("ds"),
+        tenant_id=tenant_id,
+        name=Path(name).name[:200],
+        format=file_format,
+        upload_sha256=file_sha256(upload),
+        sha256=sha256,
+        size_bytes=size,
+        rows=len(rows),
+        columns=columns,
+    )
+
+
+def find(session: Session, tenant_id: str, dataset_id: str) -> Dataset | None:
+    """The tenant's data set, or None."""
+    return session.scalar(select(Dataset).where(Dataset.tenant_id == tenant_id, Dataset.id == dataset_id))
+
+
+def page(session: Session, tenant_id: str, limit: int, before: str | None = None) -> Sequence[Dataset]:
+    """Newest first, `limit` at most, those before the id `before`."""
+    query = select(Dataset).where(Dataset.tenant_id == tenant_id)
+    if before is not None:
+        query = query.where(Dataset.id < before)
+    return session.scalars(query.order_by(Dataset.id.desc()).limit(limit)).all()
+
+
+def read_table(dataset: Dataset, storage: Storage, columns: Sequence[str] | None = None) -> dict[str, list[str | None]]:
+    """Columns of a stored data set (all, or those of `columns` that exist)."""
+    names = dataset.columns if columns is None else [c for c in dict.fromkeys(columns) if c in dataset.columns]
+    with storage.open(dataset.sha256) as data:
+        table: dict[str, list[str | None]] = pq.read_table(data, columns=names).to_pydict()
+    return table
+
+
+def preview(dataset: Dataset, storage: Storage, rows: int) -> list[Row]:
+    """The first rows."""
+    with storage.open(dataset.sha256) as data:
+        batch = next(pq.ParquetFile(data).iter_batches(batch_size=rows), None)
+    return batch.to_pylist() if batch is not None else []
+
+
+def _collect(parsed: Iterable[tuple[int, dict[str, Any]]], settings: Settings) -> tuple[list[str], list[Row]]:
+    columns: dict[str, None] = {}
+    rows: list[Row] = []
+    for line, raw in parsed:
+        row = {str(key): _cell(value, line, str(key), settings) for key, value in raw.items()}
+        columns.update(dict.fromkeys(row))
+        if len(columns) > settings.max_columns:
+            raise SpecError("/file", f"has more than {settings.max_columns} columns")
+        rows.append(row)
+        if len(rows) > settings.max_rows:
+            raise SpecError("/file", f"has more than {settings.max_rows:,} rows")
+    return list(columns), rows
+
+
+def _cell(value: Any, line: int, column: str, settings: Settings) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, list | dict | bytes):
+        raise SpecError("/file", f"row {line}, column '{column}': is nested or binary; give plain text or numbers")
+    text = json.dumps(value) if isinstance(value, bool) else str(value)
+    if len(text) > settings.max_cell_chars:
+        raise SpecError(
+            "/file",
+            f"row {line}, column '{column[:100]}': a cell of more than {settings.max_cell_chars:,} characters; "
+            "shorten it (models read at most a few thousand)",
+        )
+    return text
+
+
+@contextmanager
+def _utf8(path: Path) -> Iterator[io.TextIOWrapper]:
+    with path.open("r", encoding="utf-8-sig", newline="") as text:
+        try:
+            yield text
+        except UnicodeDecodeError as error:
+            raise SpecError("/file", f"is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+
+
+def _read_csv(path: Path, settings: Settings) -> Iterator[tuple[int, dict[str, Any]]]:
+    csv.field_size_limit(2**31 - 1)  # our own limit, in _cell, has the better message
+    with _utf8(path) as text:
+        reader = csv.reader(text, strict=True)
+        try:
+            header = next(reader, [])
+            if len(set(header)) != len(header) or not all(name.strip() for name in header):
+                raise SpecError("/file", "its first line must name the columns, each once, none empty")
+            for row in reader:
+                if row and len(row) != len(header):
+                    raise SpecError(
+                        "/file",
+                        f"line {reader.line_num}: {len(row)} cells, but the header names {len(header)} columns",
+                    )
+                if row:
+                    yield reader.line_num, dict(zip(header, row, strict=True))
+        except csv.Error as error:
+            raise SpecError("/file", f"line {reader.line_num}: is not CSV: {error}") from error
+
+
+def _read_jsonl(path: Path, settings: Settings) -> Iterator[tuple[int, dict[str, Any]]]:
+    with _utf8(path) as text:
+        for number, line in enumerate(text, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (json.JSONDecodeError, RecursionError) as error:
+                raise SpecError("/file", f"line {number}: is not JSON: {str(error)[:200]}") from error
+            if not isinstance(row, dict):
+                raise SpecError("/file", f"line {number}: is not a JSON object")
+            yield number, row
+
+
+def _read_parquet(path: Path, settings: Settings) -> Iterator[tuple[int, dict[str, Any]]]:
+    try:
+        with pq.ParquetFile(path) as file:
+            number = 0
+            # A few bytes of Parquet can expand without bound: read in batches, and stop at the limits.
+            for batch in file.iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except (pa.ArrowException, OSError) as error:
+        raise SpecError("/file", f"is not readable as Parquet: {str(error)[:200]}") from error

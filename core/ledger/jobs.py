@@ -1,0 +1,320 @@
+"""A job's life: the one state machine, leases with fencing, events and the outbox.
+
+Every change of status goes through `_move`, which checks the edge and writes row and event together (`claim` is
+the one compare-and-set beside it). A worker's
+writes carry the attempt that it claimed; once the lease is lost and another attempt begins, they are refused
+(`LeaseLostError`). All functions run inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from core.ledger.tables import Attempt, Event, File, Job, Outbox, new_id, now_ms
+from core.spec.job import JobSpec
+
+EDGES: Mapping[str, frozenset[str]] = {
+    "queued": frozenset({"running", "cancelled"}),
+    "running": frozenset({"queued", "succeeded", "failed", "cancelling"}),
+    "cancelling": frozenset({"cancelled"}),
+    "succeeded": frozenset(),
+    "failed": frozenset(),
+    "cancelled": frozenset(),
+}
+TERMINAL = frozenset(status for status, edges in EDGES.items() if not edges)
+
+
+class IllegalTransitionError(Exception):
+    """The state machine has no such edge."""
+
+    def __init__(self, job: Job, to: str) -> None:
+        super().__init__(f"job {job.id} is {job.status}; it cannot become {to}")
+        self.status = job.status
+
+
+class LeaseLostError(Exception):
+    """The attempt that writes no longer holds the job."""
+
+
+class IdempotencyConflictError(Exception):
+    """The Idempotency-Key was used with another request."""
+
+
+# --- asked from outside -------------------------------------------------------------------------------------
+
+
+def create(
+    session: Session, tenant_id: str, spec: JobSpec, max_attempts: int, idempotency_key: str | None = None
+) -> tuple[Job, bool]:
+    """A new queued job with its event and outbox row; returns (job, whether it is new).
+
+    The same key with the same body returns the first job. Raises IdempotencyConflictError for another body; two
+    requests at the very same time end in the database's IntegrityError for one: call again.
+    """
+    body = spec.model_dump(mode="json")
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    if idempotency_key is not None:
+        query = select(Job).where(Job.tenant_id == tenant_id, Job.idempotency_key == idempotency_key)
+        if (earlier := session.scalar(query)) is not None:
+            if earlier.request_sha256 != digest:
+                raise IdempotencyConflictError(idempotency_key)
+            return earlier, False
+    job = Job(
+        id=new_id("job"),
+        tenant_id=tenant_id,
+        spec=body,
+        status="queued",
+        progress={},
+        max_attempts=max_attempts,
+        idempotency_key=idempotency_key,
+        request_sha256=digest,
+    )
+    session.add(job)
+    session.flush()
+    _record(session, job, "status", {"status": "queued"})
+    session.add(Outbox(job_id=job.id))
+    session.flush()
+    return job, True
+
+
+def find(session: Session, tenant_id: str, job_id: str) -> Job | None:
+    """The tenant's job, or None."""
+    return session.scalar(select(Job).where(Job.tenant_id == tenant_id, Job.id == job_id))
+
+
+def page(
+    session: Session, tenant_id: str, limit: int, before: str | None = None, status: str | None = None
+) -> Sequence[Job]:
+    """Newest first, `limit` at most, those before the id `before`."""
+    query = select(Job).where(Job.tenant_id == tenant_id)
+    if status is not None:
+        query = query.where(Job.status == status)
+    if before is not None:
+        query = query.where(Job.id < before)
+    return session.scalars(query.order_by(Job.id.desc()).limit(limit)).all()
+
+
+def events(session: Session, job_id: str, after: int, limit: int) -> Sequence[Event]:
+    """Events of a job with a larger `seq` than `after`, oldest first."""
+    query = select(Event).where(Event.job_id == job_id, Event.seq > after)
+    return session.scalars(query.order_by(Event.seq).limit(limit)).all()
+
+
+def files(session: Session, job_id: str, kind: str = "output") -> Sequence[File]:
+    """Files of a job: `output` to download, `state` to resume from."""
+    return session.scalars(select(File).where(File.job_id == job_id, File.kind == kind).order_by(File.path)).all()
+
+
+def attempts(session: Session, job_id: str) -> Sequence[Attempt]:
+    """Every start of the job, oldest first."""
+    return session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number)).all()
+
+
+def cancel(session: Session, tenant_id: str, job_id: str) -> Job | None:
+    """Ask for an end: a queued job is cancelled at once, a running one when its worker sees it. Idempotent.
+
+    Returns None if the tenant has no such job; raises IllegalTransitionError if it has succeeded or failed.
+    """
+    job = session.scalar(select(Job).where(Job.tenant_id == tenant_id, Job.id == job_id).with_for_update())
+    if job is None or job.status in ("cancelling", "cancelled"):
+        return job
+    _move(session, job, "cancelling" if job.status == "running" else "cancelled")
+    return job
+
+
+# --- said by a worker ---------------------------------------------------------------------------------------
+
+
+def claim(session: Session, job_id: str, worker: str, lease_s: float) -> Job | None:
+    """Take a queued job: compare-and-set, so that of any number of workers one gets it. None if it is not free."""
+    now = now_ms()
+    result = session.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.status == "queued")
+        .values(
+            status="running",
+            attempt=Job.attempt + 1,
+            worker=worker,
+            lease_until=now + int(lease_s * 1000),
+            version=Job.version + 1,
+        )
+    )
+    if result.rowcount == 0:  # type: ignore[attr-defined]
+        return None
+    job = session.get_one(Job, job_id, populate_existing=True)
+    job.started_at = job.started_at or now
+    session.add(Attempt(job_id=job_id, number=job.attempt, worker=worker))
+    _record(session, job, "status", {"status": "running", "attempt": job.attempt})
+    return job
+
+
+def beat(session: Session, job_id: str, attempt: int, lease_s: float) -> str:
+    """Extend the lease; returns the status ('running' or 'cancelling'). Raises LeaseLostError."""
+    job = _held(session, job_id, attempt)
+    job.lease_until = now_ms() + int(lease_s * 1000)
+    return job.status
+
+
+def report(session: Session, job_id: str, attempt: int, message: Mapping[str, Any]) -> None:
+    """Record what the child says: a `stage` begun, `progress` within it, or another event. Raises LeaseLostError."""
+    job = _held(session, job_id, attempt)
+    data = {key: value for key, value in message.items() if key != "event"}
+    if message["event"] == "stage":
+        job.stage = data["stage"]
+        job.progress = {}
+    elif message["event"] == "progress":
+        job.progress = data
+    job.version += 1
+    _record(session, job, message["event"], data)
+
+
+def save_state(session: Session, job_id: str, attempt: int, saved: Mapping[str, tuple[str, int]]) -> None:
+    """Replace the resumable state: path -> (sha256, size). Raises LeaseLostError."""
+    job = _held(session, job_id, attempt)
+    _replace_files(session, job, "state", saved)
+
+
+def succeed(
+    session: Session,
+    job_id: str,
+    attempt: int,
+    metrics: dict[str, Any],
+    outputs: Mapping[str, tuple[str, int]],
+) -> None:
+    """Publish the files and end the job, in one fenced step. Raises LeaseLostError, IllegalTransitionError."""
+    job = _held(session, job_id, attempt)
+    job.metrics = metrics
+    _replace_files(session, job, "output", outputs)
+    _finish(session, job, "succeeded", None)
+
+
+def fail(session: Session, job_id: str, attempt: int, error: dict[str, Any]) -> None:
+    """End the job for good, with a reason that its owner can read. Raises LeaseLostError."""
+    job = _held(session, job_id, attempt)
+    _finish(session, job, "cancelled" if job.status == "cancelling" else "failed", error)
+
+
+def stopped(session: Session, job_id: str, attempt: int) -> None:
+    """The worker has ended a job that was being cancelled. Raises LeaseLostError."""
+    _finish(session, _held(session, job_id, attempt), "cancelled", None)
+
+
+def give_back(session: Session, job_id: str, attempt: int, reason: str) -> None:
+    """The attempt ended without a verdict on the job (its process died): try again, up to the cap."""
+    _retry_or_fail(session, _held(session, job_id, attempt), reason)
+
+
+# --- said by the reaper and the relay -----------------------------------------------------------------------
+
+
+def reap(session: Session, limit: int = 100) -> list[str]:
+    """Return jobs whose lease has expired to the queue, or fail them at the cap. Returns their ids."""
+    query = (
+        select(Job)
+        .where(Job.status.in_(("running", "cancelling")), Job.lease_until < now_ms())
+        .order_by(Job.lease_until)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    expired = session.scalars(query).all()
+    for job in expired:
+        _retry_or_fail(session, job, f"worker {job.worker} was silent for longer than its lease")
+    return [job.id for job in expired]
+
+
+def remind(session: Session, older_than_s: float, limit: int = 100) -> list[str]:
+    """Queued jobs that nobody has taken for a while and that no outbox row announces: announce them again.
+
+    This is what makes a wiped broker harmless.
+    """
+    waiting = select(Outbox.job_id)
+    since = now_ms() - int(older_than_s * 1000)
+    latest = select(Event.job_id).where(Event.at > since, Event.type.in_(("status", "announced")))
+    query = select(Job).where(Job.status == "queued", Job.id.not_in(waiting), Job.id.not_in(latest)).limit(limit)
+    stale = session.scalars(query).all()
+    for job in stale:
+        session.add(Outbox(job_id=job.id))
+        _record(session, job, "announced", {})
+    return [job.id for job in stale]
+
+
+def outbox(session: Session, limit: int = 100) -> Sequence[Outbox]:
+    """Announcements to publish, oldest first; delete each with `published` once the broker has it."""
+    return session.scalars(select(Outbox).order_by(Outbox.id).limit(limit).with_for_update(skip_locked=True)).all()
+
+
+def published(session: Session, ids: Sequence[int]) -> None:
+    """Forget announcements that the broker has."""
+    session.execute(delete(Outbox).where(Outbox.id.in_(ids)))
+
+
+# --- inside -------------------------------------------------------------------------------------------------
+
+
+def _held(session: Session, job_id: str, attempt: int) -> Job:
+    """The job, locked, if `attempt` still holds it."""
+    job = session.scalar(
+        select(Job).where(Job.id == job_id).with_for_update().execution_options(populate_existing=True)
+    )
+    if job is None or job.attempt != attempt or job.status not in ("running", "cancelling"):
+        raise LeaseLostError(f"attempt {attempt} no longer holds job {job_id}")
+    return job
+
+
+def _move(session: Session, job: Job, to: str, **data: Any) -> None:
+    if to not in EDGES[job.status]:
+        raise IllegalTransitionError(job, to)
+    job.status = to
+    job.version += 1
+    if to in TERMINAL:
+        job.finished_at = now_ms()
+    if to != "running" and to != "cancelling":
+        job.lease_until = None
+    _record(session, job, "status", {"status": to, **data})
+
+
+def _finish(session: Session, job: Job, to: str, error: dict[str, Any] | None) -> None:
+    job.error = error
+    _close_attempt(session, job, to, str(error["message"]) if error else None)
+    _move(session, job, to, **({"error": error} if error else {}))
+    session.execute(delete(File).where(File.job_id == job.id, File.kind == "state"))
+
+
+def _retry_or_fail(session: Session, job: Job, reason: str) -> None:
+    if job.status == "cancelling":
+        _finish(session, job, "cancelled", None)
+    elif job.attempt >= job.max_attempts:
+        message = f"gave up after {job.attempt} attempts; the last one ended because: {reason}"
+        _finish(session, job, "failed", {"code": "attempts_exhausted", "message": message})
+    else:
+        _close_attempt(session, job, "lost", reason)
+        job.worker = None
+        _move(session, job, "queued", reason=reason)
+        session.add(Outbox(job_id=job.id))
+
+
+def _close_attempt(session: Session, job: Job, outcome: str, reason: str | None) -> None:
+    attempt = session.get(Attempt, (job.id, job.attempt))
+    if attempt is not None and attempt.finished_at is None:
+        attempt.finished_at, attempt.outcome, attempt.reason = now_ms(), outcome, reason
+
+
+def _replace_files(session: Session, job: Job, kind: str, new: Mapping[str, tuple[str, int]]) -> None:
+    session.execute(delete(File).where(File.job_id == job.id, File.kind == kind))
+    session.add_all(
+        File(job_id=job.id, kind=kind, path=path, sha256=sha256, size_bytes=size)
+        for path, (sha256, size) in new.items()
+    )
+    session.flush()
+
+
+def _record(session: Session, job: Job, kind: str, data: Mapping[str, Any]) -> None:
+    """Add an event. The caller holds the job row, so a job's events become visible in the order of `seq`."""
+    session.add(Event(job_id=job.id, type=kind, data=dict(data)))
+    session.flush()

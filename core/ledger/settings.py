@@ -1,0 +1,58 @@
+"""Settings, from the environment (`TOPWORK_...`). The defaults run on one machine with nothing installed."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Every process reads these once, at its start."""
+
+    model_config = SettingsConfigDict(env_prefix="TOPWORK_", extra="ignore", frozen=True)
+
+    data_dir: Path = Field(Path("data"), description="database, files, models and work folders of the embedded default")
+    database_url: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in data_dir")
+    broker_url: str | None = Field(None, description="redis:// URL; default: embedded Valkey in data_dir")
+    lease_s: float = Field(15.0, gt=0, description="a worker silent for so long loses its job")
+    heartbeat_s: float = Field(2.0, gt=0, description="how often a worker extends its lease and looks for a cancel")
+    silence_s: float = Field(600.0, gt=0, description="a child that reports nothing for so long is killed")
+    max_attempts: int = Field(3, ge=1, description="starts of a job before it fails")
+    worker_slots: int = Field(1, ge=1, description="jobs that one worker runs at the same time")
+    max_upload_bytes: int = Field(256 * 2**20, ge=1)
+    max_rows: int = Field(1_000_000, ge=1)
+    max_columns: int = Field(256, ge=1)
+    max_cell_chars: int = Field(100_000, ge=1)
+
+    @cached_property
+    def database(self) -> str:
+        """The database URL in force."""
+        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'topwork.db'}"
+
+    @property
+    def models_dir(self) -> Path:
+        """Local models: one folder each, named as in GET /v1/models."""
+        return self.data_dir / "models"
+
+    @property
+    def work_dir(self) -> Path:
+        """Scratch folders of running jobs."""
+        return self.data_dir / "work"
+
+    @property
+    def blobs_dir(self) -> Path:
+        """Files by sha256."""
+        return self.data_dir / "blobs"
+
+    @property
+    def broker(self) -> str:
+        """The broker URL in force: kombu wants the socket's path after `redis+socket://`."""
+        return self.broker_url or f"redis+socket://{self.broker_socket}"
+
+    @property
+    def broker_socket(self) -> Path:
+        """Unix socket of the embedded Valkey."""
+        return self.data_dir.resolve() / "valkey.sock"

@@ -1,0 +1,83 @@
+"""Content-addressed storage: a file is put once and found by its sha256."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+CHUNK = 1 << 20
+
+
+class Storage(Protocol):
+    """Files by the sha256 of their content."""
+
+    def put(self, source: Path) -> tuple[str, int]:
+        """Store a copy of `source`; returns (sha256, size in bytes). Storing the same content again is harmless."""
+
+    def open(self, sha256: str) -> BinaryIO:
+        """Read a stored file; raises FileNotFoundError."""
+
+    def fetch(self, sha256: str, target: Path) -> None:
+        """Copy a stored file to `target`, checking its content; raises FileNotFoundError or OSError."""
+
+    def delete(self, sha256: str) -> None:
+        """Forget a file; no error if it is not there."""
+
+
+class LocalStorage:
+    """On a local disk, two levels of folders deep. A file appears whole or not at all."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, sha256: str) -> Path:
+        """Where the content lies."""
+        if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
+            raise FileNotFoundError(sha256)
+        return self.root / sha256[:2] / sha256[2:4] / sha256
+
+    def put(self, source: Path) -> tuple[str, int]:
+        """See `Storage.put`."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        digest, size = hashlib.sha256(), 0
+        handle, name = tempfile.mkstemp(dir=self.root, prefix=".put-")
+        temporary = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as out, source.open("rb") as data:
+                while chunk := data.read(CHUNK):
+                    digest.update(chunk)
+                    size += len(chunk)
+                    out.write(chunk)
+                out.flush()
+                os.fsync(out.fileno())
+            final = self.path(digest.hexdigest())
+            final.parent.mkdir(parents=True, exist_ok=True)
+            temporary.replace(final)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return digest.hexdigest(), size
+
+    def open(self, sha256: str) -> BinaryIO:
+        """See `Storage.open`."""
+        return self.path(sha256).open("rb")
+
+    def fetch(self, sha256: str, target: Path) -> None:
+        """See `Storage.fetch`."""
+        with self.open(sha256) as data, target.open("wb") as out:
+            shutil.copyfileobj(data, out, CHUNK)
+        if file_sha256(target) != sha256:
+            raise OSError(f"stored file {sha256} is damaged")
+
+    def delete(self, sha256: str) -> None:
+        """See `Storage.delete`."""
+        self.path(sha256).unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's content, in hex."""
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()

@@ -1,0 +1,161 @@
+"""The tables. Times are whole milliseconds since the epoch (UTC): the same on every database."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import uuid_utils
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+Json = JSON().with_variant(JSONB(), "postgresql")
+Serial = BigInteger().with_variant(Integer(), "sqlite")
+
+DEFAULT_TENANT = "tenant_default"
+
+
+def now_ms() -> int:
+    """The time, in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def new_id(prefix: str) -> str:
+    """A prefixed UUIDv7 (RFC 9562): ids sort by the time they were made."""
+    return f"{prefix}_{uuid_utils.uuid7().hex}"
+
+
+class Base(DeclarativeBase):
+    """Common naming, so that migrations can address constraints."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {dict[str, Any]: Json, list[Any]: Json, int: BigInteger}  # noqa: RUF012
+
+
+class Tenant(Base):
+    """Who owns jobs and data sets."""
+
+    __tablename__ = "tenants"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    created_at: Mapped[int] = mapped_column(default=now_ms)
+
+
+class Key(Base):
+    """An API key, stored as the sha256 of its secret."""
+
+    __tablename__ = "keys"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    name: Mapped[str] = mapped_column(String(200))
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    scopes: Mapped[list[Any]]
+    created_at: Mapped[int] = mapped_column(default=now_ms)
+    expires_at: Mapped[int | None]
+    revoked_at: Mapped[int | None]
+
+
+class Dataset(Base):
+    """An uploaded table, normalised to Parquet with string columns; `sha256` addresses that file."""
+
+    __tablename__ = "datasets"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
+    name: Mapped[str] = mapped_column(String(200))
+    format: Mapped[str] = mapped_column(String(16))
+    upload_sha256: Mapped[str] = mapped_column(String(64))
+    sha256: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int]
+    rows: Mapped[int]
+    columns: Mapped[list[Any]]
+    created_at: Mapped[int] = mapped_column(default=now_ms)
+
+
+class Job(Base):
+    """A job. This row is the truth; broker messages only say "look at it".
+
+    `attempt` is also the fencing token: a worker's writes carry the attempt that it claimed, and are refused once
+    another attempt has begun.
+    """
+
+    __tablename__ = "jobs"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    spec: Mapped[dict[str, Any]]
+    status: Mapped[str] = mapped_column(String(16))
+    stage: Mapped[str | None] = mapped_column(String(16))
+    progress: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    metrics: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    attempt: Mapped[int] = mapped_column(Integer, default=0)
+    max_attempts: Mapped[int] = mapped_column(Integer)
+    worker: Mapped[str | None] = mapped_column(String(200))
+    lease_until: Mapped[int | None]
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+    request_sha256: Mapped[str] = mapped_column(String(64))
+    version: Mapped[int] = mapped_column(Integer, default=1)
+    created_at: Mapped[int] = mapped_column(default=now_ms)
+    started_at: Mapped[int | None]
+    finished_at: Mapped[int | None]
+
+    __table_args__ = (
+        UniqueConstraint("tenant_id", "idempotency_key"),
+        Index("ix_jobs_tenant_status_id", "tenant_id", "status", "id"),
+        Index("ix_jobs_tenant_id_desc", "tenant_id", "id"),
+        Index("ix_jobs_status_lease", "status", "lease_until"),
+    )
+
+
+class Attempt(Base):
+    """One start of a job, and how it ended."""
+
+    __tablename__ = "attempts"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    worker: Mapped[str] = mapped_column(String(200))
+    started_at: Mapped[int] = mapped_column(default=now_ms)
+    finished_at: Mapped[int | None]
+    outcome: Mapped[str | None] = mapped_column(String(16))
+    reason: Mapped[str | None] = mapped_column(Text)
+
+
+class Event(Base):
+    """What happened to a job; `seq` counts up over all jobs."""
+
+    __tablename__ = "events"
+    seq: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    type: Mapped[str] = mapped_column(String(32))
+    data: Mapped[dict[str, Any]]
+    at: Mapped[int] = mapped_column(default=now_ms)
+
+    __table_args__ = (Index("ix_events_job_seq", "job_id", "seq"), {"sqlite_autoincrement": True})
+
+
+class Outbox(Base):
+    """Jobs that a worker should look at; the relay publishes and deletes them."""
+
+    __tablename__ = "outbox"
+    id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    created_at: Mapped[int] = mapped_column(default=now_ms)
+
+
+class File(Base):
+    """A file of a job: `output` is offered for download, `state` lets the next attempt resume."""
+
+    __tablename__ = "files"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(8), primary_key=True)
+    path: Mapped[str] = mapped_column(String(255), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int]
+    created_at: Mapped[int] = mapped_column(default=now_ms)

@@ -1,0 +1,257 @@
+"""The job specification, version 1: what an engineer POSTs.
+
+Strict: unknown fields and wrong types are refused. A value that names something planned but not built yet is
+refused by name, with what is available.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+
+def _available(what: str, built: tuple[str, ...], planned: tuple[str, ...]) -> BeforeValidator:
+    """Accept `built` values, refuse `planned` ones by name, and let pydantic refuse the rest."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and value in planned:
+            raise PydanticCustomError(
+                "not_available", f"{what} '{value}' is not available yet; available: {', '.join(built)}"
+            )
+        return value
+
+    return BeforeValidator(check)
+
+
+def _not_yet(what: str) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if value is not None:
+            raise PydanticCustomError("not_available", f"{what} is not available yet")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _model_name(value: str) -> str:
+    """A local name, or `owner/name@revision` of a hub: never a path."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w.-]+)?", value) or ".." in value:
+        raise PydanticCustomError(
+            "model_name",
+            "is not a model name; give a name from GET /v1/models or a hub id 'owner/name@revision', not a path",
+        )
+    return value
+
+
+class Strict(BaseModel):
+    """Base of every part: strict types, no unknown fields, immutable."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class DatasetRef(Strict):
+    """An uploaded data set, by id."""
+
+    dataset: Annotated[str, Field(pattern=r"^ds_[0-9a-f]{32}$", examples=["ds_0192f0c1e0a77c5fb0a6c3a1d2e4f5a6"])]
+    hub: Annotated[None, _not_yet("a hub data set")] = None
+
+
+class SplitRefs(Strict):
+    """A data set for each split; a missing one is held out of `train`."""
+
+    train: DatasetRef
+    dev: DatasetRef | None = None
+    test: DatasetRef | None = None
+
+
+def _size(value: int | float) -> int | float:
+    if isinstance(value, float) and not 0 < value < 1:
+        raise PydanticCustomError("split_size", "a fraction lies between 0 and 1; give a whole number for a row count")
+    if isinstance(value, int) and value < 1:
+        raise PydanticCustomError("split_size", "a row count is at least 1")
+    return value
+
+
+Size = Annotated[int | float, AfterValidator(_size)]
+
+
+class Split(Strict):
+    """Row counts (whole numbers) or fractions of the rows; `test` left out means every row that is left."""
+
+    train: Size = 0.6
+    dev: Size = 0.2
+    test: Size | None = None
+
+    @model_validator(mode="after")
+    def _sum(self) -> Self:
+        fractions = [s for s in (self.train, self.dev, self.test) if isinstance(s, float)]
+        if sum(fractions) > 1 + 1e-9:
+            raise PydanticCustomError("split_sum", f"fractions add up to {sum(fractions):g}, over 1")
+        return self
+
+
+TextColumns = Annotated[list[str], Field(min_length=1, max_length=2)]
+
+
+class Task(Strict):
+    """The target task: one text column is a single text, two are a pair."""
+
+    type: Annotated[
+        Literal["text-classification"],
+        _available(
+            "task type",
+            ("text-classification",),
+            ("token-classification", "question-answering", "image-classification", "causal-lm"),
+        ),
+    ] = "text-classification"
+    data: DatasetRef | SplitRefs
+    split: Split = Split()
+    text: TextColumns = ["text"]
+    label: Annotated[str, Field(min_length=1)] = "label"
+    metric: Literal["accuracy", "balanced_accuracy", "f1"] = "accuracy"
+
+
+class Source(Strict):
+    """Related data to transfer from; `label` null means text without labels."""
+
+    data: DatasetRef
+    text: TextColumns = ["text"]
+    label: Annotated[str, Field(min_length=1)] | None = None
+
+
+class Budget(Strict):
+    """A limit on one cost. `params` up to 1 is a fraction of the dense count, above it an absolute number."""
+
+    params: Annotated[int | float, Field(gt=0)]
+    of: Literal["encoder", "model"] = "encoder"
+    macs: Annotated[None, _not_yet("a 'macs' budget")] = None
+    bytes: Annotated[None, _not_yet("a 'bytes' budget")] = None
+    latency_ms: Annotated[None, _not_yet("a 'latency_ms' budget")] = None
+    speedup: Annotated[None, _not_yet("a 'speedup' budget")] = None
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.params > 1 and self.params != int(self.params):
+            raise PydanticCustomError("budget", "'params' above 1 is a number of parameters: give a whole number")
+        return self
+
+    def limit(self, dense: int) -> int:
+        """The limit in parameters, given the dense count of what `of` names."""
+        return int(self.params * dense) if self.params <= 1 else int(self.params)
+
+
+class Transfer(Strict):
+    """How to couple the tasks, what to transfer, when (the three questions of arXiv 2311.06382)."""
+
+    coupling: Annotated[
+        Literal["none", "sequential", "teacher"] | None,
+        _available("coupling", ("none", "sequential", "teacher"), ("joint", "tied", "auto")),
+        Field(description="left out: 'teacher' when sources are given, else 'none'"),
+    ] = None
+    share: list[Literal["weights", "masks"]] = ["weights", "masks"]
+    stages: Annotated[list[Literal["teach", "prune", "recover"]], Field(min_length=1)] = ["teach", "prune", "recover"]
+    weighting: Annotated[Literal["fixed"], _available("weighting", ("fixed",), ("learned",))] = "fixed"
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if set(self.share) != {"weights", "masks"}:
+            raise PydanticCustomError(
+                "not_available",
+                "sharing only one of weights and masks is not available yet; leave 'share' out",
+            )
+        if len(set(self.stages)) != len(self.stages):
+            raise PydanticCustomError("stages", "'stages' names a stage twice")
+        return self
+
+
+class Method(Strict):
+    """How units are scored."""
+
+    name: Annotated[
+        Literal["l0"], _available("method", ("l0",), ("pdp", "fisher", "magnitude", "random", "channels"))
+    ] = "l0"
+
+
+StepCount = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class Steps(Strict):
+    """Optimiser steps of each stage, the same for every coupling; left out, they follow from the data size."""
+
+    teach: StepCount | None = None
+    prune: StepCount | None = None
+    recover: StepCount | None = None
+
+
+class Train(Strict):
+    """How long, how, and with which seed."""
+
+    steps: Steps = Steps()
+    batch_size: Annotated[int, Field(ge=2, le=1024)] = 32
+    max_length: Annotated[int, Field(ge=8, le=512, description="tokens; longer texts are cut")] = 128
+    learning_rate: Annotated[float, Field(gt=0, le=0.1)] | None = None
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+
+
+class Export(Strict):
+    """What the download holds."""
+
+    formats: list[Annotated[Literal["safetensors"], _available("format", ("safetensors",), ("onnx",))]] = [
+        "safetensors"
+    ]
+
+
+class Limits(Strict):
+    """When to give up."""
+
+    max_runtime_s: Annotated[int, Field(ge=10, le=7 * 24 * 3600)] = 7200
+
+
+class JobSpec(Strict):
+    """One pruning job. Only `model`, `task` and `budget` have no default."""
+
+    model: Annotated[str, AfterValidator(_model_name), Field(examples=["all-minilm-l6-v2"])]
+    task: Task
+    sources: Annotated[list[Source], Field(max_length=8)] = []
+    budget: Budget
+    transfer: Transfer = Transfer()
+    method: Method = Method()
+    train: Train = Train()
+    export: Export = Export()
+    limits: Limits = Limits()
+    labels: Annotated[dict[str, Annotated[str, Field(max_length=200)]], Field(max_length=20)] = {}
+
+    @model_validator(mode="after")
+    def _coupled(self) -> Self:
+        coupling = self.transfer.coupling
+        if coupling not in (None, "none") and not self.sources:
+            raise PydanticCustomError("transfer", f"coupling '{coupling}' needs at least one entry in 'sources'")
+        if coupling == "sequential" and any(source.label is None for source in self.sources):
+            raise PydanticCustomError(
+                "transfer",
+                "coupling 'sequential' learns the source's labels: give each source a 'label' column, "
+                "or use coupling 'teacher'",
+            )
+        return self
+
+    @property
+    def coupling(self) -> str:
+        """The coupling in force once defaults are filled in."""
+        return self.transfer.coupling or ("teacher" if self.sources else "none")
+
+    def dataset_ids(self) -> dict[str, str]:
+        """Every data set that the job reads: JSON pointer of the reference -> data set id."""
+        data = self.task.data
+        refs = (
+            {"/task/data": data}
+            if isinstance(data, DatasetRef)
+            else {
+                f"/task/data/{name}": ref
+                for name, ref in (("train", data.train), ("dev", data.dev), ("test", data.test))
+                if ref is not None
+            }
+        )
+        refs |= {f"/sources/{i}/data": source.data for i, source in enumerate(self.sources)}
+        return {f"{pointer}/dataset": ref.dataset for pointer, ref in refs.items()}
