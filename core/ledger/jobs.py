@@ -57,23 +57,17 @@ def create(
     The same key with the same body returns the first job. Raises IdempotencyConflictError for another body; two
     requests at the very same time end in the database's IntegrityError for one: call again.
     """
-    body = spec.model_dump(mode="json")
-    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-    if idempotency_key is not None:
-        query = select(Job).where(Job.tenant_id == tenant_id, Job.idempotency_key == idempotency_key)
-        if (earlier := session.scalar(query)) is not None:
-            if earlier.request_sha256 != digest:
-                raise IdempotencyConflictError(idempotency_key)
-            return earlier, False
+    if idempotency_key is not None and (job := earlier(session, tenant_id, spec, idempotency_key)) is not None:
+        return job, False
     job = Job(
         id=new_id("job"),
         tenant_id=tenant_id,
-        spec=body,
+        spec=spec.model_dump(mode="json"),
         status="queued",
         progress={},
         max_attempts=max_attempts,
         idempotency_key=idempotency_key,
-        request_sha256=digest,
+        request_sha256=_digest(spec),
     )
     session.add(job)
     session.flush()
@@ -81,6 +75,14 @@ def create(
     session.add(Outbox(job_id=job.id))
     session.flush()
     return job, True
+
+
+def earlier(session: Session, tenant_id: str, spec: JobSpec, idempotency_key: str) -> Job | None:
+    """The job that this key made, or None. Raises IdempotencyConflictError if it was made for another body."""
+    job = session.scalar(select(Job).where(Job.tenant_id == tenant_id, Job.idempotency_key == idempotency_key))
+    if job is not None and job.request_sha256 != _digest(spec):
+        raise IdempotencyConflictError(idempotency_key)
+    return job
 
 
 def find(session: Session, tenant_id: str, job_id: str) -> Job | None:
@@ -255,6 +257,10 @@ def published(session: Session, ids: Sequence[int]) -> None:
 
 
 # --- inside -------------------------------------------------------------------------------------------------
+
+
+def _digest(spec: JobSpec) -> str:
+    return hashlib.sha256(json.dumps(spec.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
 
 def _held(session: Session, job_id: str, attempt: int) -> Job:
