@@ -17,6 +17,8 @@ from sqlalchemy.orm import Session, sessionmaker
 import migrations
 from core.ledger.settings import Settings
 
+READ_ONLY: dict[str, Any] = {"sqlite_begin": "DEFERRED", "postgresql_readonly": True}
+
 
 class Database:
     """One engine; `begin()` gives a session in a transaction that commits at the end or rolls back."""
@@ -25,11 +27,18 @@ class Database:
         self.url = url
         self.engine = _engine(url)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        self._readers = sessionmaker(self.engine.execution_options(**READ_ONLY), expire_on_commit=False)
 
     @contextmanager
     def begin(self) -> Iterator[Session]:
         """A session in one transaction. On SQLite it takes the write lock at once, so it cannot fail half-way."""
         with self._sessions.begin() as session:
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session that only reads: on SQLite it waits for no writer, and no writer waits for it."""
+        with self._readers.begin() as session:
             yield session
 
     def migrate(self) -> None:
@@ -39,7 +48,7 @@ class Database:
     def at_head(self) -> bool:
         """Whether the schema is at the newest revision."""
         heads = set(ScriptDirectory.from_config(_alembic(self.url)).get_heads())
-        with self.engine.connect() as connection:
+        with self.engine.execution_options(**READ_ONLY).connect() as connection:
             return set(MigrationContext.configure(connection).get_current_heads()) == heads
 
     def close(self) -> None:
@@ -63,20 +72,31 @@ def _alembic(url: str) -> Config:
 
 def _engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True)
+        # A host that vanished is noticed in seconds, not in the minutes that TCP would take.
+        patience = {"connect_timeout": 10, "tcp_user_timeout": 15_000}
+        return create_engine(url, pool_pre_ping=True, connect_args=patience)
     engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
+    prepare_sqlite(engine, foreign_keys=True)
+    return engine
+
+
+def prepare_sqlite(engine: Engine, foreign_keys: bool) -> None:
+    """Make SQLite fit for several processes: WAL, and the write lock taken when a transaction begins.
+
+    A transaction that reads first and writes later could otherwise fail at once with "database is locked".
+    """
 
     @event.listens_for(engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:
-        # The driver's own transaction handling would issue a deferred BEGIN; we issue BEGIN IMMEDIATE below.
+        # The driver's own transaction handling would issue a deferred BEGIN; `_begin` issues ours.
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000", "foreign_keys=ON"):
+        # synchronous=FULL: an accepted job survives a power cut too.
+        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", f"foreign_keys={foreign_keys:d}"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
+        mode = connection.get_execution_options().get("sqlite_begin", "IMMEDIATE")
+        connection.exec_driver_sql(f"BEGIN {mode}")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +27,11 @@ from core.spec.problems import SpecError
 FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 Row = dict[str, str | None]
 
+CHUNK_ROWS = 10_000
+MAX_NAME_CHARS = 200
+# PostgreSQL stores no NUL, UTF-8 no lone surrogate; both would surface only when the job writes its report.
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
 
 def ingest(upload: Path, name: str, storage: Storage, settings: Settings, tenant_id: str) -> Dataset:
     """Read an uploaded file into a stored Parquet table; the caller adds the returned row to its session.
@@ -37,10 +44,9 @@ def ingest(upload: Path, name: str, storage: Storage, settings: Settings, tenant
     if upload.stat().st_size == 0:
         raise SpecError("/file", f"'{name}' is empty")
     readers = {"csv": _read_csv, "jsonl": _read_jsonl, "parquet": _read_parquet}
-    columns, rows = _collect(readers[file_format](upload, settings), settings)
-    if not rows:
+    table = _collect(readers[file_format](upload), settings)
+    if not table.num_rows:
         raise SpecError("/file", f"'{name}' has no rows")
-    table = pa.table({c: pa.array([row.get(c) for row in rows], pa.string()) for c in columns})
     handle, temporary = tempfile.mkstemp(suffix=".parquet")
     os.close(handle)
     parquet = Path(temporary)
@@ -52,13 +58,13 @@ def ingest(upload: Path, name: str, storage: Storage, settings: Settings, tenant
     return Dataset(
         id=new_id("ds"),
         tenant_id=tenant_id,
-        name=Path(name).name[:200],
+        name="".join(c for c in Path(name).name if c.isprintable())[:200],
         format=file_format,
         upload_sha256=file_sha256(upload),
         sha256=sha256,
         size_bytes=size,
-        rows=len(rows),
-        columns=columns,
+        rows=table.num_rows,
+        columns=table.column_names,
     )
 
 
@@ -90,26 +96,59 @@ def preview(dataset: Dataset, storage: Storage, rows: int) -> list[Row]:
     return batch.to_pylist() if batch is not None else []
 
 
-def _collect(parsed: Iterable[tuple[int, dict[str, Any]]], settings: Settings) -> tuple[list[str], list[Row]]:
+def _collect(parsed: Iterable[tuple[int, dict[str, Any]]], settings: Settings) -> pa.Table:
+    """All rows as one table of strings; a column that a row lacks is null there."""
     columns: dict[str, None] = {}
+    tables: list[pa.Table] = []
     rows: list[Row] = []
+    count = characters = 0
+
+    def flush() -> None:  # Arrow holds a cell in a tenth of the memory that Python objects take
+        tables.append(pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in columns])))
+        rows.clear()
+
     for line, raw in parsed:
-        row = {str(key): _cell(value, line, str(key), settings) for key, value in raw.items()}
+        row = {key: _cell(value, line, key, settings) for key, value in raw.items()}
+        for name in row.keys() - columns.keys():
+            _check_name(name)
         columns.update(dict.fromkeys(row))
         if len(columns) > settings.max_columns:
             raise SpecError("/file", f"has more than {settings.max_columns} columns")
         rows.append(row)
-        if len(rows) > settings.max_rows:
+        count += 1
+        if count > settings.max_rows:
             raise SpecError("/file", f"has more than {settings.max_rows:,} rows")
-    return list(columns), rows
+        characters += sum(len(cell) for cell in row.values() if cell is not None)
+        if characters > settings.max_upload_bytes:
+            raise SpecError("/file", f"unpacks to more than {settings.max_upload_bytes:,} characters of text")
+        if len(rows) == CHUNK_ROWS:
+            flush()
+    flush()
+    return pa.concat_tables(tables, promote_options="default")
+
+
+def _check_name(column: str) -> None:
+    if not column.strip() or len(column) > MAX_NAME_CHARS or UNSTORABLE.search(column):
+        raise SpecError(
+            "/file",
+            f"column name {column[:50]!r}: a name has 1 to {MAX_NAME_CHARS} characters, "
+            "no NUL and no half of a surrogate pair",
+        )
 
 
 def _cell(value: Any, line: int, column: str, settings: Settings) -> str | None:
-    if value is None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, list | dict | bytes):
-        raise SpecError("/file", f"row {line}, column '{column}': is nested or binary; give plain text or numbers")
+        raise SpecError(
+            "/file", f"row {line}, column '{column[:100]}': is nested or binary; give plain text or numbers"
+        )
     text = json.dumps(value) if isinstance(value, bool) else str(value)
+    if UNSTORABLE.search(text):
+        raise SpecError(
+            "/file",
+            f"row {line}, column '{column[:100]}': holds a NUL or half of a surrogate pair; save it as UTF-8 text",
+        )
     if len(text) > settings.max_cell_chars:
         raise SpecError(
             "/file",
@@ -125,10 +164,11 @@ def _utf8(path: Path) -> Iterator[io.TextIOWrapper]:
         try:
             yield text
         except UnicodeDecodeError as error:
-            raise SpecError("/file", f"is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+            byte = error.object[error.start]
+            raise SpecError("/file", f"is not UTF-8 (it holds the byte 0x{byte:02x}); save it as UTF-8") from error
 
 
-def _read_csv(path: Path, settings: Settings) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     csv.field_size_limit(2**31 - 1)  # our own limit, in _cell, has the better message
     with _utf8(path) as text:
         reader = csv.reader(text, strict=True)
@@ -148,28 +188,32 @@ def _read_csv(path: Path, settings: Settings) -> Iterator[tuple[int, dict[str, A
             raise SpecError("/file", f"line {reader.line_num}: is not CSV: {error}") from error
 
 
-def _read_jsonl(path: Path, settings: Settings) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with _utf8(path) as text:
         for number, line in enumerate(text, 1):
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 raise SpecError("/file", f"line {number}: is not JSON: {str(error)[:200]}") from error
             if not isinstance(row, dict):
                 raise SpecError("/file", f"line {number}: is not a JSON object")
             yield number, row
 
 
-def _read_parquet(path: Path, settings: Settings) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    number = 0
     try:
         with pq.ParquetFile(path) as file:
-            number = 0
-            # A few bytes of Parquet can expand without bound: read in batches, and stop at the limits.
-            for batch in file.iter_batches(batch_size=1024):
+            if len(set(file.schema_arrow.names)) != len(file.schema_arrow.names):
+                raise SpecError("/file", "names a column twice")
+            # A few bytes of Parquet can expand without bound: read in small batches, and stop at the limits.
+            for batch in file.iter_batches(batch_size=128):
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
-    except (pa.ArrowException, OSError) as error:
+    except UnicodeDecodeError as error:
+        raise SpecError("/file", f"row {number + 1} or later: text that is not UTF-8") from error
+    except (pa.ArrowException, OSError, OverflowError) as error:
         raise SpecError("/file", f"is not readable as Parquet: {str(error)[:200]}") from error

@@ -1,19 +1,21 @@
 """A job's life: the one state machine, leases with fencing, events and the outbox.
 
-Every change of status goes through `_move`, which checks the edge and writes row and event together (`claim` is
-the one compare-and-set beside it). A worker's
-writes carry the attempt that it claimed; once the lease is lost and another attempt begins, they are refused
-(`LeaseLostError`). All functions run inside the caller's transaction.
+Every change of status goes through `_move`, which checks the edge and writes row, event and announcement together
+(`claim` is the one compare-and-set beside it). A worker's writes carry the attempt that it claimed; once the lease is
+lost and the job went back to the queue, they are refused (`LeaseLostError`). All functions run inside the caller's
+transaction. Rows are locked with FOR UPDATE on PostgreSQL; on SQLite the transaction itself is the lock.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import ColumnElement, delete, exists, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from core.ledger.tables import Attempt, Event, File, Job, Outbox, new_id, now_ms
@@ -54,8 +56,8 @@ def create(
 ) -> tuple[Job, bool]:
     """A new queued job with its event and outbox row; returns (job, whether it is new).
 
-    The same key with the same body returns the first job. Raises IdempotencyConflictError for another body; two
-    requests at the very same time end in the database's IntegrityError for one: call again.
+    The same key with the same body returns the first job, also for requests at the very same time. Raises
+    IdempotencyConflictError for another body.
     """
     if idempotency_key is not None and (job := earlier(session, tenant_id, spec, idempotency_key)) is not None:
         return job, False
@@ -68,9 +70,16 @@ def create(
         max_attempts=max_attempts,
         idempotency_key=idempotency_key,
         request_sha256=_digest(spec),
+        announced_at=now_ms(),
     )
-    session.add(job)
-    session.flush()
+    try:
+        with session.begin_nested():
+            session.add(job)
+    except IntegrityError:
+        # The unique key: a twin of this request was faster, and is committed by now.
+        if idempotency_key is None or (twin := earlier(session, tenant_id, spec, idempotency_key)) is None:
+            raise
+        return twin, False
     _record(session, job, "status", {"status": "queued"})
     session.add(Outbox(job_id=job.id))
     session.flush()
@@ -123,7 +132,7 @@ def cancel(session: Session, tenant_id: str, job_id: str) -> Job | None:
 
     Returns None if the tenant has no such job; raises IllegalTransitionError if it has succeeded or failed.
     """
-    job = session.scalar(select(Job).where(Job.tenant_id == tenant_id, Job.id == job_id).with_for_update())
+    job = _locked(session, Job.tenant_id == tenant_id, Job.id == job_id)
     if job is None or job.status in ("cancelling", "cancelled"):
         return job
     _move(session, job, "cancelling" if job.status == "running" else "cancelled")
@@ -164,16 +173,21 @@ def beat(session: Session, job_id: str, attempt: int, lease_s: float) -> str:
 
 
 def report(session: Session, job_id: str, attempt: int, message: Mapping[str, Any]) -> None:
-    """Record what the child says: a `stage` begun, `progress` within it, or another event. Raises LeaseLostError."""
+    """Record what the child says: a `stage` begun, `progress` within it, or another event. Raises LeaseLostError.
+
+    The row always shows the latest progress; an event is kept for each percent only, or a long job would flood them.
+    """
     job = _held(session, job_id, attempt)
-    data = {key: value for key, value in message.items() if key != "event"}
-    if message["event"] == "stage":
+    data = {key: _storable(value) for key, value in message.items() if key != "event"}
+    kind, before = message["event"], job.progress
+    if kind == "stage":
         job.stage = data["stage"]
-        job.progress = {}
-    elif message["event"] == "progress":
+        job.progress = {key: before[key] for key in ("overall",) if key in before}
+    elif kind == "progress":
         job.progress = data
     job.version += 1
-    _record(session, job, message["event"], data)
+    if kind != "progress" or _percent(data) != _percent(before):
+        _record(session, job, kind, data)
 
 
 def save_state(session: Session, job_id: str, attempt: int, saved: Mapping[str, tuple[str, int]]) -> None:
@@ -191,7 +205,7 @@ def succeed(
 ) -> None:
     """Publish the files and end the job, in one fenced step. Raises LeaseLostError, IllegalTransitionError."""
     job = _held(session, job_id, attempt)
-    job.metrics = metrics
+    job.metrics = _storable(metrics)
     _replace_files(session, job, "output", outputs)
     _finish(session, job, "succeeded", None)
 
@@ -199,7 +213,10 @@ def succeed(
 def fail(session: Session, job_id: str, attempt: int, error: dict[str, Any]) -> None:
     """End the job for good, with a reason that its owner can read. Raises LeaseLostError."""
     job = _held(session, job_id, attempt)
-    _finish(session, job, "cancelled" if job.status == "cancelling" else "failed", error)
+    if job.status == "cancelling":
+        _finish(session, job, "cancelled", None)
+    else:
+        _finish(session, job, "failed", _storable(error))
 
 
 def stopped(session: Session, job_id: str, attempt: int) -> None:
@@ -210,6 +227,13 @@ def stopped(session: Session, job_id: str, attempt: int) -> None:
 def give_back(session: Session, job_id: str, attempt: int, reason: str) -> None:
     """The attempt ended without a verdict on the job (its process died): try again, up to the cap."""
     _retry_or_fail(session, _held(session, job_id, attempt), reason)
+
+
+def release(session: Session, job_id: str, attempt: int, reason: str) -> None:
+    """The worker is being stopped in good order: like `give_back`, but it does not count against the cap."""
+    job = _held(session, job_id, attempt)
+    job.max_attempts += 1
+    _retry_or_fail(session, job, reason)
 
 
 # --- said by the reaper and the relay -----------------------------------------------------------------------
@@ -223,6 +247,7 @@ def reap(session: Session, limit: int = 100) -> list[str]:
         .order_by(Job.lease_until)
         .limit(limit)
         .with_for_update(skip_locked=True)
+        .execution_options(populate_existing=True)
     )
     expired = session.scalars(query).all()
     for job in expired:
@@ -231,24 +256,26 @@ def reap(session: Session, limit: int = 100) -> list[str]:
 
 
 def remind(session: Session, older_than_s: float, limit: int = 100) -> list[str]:
-    """Queued jobs that nobody has taken for a while and that no outbox row announces: announce them again.
+    """Announce queued jobs again that nobody has taken since they were last announced, longer ago than that.
 
-    This is what makes a wiped broker harmless.
+    This is what makes a wiped broker harmless. Returns their ids.
     """
-    waiting = select(Outbox.job_id)
     since = now_ms() - int(older_than_s * 1000)
-    latest = select(Event.job_id).where(Event.at > since, Event.type.in_(("status", "announced")))
-    query = select(Job).where(Job.status == "queued", Job.id.not_in(waiting), Job.id.not_in(latest)).limit(limit)
-    stale = session.scalars(query).all()
+    waiting = exists().where(Outbox.job_id == Job.id)
+    query = select(Job).where(Job.status == "queued", Job.announced_at <= since, ~waiting).order_by(Job.announced_at)
+    stale = session.scalars(query.limit(limit).with_for_update(skip_locked=True)).all()
     for job in stale:
-        session.add(Outbox(job_id=job.id))
-        _record(session, job, "announced", {})
+        _announce(session, job)
     return [job.id for job in stale]
 
 
 def outbox(session: Session, limit: int = 100) -> Sequence[Outbox]:
-    """Announcements to publish, oldest first; delete each with `published` once the broker has it."""
-    return session.scalars(select(Outbox).order_by(Outbox.id).limit(limit).with_for_update(skip_locked=True)).all()
+    """Announcements to publish, oldest first; tell `published` once the broker has them.
+
+    Not locked: publish after the transaction, or a slow broker would hold up the database. Two relays that publish
+    the same announcement do no harm.
+    """
+    return session.scalars(select(Outbox).order_by(Outbox.id).limit(limit)).all()
 
 
 def published(session: Session, ids: Sequence[int]) -> None:
@@ -263,11 +290,14 @@ def _digest(spec: JobSpec) -> str:
     return hashlib.sha256(json.dumps(spec.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
 
+def _locked(session: Session, *where: ColumnElement[bool]) -> Job | None:
+    """The job, locked and as it is now."""
+    return session.scalar(select(Job).where(*where).with_for_update().execution_options(populate_existing=True))
+
+
 def _held(session: Session, job_id: str, attempt: int) -> Job:
     """The job, locked, if `attempt` still holds it."""
-    job = session.scalar(
-        select(Job).where(Job.id == job_id).with_for_update().execution_options(populate_existing=True)
-    )
+    job = _locked(session, Job.id == job_id)
     if job is None or job.attempt != attempt or job.status not in ("running", "cancelling"):
         raise LeaseLostError(f"attempt {attempt} no longer holds job {job_id}")
     return job
@@ -278,21 +308,29 @@ def _move(session: Session, job: Job, to: str, **data: Any) -> None:
         raise IllegalTransitionError(job, to)
     job.status = to
     job.version += 1
+    if to not in ("running", "cancelling"):
+        job.lease_until = None
     if to in TERMINAL:
         job.finished_at = now_ms()
-    if to != "running" and to != "cancelling":
-        job.lease_until = None
+        session.execute(delete(File).where(File.job_id == job.id, File.kind == "state"))
     _record(session, job, "status", {"status": to, **data})
+    if to == "queued":
+        _announce(session, job)
+
+
+def _announce(session: Session, job: Job) -> None:
+    job.announced_at = now_ms()
+    session.add(Outbox(job_id=job.id))
 
 
 def _finish(session: Session, job: Job, to: str, error: dict[str, Any] | None) -> None:
     job.error = error
     _close_attempt(session, job, to, str(error["message"]) if error else None)
     _move(session, job, to, **({"error": error} if error else {}))
-    session.execute(delete(File).where(File.job_id == job.id, File.kind == "state"))
 
 
 def _retry_or_fail(session: Session, job: Job, reason: str) -> None:
+    reason = _storable(reason)
     if job.status == "cancelling":
         _finish(session, job, "cancelled", None)
     elif job.attempt >= job.max_attempts:
@@ -302,7 +340,6 @@ def _retry_or_fail(session: Session, job: Job, reason: str) -> None:
         _close_attempt(session, job, "lost", reason)
         job.worker = None
         _move(session, job, "queued", reason=reason)
-        session.add(Outbox(job_id=job.id))
 
 
 def _close_attempt(session: Session, job: Job, outcome: str, reason: str | None) -> None:
@@ -324,3 +361,19 @@ def _record(session: Session, job: Job, kind: str, data: Mapping[str, Any]) -> N
     """Add an event. The caller holds the job row, so a job's events become visible in the order of `seq`."""
     session.add(Event(job_id=job.id, type=kind, data=dict(data)))
     session.flush()
+
+
+def _percent(progress: Mapping[str, Any]) -> int | None:
+    overall = progress.get("overall")
+    return int(100 * overall) if isinstance(overall, int | float) else None
+
+
+def _storable(value: Any) -> Any:
+    """What both databases can keep: no NUL and no half surrogate pair in text, no NaN or infinity."""
+    if isinstance(value, str):
+        return value.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {_storable(str(key)): _storable(item) for key, item in value.items()}
+    return [_storable(item) for item in value] if isinstance(value, list | tuple) else value

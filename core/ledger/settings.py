@@ -18,7 +18,7 @@ class Settings(BaseSettings):
     database_url: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in data_dir")
     broker_url: str | None = Field(None, description="redis:// URL; default: embedded Valkey in data_dir")
     lease_s: float = Field(15.0, gt=0, description="a worker silent for so long loses its job")
-    heartbeat_s: float = Field(2.0, gt=0, description="how often a worker extends its lease and looks for a cancel")
+    heartbeat_s: float = Field(1.0, gt=0, description="how often a worker extends its lease and looks for a cancel")
     silence_s: float = Field(600.0, gt=0, description="a child that reports nothing for so long is killed")
     max_attempts: int = Field(3, ge=1, description="starts of a job before it fails")
     worker_slots: int = Field(1, ge=1, description="jobs that one worker runs at the same time")

@@ -6,6 +6,8 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -26,6 +28,12 @@ class Storage(Protocol):
 
     def delete(self, sha256: str) -> None:
         """Forget a file; no error if it is not there."""
+
+    def sweep(self, in_use: Callable[[Sequence[str]], Set[str]], older_than_s: float) -> int:
+        """Delete files put longer ago than `older_than_s` that `in_use` does not return; returns how many.
+
+        The age protects a file whose row is not committed yet; to put the same content again makes it young.
+        """
 
 
 class LocalStorage:
@@ -70,11 +78,33 @@ class LocalStorage:
         with self.open(sha256) as data, target.open("wb") as out:
             shutil.copyfileobj(data, out, CHUNK)
         if file_sha256(target) != sha256:
+            target.unlink()
             raise OSError(f"stored file {sha256} is damaged")
 
     def delete(self, sha256: str) -> None:
         """See `Storage.delete`."""
         self.path(sha256).unlink(missing_ok=True)
+
+    def sweep(self, in_use: Callable[[Sequence[str]], Set[str]], older_than_s: float) -> int:
+        """See `Storage.sweep`."""
+        before = time.time() - older_than_s
+
+        def old(path: Path) -> bool:
+            try:
+                return path.stat().st_mtime < before
+            except FileNotFoundError:
+                return False
+
+        for temporary in filter(old, self.root.glob(".put-*")):  # left by a process that was killed
+            temporary.unlink(missing_ok=True)
+        swept = 0
+        for folder in self.root.glob("[0-9a-f][0-9a-f]"):
+            aged = {path.name: path for path in folder.glob("*/*") if old(path)}
+            for name in aged.keys() - in_use(list(aged)) if aged else ():
+                if old(aged[name]):
+                    aged[name].unlink(missing_ok=True)
+                    swept += 1
+        return swept
 
 
 def file_sha256(path: Path) -> str:

@@ -103,6 +103,7 @@ class Job(Base):
     request_sha256: Mapped[str] = mapped_column(String(64))
     version: Mapped[int] = mapped_column(Integer, default=1)
     created_at: Mapped[int] = mapped_column(default=now_ms)
+    announced_at: Mapped[int] = mapped_column(default=now_ms)
     started_at: Mapped[int | None]
     finished_at: Mapped[int | None]
 
@@ -111,6 +112,7 @@ class Job(Base):
         Index("ix_jobs_tenant_status_id", "tenant_id", "status", "id"),
         Index("ix_jobs_tenant_id_desc", "tenant_id", "id"),
         Index("ix_jobs_status_lease", "status", "lease_until"),
+        Index("ix_jobs_status_announced", "status", "announced_at"),
     )
 
 
@@ -145,7 +147,7 @@ class Outbox(Base):
 
     __tablename__ = "outbox"
     id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=True)
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
     created_at: Mapped[int] = mapped_column(default=now_ms)
 
 

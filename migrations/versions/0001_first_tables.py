@@ -62,6 +62,7 @@ def upgrade() -> None:
         sa.Column("request_sha256", sa.String(length=64), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.Column("announced_at", sa.BigInteger(), nullable=False),
         sa.Column("started_at", sa.BigInteger(), nullable=True),
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_jobs_tenant_id")),
@@ -70,6 +71,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.create_index("ix_jobs_status_lease", ["status", "lease_until"], unique=False)
+        batch_op.create_index("ix_jobs_status_announced", ["status", "announced_at"], unique=False)
         batch_op.create_index("ix_jobs_tenant_id_desc", ["tenant_id", "id"], unique=False)
         batch_op.create_index("ix_jobs_tenant_status_id", ["tenant_id", "status", "id"], unique=False)
 
@@ -132,10 +134,16 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_outbox_job_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_outbox")),
     )
+    with op.batch_alter_table("outbox", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_outbox_job_id"), ["job_id"], unique=False)
+
     op.execute(f"INSERT INTO tenants (id, name, created_at) VALUES ('tenant_default', 'default', {now_ms()})")
 
 
 def downgrade() -> None:
+    with op.batch_alter_table("outbox", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_outbox_job_id"))
+
     op.drop_table("outbox")
     op.drop_table("files")
     with op.batch_alter_table("events", schema=None) as batch_op:
@@ -148,6 +156,7 @@ def downgrade() -> None:
         batch_op.drop_index("ix_jobs_tenant_status_id")
         batch_op.drop_index("ix_jobs_tenant_id_desc")
         batch_op.drop_index("ix_jobs_status_lease")
+        batch_op.drop_index("ix_jobs_status_announced")
 
     op.drop_table("jobs")
     with op.batch_alter_table("datasets", schema=None) as batch_op:
