@@ -1,0 +1,133 @@
+"""Write the checkpoint: files that load with plain tools, and that say what they are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from pprint import pformat
+from string import Template
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from core.pruning import shrink
+from core.pruning.cut import paths_of
+from core.pruning.network import Network
+from core.spec.data import Example
+from core.spec.structure import Structure
+
+TEMPLATES = Path(__file__).parent / "templates"
+LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "topwork")
+
+
+def write_model(network: Network, structure: Structure, tokenizer: Any, target: Path) -> None:
+    """Weights, config, tokenizer and the code that loads them."""
+    target.mkdir(parents=True, exist_ok=True)
+    model = network.assembled()
+    family = network.architecture.family
+    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    name = f"Pruned{family.task_class}"
+    config = model.config.to_dict() | {
+        "architectures": [name],
+        "auto_map": {"AutoModelForSequenceClassification": f"modeling_topwork.{name}"},
+        "topwork": structure.sizes(),
+        "dtype": "float32",
+    }
+    config.pop("_name_or_path", None)
+    write_json(target / "config.json", config)
+    write_json(target / "structure.json", structure.to_json())
+    tokenizer.save_pretrained(target)
+    body = Path(shrink.__file__).read_text().split("from torch import Tensor, nn\n", 1)[1].strip() + "\n"
+    values = {
+        "task_class": family.task_class,
+        "paths": pformat(paths_of(network.architecture), sort_dicts=False),
+        "shrink": body,
+    }
+    for file in ("modeling_topwork.py", "load.py"):
+        (target / file).write_text(Template((TEMPLATES / f"{file}.txt").read_text()).substitute(values))
+
+
+def write_test_rows(rows: Sequence[Example], labels: Sequence[str], logits: Tensor, target: Path) -> None:
+    """`test.jsonl`: each held-out row with its label and what the model says of it."""
+    with target.open("w", encoding="utf-8") as out:
+        for row, best in zip(rows, logits.argmax(1).tolist(), strict=True):
+            line = {"text": list(row.text), "label": row.label, "predicted": labels[best]}
+            out.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], target: Path) -> None:
+    """`README.md`: the model card."""
+    spec, results, data = manifest["spec"], report["results"], report["data"]
+    lines = []
+    for label, cell in CARD_ROWS.items():
+        lines.append(f"| {label} | {cell(results['dense'])} | {cell(results['pruned'])} |")
+    values = {
+        "model": manifest["model"]["name"],
+        "fraction": f"{report['budget']['met'] / report['budget']['dense']:.1%}",
+        "table": "\n".join(lines),
+        "test": data["test"],
+        "device": report["environment"]["device"],
+        "method": spec["method"]["name"],
+        "coupling": report["transfer"]["coupling"],
+        "train": data["train"],
+        "sources": sum(data["sources"]),
+        "seed": spec["train"]["seed"],
+    }
+    target.write_text(Template((TEMPLATES / "README.md.txt").read_text()).substitute(values))
+
+
+def _quality(metric: str) -> Any:
+    return lambda r: "{value:.1%} ({low:.1%} to {high:.1%})".format(**r["test"][metric])
+
+
+CARD_ROWS: Mapping[str, Any] = {
+    "accuracy": _quality("accuracy"),
+    "balanced accuracy": _quality("balanced_accuracy"),
+    "macro F1": _quality("f1"),
+    "encoder parameters": lambda r: f"{r['encoder_params']:,}",
+    "all parameters": lambda r: f"{r['model_params']:,}",
+    "weights on disk": lambda r: f"{r['bytes'] / 2**20:.1f} MiB",
+    "latency, batch 1": lambda r: f"{r['latency_ms']['1']:.1f} ms",
+    "latency, batch 32": lambda r: f"{r['latency_ms']['32']:.0f} ms",
+    "speed-up, batch 1 / 32": lambda r: f"{r['speedup']['1']:.1f}x / {r['speedup']['32']:.1f}x",
+}
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Indented, with a final newline; non-finite numbers are an error."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_manifest(manifest: Mapping[str, Any], target: Path) -> None:
+    """`manifest.json`, last: it names the sha256 of every other file."""
+    files = {
+        str(path.relative_to(target)): sha256(path)
+        for path in sorted(target.rglob("*"))
+        if path.is_file() and path.name != "manifest.json"
+    }
+    write_json(target / "manifest.json", {**manifest, "files": files})
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's content."""
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+def environment() -> dict[str, Any]:
+    """What the numbers were measured on."""
+    return {
+        "device": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"CPU, {torch.get_num_threads()} threads",
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "versions": {name: version(name).split("+")[0] for name in LIBRARIES},
+    }

@@ -1,0 +1,55 @@
+"""Latency as a caller sees it: one forward pass of token ids, median over interleaved repeats."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+BATCH_SIZES = (1, 32)
+SEQUENCE_LENGTH = 128
+REPEATS = {1: 30, 32: 8}
+
+
+@torch.inference_mode()
+def latencies_ms(
+    models: Mapping[str, nn.Module], inputs: Sequence[str], vocabulary: int, *, batch_sizes: Sequence[int] = BATCH_SIZES
+) -> dict[str, dict[str, float]]:
+    """Milliseconds of one eager float32 pass at 128 tokens: model name -> batch size -> median.
+
+    The models take turns, so that a noisy moment hits all alike; ratios of one call are what to compare.
+    """
+    result: dict[str, dict[str, float]] = {name: {} for name in models}
+    for batch_size in batch_sizes:
+        times: dict[str, list[float]] = {name: [] for name in models}
+        for i in range(2 + REPEATS.get(batch_size, 8)):
+            for name, model in models.items():
+                elapsed = _one_pass(model, inputs, vocabulary, batch_size)
+                if i >= 2:  # the first passes warm caches up
+                    times[name].append(elapsed)
+        for name, values in times.items():
+            result[name][str(batch_size)] = round(median(values) * 1000, 3)
+    return result
+
+
+def _one_pass(model: nn.Module, inputs: Sequence[str], vocabulary: int, batch_size: int) -> float:
+    where = next(model.parameters()).device
+    shape = (batch_size, SEQUENCE_LENGTH)
+    batch: dict[str, Tensor] = {name: torch.zeros(shape, dtype=torch.long, device=where) for name in inputs}
+    batch["input_ids"] = torch.randint(0, vocabulary, shape, device=where)
+    batch["attention_mask"] = torch.ones(shape, dtype=torch.long, device=where)
+    _wait(where)
+    start = time.perf_counter()
+    run: Any = model
+    run(**batch)
+    _wait(where)
+    return time.perf_counter() - start
+
+
+def _wait(where: torch.device) -> None:
+    if where.type == "cuda":
+        torch.cuda.synchronize()

@@ -1,0 +1,151 @@
+"""Hard-concrete masks on heads, neurons and their blocks (Louizos, Welling, Kingma, ICLR 2018; CoFi, ACL 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import log
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from core.pruning.fit import Scores
+from core.pruning.network import Network
+from core.spec.cost import CostModel
+from core.spec.structure import Structure
+
+BETA = 2 / 3  # temperature
+GAMMA, ZETA = -0.1, 1.1  # stretch
+SHIFT = -BETA * log(-GAMMA / ZETA)  # P(z > 0) = sigmoid(a + SHIFT)
+START = 2.5  # a mask starts open: a median sample is exactly 1, so step 1 sees the dense model
+CLAMP = 4.605
+
+
+def sample(log_alpha: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """One draw of z in [0, 1] for each mask."""
+    u = torch.rand(log_alpha.shape, device=log_alpha.device, generator=generator).clamp(1e-6, 1 - 1e-6)
+    s = torch.sigmoid((u.log() - (1 - u).log() + log_alpha) / BETA)
+    return (s * (ZETA - GAMMA) + GAMMA).clamp(0, 1)
+
+
+def alive(log_alpha: Tensor) -> Tensor:
+    """P(z > 0) of each mask."""
+    return torch.sigmoid(log_alpha + SHIFT)
+
+
+@dataclass(frozen=True)
+class Gates:
+    """A value in [0, 1] for each unit and block: heads (L, H), neurons (L, N), attention (L,), ffn (L,)."""
+
+    heads: Tensor
+    neurons: Tensor
+    attention: Tensor
+    ffn: Tensor
+
+    @classmethod
+    def of(cls, structure: Structure, like: Structure) -> Gates:
+        """0/1 gates that mask a network of structure `like` as `structure` would cut it."""
+
+        def rows(kept: tuple[tuple[int, ...], ...], present: tuple[tuple[int, ...], ...]) -> Tensor:
+            width = max(map(len, present))
+            out = torch.zeros(len(present), width)
+            for i, units in enumerate(kept):
+                out[i, list(units)] = 1.0
+            return out
+
+        heads, neurons = rows(structure.heads, like.heads), rows(structure.neurons, like.neurons)
+        return cls(heads, neurons, heads.amax(1), neurons.amax(1))
+
+
+class Masks(nn.Module):
+    """The learned log-alphas, in the dense model's numbering, and which units the network still has."""
+
+    def __init__(self, cost: CostModel) -> None:
+        super().__init__()
+        a = cost.architecture
+        self.cost = cost
+        self.heads = nn.Parameter(torch.full((a.layers, a.heads), START))
+        self.neurons = nn.Parameter(torch.full((a.layers, a.neurons), START))
+        self.attention = nn.Parameter(torch.full((a.layers,), START))
+        self.ffn = nn.Parameter(torch.full((a.layers,), START))
+        self.register_buffer("has_heads", torch.ones(a.layers, a.heads))
+        self.register_buffer("has_neurons", torch.ones(a.layers, a.neurons))
+        self.has_heads: Tensor
+        self.has_neurons: Tensor
+
+    def draw(self, generator: torch.Generator | None = None) -> Gates:
+        """One sample of every gate."""
+        return Gates(*(sample(a, generator) for a in (self.heads, self.neurons, self.attention, self.ffn)))
+
+    def median(self) -> Gates:
+        """The gates without noise (u = 1/2)."""
+        with torch.no_grad():
+            values = (self.heads, self.neurons, self.attention, self.ffn)
+            return Gates(*((torch.sigmoid(a / BETA) * (ZETA - GAMMA) + GAMMA).clamp(0, 1) for a in values))
+
+    def expected_params(self) -> Tensor:
+        """Expected encoder parameters: survival of a unit times that of its block, times the unit's cost. Scalar."""
+        attention, ffn = alive(self.attention), alive(self.ffn)
+        heads = (alive(self.heads) * self.has_heads).sum(1) * attention
+        neurons = (alive(self.neurons) * self.has_neurons).sum(1) * ffn
+        c = self.cost
+        blocks = c.attention_block * (attention * self.has_heads.amax(1)).sum()
+        blocks = blocks + c.ffn_block * (ffn * self.has_neurons.amax(1)).sum()
+        return c.encoder_fixed + c.head * heads.sum() + c.neuron * neurons.sum() + blocks
+
+    def clamp(self) -> None:
+        """Keep the log-alphas where their gradient lives."""
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.clamp_(-CLAMP, CLAMP)
+
+    def keep(self, structure: Structure) -> None:
+        """The network was cut to `structure` (dense numbering)."""
+        gates = Gates.of(structure, Structure.dense(self.cost.architecture))
+        self.has_heads.copy_(gates.heads)
+        self.has_neurons.copy_(gates.neurons)
+
+    def scores(self) -> Scores:
+        """Survival of each unit: its own times its block's; units that are gone score below all."""
+        with torch.no_grad():
+            heads = (alive(self.heads) * alive(self.attention)[:, None]).where(self.has_heads.bool(), -1.0)
+            neurons = (alive(self.neurons) * alive(self.ffn)[:, None]).where(self.has_neurons.bool(), -1.0)
+        return Scores(heads.double().cpu().numpy(), neurons.double().cpu().numpy())
+
+
+@contextmanager
+def gated(network: Network, gates: Gates, present: Structure) -> Iterator[None]:
+    """Run `network`, which has the units of `present`, under `gates` (dense numbering).
+
+    A block adds gate(block) * projection(units * gate(units)) to the residual connection: with units or block at 0
+    exactly what `cut` leaves.
+    """
+    family, size = network.architecture.family, network.architecture.head_size
+    layers: Any = network.body.get_submodule(family.base).get_submodule(family.layers)
+    handles = []
+    for i, layer in enumerate(layers):
+        plans = (
+            (family.attention_out, present.heads[i], gates.heads[i], gates.attention[i], size),
+            (family.ffn_out, present.neurons[i], gates.neurons[i], gates.ffn[i], 1),
+        )
+        for path, units, unit_gates, block_gate, repeat in plans:
+            if units:
+                values = unit_gates if len(units) == len(unit_gates) else unit_gates[list(units)]
+                module = layer.get_submodule(path)
+                handles.append(module.register_forward_pre_hook(_scale_input(values.repeat_interleave(repeat))))
+                handles.append(module.register_forward_hook(_scale_output(block_gate)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _scale_input(values: Tensor) -> Any:
+    return lambda _module, args: (args[0] * values.to(args[0].dtype),)
+
+
+def _scale_output(value: Tensor) -> Any:
+    return lambda _module, _args, output: output * value.to(output.dtype)

@@ -1,0 +1,128 @@
+"""The network that is trained and pruned: a transformers model with one head a task."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+from core.pruning.batches import Rows, in_order
+from core.spec.families import Architecture
+
+TARGET = "target"
+
+
+class Network(nn.Module):
+    """A pre-trained body and a head for each task: `target`, and one for each source with labels of its own."""
+
+    def __init__(self, body: Any, architecture: Architecture) -> None:
+        super().__init__()
+        head = getattr(body, architecture.family.head)
+        setattr(body, architecture.family.head, nn.Identity())
+        self.body = body  # gives features where the plain model gives logits
+        self.heads = nn.ModuleDict({TARGET: head})
+        self.architecture = architecture
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Features that a head reads, for example (B, hidden)."""
+        features: Tensor = self.body(**inputs).logits
+        return features
+
+    def logits(self, inputs: Mapping[str, Tensor], head: str = TARGET) -> Tensor:
+        """Logits of one task, (B, classes)."""
+        result: Tensor = self.heads[head](self(**inputs))
+        return result
+
+    def add_head(self, name: str, classes: int) -> None:
+        """A fresh head with `classes` outputs, built like the target's."""
+        head = copy.deepcopy(self.heads[TARGET])
+        linears = {path: module for path, module in head.named_modules() if isinstance(module, nn.Linear)}
+        path, last = list(linears.items())[-1]
+        fresh = nn.Linear(last.in_features, classes, bias=last.bias is not None, device=last.weight.device)
+        nn.init.normal_(fresh.weight, std=0.02)
+        if fresh.bias is not None:
+            nn.init.zeros_(fresh.bias)
+        if path:
+            head.set_submodule(path, fresh)
+        else:
+            head = fresh
+        self.heads[name] = head
+
+    def assembled(self) -> Any:
+        """The plain transformers model with the target's head in its place. Shares the weights."""
+        body = copy.copy(self.body)
+        body._modules = dict(self.body._modules)
+        setattr(body, self.architecture.family.head, self.heads[TARGET])
+        return body
+
+
+def read_architecture(model_dir: Path) -> Architecture:
+    """The numbers of a model folder's `config.json`."""
+    return Architecture.from_config(AutoConfig.from_pretrained(model_dir).to_dict())
+
+
+def load_network(model_dir: Path, labels: Sequence[str], seed: int) -> Network:
+    """The pre-trained model with a fresh head for `labels`; strict: any weight missing but the head's is an error."""
+    torch.manual_seed(seed)
+    architecture = read_architecture(model_dir)
+    body, info = AutoModelForSequenceClassification.from_pretrained(
+        model_dir,
+        num_labels=len(labels),
+        id2label=dict(enumerate(labels)),
+        label2id={label: i for i, label in enumerate(labels)},
+        dtype=torch.float32,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    body_missing = [key for key in info["missing_keys"] if f"{architecture.family.layers}." in key]
+    if body_missing or info["mismatched_keys"]:
+        raise ValueError(f"the model's weights are incomplete: {sorted(body_missing)[:3]} {info['mismatched_keys']}")
+    return Network(body, architecture)
+
+
+def load_tokenizer(model_dir: Path) -> Any:
+    """The model's own tokenizer."""
+    return AutoTokenizer.from_pretrained(model_dir)
+
+
+def device() -> torch.device:
+    """A GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def low_precision() -> bool:
+    """Whether bfloat16 arithmetic is native here, and so faster: CUDA from Ampere on, CPUs with AVX512-BF16 or AMX."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, probe, bool)() for probe in probes)
+
+
+def autocast() -> AbstractContextManager[Any]:
+    """Matrix products in bfloat16 where that is faster; weights and sums stay in float32."""
+    return torch.autocast(device().type, torch.bfloat16) if low_precision() else contextlib.nullcontext()
+
+
+@torch.inference_mode()
+def predict(network: Network, rows: Rows, head: str = TARGET, *, fast: bool = False, batch_size: int = 64) -> Tensor:
+    """Logits of every row, (N, classes), on the CPU, dropout off; `fast` allows bfloat16."""
+    was_training = network.training
+    network.eval()
+    where = next(network.parameters()).device
+    parts: list[tuple[list[int], Tensor]] = []
+    with autocast() if fast else contextlib.nullcontext():
+        for index, inputs in in_order(rows, batch_size):
+            logits = network.logits({name: column.to(where) for name, column in inputs.items()}, head)
+            parts.append((index, logits.float().cpu()))
+    network.train(was_training)
+    result = torch.empty(len(rows), parts[0][1].shape[1])
+    for index, logits in parts:
+        result[index] = logits
+    return result

@@ -1,0 +1,62 @@
+"""In a fresh process: load a finished checkpoint both ways and see that it gives the measured numbers.
+
+    python -m core.pruning.verify CHECKPOINT
+
+Prints one line of JSON: how far the two ways of loading, and the stored predictions, are from each other. Only what
+ships in the checkpoint is used to load it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+BATCH = 64
+TOLERANCE = 1e-4  # between logits of the two ways to load
+
+
+def main(checkpoint: Path) -> dict[str, Any]:
+    """Predicted labels of the test rows through load.py and through from_pretrained, compared with test.jsonl."""
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["HF_MODULES_CACHE"] = cache
+        import torch
+        from transformers import AutoModelForSequenceClassification
+
+        spec = importlib.util.spec_from_file_location("load", checkpoint / "load.py")
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        model, tokenizer = module.load(checkpoint)
+        other = AutoModelForSequenceClassification.from_pretrained(checkpoint, trust_remote_code=True).eval()
+        rows = [json.loads(line) for line in (checkpoint / "test.jsonl").read_text(encoding="utf-8").splitlines()]
+        max_length = json.loads((checkpoint / "manifest.json").read_text())["spec"]["train"]["max_length"]
+        wrong, right, difference = 0, 0, 0.0
+        with torch.inference_mode():
+            rows.sort(key=lambda row: len("".join(row["text"])))
+            for start in range(0, len(rows), BATCH):
+                part = rows[start : start + BATCH]
+                texts = list(zip(*(row["text"] for row in part), strict=True))
+                batch = tokenizer(
+                    *map(list, texts), padding=True, truncation=True, max_length=max_length, return_tensors="pt"
+                )
+                logits = model(**batch).logits
+                difference = max(difference, float((logits - other(**batch).logits).abs().max()))
+                names = [model.config.id2label[i] for i in logits.argmax(1).tolist()]
+                wrong += sum(name != row["predicted"] for name, row in zip(names, part, strict=True))
+                right += sum(name == row["label"] for name, row in zip(names, part, strict=True))
+    return {
+        "rows": len(rows),
+        "accuracy": right / len(rows),
+        "changed_predictions": wrong,
+        "max_difference_between_loaders": difference,
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Path(sys.argv[1]))))
