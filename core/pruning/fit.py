@@ -17,7 +17,8 @@ SLACK = 0.01  # how far under the limit the result may be
 class Scores:
     """How much each unit is worth keeping: heads (layers, heads) and neurons (layers, neurons).
 
-    One scale for both: the method that scores has already weighed worth against cost.
+    One scale for both: the method that scores has already weighed worth against cost. A unit that scores minus
+    infinity is never kept.
     """
 
     heads: NDArray[np.float64]
@@ -38,7 +39,9 @@ def fit(scores: Scores, cost: CostModel, limit: int) -> Structure:
     units += [(-s, 1, i, j) for (i, j), s in np.ndenumerate(scores.neurons)]
     left = limit - cost.encoder_fixed
     too_large = []
-    for _, kind, layer, unit in sorted(units):
+    for score, kind, layer, unit in sorted(units):
+        if score == np.inf:
+            break
         chosen, price, block = (
             (heads[layer], cost.head, cost.attention_block)
             if kind == 0

@@ -108,10 +108,10 @@ class Masks(nn.Module):
         self.has_neurons.copy_(gates.neurons)
 
     def scores(self) -> Scores:
-        """Survival of each unit: its own times its block's; units that are gone score below all."""
+        """Survival of each unit: its own times its block's; units that are gone score minus infinity."""
         with torch.no_grad():
-            heads = (alive(self.heads) * alive(self.attention)[:, None]).where(self.has_heads.bool(), -1.0)
-            neurons = (alive(self.neurons) * alive(self.ffn)[:, None]).where(self.has_neurons.bool(), -1.0)
+            heads = (alive(self.heads) * alive(self.attention)[:, None]).where(self.has_heads.bool(), -torch.inf)
+            neurons = (alive(self.neurons) * alive(self.ffn)[:, None]).where(self.has_neurons.bool(), -torch.inf)
         return Scores(heads.double().cpu().numpy(), neurons.double().cpu().numpy())
 
 

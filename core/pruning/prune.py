@@ -70,6 +70,7 @@ def prune(
     dense = Structure.dense(cost.architecture)
     dense_params = cost.encoder_params(dense)
     goal = 1 - limit / dense_params
+    reserve = 2 * cost.head // cost.neuron + cost.architecture.layers  # neurons that let the last fit be exact
     present = dense
     history, pace = History(), Pace(report, "prune", steps)
     batches = _batches(plan, steps, seed)
@@ -92,9 +93,10 @@ def prune(
         if (step + 1) % max(1, steps // CUTS) == 0 and step + 1 < steps:
             room = min(dense_params, int(MARGIN * (1 - target) * dense_params))
             inner = fit(masks.scores(), cost, max(limit, room))
-            cut(network, inner.within(present), optimizer)
-            present = inner
-            masks.keep(present)
+            if sum(map(len, inner.neurons)) >= reserve:
+                cut(network, inner.within(present), optimizer)
+                present = inner
+                masks.keep(present)
         if (step + 1) % max(1, steps // EVALUATIONS) == 0:
             history.points.append(_look(network, masks, present, dev, step + 1, target, gap, lambdas))
             pace.dev = {k: history.points[-1][k] for k in ("accuracy", "loss")}
@@ -127,5 +129,5 @@ def _look(
 ) -> dict[str, float]:
     with torch.no_grad(), gated(network, masks.median(), present):
         scores = dev_scores(network, dev)
-    expected = target - float(gap)
-    return {"step": step, "target": target, "sparsity": expected, "lambda1": float(lambdas[0]), **scores}
+    expected = target - float(gap.detach())
+    return {"step": step, "target": target, "sparsity": expected, "lambda1": float(lambdas[0].detach()), **scores}
