@@ -101,13 +101,13 @@ def _collect(parsed: Iterable[tuple[int, dict[str, Any]]], settings: Settings) -
     columns: dict[str, None] = {}
     tables: list[pa.Table] = []
     rows: list[Row] = []
-    count = characters = 0
+    characters = 0
 
     def flush() -> None:  # Arrow holds a cell in a tenth of the memory that Python objects take
         tables.append(pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in columns])))
         rows.clear()
 
-    for line, raw in parsed:
+    for count, (line, raw) in enumerate(parsed, 1):
         row = {key: _cell(value, line, key, settings) for key, value in raw.items()}
         for name in row.keys() - columns.keys():
             _check_name(name)
@@ -115,7 +115,6 @@ def _collect(parsed: Iterable[tuple[int, dict[str, Any]]], settings: Settings) -
         if len(columns) > settings.max_columns:
             raise SpecError("/file", f"has more than {settings.max_columns} columns")
         rows.append(row)
-        count += 1
         if count > settings.max_rows:
             raise SpecError("/file", f"has more than {settings.max_rows:,} rows")
         characters += sum(len(cell) for cell in row.values() if cell is not None)

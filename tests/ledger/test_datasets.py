@@ -1,0 +1,130 @@
+"""Uploads: what is read, and what each bad file is told."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from core.ledger import datasets
+from core.ledger.database import Database
+from core.ledger.settings import Settings
+from core.ledger.storage import LocalStorage
+from core.ledger.tables import DEFAULT_TENANT, Dataset
+from core.spec.problems import SpecError
+
+
+@pytest.fixture
+def limits(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path, max_rows=1000, max_columns=5, max_cell_chars=1000, max_upload_bytes=100_000)
+
+
+@pytest.fixture
+def upload(storage: LocalStorage, limits: Settings, tmp_path: Path) -> Any:
+    def ingest(content: bytes | pa.Table, name: str) -> Dataset:
+        path = tmp_path / "upload"
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            pq.write_table(content, path)
+        return datasets.ingest(path, name, storage, limits, DEFAULT_TENANT)
+
+    return ingest
+
+
+ROWS = {"text": ["good, really", "bad\nline"], "label": ["pos", "neg"]}
+CSV = b'\xef\xbb\xbftext,label\r\n"good, really",pos\r\n\r\n"bad\nline",neg\r\n'
+JSONL = b'{"text": "good, really", "label": "pos"}\n\n{"text": "bad\\nline", "label": "neg"}'
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [(CSV, "a.csv"), (JSONL, "a.jsonl"), (JSONL, "a.NDJSON"), (pa.table(ROWS), "a.parquet")],
+    ids=["csv", "jsonl", "ndjson", "parquet"],
+)
+def test_every_format_gives_the_same_table(upload: Any, storage: LocalStorage, content: Any, name: str) -> None:
+    dataset = upload(content, name)
+    assert (dataset.rows, dataset.columns, dataset.name) == (2, ["text", "label"], name)
+    assert datasets.read_table(dataset, storage) == ROWS
+    assert datasets.read_table(dataset, storage, ["label", "label", "missing"]) == {"label": ["pos", "neg"]}
+    assert datasets.preview(dataset, storage, 1) == [{"text": "good, really", "label": "pos"}]
+
+
+def test_numbers_dates_and_gaps_become_text_and_null(upload: Any, storage: LocalStorage) -> None:
+    jsonl = b'{"a": 1, "b": true}\n{"a": null, "c": 0.5}\n{"a": NaN}'
+    assert datasets.read_table(upload(jsonl, "a.jsonl"), storage) == {
+        "a": ["1", None, None],
+        "b": ["true", None, None],
+        "c": [None, "0.5", None],
+    }
+    table = pa.table({"day": [datetime.date(2026, 1, 2)], "n": [float("nan")], "big": [2**60]})
+    expected = {"day": ["2026-01-02"], "n": [None], "big": [str(2**60)]}
+    assert datasets.read_table(upload(table, "a.parquet"), storage) == expected
+
+
+def test_many_rows_with_columns_that_appear_late(upload: Any, storage: LocalStorage, monkeypatch: Any) -> None:
+    monkeypatch.setattr(datasets, "CHUNK_ROWS", 10)
+    lines = [f'{{"text": "{i}"}}' for i in range(25)] + ['{"label": "late"}']
+    table = datasets.read_table(upload("\n".join(lines).encode(), "a.jsonl"), storage)
+    assert table["text"] == [*map(str, range(25)), None]
+    assert table["label"] == [None] * 25 + ["late"]
+
+
+DUPLICATE = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+BAD = {
+    "ending": (b"x", "a.xlsx", "must end in one of"),
+    "no ending": (b"x", "data", "must end in one of"),
+    "empty": (b"", "a.csv", "is empty"),
+    "header only": (b"text,label\n", "a.csv", "has no rows"),
+    "blank lines only": (b"\n\n", "a.jsonl", "has no rows"),
+    "no rows": (pa.table({"text": pa.array([], pa.string())}), "a.parquet", "has no rows"),
+    "column named twice": (b"text,text\na,b\n", "a.csv", "each once"),
+    "column without name": (b"text,\na,b\n", "a.csv", "none empty"),
+    "too few cells": (b"text,label\na,b\nc\n", "a.csv", "line 3: 1 cells"),
+    "open quote": (b'text,label\n"a,b\n', "a.csv", "is not CSV"),
+    "latin-1": ("text\ncafé\n".encode("latin-1"), "a.csv", "is not UTF-8"),
+    "utf-16": ("text,label\na,b\n".encode("utf-16"), "a.csv", "is not UTF-8"),
+    "utf-16 without mark": ("text,label\na,b\n".encode("utf-16-le"), "a.csv", "NUL"),
+    "nul": (b"text\na\0b\n", "a.csv", "NUL"),
+    "not json": (b'{"text": "a"}\n{text}', "a.jsonl", "line 2: is not JSON"),
+    "json array": (b'["a"]', "a.jsonl", "not a JSON object"),
+    "nested": (b'{"text": ["a"]}', "a.jsonl", "nested"),
+    "deeply nested": (b'{"text": ' + b"[" * 5000 + b"]" * 5000 + b"}", "a.jsonl", "nested|not JSON"),
+    "endless number": (b'{"text": ' + b"1" * 5000 + b"}", "a.jsonl", "is not JSON"),
+    "half a surrogate pair": (b'{"text": "\\ud800"}', "a.jsonl", "surrogate"),
+    "not parquet": (b"PAR1 but no", "a.parquet", "not readable as Parquet"),
+    "binary column": (pa.table({"text": [b"\x00\x01"]}), "a.parquet", "binary"),
+    "list column": (pa.table({"text": [["a"]]}), "a.parquet", "nested"),
+    "parquet names twice": (DUPLICATE, "a.parquet", "names a column twice"),
+    "long cell": (b"text\n" + b"a" * 1001 + b"\n", "a.csv", "more than 1,000 characters"),
+    "long json cell": (b'{"text": "' + b"a" * 1001 + b'"}', "a.jsonl", "more than 1,000 characters"),
+    "many rows": (b"text\n" + b"a\n" * 1001, "a.csv", "more than 1,000 rows"),
+    "many columns": (b"a,b,c,d,e,f\n1,2,3,4,5,6\n", "a.csv", "more than 5 columns"),
+    "bomb": (pa.table({"text": ["a" * 1000] * 900}), "a.parquet", "unpacks to more than"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_file_is_refused_with_what_is_wrong(upload: Any, storage: LocalStorage, case: str) -> None:
+    content, name, message = BAD[case]
+    with pytest.raises(SpecError, match=message) as error:
+        upload(content, name)
+    assert error.value.field == "/file"
+    assert len(error.value.message) < 500
+    assert not [path for path in storage.root.rglob("*") if path.is_file()]
+
+
+def test_a_file_of_any_name_can_be_kept(upload: Any, database: Database) -> None:
+    dataset = upload(CSV, "../../ü\0\ud800" + "x" * 300 + ".csv")
+    with database.begin() as session:
+        session.add(dataset)
+    with database.read() as session:
+        stored = datasets.find(session, DEFAULT_TENANT, dataset.id)
+        assert stored is not None and stored.name.startswith("üx") and len(stored.name) == 200
+        assert datasets.find(session, "tenant_other", dataset.id) is None
+        assert [d.id for d in datasets.page(session, DEFAULT_TENANT, 10)] == [dataset.id]
+        assert not datasets.page(session, DEFAULT_TENANT, 10, before=dataset.id)

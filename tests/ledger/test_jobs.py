@@ -1,0 +1,471 @@
+"""The life of a job: the state machine, claims, leases, fencing, the outbox, events; on both databases."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from core.ledger import jobs
+from core.ledger.database import Database
+from core.ledger.tables import DEFAULT_TENANT, Job, Outbox, Tenant
+from tests.ledger.helpers import claimed_job, get, make_spec, new_job, statuses
+
+ERROR = {"code": "invalid", "field": "/budget/params", "message": "out of reach"}
+FILES = {"model.safetensors": ("a" * 64, 10)}
+
+WORKER_WRITES: dict[str, Callable[[Session, str, int], Any]] = {
+    "beat": lambda s, job, attempt: jobs.beat(s, job, attempt, 60),
+    "report": lambda s, job, attempt: jobs.report(s, job, attempt, {"event": "stage", "stage": "teach"}),
+    "save_state": lambda s, job, attempt: jobs.save_state(s, job, attempt, FILES),
+    "succeed": lambda s, job, attempt: jobs.succeed(s, job, attempt, {}, FILES),
+    "fail": lambda s, job, attempt: jobs.fail(s, job, attempt, ERROR),
+    "stopped": lambda s, job, attempt: jobs.stopped(s, job, attempt),
+    "give_back": lambda s, job, attempt: jobs.give_back(s, job, attempt, "crashed"),
+    "release": lambda s, job, attempt: jobs.release(s, job, attempt, "restart"),
+}
+
+
+def do(database: Database, name: str, job_id: str, attempt: int = 1) -> None:
+    with database.begin() as session:
+        WORKER_WRITES[name](session, job_id, attempt)
+
+
+def cancel(database: Database, job_id: str) -> None:
+    with database.begin() as session:
+        assert jobs.cancel(session, DEFAULT_TENANT, job_id) is not None
+
+
+def expire(database: Database, job_id: str) -> None:
+    with database.begin() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(lease_until=1))
+
+
+def reap(database: Database) -> list[str]:
+    with database.begin() as session:
+        return jobs.reap(session)
+
+
+def outbox(database: Database) -> list[str]:
+    with database.read() as session:
+        return [row.job_id for row in jobs.outbox(session)]
+
+
+def publish(database: Database) -> None:
+    with database.begin() as session:
+        jobs.published(session, [row.id for row in jobs.outbox(session)])
+
+
+# --- the state machine ---------------------------------------------------------------------------------------
+
+
+def in_status(database: Database, status: str) -> str:
+    """A job in that status, its last attempt being the first."""
+    if status == "queued":
+        return new_job(database)
+    job_id = claimed_job(database)
+    if status in ("cancelling", "cancelled"):
+        cancel(database, job_id)
+    last = {"succeeded": "succeed", "failed": "fail", "cancelled": "stopped"}
+    if status in last:
+        do(database, last[status], job_id)
+    assert get(database, job_id).status == status
+    return job_id
+
+
+OUTCOMES = {
+    "running": {
+        "succeed": "succeeded",
+        "fail": "failed",
+        "give_back": "queued",
+        "release": "queued",
+        "cancel": "cancelling",
+        "reap": "queued",
+        "stopped": "refused",
+        "claim": "refused",
+    },
+    "cancelling": {
+        "succeed": "refused",
+        "fail": "cancelled",
+        "give_back": "cancelled",
+        "release": "cancelled",
+        "stopped": "cancelled",
+        "cancel": "cancelling",
+        "reap": "cancelled",
+        "claim": "refused",
+    },
+    "queued": {"cancel": "cancelled", "claim": "running", "reap": "queued"},
+    "succeeded": {"cancel": "refused", "claim": "refused", "reap": "succeeded"},
+    "failed": {"cancel": "refused", "claim": "refused", "reap": "failed"},
+    "cancelled": {"cancel": "cancelled", "claim": "refused", "reap": "cancelled"},
+}
+for status in ("queued", "succeeded", "failed", "cancelled"):
+    OUTCOMES[status] |= dict.fromkeys(("succeed", "fail", "give_back", "release", "stopped"), "refused")
+
+
+def attempt_change(database: Database, job_id: str, action: str) -> str:
+    before = get(database, job_id)
+    try:
+        if action == "cancel":
+            cancel(database, job_id)
+        elif action == "claim":
+            with database.begin() as session:
+                if jobs.claim(session, job_id, "other", 60) is None:
+                    raise jobs.LeaseLostError
+        elif action == "reap":
+            if before.lease_until is not None:
+                expire(database, job_id)
+            reap(database)
+        else:
+            do(database, action, job_id)
+    except (jobs.IllegalTransitionError, jobs.LeaseLostError):
+        after = get(database, job_id)
+        assert (after.status, after.version) == (before.status, before.version)
+        return "refused"
+    return get(database, job_id).status
+
+
+@pytest.mark.parametrize("status", list(jobs.EDGES))
+def test_every_action_on_every_status_is_allowed_or_refused_as_drawn(database: Database, status: str) -> None:
+    outcomes = {action: attempt_change(database, in_status(database, status), action) for action in OUTCOMES[status]}
+    assert outcomes == OUTCOMES[status]
+
+
+def test_no_edge_leaves_a_terminal_status() -> None:
+    assert {"succeeded", "failed", "cancelled"} == jobs.TERMINAL
+    assert all(to in jobs.EDGES for edges in jobs.EDGES.values() for to in edges)
+
+
+def test_any_sequence_of_actions_keeps_the_law(database: Database) -> None:
+    """Whatever happens in whatever order: only drawn edges are walked, and attempts, lease and times agree."""
+
+    class Life(RuleBasedStateMachine):
+        @initialize(cap=st.integers(1, 3))
+        def create(self, cap: int) -> None:
+            self.job_id = new_job(database, cap)
+
+        @rule(action=st.sampled_from(sorted(OUTCOMES["running"])))
+        def act(self, action: str) -> None:
+            attempt_change(database, self.job_id, action)
+
+        @rule(action=st.sampled_from(sorted(WORKER_WRITES)), behind=st.integers(0, 2))
+        def worker_writes(self, action: str, behind: int) -> None:
+            job = get(database, self.job_id)
+            attempt = job.attempt - behind
+            if behind:
+                with pytest.raises(jobs.LeaseLostError):
+                    do(database, action, self.job_id, attempt)
+            elif job.status == "running" and action != "stopped":
+                do(database, action, self.job_id, attempt)
+
+        @invariant()
+        def law(self) -> None:
+            job = get(database, self.job_id)
+            walk = statuses(database, self.job_id)
+            assert walk[0] == "queued" and walk[-1] == job.status
+            assert all(to in jobs.EDGES[of] for of, to in pairwise(walk))
+            assert walk.count("running") == job.attempt <= job.max_attempts
+            assert (job.lease_until is not None) == (job.status in ("running", "cancelling"))
+            assert (job.finished_at is not None) == (job.status in jobs.TERMINAL)
+            with database.read() as session:
+                attempts = jobs.attempts(session, self.job_id)
+            assert [a.number for a in attempts] == list(range(1, job.attempt + 1))
+            open_attempts = [a for a in attempts if a.finished_at is None]
+            assert len(open_attempts) == (job.status in ("running", "cancelling"))
+
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        Life,
+        settings=hypothesis_settings(
+            max_examples=15, stateful_step_count=8, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )
+
+
+# --- creating ------------------------------------------------------------------------------------------------
+
+
+def test_a_new_job_is_announced_and_recorded(database: Database) -> None:
+    job_id = new_job(database)
+    assert outbox(database) == [job_id]
+    assert statuses(database, job_id) == ["queued"]
+
+
+def test_twenty_requests_with_one_key_at_once_make_one_job(database: Database) -> None:
+    start = threading.Barrier(20)
+
+    def post(_: int) -> tuple[str, bool]:
+        start.wait(30)
+        with database.begin() as session:
+            job, new = jobs.create(session, DEFAULT_TENANT, make_spec(), 3, "key")
+            return job.id, new
+
+    database.engine.pool.dispose()
+    with ThreadPoolExecutor(20) as pool:
+        results = list(pool.map(post, range(20)))
+    assert len({job_id for job_id, _ in results}) == 1
+    assert sum(new for _, new in results) == 1
+    assert len(outbox(database)) == 1
+
+
+def test_a_key_with_another_body_is_refused_and_with_another_tenant_is_free(database: Database) -> None:
+    with database.begin() as session:
+        session.add(Tenant(id="tenant_other", name="other"))
+        first, _ = jobs.create(session, DEFAULT_TENANT, make_spec(), 3, "key")
+    with database.begin() as session, pytest.raises(jobs.IdempotencyConflictError):
+        jobs.create(session, DEFAULT_TENANT, make_spec(budget={"params": 0.5}), 3, "key")
+    with database.begin() as session:
+        other, new = jobs.create(session, "tenant_other", make_spec(), 3, "key")
+        assert new and other.id != first.id
+
+
+def test_a_foreign_job_cannot_be_seen_or_cancelled(database: Database) -> None:
+    job_id = new_job(database)
+    with database.begin() as session:
+        assert jobs.find(session, "tenant_other", job_id) is None
+        assert jobs.cancel(session, "tenant_other", job_id) is None
+        assert list(jobs.page(session, "tenant_other", 10)) == []
+    assert get(database, job_id).status == "queued"
+
+
+def test_pages_go_from_new_to_old_without_gap_or_double(database: Database) -> None:
+    made = [new_job(database) for _ in range(7)]
+    seen: list[str] = []
+    before = None
+    while True:
+        with database.read() as session:
+            page = [job.id for job in jobs.page(session, DEFAULT_TENANT, 3, before, "queued")]
+        if not page:
+            break
+        seen += page
+        before = page[-1]
+        new_job(database)  # newer jobs do not shift the pages
+    assert seen == made[::-1]
+
+
+# --- claiming, leases, fencing --------------------------------------------------------------------------------
+
+
+def test_of_many_workers_at_once_one_gets_the_job(database: Database) -> None:
+    ids = [new_job(database) for _ in range(5)]
+    start = threading.Barrier(8)
+
+    def race(worker: int) -> list[str]:
+        start.wait(30)
+        won = []
+        for job_id in ids:
+            with database.begin() as session:
+                if jobs.claim(session, job_id, f"worker {worker}", 60) is not None:
+                    won.append(job_id)
+        return won
+
+    with ThreadPoolExecutor(8) as pool:
+        won = [job_id for result in pool.map(race, range(8)) for job_id in result]
+    assert sorted(won) == sorted(ids)
+    assert all(get(database, job_id).attempt == 1 for job_id in ids)
+
+
+def test_an_unknown_job_is_not_claimed(database: Database) -> None:
+    with database.begin() as session:
+        assert jobs.claim(session, "job_unknown", "worker", 60) is None
+
+
+def test_a_beat_extends_the_lease_and_tells_of_a_cancel(database: Database) -> None:
+    job_id = claimed_job(database, lease_s=1)
+    before = get(database, job_id)
+    assert before.lease_until is not None
+    with database.begin() as session:
+        assert jobs.beat(session, job_id, 1, 60) == "running"
+    after = get(database, job_id)
+    assert after.lease_until is not None and after.lease_until > before.lease_until + 30_000
+    assert after.version == before.version  # a beat changes nothing that a client sees
+    cancel(database, job_id)
+    with database.begin() as session:
+        assert jobs.beat(session, job_id, 1, 60) == "cancelling"
+
+
+@pytest.mark.parametrize("write", sorted(WORKER_WRITES))
+def test_a_stale_attempt_cannot_write(database: Database, write: str) -> None:
+    job_id = claimed_job(database)
+    expire(database, job_id)
+    reap(database)
+    with pytest.raises(jobs.LeaseLostError):  # back in the queue
+        do(database, write, job_id, 1)
+    with database.begin() as session:
+        assert jobs.claim(session, job_id, "second", 60) is not None
+    before = get(database, job_id)
+    with pytest.raises(jobs.LeaseLostError):  # claimed by another
+        do(database, write, job_id, 1)
+    after = get(database, job_id)
+    assert (after.status, after.worker, after.version) == ("running", "second", before.version)
+    with database.read() as session:
+        assert not jobs.files(session, job_id, "output") and not jobs.files(session, job_id, "state")
+
+
+# --- the reaper and the relay ---------------------------------------------------------------------------------
+
+
+def test_the_reaper_leaves_a_live_lease_alone(database: Database) -> None:
+    job_id = claimed_job(database)
+    assert reap(database) == []
+    assert get(database, job_id).status == "running"
+
+
+def test_an_expired_lease_goes_back_to_the_queue_and_fails_at_the_cap(database: Database) -> None:
+    job_id = new_job(database, max_attempts=2)
+    for expected in ("queued", "failed"):
+        publish(database)
+        with database.begin() as session:
+            assert jobs.claim(session, job_id, "worker", 60) is not None
+        expire(database, job_id)
+        assert reap(database) == [job_id]
+        assert get(database, job_id).status == expected
+        assert outbox(database) == ([job_id] if expected == "queued" else [])
+    error = get(database, job_id).error
+    assert error is not None and error["code"] == "attempts_exhausted" and "2 attempts" in error["message"]
+
+
+def test_a_job_that_is_being_cancelled_is_cancelled_by_the_reaper(database: Database) -> None:
+    job_id = claimed_job(database)
+    cancel(database, job_id)
+    expire(database, job_id)
+    reap(database)
+    assert statuses(database, job_id) == ["queued", "running", "cancelling", "cancelled"]
+
+
+def test_two_reapers_at_once_reap_each_job_once(database: Database) -> None:
+    ids = [claimed_job(database) for _ in range(20)]
+    for job_id in ids:
+        expire(database, job_id)
+    start = threading.Barrier(4)
+
+    def run(_: int) -> list[str]:
+        start.wait(30)
+        return reap(database)
+
+    with ThreadPoolExecutor(4) as pool:
+        reaped = [job_id for result in pool.map(run, range(4)) for job_id in result]
+    reaped += reap(database)
+    assert sorted(reaped) == sorted(ids)
+    assert all(statuses(database, job_id) == ["queued", "running", "queued"] for job_id in ids)
+
+
+def test_an_orderly_restart_does_not_count_against_the_cap(database: Database) -> None:
+    job_id = new_job(database, max_attempts=1)
+    for attempt in (1, 2, 3):
+        with database.begin() as session:
+            assert jobs.claim(session, job_id, "worker", 60) is not None
+        do(database, "release", job_id, attempt)
+        assert get(database, job_id).status == "queued"
+
+
+def test_a_queued_job_that_nobody_took_is_announced_again(database: Database) -> None:
+    job_id, taken = new_job(database), claimed_job(database)
+
+    def remind(older_than_s: float) -> list[str]:
+        with database.begin() as session:
+            return jobs.remind(session, older_than_s)
+
+    assert remind(0) == []  # its first announcement still waits in the outbox
+    publish(database)
+    assert remind(60) == []  # announced just now
+    assert remind(0) == [job_id]
+    assert outbox(database) == [job_id]
+    assert taken not in outbox(database)
+    publish(database)
+    with database.begin() as session:
+        session.execute(update(Job).values(announced_at=1))
+    assert remind(60) == [job_id]
+    publish(database)
+    assert remind(60) == []
+    assert statuses(database, job_id) == ["queued"]  # reminders are no news for the owner
+
+
+def test_what_was_published_is_forgotten_and_the_rest_kept(database: Database) -> None:
+    ids = [new_job(database) for _ in range(3)]
+    with database.begin() as session:
+        first = jobs.outbox(session, limit=1)
+        jobs.published(session, [row.id for row in first])
+    assert outbox(database) == ids[1:]
+    with database.begin() as session:
+        assert session.scalar(select(Outbox.job_id).where(Outbox.job_id == ids[0])) is None
+
+
+# --- what a worker reports ------------------------------------------------------------------------------------
+
+
+def test_events_are_in_order_and_can_be_read_on_from_any_of_them(database: Database) -> None:
+    job_id, other = claimed_job(database), claimed_job(database)
+    for stage in ("data", "teach", "prune"):
+        for job in (job_id, other):
+            with database.begin() as session:
+                jobs.report(session, job, 1, {"event": "stage", "stage": stage})
+    with database.read() as session:
+        events = list(jobs.events(session, job_id, 0, 100))
+        assert [e.data.get("stage") for e in events if e.type == "stage"] == ["data", "teach", "prune"]
+        assert all(a.seq < b.seq for a, b in pairwise(events))
+        assert [e.seq for e in jobs.events(session, job_id, events[2].seq, 100)] == [e.seq for e in events[3:]]
+        assert len(jobs.events(session, job_id, 0, 2)) == 2
+
+
+def test_progress_shows_on_the_job_but_does_not_flood_its_events(database: Database) -> None:
+    job_id = claimed_job(database)
+    for step in range(300):
+        message = {"event": "progress", "stage": "prune", "step": step, "steps": 300, "overall": step / 3000}
+        with database.begin() as session:
+            jobs.report(session, job_id, 1, message)
+    assert get(database, job_id).progress["step"] == 299
+    with database.read() as session:
+        events = [e for e in jobs.events(session, job_id, 0, 1000) if e.type == "progress"]
+    assert len(events) == 10
+
+
+def test_success_publishes_files_and_metrics_and_drops_the_state(database: Database) -> None:
+    job_id = claimed_job(database)
+    do(database, "save_state", job_id)
+    with database.begin() as session:
+        jobs.save_state(session, job_id, 1, {"b": ("b" * 64, 1)})
+    with database.read() as session:
+        assert [file.path for file in jobs.files(session, job_id, "state")] == ["b"]
+    with database.begin() as session:
+        jobs.succeed(session, job_id, 1, {"accuracy": 0.9}, FILES)
+    job = get(database, job_id)
+    assert (job.status, job.metrics) == ("succeeded", {"accuracy": 0.9})
+    with database.read() as session:
+        assert [file.path for file in jobs.files(session, job_id)] == ["model.safetensors"]
+        assert not jobs.files(session, job_id, "state")
+        assert [a.outcome for a in jobs.attempts(session, job_id)] == ["succeeded"]
+
+
+def test_the_state_outlives_a_lost_attempt_and_ends_with_the_job(database: Database) -> None:
+    job_id = claimed_job(database)
+    do(database, "save_state", job_id)
+    do(database, "give_back", job_id)
+    with database.read() as session:
+        assert len(jobs.files(session, job_id, "state")) == 1
+    cancel(database, job_id)
+    with database.read() as session:
+        assert not jobs.files(session, job_id, "state")
+
+
+def test_odd_text_and_numbers_are_stored_on_every_database(database: Database) -> None:
+    job_id = claimed_job(database)
+    metrics = {"labels": ["a\0b", "\ud800"], "loss": float("nan"), "best": float("inf"), "text": "ünï 🌳"}
+    with database.begin() as session:
+        jobs.report(session, job_id, 1, {"event": "note", "message": "nul \0"})
+        jobs.succeed(session, job_id, 1, metrics, {})
+    assert get(database, job_id).metrics == {"labels": ["a�b", "?"], "loss": None, "best": None, "text": "ünï 🌳"}
+    failing = claimed_job(database, max_attempts=1)
+    with database.begin() as session:
+        jobs.give_back(session, failing, 1, "last words \0\udfff")
+    error = get(database, failing).error
+    assert error is not None and "last words �?" in error["message"]
