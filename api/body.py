@@ -1,0 +1,121 @@
+"""Request bodies, bounded and strict: nothing enters that the database or an answer could not hold."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response, params
+from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.problems import Problem, invalid, response
+from api.schemas import Fault
+
+MAX_JSON_BYTES = 2**20
+MAX_DEPTH = 32
+FRAMING_BYTES = 64 * 2**10  # multipart boundaries and headers around an upload
+
+# NUL is refused by PostgreSQL, a lone surrogate by UTF-8.
+UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+class BodyLimit:
+    """ASGI middleware: a body over the limit is answered with 413, at its declared or its real length."""
+
+    def __init__(self, app: ASGIApp, max_upload_bytes: int) -> None:
+        self.app = app
+        self.max_upload_bytes = max_upload_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        headers = Headers(scope=scope)
+        upload = headers.get("content-type", "").startswith("multipart/")
+        limit = self.max_upload_bytes + FRAMING_BYTES if upload else MAX_JSON_BYTES
+        too_large = Problem(413, f"The body is larger than {self.max_upload_bytes if upload else limit:,} bytes.")
+        declared = headers.get("content-length", "")
+        if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
+            return await response(too_large)(scope, receive, send)
+        received = 0
+
+        async def bounded() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > limit:
+                raise too_large
+            return message
+
+        await self.app(scope, bounded, send)
+
+
+class StrictRoute(APIRoute):
+    """Asks for the media type that the route reads, and parses JSON strictly."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """See APIRoute."""
+        handler = super().get_route_handler()
+        field = self.body_field
+        form = field is not None and isinstance(field.field_info, params.Form)
+        wanted = "multipart/form-data" if form else "application/json"
+
+        async def strict(request: Request) -> Response:
+            given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if field is not None and given != wanted:
+                raise Problem(415, f"This address reads {wanted}; set the Content-Type header and send that.")
+            return await handler(_StrictRequest(request.scope, request.receive))
+
+        return strict
+
+
+class _StrictRequest(Request):
+    async def json(self) -> Any:
+        return parse_json(await self.body())
+
+
+def parse_json(body: bytes) -> Any:
+    """The JSON value; raises a 422 Problem for what RFC 8259 or the database does not allow."""
+    try:
+        value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+        _check(value, "", MAX_DEPTH)
+    except RecursionError:
+        raise _not_json("is nested too deep") from None
+    except UnicodeDecodeError as error:
+        raise _not_json(f"is not UTF-8 (byte {error.start})") from None
+    except json.JSONDecodeError as error:
+        raise _not_json(f"is not JSON: {error.msg} (line {error.lineno}, column {error.colno})") from None
+    except ValueError:  # Python reads no integer of thousands of digits
+        raise _not_json("holds a number of thousands of digits") from None
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise _not_json(f"is not JSON: {name} is not a JSON number")
+
+
+def _not_json(detail: str, pointer: str = "") -> Problem:
+    return invalid([Fault(pointer=pointer, detail=detail)])
+
+
+def _check(value: Any, pointer: str, depth: int) -> None:
+    if depth == 0:
+        raise _not_json("is nested too deep", pointer)
+    if isinstance(value, str) and UNSTORABLE.search(value):
+        raise _not_json("holds a NUL character or half of a surrogate pair; leave it out", pointer)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _not_json("is too large a number", pointer)
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise _not_json("is too large a number", pointer)
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if UNSTORABLE.search(key):
+                raise _not_json("a field's name holds a NUL character or half of a surrogate pair", pointer)
+            _check(item, f"{pointer}/{key[:200].replace('~', '~0').replace('/', '~1')}", depth - 1)
+    elif isinstance(value, list):
+        for i, item in enumerate(value):
+            _check(item, f"{pointer}/{i}", depth - 1)

@@ -1,0 +1,87 @@
+"""Local models: the folders of `models_dir` that hold a config.json of a known family and a model.safetensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.spec.cost import CostModel
+from core.spec.families import Architecture
+from core.spec.problems import SpecError
+from core.spec.structure import Structure
+from core.spec.weights import read_shapes
+
+MAX_CONFIG_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A model that can be pruned without a download."""
+
+    name: str
+    architecture: Architecture
+    shapes: Mapping[str, tuple[int, ...]]
+    size_bytes: int
+
+    def cost(self, labels: int = 0) -> CostModel:
+        """Its costs with a classifier for so many labels on top; raises SpecError('/model')."""
+        head, hidden = self.architecture.family.head, self.architecture.hidden
+        classifier = {f"{head}.weight": (labels, hidden), f"{head}.bias": (labels,)}
+        return CostModel.from_shapes(self.architecture, {**self.shapes, **classifier})
+
+    @property
+    def encoder_params(self) -> int:
+        """Parameters of the dense encoder."""
+        return self.cost().encoder_params(Structure.dense(self.architecture))
+
+    @property
+    def model_params(self) -> int:
+        """Parameters of the dense model without a task head."""
+        return self.cost().model_params(Structure.dense(self.architecture))
+
+
+def local_models(models_dir: Path) -> Iterator[LocalModel]:
+    """Every usable local model, by name; folders that are not one are passed over."""
+    for folder in sorted(models_dir.iterdir()) if models_dir.is_dir() else []:
+        if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
+            try:
+                model = _read(folder)
+                model.cost()
+            except SpecError:
+                continue
+            yield model
+
+
+def find(models_dir: Path, name: str) -> LocalModel:
+    """The local model of that name; raises SpecError('/model') that says which names there are."""
+    # Compared with what is there, never joined to a path: a name cannot lead out of the folder.
+    folders = {folder.name: folder for folder in models_dir.iterdir()} if models_dir.is_dir() else {}
+    if name not in folders or not (folders[name] / "config.json").is_file():
+        known = ", ".join(model.name for model in local_models(models_dir)) or "none yet"
+        raise SpecError(
+            "/model",
+            f"there is no local model '{name[:200]}'; local models (GET /v1/models): {known}. "
+            "A model of the hub is named 'owner/name@revision'",
+        )
+    return _read(folders[name])
+
+
+def _read(folder: Path) -> LocalModel:
+    config = folder / "config.json"
+    try:
+        if config.stat().st_size > MAX_CONFIG_BYTES:
+            raise ValueError("too large")
+        values = json.loads(config.read_bytes())
+        if not isinstance(values, dict):
+            raise ValueError("not an object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise SpecError("/model", "its config.json cannot be read as JSON") from error
+    architecture = Architecture.from_config(values)
+    weights = folder / "model.safetensors"
+    shapes = read_shapes(weights)
+    prefix = f"{architecture.family.base}."
+    # A checkpoint of another task brings that task's head: it is left behind when the body is loaded.
+    body = {name: shape for name, shape in shapes.items() if name.startswith(prefix)} or shapes
+    return LocalModel(folder.name, architecture, body, weights.stat().st_size)

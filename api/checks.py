@@ -1,0 +1,77 @@
+"""A job is checked against what exists before it is accepted: data sets, columns, rows, labels, model, budget.
+
+The worker does the same arithmetic again on the same data; what can be refused here costs nobody a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from api import catalogue
+from api.context import Context
+from api.problems import fault, invalid
+from api.schemas import Fault
+from core.ledger import datasets
+from core.ledger.tables import Dataset
+from core.spec.data import prepare
+from core.spec.job import JobSpec
+from core.spec.problems import SpecError
+
+
+def check(here: Context, spec: JobSpec) -> None:
+    """Raises a 422 Problem that lists every fault found."""
+    found = _datasets(here, spec)
+    faults = [
+        Fault(pointer=pointer, detail=f"there is no data set '{dataset_id}'; upload it with POST /v1/datasets")
+        for pointer, dataset_id in spec.dataset_ids().items()
+        if dataset_id not in found
+    ] + _missing_columns(spec, found)
+    labels = 2
+    if not faults:
+        try:
+            labels = _labels(here, spec, found)
+        except SpecError as error:
+            faults.append(fault(error))
+    if "/" not in spec.model:  # a model of the hub is fetched and checked by the worker
+        try:
+            catalogue.find(here.settings.models_dir, spec.model).cost(labels).encoder_limit(spec.budget)
+        except SpecError as error:
+            faults.append(fault(error))
+    if faults:
+        raise invalid(faults)
+
+
+def _datasets(here: Context, spec: JobSpec) -> dict[str, Dataset]:
+    with here.database.read() as session:
+        rows = {i: datasets.find(session, here.tenant_id, i) for i in set(spec.dataset_ids().values())}
+    return {i: row for i, row in rows.items() if row is not None}
+
+
+def _references(spec: JobSpec) -> Iterator[tuple[str, dict[str, str]]]:
+    """Each data set id with the columns that are read from it: JSON pointer -> name."""
+    for pointer, dataset_id in spec.dataset_ids().items():
+        root, index = pointer.split("/")[1:3]
+        where, part = (f"/sources/{index}", spec.sources[int(index)]) if root == "sources" else ("/task", spec.task)
+        columns = {f"{where}/text/{i}": name for i, name in enumerate(part.text)}
+        yield dataset_id, columns | ({f"{where}/label": part.label} if part.label is not None else {})
+
+
+def _missing_columns(spec: JobSpec, found: Mapping[str, Dataset]) -> list[Fault]:
+    faults: dict[str, Fault] = {}
+    for dataset_id, columns in _references(spec):
+        dataset = found.get(dataset_id)
+        for pointer, column in columns.items():
+            if dataset is not None and column not in dataset.columns:
+                known = ", ".join(f"'{name}'" for name in dataset.columns)
+                detail = f"the data set '{dataset.name}' has no column '{column[:200]}'; its columns: {known}"
+                faults.setdefault(pointer, Fault(pointer=pointer, detail=detail))
+    return list(faults.values())
+
+
+def _labels(here: Context, spec: JobSpec, found: Mapping[str, Dataset]) -> int:
+    """How many classes the job would learn, once its data has passed every check."""
+    needed: dict[str, set[str]] = {}
+    for dataset_id, columns in _references(spec):
+        needed.setdefault(dataset_id, set()).update(columns.values())
+    tables = {i: datasets.read_table(found[i], here.storage, sorted(names)) for i, names in needed.items()}
+    return len(prepare(spec, tables).labels)

@@ -1,0 +1,96 @@
+"""`/v1/datasets`: upload, list, look."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response, UploadFile
+
+from api.body import UNSTORABLE, StrictRoute
+from api.context import Context, Here
+from api.paging import After, Limit, cut, position
+from api.problems import RESPONSES, Problem, invalid
+from api.schemas import Dataset, DatasetPage, Fault, Preview, instant
+from core.ledger import datasets, tables
+
+MAX_PREVIEW_CHARS = 1000
+
+router = APIRouter(prefix="/v1/datasets", tags=["data sets"], route_class=StrictRoute)
+
+
+@router.post("", status_code=201, responses={s: RESPONSES[s] for s in (413, 415, 422)})
+def upload(here: Here, file: UploadFile, response: Response) -> Dataset:
+    """Upload a CSV (with a header line), JSONL or Parquet file; its name says which."""
+    name = (file.filename or "").replace("\\", "/").rpartition("/")[2]
+    if not name or UNSTORABLE.search(name):
+        raise invalid([Fault(pointer="/file", detail="has no usable file name; give one that ends in .csv, say")])
+    limit = here.settings.max_upload_bytes
+    if file.size is not None and file.size > limit:
+        raise Problem(413, f"The file is larger than {limit:,} bytes.", [Fault(pointer="/file", detail="is too large")])
+    with tempfile.NamedTemporaryFile(prefix="topwork-upload-") as copy:
+        shutil.copyfileobj(file.file, copy, 2**20)
+        copy.flush()
+        row = datasets.ingest(Path(copy.name), name, here.storage, here.settings, here.tenant_id)
+    with here.database.begin() as session:
+        session.add(row)
+    response.headers["Location"] = f"/v1/datasets/{row.id}"
+    return _dataset(row)
+
+
+@router.get("", responses={422: RESPONSES[422]})
+def list_datasets(here: Here, limit: Limit = 20, cursor: After = None) -> DatasetPage:
+    """Data sets, newest first."""
+    before = position(cursor, "ds")
+    with here.database.read() as session:
+        rows, following = cut(datasets.page(session, here.tenant_id, limit + 1, before), limit)
+    return DatasetPage(items=[_dataset(row) for row in rows], next=following)
+
+
+@router.get("/{dataset_id}", responses={404: RESPONSES[404]})
+def get_dataset(here: Here, dataset_id: str) -> Dataset:
+    """One data set."""
+    return _dataset(_find(here, dataset_id))
+
+
+@router.get("/{dataset_id}/preview", responses={s: RESPONSES[s] for s in (404, 422)})
+def preview(here: Here, dataset_id: str, rows: Annotated[int, Query(ge=1, le=100)] = 10) -> Preview:
+    """The first rows; cells of more than 1,000 characters are shortened."""
+    row = _find(here, dataset_id)
+    table = [{c: _short(cell) for c, cell in one.items()} for one in datasets.preview(row, here.storage, rows)]
+    return Preview(columns=row.columns, rows=table)
+
+
+def _find(here: Context, dataset_id: str) -> tables.Dataset:
+    row = None
+    if re.fullmatch("ds_[0-9a-f]{32}", dataset_id):
+        with here.database.read() as session:
+            row = datasets.find(session, here.tenant_id, dataset_id)
+    if row is None:
+        raise Problem(404, "There is no such data set; GET /v1/datasets lists what there is.")
+    return row
+
+
+def _short(cell: str | None) -> str | None:
+    return cell if cell is None or len(cell) <= MAX_PREVIEW_CHARS else cell[:MAX_PREVIEW_CHARS] + "…"
+
+
+def _dataset(row: tables.Dataset) -> Dataset:
+    here = f"/v1/datasets/{row.id}"
+    return Dataset.model_validate(
+        {
+            "id": row.id,
+            "name": row.name,
+            "format": row.format,
+            "rows": row.rows,
+            "columns": row.columns,
+            "size_bytes": row.size_bytes,
+            "sha256": row.sha256,
+            "upload_sha256": row.upload_sha256,
+            "created_at": instant(row.created_at),
+            "links": {"self": here, "preview": f"{here}/preview"},
+        }
+    )

@@ -1,0 +1,141 @@
+"""`/v1/jobs/{id}/files`: downloads that can be resumed (RFC 9110 ranges) and checked (ETag = sha256)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import PurePosixPath
+from typing import BinaryIO
+from urllib.parse import quote
+
+from fastapi import APIRouter, Request, Response
+from starlette.responses import StreamingResponse
+
+from api.context import Context, Here
+from api.jobs import find
+from api.problems import RESPONSES, Problem
+from api.schemas import FileList, OutputFile
+from core.ledger import jobs
+from core.ledger.storage import CHUNK
+from core.ledger.tables import File
+
+MEDIA_TYPES = {
+    ".json": "application/json",
+    ".jsonl": "application/jsonl",
+    ".md": "text/markdown; charset=utf-8",
+    ".py": "text/x-python; charset=utf-8",
+    ".txt": "text/plain; charset=utf-8",
+}
+
+router = APIRouter(prefix="/v1/jobs/{job_id}/files", tags=["files"])
+
+
+@router.get("", responses={404: RESPONSES[404]})
+def list_files(here: Here, job_id: str) -> FileList:
+    """The files of a job, with their sha256; none until it has succeeded."""
+    with here.database.read() as session:
+        find(here, session, job_id)
+        rows = jobs.files(session, job_id)
+    return FileList(
+        items=[
+            OutputFile(
+                path=row.path,
+                size_bytes=row.size_bytes,
+                sha256=row.sha256,
+                media_type=_media_type(row.path),
+                href=f"/v1/jobs/{job_id}/files/{quote(row.path)}",
+            )
+            for row in rows
+        ]
+    )
+
+
+@router.head("/{path:path}", include_in_schema=False)
+@router.get(
+    "/{path:path}",
+    response_class=Response,
+    responses={
+        200: {"description": "The file", "content": {"application/octet-stream": {}}},
+        206: {"description": "The part that Range asks for"},
+        304: {"description": "If-None-Match names the file as it is"},
+        404: RESPONSES[404],
+        416: {"description": "Range lies outside the file"},
+    },
+)
+def download(here: Here, job_id: str, path: str, request: Request) -> Response:
+    """Download a file. Honours Range, If-Range and If-None-Match; the ETag is the sha256."""
+    file = _find(here, job_id, path)
+    etag = f'"{file.sha256}"'
+    headers = {
+        "ETag": etag,
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, no-cache",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if _matches(request.headers.get("if-none-match"), etag):
+        return Response(status_code=304, headers=headers)
+    span = None
+    if request.method == "GET" and request.headers.get("if-range", etag) == etag:
+        span = _span(request.headers.get("range", ""), file.size_bytes)
+    start, end = span or (0, file.size_bytes)
+    headers |= {
+        "Content-Length": str(end - start),
+        "Content-Type": _media_type(path),
+        "Content-Disposition": f"attachment; filename*=utf-8''{quote(PurePosixPath(path).name, safe='')}",
+    }
+    if span is not None:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size_bytes}"
+    if request.method == "HEAD":
+        return Response(headers=headers)
+    # Opened here and not in the stream, so that a missing file is an error and not a broken download.
+    chunks = _chunks(here.storage.open(file.sha256), start, end)
+    return StreamingResponse(chunks, 200 if span is None else 206, headers)
+
+
+def _find(here: Context, job_id: str, path: str) -> File:
+    with here.database.read() as session:
+        find(here, session, job_id)
+        for file in jobs.files(session, job_id):
+            if file.path == path:
+                return file
+    raise Problem(404, f"The job has no such file; GET /v1/jobs/{job_id}/files lists what there is.")
+
+
+def _matches(if_none_match: str | None, etag: str) -> bool:
+    tags = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
+    return etag in tags or tags == ["*"]
+
+
+def _span(header: str, size: int) -> tuple[int, int] | None:
+    """First byte and the one after the last of a single range; None to send everything.
+
+    A header that is malformed, or that asks for several ranges, is ignored, as RFC 9110 14.2 allows. Raises a 416
+    Problem for a range outside the file.
+    """
+    match = re.fullmatch(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*", header, re.ASCII | re.IGNORECASE)
+    if match is None or not any(match.groups()):
+        return None
+    first, last = match.groups()
+    if not first:
+        start, end = max(size - int(last), 0), size
+    else:
+        start, end = int(first), min(int(last) + 1, size) if last else size
+        if last and int(last) < start:
+            return None
+    if start >= end:
+        outside = {"Content-Range": f"bytes */{size}"}
+        raise Problem(416, f"The range lies outside the file of {size:,} bytes.", headers=outside)
+    return start, end
+
+
+def _chunks(data: BinaryIO, start: int, end: int) -> Iterator[bytes]:
+    with closing(data):
+        data.seek(start)
+        while start < end and (chunk := data.read(min(CHUNK, end - start))):
+            start += len(chunk)
+            yield chunk
+
+
+def _media_type(path: str) -> str:
+    return MEDIA_TYPES.get(PurePosixPath(path).suffix, "application/octet-stream")

@@ -1,0 +1,70 @@
+"""`/healthz`: the process answers. `/readyz`: every part that it needs is there."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+
+import redis
+from fastapi import APIRouter
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from api.context import Context, Here
+from api.problems import RESPONSES, Problem
+from api.schemas import Fault, Health, ProblemDetails, Readiness
+
+log = logging.getLogger(__name__)
+
+BROKER_TIMEOUT_S = 1.0
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz")
+async def healthz() -> Health:
+    """Always 200 while the process lives."""
+    return Health()
+
+
+@router.get("/readyz", responses={503: {**RESPONSES[404], "model": ProblemDetails, "description": "Not ready"}})
+def readyz(here: Here) -> Readiness:
+    """Whether database, broker and storage can be used; 503 names each that cannot."""
+    faults = []
+    for part, probe in {"database": _database, "broker": _broker, "storage": _storage}.items():
+        try:
+            probe(here)
+        except Exception as error:
+            log.warning("%s is not ready: %s", part, error)
+            reason = str(error) if isinstance(error, _NotReadyError) else f"cannot be reached ({type(error).__name__})"
+            faults.append(Fault(parameter=part, detail=reason))
+    if faults:
+        raise Problem(503, "Not ready; see 'errors' for what is missing.", faults, headers={"Retry-After": "2"})
+    return Readiness(parts=dict.fromkeys(("database", "broker", "storage"), "ok"))
+
+
+class _NotReadyError(Exception):
+    """A reason that may be told."""
+
+
+def _database(here: Context) -> None:
+    if not here.database.at_head():
+        raise _NotReadyError("the schema is not the newest; run the migrations (`alembic upgrade head`)")
+
+
+def _broker(here: Context) -> None:
+    url = here.settings.broker.replace("redis+socket://", "unix://", 1)
+    client = redis.Redis.from_url(
+        url, socket_timeout=BROKER_TIMEOUT_S, socket_connect_timeout=BROKER_TIMEOUT_S, retry=Retry(NoBackoff(), 0)
+    )
+    with client:
+        client.ping()
+
+
+def _storage(here: Context) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        probe = Path(folder) / "probe"
+        probe.write_text("Topwork was here, to see whether it can write.")
+        sha256, _ = here.storage.put(probe)
+        here.storage.delete(sha256)

@@ -1,0 +1,47 @@
+"""The application: `uvicorn api.main:create_app --factory`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from api import datasets, files, health, jobs, models, problems
+from api.body import BodyLimit
+from api.context import Context
+from core.ledger.database import open_database
+from core.ledger.settings import Settings
+from core.ledger.storage import LocalStorage
+
+DESCRIPTION = """
+Prune a pre-trained model to an exact budget for one task with little data, with transfer from related data.
+
+Upload data sets, POST a job, poll it, download its files. Errors are `application/problem+json` (RFC 9457).
+"""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The HTTP face on the database and storage that the settings (by default the environment's) name."""
+    settings = settings or Settings()
+    context = Context(settings, open_database(settings), LocalStorage(settings.blobs_dir))
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        context.database.close()
+
+    app = FastAPI(
+        title="Topwork",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        separate_input_output_schemas=False,
+    )
+    app.state.context = context
+    problems.install(app)
+    app.add_middleware(BodyLimit, max_upload_bytes=settings.max_upload_bytes)
+    for part in (datasets, jobs, files, models, health):
+        app.include_router(part.router)
+    return app

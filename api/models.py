@@ -1,0 +1,32 @@
+"""`/v1/models`: what can be pruned without a download."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from api.catalogue import local_models
+from api.context import Here
+from api.schemas import Model, ModelList
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+
+@router.get("")
+def list_models(here: Here) -> ModelList:
+    """Local models, by the name to give as `model` in a job."""
+    return ModelList(
+        items=[
+            Model(
+                name=model.name,
+                architecture=model.architecture.family.model_type,
+                layers=model.architecture.layers,
+                heads=model.architecture.heads,
+                neurons=model.architecture.neurons,
+                hidden=model.architecture.hidden,
+                encoder_params=model.encoder_params,
+                model_params=model.model_params,
+                size_bytes=model.size_bytes,
+            )
+            for model in local_models(here.settings.models_dir)
+        ]
+    )

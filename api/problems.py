@@ -1,0 +1,210 @@
+"""Every error as RFC 9457 `application/problem+json`, each fault with the place where it lies and how to mend it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DBAPIError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from api.schemas import Fault, ProblemDetails
+from core.spec.job import JobSpec
+from core.spec.problems import SpecError
+
+log = logging.getLogger(__name__)
+
+MAX_FAULTS = 50
+MAX_ERRORS = 1000  # of pydantic's, looked at
+MAX_TEXT = 1000
+
+# What each error answer looks like, for /docs.
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"model": ProblemDetails, "description": HTTPStatus(status).phrase} for status in (404, 409, 413, 415, 422)
+}
+
+
+class Problem(HTTPException):
+    """An answer other than success. `faults` name each wrong part of the request."""
+
+    def __init__(
+        self, status: int, detail: str, faults: Iterable[Fault] = (), headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(status, detail, dict(headers or {}))
+        self.faults = list(faults)
+
+
+def invalid(faults: Sequence[Fault]) -> Problem:
+    """422 that lists the faults."""
+    return Problem(422, "The request cannot be carried out; see 'errors' for each fault.", faults)
+
+
+def fault(error: SpecError) -> Fault:
+    """A SpecError as one entry of `errors`."""
+    return Fault(pointer=error.field, detail=error.message)
+
+
+def response(problem: Problem) -> Response:
+    """The problem document."""
+    document = ProblemDetails(
+        title=HTTPStatus(problem.status_code).phrase,
+        status=problem.status_code,
+        detail=problem.detail[:MAX_TEXT],
+        errors=[_shortened(one) for one in problem.faults[:MAX_FAULTS]] or None,
+    )
+    return JSONResponse(
+        document.model_dump(exclude_none=True),
+        problem.status_code,
+        headers=problem.headers,
+        media_type="application/problem+json",
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Answer every exception with a problem document."""
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(SpecError, _spec)
+    app.add_exception_handler(DBAPIError, _database)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+# Handlers are async: they do no I/O, and a sync one would need a free thread just to say no.
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if isinstance(error, Problem):
+        return response(error)
+    details = {
+        404: "There is nothing at this address; see /docs for what there is.",
+        405: f"{request.method} is not allowed here; see /docs for what is.",
+    }
+    detail = details.get(error.status_code, str(error.detail))
+    return response(Problem(error.status_code, detail, headers=error.headers))
+
+
+async def _validation(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return response(invalid(_faults(error.errors(), error.body)))
+
+
+async def _spec(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, SpecError)
+    return response(invalid([fault(error)]))
+
+
+async def _database(_request: Request, error: Exception) -> Response:
+    log.error("database error", exc_info=error)
+    assert isinstance(error, DBAPIError)
+    if error.connection_invalidated or type(error).__name__ in ("OperationalError", "InterfaceError"):
+        detail = "The database is not available at the moment; try again. GET /readyz says more."
+        return response(Problem(503, detail, headers={"Retry-After": "5"}))
+    return await _unexpected(_request, error)
+
+
+async def _unexpected(_request: Request, _error: Exception) -> Response:
+    return response(Problem(500, "Something went wrong on our side; the server's log has the details."))
+
+
+# --- pydantic's errors as faults ----------------------------------------------------------------------------
+
+NO_FIELD = ("missing", "extra_forbidden")
+# Faults that lie between two fields; pydantic reports them for the object that holds both.
+FIELD_OF = {"transfer": "/transfer/coupling", "split_sum": "/task/split", "budget": "/budget/params"}
+
+
+def _faults(errors: Sequence[Mapping[str, Any]], body: Any) -> list[Fault]:
+    """One fault a place. Of a union, only the branch that fits the input best is reported."""
+    branches: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    located = []
+    for error in errors[:MAX_ERRORS]:
+        pointer, union = _locate(error, body)
+        located.append((pointer, union, error))
+        if union is not None:
+            branches.setdefault(union[0], {}).setdefault(union[1], []).append(error)
+
+    def misfit(found: list[Mapping[str, Any]]) -> tuple[int, int]:
+        return sum(error["type"] in NO_FIELD for error in found), len(found)
+
+    best = {where: min(tags, key=lambda tag: misfit(tags[tag])) for where, tags in branches.items()}
+    faults: dict[str, Fault] = {}
+    for pointer, union, error in located:
+        if union is not None and union[1] != best[union[0]]:
+            continue
+        place, *rest = error["loc"]
+        if place == "body":
+            numeric = union is not None and set(branches[union[0]]) == {"int", "float"}
+            detail = "should be a number" if numeric and error["type"].endswith("_type") else _detail(error, pointer)
+            faults.setdefault(pointer, Fault(pointer=pointer, detail=detail))
+        else:
+            name = str(rest[0]) if rest else str(place)
+            faults.setdefault(name, Fault(parameter=name, detail=_detail(error, "")))
+    return list(faults.values())
+
+
+def _locate(error: Mapping[str, Any], body: Any) -> tuple[str, tuple[str, str] | None]:
+    """JSON pointer of an error, and (pointer, tag) of the first union that it lies in.
+
+    pydantic's `loc` mixes keys with names of union branches; what the body does not hold is such a name.
+    """
+    pointer, union, value = "", None, body
+    path = error["loc"][1:] if error["type"] != "json_invalid" else ()
+    for i, part in enumerate(path):
+        last = i == len(path) - 1
+        held = part in value if isinstance(value, Mapping) else isinstance(value, list) and part in range(len(value))
+        if held:
+            value = value[part]
+        elif not (last and error["type"] == "missing"):
+            union = union or (pointer, str(part))
+            continue
+        pointer += "/" + str(part)[:200].replace("~", "~0").replace("/", "~1")
+    return FIELD_OF.get(error["type"], pointer), union
+
+
+def _detail(error: Mapping[str, Any], pointer: str) -> str:
+    message = str(error["msg"])
+    if error["type"] == "json_invalid":
+        return f"is not JSON: {error.get('ctx', {}).get('error', message)}"
+    if error["type"] == "missing":
+        return "is required" if pointer else "a body is required"
+    if error["type"] == "extra_forbidden":
+        known = _known_fields(pointer.rpartition("/")[0])
+        return "is not a known field" + (f"; known here: {', '.join(known)}" if known else "")
+    if error["type"] in ("dict_type", "model_type", "model_attributes_type"):
+        return "should be a JSON object"
+    if "UploadFile" in message:
+        return "should be a file: send it with a file name (curl -F file=@reviews.csv)"
+    return message[0].lower() + message[1:] if message.startswith(("Input ", "String ", "List ", "Value ")) else message
+
+
+@cache
+def _job_schema() -> dict[str, Any]:
+    return JobSpec.model_json_schema()
+
+
+def _known_fields(pointer: str) -> list[str]:
+    """Fields of the object at `pointer` in a job specification."""
+    schema = _job_schema()
+    definitions = schema["$defs"]
+
+    def variants(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        if "$ref" in node:
+            return variants(definitions[node["$ref"].rpartition("/")[2]])
+        return [found for option in node["anyOf"] for found in variants(option)] if "anyOf" in node else [node]
+
+    nodes: list[Mapping[str, Any]] = [schema]
+    for part in pointer.split("/")[1:]:
+        children = [n["items"] if part.isdigit() and "items" in n else n.get("properties", {}).get(part) for n in nodes]
+        nodes = [found for child in children if child for found in variants(child)]
+    return sorted({name for node in nodes for name in node.get("properties", {})})
+
+
+def _shortened(one: Fault) -> Fault:
+    return one.model_copy(update={"detail": one.detail[:MAX_TEXT], "pointer": one.pointer and one.pointer[:MAX_TEXT]})

@@ -1,0 +1,182 @@
+"""What the API answers: response models, with examples for /docs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Status = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
+DatasetId = Annotated[str, Field(examples=["ds_0192f0c1e0a77c5fb0a6c3a1d2e4f5a6"])]
+JobId = Annotated[str, Field(examples=["job_0192f0c2a4b17d1c9e0f3a5b7c8d9e0f"])]
+Sha256 = Annotated[str, Field(examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"])]
+Cursor = Annotated[str | None, Field(description="give it as `cursor` for the next page; null on the last")]
+
+
+def instant(ms: int) -> datetime:
+    """Milliseconds since the epoch as a UTC time."""
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+class Fault(BaseModel):
+    """One thing wrong with a request: `pointer` into the body (RFC 6901), or the name of a `parameter` or header."""
+
+    pointer: str | None = Field(None, examples=["/budget/params"])
+    parameter: str | None = Field(None, examples=["limit"])
+    detail: str = Field(examples=["out of reach: the encoder of this model can have 10,000 to 10,645,632 parameters"])
+
+
+class ProblemDetails(BaseModel):
+    """RFC 9457."""
+
+    type: str = "about:blank"
+    title: str = Field(examples=["Unprocessable Content"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["The request cannot be carried out; see 'errors' for each fault."])
+    errors: list[Fault] | None = None
+
+
+class Dataset(BaseModel):
+    """An uploaded table."""
+
+    id: DatasetId
+    name: str = Field(examples=["reviews.csv"])
+    format: Literal["csv", "jsonl", "parquet"]
+    rows: int = Field(examples=[1300])
+    columns: list[str] = Field(examples=[["text", "label"]])
+    size_bytes: int = Field(description="as stored (Parquet)", examples=[48213])
+    sha256: Annotated[Sha256, Field(description="of the stored Parquet file")]
+    upload_sha256: Annotated[Sha256, Field(description="of the file as uploaded")]
+    created_at: datetime
+    links: dict[str, str] = Field(examples=[{"self": "/v1/datasets/ds_...", "preview": "/v1/datasets/ds_.../preview"}])
+
+
+class DatasetPage(BaseModel):
+    """Data sets, newest first."""
+
+    items: list[Dataset]
+    next: Cursor
+
+
+class Preview(BaseModel):
+    """The first rows; long cells are shortened."""
+
+    columns: list[str] = Field(examples=[["text", "label"]])
+    rows: list[dict[str, str | None]] = Field(examples=[[{"text": "Sturdy, and light.", "label": "positive"}]])
+
+
+class Progress(BaseModel):
+    """Where the stage stands; what a stage does not know is null."""
+
+    model_config = ConfigDict(extra="allow")
+
+    step: int | None = Field(None, examples=[120])
+    steps: int | None = Field(None, examples=[400])
+    eta_s: float | None = Field(None, examples=[95.0])
+    overall: float | None = Field(None, description="0 to 1, over all stages", examples=[0.45])
+    sparsity: float | None = Field(None, examples=[0.62])
+    dev: dict[str, Any] | None = Field(None, examples=[{"accuracy": 0.81}])
+
+
+class JobError(BaseModel):
+    """Why a job failed."""
+
+    model_config = ConfigDict(extra="allow")
+
+    code: str = Field(examples=["attempts_exhausted"])
+    message: str
+    field: str | None = Field(None, description="JSON pointer into the specification, where one field is to blame")
+
+
+class Job(BaseModel):
+    """A pruning job."""
+
+    id: JobId
+    status: Status
+    stage: str | None = Field(
+        description="data, teach, prune, fit, cut, recover, measure or export", examples=["prune"]
+    )
+    progress: Progress
+    eta_s: float | None = Field(description="estimate of the seconds left; null while the job does not run")
+    attempt: int = Field(description="starts so far: attempt n of max_attempts", examples=[1])
+    max_attempts: int = Field(examples=[3])
+    metrics: dict[str, Any] | None = Field(description="the report, once the job has succeeded")
+    error: JobError | None
+    spec: dict[str, Any] = Field(description="the specification, with every default filled in")
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    links: dict[str, str] = Field(examples=[{"self": "/v1/jobs/job_...", "files": "/v1/jobs/job_.../files"}])
+
+
+class JobPage(BaseModel):
+    """Jobs, newest first."""
+
+    items: list[Job]
+    next: Cursor
+
+
+class Event(BaseModel):
+    """Something that happened to a job."""
+
+    seq: int = Field(description="grows with time; give the last one seen as `after`", examples=[42])
+    type: str = Field(examples=["status", "stage", "progress", "note"])
+    data: dict[str, Any] = Field(examples=[{"status": "running", "attempt": 1}])
+    at: datetime
+
+
+class EventPage(BaseModel):
+    """Events, oldest first."""
+
+    items: list[Event]
+    after: int = Field(description="give it as `after` to get what comes next", examples=[42])
+
+
+class OutputFile(BaseModel):
+    """A file to download."""
+
+    path: str = Field(examples=["model.safetensors"])
+    size_bytes: int = Field(examples=[4212345])
+    sha256: Sha256
+    media_type: str = Field(examples=["application/octet-stream"])
+    href: str = Field(examples=["/v1/jobs/job_.../files/model.safetensors"])
+
+
+class FileList(BaseModel):
+    """Files of a job; empty until it has succeeded."""
+
+    items: list[OutputFile]
+
+
+class Model(BaseModel):
+    """A local model, by the name to give as `model` in a job."""
+
+    name: str = Field(examples=["all-minilm-l6-v2"])
+    architecture: str = Field(examples=["bert"])
+    layers: int = Field(examples=[6])
+    heads: int = Field(description="attention heads in each layer", examples=[12])
+    neurons: int = Field(description="FFN neurons in each layer", examples=[1536])
+    hidden: int = Field(examples=[384])
+    encoder_params: int = Field(examples=[10646784])
+    model_params: int = Field(description="embeddings counted, task head not", examples=[22713216])
+    size_bytes: int = Field(examples=[90868376])
+
+
+class ModelList(BaseModel):
+    """Models that are there without a download."""
+
+    items: list[Model]
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """Every part is there."""
+
+    status: Literal["ready"] = "ready"
+    parts: dict[str, str] = Field(examples=[{"database": "ok", "broker": "ok", "storage": "ok"}])

@@ -1,0 +1,109 @@
+"""An API on an empty database, with one tiny model; `payload` is a job that it accepts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from api.main import create_app
+from core.ledger.database import open_database
+from core.ledger.settings import Settings
+
+MODEL = "tiny-bert"
+LAYERS, HIDDEN, HEADS, NEURONS = 2, 16, 4, 32
+WORDS = ("sturdy", "light", "cheap", "loud", "quick", "dull")
+
+
+def model_shapes() -> dict[str, list[int]]:
+    """Weights of a small BERT, as a checkpoint of the body alone names them."""
+    shapes = {"embeddings.word_embeddings.weight": [100, HIDDEN]}
+    for i in range(LAYERS):
+        layer = f"encoder.layer.{i}"
+        for name in ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"):
+            shapes |= {f"{layer}.{name}.weight": [HIDDEN, HIDDEN], f"{layer}.{name}.bias": [HIDDEN]}
+        shapes |= {
+            f"{layer}.intermediate.dense.weight": [NEURONS, HIDDEN],
+            f"{layer}.intermediate.dense.bias": [NEURONS],
+        }
+        shapes |= {f"{layer}.output.dense.weight": [HIDDEN, NEURONS], f"{layer}.output.dense.bias": [HIDDEN]}
+        for name in ("attention.output.LayerNorm", "output.LayerNorm"):
+            shapes |= {f"{layer}.{name}.weight": [HIDDEN], f"{layer}.{name}.bias": [HIDDEN]}
+    return shapes
+
+
+def write_safetensors(path: Path, shapes: dict[str, list[int]]) -> None:
+    """A safetensors file of zeros."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape in shapes.items():
+        size = 4
+        for n in shape:
+            size *= n
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + size]}
+        end += size
+    raw = json.dumps(header).encode()
+    path.write_bytes(len(raw).to_bytes(8, "little") + raw + bytes(end))
+
+
+def write_model(folder: Path, **config: Any) -> None:
+    """A local model: config.json and model.safetensors."""
+    folder.mkdir(parents=True)
+    sizes = {"num_hidden_layers": LAYERS, "hidden_size": HIDDEN, "num_attention_heads": HEADS}
+    values = {"model_type": "bert", **sizes, "intermediate_size": NEURONS, **config}
+    (folder / "config.json").write_text(json.dumps(values))
+    write_safetensors(folder / "model.safetensors", model_shapes())
+
+
+def reviews(rows: int, labels: tuple[str, ...] = ("negative", "positive"), first: int = 0) -> bytes:
+    """A CSV file of distinct texts, the labels in turn."""
+    lines = [f"review {i} {WORDS[i % len(WORDS)]},{labels[i % len(labels)]}" for i in range(first, first + rows)]
+    return "\n".join(["text,label", *lines]).encode()
+
+
+@pytest.fixture
+def database_url() -> str | None:
+    """SQLite in the data folder."""
+    return None
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_url: str | None) -> Settings:
+    """One data folder a test; small limits."""
+    return Settings(data_dir=tmp_path / "data", database_url=database_url, max_upload_bytes=2**20, max_rows=5000)
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[TestClient]:
+    """A client of a fresh API; an exception inside is a 500, as for a real client."""
+    write_model(settings.models_dir / MODEL)
+    database = open_database(settings)
+    database.migrate()
+    database.close()
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        yield client
+
+
+Upload = Callable[..., str]
+
+
+@pytest.fixture
+def upload(client: TestClient) -> Upload:
+    """Upload a file that is accepted; returns its id."""
+
+    def send(content: bytes, name: str = "reviews.csv") -> str:
+        answer = client.post("/v1/datasets", files={"file": (name, content)})
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    return send
+
+
+@pytest.fixture
+def payload(upload: Upload) -> dict[str, Any]:
+    """A job specification that is accepted."""
+    return {"model": MODEL, "task": {"data": {"dataset": upload(reviews(60))}}, "budget": {"params": 0.3}}

@@ -1,0 +1,356 @@
+"""Jobs through HTTP: accepted once, followed, stopped; everything that cannot work refused with its field named."""
+
+from __future__ import annotations
+
+import copy
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from core.ledger import jobs
+from core.ledger.database import Database
+from core.ledger.settings import Settings
+from tests.api.conftest import Upload, reviews, write_model
+
+
+@pytest.fixture
+def database(client: TestClient, settings: Settings) -> Any:
+    """What a worker would write through."""
+    database = Database(settings.database)
+    yield database
+    database.close()
+
+
+def put(payload: dict[str, Any], pointer: str, value: Any) -> dict[str, Any]:
+    """A copy of the payload with one field set."""
+    payload = copy.deepcopy(payload)
+    *parents, last = pointer.split("/")[1:]
+    node: Any = payload
+    for part in parents:
+        node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+    node[int(last) if isinstance(node, list) else last] = value
+    return payload
+
+
+def faults(answer: Any) -> dict[str, str]:
+    """Pointer -> detail of a 422."""
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert len(answer.content) < 10_000
+    return {fault["pointer"]: fault["detail"] for fault in answer.json()["errors"]}
+
+
+def test_a_job_is_accepted_and_can_be_followed(client: TestClient, payload: dict[str, Any]) -> None:
+    answer = client.post("/v1/jobs", json=payload)
+    assert answer.status_code == 202, answer.text
+    job = answer.json()
+    assert answer.headers["location"] == f"/v1/jobs/{job['id']}" == job["links"]["self"]
+    assert int(answer.headers["retry-after"]) > 0
+    assert (job["status"], job["stage"], job["attempt"], job["max_attempts"]) == ("queued", None, 0, 3)
+    assert job["spec"]["budget"]["params"] == 0.3
+    assert job["spec"]["method"]["name"] == "l0"
+    assert job["created_at"].endswith("Z")
+    assert job["started_at"] is job["finished_at"] is job["metrics"] is job["error"] is job["eta_s"] is None
+    assert client.get(answer.headers["location"]).json() == job
+    [event] = client.get(job["links"]["events"]).json()["items"]
+    assert (event["type"], event["data"]) == ("status", {"status": "queued"})
+    assert client.get(job["links"]["files"]).json() == {"items": []}
+
+
+def test_progress_metrics_and_errors_are_shown(client: TestClient, payload: dict[str, Any], database: Database) -> None:
+    first, second = (client.post("/v1/jobs", json=payload).json()["id"] for _ in range(2))
+    with database.begin() as session:
+        for job_id in (first, second):
+            assert jobs.claim(session, job_id, "w", 30)
+        jobs.report(session, first, 1, {"event": "stage", "stage": "prune"})
+        progress = {"step": 5, "steps": 10, "eta_s": 12.5, "overall": 0.4, "sparsity": 0.6, "dev": {"accuracy": 0.8}}
+        jobs.report(session, first, 1, {"event": "progress", "stage": "prune", **progress})
+    running = client.get(f"/v1/jobs/{first}")
+    assert running.json()["progress"].items() >= progress.items()
+    assert (running.json()["stage"], running.json()["eta_s"], running.json()["attempt"]) == ("prune", 12.5, 1)
+    assert "retry-after" in running.headers
+    with database.begin() as session:
+        jobs.succeed(session, first, 1, {"results": {"dense": {}}}, {})
+        jobs.fail(session, second, 1, {"code": "invalid", "field": "/model", "message": "is no model"})
+    succeeded, failed = client.get(f"/v1/jobs/{first}"), client.get(f"/v1/jobs/{second}").json()
+    assert succeeded.json()["status"] == "succeeded"
+    assert succeeded.json()["metrics"] == {"results": {"dense": {}}}
+    assert succeeded.json()["finished_at"] >= succeeded.json()["started_at"]
+    assert "retry-after" not in succeeded.headers
+    assert failed["error"] == {"code": "invalid", "field": "/model", "message": "is no model"}
+
+
+def test_events_are_read_by_cursor(client: TestClient, payload: dict[str, Any], database: Database) -> None:
+    job_id = client.post("/v1/jobs", json=payload).json()["id"]
+    with database.begin() as session:
+        jobs.claim(session, job_id, "w", 30)
+        for step in range(5):
+            jobs.report(session, job_id, 1, {"event": "progress", "step": step, "overall": step / 10})
+    seen: list[dict[str, Any]] = []
+    after = 0
+    while page := (answer := client.get(f"/v1/jobs/{job_id}/events?after={after}&limit=3").json())["items"]:
+        assert len(page) <= 3
+        seen += page
+        after = answer["after"]
+    assert [e["data"]["step"] for e in seen if e["type"] == "progress"] == [0, 1, 2, 3, 4]
+    assert [e["seq"] for e in seen] == sorted({e["seq"] for e in seen})
+    assert answer["after"] == after
+    for query in ("after=-1", "after=x", f"after={2**63}", "limit=0", "limit=1001"):
+        assert client.get(f"/v1/jobs/{job_id}/events?{query}").status_code == 422
+
+
+def test_list_by_status_and_cursor(client: TestClient, payload: dict[str, Any]) -> None:
+    ids = [client.post("/v1/jobs", json=payload).json()["id"] for _ in range(4)]
+    client.post(f"/v1/jobs/{ids[1]}/cancel")
+    seen, cursor = [], None
+    while True:
+        page = client.get("/v1/jobs", params={"status": "queued", "limit": 2} | ({"cursor": cursor} if cursor else {}))
+        seen += [job["id"] for job in page.json()["items"]]
+        if (cursor := page.json()["next"]) is None:
+            break
+    assert seen == [ids[3], ids[2], ids[0]]
+    assert [job["id"] for job in client.get("/v1/jobs?status=cancelled").json()["items"]] == [ids[1]]
+    assert client.get("/v1/jobs?status=%00").json()["errors"][0]["parameter"] == "status"
+
+
+def test_cancel(client: TestClient, payload: dict[str, Any], database: Database) -> None:
+    queued, running, done = (client.post("/v1/jobs", json=payload).json()["id"] for _ in range(3))
+    with database.begin() as session:
+        jobs.claim(session, running, "w", 30)
+        jobs.claim(session, done, "w", 30)
+        jobs.succeed(session, done, 1, {}, {})
+    for _ in range(2):
+        assert client.post(f"/v1/jobs/{queued}/cancel").json()["status"] == "cancelled"
+        assert client.post(f"/v1/jobs/{running}/cancel").json()["status"] == "cancelling"
+    refused = client.post(f"/v1/jobs/{done}/cancel")
+    assert refused.status_code == 409
+    assert refused.headers["content-type"] == "application/problem+json"
+    assert "succeeded" in refused.json()["detail"]
+
+
+@pytest.mark.parametrize("job_id", ["job_" + "0" * 32, "nonsense", "%00", "..", "job_%ED%A0%80", "JOB_" + "0" * 32])
+def test_unknown_and_malformed_ids_are_404(client: TestClient, job_id: str) -> None:
+    here = f"/v1/jobs/{job_id}"
+    for answer in (
+        *(client.get(here + rest) for rest in ("", "/events", "/files", "/files/a.json")),
+        client.post(f"{here}/cancel"),
+    ):
+        assert answer.status_code == 404
+        assert answer.headers["content-type"] == "application/problem+json"
+
+
+# --- Idempotency-Key ----------------------------------------------------------------------------------------
+
+
+def test_the_same_key_makes_one_job(client: TestClient, payload: dict[str, Any]) -> None:
+    headers = {"Idempotency-Key": '"8e03978e-40d5-43dd-bc93-6894a57f9324"'}
+    first, second = (client.post("/v1/jobs", json=payload, headers=headers) for _ in range(2))
+    assert first.status_code == second.status_code == 202
+    assert first.json()["id"] == second.json()["id"]
+    assert "idempotent-replayed" not in first.headers
+    assert second.headers["idempotent-replayed"] == "true"
+    other = client.post("/v1/jobs", json=put(payload, "/train/seed", 1), headers=headers)
+    assert other.status_code == 422
+    assert other.json()["errors"][0]["parameter"] == "Idempotency-Key"
+    assert len(client.get("/v1/jobs").json()["items"]) == 1
+
+
+def test_a_request_sent_again_gets_its_job_though_it_would_be_refused_now(
+    client: TestClient, payload: dict[str, Any], settings: Settings
+) -> None:
+    headers = {"Idempotency-Key": "one"}
+    first = client.post("/v1/jobs", json=payload, headers=headers)
+    (settings.models_dir / payload["model"] / "config.json").unlink()
+    assert client.post("/v1/jobs", json=payload, headers=headers).json()["id"] == first.json()["id"]
+    assert client.post("/v1/jobs", json=payload).status_code == 422
+
+
+def test_many_posts_at_once_with_one_key_make_one_job(client: TestClient, payload: dict[str, Any]) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        send = lambda _: client.post("/v1/jobs", json=payload, headers={"Idempotency-Key": "one"})  # noqa: E731
+        answers = list(pool.map(send, range(32)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert len(client.get("/v1/jobs").json()["items"]) == 1
+
+
+@pytest.mark.parametrize("key", ["", "a" * 256, "a b", "caf\u00e9"])
+def test_an_odd_key_is_refused(client: TestClient, payload: dict[str, Any], key: str) -> None:
+    answer = client.post("/v1/jobs", json=payload, headers={b"Idempotency-Key": key.encode("latin-1")})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["parameter"] == "idempotency-key"
+
+
+# --- what cannot work ---------------------------------------------------------------------------------------
+
+BAD_FIELDS = [
+    ("/model", "no-such-model", "tiny-bert"),
+    ("/model", "../tiny-bert", "not a path"),
+    ("/model", "/etc/passwd", "not a path"),
+    ("/model", "owner/..@main", "not a path"),
+    ("/model", "tiny-bert@main", "hub"),
+    ("/model", 3, "string"),
+    ("/modle", "tiny-bert", "known here: budget"),
+    ("/task/lable", "label", "known here: data, label"),
+    ("/train/steps/prunes", 1, "prune"),
+    ("/task/data/dataset", "ds_" + "0" * 32, "POST /v1/datasets"),
+    ("/task/data/dataset", "../etc", "pattern"),
+    ("/task/data", 1, "object"),
+    ("/task/label", "nonsense", "'text', 'label'"),
+    ("/task/text/0", "nonsense", "'text', 'label'"),
+    ("/task/text", [], "at least 1"),
+    ("/task/type", "question-answering", "not available yet"),
+    ("/task/split/train", 1000, "60 distinct"),
+    ("/task/split/train", "many", "number"),
+    ("/task/split/train", 1.5, "between 0 and 1"),
+    ("/budget/params", 0.0001, "out of reach"),
+    ("/budget/params", 0, "greater than 0"),
+    ("/budget/params", "0.1", "number"),
+    ("/budget/params", 2.5, "whole number"),
+    ("/budget/params", 10**30, "too large"),
+    ("/budget/macs", 1000, "not available yet"),
+    ("/budget/latency_ms", 4, "not available yet"),
+    ("/method/name", "pdp", "not available yet"),
+    ("/method/name", "magic", "'l0'"),
+    ("/transfer/coupling", "joint", "not available yet"),
+    ("/transfer/coupling", "teacher", "needs at least one entry in 'sources'"),
+    ("/export/formats/0", "onnx", "not available yet"),
+    ("/task/data/hub", "name@main", "not available yet"),
+    ("/labels/team", "x" * 300, "200"),
+    ("/labels/team", "a\x00b", "NUL"),
+]
+
+
+@pytest.mark.parametrize(("pointer", "value", "reason"), BAD_FIELDS)
+def test_a_wrong_field_is_named(
+    client: TestClient, payload: dict[str, Any], pointer: str, value: Any, reason: str
+) -> None:
+    payload = put(put(payload, "/export", {"formats": ["safetensors"]}), "/task/text", ["text"])
+    answer = client.post("/v1/jobs", json=put(payload, pointer, value))
+    found = faults(answer)
+    where = "/task/split" if reason == "60 distinct" else pointer
+    assert list(found) == [where]
+    assert reason in found[where]
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/v1/jobs").json()["items"] == []
+
+
+def test_every_fault_is_listed_at_once(client: TestClient, payload: dict[str, Any]) -> None:
+    payload |= {"model": "nope", "sources": [{"data": {"dataset": "ds_" + "0" * 32}}]}
+    payload = put(payload, "/task/label", "nope")
+    assert set(faults(client.post("/v1/jobs", json=payload))) == {"/model", "/task/label", "/sources/0/data/dataset"}
+
+
+def test_an_empty_request_names_what_is_required(client: TestClient) -> None:
+    found = faults(client.post("/v1/jobs", json={}))
+    assert found == {"/model": "is required", "/task": "is required", "/budget": "is required"}
+
+
+def test_of_two_forms_of_data_the_fitting_one_is_explained(client: TestClient, payload: dict[str, Any]) -> None:
+    payload["task"]["data"] = {"train": payload["task"]["data"], "dev": {"datset": "x"}}
+    assert set(faults(client.post("/v1/jobs", json=payload))) == {"/task/data/dev/dataset", "/task/data/dev/datset"}
+
+
+@pytest.mark.parametrize(
+    ("content", "pointer", "reason"),
+    [
+        (reviews(60, ("positive",)), "/task/label", "one class"),
+        (reviews(3), "/task/data/dataset", "3 usable"),
+        (b"text,label\n" + b"same,a\nsame,b\n" * 30, "/task/data/dataset", "1 usable, distinct"),
+        (b"text,label\n" + b",a\n" * 30, "/task/data/dataset", "0 usable"),
+    ],
+)
+def test_data_that_cannot_be_learned_from(
+    client: TestClient, payload: dict[str, Any], upload: Upload, content: bytes, pointer: str, reason: str
+) -> None:
+    answer = client.post("/v1/jobs", json=put(payload, "/task/data/dataset", upload(content)))
+    assert reason in faults(answer)[pointer]
+
+
+def test_a_label_that_only_the_test_set_shows(client: TestClient, payload: dict[str, Any], upload: Upload) -> None:
+    test = upload(reviews(20, ("negative", "mixed"), first=1000))
+    payload["task"]["data"] = {"train": payload["task"]["data"], "test": {"dataset": test}}
+    found = faults(client.post("/v1/jobs", json=payload))
+    assert "'mixed'" in found["/task/data/test"]
+
+
+def test_a_source_that_repeats_the_target(client: TestClient, payload: dict[str, Any], upload: Upload) -> None:
+    payload["sources"] = [{"data": payload["task"]["data"], "label": "label"}]
+    assert "repeat the target" in faults(client.post("/v1/jobs", json=payload))["/sources/0/data/dataset"]
+    payload["sources"] = [{"data": {"dataset": upload(reviews(60, first=500))}, "label": "label"}]
+    assert client.post("/v1/jobs", json=payload).status_code == 202
+
+
+def test_the_reachable_range_counts_the_classifier(client: TestClient, payload: dict[str, Any]) -> None:
+    model = client.get("/v1/models").json()["items"][0]
+    found = faults(client.post("/v1/jobs", json=put(payload, "/budget", {"params": 1000, "of": "model"})))
+    assert f"to {model['model_params'] + 2 * model['hidden'] + 2:,} parameters" in found["/budget/params"]
+
+
+def test_a_model_of_the_hub_is_left_to_the_worker(client: TestClient, payload: dict[str, Any]) -> None:
+    payload["model"] = "sentence-transformers/all-MiniLM-L6-v2@main"
+    assert client.post("/v1/jobs", json=payload).status_code == 202
+
+
+def test_broken_and_foreign_local_models(client: TestClient, payload: dict[str, Any], settings: Settings) -> None:
+    write_model(settings.models_dir / "llama", model_type="llama")
+    write_model(settings.models_dir / "cut")
+    weights = settings.models_dir / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    write_model(settings.models_dir / "deep")
+    (settings.models_dir / "deep" / "config.json").write_text("[" * 100_000)
+    write_model(settings.models_dir / "layers", num_hidden_layers=3)
+    (settings.models_dir / "stray.txt").write_text("")
+    assert [model["name"] for model in client.get("/v1/models").json()["items"]] == ["tiny-bert"]
+    for name, reason in {"llama": "'llama' is not supported", "cut": "cut short", "deep": "config.json"}.items():
+        assert reason in faults(client.post("/v1/jobs", json=payload | {"model": name}))["/model"]
+    assert client.post("/v1/jobs", json=payload | {"model": "layers"}).status_code == 422
+
+
+# --- what is not even a request -----------------------------------------------------------------------------
+
+BAD_BODIES = {
+    "empty": (b"", "required"),
+    "cut": (b'{"model": ', "is not JSON"),
+    "no object": (b"[]", "object"),
+    "text": (b'"a"', "object"),
+    "null": (b"null", "object"),
+    "not UTF-8": (b'{"model": "\xff"}', "UTF-8"),
+    "NaN": (b'{"budget": {"params": NaN}}', "NaN"),
+    "Infinity": (b'{"budget": {"params": -Infinity}}', "Infinity"),
+    "overflow": (b'{"budget": {"params": 1e999}}', "too large"),
+    "huge integer": (b'{"budget": {"params": ' + b"9" * 5000 + b"}}", "digits"),
+    "large integer": (b'{"budget": {"params": ' + b"9" * 4000 + b"}}", "too large"),
+    "deep": (b"[" * 100_000, "nested"),
+    "deep enough": (b"[" * 100 + b"]" * 100, "nested"),
+    "deep object": (b'{"a":' * 5000 + b"1" + b"}" * 5000, "nested"),
+    "surrogate": (b'{"model": "\\ud800"}', "surrogate"),
+    "surrogate in a name": (b'{"\\ud800": 1}', "surrogate"),
+    "NUL in a name": (b'{"labels": {"\\u0000": "a"}}', "NUL"),
+    "long name": (b'{"%s": 1}' % (b"x" * 900_000), "not a known field"),
+    "many names": (json.dumps({f"x{i}": i for i in range(50_000)}).encode(), "not a known field"),
+    "long value": (b'{"model": "%s"}' % (b"x/" * 400_000), "not a model name"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_BODIES)
+def test_a_body_that_makes_no_sense(client: TestClient, case: str) -> None:
+    body, reason = BAD_BODIES[case]
+    answer = client.post("/v1/jobs", content=body, headers={"content-type": "application/json"})
+    assert any(reason in detail for detail in faults(answer).values()), answer.text
+    assert len(answer.content) < 30_000
+    assert client.get("/healthz").status_code == 200
+
+
+def test_other_media_types_and_too_much(client: TestClient) -> None:
+    for media_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
+        answer = client.post("/v1/jobs", content=b"{}", headers={"content-type": media_type})
+        assert answer.status_code == 415
+        assert answer.headers["content-type"] == "application/problem+json"
+    for content in (b" " * 2_000_000, iter([b" " * 600_000] * 2)):
+        answer = client.post("/v1/jobs", content=content, headers={"content-type": "application/json"})
+        assert answer.status_code == 413
+        assert answer.headers["content-type"] == "application/problem+json"
