@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from core.spec.structure import Structure
 from core.spec.weights import read_shapes
 
 MAX_CONFIG_BYTES = 2**20
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
@@ -44,21 +46,20 @@ class LocalModel:
 
 def local_models(models_dir: Path) -> Iterator[LocalModel]:
     """Every usable local model, by name; folders that are not one are passed over."""
-    for folder in sorted(models_dir.iterdir()) if models_dir.is_dir() else []:
-        if (folder / "config.json").is_file() and (folder / "model.safetensors").is_file():
-            try:
-                model = _read(folder)
-                model.cost()
-            except SpecError:
-                continue
-            yield model
+    for _, folder in sorted(_folders(models_dir).items()):
+        try:
+            model = _read(folder)
+            model.cost()
+        except SpecError:
+            continue
+        yield model
 
 
 def find(models_dir: Path, name: str) -> LocalModel:
     """The local model of that name; raises SpecError('/model') that says which names there are."""
     # Compared with what is there, never joined to a path: a name cannot lead out of the folder.
-    folders = {folder.name: folder for folder in models_dir.iterdir()} if models_dir.is_dir() else {}
-    if name not in folders or not (folders[name] / "config.json").is_file():
+    folders = _folders(models_dir)
+    if name not in folders:
         known = ", ".join(model.name for model in local_models(models_dir)) or "none yet"
         raise SpecError(
             "/model",
@@ -66,6 +67,11 @@ def find(models_dir: Path, name: str) -> LocalModel:
             "A model of the hub is named 'owner/name@revision'",
         )
     return _read(folders[name])
+
+
+def _folders(models_dir: Path) -> dict[str, Path]:
+    folders = models_dir.iterdir() if models_dir.is_dir() else ()
+    return {f.name: f for f in folders if NAME.fullmatch(f.name) and (f / "config.json").is_file()}
 
 
 def _read(folder: Path) -> LocalModel:

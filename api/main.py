@@ -41,6 +41,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.context = context
     problems.install(app)
+    generate = app.openapi
+    setattr(app, "openapi", lambda: problems.describe(generate()))  # noqa: B010, FastAPI's own way to change it
     app.add_middleware(BodyLimit, max_upload_bytes=settings.max_upload_bytes)
     for part in (datasets, jobs, files, models, health):
         app.include_router(part.router)

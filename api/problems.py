@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from api.schemas import Fault, ProblemDetails
 from core.spec.job import JobSpec
@@ -75,6 +76,21 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
+def describe(document: dict[str, Any]) -> dict[str, Any]:
+    """The OpenAPI document with the media type of errors put right, and FastAPI's own error model left out."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for status, answer in list(operation["responses"].items()):
+                content = answer.get("content", {})
+                if "HTTPValidationError" in str(content):
+                    del operation["responses"][status]
+                elif status[0] in "45" and "application/json" in content:
+                    content["application/problem+json"] = content.pop("application/json")
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
+    return document
+
+
 # Handlers are async: they do no I/O, and a sync one would need a free thread just to say no.
 
 
@@ -82,12 +98,22 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if isinstance(error, Problem):
         return response(error)
-    details = {
-        404: "There is nothing at this address; see /docs for what there is.",
-        405: f"{request.method} is not allowed here; see /docs for what is.",
+    if error.status_code == 404:
+        return response(Problem(404, "There is nothing at this address; see /docs for what there is."))
+    if error.status_code == 405:
+        allowed = ", ".join(_allowed(request))
+        detail = f"{request.method[:20]} is not allowed here, only {allowed}."
+        return response(Problem(405, detail, headers={"Allow": allowed}))
+    return response(Problem(error.status_code, str(error.detail), headers=error.headers))
+
+
+def _allowed(request: Request) -> list[str]:
+    """Methods that the address answers, over all of its routes."""
+    scopes = {
+        method: {**request.scope, "method": method} for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
     }
-    detail = details.get(error.status_code, str(error.detail))
-    return response(Problem(error.status_code, detail, headers=error.headers))
+    routes = request.app.routes
+    return [m for m, scope in scopes.items() if any(route.matches(scope)[0] is Match.FULL for route in routes)]
 
 
 async def _validation(_request: Request, error: Exception) -> Response:

@@ -11,12 +11,14 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.main import create_app
-from core.ledger.database import open_database
 from core.ledger.settings import Settings
 
 MODEL = "tiny-bert"
 LAYERS, HIDDEN, HEADS, NEURONS = 2, 16, 4, 32
 WORDS = ("sturdy", "light", "cheap", "loud", "quick", "dull")
+
+# For tests of what never reaches a database: once is enough.
+one_database = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def model_shapes() -> dict[str, list[int]]:
@@ -66,13 +68,7 @@ def reviews(rows: int, labels: tuple[str, ...] = ("negative", "positive"), first
 
 
 @pytest.fixture
-def database_url() -> str | None:
-    """SQLite in the data folder."""
-    return None
-
-
-@pytest.fixture
-def settings(tmp_path: Path, database_url: str | None) -> Settings:
+def settings(tmp_path: Path, database_url: str) -> Settings:
     """One data folder a test; small limits."""
     return Settings(data_dir=tmp_path / "data", database_url=database_url, max_upload_bytes=2**20, max_rows=5000)
 
@@ -81,9 +77,6 @@ def settings(tmp_path: Path, database_url: str | None) -> Settings:
 def client(settings: Settings) -> Iterator[TestClient]:
     """A client of a fresh API; an exception inside is a 500, as for a real client."""
     write_model(settings.models_dir / MODEL)
-    database = open_database(settings)
-    database.migrate()
-    database.close()
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
         yield client
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.api.conftest import Upload, reviews
+from tests.api.conftest import Upload, one_database, reviews
 
 
 def parquet(columns: dict[str, Any]) -> bytes:
@@ -110,6 +110,7 @@ BAD_FILES = {
 }
 
 
+@one_database
 @pytest.mark.parametrize("case", BAD_FILES)
 def test_a_bad_file_is_refused_with_a_reason(client: TestClient, case: str) -> None:
     name, content, reason = BAD_FILES[case]
@@ -124,6 +125,7 @@ def test_a_bad_file_is_refused_with_a_reason(client: TestClient, case: str) -> N
     assert client.get("/v1/datasets").json()["items"] == []
 
 
+@one_database
 def test_ten_million_characters_in_a_cell(client: TestClient) -> None:
     """More than the upload limit of these tests too: with the default limits it is the cell that is refused."""
     answer = post(client, "rows.csv", b"text,label\n" + b"x" * 10_000_000 + b",1")
@@ -132,6 +134,7 @@ def test_ten_million_characters_in_a_cell(client: TestClient) -> None:
     assert client.get("/healthz").status_code == 200
 
 
+@one_database
 def test_an_upload_over_the_limit_is_refused_while_it_streams(client: TestClient) -> None:
     body = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\na\n'
     sent = 0
@@ -152,6 +155,7 @@ def test_an_upload_over_the_limit_is_refused_while_it_streams(client: TestClient
     assert just_over.json()["errors"][0]["pointer"] == "/file"
 
 
+@one_database
 @pytest.mark.parametrize(
     ("body", "content_type", "status"),
     [
@@ -182,6 +186,7 @@ def test_unknown_and_malformed_ids_are_404(client: TestClient, dataset_id: str) 
         assert answer.headers["content-type"] == "application/problem+json"
 
 
+@one_database
 @pytest.mark.parametrize("cursor", ["", "x", "%00", "é", "am9iX3g", "a" * 300, json.dumps({"a": 1})])
 def test_a_made_up_cursor_is_refused(client: TestClient, cursor: str) -> None:
     for path in ("/v1/datasets", "/v1/jobs"):

@@ -13,15 +13,7 @@ from fastapi.testclient import TestClient
 from core.ledger import jobs
 from core.ledger.database import Database
 from core.ledger.settings import Settings
-from tests.api.conftest import Upload, reviews, write_model
-
-
-@pytest.fixture
-def database(client: TestClient, settings: Settings) -> Any:
-    """What a worker would write through."""
-    database = Database(settings.database)
-    yield database
-    database.close()
+from tests.api.conftest import Upload, one_database, reviews, write_model
 
 
 def put(payload: dict[str, Any], pointer: str, value: Any) -> dict[str, Any]:
@@ -177,6 +169,7 @@ def test_many_posts_at_once_with_one_key_make_one_job(client: TestClient, payloa
     assert len(client.get("/v1/jobs").json()["items"]) == 1
 
 
+@one_database
 @pytest.mark.parametrize("key", ["", "a" * 256, "a b", "caf\u00e9"])
 def test_an_odd_key_is_refused(client: TestClient, payload: dict[str, Any], key: str) -> None:
     answer = client.post("/v1/jobs", json=payload, headers={b"Idempotency-Key": key.encode("latin-1")})
@@ -224,6 +217,7 @@ BAD_FIELDS = [
 ]
 
 
+@one_database
 @pytest.mark.parametrize(("pointer", "value", "reason"), BAD_FIELDS)
 def test_a_wrong_field_is_named(
     client: TestClient, payload: dict[str, Any], pointer: str, value: Any, reason: str
@@ -254,6 +248,7 @@ def test_of_two_forms_of_data_the_fitting_one_is_explained(client: TestClient, p
     assert set(faults(client.post("/v1/jobs", json=payload))) == {"/task/data/dev/dataset", "/task/data/dev/datset"}
 
 
+@one_database
 @pytest.mark.parametrize(
     ("content", "pointer", "reason"),
     [
@@ -295,6 +290,7 @@ def test_a_model_of_the_hub_is_left_to_the_worker(client: TestClient, payload: d
     assert client.post("/v1/jobs", json=payload).status_code == 202
 
 
+@one_database
 def test_broken_and_foreign_local_models(client: TestClient, payload: dict[str, Any], settings: Settings) -> None:
     write_model(settings.models_dir / "llama", model_type="llama")
     write_model(settings.models_dir / "cut")
@@ -336,6 +332,7 @@ BAD_BODIES = {
 }
 
 
+@one_database
 @pytest.mark.parametrize("case", BAD_BODIES)
 def test_a_body_that_makes_no_sense(client: TestClient, case: str) -> None:
     body, reason = BAD_BODIES[case]
@@ -345,6 +342,7 @@ def test_a_body_that_makes_no_sense(client: TestClient, case: str) -> None:
     assert client.get("/healthz").status_code == 200
 
 
+@one_database
 def test_other_media_types_and_too_much(client: TestClient) -> None:
     for media_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
         answer = client.post("/v1/jobs", content=b"{}", headers={"content-type": media_type})

@@ -1,0 +1,98 @@
+"""The application as a whole: health, errors outside the routes, the description of itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from api import models
+from api.main import create_app
+from core.ledger.settings import Settings
+from tests.api.conftest import one_database
+from tests.conftest import Broker
+
+
+def problem(answer: Any, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    document: dict[str, Any] = answer.json()
+    assert document["status"] == status
+    assert document["title"]
+    return document
+
+
+def test_unknown_addresses_and_methods(client: TestClient) -> None:
+    for path in ("/nothing", "/v1", "/v1/jobs/", "/v1/%00", "/v1/datasets/a/b/c"):
+        problem(client.get(path), 404)
+    for method, path in (
+        ("PUT", "/v1/jobs"),
+        ("DELETE", "/v1/models"),
+        ("PATCH", "/healthz"),
+        ("GET", "/v1/jobs/a/cancel"),
+    ):
+        answer = client.request(method, path)
+        problem(answer, 405)
+    assert set(client.put("/v1/jobs").headers["allow"].split(", ")) == {"GET", "POST"}
+
+
+@one_database
+def test_an_unexpected_error_tells_nothing_of_the_inside(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_folder: Path) -> None:
+        raise RuntimeError("secret /path/to/something")
+
+    monkeypatch.setattr(models, "local_models", broken)
+    document = problem(client.get("/v1/models"), 500)
+    assert "secret" not in str(document)
+    assert client.get("/healthz").json() == {"status": "ok"}
+
+
+def test_models_before_any_is_there(tmp_path: Path) -> None:
+    with TestClient(create_app(Settings(data_dir=tmp_path / "new"))) as client:
+        assert client.get("/v1/models").json() == {"items": []}
+
+
+def test_a_model_is_described(client: TestClient) -> None:
+    [model] = client.get("/v1/models").json()["items"]
+    assert (model["name"], model["architecture"], model["layers"], model["heads"]) == ("tiny-bert", "bert", 2, 4)
+    assert model["model_params"] == model["encoder_params"] + 100 * 16
+
+
+def test_ready_while_the_broker_answers(settings: Settings, broker: Broker) -> None:
+    with TestClient(create_app(settings.model_copy(update={"broker_url": broker.url}))) as client:
+        ready = {"status": "ready", "parts": {"database": "ok", "broker": "ok", "storage": "ok"}}
+        assert client.get("/readyz").json() == ready
+        broker.stop()
+        assert [fault["parameter"] for fault in problem(client.get("/readyz"), 503)["errors"]] == ["broker"]
+
+
+def test_not_ready_names_each_part(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, database_url=None)
+    (tmp_path / "blobs").write_text("a file where a folder should be")
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        answer = client.get("/readyz")
+        faults = {fault["parameter"]: fault["detail"] for fault in problem(answer, 503)["errors"]}
+        assert faults.keys() == {"database", "broker", "storage"}
+        assert "migrations" in faults["database"]
+        assert str(tmp_path) not in answer.text
+        assert client.get("/healthz").status_code == 200
+        problem(client.get("/v1/jobs"), 503)  # no tables yet
+
+
+@one_database
+def test_the_api_describes_itself(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    assert document["openapi"].startswith("3.1")
+    post = document["paths"]["/v1/jobs"]["post"]
+    body = post["requestBody"]["content"]["application/json"]["schema"]
+    assert body == {"$ref": "#/components/schemas/JobSpec"}
+    assert "Idempotency-Key".lower() in {parameter["name"].lower() for parameter in post["parameters"]}
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            assert operation.get("description"), (method, path)
+            for status, answer in operation["responses"].items():
+                if status.startswith(("4", "5")) and "content" in answer:
+                    assert list(answer["content"]) == ["application/problem+json"], (method, path, status)
+    assert client.get("/docs").status_code == 200

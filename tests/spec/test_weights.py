@@ -1,0 +1,68 @@
+"""Shapes from a safetensors header: right for a real file, a named fault for anything else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from core.spec.problems import SpecError
+from core.spec.weights import read_shapes
+
+
+def test_shapes_of_a_real_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    tensors = {
+        "a.weight": np.zeros((3, 4), np.float32),
+        "b": np.zeros((2,), np.float16),
+        "scalar": np.array(1.0),
+        "position_ids": np.zeros((1, 512), np.int64),
+    }
+    save_file(tensors, path, metadata={"format": "pt"})
+    assert read_shapes(path) == {"a.weight": (3, 4), "b": (2,), "scalar": ()}
+
+
+def header(value: object, data: bytes = b"") -> bytes:
+    raw = value if isinstance(value, bytes) else json.dumps(value).encode()
+    return len(raw).to_bytes(8, "little") + raw + data
+
+
+TENSOR = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"1234567",
+        (2**63).to_bytes(8, "little") + b"{}",
+        (100).to_bytes(8, "little") + b"{}",
+        header(b"nonsense"),
+        header(b"[" * 100_000),
+        header(b"9" * 5000),
+        header([]),
+        header({"a": 1}),
+        header({"a": TENSOR}),
+        header({"a": TENSOR | {"shape": [-2]}}, bytes(8)),
+        header({"a": TENSOR | {"shape": [2.0]}}, bytes(8)),
+        header({"a": TENSOR | {"shape": [10**9] * 3}}, bytes(8)),
+        header({"a": TENSOR | {"data_offsets": [0]}}, bytes(8)),
+        header({"a": {"dtype": "F32"}}, bytes(8)),
+        header({"a": TENSOR | {"dtype": []}}, bytes(8)),
+    ],
+)
+def test_anything_else_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(SpecError, match="its model") as caught:
+        read_shapes(path)
+    assert caught.value.field == "/model"
+    assert str(tmp_path) not in caught.value.message
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="cannot be read"):
+        read_shapes(tmp_path / "model.safetensors")
