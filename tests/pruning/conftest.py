@@ -1,0 +1,46 @@
+"""A tiny model on disk, built once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.pruning.network import Network, load_network
+from core.spec.cost import CostModel
+from tests.tiny import save_tiny_model
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model folder."""
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def network(tiny: Path) -> Network:
+    """The tiny model with random weights everywhere, biases and LayerNorms too, so that nothing cancels by chance."""
+    network = load_network(tiny, ["neg", "pos"], seed=0)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return network.eval()
+
+
+@pytest.fixture
+def cost(network: Network) -> CostModel:
+    """Its cost model."""
+    return cost_of(network)
+
+
+def cost_of(network: Network) -> CostModel:
+    """From the shapes of the plain model's parameters."""
+    shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
+    return CostModel.from_shapes(network.architecture, shapes)

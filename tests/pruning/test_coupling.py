@@ -1,0 +1,71 @@
+"""What each coupling trains on, stage by stage."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from core.pruning.batches import Rows, draw
+from core.pruning.coupling import TaskRows, phases
+from core.pruning.network import TARGET
+
+
+def task(n: int, head: str = TARGET, *, labels: bool = True, taught: bool = False) -> TaskRows:
+    """Rows of random lengths."""
+    generator = torch.Generator().manual_seed(n)
+    ids = [torch.ones(int(torch.randint(3, 30, (1,), generator=generator)), dtype=torch.long) for _ in range(n)]
+    rows = Rows({"input_ids": ids}, torch.arange(n) % 2 if labels else torch.full((n,), -1), 0)
+    return TaskRows(replace(rows, logits=torch.zeros(n, 2)) if taught else rows, head, 2)
+
+
+@pytest.mark.parametrize("coupling", ["none", "sequential", "teacher"])
+@pytest.mark.parametrize("stage", ["teach", "prune", "recover"])
+def test_every_batch_has_the_same_size_and_the_last_phase_is_the_target(coupling: str, stage: str) -> None:
+    taught = stage != "teach"
+    target, sources = task(20, taught=taught), [task(50, "source0", taught=taught), task(30, "source1", taught=taught)]
+    plan = phases(coupling, stage, True, target, sources, 32)
+    assert all(sum(stream.share for stream in phase.streams) == 32 for phase in plan)
+    assert any(stream.rows is target.rows for stream in plan[-1].streams)
+
+
+def test_a_stage_that_transfer_may_not_enter_sees_the_target_alone() -> None:
+    target = task(20)
+    for coupling in ("sequential", "teacher"):
+        plan = phases(coupling, "recover", False, target, [task(50)], 32)
+        assert [stream.rows for phase in plan for stream in phase.streams] == [target.rows]
+
+
+def test_teacher_coupling_distils_source_text_and_ignores_its_labels() -> None:
+    target, source = task(20, taught=True), task(50, "source0", taught=True)
+    (phase,) = phases("teacher", "prune", True, target, [source], 32)
+    own, borrowed = phase.streams
+    assert (own.label_weight, own.distil_weight) == (1.0, 1.0)
+    assert (borrowed.label_weight, borrowed.distil_weight, borrowed.head) == (0.0, 1.0, TARGET)
+
+
+def test_unlabelled_source_cannot_teach() -> None:
+    target, source = task(20), task(50, labels=False)
+    assert len(phases("teacher", "teach", True, target, [source], 32)) == 1
+
+
+def test_draws_use_every_row_once_an_epoch() -> None:
+    rows = task(64).rows
+    taken = [i for index in draw([(rows, 8)], 16, seed=0) for i in index[0]]
+    assert sorted(taken) == sorted([*range(64)] * 2)
+    assert taken != [i for index in draw([(rows, 8)], 16, seed=1) for i in index[0]]
+    assert taken == [i for index in draw([(rows, 8)], 16, seed=0) for i in index[0]]
+
+
+def test_batches_hold_rows_of_similar_length() -> None:
+    """Little padding: less than half of what random batches carry."""
+    rows = task(512).rows
+    lengths = rows.lengths
+
+    def padding(batches: list[list[int]]) -> int:
+        return sum(int(lengths[i].max() * len(i) - lengths[i].sum()) for i in batches)
+
+    bucketed = padding([index[0] for index in draw([(rows, 32)], 16, seed=0)])
+    at_random = padding(torch.randperm(512, generator=torch.Generator().manual_seed(0)).split(32))  # type: ignore[arg-type]
+    assert bucketed < at_random / 2

@@ -1,0 +1,146 @@
+"""masked == cut, and cost == what is counted, for any structure."""
+
+from __future__ import annotations
+
+import copy
+
+import hypothesis.strategies as st
+import torch
+from hypothesis import HealthCheck, given, settings
+
+from core.pruning.batches import Rows
+from core.pruning.coupling import Stream
+from core.pruning.cut import cut
+from core.pruning.masks import Gates, gated
+from core.pruning.network import TARGET, Network, predict
+from core.pruning.train import batch_loss, optimizer_for
+from core.spec.cost import CostModel
+from core.spec.families import Architecture
+from core.spec.structure import Structure
+
+LAYERS, HEADS, NEURONS = 3, 4, 128
+
+
+def structures() -> st.SearchStrategy[Structure]:
+    """Any kept units, whole blocks gone now and then."""
+    heads = st.lists(st.sets(st.integers(0, HEADS - 1)), min_size=LAYERS, max_size=LAYERS)
+    neurons = st.lists(
+        st.one_of(st.just(set()), st.sets(st.integers(0, NEURONS - 1))), min_size=LAYERS, max_size=LAYERS
+    )
+    return st.builds(Structure.of, heads, neurons)
+
+
+def inputs() -> dict[str, torch.Tensor]:
+    """Two rows, one padded."""
+    ids = torch.randint(5, 61, (2, 12), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    mask[1, 7:] = 0
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(structure=structures())
+def test_masked_equals_cut(network: Network, structure: Structure) -> None:
+    dense = Structure.dense(network.architecture)
+    smaller = copy.deepcopy(network)
+    cut(smaller, structure)
+    with torch.inference_mode():
+        with gated(network, Gates.of(structure, dense), dense):
+            masked = network.logits(inputs())
+        torch.testing.assert_close(smaller.logits(inputs()), masked, atol=1e-5, rtol=0)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(structure=structures())
+def test_cost_equals_counted_parameters(network: Network, cost: CostModel, structure: Structure) -> None:
+    smaller = copy.deepcopy(network)
+    cut(smaller, structure)
+    encoder = smaller.body.get_submodule("bert.encoder.layer")
+    assert cost.encoder_params(structure) == sum(p.numel() for p in encoder.parameters())
+    assert cost.model_params(structure) == sum(p.numel() for p in smaller.assembled().parameters())
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(outer=structures(), inner=structures())
+def test_cutting_twice_equals_cutting_once(network: Network, outer: Structure, inner: Structure) -> None:
+    both = Structure.of(
+        (set(a) & set(b) for a, b in zip(outer.heads, inner.heads, strict=True)),
+        (set(a) & set(b) for a, b in zip(outer.neurons, inner.neurons, strict=True)),
+    )
+    once, twice = copy.deepcopy(network), copy.deepcopy(network)
+    cut(once, both)
+    cut(twice, outer)
+    cut(twice, both.within(outer))
+    with torch.inference_mode():
+        torch.testing.assert_close(twice.logits(inputs()), once.logits(inputs()), atol=1e-6, rtol=0)
+
+
+def test_a_block_without_units_adds_nothing(network: Network) -> None:
+    """Not even its bias: the residual connection and LayerNorm are all that is left."""
+    nothing = Structure.of([[]] * LAYERS, [[]] * LAYERS)
+    cut(network, nothing)
+    names = [name for name, _ in network.body.bert.encoder.named_parameters()]
+    assert names and all("LayerNorm" in name for name in names)
+
+
+def test_a_dense_cut_changes_nothing(network: Network) -> None:
+    with torch.inference_mode():
+        before = network.logits(inputs())
+        cut(network, Structure.dense(network.architecture))
+        assert torch.equal(network.logits(inputs()), before)
+
+
+def test_optimizer_moments_follow_the_cut(network: Network) -> None:
+    """After a cut, the moments of the kept units are those they had, and training goes on."""
+    network.train()
+    optimizer = optimizer_for(network, 1e-3)
+    network.logits(inputs()).square().sum().backward()
+    optimizer.step()
+    weight = network.body.get_parameter("bert.encoder.layer.0.intermediate.dense.weight")
+    moment = optimizer.state[weight]["exp_avg"][[3, 5]].clone()
+    cut(network, Structure.of([[0, 2], [1], []], [[3, 5], [], range(7)]), optimizer)
+    weight = network.body.get_parameter("bert.encoder.layer.0.intermediate.dense.weight")
+    assert torch.equal(optimizer.state[weight]["exp_avg"], moment)
+    optimizer.zero_grad()
+    network.logits(inputs()).square().sum().backward()
+    optimizer.step()
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert held == {id(p) for p in network.parameters()}
+    assert set(map(id, optimizer.state)) <= held
+
+
+def test_soft_gates_reach_every_unit(network: Network, cost: CostModel) -> None:
+    """Every gate has a gradient: nothing is masked where it does not act."""
+    a: Architecture = network.architecture
+    gates = Gates(
+        *(
+            torch.full(shape, 0.5, requires_grad=True)
+            for shape in ((a.layers, a.heads), (a.layers, a.neurons), (a.layers,), (a.layers,))
+        )
+    )
+    with gated(network, gates, Structure.dense(a)):
+        network.logits(inputs()).square().sum().backward()
+    for gate in (gates.heads, gates.neurons, gates.attention, gates.ffn):
+        assert gate.grad is not None and (gate.grad != 0).all()
+
+
+def test_batches_of_several_streams_equal_each_stream_alone(network: Network, tiny: object) -> None:
+    """One padded forward pass for two streams gives the losses that each stream alone gives, weighted by rows."""
+    rows = [_rows([[2, 7, 3], [2, 9, 9, 9, 3]]), _rows([[2, 8, 8, 8, 8, 8, 8, 3]])]
+    streams = [Stream(r, len(r), TARGET, 1.0, 0.0) for r in rows]
+    together = batch_loss(network, streams, [[0, 1], [0]])
+    alone = [batch_loss(network, [s], [list(range(len(s.rows)))]) for s in streams]
+    torch.testing.assert_close(together, alone[0] * 2 / 3 + alone[1] / 3, atol=2e-2, rtol=0)
+
+
+def test_predict_does_not_depend_on_batching(network: Network) -> None:
+    rows = _rows([[2, *range(6, 6 + n), 3] for n in range(1, 30)])
+    torch.testing.assert_close(predict(network, rows, batch_size=1), predict(network, rows), atol=1e-5, rtol=0)
+
+
+def _rows(ids: list[list[int]]) -> Rows:
+    columns = {
+        "input_ids": [torch.tensor(row) for row in ids],
+        "attention_mask": [torch.ones(len(row), dtype=torch.long) for row in ids],
+    }
+    return Rows(columns, torch.arange(len(ids)) % 2, 0)

@@ -1,0 +1,161 @@
+"""A whole job on the tiny model: budget, files, loading with nothing of ours, resuming."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from core.pruning.export import sha256
+from core.pruning.run import ModelRef, run
+from core.spec.job import JobSpec
+from core.spec.problems import SpecError
+from tests.tiny import rows
+
+TARGET, SOURCE = "ds_" + "1" * 32, "ds_" + "2" * 32
+
+
+def spec_of(**changes: Any) -> JobSpec:
+    """A quick job."""
+    body: dict[str, Any] = {
+        "model": "tiny",
+        "task": {"data": {"dataset": TARGET}, "split": {"train": 60, "dev": 40}},
+        "budget": {"params": 0.3},
+        "train": {"steps": {"teach": 30, "prune": 30, "recover": 30}, "learning_rate": 1e-3},
+    }
+    return JobSpec.model_validate(body | changes)
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """Target and source as Parquet."""
+    folder = tmp_path_factory.mktemp("data")
+    paths = {TARGET: folder / "target.parquet", SOURCE: folder / "source.parquet"}
+    pq.write_table(pa.table(rows(200, seed=0)), paths[TARGET])
+    pq.write_table(pa.table(rows(300, seed=1)), paths[SOURCE])
+    return paths
+
+
+def go(spec: JobSpec, tiny: Path, tables: Mapping[str, Path], workdir: Path) -> tuple[dict[str, Any], list[Any]]:
+    """Run, and collect what it says."""
+    said: list[Any] = []
+    used = {name: tables[name] for name in set(spec.dataset_ids().values())}
+    return run(spec, ModelRef(tiny, "tiny"), used, workdir, said.append), said
+
+
+@pytest.mark.parametrize("coupling", ["none", "sequential", "teacher"])
+def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
+    coupling: str, tiny: Path, tables: Mapping[str, Path], tmp_path: Path
+) -> None:
+    sources = [] if coupling == "none" else [{"data": {"dataset": SOURCE}, "label": "label"}]
+    report, said = go(spec_of(sources=sources, transfer={"coupling": coupling}), tiny, tables, tmp_path)
+    out = tmp_path / "output"
+
+    budget = report["budget"]
+    assert 0.99 * budget["limit"] <= budget["met"] <= budget["limit"] == int(0.3 * budget["dense"])
+    assert json.loads((out / "report.json").read_text()) == json.loads(json.dumps(report))
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["files"] == {p.name: sha256(p) for p in out.iterdir() if p.name != "manifest.json"}
+    assert [m["stage"] for m in said if m["event"] == "stage"] == [
+        "data", "teach", "prune", "recover", "measure", "export",
+    ]  # fmt: skip
+    overall = [m["overall"] for m in said if m["event"] == "progress"]
+    assert overall == sorted(overall) and overall[-1] <= 1
+
+    # A stranger's process: the working directory is the checkpoint, and nothing of ours can be imported.
+    script = """
+import json, sys
+assert not any(name in sys.modules for name in ("core", "api"))
+from load import load
+from transformers import AutoModelForSequenceClassification
+model, tokenizer = load()
+other = AutoModelForSequenceClassification.from_pretrained(".", trust_remote_code=True).eval()
+rows = [json.loads(line) for line in open("test.jsonl", encoding="utf-8")]
+batch = tokenizer([row["text"][0] for row in rows], padding=True, return_tensors="pt")
+a, b = model(**batch).logits, other(**batch).logits
+assert (a - b).abs().max() < 1e-5
+right = [model.config.id2label[i] == row["label"] for i, row in zip(a.argmax(1).tolist(), rows)]
+print(sum(right) / len(right), sum(p.numel() for p in model.parameters()), len(rows))
+"""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", "import sys; sys.path.insert(0, '.')\n" + script],
+        cwd=out,
+        capture_output=True,
+        text=True,
+        env={"HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    accuracy, parameters, count = done.stdout.split()
+    assert float(accuracy) == report["results"]["pruned"]["test"]["accuracy"]["value"]
+    assert int(parameters) == report["results"]["pruned"]["model_params"]
+    assert int(count) == report["data"]["test"] == 100
+
+
+def test_a_job_resumes_after_its_last_finished_stage(tiny: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:
+    """Killed after any stage, the next attempt trains only what is missing and ends with the same result."""
+    whole, _ = go(spec_of(), tiny, tables, tmp_path / "whole")
+    for finished in (["teach"], ["teach", "prune"], ["teach", "prune", "recover"]):
+        state = tmp_path / "-".join(finished) / "state"
+        state.mkdir(parents=True)
+        for stage in finished:
+            for suffix in (".safetensors", ".json"):
+                (state / f"{stage}{suffix}").write_bytes((tmp_path / "whole/state" / f"{stage}{suffix}").read_bytes())
+        again, said = go(spec_of(), tiny, tables, state.parent)
+        trained = {m["stage"] for m in said if m["event"] == "saved"}
+        assert trained == {"teach", "prune", "recover"} - set(finished)
+        assert again["structure"] == whole["structure"]
+        assert again["results"]["pruned"]["test"] == whole["results"]["pruned"]["test"]
+        assert again["curves"].keys() == whole["curves"].keys()
+
+
+def test_pairs_of_texts(tiny: Path, tmp_path: Path) -> None:
+    table = rows(120)
+    table["second"] = table["text"][::-1]
+    pq.write_table(pa.table(table), tmp_path / "pairs.parquet")
+    spec = spec_of(task={"data": {"dataset": TARGET}, "text": ["text", "second"]})
+    report, _ = go(spec, tiny, {TARGET: tmp_path / "pairs.parquet"}, tmp_path / "work")
+    assert report["data"]["train"] == 72
+
+
+def test_source_with_other_labels_has_a_head_of_its_own(tiny: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:
+    """Three classes in the source, two in the target: the checkpoint knows the target's alone."""
+    other = rows(300, seed=2)
+    other["label"] = [f"class{i % 3}" for i in range(300)]
+    pq.write_table(pa.table(other), tmp_path / "other.parquet")
+    spec = spec_of(sources=[{"data": {"dataset": SOURCE}, "label": "label"}], transfer={"coupling": "sequential"})
+    go(spec, tiny, {TARGET: tables[TARGET], SOURCE: tmp_path / "other.parquet"}, tmp_path / "work")
+    config = json.loads((tmp_path / "work/output/config.json").read_text())
+    assert config["id2label"] == {"0": "neg", "1": "pos"}
+
+
+def test_budget_out_of_reach_fails_before_any_training(tiny: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(SpecError) as caught:
+        go(spec_of(budget={"params": 0.001}), tiny, tables, tmp_path)
+    assert caught.value.field == "/budget/params"
+
+
+def test_a_damaged_checkpoint_does_not_pass_verification(
+    tiny: Path, tables: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """saved == evaluated is checked on the files, not assumed."""
+    from core.pruning import run as module
+
+    honest = module.write_model
+
+    def damaging(network: Any, *rest: Any) -> None:
+        damaged = module.copy.deepcopy(network)
+        weight = damaged.heads["target"].weight.data
+        weight.copy_(-weight)
+        honest(damaged, *rest)
+
+    monkeypatch.setattr(module, "write_model", damaging)
+    with pytest.raises(RuntimeError, match="not the model that was measured"):
+        go(spec_of(), tiny, tables, tmp_path)

@@ -1,0 +1,121 @@
+"""Honest splits: no duplicates across them, stratified, seeded, and refused when they cannot be made."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+
+from core.spec.data import Splits, Table, prepare
+from core.spec.job import JobSpec
+from core.spec.problems import SpecError
+
+A, B, C = ("ds_" + digit * 32 for digit in "abc")
+
+
+def table(*labelled: tuple[str, str | None]) -> Table:
+    """Rows of (text, label)."""
+    return {"text": [text for text, _ in labelled], "label": [label for _, label in labelled]}
+
+
+def spec_of(data: Any = None, **parts: Any) -> JobSpec:
+    """A job on data set A, or on `data`."""
+    task = {"data": data or {"dataset": A}} | {k: v for k, v in parts.items() if k in ("split", "label", "text")}
+    rest = {k: v for k, v in parts.items() if k not in task}
+    return JobSpec.model_validate({"model": "m", "task": task, "budget": {"params": 0.5}, **rest})
+
+
+def keys(part: list[Any]) -> set[str]:
+    return {row.key for row in part}
+
+
+MANY = table(*((f"row {i}", "ab"[i % 2]) for i in range(100)))
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    labels=st.lists(st.sampled_from("abc"), min_size=30, max_size=200),
+    repeats=st.integers(0, 20),
+    train=st.floats(0.2, 0.6),
+    seed=st.integers(0, 5),
+)
+def test_splits_are_disjoint_exact_and_stratified(labels: list[str], repeats: int, train: float, seed: int) -> None:
+    unique = [(f"text {i}", label) for i, label in enumerate(labels)]
+    doubled = [(f" TEXT  {i}", label) for i, label in enumerate(labels[:repeats])]
+    spec = spec_of(split={"train": train, "dev": 0.2}, train={"seed": seed})
+    try:
+        splits = prepare(spec, {A: table(*unique, *doubled)})
+    except SpecError as error:
+        assert "class" in error.message or "labels" in error.message
+        return
+    parts = (splits.train, splits.dev, splits.test)
+    assert sum(map(len, parts)) == len(labels) == len(keys(splits.train) | keys(splits.dev) | keys(splits.test))
+    assert splits.dropped["duplicate rows in the target"] == min(repeats, len(labels))
+    assert len(splits.train) == round(train * len(labels))
+    whole = Counter(labels)
+    for part in parts:
+        for label, count in Counter(row.label for row in part).items():
+            assert abs(count - whole[str(label)] * len(part) / len(labels)) < 2.5
+
+
+def test_same_seed_same_split() -> None:
+    def texts(splits: Splits) -> list[Any]:
+        return [[row.text for row in part] for part in (splits.train, splits.dev, splits.test)]
+
+    one, again = (texts(prepare(spec_of(), {A: MANY})) for _ in range(2))
+    other = texts(prepare(spec_of(train={"seed": 1}), {A: MANY}))
+    assert one == again != other
+
+
+def test_sources_never_repeat_a_target_row() -> None:
+    source = table(*((f"ROW  {i}", "x") for i in range(50)), *((f"new {i}", "xy"[i % 2]) for i in range(20)))
+    spec = spec_of(sources=[{"data": {"dataset": B}}])
+    splits = prepare(spec, {A: MANY, B: source})
+    assert keys(splits.sources[0]) == {f"new {i}" for i in range(20)}
+    assert splits.dropped["source rows that repeat a target row or an earlier source row"] == 50
+
+
+def test_given_splits_keep_the_test_rows_whole() -> None:
+    spec = spec_of({"train": {"dataset": A}, "test": {"dataset": B}})
+    test = table(*((f"row {i}", "ab"[i % 2]) for i in range(10)))
+    splits = prepare(spec, {A: MANY, B: test})
+    assert keys(splits.test) == {f"row {i}" for i in range(10)}
+    assert not keys(splits.train) & keys(splits.test) and len(splits.train) + len(splits.dev) == 90
+
+
+@pytest.mark.parametrize(
+    ("spec", "tables", "field", "says"),
+    [
+        (spec_of(), {A: table(("a", "x"), ("b", "y"), ("c", "x"))}, "/task/data/dataset", "3 usable, distinct rows"),
+        (spec_of(label="class"), {A: MANY}, "/task/label", "no column 'class'; its columns: text, label"),
+        (spec_of(text=["body"]), {A: MANY}, "/task/text/0", "no column 'body'"),
+        (spec_of(), {A: table(*((f"t{i}", "x") for i in range(40)))}, "/task/label", "one class only"),
+        (spec_of(split={"train": 90, "dev": 20}), {A: MANY}, "/task/split", "has 100 distinct ones"),
+        (
+            spec_of({"train": {"dataset": A}, "test": {"dataset": B}}),
+            {A: MANY, B: table(("new", "c"), ("newer", "a"))},
+            "/task/data/test",
+            "no training row shows: 'c'",
+        ),
+        (
+            spec_of(split={"train": 10, "dev": 10}),
+            {A: table(*((f"t{i}", "ab"[i % 2]) for i in range(40)), ("rare", "c"))},
+            "/task/split",
+            "no training row shows: 'c'",
+        ),
+        (
+            spec_of(sources=[{"data": {"dataset": B}}]),
+            {A: MANY, B: MANY},
+            "/sources/0/data/dataset",
+            "0 usable rows",
+        ),
+    ],
+)
+def test_refusals(spec: JobSpec, tables: Any, field: str, says: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        prepare(spec, tables)
+    assert caught.value.field == field
+    assert says in caught.value.message

@@ -1,0 +1,75 @@
+"""The specification refuses what it cannot do, and says how to mend it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from core.spec.job import Budget, JobSpec
+
+DATASET = {"dataset": "ds_" + "0" * 32}
+MINIMAL: dict[str, Any] = {"model": "tiny", "task": {"data": DATASET}, "budget": {"params": 0.1}}
+
+
+def problem(**changes: Any) -> tuple[tuple[int | str, ...], str]:
+    """Where and why `MINIMAL` with `changes` is refused."""
+    with pytest.raises(ValidationError) as caught:
+        JobSpec.model_validate(MINIMAL | changes)
+    first = caught.value.errors()[0]
+    return first["loc"], first["msg"]
+
+
+def test_defaults() -> None:
+    spec = JobSpec.model_validate(MINIMAL)
+    assert (spec.coupling, spec.method.name, spec.task.metric) == ("none", "l0", "accuracy")
+    with_source = JobSpec.model_validate(MINIMAL | {"sources": [{"data": DATASET}]})
+    assert with_source.coupling == "teacher"
+    assert with_source.dataset_ids() == {
+        "/task/data/dataset": DATASET["dataset"],
+        "/sources/0/data/dataset": DATASET["dataset"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "where", "says"),
+    [
+        ({"method": {"name": "pdp"}}, ("method", "name"), "method 'pdp' is not available yet; available: l0"),
+        ({"transfer": {"coupling": "joint"}}, ("transfer", "coupling"), "coupling 'joint' is not available yet"),
+        ({"transfer": {"weighting": "learned"}}, ("transfer", "weighting"), "not available yet"),
+        ({"export": {"formats": ["onnx"]}}, ("export", "formats", 0), "format 'onnx' is not available yet"),
+        ({"budget": {"params": 0.1, "macs": 5}}, ("budget", "macs"), "a 'macs' budget is not available yet"),
+        ({"budget": {"params": 0}}, ("budget", "params"), "greater than 0"),
+        ({"budget": {"params": 2.5}}, ("budget",), "whole number"),
+        ({"budget": {"params": True}}, ("budget", "params"), "valid"),
+        ({"surprise": 1}, ("surprise",), "Extra inputs"),
+        ({"model": "../../etc/passwd"}, ("model",), "not a path"),
+        ({"model": "a/../b"}, ("model",), "not a path"),
+        ({"model": "/etc"}, ("model",), "not a path"),
+        ({"transfer": {"coupling": "teacher"}}, (), "needs at least one entry in 'sources'"),
+        ({"transfer": {"coupling": "sequential"}, "sources": [{"data": DATASET}]}, (), "give each source a 'label'"),
+        ({"transfer": {"share": ["masks"]}}, ("transfer",), "not available yet"),
+        ({"transfer": {"stages": []}}, ("transfer", "stages"), "at least 1"),
+        ({"transfer": {"stages": ["prune", "prune"]}}, ("transfer",), "twice"),
+        ({"train": {"seed": -1}}, ("train", "seed"), "greater than or equal to 0"),
+        ({"task": {"data": DATASET, "type": "causal-lm"}}, ("task", "type"), "not available yet"),
+        ({"task": {"data": DATASET, "split": {"train": 0.9, "dev": 0.2}}}, ("task", "split"), "over 1"),
+        ({"task": {"data": DATASET, "split": {"train": 0}}}, ("task", "split", "train"), "at least 1"),
+    ],
+)
+def test_refusals_name_the_field_and_the_mend(changes: dict[str, Any], where: tuple[Any, ...], says: str) -> None:
+    loc, message = problem(**changes)
+    assert (
+        tuple(part for part in loc if part not in ("int", "float", "function-after[_size(), union[int,float]]"))[
+            : len(where)
+        ]
+        == where
+    )
+    assert says in message
+
+
+def test_budget_up_to_one_is_a_fraction() -> None:
+    assert Budget(params=0.1).limit(1000) == 100
+    assert Budget(params=1).limit(1000) == 1000
+    assert Budget(params=250).limit(1000) == 250
