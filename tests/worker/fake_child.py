@@ -1,0 +1,83 @@
+"""Stands in for `worker.child`: does what the job's label `do` says, with real processes, pipes and files.
+
+Every start leaves a file named after it in the folder that the label `log` names: attempts can be counted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from worker.child import Reporter, die_with_parent
+
+
+def main(workdir: Path) -> None:
+    die_with_parent()
+    labels = json.loads((workdir / "request.json").read_text())["spec"]["labels"]
+    traces = Path(labels["log"])
+    (traces / f"{workdir.parent.name}-{workdir.name}-{os.getpid()}").write_text(json.dumps(dict(os.environ)))
+    report = Reporter(workdir)
+    print("a stray print must do no harm")
+    if labels["do"] == "spec error":
+        error = {"code": "invalid", "field": "/budget/params", "message": "out of reach"}
+        return report({"event": "failed", "error": error})
+    report({"event": "stage", "stage": "teach"})
+    step = resumed_from(workdir)
+    report({"event": "note", "message": f"starting at step {step}"})
+    run(labels["do"], int(labels.get("steps", "3")), step, workdir, report, traces)
+
+
+def resumed_from(workdir: Path) -> int:
+    state = workdir / "state" / "step.json"
+    return int(json.loads(state.read_text())["step"]) if state.exists() else 0
+
+
+def run(do: str, steps: int, step: int, workdir: Path, report: Reporter, traces: Path) -> None:
+    while step < steps:
+        step += 1
+        time.sleep(0.1)
+        temporary = workdir / "state" / ".step.json"
+        temporary.write_text(json.dumps({"step": step}))
+        temporary.rename(workdir / "state" / "step.json")
+        progress = {"stage": "teach", "step": step, "steps": steps, "overall": step / steps}
+        report({"event": "progress", **progress})
+        report({"event": "saved", "stage": "teach"})
+        misbehave(do, step, workdir, traces)
+    output = workdir / "output"
+    (output / "sub").mkdir()
+    (output / "model.safetensors").write_bytes(b"weights")
+    (output / "sub" / "report.json").write_text("{}")
+    (output / "link").symlink_to("/etc/passwd")
+    report({"event": "done", "metrics": {"steps": steps, "attempt": int(workdir.name)}})
+    if do == "linger":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        time.sleep(60)
+
+
+def misbehave(do: str, step: int, workdir: Path, traces: Path) -> None:
+    attempt = int(workdir.name)
+    if step < 2:
+        return
+    if do == "crash" or (do == "crash once" and attempt == 1):
+        raise RuntimeError(f"no such file: {workdir}/state/secret")
+    if do == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if do == "exit quietly":
+        sys.exit(0)
+    if do == "hang" or (do == "hang once" and attempt == 1):
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        grandchild: subprocess.Popen[Any] = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        (traces / f"grandchild-{grandchild.pid}").touch()
+        time.sleep(60)
+    if do == "flood":
+        os.write(1, b"x" * (1 << 20))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,283 @@
+"""One attempt under its supervisor, with a real child process that misbehaves as told."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from sqlalchemy.exc import OperationalError
+
+from core.ledger import jobs
+from core.ledger.database import Database
+from core.ledger.storage import LocalStorage
+from core.ledger.tables import Job
+from tests.worker.conftest import House
+from worker import supervise
+from worker.supervise import Supervisor
+
+FAKE_CHILD = (sys.executable, str(Path(__file__).with_name("fake_child.py")))
+
+
+def claim(house: House, job_id: str, **options: Any) -> Supervisor:
+    settings = house.settings.model_copy(update=options.pop("settings", {}))
+    with house.database.begin() as session:
+        job = jobs.claim(session, job_id, "worker", settings.lease_s)
+        assert job is not None
+    arguments: dict[str, Any] = {
+        "database": house.database,
+        "storage": house.storage,
+        "settings": settings,
+        "command": FAKE_CHILD,
+        "stopping": threading.Event(),
+    }
+    return Supervisor(job, **arguments | options)
+
+
+@contextmanager
+def running(supervisor: Supervisor) -> Any:
+    thread = threading.Thread(target=supervisor.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def child_pids(house: House) -> list[int]:
+    return [int(path.name.rpartition("-")[2]) for path in house.traces.iterdir()]
+
+
+def test_a_job_succeeds_with_its_files_metrics_and_events(house: House) -> None:
+    job_id = house.new_job()
+    claim(house, job_id).run()
+    job = house.job(job_id)
+    assert (job.status, job.error, job.metrics) == ("succeeded", None, {"steps": 3, "attempt": 1})
+    assert job.stage == "teach" and job.progress["step"] == 3
+    with house.database.read() as session:
+        files = {file.path: file for file in jobs.files(session, job_id)}
+        events = [event.type for event in jobs.events(session, job_id, 0, 100)]
+    assert list(files) == ["model.safetensors", "sub/report.json"]  # a link that leads elsewhere is no output
+    weights = files["model.safetensors"]
+    assert (weights.sha256, weights.size_bytes) == (hashlib.sha256(b"weights").hexdigest(), 7)
+    with house.storage.open(weights.sha256) as data:
+        assert data.read() == b"weights"
+    assert events[:3] == ["status", "status", "stage"] and events[-1] == "status" and "progress" in events
+    assert not (house.settings.work_dir / job_id).exists()
+
+
+def test_the_child_sees_no_secrets_and_no_settings(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOPWORK_DATABASE_URL", "postgresql://secret")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    job_id = house.new_job()
+    claim(house, job_id).run()
+    environment = json.loads(house.starts(job_id)[0].read_text())
+    assert "secret" not in json.dumps(environment)
+    assert environment["HF_HUB_OFFLINE"] == "1" and environment["PATH"] == os.environ["PATH"]
+
+
+def test_a_fault_of_the_request_fails_the_job_at_once(house: House) -> None:
+    job_id = house.new_job("spec error")
+    claim(house, job_id).run()
+    job = house.job(job_id)
+    assert (job.status, job.attempt) == ("failed", 1)
+    assert job.error == {"code": "invalid", "field": "/budget/params", "message": "out of reach"}
+
+
+def test_a_deleted_data_set_and_an_unknown_model_name_their_field(house: House) -> None:
+    gone = f"ds_{'f' * 32}"
+    for changes, field in (
+        ({"task": {"data": {"dataset": gone}}}, "/task/data/dataset"),
+        ({"model": "unknown"}, "/model"),
+    ):
+        job_id = house.new_job(**changes)
+        claim(house, job_id).run()
+        error = house.job(job_id).error
+        assert error is not None and error["field"] == field and house.job(job_id).status == "failed"
+        assert not house.starts(job_id)
+
+
+@pytest.mark.parametrize(
+    ("do", "reason"),
+    [
+        ("crash", "its process exited with code 1: RuntimeError: no such file: …"),
+        ("killed", "its process was killed by SIGKILL (out of memory?)"),
+        ("exit quietly", "its process exited with code 0"),
+    ],
+)
+def test_a_child_that_dies_is_tried_again_up_to_the_cap(house: House, do: str, reason: str) -> None:
+    job_id = house.new_job(do, max_attempts=2)
+    claim(house, job_id).run()
+    assert house.job(job_id).status == "queued"
+    claim(house, job_id).run()
+    job = house.job(job_id)
+    assert job.status == "failed" and job.error is not None and job.error["code"] == "attempts_exhausted"
+    assert reason in job.error["message"] and str(house.settings.data_dir) not in job.error["message"]
+    assert [outcome for outcome, _ in house.outcomes(job_id)] == ["lost", "failed"]
+
+
+def test_the_next_attempt_goes_on_where_the_last_one_saved(house: House) -> None:
+    job_id = house.new_job("crash once", steps=4)
+    claim(house, job_id).run()
+    claim(house, job_id).run()
+    assert house.job(job_id).status == "succeeded"
+    assert house.notes(job_id) == ["starting at step 0", "starting at step 2"]
+
+
+def test_a_damaged_state_is_dropped_and_the_job_starts_afresh(house: House) -> None:
+    job_id = house.new_job("crash once")
+    claim(house, job_id).run()
+    with house.database.read() as session:
+        (saved,) = jobs.files(session, job_id, "state")
+    house.storage.path(saved.sha256).write_bytes(b"damaged")
+    claim(house, job_id).run()
+    assert house.job(job_id).status == "succeeded"
+    assert house.notes(job_id)[-1] == "starting at step 0"
+
+
+def test_a_cancel_ends_child_and_grandchildren_within_three_seconds(house: House) -> None:
+    job_id = house.new_job("hang")
+    with running(claim(house, job_id, settings={"heartbeat_s": 1.0})):
+        house.wait(lambda: any(house.traces.glob("grandchild-*")))
+        asked = time.monotonic()
+        house.cancel(job_id)
+        house.wait(lambda: house.job(job_id).status == "cancelled")
+        assert time.monotonic() - asked < 3
+    assert not any(map(is_alive, child_pids(house)))
+    assert house.job(job_id).error is None
+
+
+def test_the_time_limit_fails_the_job(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = house.new_job("hang", limits={"max_runtime_s": 10})
+    supervisor = claim(house, job_id)
+    supervisor._deadline -= 8
+    supervisor.run()
+    job = house.job(job_id)
+    assert job.status == "failed" and job.error is not None and job.error["code"] == "time_limit"
+    assert "max_runtime_s = 10" in job.error["message"]
+    assert not any(map(is_alive, child_pids(house)))
+
+
+def test_a_silent_child_is_ended_and_tried_again(house: House) -> None:
+    job_id = house.new_job("hang")
+    claim(house, job_id, settings={"silence_s": 1.5}).run()
+    assert house.job(job_id).status == "queued"
+    assert house.outcomes(job_id) == [("lost", "its process reported nothing for 1.5 s")]
+    assert not any(map(is_alive, child_pids(house)))
+
+
+def test_a_worker_that_stops_gives_its_job_back_at_once_and_uncounted(house: House) -> None:
+    job_id = house.new_job("hang once", max_attempts=1)
+    stopping = threading.Event()
+    with running(claim(house, job_id, stopping=stopping)):
+        house.wait(lambda: any(house.traces.glob("grandchild-*")))
+        stopping.set()
+        house.wait(lambda: house.job(job_id).status == "queued", 3)
+    assert not any(map(is_alive, child_pids(house)))
+    claim(house, job_id).run()
+    assert house.job(job_id).status == "succeeded"
+
+
+def test_a_lost_lease_ends_the_child_and_nothing_more_is_written(house: House) -> None:
+    job_id = house.new_job("hang once")
+    with running(claim(house, job_id)):
+        house.wait(lambda: any(house.traces.glob("grandchild-*")))
+        with house.database.begin() as session:
+            session.execute(update(Job).where(Job.id == job_id).values(lease_until=1))
+            assert jobs.reap(session) == [job_id]
+    assert not any(map(is_alive, child_pids(house)))
+    assert house.job(job_id).status == "queued"
+    claim(house, job_id).run()
+    assert house.job(job_id).metrics == {"steps": 3, "attempt": 2}
+
+
+def test_a_cancel_that_comes_with_the_result_wins(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = house.new_job()
+    supervisor = claim(house, job_id)
+    tell = supervisor._tell
+
+    def cancelled_just_before(verdict: Any) -> None:
+        house.cancel(job_id)
+        tell(verdict)
+
+    monkeypatch.setattr(supervisor, "_tell", cancelled_just_before)
+    supervisor.run()
+    assert house.job(job_id).status == "cancelled"
+    with house.database.read() as session:
+        assert not jobs.files(session, job_id)
+
+
+class Unsteady(Database):
+    """A database that can be away."""
+
+    away = False
+
+    @contextmanager
+    def begin(self) -> Any:
+        if self.away:
+            raise OperationalError("BEGIN", {}, Exception("the server closed the connection"))
+        with super().begin() as session:
+            yield session
+
+
+def test_a_database_that_is_away_for_a_while_costs_nothing(house: House, database_url: str) -> None:
+    job_id = house.new_job(steps=15)
+    database = Unsteady(database_url)
+    with running(claim(house, job_id, database=database)):
+        house.wait(lambda: house.job(job_id).progress.get("step", 0) >= 3)
+        database.away = True
+        time.sleep(1.0)
+        database.away = False
+    job = house.job(job_id)
+    assert (job.status, job.attempt) == ("succeeded", 1)
+    assert job.progress["step"] == 15
+    database.close()
+
+
+def test_a_child_that_said_done_but_stays_is_ended(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "EXIT_S", 0.3)
+    job_id = house.new_job("linger")
+    claim(house, job_id).run()
+    assert house.job(job_id).status == "succeeded"
+    assert not any(map(is_alive, child_pids(house)))
+
+
+def test_a_child_that_floods_its_stdout_only_fills_its_log(house: House) -> None:
+    job_id = house.new_job("flood")
+    claim(house, job_id).run()
+    assert house.job(job_id).status == "succeeded"
+
+
+class FullStorage(LocalStorage):
+    """No space for the weights."""
+
+    def put(self, source: Path) -> tuple[str, int]:
+        if source.name == "model.safetensors":
+            raise OSError(28, "No space left on device", str(source))
+        return super().put(source)
+
+
+def test_a_full_disk_at_the_end_is_tried_again(house: House) -> None:
+    job_id = house.new_job()
+    claim(house, job_id, storage=FullStorage(house.settings.blobs_dir)).run()
+    assert house.job(job_id).status == "queued"
+    assert "No space left on device" in str(house.outcomes(job_id)[0][1])
+    claim(house, job_id).run()
+    assert house.job(job_id).status == "succeeded"

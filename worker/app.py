@@ -1,0 +1,98 @@
+"""The Celery app: a message says "look at job X", nothing more. The ledger is the truth; any message may be lost,
+doubled or stale. Start a worker with `python -m worker`, or with `celery -A worker.app worker`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from celery import Celery, signals
+from sqlalchemy.exc import SQLAlchemyError
+
+from core.ledger import jobs
+from core.ledger.database import Database, open_database
+from core.ledger.settings import Settings
+from core.ledger.storage import LocalStorage
+from worker.supervise import Supervisor
+from worker.tidy import tidy_work_folders
+
+log = logging.getLogger("topwork.worker")
+
+settings = Settings()
+app = Celery("topwork", broker=settings.broker)
+app.conf.update(
+    task_acks_late=False,  # the lease, not the broker, brings a lost job back
+    task_ignore_result=True,
+    task_serializer="json",
+    accept_content=["json"],
+    task_default_queue="topwork",
+    worker_pool="threads",  # each thread waits for a child process
+    worker_concurrency=settings.worker_slots,
+    worker_prefetch_multiplier=1,
+    worker_disable_prefetch=True,  # a message behind a long job is left for another worker
+    worker_enable_remote_control=False,
+    worker_send_task_events=False,
+    worker_hijack_root_logger=False,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    broker_transport_options={"socket_connect_timeout": 5, "socket_keepalive": True},
+)
+
+CHILD: Sequence[str] = (sys.executable, "-P", "-m", "worker.child")
+stopping = threading.Event()
+
+
+@app.task(name="topwork.look")  # type: ignore[untyped-decorator]
+def look(job_id: str) -> None:
+    """Claim the job if it is free, and see it through."""
+    if stopping.is_set():
+        return
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    try:
+        with database().begin() as session:
+            job = jobs.claim(session, job_id, name, settings.lease_s)
+    except SQLAlchemyError as error:
+        log.warning("job %s: cannot look at it, the relay will remind: %s", job_id, error)
+        return
+    if job is not None:
+        Supervisor(job, database(), LocalStorage(settings.blobs_dir), settings, CHILD, stopping).run()
+
+
+@cache
+def database() -> Database:
+    """The ledger's database, opened at first use."""
+    return open_database(settings)
+
+
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]
+def _log(loglevel: int | str | None = None, **_: Any) -> None:
+    log_to_stderr()
+
+
+def log_to_stderr() -> None:
+    """One line a record, on stderr; Celery leaves the root logger to us."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("celery.app.trace").setLevel(logging.WARNING)  # a line for each message says nothing
+    logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
+
+
+@signals.worker_ready.connect  # type: ignore[untyped-decorator]
+def _ready(**_: Any) -> None:
+    try:
+        with database().read() as session:
+            tidy_work_folders(session, settings.work_dir)
+    except SQLAlchemyError as error:
+        log.warning("cannot tidy the work folders: %s", error)
+
+
+@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _stop(**_: Any) -> None:
+    # Celery now waits for the running tasks; each sees the event, ends its child and gives the job back.
+    stopping.set()

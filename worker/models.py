@@ -1,0 +1,105 @@
+"""From the model name of a job to a folder with its weights: a local model, or one fetched from a hub.
+
+Only safetensors weights, the configuration and tokenizer files are ever fetched: nothing that is executed or
+unpickled.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.ledger.settings import Settings
+from core.spec.problems import SpecError
+
+FILES = (
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+LOCAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Where a model lies. `revision` is the commit of a hub model."""
+
+    path: Path
+    name: str
+    revision: str | None
+
+
+def resolve(name: str, settings: Settings) -> Resolved:
+    """Find or fetch the model; raises SpecError('/model') that says how to mend."""
+    found = _from_hub(name, settings) if "/" in name else _local(name, settings)
+    for file in ("config.json", "model.safetensors"):
+        if not (found.path / file).is_file():
+            raise SpecError(
+                "/model",
+                f"'{name}' has no {file}; Topwork reads models as config.json + model.safetensors (one file, no pickle)"
+                ": convert it with `model.save_pretrained(folder)`, or choose another revision",
+            )
+    return found
+
+
+def _local(name: str, settings: Settings) -> Resolved:
+    if not LOCAL_NAME.fullmatch(name) or not (settings.models_dir / name).is_dir():
+        raise SpecError(
+            "/model",
+            f"there is no local model '{name}'; choose one from GET /v1/models, put a folder of that name into "
+            "the models folder, or give a hub id 'owner/name@revision'",
+        )
+    return Resolved(settings.models_dir / name, name, None)
+
+
+def _from_hub(name: str, settings: Settings) -> Resolved:
+    import httpx
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    repository, _, revision = name.partition("@")
+    try:
+        folder = snapshot_download(
+            repository, revision=revision or None, cache_dir=settings.data_dir / "hub", allow_patterns=list(FILES)
+        )
+    except GatedRepoError as error:
+        raise SpecError(
+            "/model", f"'{repository}' is gated; accept its terms on the hub and give the worker an HF_TOKEN that may"
+        ) from error
+    except RepositoryNotFoundError as error:
+        raise SpecError(
+            "/model", f"the hub has no public model '{repository}'; check its name, or give the worker an HF_TOKEN"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise SpecError(
+            "/model", f"'{repository}' has no revision '{revision}'; give a branch, tag or commit, or leave it out"
+        ) from error
+    except HFValidationError as error:
+        raise SpecError("/model", f"'{repository}' is no hub id 'owner/name'") from error
+    except (HfHubHTTPError, LocalEntryNotFoundError, httpx.HTTPError, OSError) as error:
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            raise
+        raise SpecError(
+            "/model",
+            f"'{name}' is not cached and the hub cannot be reached from the worker ({type(error).__name__}); check its "
+            "network and HF_ENDPOINT and send the job again, or put the model's folder into the models folder",
+        ) from error
+    # The cache names a snapshot's folder after the commit that the revision resolved to.
+    return Resolved(Path(folder), repository, Path(folder).name)

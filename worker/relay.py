@@ -1,0 +1,138 @@
+"""The relay: `python -m worker.relay`. Carries announcements from the ledger to the broker, returns jobs whose worker
+fell silent, reminds of jobs that nobody took, and removes what is no longer used. Any number may run at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+from kombu.connection import Connection
+from kombu.exceptions import OperationalError as BrokerError
+from sqlalchemy.exc import SQLAlchemyError
+
+from core.ledger import jobs
+from core.ledger.database import Database
+from core.ledger.settings import Settings
+from core.ledger.storage import LocalStorage
+from worker.app import app, database, log_to_stderr, settings
+from worker.tidy import tidy_work_folders, used_blobs
+
+log = logging.getLogger("topwork.relay")
+
+PUBLISH_S = 0.25
+REMIND_S = 5.0
+TIDY_S = 600.0
+KEEP_BLOBS_S = 3600.0  # longer than from putting a file to committing its row
+MAX_BACK_OFF_S = 10.0
+
+
+class Relay:
+    """What is due is done at each `step`; a broker or database that is away is waited for."""
+
+    def __init__(self, database: Database, settings: Settings, remind_after_s: float = 30.0) -> None:
+        self.database, self.settings, self.remind_after_s = database, settings, remind_after_s
+        self._due: dict[str, float] = {}
+        self._back_off_s = 0.0
+        self._mourning_until = 0.0
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until told to stop."""
+        while not stop.wait(PUBLISH_S):
+            self.step()
+
+    def step(self) -> None:
+        """Do what is due."""
+        self._do("publish", PUBLISH_S, self.publish)
+        self._do("reap", max(0.25, min(1.0, self.settings.lease_s / 5)), self.reap)
+        self._do("remind", min(REMIND_S, self.remind_after_s), self.remind)
+        self._do("tidy", TIDY_S, self.tidy)
+
+    def publish(self) -> int:
+        """Send the announcements of the outbox; what the broker has is deleted. Returns how many."""
+        with self.database.read() as session:
+            rows = jobs.outbox(session)
+        if not rows:
+            return 0
+        with _broker() as connection, connection.channel() as channel:
+            for row in rows:
+                app.send_task("topwork.look", [row.job_id], connection=connection, channel=channel, retry=False)
+        with self.database.begin() as session:
+            jobs.published(session, [row.id for row in rows])
+        self._back_off_s = 0.0
+        return len(rows)
+
+    def reap(self) -> list[str]:
+        """Return jobs to the queue whose worker let the lease expire."""
+        if time.monotonic() < self._mourning_until:
+            return []
+        with self.database.begin() as session:
+            reaped = jobs.reap(session)
+        for job_id in reaped:
+            log.warning("job %s: its worker fell silent", job_id)
+        return reaped
+
+    def remind(self) -> list[str]:
+        """Announce queued jobs again, once the broker holds no message any more: what it held may be lost.
+
+        A broker that still holds messages has waiting work for the workers; more would only pile up.
+        """
+        with _broker() as connection, connection.channel() as channel:
+            try:
+                waiting = channel.queue_declare(app.conf.task_default_queue, passive=True).message_count
+            except connection.channel_errors:  # no such queue: it is empty
+                waiting = 0
+        if waiting:
+            return []
+        with self.database.begin() as session:
+            return jobs.remind(session, self.remind_after_s)
+
+    def tidy(self) -> None:
+        """Remove work folders of ended attempts, and stored files that no row refers to."""
+        with self.database.read() as session:
+            tidy_work_folders(session, self.settings.work_dir)
+            storage = LocalStorage(self.settings.blobs_dir)
+            storage.sweep(lambda names: used_blobs(session, list(names)), KEEP_BLOBS_S)
+
+    def _do(self, name: str, every_s: float, action: Callable[[], object]) -> None:
+        if time.monotonic() < self._due.get(name, 0.0):
+            return
+        self._due[name] = time.monotonic() + every_s
+        try:
+            action()
+        except SQLAlchemyError as error:
+            log.warning("%s: the database is away: %s", name, str(error).partition("\n")[0])
+            # Workers could not extend their leases either: let them, before any is reaped.
+            self._mourning_until = time.monotonic() + self.settings.lease_s
+            self._due[name] = time.monotonic() + 1.0
+        except (BrokerError, OSError) as error:
+            self._back_off_s = min(MAX_BACK_OFF_S, 2 * self._back_off_s or 0.5)
+            log.warning("%s: the broker is away, next try in %g s: %s", name, self._back_off_s, error)
+            self._due[name] = time.monotonic() + self._back_off_s
+        except Exception:
+            log.exception("%s failed", name)
+            self._due[name] = time.monotonic() + MAX_BACK_OFF_S
+
+
+def _broker() -> Connection:
+    """A connection that fails at once where the broker is away, instead of trying for ever."""
+    options = {**app.conf.broker_transport_options, "max_retries": 0}
+    connection: Connection = app.connection_for_write(transport_options=options)
+    return connection
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT."""
+    log_to_stderr()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    Relay(database(), settings).run(stop)
+    database().close()
+
+
+if __name__ == "__main__":
+    main()

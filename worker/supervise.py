@@ -1,0 +1,454 @@
+"""One claimed job, from its inputs to its verdict: the child process does the work, the supervisor keeps the ledger.
+
+Each attempt has a folder of its own, work/<job_id>/<attempt>/, so that a child that outlived its lease can never
+write where its successor reads; what the next attempt resumes from goes through the storage. In the folder:
+
+    request.json  the specification, the model's folder, the data sets
+    inputs/       data sets as Parquet
+    state/        what a resumed job starts from; the child saves it anew
+    output/       the files to publish
+    log.txt       the child's stderr
+
+Slow steps (fetching, storing) run in a thread beside, while the loop goes on to extend the lease and to look for a
+cancel, the time limit, the worker's end. The database may be away for a while: messages are kept until it is back.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session
+
+from core.ledger import datasets, jobs
+from core.ledger.database import Database
+from core.ledger.settings import Settings
+from core.ledger.storage import Storage
+from core.ledger.tables import Job
+from core.spec.job import JobSpec
+from core.spec.problems import SpecError
+from worker import models
+from worker.tidy import remove_if_empty
+
+TICK_S = 0.1
+GRACE_S = 0.5  # between SIGTERM and SIGKILL
+EXIT_S = 5.0  # for a child that has said its last line
+STOP_WRITE_S = 5.0  # how long a worker that was told to stop tries to give its job back
+MAX_LINE_BYTES = 1 << 20
+MAX_NOTES = 200
+STAGES = frozenset({"data", "teach", "prune", "fit", "cut", "recover", "measure", "export"})
+KEPT_VARIABLES = {
+    *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH"),
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES"),
+}
+
+T = TypeVar("T")
+Message = dict[str, Any]
+
+
+class Ended(Exception):
+    """The attempt is over before its child said so: why, and what the ledger is told."""
+
+    def __init__(
+        self, verdict: Literal["cancelled", "released", "retry", "failed"], reason: str, code: str = ""
+    ) -> None:
+        super().__init__(reason)
+        self.verdict, self.reason, self.code = verdict, reason, code
+
+
+class JobLog(logging.LoggerAdapter[logging.Logger]):
+    """Puts the job and its attempt before each message."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """See `logging.LoggerAdapter`."""
+        return f"{(self.extra or {})['job']}: {msg}", kwargs
+
+
+class Supervisor:
+    """Runs one attempt; `run` returns when it is over and never raises for what the child or the user did."""
+
+    def __init__(
+        self,
+        job: Job,
+        database: Database,
+        storage: Storage,
+        settings: Settings,
+        command: Sequence[str],
+        stopping: threading.Event,
+    ) -> None:
+        self.job, self.spec, self.attempt = job, JobSpec.model_validate(job.spec), job.attempt
+        self.database, self.storage, self.settings = database, storage, settings
+        self.command, self.stopping = command, stopping
+        self.folder = settings.work_dir.resolve() / job.id / str(job.attempt)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log = JobLog(logging.getLogger("topwork.job"), {"job": f"{job.id}/{job.attempt}"})
+        self._deadline = time.monotonic() + self.spec.limits.max_runtime_s
+        self._next_beat = 0.0
+        self._status = "running"
+        self._notes = 0
+        self._pending: list[Message] = []  # not in the ledger yet
+        self._stored: dict[tuple[int, int, int], tuple[str, int]] = {}  # (inode, mtime, size) -> (sha256, size)
+
+    def run(self) -> None:
+        """See the attempt through."""
+        self.log.info("claimed, attempt %d of %d", self.attempt, self.job.max_attempts)
+        try:
+            self._tell(self._attempt())
+        except jobs.LeaseLostError as lost:
+            self.log.warning("%s; its work is dropped", lost)
+        except Exception:
+            self.log.exception("the supervisor failed; the lease will expire and the job be tried again")
+        finally:
+            self._end_child()
+            shutil.rmtree(self.folder, ignore_errors=True)
+            remove_if_empty(self.folder.parent)
+
+    # --- the course of an attempt -----------------------------------------------------------------------------
+
+    def _attempt(self) -> Callable[[Session], None]:
+        """Do everything but the last write; returns that write."""
+        job_id, attempt = self.job.id, self.attempt
+        try:
+            self._aside(self._prepare)
+            last = self._listen(self._start())
+            self._end_child()
+            if last["event"] == "failed":
+                error = _error(last.get("error"))
+                return lambda session: jobs.fail(session, job_id, attempt, error)
+            outputs = self._aside(lambda: self._store(self.folder / "output"))
+            metrics = last.get("metrics")
+            metrics = metrics if isinstance(metrics, dict) else {}
+            return lambda session: jobs.succeed(session, job_id, attempt, metrics, outputs)
+        except Ended as ended:
+            self.log.info("%s: %s", ended.verdict, ended)
+            reason = ended.reason
+            if ended.verdict == "cancelled":
+                return lambda session: jobs.stopped(session, job_id, attempt)
+            if ended.verdict == "released":
+                return lambda session: jobs.release(session, job_id, attempt, reason)
+            if ended.verdict == "retry":
+                return lambda session: jobs.give_back(session, job_id, attempt, reason)
+            error = {"code": ended.code, "message": reason}
+            return lambda session: jobs.fail(session, job_id, attempt, error)
+        except SpecError as problem:
+            error = {"code": "invalid", "field": problem.field, "message": problem.message}
+            return lambda session: jobs.fail(session, job_id, attempt, error)
+        except OSError as problem:
+            self.log.warning("%s", problem)
+            reason = f"the worker could not read or write a file: {problem.strerror or _without_paths(str(problem))}"
+            return lambda session: jobs.give_back(session, job_id, attempt, reason)
+        except (DBAPIError, PoolTimeoutError) as problem:
+            if not _transient(problem):
+                raise
+            self.log.warning("the database is away: %s", _first_line(problem))
+            return lambda session: jobs.give_back(session, job_id, attempt, "the database was away")
+        finally:
+            self._end_child()
+
+    def _prepare(self) -> None:
+        """Fetch what the child reads; raises SpecError where the request cannot be met."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for name in ("inputs", "state", "output"):
+            (self.folder / name).mkdir(parents=True)
+        inputs = {}
+        for pointer, dataset_id in self.spec.dataset_ids().items():
+            with self.database.read() as session:
+                dataset = datasets.find(session, self.job.tenant_id, dataset_id)
+            if dataset is None:
+                raise SpecError(pointer, f"the data set {dataset_id} was deleted; upload it again")
+            inputs[dataset_id] = f"inputs/{dataset_id}.parquet"
+            self.storage.fetch(dataset.sha256, self.folder / inputs[dataset_id])
+        self._restore_state()
+        model = models.resolve(self.spec.model, self.settings)
+        request = {
+            "spec": self.spec.model_dump(mode="json"),
+            "model": asdict(model) | {"path": str(model.path.resolve())},
+            "datasets": inputs,
+        }
+        (self.folder / "request.json").write_text(json.dumps(request))
+
+    def _restore_state(self) -> None:
+        with self.database.read() as session:
+            saved = jobs.files(session, self.job.id, "state")
+        try:
+            for file in saved:
+                self.storage.fetch(file.sha256, self.folder / "state" / Path(file.path).name)
+        except OSError as error:
+            self.log.warning("the saved state cannot be restored, starting afresh: %s", error)
+            shutil.rmtree(self.folder / "state")
+            (self.folder / "state").mkdir()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        environment = {name: value for name, value in os.environ.items() if name in KEPT_VARIABLES} | {
+            "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_OFFLINE": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "PYTHONUNBUFFERED": "1",
+            "SUPERVISOR_PID": str(os.getpid()),
+        }
+        with (self.folder / "log.txt").open("wb") as log:
+            self.process = subprocess.Popen(
+                [*self.command, str(self.folder)],
+                cwd=self.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+        return self.process
+
+    def _listen(self, process: subprocess.Popen[bytes]) -> Message:
+        """Take in what the child says, to its last line. Raises Ended if it dies or falls silent."""
+        heard = time.monotonic()
+        for line in self._lines(process):
+            if line:
+                heard = time.monotonic()
+                message = _parse(line)
+                if message.get("event") in ("done", "failed"):
+                    self._wait_for_exit(process, EXIT_S)
+                    return message
+                self._take(message)
+            elif time.monotonic() - heard > self.settings.silence_s:
+                raise Ended("retry", f"its process reported nothing for {self.settings.silence_s:g} s")
+            self._tick()
+        raise Ended("retry", self._last_words(process))
+
+    def _lines(self, process: subprocess.Popen[bytes]) -> Iterator[bytes]:
+        """Lines of the child's stdout as they come, an empty one each tick, until the child is gone."""
+        assert process.stdout is not None
+        pipe, rest = process.stdout.fileno(), b""
+        while True:
+            gone = _has_exited(process.pid)  # asked before reading, so that nothing it said is missed
+            while select.select([pipe], [], [], 0 if gone else TICK_S)[0]:
+                chunk = os.read(pipe, 1 << 16)
+                if not chunk:
+                    self._wait_for_exit(process, EXIT_S)
+                    return
+                *lines, rest = (rest + chunk).split(b"\n")
+                yield from filter(None, lines)
+                if len(rest) > MAX_LINE_BYTES:
+                    raise Ended("retry", f"its process wrote a line of more than {MAX_LINE_BYTES} bytes")
+            if gone:
+                return
+            yield b""
+
+    def _take(self, message: Message) -> None:
+        match message.get("event"):
+            case "saved":
+                folder = self.folder / str(message.get("folder", "state"))
+                if folder.resolve().is_relative_to(self.folder) and folder.is_dir():
+                    saved = self._aside(lambda: self._store(folder))
+                    self._write(lambda session: jobs.save_state(session, self.job.id, self.attempt, saved))
+                    if folder.name != "state":
+                        shutil.rmtree(folder, ignore_errors=True)
+            case "stage" if message.get("stage") in STAGES:
+                self._pending.append(message)
+                self._next_beat = 0.0
+            case "progress":
+                if self._pending and self._pending[-1]["event"] == "progress":
+                    self._pending.pop()
+                self._pending.append(message)
+            case "note" if self._notes < MAX_NOTES:
+                self._notes += 1
+                self._pending.append({"event": "note", "message": str(message.get("message"))[:2000]})
+
+    def _store(self, folder: Path) -> dict[str, tuple[str, int]]:
+        """Put the files of a folder into storage; those that it has from an earlier save are not copied again."""
+        stored = {}
+        for path in sorted(folder.rglob("*")):
+            if path.is_symlink() or not path.is_file():
+                continue
+            status = path.stat()
+            key = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if key not in self._stored:
+                self._stored[key] = self.storage.put(path)
+            stored[path.relative_to(folder).as_posix()] = self._stored[key]
+        return stored
+
+    # --- what goes on beside it -------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        """What must not wait: called many times a second. Raises Ended and LeaseLostError."""
+        now = time.monotonic()
+        if self.stopping.is_set():
+            raise Ended("released", "its worker was stopped")
+        if now >= self._next_beat:
+            self._beat()
+        if self._status == "cancelling":
+            raise Ended("cancelled", "asked for")
+        if now > self._deadline:
+            limit = self.spec.limits.max_runtime_s
+            raise Ended(
+                "failed",
+                f"ran longer than limits.max_runtime_s = {limit}; raise it, or lower train.steps",
+                code="time_limit",
+            )
+
+    def _beat(self) -> None:
+        self._next_beat = time.monotonic() + self.settings.heartbeat_s
+        try:
+            with self.database.begin() as session:
+                self._status = jobs.beat(session, self.job.id, self.attempt, self.settings.lease_s)
+                for message in self._pending:
+                    jobs.report(session, self.job.id, self.attempt, message)
+            self._pending.clear()
+        except (DBAPIError, PoolTimeoutError) as error:
+            if not _transient(error):
+                raise
+            # The child goes on: if the lease is lost meanwhile, the first beat that gets through says so.
+            self.log.warning("the database is away: %s", _first_line(error))
+
+    def _aside(self, work: Callable[[], T]) -> T:
+        """Do something slow in a thread, and go on ticking. If a tick ends the attempt, the thread is left alone."""
+        future: Future[T] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:
+                future.set_exception(error)
+
+        threading.Thread(target=run, daemon=True).start()
+        while True:
+            self._tick()
+            try:
+                return future.result(timeout=TICK_S)
+            except TimeoutError:
+                if future.done():
+                    raise
+
+    def _write(self, write: Callable[[Session], None]) -> None:
+        """A write that may have to wait for the database to come back."""
+        while True:
+            try:
+                with self.database.begin() as session:
+                    return write(session)
+            except (DBAPIError, PoolTimeoutError) as error:
+                if not _transient(error):
+                    raise
+                self.log.warning("the database is away: %s", _first_line(error))
+            self._tick()
+            time.sleep(TICK_S)
+
+    def _tell(self, verdict: Callable[[Session], None]) -> None:
+        """Write how the attempt ended, with all that it reported before."""
+        pending, self._pending = self._pending, []
+
+        def write(session: Session) -> None:
+            for message in pending:
+                jobs.report(session, self.job.id, self.attempt, message)
+            verdict(session)
+
+        given_up = None
+        while True:
+            try:
+                with self.database.begin() as session:
+                    write(session)
+                self.log.info("attempt %d is over", self.attempt)
+                return
+            except jobs.IllegalTransitionError:
+                verdict = lambda session: jobs.stopped(session, self.job.id, self.attempt)  # noqa: E731  cancelled meanwhile
+            except (DBAPIError, PoolTimeoutError) as error:
+                if not _transient(error):
+                    raise
+                self.log.warning("the database is away: %s", _first_line(error))
+                if self.stopping.is_set():
+                    given_up = given_up or time.monotonic() + STOP_WRITE_S
+                    if time.monotonic() > given_up:
+                        raise
+                time.sleep(TICK_S * 5)
+
+    # --- the child's end --------------------------------------------------------------------------------------
+
+    def _wait_for_exit(self, process: subprocess.Popen[bytes], seconds: float) -> None:
+        """Wait a little for the child to leave by itself."""
+        until = time.monotonic() + seconds
+        while not _has_exited(process.pid) and time.monotonic() < until:
+            self._tick()
+            time.sleep(TICK_S / 5)
+
+    def _end_child(self) -> None:
+        """End the child and its whole process group, gently for a moment."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        if not _has_exited(process.pid):
+            os.killpg(process.pid, signal.SIGTERM)
+            until = time.monotonic() + GRACE_S
+            while not _has_exited(process.pid) and time.monotonic() < until:
+                time.sleep(TICK_S / 5)
+        # Not reaped yet, so the group's number is still its own: this ends what the child left running, too.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+    def _last_words(self, process: subprocess.Popen[bytes]) -> str:
+        """Why the child died, as far as it can be told; without the paths of this machine."""
+        if not _has_exited(process.pid):
+            how = "its process closed its output without a result"
+        else:
+            ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+            assert ended is not None
+            how = f"its process exited with code {ended.si_status}"
+            if ended.si_code != os.CLD_EXITED:
+                name = signal.Signals(ended.si_status).name
+                how = f"its process was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+        with (self.folder / "log.txt").open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
+            text = log.read().decode("utf-8", "replace")
+        if text.strip():
+            self.log.warning("%s; its log ends:\n%s", how, text)
+            how += f": {_without_paths(text.strip().splitlines()[-1])}"
+        return how
+
+
+def _has_exited(pid: int) -> bool:
+    """Whether a child has ended; it is left to be reaped, so its number cannot be given to another process."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+
+def _parse(line: bytes) -> Message:
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
+def _error(said: Any) -> Message:
+    """The error of a `failed` line, in the form that clients are promised."""
+    said = said if isinstance(said, Mapping) else {}
+    error = {key: str(said[key]) for key in ("code", "field", "message") if said.get(key) is not None}
+    return {"code": "failed", "message": "failed without a message"} | error
+
+
+def _without_paths(text: str) -> str:
+    return re.sub(r"(/[\w.@+~-]+){2,}/?", "…", text)[:300]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def _transient(error: Exception) -> bool:
+    """Whether it may pass by itself: the database is away, locked or restarting."""
+    if isinstance(error, DBAPIError):
+        return error.connection_invalidated or isinstance(error, OperationalError)
+    return True

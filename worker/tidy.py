@@ -1,0 +1,41 @@
+"""Removing what ended jobs and killed processes left on disk."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core.ledger.tables import Dataset, File, Job
+
+
+def tidy_work_folders(session: Session, work_dir: Path) -> None:
+    """Remove folders of attempts that are over: work/<job_id>/<attempt>/."""
+    for folder in work_dir.glob("job_*"):
+        job = session.get(Job, folder.name)
+        running = str(job.attempt) if job is not None and job.status in ("running", "cancelling") else None
+        for attempt in folder.iterdir():
+            if attempt.name != running and not (job is not None and _newer(attempt.name, job.attempt)):
+                shutil.rmtree(attempt, ignore_errors=True)
+        remove_if_empty(folder)
+
+
+def _newer(name: str, attempt: int) -> bool:
+    """Whether the folder was made after `attempt` was read: it belongs to a claim of this moment."""
+    return name.isdecimal() and int(name) > attempt
+
+
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder unless somebody has something in it."""
+    try:
+        folder.rmdir()
+    except OSError:
+        return
+
+
+def used_blobs(session: Session, names: list[str]) -> set[str]:
+    """Which of these files a job or a data set refers to."""
+    files = session.scalars(select(File.sha256).where(File.sha256.in_(names)))
+    return {*files, *session.scalars(select(Dataset.sha256).where(Dataset.sha256.in_(names)))}
