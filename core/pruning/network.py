@@ -20,7 +20,11 @@ TARGET = "target"
 
 
 class Network(nn.Module):
-    """A pre-trained body and a head for each task: `target`, and one for each source with labels of its own."""
+    """A pre-trained body and a head for each task: `target`, and one for each source with labels of its own.
+
+    The embeddings stay as they were pre-trained: a few hundred rows teach them little, and updating them costs more
+    than all else once the encoder is small (as CoFi's recipe, too, leaves them).
+    """
 
     def __init__(self, body: Any, architecture: Architecture) -> None:
         super().__init__()
@@ -29,6 +33,8 @@ class Network(nn.Module):
         self.body = body  # gives features where the plain model gives logits
         self.heads = nn.ModuleDict({TARGET: head})
         self.architecture = architecture
+        family = architecture.family
+        body.get_submodule(f"{family.base}.{family.embeddings}").requires_grad_(False)
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Features that a head reads, for example (B, hidden)."""

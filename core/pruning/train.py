@@ -86,6 +86,8 @@ def optimizer_for(network: Network, rate: float) -> torch.optim.AdamW:
     body: list[torch.nn.Parameter] = []
     plain: list[torch.nn.Parameter] = []
     for name, parameter in network.body.named_parameters():
+        if not parameter.requires_grad:
+            continue
         (plain if parameter.ndim < 2 or "norm" in name.lower() else body).append(parameter)
     return torch.optim.AdamW(
         [

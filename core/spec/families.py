@@ -18,6 +18,7 @@ class Family:
 
     model_type: str
     base: str  # attribute of the task model that holds the pre-trained body
+    embeddings: str  # inside `base`
     layers: str  # list of layers, inside `base`
     query: str
     key: str
@@ -35,6 +36,7 @@ FAMILIES: Mapping[str, Family] = {
     "bert": Family(
         model_type="bert",
         base="bert",
+        embeddings="embeddings",
         layers="encoder.layer",
         query="attention.self.query",
         key="attention.self.key",

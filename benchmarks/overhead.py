@@ -1,0 +1,208 @@
+"""What a training step costs, as a ratio to plain float32 fine-tuning of the dense model at the same batch.
+
+    python -m benchmarks.overhead MODEL_DIR
+
+All arms take turns in one process on one thread, timed in CPU time, so that a noisy machine hits all alike. The last
+lines run the product's own prune and recover stages, cached teacher and cutting on the way included, against as many
+plain steps. Writes benchmarks/results/overhead.{json,md}.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+
+from core.pruning import network as network_module
+from core.pruning import train as train_module
+from core.pruning.batches import Rows, draw
+from core.pruning.coupling import Stream, TaskRows, phases
+from core.pruning.cut import cut
+from core.pruning.export import environment
+from core.pruning.fit import Scores, fit
+from core.pruning.masks import Masks, gated
+from core.pruning.network import TARGET, Network, load_network, low_precision, predict
+from core.pruning.prune import prune
+from core.pruning.train import batch_loss, optimizer_for, train
+from core.spec.cost import CostModel
+from core.spec.structure import Structure
+
+RESULTS = Path(__file__).parent / "results"
+BATCH, LENGTH, ROUNDS = 32, 32, 7
+STEPS = {"prune": 60, "recover": 60}  # of the whole-stage arms; a job's stages are this shape, only longer
+
+
+def make_rows(count: int, vocabulary: int, seed: int) -> Rows:
+    """Random token ids, 8 to 56 tokens long: a mean of 32, as review sentences have."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(LENGTH - 24, LENGTH + 25, (count,), generator=generator).tolist()
+    ids = [torch.randint(1000, vocabulary, (n,), generator=generator) for n in lengths]
+    ones = [torch.ones(n, dtype=torch.long) for n in lengths]
+    return Rows({"input_ids": ids, "attention_mask": ones}, torch.arange(count) % 2, 0)
+
+
+class Arm:
+    """A way to take one step; `times` are CPU seconds."""
+
+    def __init__(self, network: Network, fast: bool, **options: Any) -> None:
+        self.network, self.fast, self.options = network.train(), fast, options
+        self.optimizer = optimizer_for(network, 1e-4)
+        self.times: list[float] = []
+
+    def step(self, streams: Sequence[Stream], index: list[list[int]]) -> None:
+        """One optimiser step, timed."""
+        masks, teacher = self.options.get("masks"), self.options.get("teacher")
+        with precision(self.fast):
+            start = time.process_time()
+            if teacher is not None:
+                rows = streams[0].rows
+                logits = torch.zeros(len(rows), 2)
+                with torch.no_grad():
+                    taken = {name: [column[i] for i in index[0]] for name, column in rows.inputs.items()}
+                    logits[index[0]] = predict(teacher, Rows(taken, rows.labels[index[0]], 0), fast=self.fast)
+                streams = [replace(streams[0], rows=replace(rows, logits=logits), distil_weight=1.0)]
+            gate = gated(self.network, masks.draw(), masks.present) if masks else contextlib.nullcontext()
+            with gate:
+                loss = batch_loss(self.network, streams, index)
+            if masks:
+                loss = loss + masks.expected_params() * 0
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            self.times.append(time.process_time() - start)
+
+
+def precision(fast: bool) -> Any:
+    """Allow bfloat16, or hold everything to float32."""
+    return contextlib.nullcontext() if fast else patch.object(network_module, "low_precision", lambda: False)
+
+
+def whole(network: Network) -> Network:
+    """A copy that trains everything, embeddings too: what plain fine-tuning does."""
+    return copy.deepcopy(network).requires_grad_(True)
+
+
+def shrunk(network: Network, cost: CostModel, share: float) -> Network:
+    """A copy cut to a share of its encoder, at random."""
+    a, rng = cost.architecture, np.random.default_rng(0)
+    scores = Scores(rng.random((a.layers, a.heads)), rng.random((a.layers, a.neurons)))
+    small = copy.deepcopy(network)
+    cut(small, fit(scores, cost, int(share * cost.encoder_params(Structure.dense(a)))))
+    return small
+
+
+def main(model_dir: Path) -> None:
+    """Measure, print and write."""
+    torch.set_num_threads(1)
+    network = load_network(model_dir, ["a", "b"], seed=0)
+    cost = CostModel.from_shapes(
+        network.architecture, {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
+    )
+    rows = make_rows(2000, network.body.config.vocab_size, seed=0)
+    cached = replace(rows, logits=torch.zeros(len(rows), 2))
+    masks = Masks(cost)
+    masks.present = Structure.dense(cost.architecture)  # type: ignore[assignment]
+    arms: dict[str, Arm] = {
+        "plain float32 fine-tuning": Arm(whole(network), False),
+        "embeddings left as they are": Arm(copy.deepcopy(network), False),
+        "masks": Arm(copy.deepcopy(network), False, masks=masks),
+        "live teacher": Arm(copy.deepcopy(network), False, teacher=copy.deepcopy(network)),
+        "cached teacher logits": Arm(copy.deepcopy(network), False, cached=True),
+        "encoder cut to 50 %": Arm(shrunk(network, cost, 0.5), False),
+        "encoder cut to 20 %": Arm(shrunk(network, cost, 0.2), False),
+        "encoder cut to 10 %": Arm(shrunk(network, cost, 0.1), False),
+    }
+    if low_precision():
+        arms["bfloat16 autocast"] = Arm(copy.deepcopy(network), True)
+        arms["bfloat16, masks, cached teacher"] = Arm(copy.deepcopy(network), True, masks=masks, cached=True)
+    for index in draw([(rows, BATCH)], ROUNDS + 1, seed=0):
+        for arm in arms.values():
+            used = cached if arm.options.get("cached") else rows
+            arm.step([Stream(used, BATCH, TARGET, 1.0, float(bool(arm.options.get("cached"))))], index)
+    base = arms["plain float32 fine-tuning"].times
+    table = {
+        name: round(median(a / b for a, b in zip(arm.times[1:], base[1:], strict=True)), 3)
+        for name, arm in arms.items()
+    }
+    table |= whole_stages(network, cost, rows)
+    write(table, model_dir.name)
+
+
+def whole_stages(network: Network, cost: CostModel, rows: Rows) -> dict[str, float]:
+    """The product's prune and recover stages against as many plain float32 steps, dev looks left out of both."""
+    target = TaskRows(Rows({k: v[:100] for k, v in rows.inputs.items()}, rows.labels[:100], 0), TARGET, 2)
+    rest = Rows({k: v[100:] for k, v in rows.inputs.items()}, rows.labels[100:], 0)
+    limit = int(0.1 * cost.encoder_params(Structure.dense(cost.architecture)))
+
+    def seconds(work: Callable[[], Any]) -> float:
+        start = time.process_time()
+        with patch.object(train_module, "dev_scores", _no_look), patch("core.pruning.prune.dev_scores", _no_look):
+            work()
+        return time.process_time() - start
+
+    def plain(stage: str) -> float:
+        plan = phases("none", "teach", False, target, [], BATCH)
+        with precision(fast=False):
+            return seconds(
+                lambda: train(whole(network), plan, rest, stage="teach", steps=STEPS[stage], **common)
+            )
+
+    common: dict[str, Any] = {"rate": 1e-4, "metric": "accuracy", "seed": 0, "report": lambda _message: None}
+    student = copy.deepcopy(network)
+    start = time.process_time()
+    with torch.no_grad():
+        steps = sum(STEPS.values()) * BATCH // 2  # rows of the source that the two stages draw
+        part = Rows({k: v[:steps] for k, v in rest.inputs.items()}, rest.labels[:steps], 0)
+        taught = TaskRows(replace(part, logits=predict(student, part, fast=True)), TARGET, 2)
+        own = replace(target, rows=replace(target.rows, logits=predict(student, target.rows, fast=True)))
+    cache = time.process_time() - start
+    plan = phases("teacher", "prune", True, own, [taught], BATCH)
+    pruned = seconds(
+        lambda: prune(
+            student, cost, limit, plan, rest, steps=STEPS["prune"], rate=1e-4, seed=0, report=common["report"]
+        )
+    )
+    recovered = seconds(lambda: train(student, plan, rest, stage="recover", steps=STEPS["recover"], **common))
+    dense_prune, dense_recover = plain("prune"), plain("recover")
+    return {
+        "whole prune stage to 10 %": round(pruned / dense_prune, 3),
+        "whole recover stage at 10 %": round(recovered / dense_recover, 3),
+        "prune + recover + caching the teacher": round((pruned + recovered + cache) / (dense_prune + dense_recover), 3),
+    }
+
+
+def _no_look(*_args: Any) -> dict[str, float]:
+    return {"accuracy": 0.0, "loss": 0.0}
+
+
+def write(table: dict[str, float], model: str) -> None:
+    """JSON, and the same as Markdown."""
+    facts = {"model": model, "batch": BATCH, "mean_length": LENGTH, "environment": environment(), "ratios": table}
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "overhead.json").write_text(json.dumps(facts, indent=2) + "\n")
+    lines = [
+        f"CPU time of a training step on {model}, batch {BATCH}, mean length {LENGTH}, one thread, as a ratio to plain",
+        "float32 fine-tuning in the same run (`make bench-overhead`).",
+        "",
+        "| step | ratio |",
+        "|---|---|",
+        *(f"| {name} | {ratio:.2f} |" for name, ratio in table.items()),
+    ]
+    text = "\n".join(lines) + "\n"
+    (RESULTS / "overhead.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
