@@ -108,9 +108,9 @@ def _check(value: Any, pointer: str, depth: int) -> None:
     if isinstance(value, str) and UNSTORABLE.search(value):
         raise _not_json("holds a NUL character or half of a surrogate pair; leave it out", pointer)
     if isinstance(value, float) and not math.isfinite(value):
-        raise _not_json("is too large a number", pointer)
+        raise _not_json("is a number out of range", pointer)
     if isinstance(value, int) and abs(value) >= 2**63:
-        raise _not_json("is too large a number", pointer)
+        raise _not_json("is a number out of range", pointer)
     if isinstance(value, dict):
         for key, item in value.items():
             if UNSTORABLE.search(key):

@@ -10,7 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
@@ -109,11 +109,12 @@ async def _http(request: Request, error: Exception) -> Response:
 
 def _allowed(request: Request) -> list[str]:
     """Methods that the address answers, over all of its routes."""
-    scopes = {
-        method: {**request.scope, "method": method} for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
-    }
-    routes = request.app.routes
-    return [m for m, scope in scopes.items() if any(route.matches(scope)[0] is Match.FULL for route in routes)]
+
+    def answers(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return [method for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT") if answers(method)]
 
 
 async def _validation(_request: Request, error: Exception) -> Response:
@@ -126,13 +127,12 @@ async def _spec(_request: Request, error: Exception) -> Response:
     return response(invalid([fault(error)]))
 
 
-async def _database(_request: Request, error: Exception) -> Response:
+async def _database(request: Request, error: Exception) -> Response:
     log.error("database error", exc_info=error)
-    assert isinstance(error, DBAPIError)
-    if error.connection_invalidated or type(error).__name__ in ("OperationalError", "InterfaceError"):
+    if isinstance(error, OperationalError | InterfaceError):
         detail = "The database is not available at the moment; try again. GET /readyz says more."
         return response(Problem(503, detail, headers={"Retry-After": "5"}))
-    return await _unexpected(_request, error)
+    return await _unexpected(request, error)
 
 
 async def _unexpected(_request: Request, _error: Exception) -> Response:
@@ -205,6 +205,8 @@ def _detail(error: Mapping[str, Any], pointer: str) -> str:
         return "is not a known field" + (f"; known here: {', '.join(known)}" if known else "")
     if error["type"] in ("dict_type", "model_type", "model_attributes_type"):
         return "should be a JSON object"
+    if error["type"] == "string_pattern_mismatch" and pointer.endswith("/dataset"):
+        return "is not the id of a data set; POST /v1/datasets gives one"
     if "UploadFile" in message:
         return "should be a file: send it with a file name (curl -F file=@reviews.csv)"
     return message[0].lower() + message[1:] if message.startswith(("Input ", "String ", "List ", "Value ")) else message

@@ -14,6 +14,7 @@ from core.ledger import jobs
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.storage import LocalStorage
+from tests.api.conftest import one_database
 
 WEIGHTS = random.Random(0).randbytes(3 * 2**20 + 17)
 OUTPUTS = {
@@ -23,7 +24,6 @@ OUTPUTS = {
     'sub/odd "na\u00efve" name.py': b"pass\n",
     "empty.txt": b"",
 }
-from tests.api.conftest import one_database
 
 
 @pytest.fixture
