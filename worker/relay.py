@@ -57,9 +57,9 @@ class Relay:
             rows = jobs.outbox(session)
         if not rows:
             return 0
-        with _broker() as connection, connection.channel() as channel:
+        with _broker() as connection, app.amqp.Producer(connection) as producer:
             for row in rows:
-                app.send_task("topwork.look", [row.job_id], connection=connection, channel=channel, retry=False)
+                app.send_task("topwork.look", [row.job_id], producer=producer, retry=False)
         with self.database.begin() as session:
             jobs.published(session, [row.id for row in rows])
         self._back_off_s = 0.0

@@ -162,7 +162,8 @@ class Supervisor:
 
     def _prepare(self) -> None:
         """Fetch what the child reads; raises SpecError where the request cannot be met."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for earlier in range(1, self.attempt + 1):  # of a worker that was killed; their attempts are over
+            shutil.rmtree(self.folder.with_name(str(earlier)), ignore_errors=True)
         for name in ("inputs", "state", "output"):
             (self.folder / name).mkdir(parents=True)
         inputs = {}

@@ -1,0 +1,149 @@
+"""Worker and relay processes on a real broker and database: what survives kills, freezes, wipes and doubles."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Broker
+from tests.worker.conftest import House
+
+Start = Callable[[str], subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def start(house: House, broker: Broker) -> Iterator[Start]:
+    """Start `worker` or `relay` as a process; all are ended after the test."""
+    processes = []
+    modules = {"worker": "tests.worker.fake_worker", "relay": "tests.worker.fake_relay"}
+    settings = house.settings
+    environment = os.environ | {
+        "TOPWORK_DATA_DIR": str(settings.data_dir),
+        "TOPWORK_DATABASE_URL": str(settings.database_url),
+        "TOPWORK_BROKER_URL": broker.url,
+        "TOPWORK_LEASE_S": str(settings.lease_s),
+        "TOPWORK_HEARTBEAT_S": str(settings.heartbeat_s),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+
+    def run(what: str) -> subprocess.Popen[bytes]:
+        with (settings.data_dir / f"{what}-{len(processes)}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", modules[what]], env=environment, stdout=log, stderr=subprocess.STDOUT
+            )
+        processes.append(process)
+        return process
+
+    yield run
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+            process.wait()
+
+
+def done(house: House, *ids: str) -> Callable[[], bool]:
+    return lambda: all(house.job(job_id).status == "succeeded" for job_id in ids)
+
+
+def test_jobs_flow_and_both_processes_leave_when_told(house: House, start: Start) -> None:
+    worker, relay = start("worker"), start("relay")
+    ids = [house.new_job() for _ in range(3)]
+    house.wait(done(house, *ids))
+    stuck = house.new_job("hang once", max_attempts=1)
+    house.wait(lambda: any(house.traces.glob("grandchild-*")))
+    asked = time.monotonic()
+    for process in (worker, relay):
+        process.terminate()
+    assert [process.wait(10) for process in (worker, relay)] == [0, 0]
+    assert time.monotonic() - asked < 8
+    assert house.job(stuck).status == "queued"  # given back, not left to its lease
+    start("worker"), start("relay")
+    house.wait(done(house, stuck))
+    assert all(len(house.starts(job_id)) == 1 for job_id in ids)
+
+
+def test_a_killed_worker_loses_its_job_to_another_which_resumes_it(house: House, start: Start) -> None:
+    first = start("worker")
+    start("relay")
+    job_id = house.new_job(steps=40)
+    house.wait(lambda: house.job(job_id).progress.get("step", 0) >= 5)
+    (child,) = [int(path.name.rpartition("-")[2]) for path in house.starts(job_id)]
+    first.kill()
+    first.wait()
+    house.wait(lambda: not Path(f"/proc/{child}").exists(), 5)  # the child died with its worker
+    start("worker")
+    house.wait(done(house, job_id))
+    assert house.job(job_id).attempt == 2
+    assert [outcome for outcome, _ in house.outcomes(job_id)] == ["lost", "succeeded"]
+    resumed_at = int(house.notes(job_id)[-1].rpartition(" ")[2])
+    assert resumed_at >= 4
+    house.wait(lambda: not list(house.settings.work_dir.rglob("*")))  # the killed attempt's folder is gone too
+
+
+def test_a_frozen_worker_that_thaws_is_refused(house: House, start: Start) -> None:
+    first = start("worker")
+    start("relay")
+    job_id = house.new_job(steps=30)
+    house.wait(lambda: house.job(job_id).progress.get("step", 0) >= 2)
+    first.send_signal(signal.SIGSTOP)
+    second = start("worker")
+    house.wait(lambda: house.job(job_id).attempt == 2)
+    first.send_signal(signal.SIGCONT)
+    house.wait(done(house, job_id))
+    job = house.job(job_id)
+    assert job.metrics == {"steps": 30, "attempt": 2} and job.worker is not None
+    assert job.worker.endswith(f":{second.pid}")
+    log = house.settings.data_dir / "worker-0.log"
+    house.wait(lambda: "no longer holds" in log.read_text())
+
+
+def test_one_job_announced_nine_times_runs_once(house: House, start: Start, broker: Broker) -> None:
+    from kombu import Connection, Producer
+
+    job_id = house.new_job()
+    body = [[job_id], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
+    with Connection(broker.url) as connection:
+        producer = Producer(connection)
+        for number in range(9):
+            producer.publish(
+                body,
+                routing_key="topwork",
+                headers={"task": "topwork.look", "id": f"id-{number}"},
+                correlation_id=f"id-{number}",
+                serializer="json",
+            )
+        producer.publish(
+            [["job_unknown"], {}, {}], routing_key="topwork", headers={"task": "topwork.look", "id": "x"}, correlation_id="x"
+        )
+    start("worker"), start("worker"), start("relay")
+    house.wait(done(house, job_id))
+    house.wait(lambda: broker.client.llen("topwork") == 0)
+    later = house.new_job()
+    house.wait(done(house, later))
+    assert house.job(job_id).attempt == 1 and len(house.starts(job_id)) == 1
+
+
+def test_a_broker_that_is_killed_and_comes_back_empty_loses_no_job(
+    house: House, start: Start, broker: Broker
+) -> None:
+    relay = start("relay")
+    ids = [house.new_job() for _ in range(6)]
+    house.wait(lambda: broker.client.llen("topwork") == 6)
+    broker.client.flushall()  # wiped
+    start("worker")
+    house.wait(lambda: any(house.job(job_id).status == "running" for job_id in ids))
+    broker.stop()  # and killed while a job runs
+    ids.append(house.new_job())
+    time.sleep(1.0)
+    broker.start()
+    house.wait(done(house, *ids), 60)
+    assert all(house.job(job_id).attempt == 1 for job_id in ids)
+    assert relay.poll() is None
