@@ -63,13 +63,10 @@ def _local(name: str, settings: Settings) -> Resolved:
 
 
 def _from_hub(name: str, settings: Settings) -> Resolved:
-    import httpx
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
         HFValidationError,
-        LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
@@ -93,13 +90,13 @@ def _from_hub(name: str, settings: Settings) -> Resolved:
         ) from error
     except HFValidationError as error:
         raise SpecError("/model", f"'{repository}' is no hub id 'owner/name'") from error
-    except (HfHubHTTPError, LocalEntryNotFoundError, httpx.HTTPError, OSError) as error:
+    except Exception as error:  # its HTTP library, and so the errors of it, differ between versions
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise
         raise SpecError(
             "/model",
-            f"'{name}' is not cached and the hub cannot be reached from the worker ({type(error).__name__}); check its "
-            "network and HF_ENDPOINT and send the job again, or put the model's folder into the models folder",
+            f"'{name}' is not cached and could not be fetched from the hub ({type(error).__name__}); check the "
+            "worker's network and HF_ENDPOINT and send the job again, or put the model's folder into the models folder",
         ) from error
     # The cache names a snapshot's folder after the commit that the revision resolved to.
     return Resolved(Path(folder), repository, Path(folder).name)

@@ -121,7 +121,10 @@ def test_one_job_announced_nine_times_runs_once(house: House, start: Start, brok
                 serializer="json",
             )
         producer.publish(
-            [["job_unknown"], {}, {}], routing_key="topwork", headers={"task": "topwork.look", "id": "x"}, correlation_id="x"
+            [["job_unknown"], {}, {}],
+            routing_key="topwork",
+            headers={"task": "topwork.look", "id": "x"},
+            correlation_id="x",
         )
     start("worker"), start("worker"), start("relay")
     house.wait(done(house, job_id))
@@ -131,9 +134,7 @@ def test_one_job_announced_nine_times_runs_once(house: House, start: Start, brok
     assert house.job(job_id).attempt == 1 and len(house.starts(job_id)) == 1
 
 
-def test_a_broker_that_is_killed_and_comes_back_empty_loses_no_job(
-    house: House, start: Start, broker: Broker
-) -> None:
+def test_a_broker_that_is_killed_and_comes_back_empty_loses_no_job(house: House, start: Start, broker: Broker) -> None:
     relay = start("relay")
     ids = [house.new_job() for _ in range(6)]
     house.wait(lambda: broker.client.llen("topwork") == 6)
