@@ -26,8 +26,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -101,6 +102,7 @@ class Supervisor:
         self._next_beat = 0.0
         self._status = "running"
         self._notes = 0
+        self._over = threading.Event()
         self._pending: list[Message] = []  # not in the ledger yet
         self._stored: dict[tuple[int, int, int], tuple[str, int]] = {}  # (inode, mtime, size) -> (sha256, size)
 
@@ -114,6 +116,7 @@ class Supervisor:
         except Exception:
             self.log.exception("the supervisor failed; the lease will expire and the job be tried again")
         finally:
+            self._over.set()
             self._end_child()
             shutil.rmtree(self.folder, ignore_errors=True)
             remove_if_empty(self.folder.parent)
@@ -152,11 +155,6 @@ class Supervisor:
             self.log.warning("%s", problem)
             reason = f"the worker could not read or write a file: {problem.strerror or _without_paths(str(problem))}"
             return lambda session: jobs.give_back(session, job_id, attempt, reason)
-        except (DBAPIError, PoolTimeoutError) as problem:
-            if not _transient(problem):
-                raise
-            self.log.warning("the database is away: %s", _first_line(problem))
-            return lambda session: jobs.give_back(session, job_id, attempt, "the database was away")
         finally:
             self._end_child()
 
@@ -168,8 +166,7 @@ class Supervisor:
             (self.folder / name).mkdir(parents=True)
         inputs = {}
         for pointer, dataset_id in self.spec.dataset_ids().items():
-            with self.database.read() as session:
-                dataset = datasets.find(session, self.job.tenant_id, dataset_id)
+            dataset = self._read(partial(datasets.find, tenant_id=self.job.tenant_id, dataset_id=dataset_id))
             if dataset is None:
                 raise SpecError(pointer, f"the data set {dataset_id} was deleted; upload it again")
             inputs[dataset_id] = f"inputs/{dataset_id}.parquet"
@@ -184,8 +181,7 @@ class Supervisor:
         (self.folder / "request.json").write_text(json.dumps(request))
 
     def _restore_state(self) -> None:
-        with self.database.read() as session:
-            saved = jobs.files(session, self.job.id, "state")
+        saved = self._read(lambda session: jobs.files(session, self.job.id, "state"))
         try:
             for file in saved:
                 self.storage.fetch(file.sha256, self.folder / "state" / Path(file.path).name)
@@ -328,12 +324,19 @@ class Supervisor:
                 future.set_exception(error)
 
         threading.Thread(target=run, daemon=True).start()
-        while True:
+        while not future.done():
             self._tick()
+            wait([future], timeout=TICK_S)
+        return future.result()
+
+    def _read(self, query: Callable[[Session], T]) -> T:
+        """A read, in a thread beside, that may have to wait for the database to come back."""
+        while True:
             try:
-                return future.result(timeout=TICK_S)
-            except TimeoutError:
-                if future.done():
+                with self.database.read() as session:
+                    return query(session)
+            except (DBAPIError, PoolTimeoutError) as error:
+                if not _transient(error) or self._over.wait(TICK_S * 5):
                     raise
 
     def _write(self, write: Callable[[Session], None]) -> None:

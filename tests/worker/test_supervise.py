@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
@@ -249,6 +250,20 @@ def test_a_database_that_is_away_for_a_while_costs_nothing(house: House, databas
     assert (job.status, job.attempt) == ("succeeded", 1)
     assert job.progress["step"] == 15
     database.close()
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_connections_that_the_server_cuts_cost_nothing(house: House, postgresql: str) -> None:
+    job_id = house.new_job(steps=15)
+    cut = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname LIKE 'test_%'"
+    )
+    with running(claim(house, job_id)), psycopg.connect(postgresql.replace("+psycopg", ""), autocommit=True) as server:
+        for _ in range(8):
+            server.execute(cut)
+            time.sleep(0.2)
+    job = house.job(job_id)
+    assert (job.status, job.attempt, job.progress.get("step")) == ("succeeded", 1, 15)
 
 
 def test_a_child_that_said_done_but_stays_is_ended(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

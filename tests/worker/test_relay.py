@@ -1,0 +1,83 @@
+"""The relay, step by step, against a real broker."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from kombu.exceptions import OperationalError
+
+from core.ledger import jobs
+from tests.conftest import Broker
+from tests.worker.conftest import House
+from worker import relay as module
+from worker.relay import Relay
+
+
+@pytest.fixture
+def relay(house: House, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Relay:
+    monkeypatch.setattr(module.app.conf, "broker_url", broker.url)
+    return Relay(house.database, house.settings, remind_after_s=0)
+
+
+def announced(house: House) -> list[str]:
+    with house.database.read() as session:
+        return [row.job_id for row in jobs.outbox(session)]
+
+
+def test_what_the_broker_took_is_forgotten(house: House, broker: Broker, relay: Relay) -> None:
+    ids = [house.new_job() for _ in range(3)]
+    assert relay.publish() == 3
+    assert announced(house) == [] and relay.publish() == 0
+    messages = b"".join(broker.client.lrange("topwork", 0, -1)).decode()
+    assert broker.client.llen("topwork") == 3 and all(job_id in messages for job_id in ids)
+
+
+def test_a_broker_that_is_away_loses_no_announcement(house: House, broker: Broker, relay: Relay) -> None:
+    job_id = house.new_job()
+    broker.stop()
+    with pytest.raises(OperationalError):
+        relay.publish()
+    relay.step()  # logs it, and backs off
+    assert announced(house) == [job_id]
+    broker.start()
+    assert relay.publish() == 1
+
+
+def test_relays_at_once_announce_everything(house: House, broker: Broker, relay: Relay) -> None:
+    for _ in range(5):
+        house.new_job()
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda relay: relay.publish(), [relay, Relay(house.database, house.settings), relay]))
+    assert announced(house) == [] and broker.client.llen("topwork") >= 5
+
+
+def test_reminders_wait_until_the_broker_is_empty(house: House, broker: Broker, relay: Relay) -> None:
+    job_id = house.new_job()
+    relay.publish()
+    assert relay.remind() == []
+    broker.client.flushall()
+    assert relay.remind() == [job_id]
+    assert announced(house) == [job_id]
+
+
+def test_tidying_leaves_what_is_in_use(house: House, relay: Relay) -> None:
+    running, ended = house.new_job(), house.new_job()
+    with house.database.begin() as session:
+        jobs.claim(session, running, "worker", 60)
+        jobs.claim(session, ended, "worker", 60)
+        jobs.succeed(session, ended, 1, {}, {})
+    folders = [house.settings.work_dir / path for path in (f"{running}/1", f"{running}/2", f"{ended}/1", "job_gone/1")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    unused = house.settings.data_dir / "unused"
+    unused.write_bytes(b"unused")
+    sha256, _ = house.storage.put(unused)
+    blobs = [path for path in house.settings.blobs_dir.rglob("*") if path.is_file()]
+    for blob in blobs:
+        os.utime(blob, (1, 1))
+    relay.tidy()
+    assert [folder.exists() for folder in folders] == [True, True, False, False]
+    assert not folders[2].parent.exists()
+    assert [blob.exists() for blob in blobs] == [blob.name != sha256 for blob in blobs]  # the data set stays
