@@ -1,0 +1,5 @@
+"""`python -m cli` is `topwork`."""
+
+from cli.main import app
+
+app()

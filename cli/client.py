@@ -1,0 +1,207 @@
+"""The API as a client sees it: httpx, with retries where a request may safely be sent again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+TRIES = 6
+CHUNK = 1 << 20
+
+
+class ApiError(Exception):
+    """The server refused, or could not be reached. `str()` is one line a fault: "field: what is wrong"."""
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Client:
+    """Calls to one server. `pause` waits between tries (seconds), so that a test need not."""
+
+    def __init__(
+        self,
+        server: str,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.server = server
+        self._pause = pause
+        try:
+            self._http = httpx.Client(base_url=server, timeout=httpx.Timeout(60, connect=5), transport=transport)
+        except httpx.InvalidURL as error:
+            raise ApiError(f"{server}: is not an address: {error}") from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def ready(self) -> bool:
+        """Whether the server has every part that it needs."""
+        try:
+            return self._http.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def upload(self, path: Path) -> dict[str, Any]:
+        """Upload a data set. Sent again only if the server was never reached: it has no idempotency key."""
+        with path.open("rb") as data:
+            return self._json("POST", "/v1/datasets", again=False, files={"file": (path.name, data)})
+
+    def submit(self, spec: Any, key: str) -> dict[str, Any]:
+        """Ask for a job; sent again, the same key gives the same job."""
+        return self._json("POST", "/v1/jobs", json=spec, headers={"Idempotency-Key": key})
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """How a job stands."""
+        return self._json("GET", f"/v1/jobs/{quote(job_id, safe='')}")
+
+    def cancel_all(self) -> None:
+        """Stop every job that has not ended."""
+        for status in ("queued", "running"):
+            for job in self._json("GET", f"/v1/jobs?status={status}&limit=100")["items"]:
+                self._json("POST", f"/v1/jobs/{job['id']}/cancel")
+
+    def files(self, job_id: str) -> list[dict[str, Any]]:
+        """The files of a job that has succeeded."""
+        items: list[dict[str, Any]] = self._json("GET", f"/v1/jobs/{quote(job_id, safe='')}/files")["items"]
+        return items
+
+    def fetch(self, href: str, sha256: str, target: Path) -> None:
+        """Download a file: continue what `target`.part holds, check the sha256, then give it its name."""
+        part = target.with_name(target.name + ".part")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for attempt in range(TRIES):
+            try:
+                self._continue(href, sha256, part)
+            except httpx.TransportError as error:
+                if attempt == TRIES - 1:
+                    raise _unreachable(self.server, error) from error
+                self._pause(_backoff(attempt))
+                continue
+            except ApiError as error:
+                if not _passing(error.status) or attempt == TRIES - 1:
+                    raise
+                self._pause(_backoff(attempt))
+                continue
+            if file_sha256(part) == sha256:
+                part.replace(target)
+                return
+            part.unlink()  # damaged on the way, or left over from another file: once more, from the start
+        raise ApiError(f"{target.name}: what arrives is not what the server names (sha256 {sha256}); try again later")
+
+    def _continue(self, href: str, sha256: str, part: Path) -> None:
+        have = part.stat().st_size if part.exists() else 0
+        headers = {"Range": f"bytes={have}-", "If-Range": f'"{sha256}"'} if have else {}
+        headers["Accept-Encoding"] = "identity"
+        with self._http.stream("GET", href, headers=headers) as answer:
+            if answer.status_code == 416:  # all of it is there already
+                return
+            if answer.status_code not in (200, 206):
+                answer.read()
+                raise _refused(answer)
+            with part.open("ab" if answer.status_code == 206 else "wb") as out:
+                for chunk in answer.iter_raw(CHUNK):
+                    out.write(chunk)
+
+    def _json(self, method: str, path: str, *, again: bool = True, **arguments: Any) -> dict[str, Any]:
+        for attempt in range(TRIES):
+            last = attempt == TRIES - 1
+            try:
+                answer = self._http.request(method, path, **arguments)
+            except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+                raise ApiError(f"{self.server}: is not an address; give one such as http://127.0.0.1:8000") from error
+            except httpx.TransportError as error:
+                never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                if last or not (again or never_sent):
+                    raise _unreachable(self.server, error) from error
+            else:
+                if answer.is_success:
+                    return _object(answer, self.server)
+                if last or not again or not _passing(answer.status_code):
+                    raise _refused(answer)
+            self._pause(_backoff(attempt))
+        raise AssertionError("the last try returns or raises")
+
+
+def download_all(client: Client, job_id: str, folder: Path) -> dict[str, str]:
+    """Every file of a job into `folder`, checked; returns path -> sha256. Files that are there already are kept."""
+    files = client.files(job_id)
+    if not files:
+        raise ApiError(f"job {job_id} has no files: it is {client.job(job_id)['status']}")
+    sums = {str(file["path"]): str(file["sha256"]) for file in files}
+    for file in files:
+        target = folder / _safe(str(file["path"]))
+        if not (target.is_file() and file_sha256(target) == file["sha256"]):
+            client.fetch(str(file["href"]), str(file["sha256"]), target)
+    if "manifest.json" in sums:
+        named: Mapping[str, str] = json.loads((folder / "manifest.json").read_bytes())["files"]
+        if wrong := sorted(path for path, sha256 in named.items() if sums.get(path) != sha256):
+            raise ApiError(f"manifest.json names another content for: {', '.join(wrong)}")
+    return sums
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file's content."""
+    with path.open("rb") as data:
+        return hashlib.file_digest(data, "sha256").hexdigest()
+
+
+def _safe(path: str) -> PurePosixPath:
+    """A path that the server names, if it stays inside the folder."""
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in path or not pure.parts:
+        raise ApiError(f"the server names a file outside the folder: {path!r}")
+    return pure
+
+
+def _backoff(attempt: int) -> float:
+    return float(min(0.25 * 2**attempt, 4))
+
+
+def _passing(status: int | None) -> bool:
+    """Whether an error may be gone at the next try."""
+    return status == 429 or (status or 0) >= 500
+
+
+def _unreachable(server: str, error: Exception) -> ApiError:
+    return ApiError(f"{server} does not answer ({error}); is `topwork serve` running there?")
+
+
+def _object(answer: httpx.Response, server: str) -> dict[str, Any]:
+    try:
+        value = answer.json()
+    except ValueError as error:
+        raise ApiError(f"{server} answers something that is not JSON; is it a Topwork server?") from error
+    if not isinstance(value, dict):
+        raise ApiError(f"{server} answers something that is not a JSON object; is it a Topwork server?")
+    return value
+
+
+def _refused(answer: httpx.Response) -> ApiError:
+    """RFC 9457 problem details as lines."""
+    try:
+        problem = answer.json()
+    except ValueError:
+        problem = {}
+    problem = problem if isinstance(problem, dict) else {}
+    lines = [
+        f"{fault.get('pointer') or fault.get('parameter') or 'request'}: {fault.get('detail', '')}"
+        for fault in problem.get("errors") or []
+    ]
+    lines = lines or [str(problem.get("detail") or f"{answer.status_code} {answer.reason_phrase}")]
+    return ApiError("\n".join(lines), answer.status_code)

