@@ -32,7 +32,7 @@ from core.pruning.export import (
 )
 from core.pruning.latency import latencies_ms
 from core.pruning.metrics import with_intervals
-from core.pruning.network import TARGET, Network, device, load_network, load_tokenizer, predict
+from core.pruning.network import TARGET, Network, device, load_network, load_tokenizer, predict, read_architecture
 from core.pruning.prune import Pruned, prune
 from core.pruning.shrink import shrink
 from core.pruning.train import History, train
@@ -98,13 +98,13 @@ class _Run:
         """Every stage."""
         with self.stage("data"):
             splits = self.read()
+            self.plan = plan_training(self.spec, len(splits.train), read_architecture(self.model.path).hidden)
             self.tokenizer = load_tokenizer(self.model.path)
             self.tokenise(splits)
             network = load_network(self.model.path, splits.labels, self.spec.train.seed)
             shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
             cost = CostModel.from_shapes(network.architecture, shapes)
             limit = cost.encoder_limit(self.spec.budget)
-            self.plan = plan_training(self.spec, len(splits.train), network.architecture.hidden)
         with self.stage("teach"):
             teacher = self.teach(network)
         with self.stage("prune"):
@@ -131,8 +131,7 @@ class _Run:
         )
         self.target = TaskRows(self.train, TARGET, len(splits.labels))
         self.sources = []
-        plan = plan_training(self.spec, len(splits.train), 1)
-        most = sum(plan.steps.values()) * self.spec.train.batch_size  # more rows than this are never drawn
+        most = sum(self.plan.steps.values()) * self.spec.train.batch_size  # more rows than this are never drawn
         generator = torch.Generator().manual_seed(self.spec.train.seed)
         for i, rows in enumerate(splits.sources):
             if self.spec.coupling == "none":
