@@ -14,7 +14,6 @@ from urllib.parse import quote
 import httpx
 
 TRIES = 6
-CHUNK = 1 << 20
 
 
 class ApiError(Exception):
@@ -115,7 +114,7 @@ class Client:
                 answer.read()
                 raise _refused(answer)
             with part.open("ab" if answer.status_code == 206 else "wb") as out:
-                for chunk in answer.iter_raw(CHUNK):
+                for chunk in answer.iter_raw():  # not gathered to larger ones, which a cut would lose
                     out.write(chunk)
 
     def _json(self, method: str, path: str, *, again: bool = True, **arguments: Any) -> dict[str, Any]:

@@ -57,7 +57,7 @@ def load(folder: Path) -> tuple[Any, Any]:
 def dense(folder: Path) -> Any:
     """An unpruned model of the checkpoint's configuration: its speed does not depend on its weights."""
     config = AutoConfig.from_pretrained(folder)
-    config.architectures = config.auto_map = None
+    del config.auto_map  # to the pruned model's code
     build: Any = AutoModelForSequenceClassification.from_config
     return build(config).eval()
 

@@ -1,0 +1,86 @@
+"""The commands themselves: help, version, exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from cli import client, main
+from tests.cli.stub import Stub, job
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
+    """The server that every command of this test talks to."""
+    stub = Stub(httpx.Response(500))
+
+    class Stubbed(client.Client):
+        def __init__(self, server: str) -> None:
+            super().__init__(server, transport=httpx.MockTransport(stub._answer), pause=stub.pauses.append)
+
+    monkeypatch.setattr(main, "Client", Stubbed)
+    monkeypatch.setattr("cli.watch.POLL_S", 0)
+    return stub
+
+
+def test_version_and_help() -> None:
+    assert runner.invoke(main.app, ["--version"]).stdout.startswith("topwork 0.")
+    shown = runner.invoke(main.app, ["--help"]).stdout
+    assert all(name in shown for name in ("serve", "submit", "watch", "download", "demo", "fetch-demo"))
+
+
+def test_the_command_line_starts_without_torch() -> None:
+    code = "import sys, cli.main, cli.serve, cli.demo, cli.fetch; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_submit_prints_the_id_and_can_watch(stub: Stub, tmp_path: Path) -> None:
+    spec, data = tmp_path / "spec.json", tmp_path / "a.csv"
+    spec.write_text(json.dumps({"task": {"data": {"dataset": "@a"}}}))
+    data.write_text("text,label\n")
+    stub.answers = [
+        httpx.Response(201, json={"id": "ds_1"}),
+        httpx.Response(202, json=job("queued")),
+        httpx.Response(200, json=job("succeeded")),
+    ]
+    result = runner.invoke(main.app, ["submit", str(spec), "--data", f"a={data}", "--watch"])
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == ["job_1", "job_1: succeeded, 100% overall"]
+    assert json.loads(stub.requests[1].content) == {"task": {"data": {"dataset": "ds_1"}}}
+
+
+def test_watch_of_a_failed_job_exits_1_with_the_reason(stub: Stub) -> None:
+    stub.answers = [httpx.Response(200, json=job("failed", error={"code": "x", "message": "out of [bold]memory"}))]
+    result = runner.invoke(main.app, ["watch", "job_1"])
+    assert result.exit_code == 1
+    assert result.stderr == "job job_1 failed: out of [bold]memory\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["watch"], ["nonsense"], ["submit", "no-such-file.json"], ["serve", "--port", "0"], ["demo", "--seed", "-1"]],
+)
+def test_wrong_usage_exits_2(arguments: list[str]) -> None:
+    assert runner.invoke(main.app, arguments).exit_code == 2
+
+
+def test_submit_of_a_name_that_is_not_given_exits_2(stub: Stub, tmp_path: Path) -> None:
+    (tmp_path / "spec.json").write_text('{"task": {"data": {"dataset": "@a"}}}')
+    result = runner.invoke(main.app, ["submit", str(tmp_path / "spec.json")])
+    assert (result.exit_code, stub.requests) == (2, [])
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org"])
+def test_serve_refuses_other_hosts_than_loopback(host: str, tmp_path: Path) -> None:
+    result = runner.invoke(main.app, ["serve", "--host", host, "--data-dir", str(tmp_path / "data")])
+    assert result.exit_code == 1
+    assert "only a loopback address is allowed" in result.stderr
+    assert not (tmp_path / "data").exists()

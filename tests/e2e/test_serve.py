@@ -1,0 +1,159 @@
+"""The main job through real processes: the API, the relay, a Celery worker and the broker, as a user starts them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.client import file_sha256
+from tests.e2e.conftest import Server, command_line, eventually, specification, write_reviews
+
+LONG = {"teach": 20, "prune": 600, "recover": 20}
+
+
+def test_a_job_survives_the_kill_of_its_worker(server: Server, submitted: Callable[..., str], tmp_path: Path) -> None:
+    train = {"steps": LONG, "max_length": 32, "batch_size": 8}
+    job_id = submitted(specification(train=train))
+    eventually(lambda: server.job(job_id)["stage"] == "prune", "the job prunes")
+    (worker,) = server.pids("-m worker")
+    victims = [worker, *(pid for pid in server.descendants() if "worker.child" in command_line(pid))]
+    assert len(victims) == 2
+    for pid in victims:
+        os.kill(pid, signal.SIGKILL)
+
+    watched = server.topwork("watch", job_id)
+
+    job = server.job(job_id)
+    assert (job["status"], job["attempt"]) == ("succeeded", 2), watched.stdout
+    assert "succeeded, attempt 2 of 3, 100% overall" in watched.stdout
+    assert server.pids("-m worker") not in ([], [worker])
+    _check_download(server, job, tmp_path / "checkpoint")
+
+
+def _check_download(server: Server, job: dict[str, Any], folder: Path) -> None:
+    """Every file is what the server says; a new process measures what the report says."""
+    server.topwork("download", job["id"], folder)
+    files = server.http.get(f"/v1/jobs/{job['id']}/files").json()["items"]
+    assert {file["path"] for file in files} >= {"model.safetensors", "config.json", "load.py", "report.json"}
+    for file in files:
+        assert file_sha256(folder / file["path"]) == file["sha256"]
+    report = json.loads((folder / "report.json").read_text())
+    assert report == job["metrics"]
+    measured = _measure(folder)
+    pruned = report["results"]["pruned"]
+    assert measured["accuracy"] == pruned["test"]["accuracy"]["value"]
+    assert measured["model_params"] == pruned["model_params"]
+    assert pruned["encoder_params"] <= 0.4 * report["results"]["dense"]["encoder_params"]
+
+
+def _measure(folder: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "cli.measure", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])[str(folder)]
+    return found
+
+
+def test_a_running_job_is_cancelled_within_three_seconds(server: Server, submitted: Callable[..., str]) -> None:
+    train = {"steps": {"prune": 1_000_000}, "max_length": 32, "batch_size": 8}
+    job_id = submitted(specification(train=train))
+    eventually(lambda: server.job(job_id)["stage"] is not None, "the job runs")
+    asked = time.monotonic()
+    assert server.http.post(f"/v1/jobs/{job_id}/cancel").status_code == 200
+    eventually(lambda: server.job(job_id)["status"] == "cancelled", "cancelled", 3)
+    assert time.monotonic() - asked < 3
+    watched = server.topwork("watch", job_id, check=False)
+    assert (watched.returncode, watched.stderr.strip()) == (1, f"job {job_id} cancelled")
+
+
+def test_a_job_with_a_source_succeeds(server: Server, tmp_path: Path) -> None:
+    spec = specification(sources=[{"data": {"dataset": "@films"}, "label": "label"}])
+    (tmp_path / "spec.json").write_text(json.dumps(spec))
+    reviews = write_reviews(tmp_path / "reviews.csv", 200, 2)
+    films = write_reviews(tmp_path / "films.csv", 300, 3)
+    done = server.topwork(
+        "submit", tmp_path / "spec.json", "--data", f"reviews={reviews}", "--data", f"films={films}", "--watch"
+    )
+    job = server.job(done.stdout.splitlines()[0])
+    assert job["metrics"]["transfer"]["coupling"] == "teacher"
+    assert job["metrics"]["data"]["sources"] == [300]
+
+
+BAD_FILES = {
+    "empty": b"",
+    "header only": b"text,label\n",
+    "not UTF-8": b"text,label\n\xff\xfe\xfa,positive\n",
+    "a huge cell": b"text,label\n" + b"x" * 10_000_000 + b",positive\n",
+    "ragged": b"text,label\na,b,c\n",
+}
+BAD_SPECS: dict[str, tuple[str, dict[str, Any]]] = {
+    "missing column": ("/task/label", {"task": {"data": {"dataset": "@reviews"}, "label": "stars"}}),
+    "too many rows": ("/task/split", {"task": {"data": {"dataset": "@reviews"}, "split": {"train": 5000, "dev": 9}}}),
+    "budget out of reach": ("/budget/params", {"budget": {"params": 0.000001}}),
+    "unknown model": ("/model", {"model": "no-such-model"}),
+    "a path as model": ("/model", {"model": "../../etc"}),
+    "unknown field": ("/trian", {"trian": {"seed": 1}}),
+    "planned method": ("/method/name", {"method": {"name": "pdp"}}),
+}
+
+
+def test_wrong_requests_are_answered_and_the_server_lives(server: Server, tmp_path: Path) -> None:
+    for name, content in BAD_FILES.items():
+        answer = server.http.post("/v1/datasets", files={"file": ("bad.csv", content)})
+        assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json"), name
+    spec, reviews = tmp_path / "spec.json", write_reviews(tmp_path / "reviews.csv", 200, 1)
+    for name, (field, changes) in BAD_SPECS.items():
+        spec.write_text(json.dumps(specification(**changes)))
+        refused = server.topwork("submit", spec, "--data", f"reviews={reviews}", check=False)
+        assert refused.returncode == 1, name
+        assert refused.stderr.startswith(f"{field}: "), f"{name}: {refused.stderr}"
+    assert server.ready()
+
+
+def test_a_part_that_dies_is_started_again(server: Server) -> None:
+    before = {pid for pid in server.descendants() if "uvicorn" in command_line(pid) or "valkey" in command_line(pid)}
+    assert len(before) == 2
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    eventually(server.ready, "ready again")
+    assert not before & set(server.descendants())
+
+
+def test_a_second_serve_on_the_same_folder_is_refused(server: Server) -> None:
+    second = server.topwork("serve", "--port", "1", "--data-dir", server.data_dir, check=False)
+    assert second.returncode == 1
+    assert second.stderr.startswith("another `topwork serve` runs on")
+    assert server.ready()
+
+
+def test_a_port_in_use_is_refused(server: Server, tmp_path: Path) -> None:
+    refused = server.topwork("serve", "--port", server.port, "--data-dir", tmp_path / "other", check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(f"port {server.port} on 127.0.0.1: Address already in use")
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_behind(how: signal.Signals, tmp_path: Path) -> None:
+    # A path that is too long for a unix socket, at that.
+    server = Server(tmp_path / ("long-" * 20) / "data")
+    server.data_dir.mkdir(parents=True)
+    server.start()
+    processes = {pid: command_line(pid) for pid in server.descendants()}
+    assert len(processes) == 4
+    assert server.process is not None
+    server.process.send_signal(how)
+    code = server.process.wait(30)
+    assert code == (-how if how == signal.SIGKILL else 0)
+    eventually(lambda: not any(command_line(pid) == line for pid, line in processes.items()), "all are gone", 5)
+    if how == signal.SIGKILL:  # nothing of the old run is in the way of a new one
+        server.start()
+        server.stop()
