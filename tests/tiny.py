@@ -9,7 +9,9 @@ GOOD, BAD = ("good", "great", "nice"), ("bad", "awful", "poor")
 FILLER = tuple(f"w{i}" for i in range(50))
 
 
-def save_tiny_model(folder: Path, *, layers: int = 3, hidden: int = 64, heads: int = 4, neurons: int = 128) -> Path:
+def save_tiny_model(
+    folder: Path, *, layers: int = 3, hidden: int = 64, heads: int = 4, neurons: int = 128, positions: int = 128
+) -> Path:
     """Write config.json, model.safetensors and tokenizer files; returns `folder`."""
     import torch
     from transformers import BertConfig, BertModel, BertTokenizerFast
@@ -25,7 +27,7 @@ def save_tiny_model(folder: Path, *, layers: int = 3, hidden: int = 64, heads: i
         num_hidden_layers=layers,
         num_attention_heads=heads,
         intermediate_size=neurons,
-        max_position_embeddings=128,
+        max_position_embeddings=positions,
     )
     BertModel(config).save_pretrained(folder)
     return folder

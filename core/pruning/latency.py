@@ -17,9 +17,14 @@ REPEATS = {1: 30, 32: 8}
 
 @torch.inference_mode()
 def latencies_ms(
-    models: Mapping[str, nn.Module], inputs: Sequence[str], vocabulary: int, *, batch_sizes: Sequence[int] = BATCH_SIZES
+    models: Mapping[str, nn.Module],
+    inputs: Sequence[str],
+    vocabulary: int,
+    length: int = SEQUENCE_LENGTH,
+    *,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
 ) -> dict[str, dict[str, float]]:
-    """Milliseconds of one eager float32 pass at 128 tokens: model name -> batch size -> median.
+    """Milliseconds of one eager float32 pass of `length` tokens a row: model name -> batch size -> median.
 
     The models take turns, so that a noisy moment hits all alike; ratios of one call are what to compare.
     """
@@ -28,7 +33,7 @@ def latencies_ms(
         times: dict[str, list[float]] = {name: [] for name in models}
         for i in range(2 + REPEATS.get(batch_size, 8)):
             for name, model in models.items():
-                elapsed = _one_pass(model, inputs, vocabulary, batch_size)
+                elapsed = _one_pass(model, inputs, vocabulary, (batch_size, length))
                 if i >= 2:  # the first passes warm caches up
                     times[name].append(elapsed)
         for name, values in times.items():
@@ -36,9 +41,8 @@ def latencies_ms(
     return result
 
 
-def _one_pass(model: nn.Module, inputs: Sequence[str], vocabulary: int, batch_size: int) -> float:
+def _one_pass(model: nn.Module, inputs: Sequence[str], vocabulary: int, shape: tuple[int, int]) -> float:
     where = next(model.parameters()).device
-    shape = (batch_size, SEQUENCE_LENGTH)
     batch: dict[str, Tensor] = {name: torch.zeros(shape, dtype=torch.long, device=where) for name in inputs}
     batch["input_ids"] = torch.randint(0, vocabulary, shape, device=where)
     batch["attention_mask"] = torch.ones(shape, dtype=torch.long, device=where)

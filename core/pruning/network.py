@@ -69,6 +69,11 @@ class Network(nn.Module):
         return body
 
 
+def longest_text(network: Network, wanted: int) -> int:
+    """Tokens that the model can take, at most `wanted`."""
+    return min(wanted, getattr(network.body.config, "max_position_embeddings", wanted))
+
+
 def read_architecture(model_dir: Path) -> Architecture:
     """The numbers of a model folder's `config.json`."""
     return Architecture.from_config(AutoConfig.from_pretrained(model_dir).to_dict())

@@ -30,9 +30,18 @@ from core.pruning.export import (
     write_model,
     write_test_rows,
 )
-from core.pruning.latency import latencies_ms
+from core.pruning.latency import SEQUENCE_LENGTH, latencies_ms
 from core.pruning.metrics import with_intervals
-from core.pruning.network import TARGET, Network, device, load_network, load_tokenizer, predict, read_architecture
+from core.pruning.network import (
+    TARGET,
+    Network,
+    device,
+    load_network,
+    load_tokenizer,
+    longest_text,
+    predict,
+    read_architecture,
+)
 from core.pruning.prune import Pruned, prune
 from core.pruning.shrink import shrink
 from core.pruning.train import History, train
@@ -100,8 +109,9 @@ class _Run:
             splits = self.read()
             self.plan = plan_training(self.spec, len(splits.train), read_architecture(self.model.path).hidden)
             self.tokenizer = load_tokenizer(self.model.path)
-            self.tokenise(splits)
             network = load_network(self.model.path, splits.labels, self.spec.train.seed)
+            self.max_length = longest_text(network, self.spec.train.max_length)
+            self.tokenise(splits)
             shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
             cost = CostModel.from_shapes(network.architecture, shapes)
             limit = cost.encoder_limit(self.spec.budget)
@@ -125,7 +135,7 @@ class _Run:
 
     def tokenise(self, splits: Splits) -> None:
         """Rows of every split and source. A source with the target's label set shares the target's head."""
-        length = self.spec.train.max_length
+        length = self.max_length
         self.train, self.dev, self.test = (
             tokenise(part, splits.labels, self.tokenizer, length) for part in (splits.train, splits.dev, splits.test)
         )
@@ -208,6 +218,7 @@ class _Run:
             {name: network.assembled() for name, network in models.items()},
             list(self.test.inputs),
             len(self.tokenizer),
+            longest_text(teacher, SEQUENCE_LENGTH),
         )
         results, logits = {}, {}
         for name, network in models.items():
@@ -266,6 +277,7 @@ class _Run:
             "model": {"name": self.model.name, "revision": self.model.revision, "weights_sha256": _weights(self.model)},
             "data": {name: sha256(path) for name, path in self.datasets.items()},
             "spec": spec.model_dump(mode="json"),
+            "max_length": self.max_length,
             "seed": spec.train.seed,
             "versions": report["environment"]["versions"],
         }

@@ -34,7 +34,7 @@ def main(checkpoint: Path) -> dict[str, Any]:
         model, tokenizer = module.load(checkpoint)
         other = AutoModelForSequenceClassification.from_pretrained(checkpoint, trust_remote_code=True).eval()
         rows = [json.loads(line) for line in (checkpoint / "test.jsonl").read_text(encoding="utf-8").splitlines()]
-        max_length = json.loads((checkpoint / "manifest.json").read_text())["spec"]["train"]["max_length"]
+        max_length = json.loads((checkpoint / "manifest.json").read_text())["max_length"]
         wrong, right, difference = 0, 0, 0.0
         with torch.inference_mode():
             rows.sort(key=lambda row: len("".join(row["text"])))

@@ -17,7 +17,7 @@ from core.pruning.export import sha256
 from core.pruning.run import ModelRef, run
 from core.spec.job import JobSpec
 from core.spec.problems import SpecError
-from tests.tiny import rows
+from tests.tiny import rows, save_tiny_model
 
 TARGET, SOURCE = "ds_" + "1" * 32, "ds_" + "2" * 32
 
@@ -114,6 +114,16 @@ def test_a_job_resumes_after_its_last_finished_stage(tiny: Path, tables: Mapping
         assert again["structure"] == whole["structure"]
         assert again["results"]["pruned"]["test"] == whole["results"]["pruned"]["test"]
         assert again["curves"].keys() == whole["curves"].keys()
+
+
+def test_texts_longer_than_the_model_reads_are_cut(tmp_path: Path) -> None:
+    model = save_tiny_model(tmp_path / "short", positions=16)
+    table = rows(80)
+    table["text"] = [f"{text} {' w1' * 100}" for text in table["text"]]
+    pq.write_table(pa.table(table), tmp_path / "long.parquet")
+    report, _ = go(spec_of(task={"data": {"dataset": TARGET}}), model, {TARGET: tmp_path / "long.parquet"}, tmp_path)
+    assert json.loads((tmp_path / "output/manifest.json").read_text())["max_length"] == 16
+    assert report["verified"]["changed_predictions"] == 0
 
 
 def test_pairs_of_texts(tiny: Path, tmp_path: Path) -> None:
