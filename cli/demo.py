@@ -166,11 +166,11 @@ def show(
     ]
     table = Table(title=f"{MODEL}, pruned to {one['budget']['fraction']:.1%} of its encoder")
     for i, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="left" if i == 0 else "right")
+        table.add_column(heading, justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     # A pipe is as wide as it needs to be; 80 columns would fold the table.
-    (console if console.is_terminal else Console(width=150, highlight=False)).print(table)
+    (console if console.is_terminal else Console(width=160, highlight=False)).print(table)
     for note in notes:
         console.print(note, soft_wrap=True)
     lines = [" | ".join(HEADINGS), " | ".join(["---"] + ["---:"] * (len(HEADINGS) - 1)), *(" | ".join(r) for r in rows)]
