@@ -154,9 +154,7 @@ def whole_stages(network: Network, cost: CostModel, rows: Rows) -> dict[str, flo
     def plain(stage: str) -> float:
         plan = phases("none", "teach", False, target, [], BATCH)
         with precision(fast=False):
-            return seconds(
-                lambda: train(whole(network), plan, rest, stage="teach", steps=STEPS[stage], **common)
-            )
+            return seconds(lambda: train(whole(network), plan, rest, stage="teach", steps=STEPS[stage], **common))
 
     common: dict[str, Any] = {"rate": 1e-4, "metric": "accuracy", "seed": 0, "report": lambda _message: None}
     student = copy.deepcopy(network)
