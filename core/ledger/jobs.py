@@ -206,7 +206,7 @@ def succeed(
     """Publish the files and end the job, in one fenced step. Raises LeaseLostError, IllegalTransitionError."""
     job = _held(session, job_id, attempt)
     job.metrics = _storable(metrics)
-    job.progress = {"overall": 1.0}
+    job.progress = {**job.progress, "overall": 1.0}
     _replace_files(session, job, "output", outputs)
     _finish(session, job, "succeeded", None)
 

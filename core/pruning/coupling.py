@@ -5,8 +5,14 @@ loops know of transfer.
 
 - `none`: the target alone.
 - `sequential`: first the sources with their own labels, then the target, half of the steps each.
+- `joint`: target and sources in one batch, each with its own labels, under the same masks.
+- `tied`: as `joint`, but while pruning each source has masks of its own, pulled towards the target's by a penalty.
 - `teacher`: source text labelled by the target's teacher, mixed with target rows (distillation only, no source
   labels). In the `teach` stage, where there is no teacher yet, it means `sequential` for sources with labels.
+
+What is shared: `weights`, `masks`, or both. Without `masks`, source rows train weights under the masks but do not move
+them. Without `weights`, the masks are learned with the sources and the weights then start again from a
+teacher that never saw them (run.py).
 
 Every coupling takes the same number of optimiser steps of the same batch size.
 """
@@ -15,63 +21,82 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from core.pruning.batches import Rows
 from core.pruning.network import TARGET
 
 SOURCE_SHARE = 0.5  # rows of a mixed batch that come from the sources
 
+MaskUse = Literal["shared", "own", "fixed"]  # the target's masks; masks of one's own; the target's, not moved
+
 
 @dataclass(frozen=True)
 class TaskRows:
-    """Training rows of one task, the head they train, and how many classes it has."""
+    """Training rows of one task, the head they train, how many classes it has, and the weight of its loss."""
 
     rows: Rows
     head: str
     classes: int
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
 class Stream:
-    """Rows that each batch draws from: how many, for which head, and which losses they carry."""
+    """Rows that each batch draws from: how many, for which head, which losses they carry, which masks they meet."""
 
     rows: Rows
     share: int
     head: str
     label_weight: float
     distil_weight: float
+    masks: MaskUse = "shared"
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of a stage, `part` of its steps."""
+    """A stretch of a stage, `part` of its steps. The target's stream, where there is one, comes first."""
 
     streams: tuple[Stream, ...]
     part: float = 1.0
 
 
 def phases(
-    coupling: str, stage: str, active: bool, target: TaskRows, sources: Sequence[TaskRows], batch_size: int
+    coupling: str,
+    stage: str,
+    active: bool,
+    target: TaskRows,
+    sources: Sequence[TaskRows],
+    batch_size: int,
+    share: Sequence[str] = ("weights", "masks"),
 ) -> list[Phase]:
     """What to train on in `stage` ('teach', 'prune' or 'recover'); `active`: transfer may enter this stage."""
     alone = Phase((_stream(target, batch_size),))
     if coupling == "none" or not active or not sources:
         return [alone]
-    if coupling == "sequential" or stage == "teach":
+    masks: MaskUse = "shared" if "masks" in share else "fixed"
+    if coupling == "sequential" or (coupling == "teacher" and stage == "teach"):
         labelled = [source for source in sources if (source.rows.labels >= 0).any()]
         if not labelled:
             return [alone]
-        first = Phase(tuple(_stream(s, n) for s, n in zip(labelled, _shares(batch_size, labelled), strict=True)), 0.5)
+        shares = _shares(batch_size, labelled)
+        first = Phase(tuple(_stream(s, n, masks=masks) for s, n in zip(labelled, shares, strict=True)), 0.5)
         return [first, replace(alone, part=0.5)]
-    text = [replace(source, head=TARGET, classes=target.classes) for source in sources]
-    borrowed = max(len(text), round(SOURCE_SHARE * batch_size))
-    mixed = [_stream(s, n, labels=False) for s, n in zip(text, _shares(borrowed, text), strict=True)]
+    if coupling == "tied" and stage == "prune":
+        masks = "own"
+    if coupling == "teacher":
+        sources = [replace(source, head=TARGET, classes=target.classes) for source in sources]
+    borrowed = max(len(sources), round(SOURCE_SHARE * batch_size))
+    mixed = [
+        _stream(source, n, labels=coupling != "teacher", masks=masks)
+        for source, n in zip(sources, _shares(borrowed, sources), strict=True)
+    ]
     return [Phase((_stream(target, max(1, batch_size - borrowed)), *mixed))]
 
 
-def _stream(task: TaskRows, share: int, *, labels: bool = True) -> Stream:
+def _stream(task: TaskRows, share: int, *, labels: bool = True, masks: MaskUse = "shared") -> Stream:
     distilled = task.rows.logits is not None
-    return Stream(task.rows, share, task.head, float(labels), float(distilled))
+    return Stream(task.rows, share, task.head, labels * task.weight, distilled * task.weight, masks)
 
 
 def _shares(total: int, tasks: Sequence[TaskRows]) -> list[int]:

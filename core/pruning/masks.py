@@ -49,7 +49,7 @@ class Gates:
         """0/1 gates that mask a network of structure `like` as `structure` would cut it."""
 
         def rows(kept: tuple[tuple[int, ...], ...], present: tuple[tuple[int, ...], ...]) -> Tensor:
-            width = max(map(len, present))
+            width = max(1, *map(len, present))
             out = torch.zeros(len(present), width)
             for i, units in enumerate(kept):
                 out[i, list(units)] = 1.0

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from core.pruning.batches import Rows, in_order
 from core.spec.families import Architecture
+from core.spec.structure import Structure
 
 TARGET = "target"
 
@@ -72,6 +73,20 @@ class Network(nn.Module):
 def longest_text(network: Network, wanted: int) -> int:
     """Tokens that the model can take, at most `wanted`."""
     return min(wanted, getattr(network.body.config, "max_position_embeddings", wanted))
+
+
+def units(network: Network) -> Structure:
+    """The heads and neurons that the network has, counted from 0 in each layer."""
+    family, size = network.architecture.family, network.architecture.head_size
+    layers: Any = network.body.get_submodule(family.base).get_submodule(family.layers)
+
+    def width(layer: Any, path: str) -> int:
+        return int(getattr(layer.get_submodule(path), "in_features", 0))
+
+    return Structure.of(
+        (range(width(layer, family.attention_out) // size) for layer in layers),
+        (range(width(layer, family.ffn_out)) for layer in layers),
+    )
 
 
 def read_architecture(model_dir: Path) -> Architecture:

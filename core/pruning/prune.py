@@ -6,20 +6,21 @@ get cheaper as the target rises. The budget itself is met by `fit` at the end, n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
+from torch import Tensor
 
 from core.pruning.batches import Rows, draw
-from core.pruning.coupling import Phase
+from core.pruning.coupling import Phase, Stream
 from core.pruning.cut import cut
 from core.pruning.fit import fit
-from core.pruning.masks import Masks, gated
+from core.pruning.losses import batch_loss
+from core.pruning.masks import Gates, Masks, alive, gated
 from core.pruning.network import Network, device
-from core.pruning.train import EVALUATIONS, History, Pace, Report, batch_loss, dev_scores, optimizer_for, rate_at
+from core.pruning.train import EVALUATIONS, History, Pace, Report, dev_scores, learn, optimizer_for, rate_at
 from core.spec.cost import CostModel
 from core.spec.structure import Structure
 
@@ -28,6 +29,7 @@ CUTS = 8  # times that dead units are cut out on the way
 MARGIN = 1.5  # the network on the way keeps at least this multiple of what its target asks
 MASK_TRAVEL = 12.0  # how far a log-alpha could move in a stage
 LAMBDA_TRAVEL = 60.0  # how far a lambda could rise in a stage
+TIE = 10.0  # how hard tied masks are pulled together
 
 
 @dataclass(frozen=True)
@@ -49,21 +51,26 @@ def prune(
     rate: float,
     seed: int,
     report: Report,
+    learned_weights: bool = False,
 ) -> Pruned:
     """Train weights and masks together, then cut `network` in place to at most `limit` encoder parameters.
 
     Loss = task + lambda1 (t - s) + lambda2 (t - s)^2 with s the expected sparsity and t its target; the lambdas
-    rise by gradient ascent. Rates of masks and lambdas are scaled so that a short stage can close a mask at all.
+    rise by gradient ascent. Tied sources have masks of their own under the same constraint, and TIE times their
+    distance from the target's masks is added; the target's decide. Rates of masks and lambdas are scaled so that a
+    short stage can close a mask at all.
     """
     where = device()
     network.to(where).train()
     torch.manual_seed(seed)
     generator = torch.Generator(where).manual_seed(seed)
-    masks = Masks(cost).to(where)
+    tied = sum(stream.masks == "own" for stream in plan[-1].streams)
+    every = [Masks(cost).to(where) for _ in range(1 + tied)]  # the target's masks, then those of tied sources
+    masks = every[0]
     lambdas = torch.zeros(2, device=where, requires_grad=True)
     optimizer = optimizer_for(network, rate)
     mask_rate = max(1e-2, MASK_TRAVEL / steps)
-    mask_optimizer = torch.optim.Adam(masks.parameters(), lr=mask_rate)
+    mask_optimizer = torch.optim.Adam([p for each in every for p in each.parameters()], lr=mask_rate)
     lambda_optimizer = torch.optim.Adam([lambdas], lr=LAMBDA_TRAVEL / steps, maximize=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(rate_at, steps=steps))
 
@@ -74,13 +81,13 @@ def prune(
     present = dense
     history, pace = History(), Pace(report, "prune", steps)
     batches = _batches(plan, steps, seed)
+    weights = learn(plan[-1], dev, steps, seed) if learned_weights else None
     for step in range(steps):
         target = goal * min(1.0, (step + 1) / (RAMP * steps))
         streams, index = next(batches)
-        with gated(network, masks.draw(generator), present):
-            loss = batch_loss(network, streams, index)
-        gap = target - (1 - masks.expected_params() / dense_params)
-        total = loss + lambdas[0] * gap + lambdas[1] * gap.square()
+        loss = _loss(network, weights.streams if weights else streams, index, every, present, generator)
+        gaps = torch.stack([target - (1 - each.expected_params() / dense_params) for each in every])
+        total = loss + (lambdas[0] * gaps + lambdas[1] * gaps.square()).sum() + TIE * _apart(every)
         for each in (optimizer, mask_optimizer, lambda_optimizer):
             each.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
@@ -88,7 +95,10 @@ def prune(
         for each in (optimizer, mask_optimizer, lambda_optimizer):
             each.step()
         schedule.step()
-        masks.clamp()
+        for own in every:
+            own.clamp()
+        if weights:
+            weights.update(network, step + 1, index)
 
         if (step + 1) % max(1, steps // CUTS) == 0 and step + 1 < steps:
             room = min(dense_params, int(MARGIN * (1 - target) * dense_params))
@@ -96,19 +106,65 @@ def prune(
             if sum(map(len, inner.neurons)) >= reserve:
                 cut(network, inner.within(present), optimizer)
                 present = inner
-                masks.keep(present)
+                for own in every:
+                    own.keep(present)
         if (step + 1) % max(1, steps // EVALUATIONS) == 0:
-            history.points.append(_look(network, masks, present, dev, step + 1, target, gap, lambdas))
-            pace.dev = {k: history.points[-1][k] for k in ("accuracy", "loss")}
+            history.points.append(_look(network, masks, present, dev, step + 1, target, gaps[0], lambdas))
+            pace.dev = {k: v for k, v in history.points[-1].items() if k in ("accuracy", "loss")}
         pace.step(step + 1, sparsity=1 - cost.encoder_params(present) / dense_params)
 
     structure = fit(masks.scores(), cost, limit)
     cut(network, structure.within(present))
     history.kept_step = steps
+    history.weights = weights.curve if weights else []
     return Pruned(structure, history)
 
 
-def _batches(plan: Sequence[Phase], steps: int, seed: int) -> Any:
+def _loss(
+    network: Network,
+    streams: Sequence[Stream],
+    index: Sequence[Sequence[int]],
+    every: Sequence[Masks],
+    present: Structure,
+    generator: torch.Generator,
+) -> Tensor:
+    """Loss of one batch. Streams under the same masks share one forward pass; the target's draw serves all of them."""
+    gates = every[0].draw(generator)
+    still = Gates(*(gate.detach() for gate in (gates.heads, gates.neurons, gates.attention, gates.ffn)))
+    groups: list[tuple[Gates, list[int]]] = []
+    for use, values in (("shared", gates), ("fixed", still)):
+        groups.append((values, [i for i, stream in enumerate(streams) if stream.masks == use]))
+    own = [i for i, stream in enumerate(streams) if stream.masks == "own"]
+    groups += [(masks.draw(generator), [i]) for masks, i in zip(every[1:], own, strict=False)]
+    rows = sum(map(len, index))
+    loss = torch.zeros((), device=gates.heads.device)
+    for values, members in groups:
+        if members:
+            taken = [index[i] for i in members]
+            with gated(network, values, present):
+                part = batch_loss(network, [streams[i] for i in members], taken)
+            loss = loss + part * (sum(map(len, taken)) / rows)
+    return loss
+
+
+def _apart(every: Sequence[Masks]) -> Tensor:
+    """How far the survival probabilities of tied tasks are from the target's: mean square, weighted by cost."""
+    first = every[0]
+    total = torch.zeros((), device=first.heads.device)
+    a = first.cost.architecture
+    encoder = first.cost.encoder_params(Structure.dense(a))
+    for other in every[1:]:
+        for mine, theirs, price in (
+            (first.heads, other.heads, first.cost.head),
+            (first.neurons, other.neurons, first.cost.neuron),
+            (first.attention, other.attention, a.heads * first.cost.head),
+            (first.ffn, other.ffn, a.neurons * first.cost.neuron),
+        ):
+            total = total + (alive(mine) - alive(theirs)).square().sum() * (price / encoder)
+    return total
+
+
+def _batches(plan: Sequence[Phase], steps: int, seed: int) -> Iterator[tuple[Sequence[Stream], list[list[int]]]]:
     done = 0
     for number, phase in enumerate(plan):
         count = steps - done if number == len(plan) - 1 else round(phase.part * steps)
@@ -124,8 +180,8 @@ def _look(
     dev: Rows,
     step: int,
     target: float,
-    gap: torch.Tensor,
-    lambdas: torch.Tensor,
+    gap: Tensor,
+    lambdas: Tensor,
 ) -> dict[str, float]:
     with torch.no_grad(), gated(network, masks.median(), present):
         scores = dev_scores(network, dev)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from core.pruning.batches import Rows, tokenise
 from core.pruning.coupling import Phase, TaskRows, phases
-from core.pruning.cut import paths_of
+from core.pruning.cut import cut, paths_of
 from core.pruning.export import (
     environment,
     sha256,
@@ -40,7 +40,6 @@ from core.pruning.network import (
     load_tokenizer,
     longest_text,
     predict,
-    read_architecture,
 )
 from core.pruning.prune import Pruned, prune
 from core.pruning.shrink import shrink
@@ -48,7 +47,7 @@ from core.pruning.train import History, train
 from core.pruning.verify import TOLERANCE
 from core.spec.cost import CostModel
 from core.spec.data import Splits, prepare
-from core.spec.job import JobSpec
+from core.spec.job import JobSpec, Transfer
 from core.spec.structure import Structure
 
 Report = Callable[[Mapping[str, Any]], None]
@@ -87,12 +86,42 @@ def run(spec: JobSpec, model: ModelRef, datasets: Mapping[str, Path], workdir: P
 
     Stages that `workdir/state` holds already are not run again. Raises SpecError for a request that cannot be met.
     """
-    return _Run(spec, model, datasets, workdir, report).all()
+    main = _Run(spec, model, datasets, workdir, report, width=0.5 if spec.control else 1.0)
+    outcome = main.prune_and_measure()
+    control = None
+    if spec.control:
+        alone = spec.model_copy(update={"sources": [], "transfer": Transfer(coupling="none"), "control": False})
+        beside = _Run(alone, model, datasets, workdir, report, prefix="control-", start=0.5, width=0.5)
+        control = beside.prune_and_measure().results["pruned"]
+    with main.stage("export"):
+        return main.export(outcome, control)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What training and measuring gave."""
+
+    splits: Splits
+    student: Network
+    structure: Structure
+    cost: CostModel
+    limit: int
+    results: dict[str, Any]
+    logits: Tensor  # of the pruned model on the test rows
 
 
 class _Run:
     def __init__(
-        self, spec: JobSpec, model: ModelRef, datasets: Mapping[str, Path], workdir: Path, report: Report
+        self,
+        spec: JobSpec,
+        model: ModelRef,
+        datasets: Mapping[str, Path],
+        workdir: Path,
+        report: Report,
+        *,
+        prefix: str = "",
+        start: float = 0.0,
+        width: float = 1.0,
     ) -> None:
         self.spec, self.model, self.datasets = spec, model, datasets
         self.state, self.output = workdir / "state", workdir / "output"
@@ -100,17 +129,18 @@ class _Run:
         for folder in (self.state, self.output, self.scratch):
             folder.mkdir(parents=True, exist_ok=True)
         self._report = report
+        self.prefix, self.start, self.width = prefix, start, width
         self.timings: dict[str, float] = {}
         self.curves: dict[str, Any] = {}
 
-    def all(self) -> dict[str, Any]:
-        """Every stage."""
+    def prune_and_measure(self) -> Outcome:
+        """Every stage but the export."""
         with self.stage("data"):
             splits = self.read()
-            self.plan = plan_training(self.spec, len(splits.train), read_architecture(self.model.path).hidden)
-            self.tokenizer = load_tokenizer(self.model.path)
             network = load_network(self.model.path, splits.labels, self.spec.train.seed)
+            self.plan = plan_training(self.spec, len(splits.train), network.architecture.hidden)
             self.max_length = longest_text(network, self.spec.train.max_length)
+            self.tokenizer = load_tokenizer(self.model.path)
             self.tokenise(splits)
             shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
             cost = CostModel.from_shapes(network.architecture, shapes)
@@ -123,8 +153,7 @@ class _Run:
             self.recover(student, teacher)
         with self.stage("measure"):
             results, logits = self.measure(teacher, student, structure, cost)
-        with self.stage("export"):
-            return self.export(splits, student, structure, cost, limit, results, logits)
+        return Outcome(splits, student, structure, cost, limit, results, logits)
 
     # --- stages ---------------------------------------------------------------------------------------------
 
@@ -149,7 +178,9 @@ class _Run:
             rows = [rows[j] for j in torch.randperm(len(rows), generator=generator)[:most].tolist()]
             labels = sorted({row.label for row in rows if row.label is not None})
             head = TARGET if labels == splits.labels else f"source{i}"
-            self.sources.append(TaskRows(tokenise(rows, labels, self.tokenizer, length), head, len(labels)))
+            self.sources.append(
+                TaskRows(tokenise(rows, labels, self.tokenizer, length), head, len(labels), self.spec.sources[i].weight)
+            )
 
     def teach(self, network: Network) -> Network:
         """Fine-tune the dense model: the teacher, and where the student starts."""
@@ -183,8 +214,13 @@ class _Run:
                 rate=self.plan.rates["prune"],
                 seed=self.spec.train.seed,
                 report=self.report,
+                learned_weights=self.learned,
             )
             structure = pruned.structure
+            if "weights" not in self.spec.transfer.share:  # the structure is all that the sources may give
+                student = copy.deepcopy(teacher)
+                self.add_missing_heads(student, plan)
+                cut(student, structure)
             self.curves["prune"] = asdict(pruned.history)
             self.save("prune", student, {"history": asdict(pruned.history), "structure": structure.to_json()})
         else:
@@ -235,21 +271,13 @@ class _Run:
             }
         return results, logits["pruned"]
 
-    def export(
-        self,
-        splits: Splits,
-        student: Network,
-        structure: Structure,
-        cost: CostModel,
-        limit: int,
-        results: dict[str, Any],
-        logits: Tensor,
-    ) -> dict[str, Any]:
+    def export(self, outcome: Outcome, control: dict[str, Any] | None) -> dict[str, Any]:
         """Write the files, and see in a fresh process that they are the model that was measured."""
-        spec, out = self.spec, self.output
+        spec, out, splits, cost = self.spec, self.output, outcome.splits, outcome.cost
+        student, structure, results = outcome.student, outcome.structure, outcome.results
         write_model(student.cpu(), structure, self.tokenizer, out)
         results["pruned"]["bytes"] = (out / "model.safetensors").stat().st_size
-        write_test_rows(splits.test, splits.labels, logits, out / "test.jsonl")
+        write_test_rows(splits.test, splits.labels, outcome.logits, out / "test.jsonl")
         outside = cost.outside if spec.budget.of == "model" else 0
         dense = cost.encoder_params(Structure.dense(cost.architecture))
         met = cost.encoder_params(structure)
@@ -258,15 +286,23 @@ class _Run:
             "budget": {
                 "of": spec.budget.of,
                 "asked": spec.budget.params,
-                "limit": limit + outside,
+                "limit": outcome.limit + outside,
                 "met": met + outside,
                 "dense": dense + outside,
                 "fraction": (met + outside) / (dense + outside),
             },
             "task": {"type": spec.task.type, "metric": spec.task.metric, "labels": splits.labels},
             "results": results,
+            "control": control,
             "structure": structure.sizes(),
-            "transfer": {"coupling": spec.coupling, "stages": spec.transfer.stages, "sources": len(spec.sources)},
+            "transfer": {
+                "coupling": spec.coupling,
+                "share": spec.transfer.share,
+                "stages": spec.transfer.active if spec.coupling != "none" else [],
+                "weighting": spec.transfer.weighting,
+                "sources": len(spec.sources),
+                "weights": self.source_weights(),
+            },
             "data": sizes | {"sources": [len(rows) for rows in splits.sources], "dropped": dict(splits.dropped)},
             "train": {"steps": dict(self.plan.steps), "rates": dict(self.plan.rates), "seed": spec.train.seed},
             "curves": self.curves,
@@ -309,13 +345,32 @@ class _Run:
 
     def phases(self, stage: str, target: TaskRows, sources: list[TaskRows]) -> list[Phase]:
         """The stage's phases under the job's coupling."""
-        active = stage in self.spec.transfer.stages
-        return phases(self.spec.coupling, stage, active, target, sources, self.spec.train.batch_size)
+        transfer = self.spec.transfer
+        active = stage in transfer.active
+        batch_size = self.spec.train.batch_size
+        return phases(self.spec.coupling, stage, active, target, sources, batch_size, transfer.share)
+
+    @property
+    def learned(self) -> bool:
+        """Whether source weights are learned."""
+        return self.spec.transfer.weighting == "learned"
+
+    def source_weights(self) -> dict[str, list[list[float]]]:
+        """Learned weights over the whole job: task -> [[step, weight], ...], steps counted from the first stage on."""
+        names = ["target", *(f"source {i}" for i in range(len(self.spec.sources)))]
+        result: dict[str, list[list[float]]] = {}
+        before = 0
+        for stage, steps in self.plan.steps.items():
+            for step, *values in self.curves[stage]["weights"]:
+                for name, value in zip(names, values, strict=True):
+                    result.setdefault(name, []).append([before + step, value])
+            before += steps
+        return result
 
     def taught(self, teacher: Network) -> tuple[TaskRows, list[TaskRows]]:
         """The rows with the teacher's logits, computed once for both stages that need them."""
         if not hasattr(self, "_taught"):
-            stages = set(self.spec.transfer.stages) & {"prune", "recover"}
+            stages = set(self.spec.transfer.active) & {"prune", "recover"}
             sources = []
             for source in self.sources if stages else []:
                 head = TARGET if self.spec.coupling == "teacher" else source.head
@@ -342,6 +397,7 @@ class _Run:
             metric=self.spec.task.metric,
             seed=self.spec.train.seed,
             report=self.report,
+            learned_weights=self.learned,
         )
         self.curves[stage] = asdict(history)
         return history
@@ -352,7 +408,8 @@ class _Run:
             cost = {stage: self.plan.steps[stage] * weight for stage, weight in STAGE_COST.items()}
             before = sum(list(cost.values())[: list(cost).index(message["stage"])])
             done = before + cost[message["stage"]] * message["step"] / message["steps"]
-            message = {**message, "overall": round(0.95 * done / sum(cost.values()), 3)}
+            overall = self.start + 0.95 * self.width * done / sum(cost.values())
+            message = {**message, "overall": round(overall, 3)}
         self._report(message)
 
     @contextmanager
@@ -367,17 +424,17 @@ class _Run:
         """Keep a stage's result; the JSON file comes last and makes it valid."""
         weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
         save_file(weights, self.scratch / "weights")
-        (self.scratch / "weights").replace(self.state / f"{stage}.safetensors")
+        (self.scratch / "weights").replace(self.state / f"{self.prefix}{stage}.safetensors")
         write_json(self.scratch / "facts", facts)
-        (self.scratch / "facts").replace(self.state / f"{stage}.json")
+        (self.scratch / "facts").replace(self.state / f"{self.prefix}{stage}.json")
         self._report({"event": "saved", "stage": stage})
 
     def load(self, stage: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """A stage's saved result, or None."""
-        facts = self.state / f"{stage}.json"
+        facts = self.state / f"{self.prefix}{stage}.json"
         if not facts.exists():
             return None
-        return load_file(self.state / f"{stage}.safetensors"), json.loads(facts.read_text())
+        return load_file(self.state / f"{self.prefix}{stage}.safetensors"), json.loads(facts.read_text())
 
 
 def _with_logits(task: TaskRows, teacher: Network, head: str) -> TaskRows:

@@ -1,4 +1,4 @@
-"""The one training loop: losses, schedule, selection on dev. Teaching, pruning and recovery all run it."""
+"""The one training loop: schedule, source weights, selection on dev. Teaching and recovery run it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.pruning.batches import Rows, draw
-from core.pruning.coupling import Phase, Stream
+from core.pruning.coupling import Phase
+from core.pruning.losses import batch_loss
 from core.pruning.metrics import confusion, scores
-from core.pruning.network import Network, autocast, device, predict
+from core.pruning.network import Network, device, predict
+from core.pruning.weighting import LearnedWeights
 
-TEMPERATURE = 2.0  # of distillation (Hinton et al. 2015; CoFi uses the same)
 WARM_UP = 0.1
 EVALUATIONS = 12  # looks at dev in a stage
 HEAD_RATE = 10.0  # a fresh head learns this much faster than the body
@@ -28,57 +29,14 @@ Report = Callable[[dict[str, Any]], None]
 
 @dataclass
 class History:
-    """Learning curve of a stage: one point per look at dev, and which point was kept."""
+    """Learning curve of a stage: one point per look at dev, which point was kept, and learned weights.
+
+    `weights` holds [step, weight of the target, weight of each source] where they are learned.
+    """
 
     points: list[dict[str, float]] = field(default_factory=list)
     kept_step: int = 0
-
-
-def batch_loss(network: Network, streams: Sequence[Stream], drawn: Sequence[Sequence[int]]) -> Tensor:
-    """Loss of one mixed batch: one forward pass for all streams, then each stream's own head and losses."""
-    where = next(network.parameters()).device
-    columns = [stream.rows.collate(index) for stream, index in zip(streams, drawn, strict=True)]
-    inputs = {name: _concat([c[name] for c in columns], streams[0].rows, name).to(where) for name in columns[0]}
-    with autocast():
-        features = network(**inputs)
-    total = torch.zeros((), device=where)
-    rows = sum(map(len, drawn))
-    start = 0
-    for stream, index in zip(streams, drawn, strict=True):
-        with autocast():
-            logits = network.heads[stream.head](features[start : start + len(index)])
-        start += len(index)
-        total = total + stream_loss(logits.float(), stream, torch.tensor(index)) * (len(index) / rows)
-    return total
-
-
-def stream_loss(logits: Tensor, stream: Stream, index: Tensor) -> Tensor:
-    """Label loss and distillation of rows of one stream, by its weights; the label loss never vanishes unasked."""
-    loss = torch.zeros((), device=logits.device)
-    if stream.label_weight:
-        labels = stream.rows.labels[index].to(logits.device)
-        loss = loss + stream.label_weight * F.cross_entropy(logits, labels, ignore_index=-1)
-    if stream.distil_weight:
-        assert stream.rows.logits is not None
-        teacher = stream.rows.logits[index].to(logits.device)
-        loss = loss + stream.distil_weight * distillation(logits, teacher)
-    return loss
-
-
-def distillation(student: Tensor, teacher: Tensor) -> Tensor:
-    """T^2 KL(teacher || student) at temperature T, mean over rows; logits (B, C)."""
-    return TEMPERATURE**2 * F.kl_div(
-        F.log_softmax(student / TEMPERATURE, -1),
-        F.log_softmax(teacher / TEMPERATURE, -1),
-        reduction="batchmean",
-        log_target=True,
-    )
-
-
-def _concat(parts: Sequence[Tensor], rows: Rows, name: str) -> Tensor:
-    width = max(part.shape[1] for part in parts)
-    pad = rows.pad_id if name == "input_ids" else 0
-    return torch.cat([F.pad(part, (0, width - part.shape[1]), value=pad) for part in parts])
+    weights: list[list[float]] = field(default_factory=list)
 
 
 def optimizer_for(network: Network, rate: float) -> torch.optim.AdamW:
@@ -141,6 +99,11 @@ class Pace:
         )
 
 
+def learn(phase: Phase, dev: Rows, steps: int, seed: int) -> LearnedWeights | None:
+    """Learned weights, where a phase has anything to weigh."""
+    return LearnedWeights(phase.streams, dev, steps, seed) if len(phase.streams) > 1 else None
+
+
 def train(
     network: Network,
     plan: Sequence[Phase],
@@ -152,10 +115,12 @@ def train(
     metric: str,
     seed: int,
     report: Report,
+    learned_weights: bool = False,
 ) -> History:
     """Run the phases one after the other and leave the network as it was best on dev in the last one.
 
     The last phase is always on the target; earlier ones only prepare it, so nothing is selected there.
+    `learned_weights` lets a mixed phase set the weights of its streams.
     """
     network.to(device()).train()
     torch.manual_seed(seed)
@@ -169,14 +134,17 @@ def train(
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(rate_at, steps=count))
         every = max(1, count // EVALUATIONS)
         drawn = draw([(stream.rows, stream.share) for stream in phase.streams], count, seed + number)
+        weights = learn(phase, dev, count, seed) if learned_weights and last else None
         for step, index in enumerate(drawn, 1):
-            loss = batch_loss(network, phase.streams, index)
+            loss = batch_loss(network, weights.streams if weights else phase.streams, index)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             schedule.step()
             done += 1
+            if weights:
+                weights.update(network, step, index)
             if step % every == 0 or step == count:
                 pace.dev = dev_scores(network, dev)
                 history.points.append({"step": done, "phase": number, **pace.dev})
@@ -185,5 +153,6 @@ def train(
                     best, history.kept_step = rank, done
                     state = copy.deepcopy(network.state_dict())
             pace.step(done)
+        history.weights += weights.curve if weights else []
     network.load_state_dict(state)
     return history

@@ -119,6 +119,7 @@ class Source(Strict):
     data: DatasetRef
     text: TextColumns = ["text"]
     label: Annotated[str, Field(min_length=1)] | None = None
+    weight: Annotated[float, Field(gt=0, le=100, description="of its loss, beside the target's 1")] = 1.0
 
 
 class Budget(Strict):
@@ -142,28 +143,55 @@ class Budget(Strict):
         return int(self.params * dense) if self.params <= 1 else int(self.params)
 
 
+Stage = Literal["teach", "prune", "recover"]
+
+
 class Transfer(Strict):
     """How to couple the tasks, what to transfer, when (the three questions of arXiv 2311.06382)."""
 
     coupling: Annotated[
-        Literal["none", "sequential", "teacher"] | None,
-        _available("coupling", ("none", "sequential", "teacher"), ("joint", "tied", "auto")),
+        Literal["none", "sequential", "joint", "tied", "teacher"] | None,
+        _available("coupling", ("none", "sequential", "joint", "tied", "teacher"), ("auto",)),
         Field(description="left out: 'teacher' when sources are given, else 'none'"),
     ] = None
-    share: list[Literal["weights", "masks"]] = ["weights", "masks"]
-    stages: Annotated[list[Literal["teach", "prune", "recover"]], Field(min_length=1)] = ["teach", "prune", "recover"]
-    weighting: Annotated[Literal["fixed"], _available("weighting", ("fixed",), ("learned",))] = "fixed"
+    share: Annotated[list[Literal["weights", "masks"]], Field(min_length=1)] = ["weights", "masks"]
+    stages: Annotated[
+        list[Stage] | None, Field(min_length=1, description="left out: every stage that 'share' leaves a meaning")
+    ] = None
+    weighting: Annotated[
+        Literal["fixed", "learned"],
+        Field(description="learned: each source's weight follows how far its gradient agrees with the target's on dev"),
+    ] = "fixed"
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
-        if set(self.share) != {"weights", "masks"}:
+        for name, values in (("share", self.share), ("stages", self.stages or [])):
+            if len(set(values)) != len(values):
+                raise PydanticCustomError("transfer", f"'{name}' names an entry twice")
+        if "weights" not in self.share and self.stages not in (None, ["prune"]):
             raise PydanticCustomError(
-                "not_available",
-                "sharing only one of weights and masks is not available yet; leave 'share' out",
+                "transfer",
+                "sharing masks alone means something in the 'prune' stage only, where masks are learned; "
+                "leave 'stages' out, or share 'weights' too",
             )
-        if len(set(self.stages)) != len(self.stages):
-            raise PydanticCustomError("stages", "'stages' names a stage twice")
+        if self.coupling == "tied" and ("masks" not in self.share or "prune" not in self.active):
+            raise PydanticCustomError(
+                "transfer",
+                "coupling 'tied' pulls the masks of the tasks together: it needs 'masks' in 'share' and 'prune' in "
+                "'stages'; use 'joint' for the rest",
+            )
+        if self.weighting == "learned" and self.coupling in ("none", "sequential"):
+            raise PydanticCustomError(
+                "transfer",
+                f"weighting 'learned' needs source and target in one batch, which coupling '{self.coupling}' has not; "
+                "use 'joint', 'tied' or 'teacher'",
+            )
         return self
+
+    @property
+    def active(self) -> list[Stage]:
+        """Stages that transfer enters, once defaults are filled in."""
+        return self.stages or (["prune"] if "weights" not in self.share else ["teach", "prune", "recover"])
 
 
 class Method(Strict):
@@ -223,17 +251,27 @@ class JobSpec(Strict):
     limits: Limits = Limits()
     labels: Annotated[dict[str, Annotated[str, Field(max_length=200)]], Field(max_length=20)] = {}
 
+    control: Annotated[bool, Field(description="also run the job without transfer, and report it beside")] = False
+
     @model_validator(mode="after")
     def _coupled(self) -> Self:
-        coupling = self.transfer.coupling
-        if coupling not in (None, "none") and not self.sources:
+        coupling, labelled = self.coupling, all(source.label is not None for source in self.sources)
+        if coupling != "none" and not self.sources:
             raise PydanticCustomError("transfer", f"coupling '{coupling}' needs at least one entry in 'sources'")
-        if coupling == "sequential" and any(source.label is None for source in self.sources):
+        if coupling in ("sequential", "joint", "tied") and not labelled:
             raise PydanticCustomError(
                 "transfer",
-                "coupling 'sequential' learns the source's labels: give each source a 'label' column, "
-                "or use coupling 'teacher'",
+                f"coupling '{coupling}' learns the sources' labels: give each source a 'label' column, or use coupling "
+                "'teacher'",
             )
+        if coupling == "teacher" and self.transfer.active == ["teach"] and not labelled:
+            raise PydanticCustomError(
+                "transfer",
+                "text without labels cannot enter the 'teach' stage, where there is no teacher yet; add 'prune' or "
+                "'recover' to 'stages'",
+            )
+        if self.control and coupling == "none":
+            raise PydanticCustomError("control", "'control' is the job without transfer, and this job has none")
         return self
 
     @property

@@ -20,7 +20,7 @@ def task(n: int, head: str = TARGET, *, labels: bool = True, taught: bool = Fals
     return TaskRows(replace(rows, logits=torch.zeros(n, 2)) if taught else rows, head, 2)
 
 
-@pytest.mark.parametrize("coupling", ["none", "sequential", "teacher"])
+@pytest.mark.parametrize("coupling", ["none", "sequential", "joint", "tied", "teacher"])
 @pytest.mark.parametrize("stage", ["teach", "prune", "recover"])
 def test_every_batch_has_the_same_size_and_the_last_phase_is_the_target(coupling: str, stage: str) -> None:
     taught = stage != "teach"
@@ -48,6 +48,28 @@ def test_teacher_coupling_distils_source_text_and_ignores_its_labels() -> None:
 def test_unlabelled_source_cannot_teach() -> None:
     target, source = task(20), task(50, labels=False)
     assert len(phases("teacher", "teach", True, target, [source], 32)) == 1
+
+
+def test_joint_trains_both_tasks_on_their_labels_under_the_same_masks() -> None:
+    (phase,) = phases("joint", "prune", True, task(20), [replace(task(50, "source0"), weight=0.5)], 32)
+    own, other = phase.streams
+    assert (other.head, other.label_weight, own.label_weight) == ("source0", 0.5, 1.0)
+    assert (own.masks, other.masks) == ("shared", "shared")
+
+
+def test_tied_sources_have_masks_of_their_own_only_while_pruning() -> None:
+    uses = {
+        stage: phases("tied", stage, True, task(20), [task(50, "source0")], 32)[0].streams[1].masks
+        for stage in ("teach", "prune", "recover")
+    }
+    assert uses == {"teach": "shared", "prune": "own", "recover": "shared"}
+
+
+def test_sources_that_share_weights_alone_do_not_move_the_masks() -> None:
+    for coupling in ("joint", "teacher", "sequential"):
+        plan = phases(coupling, "prune", True, task(20, taught=True), [task(50, taught=True)], 32, ["weights"])
+        assert {s.masks for phase in plan for s in phase.streams if len(s.rows) == 50} == {"fixed"}
+        assert {s.masks for phase in plan for s in phase.streams if len(s.rows) == 20} == {"shared"}
 
 
 def test_draws_use_every_row_once_an_epoch() -> None:

@@ -99,6 +99,44 @@ print(sum(right) / len(right), sum(p.numel() for p in model.parameters()), len(r
     assert int(count) == report["data"]["test"] == 100
 
 
+TRANSFERS: list[dict[str, Any]] = [
+    {"coupling": "joint"},
+    {"coupling": "tied"},
+    {"coupling": "joint", "weighting": "learned"},
+    {"coupling": "teacher", "weighting": "learned"},
+    {"coupling": "joint", "share": ["masks"]},
+    {"coupling": "joint", "share": ["weights"]},
+    {"coupling": "teacher", "stages": ["recover"]},
+]
+
+
+@pytest.mark.parametrize("transfer", TRANSFERS, ids=lambda t: "-".join(map(str, t.values())))
+def test_every_way_of_transfer_ends_in_a_checkpoint_and_resumes(
+    transfer: dict[str, Any], tiny: Path, tables: Mapping[str, Path], tmp_path: Path
+) -> None:
+    source = {"data": {"dataset": SOURCE}, "label": "label"}
+    report, _ = go(spec_of(sources=[source], transfer=transfer), tiny, tables, tmp_path)
+    assert report["budget"]["met"] <= report["budget"]["limit"]
+    weights = report["transfer"]["weights"]
+    assert set(weights) == ({"target", "source 0"} if "weighting" in transfer else set())
+    for together in zip(*weights.values(), strict=True):
+        assert sum(weight for _, weight in together) == pytest.approx(2, abs=1e-3)
+    (tmp_path / "state/recover.json").unlink()
+    again, said = go(spec_of(sources=[source], transfer=transfer), tiny, tables, tmp_path)
+    assert {m["stage"] for m in said if m["event"] == "saved"} == {"recover"}
+    assert again["results"]["pruned"]["test"] == report["results"]["pruned"]["test"]
+
+
+def test_control_is_the_job_without_transfer(tiny: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:
+    source = {"data": {"dataset": SOURCE}, "label": "label"}
+    report, said = go(spec_of(sources=[source], control=True), tiny, tables, tmp_path / "with")
+    alone, _ = go(spec_of(), tiny, tables, tmp_path / "without")
+    assert report["control"]["test"] == alone["results"]["pruned"]["test"]
+    assert alone["control"] is None
+    overall = [m["overall"] for m in said if m["event"] == "progress"]
+    assert overall == sorted(overall) and overall[-1] > 0.9
+
+
 def test_a_job_resumes_after_its_last_finished_stage(tiny: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:
     """Killed after any stage, the next attempt trains only what is missing and ends with the same result."""
     whole, _ = go(spec_of(), tiny, tables, tmp_path / "whole")

@@ -36,8 +36,18 @@ def test_defaults() -> None:
     ("changes", "where", "says"),
     [
         ({"method": {"name": "pdp"}}, ("method", "name"), "method 'pdp' is not available yet; available: l0"),
-        ({"transfer": {"coupling": "joint"}}, ("transfer", "coupling"), "coupling 'joint' is not available yet"),
-        ({"transfer": {"weighting": "learned"}}, ("transfer", "weighting"), "not available yet"),
+        ({"transfer": {"coupling": "auto"}}, ("transfer", "coupling"), "coupling 'auto' is not available yet"),
+        ({"transfer": {"coupling": "joint"}, "sources": [{"data": DATASET}]}, (), "give each source a 'label'"),
+        ({"transfer": {"coupling": "sequential", "weighting": "learned"}}, ("transfer",), "in one batch"),
+        ({"transfer": {"share": ["masks"], "stages": ["recover"]}}, ("transfer",), "the 'prune' stage only"),
+        ({"transfer": {"coupling": "tied", "stages": ["teach"]}}, ("transfer",), "needs 'masks' in 'share'"),
+        ({"transfer": {"coupling": "tied", "share": ["weights"]}}, ("transfer",), "needs 'masks' in 'share'"),
+        (
+            {"transfer": {"coupling": "teacher", "stages": ["teach"]}, "sources": [{"data": DATASET}]},
+            (),
+            "there is no teacher yet",
+        ),
+        ({"control": True}, (), "this job has none"),
         ({"export": {"formats": ["onnx"]}}, ("export", "formats", 0), "format 'onnx' is not available yet"),
         ({"budget": {"params": 0.1, "macs": 5}}, ("budget", "macs"), "a 'macs' budget is not available yet"),
         ({"budget": {"params": 0}}, ("budget", "params"), "greater than 0"),
@@ -49,7 +59,7 @@ def test_defaults() -> None:
         ({"model": "/etc"}, ("model",), "not a path"),
         ({"transfer": {"coupling": "teacher"}}, (), "needs at least one entry in 'sources'"),
         ({"transfer": {"coupling": "sequential"}, "sources": [{"data": DATASET}]}, (), "give each source a 'label'"),
-        ({"transfer": {"share": ["masks"]}}, ("transfer",), "not available yet"),
+        ({"transfer": {"share": []}}, ("transfer", "share"), "at least 1"),
         ({"transfer": {"stages": []}}, ("transfer", "stages"), "at least 1"),
         ({"transfer": {"stages": ["prune", "prune"]}}, ("transfer",), "twice"),
         ({"train": {"seed": -1}}, ("train", "seed"), "greater than or equal to 0"),
@@ -67,6 +77,11 @@ def test_refusals_name_the_field_and_the_mend(changes: dict[str, Any], where: tu
         == where
     )
     assert says in message
+
+
+def test_masks_alone_enter_where_masks_are_learned() -> None:
+    spec = JobSpec.model_validate(MINIMAL | {"sources": [{"data": DATASET}], "transfer": {"share": ["masks"]}})
+    assert spec.transfer.active == ["prune"]
 
 
 def test_budget_up_to_one_is_a_fraction() -> None:

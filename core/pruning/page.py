@@ -1,0 +1,143 @@
+"""`report.html`: what `report.json` says, for people. One file without scripts or outside resources.
+
+All markup is in `templates/report.html.txt`, which escapes every value: labels and names are the user's text.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from core.pruning.charts import Chart, chart, layers
+from core.pruning.latency import SEQUENCE_LENGTH
+from core.spec.families import Architecture
+from core.spec.structure import Structure
+
+TEMPLATE = Path(__file__).parent / "templates" / "report.html.txt"
+
+METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "f1": "macro F1"}
+STAGES = {
+    "teach": "Teach the dense model",
+    "prune": "Prune: learn the masks",
+    "recover": "Recover what is left",
+}
+
+
+def write_page(report: Mapping[str, Any], structure: Structure, architecture: Architecture, target: Path) -> None:
+    """Write the page to `target`. `report` may also hold the manifest's "model" and "spec", which are shown then."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"percent": percent, "count": "{:,}".format, "say": say, "mib": mib, "pretty": pretty}
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    picture = layers(structure, architecture)
+    metric = report["task"]["metric"]
+    page = template.render(
+        report=report,
+        model=report.get("model"),
+        spec=report.get("spec"),
+        metric=metric,
+        metrics={metric: METRICS[metric]} | METRICS,
+        models=models(report),
+        stages={name: (title, curves(report, name)) for name, title in STAGES.items() if curves(report, name)},
+        architecture=architecture,
+        layers=picture,
+        heads=sum(layer.heads_kept for layer in picture),
+        neurons=sum(layer.neurons_kept for layer in picture),
+        blocks=sum(bool(layer.heads_kept) + bool(layer.neurons_kept) for layer in picture),
+        weights=weights(report),
+        auto=report["transfer"].get("auto"),
+        columns=columns,
+        length=SEQUENCE_LENGTH,
+    )
+    target.write_text(page, encoding="utf-8")
+
+
+def models(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """What is compared: the dense model, the pruned one, and the pruned one without transfer when it was asked for."""
+    found = {"dense": report["results"]["dense"], "pruned": report["results"]["pruned"]}
+    return found | ({"no transfer": report["control"]} if report.get("control") else {})
+
+
+def curves(report: Mapping[str, Any], stage: str) -> list[Chart]:
+    """Charts of one stage: quality on dev (one scale for all stages), loss, and sparsity where there is one."""
+    curve = report.get("curves", {}).get(stage) or {"points": []}
+    points = curve["points"]
+    if not points:
+        return []
+    metric = report["task"]["metric"]
+    quality = [p[metric] for c in report["curves"].values() for p in c["points"]]
+    turns = [a["step"] for a, b in pairwise(points) if a.get("phase") != b.get("phase")]
+    charts = [
+        chart(
+            f"{METRICS[metric]} on dev",
+            {METRICS[metric]: [(p["step"], p[metric]) for p in points]},
+            show=rounded,
+            turns=turns,
+            kept=curve.get("kept_step"),
+            low=min(quality),
+            high=max(quality),
+        ),
+        chart("loss on dev", {"loss": [(p["step"], p["loss"]) for p in points]}, show=short, low=0, height=110),
+    ]
+    names = [name for name in ("target", "sparsity") if name in points[0]]
+    if names:
+        series = {name: [(p["step"], p[name]) for p in points] for name in names}
+        charts.append(chart("share of the encoder removed", series, show=rounded, low=0, high=1, height=130))
+    return charts
+
+
+def weights(report: Mapping[str, Any]) -> Chart | None:
+    """Weight of each source over the steps, where weights were learned."""
+    series = {name: points for name, points in (report["transfer"].get("weights") or {}).items() if points}
+    return chart("weight of each source", series, show=short, low=0) if series else None
+
+
+def columns(trials: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Every key of the trials, in the order of their first appearance."""
+    return list(dict.fromkeys(key for trial in trials for key in trial))
+
+
+def percent(share: float) -> str:
+    """One decimal: 81.9%."""
+    return f"{share:.1%}"
+
+
+def rounded(share: float) -> str:
+    """82% when that is all there is, as on an axis."""
+    return f"{share:.1%}".replace(".0%", "%")
+
+
+def short(value: float) -> str:
+    """Four significant digits."""
+    return f"{value:.4g}"
+
+
+def mib(size: int) -> str:
+    """Bytes as MiB."""
+    return f"{size / 2**20:.1f} MiB"
+
+
+def say(value: Any) -> str:
+    """Any JSON value in a table cell."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return short(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {say(item)}" for name, item in value.items()) or "–"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(say, value)) or "–"
+    return str(value)
+
+
+def pretty(value: Any) -> str:
+    """Indented JSON."""
+    return json.dumps(value, indent=2, ensure_ascii=False)

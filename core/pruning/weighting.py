@@ -1,0 +1,69 @@
+"""Learned source weights: a source counts as far as its gradient agrees with the target's on dev.
+
+After META-TARTAN (Dery, Michel, Talwalkar, Neubig, ICLR 2022; arXiv 2109.07437): w = softmax(omega), and omega_k rises
+by the cosine between the gradient of task k and that of the target on dev rows. Ours: the gradient is taken by the
+gates of the units, some 1e4 numbers that exist in every stage, not by all weights. It says whether a source wants the
+same units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from core.pruning.batches import Rows, draw
+from core.pruning.coupling import Stream
+from core.pruning.losses import batch_loss
+from core.pruning.masks import Gates, gated
+from core.pruning.network import TARGET, Network, units
+
+UPDATES = 24  # of the weights in a stage
+RATE = 0.5  # of an update: a source that always agrees (or never does) ends far from where it began
+
+
+class LearnedWeights:
+    """One weight for each stream of a phase, the target's first; they sum to the number of streams."""
+
+    def __init__(self, streams: Sequence[Stream], dev: Rows, steps: int, seed: int) -> None:
+        self._plain = list(streams)
+        self.streams = list(streams)  # with their losses weighted
+        self.omega = torch.zeros(len(streams))
+        self.every = max(1, steps // UPDATES)
+        self.curve: list[list[float]] = []
+        rows = sum(stream.share for stream in streams)
+        self.dev = Stream(dev, rows, TARGET, 1.0, 0.0)
+        self._dev_rows = draw([(dev, rows)], steps, seed + 101)
+
+    def values(self) -> list[float]:
+        """The weights in force."""
+        weights: list[float] = (torch.softmax(self.omega, 0) * len(self.omega)).tolist()
+        return weights
+
+    def update(self, network: Network, step: int, drawn: Sequence[Sequence[int]]) -> None:
+        """Now and then, compare gradients on the batch that `drawn` names, and move the weights."""
+        if step % self.every:
+            return
+        wanted = gate_gradient(network, self.dev, next(self._dev_rows)[0])
+        for k, (stream, index) in enumerate(zip(self._plain, drawn, strict=True)):
+            self.omega[k] += RATE * float(torch.cosine_similarity(wanted, gate_gradient(network, stream, index), dim=0))
+        self.streams = [
+            replace(stream, label_weight=stream.label_weight * w, distil_weight=stream.distil_weight * w)
+            for stream, w in zip(self._plain, self.values(), strict=True)
+        ]
+        self.curve.append([step, *(round(value, 4) for value in self.values())])
+
+
+def gate_gradient(network: Network, stream: Stream, index: Sequence[int]) -> Tensor:
+    """Gradient of one stream's loss by the gate of every head and neuron the network has, at 1: flat, on the CPU."""
+    where = next(network.parameters()).device
+    present = units(network)
+    ones = Gates.of(present, present)
+    gates = Gates(*(gate.to(where).requires_grad_() for gate in (ones.heads, ones.neurons, ones.attention, ones.ffn)))
+    with gated(network, gates, present):
+        loss = batch_loss(network, [stream], [index])
+    parts = (gates.heads, gates.neurons)
+    found = torch.autograd.grad(loss, parts, allow_unused=True, materialize_grads=True)
+    return torch.cat([gradient.flatten().float().cpu() for gradient in found])

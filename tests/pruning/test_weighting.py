@@ -1,0 +1,49 @@
+"""A source that agrees with the target gains weight; one that contradicts it loses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from core.pruning.batches import tokenise
+from core.pruning.coupling import Stream
+from core.pruning.cut import cut
+from core.pruning.network import TARGET, Network, load_tokenizer
+from core.pruning.weighting import LearnedWeights, gate_gradient
+from core.spec.data import Example
+from core.spec.structure import Structure
+from tests.tiny import rows
+
+
+def stream(tiny: Path, count: int, seed: int) -> Stream:
+    """Synthetic rows of the target's task."""
+    table = rows(count, seed)
+    examples = [Example((str(t),), label) for t, label in zip(table["text"], table["label"], strict=True)]
+    return Stream(tokenise(examples, ["neg", "pos"], load_tokenizer(tiny), 32), 16, TARGET, 1.0, 0.0)
+
+
+def test_agreeing_source_outweighs_a_contradicting_one(network: Network, tiny: Path) -> None:
+    target, dev, same, other = (stream(tiny, 64, seed) for seed in range(4))
+    flipped = replace(other, rows=replace(other.rows, labels=1 - other.rows.labels))
+    weights = LearnedWeights([target, same, flipped], dev.rows, steps=24, seed=0)
+    assert weights.values() == [1.0, 1.0, 1.0]
+    generator = torch.Generator().manual_seed(0)
+    for step in range(1, 25):
+        drawn = [torch.randperm(64, generator=generator)[:16].tolist() for _ in range(3)]
+        weights.update(network, step, drawn)
+    _, agreeing, contradicting = weights.values()
+    print(weights.values(), weights.omega)
+    assert contradicting < 0.2 < 1.0 < agreeing
+    assert weights.streams[2].label_weight == contradicting
+    assert len(weights.curve) == 24 and abs(sum(weights.values()) - 3) < 1e-5
+
+
+def test_gate_gradient_exists_at_any_structure(network: Network, tiny: Path) -> None:
+    one = stream(tiny, 16, 0)
+    assert gate_gradient(network, one, range(16)).abs().sum() > 0
+    cut(network, Structure.of([[0], [], [1, 2]], [[], [1, 2], []]))
+    assert gate_gradient(network, one, range(16)).abs().sum() > 0
+    cut(network, Structure.of([[], [], []], [[], [], []]))
+    assert gate_gradient(network, one, range(16)).abs().sum() == 0
