@@ -1,0 +1,270 @@
+"""The report's page: says what was measured, draws what was kept, and is safe to open."""
+
+from __future__ import annotations
+
+import copy
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.pruning.charts import BINS, layers, ticks
+from core.pruning.page import write_page
+from core.spec.families import FAMILIES, Architecture
+from core.spec.structure import Structure
+
+HOSTILE = (
+    """</title></style></pre><script src="https://evil.example/x.js">alert('1')</script>"""
+    """<img src=x onerror="a()">&amp;"""
+)
+ARCHITECTURE = Architecture(FAMILIES["bert"], layers=3, heads=4, head_size=16, hidden=64, neurons=128)
+STRUCTURE = Structure.of([[1, 3], [], [0]], [[], range(10), [0, 127]])
+VOID = {"meta"}
+
+
+def result(value: float, speedup: float) -> dict[str, Any]:
+    quality = {"value": value, "low": value - 0.02, "high": value + 0.02}
+    return {
+        "test": {"accuracy": quality, "balanced_accuracy": quality, "f1": quality},
+        "encoder_params": 12345,
+        "model_params": 67890,
+        "bytes": 2**21,
+        "latency_ms": {"1": 8.7, "32": 73.4},
+        "speedup": {"1": speedup, "32": speedup},
+    }
+
+
+def bare() -> dict[str, Any]:
+    """A report with nothing that may be missing."""
+    return {
+        "budget": {"of": "encoder", "asked": 0.1, "limit": 13000, "met": 12345, "dense": 130000, "fraction": 0.095},
+        "task": {"type": "text-classification", "metric": "accuracy", "labels": ["neg", "pos"]},
+        "results": {"dense": result(0.876, 1.0), "pruned": result(0.819, 3.4)},
+        "structure": STRUCTURE.sizes(),
+        "transfer": {"coupling": "none", "stages": ["teach"], "sources": 0},
+        "data": {"train": 100, "dev": 50, "test": 2247, "sources": [], "dropped": {}},
+        "timings_s": {"data": 1.0, "teach": 20.5},
+        "environment": {"device": "CPU, 2 threads", "machine": "x86_64", "versions": {"torch": "2.13.0"}},
+    }
+
+
+def full() -> dict[str, Any]:
+    """A report with everything."""
+    points = [{"step": 10 * i, "phase": i // 3, "accuracy": 0.6 + i / 50, "loss": 1 / i} for i in range(1, 6)]
+    pruning = [{**p, "target": p["step"] / 60, "sparsity": p["step"] / 70, "lambda1": 2.0} for p in points]
+    return bare() | {
+        "control": result(0.743, 3.3),
+        "transfer": {
+            "coupling": "joint",
+            "stages": ["teach", "prune"],
+            "share": ["weights", "masks"],
+            "sources": 2,
+            "weighting": "learned",
+            "weights": {
+                "target": [[0, 1.0], [50, 1.08]],
+                "source 0": [[0, 1.0], [50, 0.9]],
+                "source 1": [[0, 1.0], [50, 0.02]],
+            },
+            "auto": {
+                "chosen": "joint",
+                "why": "source 1 hurts",
+                "trials": [
+                    {"coupling": "none", "round": 1, "steps": 40, "dev": 0.712},
+                    {"coupling": "joint", "round": 1, "steps": 40, "dev": 0.778, "without": ["source 1"]},
+                ],
+            },
+        },
+        "data": {"train": 100, "dev": 50, "test": 2247, "sources": [900, 800], "dropped": {"rows without text": 7}},
+        "train": {"steps": {"teach": 50}, "rates": {"teach": 0.0001}, "seed": 3},
+        "curves": {
+            "teach": {"points": points, "kept_step": 30},
+            "prune": {"points": pruning, "kept_step": 50},
+            "recover": {"points": points, "kept_step": 50},
+        },
+        "verified": {"rows": 2247, "accuracy": 0.819, "changed_predictions": 0, "parameters": 67890},
+        "model": {"name": "all-minilm-l6-v2", "revision": None},
+        "spec": {"method": {"name": "l0"}, "sources": [{"data": {"dataset": "ds_1"}}, {"data": {"dataset": "ds_2"}}]},
+    }
+
+
+class Page(HTMLParser):
+    """Elements with their attributes, the visible text, and whether every element is closed."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.pieces: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.pieces.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join("".join(self.pieces).split())
+
+    def count(self, tag: str, css_class: str) -> int:
+        return sum(t == tag and a.get("class") == css_class for t, a in self.elements)
+
+
+def page_of(
+    report: dict[str, Any], folder: Path, structure: Structure = STRUCTURE, architecture: Architecture = ARCHITECTURE
+) -> Page:
+    write_page(report, structure, architecture, folder / "report.html")
+    return Page((folder / "report.html").read_text(encoding="utf-8"))
+
+
+def poison(value: Any) -> Any:
+    """The same report with hostile text for every text that is not a choice of ours, and as key where keys are free."""
+    if isinstance(value, str):
+        return HOSTILE
+    if isinstance(value, list):
+        return [poison(item) for item in value]
+    if isinstance(value, dict):
+        return {key: poison(item) for key, item in value.items()}
+    return value
+
+
+def test_says_what_was_measured(tmp_path: Path) -> None:
+    text = page_of(full(), tmp_path).text
+    for part in (
+        "all-minilm-l6-v2, pruned",
+        "is 81.9%; the dense model it was cut from has 87.6%. The same job without transfer ends at 74.3%.",
+        "81.9% 79.9% to 83.9%",  # the interval
+        "−5.7",
+        "at most 13,000",
+        "12,345 parameters, 94.96% of the limit",
+        "2.0 MiB",
+        "128 tokens",
+        "eager PyTorch 2.13.0 in float32 on CPU, 2 threads",
+        "latency, batch 32",
+        "source 0 (ds_1): 900 rows; source 1 (ds_2): 800 rows",
+        "Chosen: joint. source 1 hurts",
+        "77.8%",
+        "7 rows without text",
+        "100, 50, 2,247 rows",
+        "50 steps, rate 0.0001",
+        "0 changed predictions",
+    ):
+        assert part in text
+
+
+def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
+    page = page_of(bare(), tmp_path)
+    assert "81.9%; the dense model it was cut from has 87.6%." in page.text
+    for part in ("without transfer", "Learning curves", "What auto tried", "None", "Undefined"):
+        assert part not in page.text
+    assert not any(tag == "polyline" for tag, _ in page.elements)
+
+
+@pytest.mark.parametrize("gone", ["latency_ms", "speedup", "bytes"])
+def test_a_control_that_was_measured_less(gone: str, tmp_path: Path) -> None:
+    report = full()
+    del report["control"][gone]
+    assert "ends at 74.3%" in page_of(report, tmp_path).text
+
+
+def test_hostile_text_stays_text(tmp_path: Path) -> None:
+    clean = page_of(full(), tmp_path)
+    report = poison(full()) | {"budget": full()["budget"]}
+    report["task"] |= {"metric": "accuracy", "labels": [HOSTILE, "neg"]}
+    report["transfer"]["weights"] = {HOSTILE: [[0, 1.0], [50, 0.9]], "source 1": [[0, 1.0]]}
+    report["transfer"]["auto"]["trials"][0][HOSTILE] = HOSTILE
+    report["data"]["dropped"] = {HOSTILE: 3}
+    report["environment"]["versions"] = {HOSTILE: HOSTILE, "torch": HOSTILE}
+    page = page_of(report, tmp_path)
+    assert {tag for tag, _ in page.elements} == {tag for tag, _ in clean.elements}
+    assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
+    assert page.text.count(HOSTILE) > 10
+
+
+def test_is_self_contained(tmp_path: Path) -> None:
+    page = page_of(full(), tmp_path)
+    source = (tmp_path / "report.html").read_text()
+    assert "://" not in source
+    assert not re.search(r"url\(|@import", source)
+    assert not {tag for tag, _ in page.elements} & {"script", "link", "img", "iframe", "object", "form", "base"}
+    assert not any({"src", "href"} & attributes.keys() for _, attributes in page.elements)
+    policy = [a["content"] for t, a in page.elements if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy == ["default-src 'none'; style-src 'unsafe-inline'; img-src data:"]
+
+
+def test_draws_what_was_kept(tmp_path: Path) -> None:
+    page = page_of(full(), tmp_path)
+    assert page.count("rect", "cell kept") == 3
+    assert page.count("rect", "cell") == 2 * 4 - 3  # the dropped heads of the layers that have attention
+    assert page.count("rect", "bin") == 5 + 2  # strips of 64 stretches of two neurons
+    assert page.count("rect", "gone") == 2
+    assert page.count("svg", "attention") == page.count("svg", "ffn") == 3
+    assert "3 of 12 attention heads, 12 of 384 neurons, 4 of 6 blocks" in page.text
+
+
+def test_draws_every_curve(tmp_path: Path) -> None:
+    page = page_of(full(), tmp_path)
+    lines = [a["points"] or "" for t, a in page.elements if t == "polyline" and "," in (a["points"] or "")]
+    assert sum(len(line.split()) == 5 for line in lines) == 3 * 2 + 2  # quality and loss of a stage; target, sparsity
+    assert page.count("circle", "ring") == 3
+    assert page.count("line", "turn") == 3
+    assert "source 1" in page.text
+
+
+@pytest.mark.parametrize("count", [1, 24])
+def test_one_layer_and_many(count: int, tmp_path: Path) -> None:
+    architecture = Architecture(FAMILIES["bert"], layers=count, heads=16, head_size=64, hidden=1024, neurons=4096)
+    structure = Structure.dense(architecture)
+    page = page_of(full(), tmp_path, structure, architecture)
+    assert page.count("rect", "cell kept") == 16 * count
+    assert page.count("rect", "bin") == BINS * count
+    assert page.count("rect", "gone") == 0
+
+
+def test_an_odd_number_of_neurons_is_all_counted() -> None:
+    architecture = Architecture(FAMILIES["bert"], layers=2, heads=2, head_size=8, hidden=16, neurons=101)
+    all_kept, one = layers(Structure.of([[0], []], [range(101), [100]]), architecture)
+    assert all_kept.neurons == [1.0] * BINS
+    assert [share > 0 for share in one.neurons] == [False] * (BINS - 1) + [True]
+    few = Architecture(FAMILIES["bert"], layers=1, heads=2, head_size=8, hidden=16, neurons=3)
+    assert layers(Structure.of([[]], [[1]]), few)[0].neurons == [0.0, 1.0, 0.0]
+
+
+def test_many_labels(tmp_path: Path) -> None:
+    report = full()
+    report["task"]["labels"] = [f"label {i}" for i in range(150)]
+    page = page_of(report, tmp_path)
+    assert all(f"label {i}" in page.text for i in range(150))
+    assert "150 labels" in page.text
+
+
+def test_the_same_report_gives_the_same_page(tmp_path: Path) -> None:
+    pages = []
+    for report in (full(), copy.deepcopy(full())):
+        page_of(report, tmp_path)
+        pages.append((tmp_path / "report.html").read_bytes())
+    assert pages[0] == pages[1]
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 1), (0.45, 0.94), (0.7, 0.7), (0, 0), (0, 600), (0.001, 0.0012), (0, 7), (1.0, 1.0), (3, 1e6)]
+)
+def test_ticks_span_the_values(low: float, high: float) -> None:
+    found = ticks(low, high)
+    assert 2 <= len(found) <= 7
+    assert found == sorted(set(found))
+    assert found[0] <= low + 1e-9 and found[-1] >= high - 1e-9
