@@ -21,12 +21,16 @@ from core.ledger.storage import CHUNK
 from core.ledger.tables import File
 
 MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
     ".json": "application/json",
     ".jsonl": "application/jsonl",
     ".md": "text/markdown; charset=utf-8",
     ".py": "text/x-python; charset=utf-8",
     ".txt": "text/plain; charset=utf-8",
 }
+
+# Outputs hold the user's text. No file of a job may run anything or fetch anything in the API's origin.
+CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/files", tags=["files"])
 
@@ -71,6 +75,7 @@ def download(here: Here, job_id: str, path: str, request: Request) -> Response:
         "ETag": etag,
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, no-cache",
+        "Content-Security-Policy": CONTENT_POLICY,
         "X-Content-Type-Options": "nosniff",
     }
     if _matches(request.headers.get("if-none-match"), etag):

@@ -109,6 +109,6 @@ def layers(structure: Structure, architecture: Architecture) -> list[Layer]:
     result = []
     for heads, neurons in zip(structure.heads, structure.neurons, strict=True):
         kept = set(neurons)
-        shares = [len(kept.intersection(range(a, b))) / (b - a) for a, b in zip(edges, edges[1:], strict=False)]
+        shares = [len(kept.intersection(range(a, b))) / (b - a) for a, b in pairwise(edges)]
         result.append(Layer([h in heads for h in range(architecture.heads)], shares, len(heads), len(neurons)))
     return result

@@ -91,9 +91,9 @@ def curves(report: Mapping[str, Any], stage: str) -> list[Chart]:
 
 
 def weights(report: Mapping[str, Any]) -> Chart | None:
-    """Weight of each source over the steps, where weights were learned."""
+    """Weight of each task over the steps of all stages, where weights were learned."""
     series = {name: points for name, points in (report["transfer"].get("weights") or {}).items() if points}
-    return chart("weight of each source", series, show=short, low=0) if series else None
+    return chart("weight of each task in the loss, all stages", series, show=short, low=0) if series else None
 
 
 def columns(trials: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -41,6 +41,7 @@ from core.pruning.network import (
     longest_text,
     predict,
 )
+from core.pruning.page import write_page
 from core.pruning.prune import Pruned, prune
 from core.pruning.shrink import shrink
 from core.pruning.train import History, train
@@ -321,6 +322,8 @@ class _Run:
         report["verified"] = self.verify(results["pruned"])
         write_card(report, manifest, out / "README.md")
         write_json(out / "report.json", report)
+        page = report | {"model": manifest["model"], "spec": manifest["spec"]}
+        write_page(page, structure, student.architecture, out / "report.html")
         write_manifest(manifest, out)
         return report
 

@@ -20,6 +20,7 @@ WEIGHTS = random.Random(0).randbytes(3 * 2**20 + 17)
 OUTPUTS = {
     "model.safetensors": WEIGHTS,
     "report.json": b"{}",
+    "report.html": b"<!doctype html><script>alert(1)</script>",
     "README.md": b"# Model\n",
     'sub/odd "na\u00efve" name.py': b"pass\n",
     "empty.txt": b"",
@@ -59,6 +60,19 @@ def test_list_and_download_every_file(client: TestClient, files: str) -> None:
     assert items["model.safetensors"]["media_type"] == "application/octet-stream"
     odd = client.get(items['sub/odd "na\u00efve" name.py']["href"]).headers["content-disposition"]
     assert odd == "attachment; filename*=utf-8''odd%20%22na%C3%AFve%22%20name.py"
+
+
+def test_a_page_can_run_and_fetch_nothing(client: TestClient, files: str) -> None:
+    for answer in (
+        client.get(f"{files}/report.html"),
+        client.head(f"{files}/report.html"),
+        client.get(f"{files}/report.html", headers={"Range": "bytes=0-14"}),
+    ):
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        assert answer.headers["content-disposition"].startswith("attachment;")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        policy = answer.headers["content-security-policy"]
+        assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 @one_database

@@ -135,6 +135,9 @@ def test_control_is_the_job_without_transfer(tiny: Path, tables: Mapping[str, Pa
     assert alone["control"] is None
     overall = [m["overall"] for m in said if m["event"] == "progress"]
     assert overall == sorted(overall) and overall[-1] > 0.9
+    output = tmp_path / "with" / "output"
+    assert "The same job without transfer ends at" in (output / "report.html").read_text()
+    assert "report.html" in json.loads((output / "manifest.json").read_text())["files"]
 
 
 def test_a_job_resumes_after_its_last_finished_stage(tiny: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:
