@@ -38,9 +38,9 @@ bench-overhead: $(STAMP) ## Measure what a pruning step costs against plain fine
 	$(BIN)/topwork fetch-demo
 	$(BIN)/python -m benchmarks.overhead data/models/all-minilm-l6-v2
 
-bench-transfer: $(STAMP) ## Run what is left of the transfer benchmark; it takes days on a CPU, stops and resumes anywhere (needs npm)
+bench-transfer: $(STAMP) ## Run what is left of the transfer benchmark; hours on two cores, resumable (needs npm)
 	$(BIN)/topwork fetch-demo
-	$(BIN)/python -m benchmarks.transfer
+	$(BIN)/python -m benchmarks.transfer --workers 2
 
 clean: ## Remove the virtual environment and all caches; ./data stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

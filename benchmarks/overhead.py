@@ -31,10 +31,11 @@ from core.pruning.coupling import Stream, TaskRows, phases
 from core.pruning.cut import cut
 from core.pruning.export import environment
 from core.pruning.fit import Scores, fit
+from core.pruning.losses import batch_loss
 from core.pruning.masks import Masks, gated
 from core.pruning.network import TARGET, Network, load_network, low_precision, predict
 from core.pruning.prune import prune
-from core.pruning.train import batch_loss, optimizer_for, train
+from core.pruning.train import optimizer_for, train
 from core.spec.cost import CostModel
 from core.spec.structure import Structure
 

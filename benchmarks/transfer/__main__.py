@@ -29,6 +29,7 @@ from benchmarks.transfer.cells import (
     plan,
     read_results,
     refused,
+    revision,
     teacher_key,
 )
 from benchmarks.transfer.data import PAIRS, prepare
@@ -127,7 +128,8 @@ def run_all(pending: list[Cell], options: argparse.Namespace, steps: Mapping[str
 
     began = time.monotonic()
     pending, running, failures = list(pending), dict[Future[dict[str, Any]], Cell](), 0
-    keys = {cell: teacher_key(cell, steps, options.model.name) for cell in pending}
+    # Read now: the workers go on with the code that they load now, whatever becomes of the files.
+    keys, code = {cell: teacher_key(cell, steps, options.model.name) for cell in pending}, revision()
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.workers, context, start) as pool:
         while pending or running:
@@ -137,8 +139,8 @@ def run_all(pending: list[Cell], options: argparse.Namespace, steps: Mapping[str
                 if cell is None:
                     break
                 pending.remove(cell)
-                arguments = (cell, options.model, tables, options.data / "teachers", steps)
-                running[pool.submit(run_cell, *arguments)] = cell
+                kept = options.data / "teachers" / keys[cell]
+                running[pool.submit(run_cell, cell, options.model, tables, kept, steps, code)] = cell
             if not running:
                 say(f"time is up: {len(pending)} cells are left for another time")
                 break

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
@@ -210,6 +211,15 @@ def teacher_key(cell: Cell, steps: Mapping[str, int], model: str = "all-minilm-l
         code.update(path.read_bytes() if path.exists() else b"")
     facts = [model, pair.target, source, pair.metric, MAX_LENGTH, pair.test, cell.rows, cell.seed, how, steps]
     return hashlib.sha256(json.dumps([facts, code.hexdigest()], sort_keys=True).encode()).hexdigest()[:20]
+
+
+def revision() -> str:
+    """Commit of the code; '+' when the code has uncommitted changes."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
 
 
 # --- results, one JSON object a line -------------------------------------------------------------------------

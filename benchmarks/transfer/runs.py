@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from unittest.mock import patch
 
 import torch
 
-from benchmarks.transfer.cells import ARMS, ROOT, Cell, cell_json, dataset_id, spec_of, steps_of, teacher_key
+from benchmarks.transfer.cells import ARMS, Cell, cell_json, dataset_id, spec_of, steps_of
 from benchmarks.transfer.controls import place
 from benchmarks.transfer.data import PAIRS
 from core.pruning import run as job
@@ -28,12 +27,11 @@ def start() -> None:
 
 
 def run_cell(
-    cell: Cell, model: Path, tables: Mapping[str, Path], teachers: Path, steps: Mapping[str, int]
+    cell: Cell, model: Path, tables: Mapping[str, Path], kept: Path, steps: Mapping[str, int], code: str
 ) -> dict[str, Any]:
-    """The line of one run. The dense teacher is taken from `teachers` where it is there, and left there."""
+    """The line of one run of `code`. The dense teacher is taken from `kept` if it is there, or left there."""
     spec, arm, pair = spec_of(cell, steps, model.name), ARMS[cell.arm], PAIRS[cell.pair]
     names = [pair.target] + [pair.source] * bool(spec.sources)
-    kept = teachers / teacher_key(cell, steps, model.name)
     notes: list[str] = []
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="transfer-") as folder:
@@ -78,17 +76,8 @@ def run_cell(
         "teacher_reused": reused,
         "model": model.name,
         "environment": found["environment"] | _peer(arm.control),
-        "revision": revision(),
+        "revision": code,
     }
-
-
-def revision() -> str:
-    """Commit of the code; '+' when the code has uncommitted changes."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def _keep(state: Path, kept: Path) -> None:
