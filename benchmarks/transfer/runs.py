@@ -17,6 +17,7 @@ from benchmarks.transfer.cells import ARMS, Cell, cell_json, dataset_id, spec_of
 from benchmarks.transfer.controls import place
 from benchmarks.transfer.data import PAIRS
 from core.pruning import run as job
+from core.pruning import stages
 
 TEACHER_FILES = ("teach.safetensors", "teach.json")  # the second makes the first valid
 
@@ -57,7 +58,7 @@ def run_cell(
             taught()
         datasets = {dataset_id(name): tables[name] for name in names}
         # Latency is not asked here, and that a checkpoint loads in a fresh process the product's tests show.
-        with patch.object(job, "latencies_ms", _no_latency), patch.object(job._Run, "verify", _no_verifying):
+        with patch.object(stages, "latencies_ms", _no_latency), patch.object(job, "verify", _no_verifying):
             found = job.run(spec, job.ModelRef(model, model.name), datasets, Path(folder), report)
     results = found["results"]
     return {
@@ -92,7 +93,7 @@ def _no_latency(models: Mapping[str, Any], *_args: Any, **_options: Any) -> dict
     return {name: {"1": 1.0, "32": 1.0} for name in models}
 
 
-def _no_verifying(_run: object, _measured: Mapping[str, Any]) -> dict[str, Any]:
+def _no_verifying(_checkpoint: Path, _measured: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -52,8 +53,9 @@ def go(spec: JobSpec, tiny: Path, tables: Mapping[str, Path], workdir: Path) -> 
 
 @pytest.mark.parametrize("coupling", ["none", "sequential", "teacher"])
 def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
-    coupling: str, tiny: Path, tables: Mapping[str, Path], tmp_path: Path
+    coupling: str, tiny: Path, tables: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # the files hold no bytecode all the same
     sources = [] if coupling == "none" else [{"data": {"dataset": SOURCE}, "label": "label"}]
     report, said = go(spec_of(sources=sources, transfer={"coupling": coupling}), tiny, tables, tmp_path)
     out = tmp_path / "output"
@@ -202,7 +204,7 @@ def test_a_damaged_checkpoint_does_not_pass_verification(
     honest = module.write_model
 
     def damaging(network: Any, *rest: Any) -> None:
-        damaged = module.copy.deepcopy(network)
+        damaged = copy.deepcopy(network)
         weight = damaged.heads["target"].weight.data
         weight.copy_(-weight)
         honest(damaged, *rest)

@@ -1,0 +1,339 @@
+"""The stages of a job from data to measured model, each resumable from what the one before has saved."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import load_file, save, save_file
+from torch import Tensor
+
+from core.pruning.batches import Rows, tokenise
+from core.pruning.coupling import Phase, TaskRows, phases
+from core.pruning.cut import cut, paths_of
+from core.pruning.export import write_json
+from core.pruning.latency import SEQUENCE_LENGTH, latencies_ms
+from core.pruning.metrics import with_intervals
+from core.pruning.network import TARGET, Network, device, load_network, load_tokenizer, longest_text, predict
+from core.pruning.prune import Pruned, prune
+from core.pruning.shrink import shrink
+from core.pruning.train import History, train
+from core.spec.cost import CostModel
+from core.spec.data import Splits, prepare
+from core.spec.job import JobSpec
+from core.spec.structure import Structure
+
+Report = Callable[[Mapping[str, Any]], None]
+
+STAGE_COST = {"teach": 1.0, "prune": 0.6, "recover": 0.15}  # of a step, against dense fine-tuning: for progress only
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A pre-trained model on local disk, and what the user called it."""
+
+    path: Path
+    name: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Optimiser steps and learning rates, filled in."""
+
+    steps: Mapping[str, int]
+    rates: Mapping[str, float]
+
+
+def plan_training(spec: JobSpec, train_rows: int, hidden: int) -> Plan:
+    """Defaults: enough steps for a hundred rows, three epochs of many; small models take larger steps."""
+    epochs3 = 3 * train_rows // spec.train.batch_size
+    defaults = {"teach": max(200, epochs3), "prune": max(300, 2 * epochs3), "recover": max(600, 2 * epochs3)}
+    steps = {stage: getattr(spec.train.steps, stage) or count for stage, count in defaults.items()}
+    rate = spec.train.learning_rate or 0.04 / hidden
+    return Plan(steps, {"teach": rate, "prune": rate, "recover": 3 * rate})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What training and measuring gave."""
+
+    splits: Splits
+    student: Network
+    structure: Structure
+    cost: CostModel
+    limit: int
+    results: dict[str, Any]
+    logits: Tensor  # of the pruned model on the test rows
+
+
+class Stages:
+    """One pass through the stages; `start` and `width` place it in the progress of the whole job."""
+
+    def __init__(
+        self,
+        spec: JobSpec,
+        model: ModelRef,
+        datasets: Mapping[str, Path],
+        workdir: Path,
+        report: Report,
+        *,
+        prefix: str = "",
+        start: float = 0.0,
+        width: float = 1.0,
+    ) -> None:
+        self.spec, self.model, self.datasets = spec, model, datasets
+        self.state, self.output = workdir / "state", workdir / "output"
+        self.scratch = workdir / "tmp"
+        for folder in (self.state, self.output, self.scratch):
+            folder.mkdir(parents=True, exist_ok=True)
+        self._report = report
+        self.prefix, self.start, self.width = prefix, start, width
+        self.timings: dict[str, float] = {}
+        self.curves: dict[str, Any] = {}
+
+    def prune_and_measure(self) -> Outcome:
+        """Every stage but the export."""
+        with self.stage("data"):
+            splits = self.read()
+            network = load_network(self.model.path, splits.labels, self.spec.train.seed)
+            self.plan = plan_training(self.spec, len(splits.train), network.architecture.hidden)
+            self.max_length = longest_text(network, self.spec.train.max_length)
+            self.tokenizer = load_tokenizer(self.model.path)
+            self.tokenise(splits)
+            shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
+            cost = CostModel.from_shapes(network.architecture, shapes)
+            limit = cost.encoder_limit(self.spec.budget)
+        with self.stage("teach"):
+            teacher = self.teach(network)
+        with self.stage("prune"):
+            student, structure = self.prune(teacher, cost, limit)
+        with self.stage("recover"):
+            self.recover(student, teacher)
+        with self.stage("measure"):
+            results, logits = self.measure(teacher, student, structure, cost)
+        return Outcome(splits, student, structure, cost, limit, results, logits)
+
+    # --- stages ---------------------------------------------------------------------------------------------
+
+    def read(self) -> Splits:
+        """The tables, checked and split."""
+        tables = {name: pq.read_table(path).to_pydict() for name, path in self.datasets.items()}
+        return prepare(self.spec, tables)
+
+    def tokenise(self, splits: Splits) -> None:
+        """Rows of every split and source. A source with the target's label set shares the target's head."""
+        length = self.max_length
+        self.train, self.dev, self.test = (
+            tokenise(part, splits.labels, self.tokenizer, length) for part in (splits.train, splits.dev, splits.test)
+        )
+        self.target = TaskRows(self.train, TARGET, len(splits.labels))
+        self.sources = []
+        most = sum(self.plan.steps.values()) * self.spec.train.batch_size  # more rows than this are never drawn
+        generator = torch.Generator().manual_seed(self.spec.train.seed)
+        for i, rows in enumerate(splits.sources):
+            if self.spec.coupling == "none":
+                break
+            rows = [rows[j] for j in torch.randperm(len(rows), generator=generator)[:most].tolist()]
+            labels = sorted({row.label for row in rows if row.label is not None})
+            head = TARGET if labels == splits.labels else f"source{i}"
+            self.sources.append(
+                TaskRows(tokenise(rows, labels, self.tokenizer, length), head, len(labels), self.spec.sources[i].weight)
+            )
+
+    def teach(self, network: Network) -> Network:
+        """Fine-tune the dense model: the teacher, and where the student starts."""
+        plan = self.phases("teach", self.target, self.sources)
+        for source in self.sources:
+            if source.head != TARGET and source.classes and any(source.head == s.head for p in plan for s in p.streams):
+                network.add_head(source.head, source.classes)
+        if (saved := self.load("teach")) is None:
+            history = self.fine_tune(network, plan, "teach")
+            self.save("teach", network, {"history": asdict(history)})
+        else:
+            weights, facts = saved
+            network.load_state_dict(weights, strict=True)
+            self.curves["teach"] = facts["history"]
+        return network.to(device()).eval()
+
+    def prune(self, teacher: Network, cost: CostModel, limit: int) -> tuple[Network, Structure]:
+        """Learn the masks on a copy of the teacher, and cut it."""
+        student = copy.deepcopy(teacher)
+        target, sources = self.taught(teacher)
+        plan = self.phases("prune", target, sources)
+        self.add_missing_heads(student, plan)
+        if (saved := self.load("prune")) is None:
+            pruned: Pruned = prune(
+                student,
+                cost,
+                limit,
+                plan,
+                self.dev,
+                steps=self.plan.steps["prune"],
+                rate=self.plan.rates["prune"],
+                seed=self.spec.train.seed,
+                report=self.report,
+                learned_weights=self.learned,
+            )
+            structure = pruned.structure
+            if "weights" not in self.spec.transfer.share:  # the structure is all that the sources may give
+                student = copy.deepcopy(teacher)
+                self.add_missing_heads(student, plan)
+                cut(student, structure)
+            self.curves["prune"] = asdict(pruned.history)
+            self.save("prune", student, {"history": asdict(pruned.history), "structure": structure.to_json()})
+        else:
+            weights, facts = saved
+            structure = Structure.from_json(facts["structure"])
+            shrink(student.body, paths_of(student.architecture), structure.sizes())
+            student.load_state_dict(weights, strict=True)
+            self.curves["prune"] = facts["history"]
+        return student.to(device()), structure
+
+    def recover(self, student: Network, teacher: Network) -> None:
+        """Train what is left."""
+        target, sources = self.taught(teacher)
+        plan = self.phases("recover", target, sources)
+        self.add_missing_heads(student, plan)
+        if (saved := self.load("recover")) is None:
+            history = self.fine_tune(student, plan, "recover")
+            self.save("recover", student, {"history": asdict(history)})
+        else:
+            weights, facts = saved
+            student.load_state_dict(weights, strict=True)
+            self.curves["recover"] = facts["history"]
+
+    def measure(
+        self, teacher: Network, student: Network, structure: Structure, cost: CostModel
+    ) -> tuple[dict[str, Any], Tensor]:
+        """The test rows, once, in float32; sizes; latency of both models in turn."""
+        models = {"dense": teacher.eval(), "pruned": student.eval()}
+        structures = {"dense": Structure.dense(cost.architecture), "pruned": structure}
+        speed = latencies_ms(
+            {name: network.assembled() for name, network in models.items()},
+            list(self.test.inputs),
+            len(self.tokenizer),
+            longest_text(teacher, SEQUENCE_LENGTH),
+        )
+        results, logits = {}, {}
+        for name, network in models.items():
+            logits[name] = predict(network, self.test)
+            results[name] = {
+                "test": with_intervals(logits[name], self.test.labels),
+                "encoder_params": cost.encoder_params(structures[name]),
+                "model_params": cost.model_params(structures[name]),
+                "bytes": len(
+                    save({k: v.cpu().contiguous().clone() for k, v in network.assembled().state_dict().items()})
+                ),
+                "latency_ms": speed[name],
+                "speedup": {b: round(speed["dense"][b] / ms, 2) for b, ms in speed[name].items()},
+            }
+        return results, logits["pruned"]
+
+    # --- helpers --------------------------------------------------------------------------------------------
+
+    def phases(self, stage: str, target: TaskRows, sources: list[TaskRows]) -> list[Phase]:
+        """The stage's phases under the job's coupling."""
+        transfer = self.spec.transfer
+        active = stage in transfer.active
+        batch_size = self.spec.train.batch_size
+        return phases(self.spec.coupling, stage, active, target, sources, batch_size, transfer.share)
+
+    @property
+    def learned(self) -> bool:
+        """Whether source weights are learned."""
+        return self.spec.transfer.weighting == "learned"
+
+    def source_weights(self) -> dict[str, list[list[float]]]:
+        """Learned weights over the whole job: task -> [[step, weight], ...], steps counted from the first stage on."""
+        names = ["target", *(f"source {i}" for i in range(len(self.spec.sources)))]
+        result: dict[str, list[list[float]]] = {}
+        before = 0
+        for stage, steps in self.plan.steps.items():
+            for step, *values in self.curves[stage]["weights"]:
+                for name, value in zip(names, values, strict=True):
+                    result.setdefault(name, []).append([before + step, value])
+            before += steps
+        return result
+
+    def taught(self, teacher: Network) -> tuple[TaskRows, list[TaskRows]]:
+        """The rows with the teacher's logits, computed once for both stages that need them."""
+        if not hasattr(self, "_taught"):
+            stages = set(self.spec.transfer.active) & {"prune", "recover"}
+            sources = []
+            for source in self.sources if stages else []:
+                head = TARGET if self.spec.coupling == "teacher" else source.head
+                sources.append(_with_logits(source, teacher, head) if head in teacher.heads else source)
+            self._taught = _with_logits(self.target, teacher, TARGET), sources
+        return self._taught
+
+    def add_missing_heads(self, network: Network, plan: list[Phase]) -> None:
+        """Heads for sources that the teacher was not taught."""
+        used = {stream.head for phase in plan for stream in phase.streams}
+        for source in self.sources:
+            if source.head in used and source.head not in network.heads:
+                network.add_head(source.head, source.classes)
+
+    def fine_tune(self, network: Network, plan: list[Phase], stage: str) -> History:
+        """One stage of plain training."""
+        history = train(
+            network,
+            plan,
+            self.dev,
+            stage=stage,
+            steps=self.plan.steps[stage],
+            rate=self.plan.rates[stage],
+            metric=self.spec.task.metric,
+            seed=self.spec.train.seed,
+            report=self.report,
+            learned_weights=self.learned,
+        )
+        self.curves[stage] = asdict(history)
+        return history
+
+    def report(self, message: Mapping[str, Any]) -> None:
+        """Pass on, with how far the whole job is."""
+        if message["event"] == "progress":
+            cost = {stage: self.plan.steps[stage] * weight for stage, weight in STAGE_COST.items()}
+            before = sum(list(cost.values())[: list(cost).index(message["stage"])])
+            done = before + cost[message["stage"]] * message["step"] / message["steps"]
+            overall = self.start + 0.95 * self.width * done / sum(cost.values())
+            message = {**message, "overall": round(overall, 3)}
+        self._report(message)
+
+    @contextmanager
+    def stage(self, name: str) -> Any:
+        """Announce a stage and time it."""
+        self._report({"event": "stage", "stage": name})
+        start = time.monotonic()
+        yield
+        self.timings[name] = time.monotonic() - start
+
+    def save(self, stage: str, network: Network, facts: dict[str, Any]) -> None:
+        """Keep a stage's result; the JSON file comes last and makes it valid."""
+        weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
+        save_file(weights, self.scratch / "weights")
+        (self.scratch / "weights").replace(self.state / f"{self.prefix}{stage}.safetensors")
+        write_json(self.scratch / "facts", facts)
+        (self.scratch / "facts").replace(self.state / f"{self.prefix}{stage}.json")
+        self._report({"event": "saved", "stage": stage})
+
+    def load(self, stage: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """A stage's saved result, or None."""
+        facts = self.state / f"{self.prefix}{stage}.json"
+        if not facts.exists():
+            return None
+        return load_file(self.state / f"{self.prefix}{stage}.safetensors"), json.loads(facts.read_text())
+
+
+def _with_logits(task: TaskRows, teacher: Network, head: str) -> TaskRows:
+    rows: Rows = replace(task.rows, logits=predict(teacher, task.rows, head, fast=True))
+    return replace(task, rows=rows)
