@@ -1,4 +1,4 @@
-"""Local models: the folders of `models_dir` that hold a config.json of a known family and a model.safetensors."""
+"""Local models: the folders of `models_dir` with a config.json of a known family, model.safetensors, a tokenizer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.spec.cost import CostModel
-from core.spec.families import Architecture
+from core.spec.families import Architecture, require_tokenizer
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 from core.spec.weights import read_shapes
@@ -85,6 +85,7 @@ def _read(folder: Path) -> LocalModel:
     except (OSError, ValueError, RecursionError) as error:
         raise SpecError("/model", "its config.json cannot be read as JSON") from error
     architecture = Architecture.from_config(values)
+    require_tokenizer(folder)
     weights = folder / "model.safetensors"
     shapes = read_shapes(weights)
     prefix = f"{architecture.family.base}."

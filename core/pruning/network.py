@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from core.pruning.batches import Rows, in_order
-from core.spec.families import Architecture
+from core.spec.families import Architecture, require_tokenizer
+from core.spec.problems import SpecError
 from core.spec.structure import Structure
 
 TARGET = "target"
@@ -95,7 +96,10 @@ def read_architecture(model_dir: Path) -> Architecture:
 
 
 def load_network(model_dir: Path, labels: Sequence[str], seed: int) -> Network:
-    """The pre-trained model with a fresh head for `labels`; strict: any weight missing but the head's is an error."""
+    """The pre-trained model with a fresh head for `labels`; raises SpecError('/model') unless it has every other weight.
+
+    The pooler may be missing, too: a model that was trained on words alone has none.
+    """
     torch.manual_seed(seed)
     architecture = read_architecture(model_dir)
     body, info = AutoModelForSequenceClassification.from_pretrained(
@@ -107,14 +111,20 @@ def load_network(model_dir: Path, labels: Sequence[str], seed: int) -> Network:
         use_safetensors=True,
         output_loading_info=True,
     )
-    body_missing = [key for key in info["missing_keys"] if f"{architecture.family.layers}." in key]
-    if body_missing or info["mismatched_keys"]:
-        raise ValueError(f"the model's weights are incomplete: {sorted(body_missing)[:3]} {info['mismatched_keys']}")
+    family = architecture.family
+    body_parts = tuple(f"{family.base}.{part}." for part in (family.layers, family.embeddings))
+    wrong = {key for key in info["missing_keys"] if key.startswith(body_parts)}
+    wrong |= {key for key, *_ in info["mismatched_keys"]}
+    if wrong:
+        raise SpecError(
+            "/model", f"its weights lack, or have in another shape, what config.json asks for: {sorted(wrong)[:3]}"
+        )
     return Network(body, architecture)
 
 
 def load_tokenizer(model_dir: Path) -> Any:
-    """The model's own tokenizer."""
+    """The model's own tokenizer; raises SpecError('/model') if it has none."""
+    require_tokenizer(model_dir)
     return AutoTokenizer.from_pretrained(model_dir)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from core.spec.problems import SpecError
@@ -50,6 +51,17 @@ FAMILIES: Mapping[str, Family] = {
         task_class="BertForSequenceClassification",
     ),
 }
+
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+
+
+def require_tokenizer(folder: Path) -> None:
+    """Raises SpecError('/model') if a model's folder holds no vocabulary.
+
+    transformers would make an empty tokenizer of it without a word, and every text would be unknown tokens.
+    """
+    if not any((folder / name).is_file() for name in VOCABULARIES):
+        raise SpecError("/model", f"it has no tokenizer; put one of {', '.join(VOCABULARIES)} beside its config.json")
 
 
 @dataclass(frozen=True)

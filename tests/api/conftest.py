@@ -53,12 +53,13 @@ def write_safetensors(path: Path, shapes: dict[str, list[int]]) -> None:
 
 
 def write_model(folder: Path, **config: Any) -> None:
-    """A local model: config.json and model.safetensors."""
+    """A local model: config.json, model.safetensors and a vocabulary (nothing here reads it)."""
     folder.mkdir(parents=True)
     sizes = {"num_hidden_layers": LAYERS, "hidden_size": HIDDEN, "num_attention_heads": HEADS}
     values = {"model_type": "bert", **sizes, "intermediate_size": NEURONS, **config}
     (folder / "config.json").write_text(json.dumps(values))
     write_safetensors(folder / "model.safetensors", model_shapes())
+    (folder / "vocab.txt").write_text("[UNK]\n")
 
 
 def reviews(rows: int, labels: tuple[str, ...] = ("negative", "positive"), first: int = 0) -> bytes:

@@ -296,12 +296,15 @@ def test_broken_and_foreign_local_models(client: TestClient, payload: dict[str, 
     write_model(settings.models_dir / "cut")
     weights = settings.models_dir / "cut" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
+    write_model(settings.models_dir / "mute")
+    (settings.models_dir / "mute" / "vocab.txt").unlink()
     write_model(settings.models_dir / "deep")
     (settings.models_dir / "deep" / "config.json").write_text("[" * 100_000)
     write_model(settings.models_dir / "layers", num_hidden_layers=3)
     (settings.models_dir / "stray.txt").write_text("")
     assert [model["name"] for model in client.get("/v1/models").json()["items"]] == ["tiny-bert"]
-    for name, reason in {"llama": "'llama' is not supported", "cut": "cut short", "deep": "config.json"}.items():
+    reasons = {"llama": "'llama' is not supported", "cut": "cut short", "deep": "config.json", "mute": "no tokenizer"}
+    for name, reason in reasons.items():
         assert reason in faults(client.post("/v1/jobs", json=payload | {"model": name}))["/model"]
     assert client.post("/v1/jobs", json=payload | {"model": "layers"}).status_code == 422
 

@@ -1,0 +1,67 @@
+"""Reading models, and writing checkpoints that load side by side."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from core.pruning.export import write_model
+from core.pruning.network import Network, load_network, load_tokenizer
+from core.spec.problems import SpecError
+from core.spec.structure import Structure
+
+
+def test_a_model_without_tokenizer_is_refused(tiny: Path, tmp_path: Path) -> None:
+    """transformers would go on with an empty one, and the job would learn from unknown tokens alone."""
+    folder = tmp_path / "bare"
+    folder.mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(tiny / name, folder)
+    with pytest.raises(SpecError, match="has no tokenizer") as caught:
+        load_tokenizer(folder)
+    assert caught.value.field == "/model"
+
+
+@pytest.mark.parametrize(
+    ("dropped", "refused"),
+    [("embeddings.word_embeddings", True), ("encoder.layer.1.output.dense", True), ("pooler.", False)],
+)
+def test_weights_that_are_missing_are_never_made_up(tiny: Path, tmp_path: Path, dropped: str, refused: bool) -> None:
+    folder = Path(shutil.copytree(tiny, tmp_path / "model"))
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if not name.startswith(dropped)}
+    assert len(kept) < len(weights)
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    if not refused:
+        load_network(folder, ["neg", "pos"], seed=0)
+        return
+    with pytest.raises(SpecError, match=dropped) as caught:
+        load_network(folder, ["neg", "pos"], seed=0)
+    assert caught.value.field == "/model"
+
+
+def test_each_checkpoint_is_loaded_with_its_own_code(network: Network, tiny: Path, tmp_path: Path) -> None:
+    dense, tokenizer = Structure.dense(network.architecture), load_tokenizer(tiny)
+    for name in ("one", "other"):
+        write_model(network, dense, tokenizer, tmp_path / name)
+        with (tmp_path / name / "modeling_topwork.py").open("a") as file:
+            file.write(f'\nORIGIN = "{name}"\n')
+    for name in ("one", "other", "one"):
+        model, _ = _loader(tmp_path / name).load()
+        code = vars(sys.modules[type(model).__module__])
+        assert code["ORIGIN"] == name
+        assert not model.training
+
+
+def _loader(folder: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("load", folder / "load.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
