@@ -45,7 +45,6 @@ def main(checkpoints: list[Path]) -> dict[str, Any]:
 
 def load(folder: Path) -> tuple[Any, Any]:
     """Model and tokenizer, through the load.py that ships in the checkpoint."""
-    sys.modules.pop("modeling_topwork", None)  # each checkpoint brings its own
     spec = importlib.util.spec_from_file_location("load", folder / "load.py")
     assert spec is not None and spec.loader is not None
     module: ModuleType = importlib.util.module_from_spec(spec)
@@ -66,7 +65,7 @@ def dense(folder: Path) -> Any:
 def accuracy(folder: Path, model: Any, tokenizer: Any) -> float:
     """Share of the rows of test.jsonl that the model gets right."""
     rows = [json.loads(line) for line in (folder / "test.jsonl").read_text(encoding="utf-8").splitlines()]
-    max_length = json.loads((folder / "manifest.json").read_bytes())["spec"]["train"]["max_length"]
+    max_length = json.loads((folder / "manifest.json").read_bytes())["max_length"]
     rows.sort(key=lambda row: len("".join(row["text"])))  # little padding
     right = 0
     for start in range(0, len(rows), BATCH):

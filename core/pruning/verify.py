@@ -22,6 +22,7 @@ TOLERANCE = 1e-4  # between logits of the two ways to load
 
 def main(checkpoint: Path) -> dict[str, Any]:
     """Predicted labels of the test rows through load.py and through from_pretrained, compared with test.jsonl."""
+    sys.dont_write_bytecode = True  # or the checkpoint would hold __pycache__ of its own code
     with tempfile.TemporaryDirectory() as cache:
         os.environ["HF_MODULES_CACHE"] = cache
         import torch
