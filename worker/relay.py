@@ -92,10 +92,13 @@ class Relay:
 
     def tidy(self) -> None:
         """Remove work folders of ended attempts, and stored files that no row refers to."""
-        with self.database.read() as session:
-            tidy_work_folders(session, self.settings.work_dir)
-            storage = LocalStorage(self.settings.blobs_dir)
-            storage.sweep(lambda names: used_blobs(session, list(names)), KEEP_BLOBS_S)
+        try:
+            with self.database.read() as session:
+                tidy_work_folders(session, self.settings.work_dir)
+                storage = LocalStorage(self.settings.blobs_dir)
+                storage.sweep(lambda names: used_blobs(session, list(names)), KEEP_BLOBS_S)
+        except OSError as error:  # of the disk; it does not touch what else the relay does
+            log.warning("cannot tidy: %s", error)
 
     def _do(self, name: str, every_s: float, action: Callable[[], object]) -> None:
         if time.monotonic() < self._due.get(name, 0.0):

@@ -16,7 +16,7 @@ def tidy_work_folders(session: Session, work_dir: Path) -> None:
     for folder in work_dir.glob("job_*"):
         job = session.get(Job, folder.name)
         running = str(job.attempt) if job is not None and job.status in ("running", "cancelling") else None
-        for attempt in folder.iterdir():
+        for attempt in folder.glob("*"):  # of none, if another relay has just removed it
             if attempt.name != running and not (job is not None and _newer(attempt.name, job.attempt)):
                 shutil.rmtree(attempt, ignore_errors=True)
         remove_if_empty(folder)

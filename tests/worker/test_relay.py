@@ -62,6 +62,17 @@ def test_reminders_wait_until_the_broker_is_empty(house: House, broker: Broker, 
     assert announced(house) == [job_id]
 
 
+def test_a_disk_that_fails_while_tidying_is_not_taken_for_the_broker(
+    house: House, relay: Relay, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("input/output error")
+
+    monkeypatch.setattr(module, "tidy_work_folders", fail)
+    relay.step()
+    assert "cannot tidy" in caplog.text and "broker" not in caplog.text
+
+
 def test_tidying_leaves_what_is_in_use(house: House, relay: Relay) -> None:
     running, ended = house.new_job(), house.new_job()
     with house.database.begin() as session:
