@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -15,13 +14,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import Problem, invalid, response
 from api.schemas import Fault
+from core.ledger.datasets import UNSTORABLE
 
 MAX_JSON_BYTES = 2**20
 MAX_DEPTH = 32
 FRAMING_BYTES = 64 * 2**10  # multipart boundaries and headers around an upload
-
-# NUL is refused by PostgreSQL, a lone surrogate by UTF-8.
-UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class BodyLimit:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response, UploadFile
 
-from api.body import UNSTORABLE, StrictRoute
+from api.body import StrictRoute
 from api.context import Context, Here
 from api.paging import After, Limit, cut, position
 from api.problems import RESPONSES, Problem, invalid
@@ -26,7 +26,7 @@ router = APIRouter(prefix="/v1/datasets", tags=["data sets"], route_class=Strict
 def upload(here: Here, file: UploadFile, response: Response) -> Dataset:
     """Upload a CSV (with a header line), JSONL or Parquet file; its name says which."""
     name = (file.filename or "").replace("\\", "/").rpartition("/")[2]
-    if not name or UNSTORABLE.search(name):
+    if not name or datasets.UNSTORABLE.search(name):
         raise invalid([Fault(pointer="/file", detail="has no usable file name; give one that ends in .csv, say")])
     limit = here.settings.max_upload_bytes
     if file.size is not None and file.size > limit:

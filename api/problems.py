@@ -207,6 +207,8 @@ def _detail(error: Mapping[str, Any], pointer: str) -> str:
         return "should be a JSON object"
     if error["type"] == "string_pattern_mismatch" and pointer.endswith("/dataset"):
         return "is not the id of a data set; POST /v1/datasets gives one"
+    if error["type"] == "string_pattern_mismatch" and not pointer:  # of a header
+        return "should be visible ASCII characters without spaces; a UUID, say"
     if "UploadFile" in message:
         return "should be a file: send it with a file name (curl -F file=@reviews.csv)"
     return message[0].lower() + message[1:] if message.startswith(("Input ", "String ", "List ", "Value ")) else message

@@ -77,9 +77,10 @@ class CostModel:
         smallest = self.encoder_fixed + min(self.attention_block + self.head, self.ffn_block + self.neuron)
         if not smallest <= limit:
             low, high = smallest + outside, dense + outside
+            what = "this model" if budget.of == "model" else "the encoder of this model"
             raise SpecError(
                 "/budget/params",
-                f"out of reach: the {budget.of} of this model can have {low:,} to {high:,} parameters "
+                f"out of reach: {what} can have {low:,} to {high:,} parameters "
                 f"({low / high:.4f} to 1 of the dense count), asked were {budget.limit(high):,}"
                 + ("; most of the rest is embeddings, which are not pruned" if outside else ""),
             )
