@@ -96,7 +96,7 @@ def read_architecture(model_dir: Path) -> Architecture:
 
 
 def load_network(model_dir: Path, labels: Sequence[str], seed: int) -> Network:
-    """The pre-trained model with a fresh head for `labels`; raises SpecError('/model') unless it has every other weight.
+    """The pre-trained model with a fresh head for `labels`; SpecError('/model') if another weight is missing.
 
     The pooler may be missing, too: a model that was trained on words alone has none.
     """
