@@ -94,13 +94,9 @@ class Job(BaseModel):
 
     id: JobId
     status: Status
-    stage: str | None = Field(
-        description="data, teach, prune, fit, cut, recover, measure or export", examples=["prune"]
-    )
+    stage: str | None = Field(description="data, teach, prune, recover, measure or export", examples=["prune"])
     progress: Progress
-    eta_s: float | None = Field(
-        description="estimate of the seconds left in the stage; null while the job does not run"
-    )
+    eta_s: float | None = Field(description="estimate of the seconds of training left; null while there is none")
     attempt: int = Field(description="starts so far: attempt n of max_attempts", examples=[1])
     max_attempts: int = Field(examples=[3])
     metrics: dict[str, Any] | None = Field(description="the report, once the job has succeeded")

@@ -55,10 +55,11 @@ def write_model(network: Network, structure: Structure, tokenizer: Any, target: 
 
 
 def write_test_rows(rows: Sequence[Example], labels: Sequence[str], logits: Tensor, target: Path) -> None:
-    """`test.jsonl`: each held-out row with its label and what the model says of it."""
+    """`test.jsonl`: each held-out row with its label, and what the model says of it: label and logits."""
     with target.open("w", encoding="utf-8") as out:
-        for row, best in zip(rows, logits.argmax(1).tolist(), strict=True):
-            line = {"text": list(row.text), "label": row.label, "predicted": labels[best]}
+        for row, best, values in zip(rows, logits.argmax(1).tolist(), logits.tolist(), strict=True):
+            said = {"predicted": labels[best], "logits": [round(value, 6) for value in values]}
+            line = {"text": list(row.text), "label": row.label, **said}
             out.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 

@@ -96,9 +96,10 @@ def read_architecture(model_dir: Path) -> Architecture:
 
 
 def load_network(model_dir: Path, labels: Sequence[str], seed: int) -> Network:
-    """The pre-trained model with a fresh head for `labels`; SpecError('/model') if another weight is missing.
+    """The pre-trained model with a head for `labels`; SpecError('/model') if another weight is missing.
 
-    The pooler may be missing, too: a model that was trained on words alone has none.
+    The head is fresh, unless the model has one of as many classes. The pooler may be missing, too: a model that was
+    trained on words alone has none.
     """
     torch.manual_seed(seed)
     architecture = read_architecture(model_dir)
@@ -109,12 +110,13 @@ def load_network(model_dir: Path, labels: Sequence[str], seed: int) -> Network:
         label2id={label: i for i, label in enumerate(labels)},
         dtype=torch.float32,
         use_safetensors=True,
+        ignore_mismatched_sizes=True,  # a head for other classes gives way; anything else is refused below
         output_loading_info=True,
     )
     family = architecture.family
     body_parts = tuple(f"{family.base}.{part}." for part in (family.layers, family.embeddings))
     wrong = {key for key in info["missing_keys"] if key.startswith(body_parts)}
-    wrong |= {key for key, *_ in info["mismatched_keys"]}
+    wrong |= {key for key, *_ in info["mismatched_keys"] if not key.startswith(f"{family.head}.")}
     if wrong:
         raise SpecError(
             "/model", f"its weights lack, or have in another shape, what config.json asks for: {sorted(wrong)[:3]}"

@@ -109,8 +109,13 @@ def prune(
                 for own in every:
                     own.keep(present)
         if (step + 1) % max(1, steps // EVALUATIONS) == 0:
-            history.points.append(_look(network, masks, present, dev, step + 1, target, gaps[0], lambdas))
-            pace.dev = {k: v for k, v in history.points[-1].items() if k in ("accuracy", "loss")}
+            pace.dev = _look(network, masks, present, dev)
+            facts = {
+                "target": target,
+                "sparsity": target - float(gaps[0].detach()),
+                "lambda1": float(lambdas[0].detach()),
+            }
+            history.points.append({"step": step + 1, **facts, **pace.dev})
         pace.step(step + 1, sparsity=1 - cost.encoder_params(present) / dense_params)
 
     structure = fit(masks.scores(), cost, limit)
@@ -173,17 +178,7 @@ def _batches(plan: Sequence[Phase], steps: int, seed: int) -> Iterator[tuple[Seq
             yield phase.streams, index
 
 
-def _look(
-    network: Network,
-    masks: Masks,
-    present: Structure,
-    dev: Rows,
-    step: int,
-    target: float,
-    gap: Tensor,
-    lambdas: Tensor,
-) -> dict[str, float]:
+def _look(network: Network, masks: Masks, present: Structure, dev: Rows) -> dict[str, float]:
+    """Dev scores under the masks without noise."""
     with torch.no_grad(), gated(network, masks.median(), present):
-        scores = dev_scores(network, dev)
-    expected = target - float(gap.detach())
-    return {"step": step, "target": target, "sparsity": expected, "lambda1": float(lambdas[0].detach()), **scores}
+        return dev_scores(network, dev)

@@ -29,6 +29,7 @@ from core.pruning.train import History, train
 from core.spec.cost import CostModel
 from core.spec.data import Splits, prepare
 from core.spec.job import JobSpec
+from core.spec.problems import SpecError
 from core.spec.structure import Structure
 
 Report = Callable[[Mapping[str, Any]], None]
@@ -97,6 +98,7 @@ class Stages:
             folder.mkdir(parents=True, exist_ok=True)
         self._report = report
         self.prefix, self.start, self.width = prefix, start, width
+        self._began: tuple[float, float] | None = None
         self.timings: dict[str, float] = {}
         self.curves: dict[str, Any] = {}
 
@@ -108,6 +110,13 @@ class Stages:
             self.plan = plan_training(self.spec, len(splits.train), network.architecture.hidden)
             self.max_length = longest_text(network, self.spec.train.max_length)
             self.tokenizer = load_tokenizer(self.model.path)
+            self.tokenizer.model_max_length = self.max_length
+            if len(self.tokenizer) > network.body.config.vocab_size:
+                raise SpecError(
+                    "/model",
+                    f"its tokenizer knows {len(self.tokenizer)} tokens, but it has {network.body.config.vocab_size} "
+                    "embeddings; put the tokenizer that belongs to these weights beside them",
+                )
             self.tokenise(splits)
             shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
             cost = CostModel.from_shapes(network.architecture, shapes)
@@ -220,7 +229,7 @@ class Stages:
         speed = latencies_ms(
             {name: network.assembled() for name, network in models.items()},
             list(self.test.inputs),
-            len(self.tokenizer),
+            teacher.body.config.vocab_size,
             longest_text(teacher, SEQUENCE_LENGTH),
         )
         results, logits = {}, {}
@@ -305,9 +314,17 @@ class Stages:
             cost = {stage: self.plan.steps[stage] * weight for stage, weight in STAGE_COST.items()}
             before = sum(list(cost.values())[: list(cost).index(message["stage"])])
             done = before + cost[message["stage"]] * message["step"] / message["steps"]
-            overall = self.start + 0.95 * self.width * done / sum(cost.values())
-            message = {**message, "overall": round(overall, 3)}
+            share = 0.95 * done / sum(cost.values())
+            message = {**message, "eta_s": self.eta(share), "overall": round(self.start + self.width * share, 3)}
         self._report(message)
+
+    def eta(self, share: float) -> float | None:
+        """Seconds left of these stages at the pace since the first progress of this attempt."""
+        now = time.monotonic()
+        if self._began is None:
+            self._began = (now, share)
+        since, first = self._began
+        return round((now - since) * (1 - share) / (share - first), 1) if share > first else None
 
     @contextmanager
     def stage(self, name: str) -> Any:

@@ -72,11 +72,11 @@ def dev_scores(network: Network, dev: Rows) -> dict[str, float]:
 
 
 class Pace:
-    """Reports progress about once a second, with the time that is left at the present pace."""
+    """Reports progress about once a second."""
 
     def __init__(self, report: Report, stage: str, steps: int) -> None:
         self.report, self.stage, self.steps = report, stage, steps
-        self.start = self.last = time.monotonic()
+        self.last = time.monotonic()
         self.dev: dict[str, float] | None = None
 
     def step(self, done: int, sparsity: float | None = None) -> None:
@@ -85,14 +85,12 @@ class Pace:
         if now - self.last < 1.0 and done < self.steps:
             return
         self.last = now
-        left = (now - self.start) / done * (self.steps - done)
         self.report(
             {
                 "event": "progress",
                 "stage": self.stage,
                 "step": done,
                 "steps": self.steps,
-                "eta_s": round(left, 1),
                 "sparsity": None if sparsity is None else round(sparsity, 4),
                 "dev": self.dev and {name: round(value, 4) for name, value in self.dev.items()},
             }

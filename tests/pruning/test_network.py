@@ -65,3 +65,18 @@ def _loader(folder: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_a_head_for_other_classes_gives_way(tiny: Path, tmp_path: Path) -> None:
+    """A model that was fine-tuned for three classes can be pruned for a task with two."""
+    load_network(tiny, ["a", "b", "c"], seed=0).assembled().save_pretrained(tmp_path / "three")
+    network = load_network(tmp_path / "three", ["neg", "pos"], seed=0)
+    assert network.heads["target"].out_features == 2
+
+
+def test_a_body_of_another_shape_is_refused(tiny: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny, tmp_path / "model"))
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(config.replace('"intermediate_size": 128', '"intermediate_size": 96'))
+    with pytest.raises(SpecError, match="in another shape"):
+        load_network(folder, ["neg", "pos"], seed=0)
