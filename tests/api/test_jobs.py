@@ -208,7 +208,7 @@ BAD_FIELDS = [
     ("/budget/latency_ms", 4, "not available yet"),
     ("/method/name", "pdp", "not available yet"),
     ("/method/name", "magic", "'l0'"),
-    ("/transfer/coupling", "joint", "not available yet"),
+    ("/transfer/coupling", "auto", "not available yet"),
     ("/transfer/coupling", "teacher", "needs at least one entry in 'sources'"),
     ("/export/formats/0", "onnx", "not available yet"),
     ("/task/data/hub", "name@main", "not available yet"),
