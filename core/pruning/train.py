@@ -130,7 +130,7 @@ def train(
         count = steps - done if last else round(phase.part * steps)
         optimizer = optimizer_for(network, rate)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(rate_at, steps=count))
-        every = max(1, count // EVALUATIONS)
+        every = max(1, count // (EVALUATIONS if last else 4))  # nothing is selected before the last phase
         drawn = draw([(stream.rows, stream.share) for stream in phase.streams], count, seed + number)
         weights = learn(phase, dev, count, seed) if learned_weights and last else None
         for step, index in enumerate(drawn, 1):
