@@ -195,7 +195,7 @@ class Supervisor:
             "HF_HUB_OFFLINE": "1",
             "TRANSFORMERS_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false",
-            # Threads that spin while they wait make a step several times slower once anything else runs here.
+            # Threads that spin while they wait take the cores from whatever else runs here, and from each other.
             "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
             "PYTHONUNBUFFERED": "1",
             "SUPERVISOR_PID": str(os.getpid()),
