@@ -89,8 +89,8 @@ def specs(target: str, source: str, seed: int) -> dict[str, dict[str, Any]]:
         "labels": {"demo": "without transfer"},
     }
     source_data = [{"data": {"dataset": source}, "label": "label"}]
-    transfer = {**plain, "sources": source_data, "labels": {"demo": "with transfer"}}
-    del transfer["transfer"]
+    coupling = {"coupling": "teacher"}  # named, since the trials of `auto` would take as long again
+    transfer = {**plain, "sources": source_data, "transfer": coupling, "labels": {"demo": "with transfer"}}
     return {"without transfer": plain, "with transfer": transfer}
 
 

@@ -52,7 +52,7 @@ EXIT_S = 5.0  # for a child that has said its last line
 STOP_WRITE_S = 5.0  # how long a worker that was told to stop tries to give its job back
 MAX_LINE_BYTES = 1 << 20
 MAX_NOTES = 200
-STAGES = frozenset({"data", "teach", "prune", "recover", "measure", "export"})
+STAGES = frozenset({"data", "auto", "teach", "prune", "recover", "measure", "export"})
 KEPT_VARIABLES = {
     *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH"),
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES"),

@@ -32,6 +32,17 @@ class Rows:
         """Tokens of each row, (N,)."""
         return torch.tensor([len(ids) for ids in self.inputs["input_ids"]])
 
+    def beside(self, other: Rows) -> Rows:
+        """These rows, then the other's; without logits."""
+        inputs = {name: column + other.inputs[name] for name, column in self.inputs.items()}
+        return Rows(inputs, torch.cat([self.labels, other.labels]), self.pad_id)
+
+    def take(self, index: Sequence[int]) -> Rows:
+        """Some of the rows, in the order of `index`."""
+        inputs = {name: [column[i] for i in index] for name, column in self.inputs.items()}
+        logits = None if self.logits is None else self.logits[list(index)]
+        return Rows(inputs, self.labels[list(index)], self.pad_id, logits)
+
     def collate(self, index: Sequence[int]) -> dict[str, Tensor]:
         """Padded inputs of some rows: column -> (B, longest of them)."""
         return {

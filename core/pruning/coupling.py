@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from core.pruning.batches import Rows
-from core.pruning.network import TARGET
+from core.pruning.network import TARGET, Network
 
 SOURCE_SHARE = 0.5  # rows of a mixed batch that come from the sources
 
@@ -92,6 +92,14 @@ def phases(
         for source, n in zip(sources, _shares(borrowed, sources), strict=True)
     ]
     return [Phase((_stream(target, max(1, batch_size - borrowed)), *mixed))]
+
+
+def add_heads(network: Network, plan: Sequence[Phase], sources: Sequence[TaskRows]) -> None:
+    """Fresh heads for the sources that `plan` trains with labels of their own, where the network has none yet."""
+    used = {stream.head for phase in plan for stream in phase.streams}
+    for source in sources:
+        if source.head in used and source.head not in network.heads:
+            network.add_head(source.head, source.classes)
 
 
 def _stream(task: TaskRows, share: int, *, labels: bool = True, masks: MaskUse = "shared") -> Stream:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from core.pruning.batches import Rows
-from core.pruning.coupling import Stream
-from core.pruning.network import Network, autocast
+from core.pruning.coupling import Stream, TaskRows
+from core.pruning.network import Network, autocast, predict
 
 TEMPERATURE = 2.0  # of distillation (Hinton et al. 2015; CoFi uses the same)
 
@@ -54,6 +55,13 @@ def distillation(student: Tensor, teacher: Tensor) -> Tensor:
         reduction="batchmean",
         log_target=True,
     )
+
+
+def labelled_by(teacher: Network, task: TaskRows, head: str) -> TaskRows:
+    """The task with what the teacher's head says of each row; unchanged where the teacher has no such head."""
+    if head not in teacher.heads:
+        return task
+    return replace(task, rows=replace(task.rows, logits=predict(teacher, task.rows, head, fast=True)))
 
 
 def _concat(parts: Sequence[Tensor], rows: Rows, name: str) -> Tensor:

@@ -38,7 +38,8 @@ def run(spec: JobSpec, model: ModelRef, datasets: Mapping[str, Path], workdir: P
     if spec.control:
         alone = spec.model_copy(update={"sources": [], "transfer": Transfer(coupling="none"), "control": False})
         beside = Stages(alone, model, datasets, workdir, report, prefix="control-", start=0.5, width=0.5)
-        control = beside.prune_and_measure().results["pruned"]
+        same = main.transfer.coupling == "none"  # `auto` chose to be its own control
+        control = (outcome if same else beside.prune_and_measure()).results["pruned"]
     with main.stage("export"):
         return export(main, outcome, control)
 
@@ -46,6 +47,7 @@ def run(spec: JobSpec, model: ModelRef, datasets: Mapping[str, Path], workdir: P
 def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> dict[str, Any]:
     """Write the files, and see in a fresh process that they are the model that was measured."""
     spec, out, splits, cost = done.spec, done.output, outcome.splits, outcome.cost
+    transfer = done.transfer
     student, structure, results = outcome.student, outcome.structure, outcome.results
     write_model(student.cpu(), structure, done.tokenizer, out)
     results["pruned"]["bytes"] = (out / "model.safetensors").stat().st_size
@@ -68,11 +70,13 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
         "control": control,
         "structure": structure.sizes(),
         "transfer": {
-            "coupling": spec.coupling,
-            "share": spec.transfer.share,
-            "stages": spec.transfer.active if spec.coupling != "none" else [],
-            "weighting": spec.transfer.weighting,
-            "sources": len(spec.sources),
+            "asked": spec.coupling,
+            "coupling": transfer.coupling,
+            "share": transfer.share,
+            "stages": transfer.active if transfer.coupling != "none" else [],
+            "weighting": transfer.weighting,
+            "sources": done.used if transfer.coupling != "none" else [],
+            "auto": done.auto,
             "weights": done.source_weights(),
         },
         "data": sizes | {"sources": [len(rows) for rows in splits.sources], "dropped": dict(splits.dropped)},

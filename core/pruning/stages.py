@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ import torch
 from safetensors.torch import load_file, save, save_file
 from torch import Tensor
 
-from core.pruning.batches import Rows, tokenise
-from core.pruning.coupling import Phase, TaskRows, phases
+from core.pruning.auto import PRICE, Choice, Trials
+from core.pruning.batches import tokenise
+from core.pruning.coupling import Phase, TaskRows, add_heads, phases
 from core.pruning.cut import cut, paths_of
 from core.pruning.export import write_json
 from core.pruning.latency import SEQUENCE_LENGTH, latencies_ms
+from core.pruning.losses import labelled_by
 from core.pruning.metrics import with_intervals
 from core.pruning.network import TARGET, Network, device, load_network, load_tokenizer, longest_text, predict
 from core.pruning.prune import Pruned, prune
@@ -33,8 +35,6 @@ from core.spec.problems import SpecError
 from core.spec.structure import Structure
 
 Report = Callable[[Mapping[str, Any]], None]
-
-STAGE_COST = {"teach": 1.0, "prune": 0.6, "recover": 0.15}  # of a step, against dense fine-tuning: for progress only
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,9 @@ class Stages:
         self._report = report
         self.prefix, self.start, self.width = prefix, start, width
         self._began: tuple[float, float] | None = None
+        self.transfer = spec.transfer.model_copy(update={"coupling": spec.coupling})  # `auto` fills it in
+        self.used = list(range(len(spec.sources)))  # numbers of the sources in use
+        self.auto: dict[str, Any] | None = None
         self.timings: dict[str, float] = {}
         self.curves: dict[str, Any] = {}
 
@@ -121,6 +124,9 @@ class Stages:
             shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
             cost = CostModel.from_shapes(network.architecture, shapes)
             limit = cost.encoder_limit(self.spec.budget)
+        if self.transfer.coupling == "auto":
+            with self.stage("auto"):
+                self.decide(network, cost, limit)
         with self.stage("teach"):
             teacher = self.teach(network)
         with self.stage("prune"):
@@ -149,7 +155,7 @@ class Stages:
         most = sum(self.plan.steps.values()) * self.spec.train.batch_size  # more rows than this are never drawn
         generator = torch.Generator().manual_seed(self.spec.train.seed)
         for i, rows in enumerate(splits.sources):
-            if self.spec.coupling == "none":
+            if self.transfer.coupling == "none":
                 break
             rows = [rows[j] for j in torch.randperm(len(rows), generator=generator)[:most].tolist()]
             labels = sorted({row.label for row in rows if row.label is not None})
@@ -158,12 +164,47 @@ class Stages:
                 TaskRows(tokenise(rows, labels, self.tokenizer, length), head, len(labels), self.spec.sources[i].weight)
             )
 
+    def decide(self, network: Network, cost: CostModel, limit: int) -> None:
+        """`auto`: settle the coupling, the stages and the sources by trials on the train and dev rows."""
+        facts = self.state / f"{self.prefix}auto.json"
+        if not facts.exists():
+            rows = self.train.beside(self.dev)
+            trials = Trials(
+                network,
+                cost,
+                limit,
+                rows,
+                max(2, len(self.dev), len(rows) // 4),
+                self.sources,
+                stages=self.transfer.active,
+                steps=self.plan.steps,
+                rates=self.plan.rates,
+                batch_size=self.spec.train.batch_size,
+                balanced=self.spec.task.metric != "accuracy",
+                seed=self.spec.train.seed,
+                report=self.report,
+            )
+            decision = trials.decide()
+            write_json(self.scratch / "facts", asdict(decision) | {"chosen": str(decision.choice)})
+            (self.scratch / "facts").replace(facts)
+            self._report({"event": "saved", "stage": "auto"})
+        self.auto = json.loads(facts.read_text())
+        choice = Choice(**self.auto.pop("choice"))
+        learned = self.transfer.weighting == "learned" and choice.coupling == "teacher"
+        self.transfer = self.transfer.model_copy(
+            update={
+                "coupling": choice.coupling,
+                "stages": list(choice.stages) or None,
+                "weighting": "learned" if learned else "fixed",
+            }
+        )
+        self.used = list(choice.sources)
+        self.sources = [self.sources[i] for i in self.used]
+
     def teach(self, network: Network) -> Network:
         """Fine-tune the dense model: the teacher, and where the student starts."""
         plan = self.phases("teach", self.target, self.sources)
-        for source in self.sources:
-            if source.head != TARGET and source.classes and any(source.head == s.head for p in plan for s in p.streams):
-                network.add_head(source.head, source.classes)
+        add_heads(network, plan, self.sources)
         if (saved := self.load("teach")) is None:
             history = self.fine_tune(network, plan, "teach")
             self.save("teach", network, {"history": asdict(history)})
@@ -178,7 +219,7 @@ class Stages:
         student = copy.deepcopy(teacher)
         target, sources = self.taught(teacher)
         plan = self.phases("prune", target, sources)
-        self.add_missing_heads(student, plan)
+        add_heads(student, plan, self.sources)
         if (saved := self.load("prune")) is None:
             pruned: Pruned = prune(
                 student,
@@ -193,9 +234,9 @@ class Stages:
                 learned_weights=self.learned,
             )
             structure = pruned.structure
-            if "weights" not in self.spec.transfer.share:  # the structure is all that the sources may give
+            if "weights" not in self.transfer.share:  # the structure is all that the sources may give
                 student = copy.deepcopy(teacher)
-                self.add_missing_heads(student, plan)
+                add_heads(student, plan, self.sources)
                 cut(student, structure)
             self.curves["prune"] = asdict(pruned.history)
             self.save("prune", student, {"history": asdict(pruned.history), "structure": structure.to_json()})
@@ -211,7 +252,7 @@ class Stages:
         """Train what is left."""
         target, sources = self.taught(teacher)
         plan = self.phases("recover", target, sources)
-        self.add_missing_heads(student, plan)
+        add_heads(student, plan, self.sources)
         if (saved := self.load("recover")) is None:
             history = self.fine_tune(student, plan, "recover")
             self.save("recover", student, {"history": asdict(history)})
@@ -251,19 +292,17 @@ class Stages:
 
     def phases(self, stage: str, target: TaskRows, sources: list[TaskRows]) -> list[Phase]:
         """The stage's phases under the job's coupling."""
-        transfer = self.spec.transfer
-        active = stage in transfer.active
-        batch_size = self.spec.train.batch_size
-        return phases(self.spec.coupling, stage, active, target, sources, batch_size, transfer.share)
+        coupling, active = str(self.transfer.coupling), stage in self.transfer.active
+        return phases(coupling, stage, active, target, sources, self.spec.train.batch_size, self.transfer.share)
 
     @property
     def learned(self) -> bool:
         """Whether source weights are learned."""
-        return self.spec.transfer.weighting == "learned"
+        return self.transfer.weighting == "learned"
 
     def source_weights(self) -> dict[str, list[list[float]]]:
         """Learned weights over the whole job: task -> [[step, weight], ...], steps counted from the first stage on."""
-        names = ["target", *(f"source {i}" for i in range(len(self.spec.sources)))]
+        names = ["target", *(f"source {i}" for i in self.used)]
         result: dict[str, list[list[float]]] = {}
         before = 0
         for stage, steps in self.plan.steps.items():
@@ -276,20 +315,11 @@ class Stages:
     def taught(self, teacher: Network) -> tuple[TaskRows, list[TaskRows]]:
         """The rows with the teacher's logits, computed once for both stages that need them."""
         if not hasattr(self, "_taught"):
-            stages = set(self.spec.transfer.active) & {"prune", "recover"}
-            sources = []
-            for source in self.sources if stages else []:
-                head = TARGET if self.spec.coupling == "teacher" else source.head
-                sources.append(_with_logits(source, teacher, head) if head in teacher.heads else source)
-            self._taught = _with_logits(self.target, teacher, TARGET), sources
+            stages = set(self.transfer.active) & {"prune", "recover"}
+            text = self.transfer.coupling == "teacher"
+            sources = [labelled_by(teacher, s, TARGET if text else s.head) for s in (self.sources if stages else [])]
+            self._taught = labelled_by(teacher, self.target, TARGET), sources
         return self._taught
-
-    def add_missing_heads(self, network: Network, plan: list[Phase]) -> None:
-        """Heads for sources that the teacher was not taught."""
-        used = {stream.head for phase in plan for stream in phase.streams}
-        for source in self.sources:
-            if source.head in used and source.head not in network.heads:
-                network.add_head(source.head, source.classes)
 
     def fine_tune(self, network: Network, plan: list[Phase], stage: str) -> History:
         """One stage of plain training."""
@@ -311,7 +341,9 @@ class Stages:
     def report(self, message: Mapping[str, Any]) -> None:
         """Pass on, with how far the whole job is."""
         if message["event"] == "progress":
-            cost = {stage: self.plan.steps[stage] * weight for stage, weight in STAGE_COST.items()}
+            cost = {stage: self.plan.steps[stage] * price for stage, price in PRICE.items()}
+            if self.spec.coupling == "auto":
+                cost = {"auto": sum(cost.values())} | cost
             before = sum(list(cost.values())[: list(cost).index(message["stage"])])
             done = before + cost[message["stage"]] * message["step"] / message["steps"]
             share = 0.95 * done / sum(cost.values())
@@ -349,8 +381,3 @@ class Stages:
         if not facts.exists():
             return None
         return load_file(self.state / f"{self.prefix}{stage}.safetensors"), json.loads(facts.read_text())
-
-
-def _with_logits(task: TaskRows, teacher: Network, head: str) -> TaskRows:
-    rows: Rows = replace(task.rows, logits=predict(teacher, task.rows, head, fast=True))
-    return replace(task, rows=rows)

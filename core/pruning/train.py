@@ -105,7 +105,7 @@ def learn(phase: Phase, dev: Rows, steps: int, seed: int) -> LearnedWeights | No
 def train(
     network: Network,
     plan: Sequence[Phase],
-    dev: Rows,
+    dev: Rows | None,
     *,
     stage: str,
     steps: int,
@@ -118,7 +118,8 @@ def train(
     """Run the phases one after the other and leave the network as it was best on dev in the last one.
 
     The last phase is always on the target; earlier ones only prepare it, so nothing is selected there.
-    `learned_weights` lets a mixed phase set the weights of its streams.
+    `learned_weights` lets a mixed phase set the weights of its streams. Without `dev` nothing is selected: the
+    network stays as it was after the last step.
     """
     network.to(device()).train()
     torch.manual_seed(seed)
@@ -132,7 +133,7 @@ def train(
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(rate_at, steps=count))
         every = max(1, count // (EVALUATIONS if last else 4))  # nothing is selected before the last phase
         drawn = draw([(stream.rows, stream.share) for stream in phase.streams], count, seed + number)
-        weights = learn(phase, dev, count, seed) if learned_weights and last else None
+        weights = learn(phase, dev, count, seed) if learned_weights and last and dev is not None else None
         for step, index in enumerate(drawn, 1):
             loss = batch_loss(network, weights.streams if weights else phase.streams, index)
             optimizer.zero_grad(set_to_none=True)
@@ -143,7 +144,7 @@ def train(
             done += 1
             if weights:
                 weights.update(network, step, index)
-            if step % every == 0 or step == count:
+            if dev is not None and (step % every == 0 or step == count):
                 pace.dev = dev_scores(network, dev)
                 history.points.append({"step": done, "phase": number, **pace.dev})
                 rank = (pace.dev[metric], -pace.dev["loss"])
@@ -152,5 +153,6 @@ def train(
                     state = copy.deepcopy(network.state_dict())
             pace.step(done)
         history.weights += weights.curve if weights else []
-    network.load_state_dict(state)
+    if dev is not None:
+        network.load_state_dict(state)
     return history

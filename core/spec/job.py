@@ -150,9 +150,8 @@ class Transfer(Strict):
     """How to couple the tasks, what to transfer, when (the three questions of arXiv 2311.06382)."""
 
     coupling: Annotated[
-        Literal["none", "sequential", "joint", "tied", "teacher"] | None,
-        _available("coupling", ("none", "sequential", "joint", "tied", "teacher"), ("auto",)),
-        Field(description="left out: 'teacher' when sources are given, else 'none'"),
+        Literal["none", "sequential", "joint", "tied", "teacher", "auto"] | None,
+        Field(description="left out: 'auto' when sources are given, else 'none'"),
     ] = None
     share: Annotated[list[Literal["weights", "masks"]], Field(min_length=1)] = ["weights", "masks"]
     stages: Annotated[
@@ -264,7 +263,11 @@ class JobSpec(Strict):
                 f"coupling '{coupling}' learns the sources' labels: give each source a 'label' column, or use coupling "
                 "'teacher'",
             )
-        if coupling == "teacher" and self.transfer.active == ["teach"] and not labelled:
+        if coupling == "auto" and len(self.transfer.share) < 2:
+            raise PydanticCustomError(
+                "transfer", "coupling 'auto' tries what shares weights and masks; name a coupling to share one alone"
+            )
+        if coupling in ("auto", "teacher") and self.transfer.active == ["teach"] and not labelled:
             raise PydanticCustomError(
                 "transfer",
                 "text without labels cannot enter the 'teach' stage, where there is no teacher yet; add 'prune' or "
@@ -277,7 +280,7 @@ class JobSpec(Strict):
     @property
     def coupling(self) -> str:
         """The coupling in force once defaults are filled in."""
-        return self.transfer.coupling or ("teacher" if self.sources else "none")
+        return self.transfer.coupling or ("auto" if self.sources else "none")
 
     def dataset_ids(self) -> dict[str, str]:
         """Every data set that the job reads: JSON pointer of the reference -> data set id."""

@@ -84,7 +84,8 @@ def test_a_job_with_a_source_succeeds(server: Server, tmp_path: Path) -> None:
         "submit", tmp_path / "spec.json", "--data", f"reviews={reviews}", "--data", f"films={films}", "--watch"
     )
     job = server.job(done.stdout.splitlines()[0])
-    assert job["metrics"]["transfer"]["coupling"] == "teacher"
+    transfer = job["metrics"]["transfer"]
+    assert transfer["asked"] == "auto" and transfer["auto"]["chosen"].startswith(transfer["coupling"])
     assert job["metrics"]["data"]["sources"] == [300]
 
 

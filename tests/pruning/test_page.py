@@ -71,8 +71,8 @@ def full() -> dict[str, Any]:
                 "chosen": "joint",
                 "why": "source 1 hurts",
                 "trials": [
-                    {"coupling": "none", "round": 1, "steps": 40, "dev": 0.712},
-                    {"coupling": "joint", "round": 1, "steps": 40, "dev": 0.778, "without": ["source 1"]},
+                    {"choice": "none", "sources": [], "splits": 2, "score": 0.712, "seen": 0.0},
+                    {"choice": "joint", "sources": [0], "splits": 1, "score": 0.778, "seen": -0.066, "extra": ["x"]},
                 ],
             },
         },

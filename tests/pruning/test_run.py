@@ -129,9 +129,42 @@ def test_every_way_of_transfer_ends_in_a_checkpoint_and_resumes(
     assert again["results"]["pruned"]["test"] == report["results"]["pruned"]["test"]
 
 
+def test_auto_settles_what_the_job_does_and_a_resumed_job_does_not_try_again(
+    tiny: Path, tables: Mapping[str, Path], tmp_path: Path
+) -> None:
+    source = {"data": {"dataset": SOURCE}, "label": "label"}
+    report, said = go(spec_of(sources=[source]), tiny, tables, tmp_path)
+    transfer = report["transfer"]
+    assert transfer["asked"] == "auto"
+    assert transfer["auto"]["chosen"].startswith(transfer["coupling"])
+    assert transfer["sources"] == ([] if transfer["coupling"] == "none" else [0])
+    assert [m["stage"] for m in said if m["event"] == "stage"][:3] == ["data", "auto", "teach"]
+    overall = [m["overall"] for m in said if m["event"] == "progress"]
+    assert overall == sorted(overall) and overall[-1] <= 1
+    assert transfer["auto"]["why"] in (tmp_path / "output/report.html").read_text()
+    again, said = go(spec_of(sources=[source]), tiny, tables, tmp_path)
+    assert not [m for m in said if m["event"] == "saved"]
+    assert again["transfer"] == transfer
+
+    (tmp_path / "state/auto.json").write_text(
+        json.dumps(
+            {"choice": {"coupling": "none", "stages": [], "sources": []}, "why": "", "trials": [], "chosen": "none"}
+        )
+    )
+    for left in ("teach", "prune", "recover"):
+        (tmp_path / f"state/{left}.json").unlink()
+    off, said = go(spec_of(sources=[source], control=True), tiny, tables, tmp_path)
+    alone, _ = go(spec_of(), tiny, tables, tmp_path / "alone")
+    assert off["results"]["pruned"]["test"] == alone["results"]["pruned"]["test"] == off["control"]["test"]
+    assert (off["transfer"]["coupling"], off["transfer"]["stages"], off["transfer"]["sources"]) == ("none", [], [])
+    assert sum(m["event"] == "stage" and m["stage"] == "teach" for m in said) == 1  # it is its own control
+
+
 def test_control_is_the_job_without_transfer(tiny: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:
     source = {"data": {"dataset": SOURCE}, "label": "label"}
-    report, said = go(spec_of(sources=[source], control=True), tiny, tables, tmp_path / "with")
+    report, said = go(
+        spec_of(sources=[source], transfer={"coupling": "teacher"}, control=True), tiny, tables, tmp_path / "with"
+    )
     alone, _ = go(spec_of(), tiny, tables, tmp_path / "without")
     assert report["control"]["test"] == alone["results"]["pruned"]["test"]
     assert alone["control"] is None

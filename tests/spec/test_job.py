@@ -25,7 +25,7 @@ def test_defaults() -> None:
     spec = JobSpec.model_validate(MINIMAL)
     assert (spec.coupling, spec.method.name, spec.task.metric) == ("none", "l0", "accuracy")
     with_source = JobSpec.model_validate(MINIMAL | {"sources": [{"data": DATASET}]})
-    assert with_source.coupling == "teacher"
+    assert with_source.coupling == "auto"
     assert with_source.dataset_ids() == {
         "/task/data/dataset": DATASET["dataset"],
         "/sources/0/data/dataset": DATASET["dataset"],
@@ -36,7 +36,9 @@ def test_defaults() -> None:
     ("changes", "where", "says"),
     [
         ({"method": {"name": "pdp"}}, ("method", "name"), "method 'pdp' is not available yet; available: l0"),
-        ({"transfer": {"coupling": "auto"}}, ("transfer", "coupling"), "coupling 'auto' is not available yet"),
+        ({"transfer": {"coupling": "auto"}}, (), "needs at least one entry in 'sources'"),
+        ({"transfer": {"share": ["masks"]}, "sources": [{"data": DATASET}]}, (), "name a coupling to share one alone"),
+        ({"transfer": {"stages": ["teach"]}, "sources": [{"data": DATASET}]}, (), "there is no teacher yet"),
         ({"transfer": {"coupling": "joint"}, "sources": [{"data": DATASET}]}, (), "give each source a 'label'"),
         ({"transfer": {"coupling": "sequential", "weighting": "learned"}}, ("transfer",), "in one batch"),
         ({"transfer": {"share": ["masks"], "stages": ["recover"]}}, ("transfer",), "the 'prune' stage only"),
@@ -80,7 +82,9 @@ def test_refusals_name_the_field_and_the_mend(changes: dict[str, Any], where: tu
 
 
 def test_masks_alone_enter_where_masks_are_learned() -> None:
-    spec = JobSpec.model_validate(MINIMAL | {"sources": [{"data": DATASET}], "transfer": {"share": ["masks"]}})
+    spec = JobSpec.model_validate(
+        MINIMAL | {"sources": [{"data": DATASET}], "transfer": {"coupling": "teacher", "share": ["masks"]}}
+    )
     assert spec.transfer.active == ["prune"]
 
 

@@ -1,0 +1,285 @@
+"""`auto`: which way to transfer, and from which sources, found by short trials that never see the test rows.
+
+A trial is the job in small, at the job's own budget, on a new split of the target's train and dev rows: teach, cut at
+once to the budget by `importance`, recover, score on the rows held out. The trials of a split share their teachers. As
+in successive halving (Jamieson, Talwalkar, AISTATS 2016) every choice is tried on the first split, and the better half
+again on the next. A few hundred rows tell choices apart only roughly, so what the trials show is weighed against what
+the committed benchmark found (PRIORS): the fewer rows, the more that decides.
+
+All trials together cost at most what the job itself does, in optimiser steps weighted by their price.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import ceil, sqrt
+from statistics import mean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.pruning.batches import Rows
+from core.pruning.coupling import Phase, TaskRows, add_heads, phases
+from core.pruning.cut import cut
+from core.pruning.fit import fit
+from core.pruning.importance import BATCHES, ROWS, importance
+from core.pruning.losses import labelled_by
+from core.pruning.network import TARGET, Network, predict
+from core.pruning.train import Report, train
+from core.spec.cost import CostModel
+from core.spec.job import Stage
+from core.spec.structure import Structure
+
+SPLITS = 2
+NOISE = 0.015  # of a trial's score, from training alone: measured (docs/methods.md)
+TIE = 0.005  # a lead of less goes to the simpler choice
+PRICE = {"teach": 1.0, "prune": 0.6, "recover": 0.15}  # of a step, against dense fine-tuning (benchmarks/overhead.py)
+FORWARD = 1 / 3  # of the price of a dense step: to label a batch by the teacher
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A way to transfer: a coupling, the stages it enters, and the sources (their numbers) that it uses."""
+
+    coupling: str
+    stages: tuple[Stage, ...] = ()
+    sources: tuple[int, ...] = ()
+
+    @property
+    def way(self) -> tuple[str, bool]:
+        """What a prior is known of: the coupling, and whether source labels enter the teacher."""
+        return self.coupling, "teach" in self.stages
+
+    def __str__(self) -> str:
+        return f"{self.coupling} in {', '.join(self.stages)}" if self.stages else self.coupling
+
+
+NONE = Choice("none")
+# Lead over `none` on the benchmark's pairs, mean and spread over cells, in parts of 1.
+PRIORS: Mapping[tuple[str, bool], tuple[float, float]] = {
+    ("teacher", False): (0.02, 0.03),
+    ("sequential", False): (0.01, 0.03),
+    ("sequential", True): (0.015, 0.03),
+    ("teacher", True): (0.03, 0.03),
+}
+
+
+@dataclass(frozen=True)
+class Lead:
+    """How far a choice is ahead of `none`: what the trials saw, its standard error, and weighed against the prior."""
+
+    seen: float
+    error: float
+    weighed: float
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What was chosen, and everything that was tried."""
+
+    choice: Choice
+    why: str
+    trials: list[dict[str, Any]]
+
+
+def choices(stages: Sequence[Stage], labelled: bool, sources: Sequence[int]) -> list[Choice]:
+    """What is tried, the simplest first, within the stages that the job allows."""
+    text = tuple(stage for stage in stages if stage != "teach")
+    found = [NONE]
+    if text:
+        found.append(Choice("teacher", text, tuple(sources)))
+    if labelled:
+        found.append(Choice("sequential", tuple(stages), tuple(sources)))
+        if text and "teach" in stages:
+            found.append(Choice("teacher", tuple(stages), tuple(sources)))
+    return found
+
+
+def weigh(gains: Tensor, splits: int, prior: tuple[float, float]) -> Lead:
+    """Mean of the rows' gains over `none` (N,), and its normal posterior under the prior (mean, deviation)."""
+    seen = float(gains.mean())
+    error = sqrt(float(gains.var()) / len(gains) + 2 * NOISE**2 / splits)
+    expected, spread = prior
+    trust = spread**2 / (spread**2 + error**2)
+    return Lead(seen, error, trust * seen + (1 - trust) * expected)
+
+
+def best(leads: Mapping[Choice, Lead]) -> Choice:
+    """The choice with the largest weighed lead; within TIE of it, the first. `none` leads itself by 0."""
+    weighed = {NONE: 0.0} | {choice: lead.weighed for choice, lead in leads.items()}
+    top = max(weighed.values())
+    return next(choice for choice in weighed if weighed[choice] >= top - TIE)
+
+
+def splits(labels: Tensor, held: int, count: int, seed: int) -> list[tuple[list[int], list[int]]]:
+    """`count` times (train, held out) row numbers, classes in proportion, held-out rows as different as can be."""
+    generator = torch.Generator().manual_seed(seed)
+    place = torch.empty(len(labels))
+    for label in range(int(labels.max()) + 1):
+        rows = (labels == label).nonzero().flatten()
+        place[rows] = (torch.randperm(len(rows), generator=generator) + 0.5) / len(rows)
+    order = place.argsort(stable=True).tolist()  # every window of it holds the classes in proportion
+    found = []
+    for i in range(count):
+        turned = order[i * held % len(order) :] + order[: i * held % len(order)]
+        found.append((turned[held:], turned[:held]))
+    return found
+
+
+def score(logits: Tensor, labels: Tensor, balanced: bool) -> Tensor:
+    """1 minus half the Brier score of each row, (N,): for sure predictions the accuracy, but smoother.
+
+    `balanced`: rows are weighted so that every class counts alike; the weights' mean is 1.
+    """
+    truth = torch.nn.functional.one_hot(labels, logits.shape[1])
+    value = 1 - (logits.softmax(1) - truth).square().sum(1) / 2
+    if balanced:
+        counts = torch.bincount(labels, minlength=logits.shape[1])
+        value = value * len(labels) / ((counts > 0).sum() * counts[labels])
+    return value
+
+
+class Trials:
+    """The trials of one job."""
+
+    def __init__(
+        self,
+        network: Network,
+        cost: CostModel,
+        limit: int,
+        rows: Rows,
+        held: int,
+        sources: Sequence[TaskRows],
+        *,
+        stages: Sequence[Stage],
+        steps: Mapping[str, int],
+        rates: Mapping[str, float],
+        batch_size: int,
+        balanced: bool,
+        seed: int,
+        report: Report,
+    ) -> None:
+        """`rows`: the target's train and dev rows; `held` of them are scored on in each split. `steps`: the job's."""
+        self.network, self.cost, self.limit = network, cost, limit
+        self.rows, self.sources = rows, sources
+        self.rates, self.batch_size, self.balanced, self.seed, self.report = rates, batch_size, balanced, seed, report
+        self.choices = choices(stages, any(source.classes for source in sources), range(len(sources)))
+        self.splits = splits(rows.labels, held, SPLITS, seed)
+        self.survivors = ceil((len(self.choices) - 1) / 2)
+        self.planned, self.teach_steps, self.recover_steps = self.plan(steps)
+        self.seen: dict[Choice, dict[int, Tensor]] = {}  # choice -> split -> score of each held-out row
+
+    def plan(self, steps: Mapping[str, int]) -> tuple[int, int, int]:
+        """How many trials at most, and the teach and recover steps of each that keep all within the job's own cost."""
+        after = steps["prune"] + steps["recover"]
+        small = max(PRICE["recover"], self.limit / self.cost.encoder_params(Structure.dense(self.cost.architecture)))
+        labelled_rows = min(sum(len(source.rows) for source in self.sources), after * self.batch_size)
+        job = steps["teach"] * PRICE["teach"] + steps["prune"] * PRICE["prune"] + steps["recover"] * small
+        job += FORWARD * labelled_rows / self.batch_size
+        alone = len(self.sources) if len(self.sources) > 1 else 0
+        students = len(self.choices) + alone + (SPLITS - 1) * (1 + self.survivors)
+        teachers = (1 + any("teach" in choice.stages for choice in self.choices)) * SPLITS
+        room = max(0.0, job - students * BATCHES * ROWS / self.batch_size)
+        teach = min(steps["teach"] / 2, room / 2 / teachers)
+        recover = min(after, (room - teachers * teach) / students / (small + FORWARD / 2))
+        return students, max(1, int(teach)), max(1, int(recover))
+
+    def decide(self) -> Decision:
+        """Run the trials."""
+        everything = tuple(range(len(self.sources)))
+        alone = [replace(self.choices[1], sources=(i,)) for i in everything] if len(everything) > 1 else []
+        self.run(0, [*self.choices, *alone])
+        hurt = [choice.sources[0] for choice in alone if self.lead(choice).weighed < 0]
+        kept = tuple(i for i in everything if i not in hurt)
+        if not kept:
+            return self.decision(NONE, hurt)
+        ranked = sorted(self.choices[1:], key=lambda choice: -self.lead(choice).weighed)[: self.survivors]
+        tried = [replace(choice, sources=kept) for choice in self.choices if choice in ranked]
+        for number in range(1, SPLITS):
+            self.run(number, [NONE, *tried])
+        return self.decision(best({choice: self.lead(choice) for choice in tried}), hurt)
+
+    def run(self, number: int, tried: Sequence[Choice]) -> None:
+        """One split: a student of each choice, and the teachers they need."""
+        training, held = (self.rows.take(index) for index in self.splits[number])
+        target = TaskRows(training, TARGET, 0)
+        teachers: dict[tuple[int, ...], Network] = {}
+        for choice in tried:
+            taught = choice.sources if "teach" in choice.stages else ()
+            if taught not in teachers:
+                teachers[taught] = self.teach(target, [self.sources[i] for i in taught], number)
+            student = self.student(choice, teachers[taught], target, number)
+            self.seen.setdefault(choice, {})[number] = score(predict(student, held), held.labels, self.balanced)
+            done = sum(map(len, self.seen.values()))
+            self.report({"event": "progress", "stage": "auto", "step": done, "steps": max(done, self.planned)})
+
+    def teach(self, target: TaskRows, sources: Sequence[TaskRows], number: int) -> Network:
+        """A dense model, taught in short; with the sources' labels if there are any given."""
+        network = copy.deepcopy(self.network)
+        plan = phases("sequential", "teach", bool(sources), target, sources, self.batch_size)
+        add_heads(network, plan, sources)
+        self.train(network, plan, "teach", self.teach_steps, number)
+        return network.eval()
+
+    def student(self, choice: Choice, teacher: Network, target: TaskRows, number: int) -> Network:
+        """Cut at once, and recovered in short."""
+        most = self.recover_steps * self.batch_size // 2  # source rows that are drawn at most once
+        sources = []
+        for i in choice.sources:
+            task = replace(self.sources[i], rows=self.sources[i].rows.take(range(min(most, len(self.sources[i].rows)))))
+            head = TARGET if choice.coupling == "teacher" else task.head
+            sources.append(labelled_by(teacher, task, head))
+        target = labelled_by(teacher, target, TARGET)
+        student = copy.deepcopy(teacher)
+        plans = [
+            phases(choice.coupling, stage, stage in choice.stages, target, sources, self.batch_size)
+            for stage in ("prune", "recover")
+        ]
+        for plan in plans:
+            add_heads(student, plan, sources)
+        cut(student, fit(importance(student, self.cost, plans[0][-1].streams, self.seed), self.cost, self.limit))
+        self.train(student, plans[1], "recover", self.recover_steps, number)
+        return student
+
+    def train(self, network: Network, plan: Sequence[Phase], stage: str, steps: int, number: int) -> None:
+        """The last step counts: there is no dev to select on."""
+        rate, seed = self.rates[stage], self.seed + number
+        train(network, plan, None, stage="auto", steps=steps, rate=rate, metric="", seed=seed, report=_silent)
+
+    def lead(self, choice: Choice) -> Lead:
+        """Over `none`, on the splits that the choice was tried on; a row that was scored twice counts once."""
+        tried = self.seen[choice]
+        gains: dict[int, list[float]] = {}
+        for number, values in tried.items():
+            for row, gain in zip(self.splits[number][1], (values - self.seen[NONE][number]).tolist(), strict=True):
+                gains.setdefault(row, []).append(gain)
+        means = torch.tensor([mean(values) for values in gains.values()])
+        return weigh(means, len(tried), PRIORS[choice.way])
+
+    def decision(self, choice: Choice, hurt: Sequence[int]) -> Decision:
+        """With the report of what was tried."""
+        trials = []
+        for tried, values in self.seen.items():
+            lead = Lead(0.0, 0.0, 0.0) if tried == NONE else self.lead(tried)
+            facts = {"choice": str(tried), "sources": list(tried.sources), "splits": len(values)}
+            figures = {"score": float(torch.cat(list(values.values())).mean()), **asdict(lead)}
+            trials.append(facts | {name: round(value, 4) for name, value in figures.items()})
+        rows = len({row for _, held in self.splits for row in held})
+        if choice == NONE:
+            why = f"no other choice leads it by more than {TIE:.1%} on {rows} held-out rows, the prior weighed in"
+        else:
+            lead = self.lead(choice)
+            why = (
+                f"it leads no transfer by {lead.seen:+.1%} (standard error {lead.error:.1%}) on {rows} held-out rows, "
+                f"and by {lead.weighed:+.1%} once the prior is weighed in"
+            )
+        if hurt:
+            why += f"; sources that hurt were dropped: {', '.join(map(str, hurt))}"
+        return Decision(choice, why, trials)
+
+
+def _silent(_message: Mapping[str, Any]) -> None:
+    """Trials report as a whole."""

@@ -1,0 +1,204 @@
+"""`auto`: splits, scores, what weighs against what, its price, and that a source which hurts is switched off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from core.pruning import auto
+from core.pruning.auto import (
+    FORWARD,
+    NOISE,
+    NONE,
+    PRICE,
+    PRIORS,
+    SPLITS,
+    TIE,
+    Choice,
+    Decision,
+    Lead,
+    Trials,
+    best,
+    choices,
+    score,
+    splits,
+    weigh,
+)
+from core.pruning.batches import tokenise
+from core.pruning.coupling import TaskRows
+from core.pruning.importance import BATCHES, ROWS
+from core.pruning.network import TARGET, Network, load_tokenizer
+from core.spec.cost import CostModel
+from core.spec.data import Example
+from core.spec.job import Stage
+from core.spec.structure import Structure
+from tests.tiny import rows as made_rows
+
+ALL: list[Stage] = ["teach", "prune", "recover"]
+
+
+def task_rows(tiny: Path, count: int, seed: int, classes: int = 2) -> TaskRows:
+    """Rows of the tiny task; without classes, their text alone."""
+    table = made_rows(count, seed)
+    examples = [Example((str(text),), label) for text, label in zip(table["text"], table["label"], strict=True)]
+    labels = ["neg", "pos"] if classes else []
+    return TaskRows(tokenise(examples, labels, load_tokenizer(tiny), 32), TARGET, classes)
+
+
+def trials_of(tiny: Path, network: Network, cost: CostModel, sources: int = 1, **changes: Any) -> Trials:
+    """Of a small job."""
+    options: dict[str, Any] = {
+        "stages": ALL,
+        "steps": {"teach": 20, "prune": 20, "recover": 40},
+        "rates": {"teach": 1e-3, "prune": 1e-3, "recover": 1e-3},
+        "batch_size": 16,
+        "balanced": False,
+        "seed": 0,
+        "report": lambda _message: None,
+    }
+    given = [task_rows(tiny, 60, 1 + i) for i in range(sources)]
+    limit = cost.encoder_fixed + (cost.encoder_params(Structure.dense(cost.architecture)) - cost.encoder_fixed) // 4
+    return Trials(network, cost, limit, task_rows(tiny, 80, 0).rows, 30, given, **(options | changes))
+
+
+def test_choices_are_those_that_the_stages_and_the_sources_allow() -> None:
+    assert [str(c) for c in choices(ALL, True, [0])] == [
+        "none", "teacher in prune, recover", "sequential in teach, prune, recover", "teacher in teach, prune, recover",
+    ]  # fmt: skip
+    assert [str(c) for c in choices(ALL, False, [0])] == ["none", "teacher in prune, recover"]
+    assert [str(c) for c in choices(["recover"], True, [0])] == ["none", "teacher in recover", "sequential in recover"]
+    assert [str(c) for c in choices(["teach"], True, [0])] == ["none", "sequential in teach"]
+    for labelled in (True, False):
+        for stages in (ALL, ["recover"], ["prune", "recover"]):
+            assert all(c.way in PRIORS for c in choices(stages, labelled, [0])[1:])  # type: ignore[arg-type]
+
+
+def test_splits_hold_the_classes_in_proportion_and_score_other_rows_each_time() -> None:
+    labels = torch.tensor([0] * 75 + [1] * 25)
+    (train_1, held_1), (train_2, held_2) = splits(labels, 40, 2, seed=3)
+    for train, held in ((train_1, held_1), (train_2, held_2)):
+        assert sorted(train + held) == list(range(100)) and len(held) == 40
+        assert int(labels[held].sum()) == 10
+    assert not set(held_1) & set(held_2)
+    assert splits(labels, 40, 2, seed=3) == splits(labels, 40, 2, seed=3) != splits(labels, 40, 2, seed=4)
+
+
+def test_score_of_sure_predictions_is_accuracy_and_classes_can_count_alike() -> None:
+    labels = torch.tensor([0, 0, 0, 1])
+    logits = torch.tensor([[50.0, 0.0]]).expand(4, 2)
+    assert score(logits, labels, balanced=False).mean() == pytest.approx(0.75)
+    assert score(logits, labels, balanced=True).mean() == pytest.approx(0.5)
+    unsure = torch.zeros(4, 2)
+    assert score(unsure, labels, balanced=False).tolist() == pytest.approx([0.75] * 4)
+
+
+def test_few_rows_leave_the_prior_and_many_overrule_it() -> None:
+    prior = (0.03, 0.03)
+    few = weigh(torch.tensor([-0.9, 0.7, -0.6, 0.4]), 1, prior)
+    assert few.seen == pytest.approx(-0.1) and few.error > 0.3
+    assert 0.02 < few.weighed < 0.03
+    many = weigh(torch.tensor([-0.06, -0.04] * 2000), 2, prior)
+    assert many.error == pytest.approx(NOISE, rel=0.01)  # what training alone makes of it stays
+    assert many.weighed < -0.03
+
+
+def test_a_tie_goes_to_the_simpler() -> None:
+    text, labelled = choices(ALL, True, [0])[1], choices(ALL, True, [0])[3]
+
+    def lead(weighed: float) -> Lead:
+        return Lead(0.0, 0.0, weighed)
+
+    assert best({text: lead(TIE), labelled: lead(TIE)}) == NONE
+    assert best({text: lead(0.03), labelled: lead(0.03 + TIE / 2)}) == text
+    assert best({text: lead(0.03), labelled: lead(0.03 + 2 * TIE)}) == labelled
+
+
+@pytest.mark.parametrize("sources", [1, 3])
+@pytest.mark.parametrize("stages", [ALL, ["recover"]])
+@pytest.mark.parametrize(("teach", "prune", "recover"), [(200, 300, 600), (2000, 300, 600), (30, 300, 4000)])
+def test_the_trials_cost_no_more_than_the_job(
+    sources: int,
+    stages: list[Stage],
+    teach: int,
+    prune: int,
+    recover: int,
+    tiny: Path,
+    network: Network,
+    cost: CostModel,
+) -> None:
+    steps = {"teach": teach, "prune": prune, "recover": recover}
+    trials = trials_of(tiny, network, cost, sources, stages=stages, steps=steps, batch_size=32)
+    small = max(PRICE["recover"], trials.limit / cost.encoder_params(Structure.dense(cost.architecture)))
+    job = teach + PRICE["prune"] * prune + small * recover + FORWARD * 60 * sources / 32
+    students = trials.planned * (trials.recover_steps * (small + FORWARD / 2) + BATCHES * ROWS / 32)
+    teachers = (2 if "teach" in stages else 1) * SPLITS
+    assert 0.6 * job <= students + teachers * trials.teach_steps <= job  # and the room is used
+    assert min(trials.teach_steps, trials.recover_steps) >= 10
+
+
+Quality = Callable[[Choice], float]
+
+
+def decided(monkeypatch: pytest.MonkeyPatch, trials: Trials, quality: Quality) -> Decision:
+    """With students that are right as often as `quality` says, and sure of it."""
+    monkeypatch.setattr(Trials, "teach", lambda *_args: None)
+    monkeypatch.setattr(Trials, "student", lambda _self, choice, *_args: choice)
+
+    def predict(choice: Choice, rows: Any) -> torch.Tensor:
+        right = torch.arange(len(rows)) < round(quality(choice) * len(rows))
+        said = torch.where(right, rows.labels, 1 - rows.labels)
+        return torch.nn.functional.one_hot(said, 2) * 20.0
+
+    monkeypatch.setattr(auto, "predict", predict)
+    return trials.decide()
+
+
+def test_what_helps_is_chosen_and_what_hurts_is_switched_off(
+    tiny: Path, network: Network, cost: CostModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = trials_of(tiny, network, cost)
+    wide.rows = task_rows(tiny, 800, 0).rows
+    wide.splits = splits(wide.rows.labels, 400, SPLITS, 0)
+    good = decided(monkeypatch, wide, lambda c: 0.9 if c.coupling == "teacher" and "teach" in c.stages else 0.6)
+    assert str(good.choice) == "teacher in teach, prune, recover"
+    assert "+30.0%" in good.why
+    wide.seen.clear()
+    labels_hurt = decided(monkeypatch, wide, lambda c: 0.5 if "teach" in c.stages else 0.8 if c == NONE else 0.85)
+    assert str(labels_hurt.choice) == "teacher in prune, recover"
+    wide.seen.clear()
+    all_hurt = decided(monkeypatch, wide, lambda c: 0.8 if c == NONE else 0.6)
+    assert all_hurt.choice == NONE and "no other choice" in all_hurt.why
+    assert all_hurt.trials[0]["choice"] == "none" and len(all_hurt.trials) == 4
+
+
+def test_a_source_that_hurts_is_dropped_and_the_others_stay(
+    tiny: Path, network: Network, cost: CostModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = trials_of(tiny, network, cost, sources=3)
+    trials.rows = task_rows(tiny, 800, 0).rows
+    trials.splits = splits(trials.rows.labels, 400, SPLITS, 0)
+
+    def quality(choice: Choice) -> float:
+        return 0.7 if choice == NONE else 0.5 if choice.sources == (1,) else 0.6 if 1 in choice.sources else 0.9
+
+    decision = decided(monkeypatch, trials, quality)
+    assert decision.choice.sources == (0, 2)
+    assert decision.why.endswith("sources that hurt were dropped: 1")
+
+
+def test_trials_of_real_networks(tiny: Path, network: Network, cost: CostModel) -> None:
+    said: list[Any] = []
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    trials = trials_of(tiny, network, cost, report=said.append)
+    decision = trials.decide()
+    assert {t["choice"] for t in decision.trials} == {str(c) for c in trials.choices}
+    assert [t["splits"] for t in decision.trials].count(2) == 1 + trials.survivors
+    assert all(0 < t["score"] <= 1 and t["error"] >= 0 for t in decision.trials)
+    assert said[-1]["step"] == said[-1]["steps"] == trials.planned
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    again = trials_of(tiny, network, cost).decide()
+    assert again == decision
