@@ -108,22 +108,7 @@ class Stages:
     def prune_and_measure(self) -> Outcome:
         """Every stage but the export."""
         with self.stage("data"):
-            splits = self.read()
-            network = load_network(self.model.path, splits.labels, self.spec.train.seed)
-            self.plan = plan_training(self.spec, len(splits.train), network.architecture.hidden)
-            self.max_length = longest_text(network, self.spec.train.max_length)
-            self.tokenizer = load_tokenizer(self.model.path)
-            self.tokenizer.model_max_length = self.max_length
-            if len(self.tokenizer) > network.body.config.vocab_size:
-                raise SpecError(
-                    "/model",
-                    f"its tokenizer knows {len(self.tokenizer)} tokens, but it has {network.body.config.vocab_size} "
-                    "embeddings; put the tokenizer that belongs to these weights beside them",
-                )
-            self.tokenise(splits)
-            shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
-            cost = CostModel.from_shapes(network.architecture, shapes)
-            limit = cost.encoder_limit(self.spec.budget)
+            splits, network, cost, limit = self.prepare()
         if self.transfer.coupling == "auto":
             with self.stage("auto"):
                 self.decide(network, cost, limit)
@@ -138,6 +123,25 @@ class Stages:
         return Outcome(splits, student, structure, cost, limit, results, logits)
 
     # --- stages ---------------------------------------------------------------------------------------------
+
+    def prepare(self) -> tuple[Splits, Network, CostModel, int]:
+        """The rows, the dense network, what its units cost, and the limit in encoder parameters."""
+        splits = self.read()
+        network = load_network(self.model.path, splits.labels, self.spec.train.seed)
+        self.plan = plan_training(self.spec, len(splits.train), network.architecture.hidden)
+        self.max_length = longest_text(network, self.spec.train.max_length)
+        self.tokenizer = load_tokenizer(self.model.path)
+        self.tokenizer.model_max_length = self.max_length
+        if len(self.tokenizer) > network.body.config.vocab_size:
+            raise SpecError(
+                "/model",
+                f"its tokenizer knows {len(self.tokenizer)} tokens, but it has {network.body.config.vocab_size} "
+                "embeddings; put the tokenizer that belongs to these weights beside them",
+            )
+        self.tokenise(splits)
+        shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
+        cost = CostModel.from_shapes(network.architecture, shapes)
+        return splits, network, cost, cost.encoder_limit(self.spec.budget)
 
     def read(self) -> Splits:
         """The tables, checked and split."""
