@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,9 @@ def run_all(pending: list[Cell], options: argparse.Namespace, steps: Mapping[str
     began = time.monotonic()
     pending, running, failures = list(pending), dict[Future[dict[str, Any]], Cell](), 0
     # Read now: the workers go on with the code that they load now, whatever becomes of the files.
-    keys, code = {cell: teacher_key(cell, steps, options.model.name) for cell in pending}, revision()
+    name, code = options.model.name, revision()
+    shared = {c: {arm: teacher_key(replace(c, arm=arm), steps, name) for arm in ARMS} for c in pending}
+    keys = {cell: shared[cell][cell.arm] for cell in pending}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.workers, context, start) as pool:
         while pending or running:
@@ -139,7 +142,7 @@ def run_all(pending: list[Cell], options: argparse.Namespace, steps: Mapping[str
                 if cell is None:
                     break
                 pending.remove(cell)
-                kept = options.data / "teachers" / keys[cell]
+                kept = {arm: options.data / "teachers" / key for arm, key in shared[cell].items()}
                 running[pool.submit(run_cell, cell, options.model, tables, kept, steps, code)] = cell
             if not running:
                 say(f"time is up: {len(pending)} cells are left for another time")

@@ -52,6 +52,7 @@ ARMS: Mapping[str, Arm] = {
         Arm("sequential-masks", {"coupling": "sequential", "share": ["masks"]}, "the structure from the source alone"),
         Arm("random", TEACHER, "control: random units, trained as `teacher`", "random"),
         Arm("small-dense", TEACHER, "control: a small regular model out of the teacher's lower layers", "small-dense"),
+        Arm("cofi", {"coupling": "none"}, "peer: CoFi's losses (layer-wise distillation), no transfer", "cofi"),
         Arm("magnitude", TEACHER, "peer: torch-pruning's group magnitudes, trained as `teacher`", "magnitude"),
     )
 }
@@ -109,7 +110,7 @@ class Block:
 MAIN, FURTHER = ("movies->yelp", "mail->sms"), ("movies->products", "news->reuters")
 HARMFUL = ("shuffled->yelp", "mail->yelp")
 COUPLINGS = ("none", "sequential", "joint", "tied", "teacher", "auto")
-CONTROLS = ("random", "small-dense", "magnitude")
+CONTROLS = ("random", "small-dense", "magnitude", "cofi")
 VARIANTS = ("joint-learned", "teacher-taught-plain", "teacher-recover-only", "teacher-teach-only", "sequential-masks")
 ORDER = (
     Block(MAIN, 100, 0.05, ("none", "teacher", "random")),  # does transfer help, and is it the structure?
@@ -144,8 +145,8 @@ def plan(choice: Choice) -> list[Cell]:
 
 
 def steps_of(arm: Arm, steps: Mapping[str, int]) -> dict[str, int]:
-    """Equal for all: a control has no pruning stage, so its cut model is trained for as many steps more."""
-    if arm.control is None:
+    """Equal for all: a control whose structure is given has no pruning stage, and trains its cut model for longer."""
+    if arm.control in (None, "cofi"):
         return dict(steps)
     return {"teach": steps["teach"], "prune": 0, "recover": steps["prune"] + steps["recover"]}
 
@@ -192,8 +193,8 @@ def teacher_key(cell: Cell, steps: Mapping[str, int], model: str = "all-minilm-l
     """Names the dense fine-tuned teacher of a cell: cells of one key teach it from the same rows in the same way.
 
     The budget does not enter the first stage. `sequential` and `teacher` teach alike, and so do `joint` and `tied`
-    (docs/methods.md, Coupling); what else there is shares a teacher with itself alone, `auto` not even so: its trials
-    are run at the job's budget.
+    (docs/methods.md, Coupling); what else there is shares a teacher with itself alone. `auto` goes on as the arm that
+    it chooses.
     """
     pair, transfer = PAIRS[cell.pair], ARMS[cell.arm].transfer
     coupling, source = str(transfer["coupling"]), pair.source

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from unittest.mock import patch
 import torch
 
 from benchmarks.transfer.cells import ARMS, Cell, cell_json, dataset_id, spec_of, steps_of
+from benchmarks.transfer.cofi import cofi_losses
 from benchmarks.transfer.controls import place
 from benchmarks.transfer.data import PAIRS
 from core.pruning import run as job
@@ -22,15 +25,23 @@ from core.pruning import stages
 TEACHER_FILES = ("teach.safetensors", "teach.json")  # the second makes the first valid
 
 
+AS_ARM = {
+    "none": "none",
+    "teacher in prune, recover": "teacher-taught-plain",
+    "sequential in teach, prune, recover": "sequential",
+    "teacher in teach, prune, recover": "teacher",
+}  # what `auto` chooses -> the arm that teaches alike
+
+
 def start() -> None:
     """Of a worker process."""
     torch.set_num_threads(1)
 
 
 def run_cell(
-    cell: Cell, model: Path, tables: Mapping[str, Path], kept: Path, steps: Mapping[str, int], code: str
+    cell: Cell, model: Path, tables: Mapping[str, Path], kept: Mapping[str, Path], steps: Mapping[str, int], code: str
 ) -> dict[str, Any]:
-    """The line of one run of `code`. The dense teacher is taken from `kept` if it is there, or left there."""
+    """The line of one run of `code`. `kept`: where the dense teacher of each arm is taken from, or left for others."""
     spec, arm, pair = spec_of(cell, steps, model.name), ARMS[cell.arm], PAIRS[cell.pair]
     names = [pair.target] + [pair.source] * bool(spec.sources)
     notes: list[str] = []
@@ -38,27 +49,40 @@ def run_cell(
     with tempfile.TemporaryDirectory(prefix="transfer-") as folder:
         state = Path(folder) / "state"
         state.mkdir()
-        reused = (kept / TEACHER_FILES[-1]).exists()
+        shared, reused = kept[cell.arm], False
+
+        def take_teacher() -> None:
+            nonlocal reused
+            reused = (shared / TEACHER_FILES[-1]).exists()
+            for name in TEACHER_FILES if reused else ():
+                shutil.copy(shared / name, state / name)
+            if reused:
+                taught()
 
         def taught() -> None:
-            if arm.control is not None:
+            if arm.control not in (None, "cofi"):
                 place(arm.control, model, state, spec.budget, cell.seed)
 
         def report(message: Mapping[str, Any]) -> None:
             if message["event"] == "note":
                 notes.append(str(message["message"]))
+            if message["event"] == "saved" and message["stage"] == "auto":  # the job goes on as another arm
+                nonlocal shared
+                shared = kept[AS_ARM[json.loads((state / "auto.json").read_text())["chosen"]]]
+                take_teacher()
             if message["event"] == "saved" and message["stage"] == "teach":
-                if arm.transfer["coupling"] != "auto":  # its trials leave more than a teacher
-                    _keep(state, kept)
+                _keep(state, shared)
                 taught()
 
-        if reused:
-            for name in TEACHER_FILES:
-                shutil.copy(kept / name, state / name)
-            taught()
+        if cell.arm != "auto":
+            take_teacher()
         datasets = {dataset_id(name): tables[name] for name in names}
         # Latency is not asked here, and that a checkpoint loads in a fresh process the product's tests show.
-        with patch.object(stages, "latencies_ms", _no_latency), patch.object(job, "verify", _no_verifying):
+        with (
+            patch.object(stages, "latencies_ms", _no_latency),
+            patch.object(job, "verify", _no_verifying),
+            cofi_losses() if arm.control == "cofi" else nullcontext(),
+        ):
             found = job.run(spec, job.ModelRef(model, model.name), datasets, Path(folder), report)
     results = found["results"]
     return {

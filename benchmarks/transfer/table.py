@@ -112,7 +112,7 @@ def _about(results: Sequence[Mapping[str, Any]], steps: Mapping[str, int]) -> li
         f"Every arm takes {total} steps of the same batch size (a control has no pruning stage: its cut model recovers "
         f"for as many steps more), tunes on the same {DEV_ROWS} dev rows, and is measured on the same held-out rows of "
         f"its seed; texts are cut to {MAX_LENGTH} tokens. `rows`: labelled target rows; `kept`: part of the encoder's "
-        "parameters. CoFi's published recipe (layer-wise distillation) was not run.",
+        "parameters.",
         "Values: mean over seeds, in points, with the 95 % t interval; differences are paired by seed, with the "
         "interval of their own. *Of the way*: of the mean gap from `none` to `dense-transfer`. With three seeds t is "
         "4.3: an interval that holds 0 proves nothing either way.",

@@ -19,8 +19,7 @@ TEMPERATURE = 2.0  # of distillation (Hinton et al. 2015; CoFi uses the same)
 def batch_loss(network: Network, streams: Sequence[Stream], drawn: Sequence[Sequence[int]]) -> Tensor:
     """Loss of one mixed batch: one forward pass for all streams, then each stream's own head and losses."""
     where = next(network.parameters()).device
-    columns = [stream.rows.collate(index) for stream, index in zip(streams, drawn, strict=True)]
-    inputs = {name: _concat([c[name] for c in columns], streams[0].rows, name).to(where) for name in columns[0]}
+    inputs = {name: column.to(where) for name, column in collate(streams, drawn).items()}
     with autocast():
         features = network(**inputs)
     total = torch.zeros((), device=where)
@@ -62,6 +61,12 @@ def labelled_by(teacher: Network, task: TaskRows, head: str) -> TaskRows:
     if head not in teacher.heads:
         return task
     return replace(task, rows=replace(task.rows, logits=predict(teacher, task.rows, head, fast=True)))
+
+
+def collate(streams: Sequence[Stream], drawn: Sequence[Sequence[int]]) -> dict[str, Tensor]:
+    """One padded batch of the rows that are drawn of each stream, in their order: column -> (B, longest)."""
+    columns = [stream.rows.collate(index) for stream, index in zip(streams, drawn, strict=True)]
+    return {name: _concat([c[name] for c in columns], streams[0].rows, name) for name in columns[0]}
 
 
 def _concat(parts: Sequence[Tensor], rows: Rows, name: str) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import tarfile
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.transfer import data, table
+from benchmarks.transfer import cofi, data, table
 from benchmarks.transfer.__main__ import main, next_cell
 from benchmarks.transfer.cells import (
     ARMS,
@@ -32,7 +33,11 @@ from benchmarks.transfer.cells import (
 )
 from benchmarks.transfer.controls import random_units, small_dense
 from cli.fetch import FetchError, Package
+from core.pruning.batches import tokenise
+from core.pruning.coupling import Stream
+from core.pruning.network import TARGET, load_network, load_tokenizer
 from core.spec.cost import CostModel
+from core.spec.data import Example
 from core.spec.families import FAMILIES, Architecture
 from core.spec.structure import Structure
 from tests.tiny import rows, save_tiny_model
@@ -162,7 +167,7 @@ def test_what_decides_most_comes_first_and_no_cell_twice() -> None:
 def test_every_arm_is_a_job_of_equal_steps(arm: str) -> None:
     spec = spec_of(Cell("movies->yelp", 100, 0.05, arm, 3), STEPS)
     assert spec.train.seed == 3
-    assert bool(spec.sources) == (arm != "none")
+    assert bool(spec.sources) == (arm not in ("none", "cofi"))
     assert sum(steps_of(ARMS[arm], STEPS).values()) == sum(STEPS.values())
 
 
@@ -256,21 +261,45 @@ def test_runs_of_a_tiny_model_go_through_and_are_not_run_twice(
         pairs = zip(cells["text"], cells["label"], strict=True)
         data.write(tmp_path / "data" / f"{name}.parquet", [(str(text), labels[str(label)]) for text, label in pairs])
     arguments = ["--pair", "movies->yelp", "--rows", "40", "--kept", "0.4", "--seeds", "0", "--steps", "2", "4", "2"]
-    arguments += ["--arm", "none", "random", "small-dense", "magnitude", "--workers", "2"]
+    arms = ("none", "random", "small-dense", "magnitude", "cofi", "auto")
+    arguments += ["--arm", *arms, "--workers", "2"]
     for option, name in (("--data", "data"), ("--model", "tiny"), ("--results", "x.jsonl")):
         arguments += [option, str(tmp_path / name)]
     assert main(arguments) == 0
     results = {r["cell"]["arm"]: r for r in read_results(tmp_path / "x.jsonl")}
-    assert set(results) == {"none", "random", "small-dense", "magnitude"}
+    assert set(results) == set(arms)
+    assert results["auto"]["transfer"]["auto"]["chosen"].startswith(results["auto"]["transfer"]["coupling"])
     assert {name: r["fraction"] for name, r in results.items() if not 0.39 < r["fraction"] <= 0.4} == {}
     assert results["magnitude"]["environment"]["torch-pruning"] == "1.6.1"
     assert results["random"]["dense"] == results["magnitude"]["dense"]  # one teacher
-    assert sum(r["teacher_reused"] for r in results.values()) == 2
-    assert len({json.dumps(r["structure"]) for r in results.values()}) == 4
+    assert results["none"]["dense"] == results["cofi"]["dense"]
+    assert sum(results[arm]["teacher_reused"] for arm in arms[:-1]) == 3
+    assert len({json.dumps(r["structure"]) for r in results.values()}) >= 5
     assert "0 left" in capsys.readouterr().err
     assert main(arguments) == 0
-    assert "4 stand, 0 to run" in capsys.readouterr().err
-    assert len(read_results(tmp_path / "x.jsonl")) == 4
+    assert "6 stand, 0 to run" in capsys.readouterr().err
+    assert len(read_results(tmp_path / "x.jsonl")) == 6
+
+
+def test_the_losses_of_cofi_are_nothing_for_the_teacher_itself_and_reach_every_layer(tmp_path: Path) -> None:
+    network = load_network(save_tiny_model(tmp_path / "tiny", layers=6), ["neg", "pos"], seed=0).eval()
+    identity = torch.nn.Linear(64, 64, bias=False)
+    torch.nn.init.eye_(identity.weight)
+    network.heads[cofi.MAP] = identity
+    table = rows(8)
+    examples = [Example((str(text),), label) for text, label in zip(table["text"], table["label"], strict=True)]
+    streams = [Stream(tokenise(examples, ["neg", "pos"], load_tokenizer(tmp_path / "tiny"), 16), 8, TARGET, 1.0, 1.0)]
+    student = copy.deepcopy(network)
+    assert float(cofi.distil(student, network, streams, [range(8)])) == pytest.approx(0, abs=1e-6)
+    with torch.no_grad():
+        for parameter in student.body.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    loss = cofi.distil(student, network, streams, [range(8)])
+    assert float(loss) > 1e-3
+    loss.backward()  # type: ignore[no-untyped-call]
+    layers: Any = student.body.bert.encoder.layer
+    assert float(layers[0].output.dense.weight.grad.abs().sum()) > 0
+    assert all(parameter.grad is None for parameter in network.parameters())
 
 
 # --- table --------------------------------------------------------------------------------------------------
