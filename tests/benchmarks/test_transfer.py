@@ -290,7 +290,7 @@ def test_the_losses_of_cofi_are_nothing_for_the_teacher_itself_and_reach_every_l
     examples = [Example((str(text),), label) for text, label in zip(table["text"], table["label"], strict=True)]
     streams = [Stream(tokenise(examples, ["neg", "pos"], load_tokenizer(tmp_path / "tiny"), 16), 8, TARGET, 1.0, 1.0)]
     student = copy.deepcopy(network)
-    assert cofi.distil(student, network, streams, [range(8)]).item() == pytest.approx(0, abs=1e-6)
+    assert cofi.distil(student, network, streams, [range(8)]).item() == pytest.approx(0, abs=1e-4)  # two passes in bfloat16
     with torch.no_grad():
         for parameter in student.body.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
