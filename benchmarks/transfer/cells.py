@@ -33,6 +33,7 @@ class Arm:
     transfer: Mapping[str, Any]
     what: str
     control: str | None = None
+    method: str = "fisher"
 
 
 TEACHER = {"coupling": "teacher"}
@@ -43,16 +44,18 @@ ARMS: Mapping[str, Arm] = {
         Arm("sequential", {"coupling": "sequential"}, "the source first, then the target, in every stage"),
         Arm("joint", {"coupling": "joint"}, "mixed batches, one set of masks"),
         Arm("joint-learned", {"coupling": "joint", "weighting": "learned"}, "joint, the source's weight learned"),
-        Arm("tied", {"coupling": "tied"}, "masks of their own, pulled together"),
+        Arm("tied", {"coupling": "tied"}, "masks of their own, pulled together", method="l0"),
         Arm("teacher", TEACHER, "source text labelled by the target's teacher"),
         Arm("auto", {"coupling": "auto"}, "chosen by short trials on the target's train and dev rows"),
         Arm("teacher-taught-plain", {**TEACHER, "stages": ["prune", "recover"]}, "teacher, but taught without source"),
         Arm("teacher-recover-only", {**TEACHER, "stages": ["recover"]}, "teacher, in the last stage alone"),
         Arm("teacher-teach-only", {**TEACHER, "stages": ["teach"]}, "the source enters the dense model alone"),
         Arm("sequential-masks", {"coupling": "sequential", "share": ["masks"]}, "the structure from the source alone"),
+        Arm("none-l0", {"coupling": "none"}, "`none`, its masks learned", method="l0"),
+        Arm("teacher-l0", TEACHER, "`teacher`, its masks learned", method="l0"),
         Arm("random", TEACHER, "control: random units, trained as `teacher`", "random"),
         Arm("small-dense", TEACHER, "control: a small regular model out of the teacher's lower layers", "small-dense"),
-        Arm("cofi", {"coupling": "none"}, "peer: CoFi's losses (layer-wise distillation), no transfer", "cofi"),
+        Arm("cofi", {"coupling": "none"}, "peer: CoFi's losses (layer-wise distillation), no transfer", "cofi", "l0"),
         Arm("magnitude", TEACHER, "peer: torch-pruning's group magnitudes, trained as `teacher`", "magnitude"),
     )
 }
@@ -110,7 +113,7 @@ class Block:
 MAIN, FURTHER = ("movies->yelp", "mail->sms"), ("movies->products", "news->reuters")
 HARMFUL = ("shuffled->yelp", "mail->yelp")
 COUPLINGS = ("none", "sequential", "joint", "tied", "teacher", "auto")
-CONTROLS = ("random", "small-dense", "magnitude", "cofi")
+CONTROLS = ("random", "small-dense", "magnitude", "cofi", "none-l0", "teacher-l0")
 VARIANTS = ("joint-learned", "teacher-taught-plain", "teacher-recover-only", "teacher-teach-only", "sequential-masks")
 ORDER = (
     Block(MAIN, 100, 0.05, ("none", "teacher", "random")),  # does transfer help, and is it the structure?
@@ -145,8 +148,8 @@ def plan(choice: Choice) -> list[Cell]:
 
 
 def steps_of(arm: Arm, steps: Mapping[str, int]) -> dict[str, int]:
-    """Equal for all: a control whose structure is given has no pruning stage, and trains its cut model for longer."""
-    if arm.control in (None, "cofi"):
+    """As many for all: an arm that trains nothing while it prunes recovers for longer."""
+    if arm.method == "l0":
         return dict(steps)
     return {"teach": steps["teach"], "prune": 0, "recover": steps["prune"] + steps["recover"]}
 
@@ -171,8 +174,9 @@ def spec_of(cell: Cell, steps: Mapping[str, int], model: str = "all-minilm-l6-v2
             "sources": [] if arm.transfer["coupling"] == "none" else sources,
             "budget": {"params": cell.kept, "of": "encoder"},
             "transfer": dict(arm.transfer),
+            "method": {"name": arm.method},
             "train": {
-                "steps": {stage: max(1, count) for stage, count in own.items()},
+                "steps": {stage: count for stage, count in own.items() if count},
                 "max_length": MAX_LENGTH,
                 "seed": cell.seed,
             },

@@ -25,7 +25,7 @@ from core.pruning.batches import Rows
 from core.pruning.coupling import Phase, TaskRows, add_heads, phases
 from core.pruning.cut import cut
 from core.pruning.fit import fit
-from core.pruning.importance import BATCHES, ROWS, importance
+from core.pruning.importance import importance
 from core.pruning.losses import labelled_by
 from core.pruning.network import TARGET, Network, predict
 from core.pruning.train import Report, train
@@ -34,6 +34,7 @@ from core.spec.job import Stage
 from core.spec.structure import Structure
 
 SPLITS = 2
+BATCHES = 12  # that the units of a trial are scored on
 NOISE = 0.015  # of a trial's score, from training alone: measured (docs/methods.md)
 TIE = 0.005  # a lead of less goes to the simpler choice
 PRICE = {"teach": 1.0, "prune": 0.6, "recover": 0.15}  # of a step, against dense fine-tuning (benchmarks/overhead.py)
@@ -182,7 +183,7 @@ class Trials:
         alone = len(self.sources) if len(self.sources) > 1 else 0
         students = len(self.choices) + alone + (SPLITS - 1) * (1 + self.survivors)
         teachers = (1 + any("teach" in choice.stages for choice in self.choices)) * SPLITS
-        room = max(0.0, job - students * BATCHES * ROWS / self.batch_size)
+        room = max(0.0, job - students * BATCHES)
         teach = min(steps["teach"] / 2, room / 2 / teachers)
         recover = min(after, (room - teachers * teach) / students / (small + FORWARD / 2))
         return students, max(1, int(teach)), max(1, int(recover))
@@ -240,7 +241,7 @@ class Trials:
         ]
         for plan in plans:
             add_heads(student, plan, sources)
-        cut(student, fit(importance(student, self.cost, plans[0][-1].streams, self.seed), self.cost, self.limit))
+        cut(student, fit(importance(student, self.cost, plans[0], self.seed, BATCHES), self.cost, self.limit))
         self.train(student, plans[1], "recover", self.recover_steps, number)
         return student
 

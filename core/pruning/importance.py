@@ -1,50 +1,70 @@
-"""What each unit is worth before anything is trained: squared gradients of the gates (the diagonal Fisher information).
+"""`fisher`: what each unit is worth to the answers of the trained network, before anything is pruned.
 
-After Kwon et al., "A Fast Post-Training Pruning Framework for Transformers" (NeurIPS 2022, arXiv 2204.09656).
+After Kwon et al., "A Fast Post-Training Pruning Framework for Transformers" (NeurIPS 2022, arXiv 2204.09656), who rank
+units by squared gradients of the loss by their gates: the diagonal of the Fisher information. A model that is sure of
+its training rows has hardly any such gradient, and the distillation loss has none at the teacher itself. Ours: the
+gradients of the logits, E |d logits / d gate|^2 (Gauss-Newton), which need no labels, so that text of any source can be
+used. Random signs keep the rows of a batch and their logits apart (Hutchinson 1990).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from core.pruning.batches import draw
-from core.pruning.coupling import Stream
+from core.pruning.coupling import Phase
 from core.pruning.fit import Scores
-from core.pruning.losses import batch_loss
+from core.pruning.losses import collate
 from core.pruning.masks import Gates, gated
-from core.pruning.network import Network, units
+from core.pruning.network import Network, autocast, units
 from core.spec.cost import CostModel
 
-BATCHES = 48
-ROWS = 8  # of a batch: the square of a mean over many rows would hide what single rows need
+BATCHES = 40
+# Heads stand in for each other: one alone is hardly missed, all together are. Measured: docs/methods.md.
+HEADS = 4.0
 
 
-def importance(network: Network, cost: CostModel, streams: Sequence[Stream], seed: int) -> Scores:
-    """Mean squared gradient of the loss by each unit's gate at 1, per parameter that the unit costs; dropout off.
+def importance(
+    network: Network,
+    cost: CostModel,
+    plan: Sequence[Phase],
+    seed: int,
+    batches: int = BATCHES,
+    report: Callable[[int], None] = lambda _done: None,
+) -> Scores:
+    """Mean squared gradient of a logit by each unit's gate at 1, per parameter that the unit costs; dropout off.
 
-    Numbered as the network is: heads (L, H), neurons (L, N).
+    Rows are drawn from every stream of `plan` that may move masks. Scores are in the numbering of the network as it is:
+    heads (L, H), neurons (L, N). `report` hears how many batches are done.
     """
+    streams = [stream for phase in plan for stream in phase.streams if stream.masks != "fixed"]
     was_training = network.training
     network.eval()
     where = next(network.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
     present = units(network)
     ones = Gates.of(present, present)
     heads, neurons = (gate.to(where).requires_grad_() for gate in (ones.heads, ones.neurons))
     gates = Gates(heads, neurons, ones.attention.to(where), ones.ffn.to(where))
     sums = [torch.zeros_like(heads), torch.zeros_like(neurons)]
-    total = sum(stream.share for stream in streams)
-    small = [(stream.rows, max(1, ROWS * stream.share // total)) for stream in streams]
-    for index in draw(small, BATCHES, seed):
-        with gated(network, gates, present):
-            loss = batch_loss(network, streams, index)
-        found = torch.autograd.grad(loss, (heads, neurons), allow_unused=True, materialize_grads=True)
+    for done, index in enumerate(draw([(stream.rows, stream.share) for stream in streams], batches, seed), 1):
+        with gated(network, gates, present), autocast():
+            features = network(**{name: column.to(where) for name, column in collate(streams, index).items()})
+            parts = features.split([len(rows) for rows in index])
+            logits = [network.heads[stream.head](part) for stream, part in zip(streams, parts, strict=True)]
+        signs = [torch.randint(0, 2, part.shape, generator=generator).to(where) * 2 - 1 for part in logits]
+        total = sum((part.float() * sign).sum() for part, sign in zip(logits, signs, strict=True))
+        found = torch.autograd.grad(total, (heads, neurons), allow_unused=True, materialize_grads=True)
         for part, gradient in zip(sums, found, strict=True):
             part += gradient.square()
+        report(done)
     network.train(was_training)
-    scores = (
-        (part / price).where(gate.to(where).bool(), -torch.inf).double().cpu().numpy()
-        for part, price, gate in zip(sums, (cost.head, cost.neuron), (ones.heads, ones.neurons), strict=True)
+    worth = (
+        (part * factor / price).where(gate.to(where).bool(), -torch.inf).double().cpu().numpy()
+        for part, factor, price, gate in zip(
+            sums, (HEADS, 1.0), (cost.head, cost.neuron), (ones.heads, ones.neurons), strict=True
+        )
     )
-    return Scores(*scores)
+    return Scores(*worth)

@@ -7,7 +7,6 @@ get cheaper as the target rises. The budget itself is met by `fit` at the end, n
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -32,14 +31,6 @@ LAMBDA_TRAVEL = 60.0  # how far a lambda could rise in a stage
 TIE = 10.0  # how hard tied masks are pulled together
 
 
-@dataclass(frozen=True)
-class Pruned:
-    """The network, cut to `structure` (dense numbering), and how it got there."""
-
-    structure: Structure
-    history: History
-
-
 def prune(
     network: Network,
     cost: CostModel,
@@ -52,8 +43,10 @@ def prune(
     seed: int,
     report: Report,
     learned_weights: bool = False,
-) -> Pruned:
+) -> tuple[Structure, History]:
     """Train weights and masks together, then cut `network` in place to at most `limit` encoder parameters.
+
+    Returns what it was cut to, in the dense network's numbering, and how it got there.
 
     Loss = task + lambda1 (t - s) + lambda2 (t - s)^2 with s the expected sparsity and t its target; the lambdas
     rise by gradient ascent. Tied sources have masks of their own under the same constraint, and TIE times their
@@ -122,7 +115,7 @@ def prune(
     cut(network, structure.within(present))
     history.kept_step = steps
     history.weights = weights.curve if weights else []
-    return Pruned(structure, history)
+    return structure, history
 
 
 def _loss(

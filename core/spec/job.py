@@ -197,8 +197,10 @@ class Method(Strict):
     """How units are scored."""
 
     name: Annotated[
-        Literal["l0"], _available("method", ("l0",), ("pdp", "fisher", "magnitude", "random", "channels"))
-    ] = "l0"
+        Literal["fisher", "l0"],
+        _available("method", ("fisher", "l0"), ("pdp", "magnitude", "random", "channels")),
+        Field(description="fisher: scored once at the teacher, minutes; l0: masks learned while the model is trained"),
+    ] = "fisher"
 
 
 StepCount = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -275,6 +277,18 @@ class JobSpec(Strict):
             )
         if self.control and coupling == "none":
             raise PydanticCustomError("control", "'control' is the job without transfer, and this job has none")
+        return self
+
+    @model_validator(mode="after")
+    def _methodical(self) -> Self:
+        if self.method.name == "fisher" and self.coupling == "tied":
+            raise PydanticCustomError(
+                "method", "coupling 'tied' pulls learned masks together: it needs method 'l0', where masks are learned"
+            )
+        if self.method.name == "fisher" and self.train.steps.prune is not None:
+            raise PydanticCustomError(
+                "method", "method 'fisher' trains nothing while it prunes: leave 'steps.prune' out, or use method 'l0'"
+            )
         return self
 
     @property

@@ -11,6 +11,7 @@ import torch
 
 from core.pruning import auto
 from core.pruning.auto import (
+    BATCHES,
     FORWARD,
     NOISE,
     NONE,
@@ -30,7 +31,6 @@ from core.pruning.auto import (
 )
 from core.pruning.batches import tokenise
 from core.pruning.coupling import TaskRows
-from core.pruning.importance import BATCHES, ROWS
 from core.pruning.network import TARGET, Network, load_tokenizer
 from core.spec.cost import CostModel
 from core.spec.data import Example
@@ -134,7 +134,7 @@ def test_the_trials_cost_no_more_than_the_job(
     trials = trials_of(tiny, network, cost, sources, stages=stages, steps=steps, batch_size=32)
     small = max(PRICE["recover"], trials.limit / cost.encoder_params(Structure.dense(cost.architecture)))
     job = teach + PRICE["prune"] * prune + small * recover + FORWARD * 60 * sources / 32
-    students = trials.planned * (trials.recover_steps * (small + FORWARD / 2) + BATCHES * ROWS / 32)
+    students = trials.planned * (trials.recover_steps * (small + FORWARD / 2) + BATCHES)
     teachers = (2 if "teach" in stages else 1) * SPLITS
     assert 0.6 * job <= students + teachers * trials.teach_steps <= job  # and the room is used
     assert min(trials.teach_steps, trials.recover_steps) >= 10
