@@ -43,7 +43,7 @@ def test_a_job_is_accepted_and_can_be_followed(client: TestClient, payload: dict
     assert int(answer.headers["retry-after"]) > 0
     assert (job["status"], job["stage"], job["attempt"], job["max_attempts"]) == ("queued", None, 0, 3)
     assert job["spec"]["budget"]["params"] == 0.3
-    assert job["spec"]["method"]["name"] == "l0"
+    assert job["spec"]["method"]["name"] == "fisher"
     assert job["created_at"].endswith("Z")
     assert job["started_at"] is job["finished_at"] is job["metrics"] is job["error"] is job["eta_s"] is None
     assert client.get(answer.headers["location"]).json() == job

@@ -153,7 +153,7 @@ def specification(**changes: Any) -> dict[str, Any]:
         "model": "tiny",
         "task": {"data": {"dataset": "@reviews"}, "split": {"train": 60, "dev": 30}},
         "budget": {"params": 0.4},
-        "train": {"steps": {"teach": 20, "prune": 30, "recover": 20}, "max_length": 32, "batch_size": 8},
+        "train": {"steps": {"teach": 20, "recover": 20}, "max_length": 32, "batch_size": 8},
         **changes,
     }
 

@@ -17,13 +17,13 @@ import pytest
 from cli.client import file_sha256
 from tests.e2e.conftest import Server, command_line, eventually, specification, write_reviews
 
-LONG = {"teach": 20, "prune": 600, "recover": 20}
+LONG = {"teach": 20, "recover": 800}
 
 
 def test_a_job_survives_the_kill_of_its_worker(server: Server, submitted: Callable[..., str], tmp_path: Path) -> None:
     train = {"steps": LONG, "max_length": 32, "batch_size": 8}
     job_id = submitted(specification(train=train))
-    eventually(lambda: server.job(job_id)["stage"] == "prune", "the job prunes")
+    eventually(lambda: server.job(job_id)["stage"] == "recover", "the job recovers")
     (worker,) = server.pids("-m worker")
     victims = [worker, *(pid for pid in server.descendants() if "worker.child" in command_line(pid))]
     assert len(victims) == 2
@@ -64,7 +64,7 @@ def _measure(folder: Path) -> dict[str, Any]:
 
 
 def test_a_running_job_is_cancelled_within_three_seconds(server: Server, submitted: Callable[..., str]) -> None:
-    train = {"steps": {"prune": 1_000_000}, "max_length": 32, "batch_size": 8}
+    train = {"steps": {"recover": 1_000_000}, "max_length": 32, "batch_size": 8}
     job_id = submitted(specification(train=train))
     eventually(lambda: server.job(job_id)["stage"] is not None, "the job runs")
     asked = time.monotonic()

@@ -23,13 +23,19 @@ from tests.tiny import rows, save_tiny_model
 TARGET, SOURCE = "ds_" + "1" * 32, "ds_" + "2" * 32
 
 
+L0 = {
+    "method": {"name": "l0"},
+    "train": {"steps": {"teach": 30, "prune": 30, "recover": 30}, "learning_rate": 1e-3},
+}
+
+
 def spec_of(**changes: Any) -> JobSpec:
     """A quick job."""
     body: dict[str, Any] = {
         "model": "tiny",
         "task": {"data": {"dataset": TARGET}, "split": {"train": 60, "dev": 40}},
         "budget": {"params": 0.3},
-        "train": {"steps": {"teach": 30, "prune": 30, "recover": 30}, "learning_rate": 1e-3},
+        "train": {"steps": {"teach": 30, "recover": 30}, "learning_rate": 1e-3},
     }
     return JobSpec.model_validate(body | changes)
 
@@ -51,13 +57,20 @@ def go(spec: JobSpec, tiny: Path, tables: Mapping[str, Path], workdir: Path) -> 
     return run(spec, ModelRef(tiny, "tiny"), used, workdir, said.append), said
 
 
-@pytest.mark.parametrize("coupling", ["none", "sequential", "teacher"])
+@pytest.mark.parametrize(
+    ("coupling", "method"), [("none", {}), ("sequential", {}), ("teacher", {}), ("none", L0), ("teacher", L0)]
+)
 def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
-    coupling: str, tiny: Path, tables: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    coupling: str,
+    method: dict[str, Any],
+    tiny: Path,
+    tables: Mapping[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # the files hold no bytecode all the same
     sources = [] if coupling == "none" else [{"data": {"dataset": SOURCE}, "label": "label"}]
-    report, said = go(spec_of(sources=sources, transfer={"coupling": coupling}), tiny, tables, tmp_path)
+    report, said = go(spec_of(sources=sources, transfer={"coupling": coupling}, **method), tiny, tables, tmp_path)
     out = tmp_path / "output"
 
     budget = report["budget"]
@@ -112,19 +125,22 @@ TRANSFERS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.parametrize("method", [{}, L0], ids=["fisher", "l0"])
 @pytest.mark.parametrize("transfer", TRANSFERS, ids=lambda t: "-".join(map(str, t.values())))
 def test_every_way_of_transfer_ends_in_a_checkpoint_and_resumes(
-    transfer: dict[str, Any], tiny: Path, tables: Mapping[str, Path], tmp_path: Path
+    transfer: dict[str, Any], method: dict[str, Any], tiny: Path, tables: Mapping[str, Path], tmp_path: Path
 ) -> None:
     source = {"data": {"dataset": SOURCE}, "label": "label"}
-    report, _ = go(spec_of(sources=[source], transfer=transfer), tiny, tables, tmp_path)
+    if transfer["coupling"] == "tied" and not method:
+        pytest.skip("tied masks need learned masks")
+    report, _ = go(spec_of(sources=[source], transfer=transfer, **method), tiny, tables, tmp_path)
     assert report["budget"]["met"] <= report["budget"]["limit"]
     weights = report["transfer"]["weights"]
     assert set(weights) == ({"target", "source 0"} if "weighting" in transfer else set())
     for together in zip(*weights.values(), strict=True):
         assert sum(weight for _, weight in together) == pytest.approx(2, abs=1e-3)
     (tmp_path / "state/recover.json").unlink()
-    again, said = go(spec_of(sources=[source], transfer=transfer), tiny, tables, tmp_path)
+    again, said = go(spec_of(sources=[source], transfer=transfer, **method), tiny, tables, tmp_path)
     assert {m["stage"] for m in said if m["event"] == "saved"} == {"recover"}
     assert again["results"]["pruned"]["test"] == report["results"]["pruned"]["test"]
 

@@ -23,7 +23,7 @@ def problem(**changes: Any) -> tuple[tuple[int | str, ...], str]:
 
 def test_defaults() -> None:
     spec = JobSpec.model_validate(MINIMAL)
-    assert (spec.coupling, spec.method.name, spec.task.metric) == ("none", "l0", "accuracy")
+    assert (spec.coupling, spec.method.name, spec.task.metric) == ("none", "fisher", "accuracy")
     with_source = JobSpec.model_validate(MINIMAL | {"sources": [{"data": DATASET}]})
     assert with_source.coupling == "auto"
     assert with_source.dataset_ids() == {
@@ -35,7 +35,13 @@ def test_defaults() -> None:
 @pytest.mark.parametrize(
     ("changes", "where", "says"),
     [
-        ({"method": {"name": "pdp"}}, ("method", "name"), "method 'pdp' is not available yet; available: l0"),
+        ({"method": {"name": "pdp"}}, ("method", "name"), "method 'pdp' is not available yet; available: fisher, l0"),
+        ({"train": {"steps": {"prune": 9}}}, (), "leave 'steps.prune' out"),
+        (
+            {"transfer": {"coupling": "tied"}, "sources": [{"data": DATASET, "label": "label"}]},
+            (),
+            "it needs method 'l0'",
+        ),
         ({"transfer": {"coupling": "auto"}}, (), "needs at least one entry in 'sources'"),
         ({"transfer": {"share": ["masks"]}, "sources": [{"data": DATASET}]}, (), "name a coupling to share one alone"),
         ({"transfer": {"stages": ["teach"]}, "sources": [{"data": DATASET}]}, (), "there is no teacher yet"),

@@ -1,0 +1,77 @@
+"""Scores of units against gradients taken row by row; what is dead scores nothing; what is fixed has no say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from core.pruning import importance as module
+from core.pruning.coupling import Phase, Stream
+from core.pruning.cut import cut
+from core.pruning.importance import HEADS, importance
+from core.pruning.masks import Gates, gated
+from core.pruning.network import Network
+from core.spec.cost import CostModel
+from core.spec.structure import Structure
+from tests.pruning.test_weighting import stream
+
+
+@pytest.fixture(autouse=True)
+def _in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "autocast", lambda: torch.autocast("cpu", enabled=False))
+
+
+def by_rows(network: Network, cost: CostModel, rows: Stream) -> tuple[np.ndarray, np.ndarray]:
+    """Mean over rows of the squared gradients of both logits, one row and one logit at a time."""
+    a = cost.architecture
+    heads, neurons = torch.ones(a.layers, a.heads).requires_grad_(), torch.ones(a.layers, a.neurons).requires_grad_()
+    gates = Gates(heads, neurons, torch.ones(a.layers), torch.ones(a.layers))
+    sums = [torch.zeros_like(heads), torch.zeros_like(neurons)]
+    for row in range(len(rows.rows)):
+        for logit in range(2):
+            with gated(network, gates, Structure.dense(a)):
+                said = network.logits(rows.rows.collate([row]))[0, logit]
+            for total, gradient in zip(sums, torch.autograd.grad(said, (heads, neurons)), strict=True):
+                total += gradient.square() / len(rows.rows)
+    return (sums[0] * HEADS / cost.head).numpy(), (sums[1] / cost.neuron).numpy()
+
+
+def test_scores_are_mean_squared_gradients_of_the_logits(network: Network, cost: CostModel, tiny: Path) -> None:
+    target = stream(tiny, 16, seed=0)
+    heads, neurons = by_rows(network, cost, target)
+    batches = 400
+    found = importance(network, cost, [Phase((target,))], 0, batches)
+    for exact, estimate in ((heads, found.heads), (neurons, found.neurons)):
+        per_row = estimate / (batches * 16)
+        assert np.corrcoef(exact.ravel(), per_row.ravel())[0, 1] > 0.97
+        assert per_row.mean() == pytest.approx(exact.mean(), rel=0.25)  # a chi-square of 400 draws
+
+
+def test_a_unit_that_reaches_nothing_scores_nothing_and_a_cut_network_keeps_its_numbers(
+    network: Network, cost: CostModel, tiny: Path
+) -> None:
+    layer = network.body.bert.encoder.layer[1]
+    with torch.no_grad():
+        layer.output.dense.weight[:, 7] = 0
+    target = stream(tiny, 16, seed=0)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    scores = importance(network, cost, [Phase((target,))], 0, 4)
+    assert scores.neurons[1, 7] == 0 < np.delete(scores.neurons[1], 7).min()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    cut(network, Structure.of([range(2), range(4), []], [range(128), range(3), range(5)]))
+    scores = importance(network, cost, [Phase((target,))], 0, 4)
+    assert np.isfinite(scores.heads).sum(1).tolist() == [2, 4, 0]
+    assert np.isfinite(scores.neurons).sum(1).tolist() == [128, 3, 5]
+
+
+def test_rows_that_may_not_move_masks_have_no_say(network: Network, cost: CostModel, tiny: Path) -> None:
+    target, source = stream(tiny, 16, seed=0), stream(tiny, 16, seed=1)
+    alone = importance(network, cost, [Phase((target,))], 0, 4)
+    fixed = importance(network, cost, [Phase((target, replace(source, masks="fixed")))], 0, 4)
+    shared = importance(network, cost, [Phase((target, source))], 0, 4)
+    assert np.array_equal(alone.heads, fixed.heads)
+    assert not np.array_equal(alone.heads, shared.heads)
