@@ -91,6 +91,7 @@ def markdown(
     for section in order:
         if section in table:
             lines += _section(section, table[section], planned, unavailable)
+    lines += _priors(table)
     lines += _not_run(order, table, planned, unavailable)
     return "\n".join(lines).rstrip() + "\n"
 
@@ -109,8 +110,8 @@ def _about(results: Sequence[Mapping[str, Any]], steps: Mapping[str, int]) -> li
     return [
         f"{len(results)} runs of {', '.join(models) or 'no model'}, {', '.join(machines) or 'no machine'}, "
         f"code {', '.join(revisions) or 'none'} (`python -m benchmarks.transfer`; one line each in transfer.jsonl).",
-        f"Every arm takes {total} steps of the same batch size (a control has no pruning stage: its cut model recovers "
-        f"for as many steps more), tunes on the same {DEV_ROWS} dev rows, and is measured on the same held-out rows of "
+        f"Every arm takes {total} steps of the same batch size (what trains nothing while it prunes recovers for as "
+        f"many steps more), tunes on the same {DEV_ROWS} dev rows, and is measured on the same held-out rows of "
         f"its seed; texts are cut to {MAX_LENGTH} tokens. `rows`: labelled target rows; `kept`: part of the encoder's "
         "parameters.",
         "Values: mean over seeds, in points, with the 95 % t interval; differences are paired by seed, with the "
@@ -152,6 +153,23 @@ def _section(
     wanted = {c.arm for c in planned if (c.pair, c.rows, c.kept) == section}
     lines += ["", *([f"Not run: {', '.join(f'`{a}`' for a in missing if a in wanted)}."] * bool(wanted & {*missing}))]
     return [*lines, ""]
+
+
+def _priors(table: Mapping[Section, Mapping[str, Values]]) -> list[str]:
+    """The lead over `none` of what `auto` chooses among: core/pruning/auto.py rounds it to its PRIORS."""
+    lines = []
+    for arm in ("teacher-taught-plain", "sequential", "teacher"):
+        leads = [
+            mean(paired(arms[arm], arms["none"]))
+            for (pair, _, _), arms in table.items()
+            if not PAIRS[pair].harmful and arms.get(arm, {}).keys() & arms.get("none", {}).keys()
+        ]
+        if len(leads) > 1:
+            lines.append(f"| `{arm}` | {len(leads)} | {mean(leads):+.1f} | {stdev(leads):.1f} |")
+    if not lines:
+        return []
+    head = ["## Lead over `none`, over all sections", "", "| arm | sections | mean | deviation |", "|---|---|---|---|"]
+    return [*head, *lines, ""]
 
 
 def _show(values: Sequence[float], *, sign: bool = True) -> str:
