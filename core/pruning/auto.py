@@ -177,9 +177,7 @@ class Trials:
         """How many trials at most, and the teach and recover steps of each that keep all within the job's own cost."""
         after = steps["prune"] + steps["recover"]
         small = max(PRICE["recover"], self.limit / self.cost.encoder_params(Structure.dense(self.cost.architecture)))
-        labelled_rows = min(sum(len(source.rows) for source in self.sources), after * self.batch_size)
         job = steps["teach"] * PRICE["teach"] + steps["prune"] * PRICE["prune"] + steps["recover"] * small
-        job += FORWARD * labelled_rows / self.batch_size
         alone = len(self.sources) if len(self.sources) > 1 else 0
         students = len(self.choices) + alone + (SPLITS - 1) * (1 + self.survivors)
         teachers = (1 + any("teach" in choice.stages for choice in self.choices)) * SPLITS
