@@ -78,7 +78,7 @@ def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], target: P
         "method": spec["method"]["name"],
         "coupling": report["transfer"]["coupling"],
         "train": data["train"],
-        "sources": sum(data["sources"]),
+        "sources": sum(data["sources"][i] for i in report["transfer"]["sources"]),
         "seed": spec["train"]["seed"],
     }
     target.write_text(Template((TEMPLATES / "README.md.txt").read_text()).substitute(values))

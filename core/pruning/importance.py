@@ -10,6 +10,7 @@ used. Random signs keep the rows of a batch and their logits apart (Hutchinson 1
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import sqrt
 
 import torch
 
@@ -34,10 +35,11 @@ def importance(
     batches: int = BATCHES,
     report: Callable[[int], None] = lambda _done: None,
 ) -> Scores:
-    """Mean squared gradient of a logit by each unit's gate at 1, per parameter that the unit costs; dropout off.
+    """Squared gradients of the logits by each unit's gate at 1, summed, per parameter that the unit costs; dropout off.
 
-    Rows are drawn from every stream of `plan` that may move masks. Scores are in the numbering of the network as it is:
-    heads (L, H), neurons (L, N). `report` hears how many batches are done.
+    Rows are drawn from every stream of `plan` that may move masks. A row counts by its stream's weight, whatever the
+    number of its logits. Scores are in the numbering of the network as it is: heads (L, H), neurons (L, N). `report`
+    hears how many batches are done.
     """
     streams = [stream for phase in plan for stream in phase.streams if stream.masks != "fixed"]
     was_training = network.training
@@ -54,8 +56,11 @@ def importance(
             features = network(**{name: column.to(where) for name, column in collate(streams, index).items()})
             parts = features.split([len(rows) for rows in index])
             logits = [network.heads[stream.head](part) for stream, part in zip(streams, parts, strict=True)]
-        signs = [torch.randint(0, 2, part.shape, generator=generator).to(where) * 2 - 1 for part in logits]
-        total = sum((part.float() * sign).sum() for part, sign in zip(logits, signs, strict=True))
+        total = torch.zeros((), device=where)
+        for stream, part in zip(streams, logits, strict=True):
+            signs = torch.randint(0, 2, part.shape, generator=generator).to(where) * 2 - 1
+            weight = max(stream.label_weight, stream.distil_weight) / part.shape[1]
+            total = total + sqrt(weight) * (part.float() * signs).sum()
         found = torch.autograd.grad(total, (heads, neurons), allow_unused=True, materialize_grads=True)
         for part, gradient in zip(sums, found, strict=True):
             part += gradient.square()

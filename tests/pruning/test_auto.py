@@ -53,7 +53,7 @@ def trials_of(tiny: Path, network: Network, cost: CostModel, sources: int = 1, *
     """Of a small job."""
     options: dict[str, Any] = {
         "stages": ALL,
-        "steps": {"teach": 20, "prune": 20, "recover": 40},
+        "steps": {"teach": 400, "prune": 0, "recover": 1200},
         "rates": {"teach": 1e-3, "prune": 1e-3, "recover": 1e-3},
         "batch_size": 16,
         "balanced": False,
@@ -66,13 +66,14 @@ def trials_of(tiny: Path, network: Network, cost: CostModel, sources: int = 1, *
 
 
 def test_choices_are_those_that_the_stages_and_the_sources_allow() -> None:
-    assert [str(c) for c in choices(ALL, True, [0])] == [
+    assert [str(c) for c in choices(ALL, [0], [0])] == [
         "none", "teacher in prune, recover", "sequential in teach, prune, recover", "teacher in teach, prune, recover",
     ]  # fmt: skip
-    assert [str(c) for c in choices(ALL, False, [0])] == ["none", "teacher in prune, recover"]
-    assert [str(c) for c in choices(["recover"], True, [0])] == ["none", "teacher in recover", "sequential in recover"]
-    assert [str(c) for c in choices(["teach"], True, [0])] == ["none", "sequential in teach"]
-    for labelled in (True, False):
+    assert [str(c) for c in choices(ALL, [], [0])] == ["none", "teacher in prune, recover"]
+    assert [str(c) for c in choices(["recover"], [0], [0])] == ["none", "teacher in recover", "sequential in recover"]
+    assert [str(c) for c in choices(["teach"], [0], [0])] == ["none", "sequential in teach"]
+    assert choices(ALL, [1], [0, 1])[2].sources == (1,)  # only labels can be learned in sequence
+    for labelled in ([0], []):
         for stages in (ALL, ["recover"], ["prune", "recover"]):
             assert all(c.way in PRIORS for c in choices(stages, labelled, [0])[1:])  # type: ignore[arg-type]
 
@@ -101,13 +102,15 @@ def test_few_rows_leave_the_prior_and_many_overrule_it() -> None:
     few = weigh(torch.tensor([-0.9, 0.7, -0.6, 0.4]), 1, prior)
     assert few.seen == pytest.approx(-0.1) and few.error > 0.3
     assert 0.02 < few.weighed < 0.03
+    alike = weigh(torch.tensor([0.001, -0.001, 0.001]), 1, prior)  # students that have hardly learned
+    assert alike.error > 0.1 and 0.025 < alike.weighed < 0.03
     many = weigh(torch.tensor([-0.06, -0.04] * 2000), 2, prior)
-    assert many.error == pytest.approx(NOISE, rel=0.01)  # what training alone makes of it stays
+    assert many.error == pytest.approx(NOISE, rel=0.05)  # what training alone makes of it stays
     assert many.weighed < -0.03
 
 
 def test_a_tie_goes_to_the_simpler() -> None:
-    text, labelled = choices(ALL, True, [0])[1], choices(ALL, True, [0])[3]
+    _, text, _, labelled = choices(ALL, [0], [0])
 
     def lead(weighed: float) -> Lead:
         return Lead(0.0, 0.0, weighed)
@@ -117,27 +120,53 @@ def test_a_tie_goes_to_the_simpler() -> None:
     assert best({text: lead(0.03), labelled: lead(0.03 + 2 * TIE)}) == labelled
 
 
-@pytest.mark.parametrize("sources", [1, 3])
-@pytest.mark.parametrize("stages", [ALL, ["recover"]])
-@pytest.mark.parametrize(("teach", "prune", "recover"), [(200, 300, 600), (2000, 300, 600), (30, 300, 4000)])
+@pytest.mark.parametrize("sources", [1, 2, 8])
+@pytest.mark.parametrize("stages", [ALL, ["recover"], ["teach"]])
+@pytest.mark.parametrize("rows", [80, 3000])
+@pytest.mark.parametrize(("teach", "prune", "recover"), [(200, 0, 900), (2000, 300, 600), (30, 300, 4000), (30, 0, 30)])
 def test_the_trials_cost_no_more_than_the_job(
     sources: int,
     stages: list[Stage],
+    rows: int,
     teach: int,
     prune: int,
     recover: int,
     tiny: Path,
     network: Network,
     cost: CostModel,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     steps = {"teach": teach, "prune": prune, "recover": recover}
     trials = trials_of(tiny, network, cost, sources, stages=stages, steps=steps, batch_size=32)
+    if rows > 80:
+        trials.rows = trials.rows.take([i % 80 for i in range(rows)])
+        trials.splits = splits(trials.rows.labels, rows // 4, SPLITS, 0)
+        trials.planned, trials.teach_steps, trials.recover_steps = trials.plan(steps)
     small = max(PRICE["recover"], trials.limit / cost.encoder_params(Structure.dense(cost.architecture)))
+    spent = 0.0
+
+    def pay(price: float) -> None:
+        nonlocal spent
+        spent += price
+
+    def label(_teacher: Network, task: TaskRows, _head: str) -> TaskRows:
+        pay(FORWARD * len(task.rows) / 32)
+        return task
+
+    # What is really asked for, not what was planned.
+    price = {"teach": 1.0, "recover": small}
+    monkeypatch.setattr(Trials, "train", lambda _self, _net, _plan, stage, steps, _split: pay(steps * price[stage]))
+    monkeypatch.setattr(auto, "labelled_by", label)
+    monkeypatch.setattr(auto, "importance", lambda *_args: pay(BATCHES))
+    monkeypatch.setattr(auto, "fit", lambda *_args: None)
+    monkeypatch.setattr(auto, "cut", lambda *_args: None)
+    monkeypatch.setattr(auto, "predict", lambda _student, held: torch.zeros(len(held), 2))
+    trials.decide()
     job = teach + PRICE["prune"] * prune + small * recover  # without any source
-    students = trials.planned * (trials.recover_steps * (small + FORWARD / 2) + BATCHES)
-    teachers = (2 if "teach" in stages else 1) * SPLITS
-    assert 0.6 * job <= students + teachers * trials.teach_steps <= job  # and the room is used
-    assert min(trials.teach_steps, trials.recover_steps) >= 10
+    assert spent <= 1.01 * job
+    assert (spent == 0) == (trials.planned == 0)
+    if teach + recover > 1000 and sources == 1:
+        assert spent > job / 4 and trials.recover_steps >= 30
 
 
 Quality = Callable[[Choice], float]
@@ -154,6 +183,7 @@ def decided(monkeypatch: pytest.MonkeyPatch, trials: Trials, quality: Quality) -
         return torch.nn.functional.one_hot(said, 2) * 20.0
 
     monkeypatch.setattr(auto, "predict", predict)
+    monkeypatch.setattr(auto, "labelled_by", lambda _teacher, task, _head: task)
     return trials.decide()
 
 
@@ -175,7 +205,7 @@ def test_what_helps_is_chosen_and_what_hurts_is_switched_off(
     assert all_hurt.trials[0]["choice"] == "none" and len(all_hurt.trials) == 4
 
 
-def test_a_source_that_hurts_is_dropped_and_the_others_stay(
+def test_a_source_that_hurts_is_left_out_and_the_others_stay(
     tiny: Path, network: Network, cost: CostModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trials = trials_of(tiny, network, cost, sources=3)
@@ -187,18 +217,37 @@ def test_a_source_that_hurts_is_dropped_and_the_others_stay(
 
     decision = decided(monkeypatch, trials, quality)
     assert decision.choice.sources == (0, 2)
-    assert decision.why.endswith("sources that hurt were dropped: 1")
+    assert "on 400 held-out rows" in decision.why  # the first split never saw these two together
+    assert decision.why.endswith("left out: source 1")
+    assert max(t["splits"] for t in decision.trials if t["sources"] == [0, 2]) == 1
+
+
+def test_sources_whose_labels_help_stay_though_their_text_does_not(
+    tiny: Path, network: Network, cost: CostModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = trials_of(tiny, network, cost, sources=2)
+    trials.rows = task_rows(tiny, 800, 0).rows
+    trials.splits = splits(trials.rows.labels, 400, SPLITS, 0)
+    decision = decided(monkeypatch, trials, lambda c: 0.9 if "teach" in c.stages else 0.7 if c == NONE else 0.6)
+    assert "teach" in decision.choice.stages and decision.choice.sources == (0, 1)
+
+
+def test_a_job_too_short_for_trials_goes_by_the_prior(tiny: Path, network: Network, cost: CostModel) -> None:
+    trials = trials_of(tiny, network, cost, steps={"teach": 5, "prune": 0, "recover": 5})
+    decision = trials.decide()
+    assert (str(decision.choice), decision.trials) == ("teacher in teach, prune, recover", [])
 
 
 def test_trials_of_real_networks(tiny: Path, network: Network, cost: CostModel) -> None:
     said: list[Any] = []
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    trials = trials_of(tiny, network, cost, report=said.append)
+    steps = {"teach": 100, "prune": 0, "recover": 300}
+    trials = trials_of(tiny, network, cost, report=said.append, steps=steps)
     decision = trials.decide()
     assert {t["choice"] for t in decision.trials} == {str(c) for c in trials.choices}
     assert [t["splits"] for t in decision.trials].count(2) == 1 + trials.survivors
     assert all(0 < t["score"] <= 1 and t["error"] >= 0 for t in decision.trials)
     assert said[-1]["step"] == said[-1]["steps"] == trials.planned
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
-    again = trials_of(tiny, network, cost).decide()
+    again = trials_of(tiny, network, cost, steps=steps).decide()
     assert again == decision
