@@ -2,8 +2,8 @@
 
 As published: no label loss, 0.1 times the logits' loss at T = 2, 0.9 times the mean square distance of chosen teacher
 layers from the student layers nearest to them, through a learned map that starts as the identity. Layers are matched
-anew in each batch, in order. Masks, budget, rates and steps are those of every arm; masks on hidden dimensions, which
-CoFi has too, are left out.
+anew in each batch, in order. Masks, budget, rates and steps are those of every arm (the map learns as fast as a head);
+masks on hidden dimensions, which CoFi has too, are left out.
 """
 
 from __future__ import annotations
@@ -55,14 +55,15 @@ def cofi_losses() -> Iterator[None]:
 
 def distil(network: Network, teacher: Network, streams: Sequence[Stream], drawn: Sequence[Sequence[int]]) -> Tensor:
     """Loss of one batch."""
-    inputs = collate(streams, drawn)
+    where = next(network.parameters()).device
+    inputs = {name: column.to(where) for name, column in collate(streams, drawn).items()}
     with torch.no_grad(), autocast(), hidden_states(teacher) as wanted:
         said = teacher.heads[TARGET](teacher(**inputs))
     with autocast(), hidden_states(network) as found:
         logits = network.heads[TARGET](network(**inputs))
         found = [network.heads[MAP](state) for state in found]
     real = inputs["attention_mask"].bool()
-    layers = torch.zeros(())
+    layers = torch.zeros((), device=where)
     first = 0
     for i in range(1, len(wanted), 2):  # every second layer of six, as every third of twelve
         distances = [F.mse_loss(state[real].float(), wanted[i][real].float()) for state in found[first:]]

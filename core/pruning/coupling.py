@@ -12,7 +12,7 @@ loops know of transfer.
 
 What is shared: `weights`, `masks`, or both. Without `masks`, source rows train weights under the masks but do not move
 them. Without `weights`, the masks are learned with the sources and the weights then start again from a
-teacher that never saw them (run.py).
+teacher that never saw them (stages.py).
 
 Every coupling takes the same number of optimiser steps of the same batch size.
 """

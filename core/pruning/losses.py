@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -56,11 +56,14 @@ def distillation(student: Tensor, teacher: Tensor) -> Tensor:
     )
 
 
-def labelled_by(teacher: Network, task: TaskRows, head: str) -> TaskRows:
-    """The task with what the teacher's head says of each row; unchanged where the teacher has no such head."""
+def labelled_by(teacher: Network, task: TaskRows, head: str, alive: Callable[[], None] = lambda: None) -> TaskRows:
+    """The task with what the teacher's head says of each row; unchanged where the teacher has no such head.
+
+    `alive` is called after each batch.
+    """
     if head not in teacher.heads:
         return task
-    return replace(task, rows=replace(task.rows, logits=predict(teacher, task.rows, head, fast=True)))
+    return replace(task, rows=replace(task.rows, logits=predict(teacher, task.rows, head, fast=True, alive=alive)))
 
 
 def collate(streams: Sequence[Stream], drawn: Sequence[Sequence[int]]) -> dict[str, Tensor]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -49,12 +50,14 @@ class Network(nn.Module):
         return result
 
     def add_head(self, name: str, classes: int) -> None:
-        """A fresh head with `classes` outputs, built like the target's."""
+        """A fresh head with `classes` outputs, built like the target's; whatever was drawn before, it is the same."""
         head = copy.deepcopy(self.heads[TARGET])
         linears = {path: module for path, module in head.named_modules() if isinstance(module, nn.Linear)}
         path, last = list(linears.items())[-1]
         fresh = nn.Linear(last.in_features, classes, bias=last.bias is not None, device=last.weight.device)
-        nn.init.normal_(fresh.weight, std=0.02)
+        generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        with torch.no_grad():
+            fresh.weight.copy_(torch.randn(fresh.weight.shape, generator=generator) * 0.02)
         if fresh.bias is not None:
             nn.init.zeros_(fresh.bias)
         if path:
@@ -149,8 +152,19 @@ def autocast() -> AbstractContextManager[Any]:
 
 
 @torch.inference_mode()
-def predict(network: Network, rows: Rows, head: str = TARGET, *, fast: bool = False, batch_size: int = 64) -> Tensor:
-    """Logits of every row, (N, classes), on the CPU, dropout off; `fast` allows bfloat16."""
+def predict(
+    network: Network,
+    rows: Rows,
+    head: str = TARGET,
+    *,
+    fast: bool = False,
+    batch_size: int = 64,
+    alive: Callable[[], None] = lambda: None,
+) -> Tensor:
+    """Logits of every row, (N, classes), on the CPU, dropout off; `fast` allows bfloat16.
+
+    `alive` is called after each batch: many rows take minutes.
+    """
     was_training = network.training
     network.eval()
     where = next(network.parameters()).device
@@ -159,6 +173,7 @@ def predict(network: Network, rows: Rows, head: str = TARGET, *, fast: bool = Fa
         for index, inputs in in_order(rows, batch_size):
             logits = network.logits({name: column.to(where) for name, column in inputs.items()}, head)
             parts.append((index, logits.float().cpu()))
+            alive()
     network.train(was_training)
     result = torch.empty(len(rows), parts[0][1].shape[1])
     for index, logits in parts:

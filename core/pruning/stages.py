@@ -103,6 +103,7 @@ class Stages:
         self._report = report
         self.prefix, self.start, self.width = prefix, start, width
         self._began: tuple[float, float] | None = None
+        self._heard = 0.0
         self.transfer = spec.transfer.model_copy(update={"coupling": spec.coupling})  # `auto` fills it in
         self.used = list(range(len(spec.sources)))  # numbers of the sources in use
         self.auto: dict[str, Any] | None = None
@@ -296,7 +297,7 @@ class Stages:
         )
         results, logits = {}, {}
         for name, network in models.items():
-            logits[name] = predict(network, self.test)
+            logits[name] = predict(network, self.test, alive=self.alive)
             results[name] = {
                 "test": with_intervals(logits[name], self.test.labels),
                 "encoder_params": cost.encoder_params(structures[name]),
@@ -338,8 +339,11 @@ class Stages:
         if not hasattr(self, "_taught"):
             stages = set(self.transfer.active) & {"prune", "recover"}
             text = self.transfer.coupling == "teacher"
-            sources = [labelled_by(teacher, s, TARGET if text else s.head) for s in (self.sources if stages else [])]
-            self._taught = labelled_by(teacher, self.target, TARGET), sources
+            sources = [
+                labelled_by(teacher, source, TARGET if text else source.head, self.alive)
+                for source in (self.sources if stages else [])
+            ]
+            self._taught = labelled_by(teacher, self.target, TARGET, self.alive), sources
         return self._taught
 
     def fine_tune(self, network: Network, plan: list[Phase], stage: str) -> History:
@@ -358,6 +362,12 @@ class Stages:
         )
         self.curves[stage] = asdict(history)
         return history
+
+    def alive(self) -> None:
+        """A sign of life, at most once a second, where no steps can be counted."""
+        if time.monotonic() - self._heard >= 1.0:
+            self._heard = time.monotonic()
+            self._report({"event": "alive"})
 
     def report(self, message: Mapping[str, Any]) -> None:
         """Pass on, with how far the whole job is."""

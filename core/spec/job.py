@@ -275,6 +275,8 @@ class JobSpec(Strict):
                 "text without labels cannot enter the 'teach' stage, where there is no teacher yet; add 'prune' or "
                 "'recover' to 'stages'",
             )
+        if coupling == "none" and self.transfer.weighting == "learned":
+            raise PydanticCustomError("transfer", "weighting 'learned' weighs sources: give at least one in 'sources'")
         if self.control and coupling == "none":
             raise PydanticCustomError("control", "'control' is the job without transfer, and this job has none")
         return self

@@ -233,9 +233,20 @@ def test_source_with_other_labels_has_a_head_of_its_own(tiny: Path, tables: Mapp
     other["label"] = [f"class{i % 3}" for i in range(300)]
     pq.write_table(pa.table(other), tmp_path / "other.parquet")
     spec = spec_of(sources=[{"data": {"dataset": SOURCE}, "label": "label"}], transfer={"coupling": "sequential"})
-    go(spec, tiny, {TARGET: tables[TARGET], SOURCE: tmp_path / "other.parquet"}, tmp_path / "work")
+    both = {TARGET: tables[TARGET], SOURCE: tmp_path / "other.parquet"}
+    go(spec, tiny, both, tmp_path / "work")
     config = json.loads((tmp_path / "work/output/config.json").read_text())
     assert config["id2label"] == {"0": "neg", "1": "pos"}
+
+    # A head that joins after the teacher is the same in a job that was interrupted there.
+    late = spec.model_copy(update={"transfer": spec.transfer.model_copy(update={"stages": ["prune", "recover"]})})
+    whole, _ = go(late, tiny, both, tmp_path / "late")
+    for left in ("prune", "recover"):
+        (tmp_path / f"late/state/{left}.json").unlink()
+    again, said = go(late, tiny, both, tmp_path / "late")
+    assert {m["stage"] for m in said if m["event"] == "saved"} == {"prune", "recover"}
+    assert again["structure"] == whole["structure"]
+    assert again["results"]["pruned"]["test"] == whole["results"]["pruned"]["test"]
 
 
 def test_budget_out_of_reach_fails_before_any_training(tiny: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:

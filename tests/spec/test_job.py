@@ -56,6 +56,7 @@ def test_defaults() -> None:
             "there is no teacher yet",
         ),
         ({"control": True}, (), "this job has none"),
+        ({"transfer": {"weighting": "learned"}}, (), "give at least one in 'sources'"),
         ({"export": {"formats": ["onnx"]}}, ("export", "formats", 0), "format 'onnx' is not available yet"),
         ({"budget": {"params": 0.1, "macs": 5}}, ("budget", "macs"), "a 'macs' budget is not available yet"),
         ({"budget": {"params": 0}}, ("budget", "params"), "greater than 0"),
