@@ -177,7 +177,9 @@ def whole_stages(network: Network, cost: CostModel, rows: Rows) -> dict[str, flo
     return {
         "whole l0 prune stage to 10 %": round(pruned / dense_prune, 3),
         "whole recover stage at 10 %": round(recovered / dense_recover, 3),
-        "l0 prune + recover + caching the teacher": round((pruned + recovered + cache) / (dense_prune + dense_recover), 3),
+        "l0 prune + recover + caching the teacher": round(
+            (pruned + recovered + cache) / (dense_prune + dense_recover), 3
+        ),
     }
 
 

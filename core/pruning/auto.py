@@ -36,6 +36,7 @@ from core.spec.structure import Structure
 SPLITS = 2
 BATCHES = 12  # that the units of a trial are scored on
 NOISE = 0.015  # deviation of a score from training alone: what runs of one cell differed by in first trials
+FIDELITY = 0.03  # deviation of a trial's lead from the job's: a few dozen steps are not the job (docs/methods.md)
 ROWS = 0.2  # least deviation of a row's gain: students that have hardly learned agree, and that is no evidence
 TIE = 0.005  # a lead of less goes to the simpler choice
 # Of a step, against a dense one with frozen embeddings (benchmarks/results/overhead.md).
@@ -105,7 +106,7 @@ def choices(stages: Sequence[Stage], labelled: Sequence[int], sources: Sequence[
 def weigh(gains: Tensor, splits: int, prior: tuple[float, float]) -> Lead:
     """Mean of the rows' gains over `none` (N,), and its normal posterior under the prior (mean, deviation)."""
     seen = float(gains.mean())
-    error = sqrt(max(float(gains.var()), ROWS**2) / len(gains) + 2 * NOISE**2 / splits)
+    error = sqrt(max(float(gains.var()), ROWS**2) / len(gains) + 2 * NOISE**2 / splits + FIDELITY**2)
     expected, spread = prior
     trust = spread**2 / (spread**2 + error**2)
     return Lead(seen, error, trust * seen + (1 - trust) * expected)

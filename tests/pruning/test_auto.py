@@ -12,6 +12,7 @@ import torch
 from core.pruning import auto
 from core.pruning.auto import (
     BATCHES,
+    FIDELITY,
     FORWARD,
     NOISE,
     NONE,
@@ -105,8 +106,9 @@ def test_few_rows_leave_the_prior_and_many_overrule_it() -> None:
     alike = weigh(torch.tensor([0.001, -0.001, 0.001]), 1, prior)  # students that have hardly learned
     assert alike.error > 0.1 and 0.025 < alike.weighed < 0.03
     many = weigh(torch.tensor([-0.06, -0.04] * 2000), 2, prior)
-    assert many.error == pytest.approx(NOISE, rel=0.05)  # what training alone makes of it stays
-    assert many.weighed < -0.03
+    assert many.error == pytest.approx((NOISE**2 + FIDELITY**2) ** 0.5, rel=0.05)  # no number of rows takes that away
+    assert -0.02 < many.weighed < 0
+    assert weigh(torch.full((4000,), -0.2), 2, prior).weighed < -0.05
 
 
 def test_a_tie_goes_to_the_simpler() -> None:
