@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -23,8 +24,6 @@ from core.pruning import run as job
 from core.pruning import stages
 
 TEACHER_FILES = ("teach.safetensors", "teach.json")  # the second makes the first valid
-
-
 AS_ARM = {
     "none": "none",
     "teacher in prune, recover": "teacher-taught-plain",
@@ -108,7 +107,7 @@ def run_cell(
 def _keep(state: Path, kept: Path) -> None:
     kept.mkdir(parents=True, exist_ok=True)
     for name in TEACHER_FILES:
-        fresh = kept / f".{name}.tmp"
+        fresh = kept / f".{name}.{os.getpid()}.tmp"  # `auto` may teach what another worker teaches
         shutil.copy(state / name, fresh)
         fresh.replace(kept / name)
 

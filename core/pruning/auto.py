@@ -62,8 +62,8 @@ class Choice:
 
 
 NONE = Choice("none")
-# Lead over `none` to expect, mean and spread over tasks, in parts of 1: assumed from first trials on other data than
-# the committed table, before that was run. The table's own figures are at its end (benchmarks/results/transfer.md).
+# Lead over `none` to expect, mean and spread over tasks, in parts of 1: assumed from a first trial by other code (yelp
+# among its data), before the committed table was run. That has its own figures at its end (results/transfer.md).
 PRIORS: Mapping[tuple[str, bool], tuple[float, float]] = {
     ("teacher", False): (0.02, 0.03),
     ("sequential", False): (0.01, 0.03),
@@ -307,6 +307,6 @@ class Trials:
                 f"it leads no transfer by {lead.seen:+.1%} (standard error {lead.error:.1%}) on {rows} held-out rows, "
                 f"and by {lead.weighed:+.1%} once the prior is weighed in"
             )
-            if left := [str(i) for i in self.choices[1].sources if i not in choice.sources and self.sources[i].classes]:
+            if left := [str(i) for i in range(len(self.sources)) if i not in choice.sources]:
                 why += f"; left out: source {', '.join(left)}"
         return Decision(choice, why, trials)

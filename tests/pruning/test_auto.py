@@ -50,7 +50,9 @@ def task_rows(tiny: Path, count: int, seed: int, classes: int = 2) -> TaskRows:
     return TaskRows(tokenise(examples, labels, load_tokenizer(tiny), 32), TARGET, classes)
 
 
-def trials_of(tiny: Path, network: Network, cost: CostModel, sources: int = 1, **changes: Any) -> Trials:
+def trials_of(
+    tiny: Path, network: Network, cost: CostModel, sources: int = 1, rows: int = 80, held: int = 30, **changes: Any
+) -> Trials:
     """Of a small job."""
     options: dict[str, Any] = {
         "stages": ALL,
@@ -63,7 +65,7 @@ def trials_of(tiny: Path, network: Network, cost: CostModel, sources: int = 1, *
     }
     given = [task_rows(tiny, 60, 1 + i) for i in range(sources)]
     limit = cost.encoder_fixed + (cost.encoder_params(Structure.dense(cost.architecture)) - cost.encoder_fixed) // 4
-    return Trials(network, cost, limit, task_rows(tiny, 80, 0).rows, 30, given, **(options | changes))
+    return Trials(network, cost, limit, task_rows(tiny, rows, 0).rows, held, given, **(options | changes))
 
 
 def test_choices_are_those_that_the_stages_and_the_sources_allow() -> None:
@@ -192,9 +194,7 @@ def decided(monkeypatch: pytest.MonkeyPatch, trials: Trials, quality: Quality) -
 def test_what_helps_is_chosen_and_what_hurts_is_switched_off(
     tiny: Path, network: Network, cost: CostModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wide = trials_of(tiny, network, cost)
-    wide.rows = task_rows(tiny, 800, 0).rows
-    wide.splits = splits(wide.rows.labels, 400, SPLITS, 0)
+    wide = trials_of(tiny, network, cost, rows=800, held=400)
     good = decided(monkeypatch, wide, lambda c: 0.9 if c.coupling == "teacher" and "teach" in c.stages else 0.6)
     assert str(good.choice) == "teacher in teach, prune, recover"
     assert "+30.0%" in good.why
@@ -210,9 +210,7 @@ def test_what_helps_is_chosen_and_what_hurts_is_switched_off(
 def test_a_source_that_hurts_is_left_out_and_the_others_stay(
     tiny: Path, network: Network, cost: CostModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trials = trials_of(tiny, network, cost, sources=3)
-    trials.rows = task_rows(tiny, 800, 0).rows
-    trials.splits = splits(trials.rows.labels, 400, SPLITS, 0)
+    trials = trials_of(tiny, network, cost, sources=3, rows=800, held=400)
 
     def quality(choice: Choice) -> float:
         return 0.7 if choice == NONE else 0.5 if choice.sources == (1,) else 0.6 if 1 in choice.sources else 0.9
@@ -227,9 +225,7 @@ def test_a_source_that_hurts_is_left_out_and_the_others_stay(
 def test_sources_whose_labels_help_stay_though_their_text_does_not(
     tiny: Path, network: Network, cost: CostModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trials = trials_of(tiny, network, cost, sources=2)
-    trials.rows = task_rows(tiny, 800, 0).rows
-    trials.splits = splits(trials.rows.labels, 400, SPLITS, 0)
+    trials = trials_of(tiny, network, cost, sources=2, rows=800, held=400)
     decision = decided(monkeypatch, trials, lambda c: 0.9 if "teach" in c.stages else 0.7 if c == NONE else 0.6)
     assert "teach" in decision.choice.stages and decision.choice.sources == (0, 1)
 
