@@ -234,12 +234,10 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     """Every finished run. A last line that was cut off is no run; a bad line elsewhere raises ValueError."""
     if not path.exists():
         return []
-    *whole, rest = path.read_text(encoding="utf-8").split("\n")
+    *whole, _rest = path.read_text(encoding="utf-8").split("\n")  # the last has no end: it was cut off
     try:
-        return [json.loads(line) for line in whole if line.strip()] + ([json.loads(rest)] if rest.strip() else [])
+        return [json.loads(line) for line in whole if line.strip()]
     except json.JSONDecodeError as error:
-        if error.doc == rest:
-            return [json.loads(line) for line in whole if line.strip()]
         raise ValueError(f"{path} holds a line that is not JSON: {error.doc[:80]!r}; remove it") from error
 
 
