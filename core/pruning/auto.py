@@ -34,7 +34,7 @@ from core.spec.job import Stage
 from core.spec.structure import Structure
 
 SPLITS = 2
-BATCHES = 12  # that the units of a trial are scored on
+BATCHES = 24  # that the units of a trial are scored on
 NOISE = 0.015  # deviation of a score from training alone: what runs of one cell differed by in first trials
 FIDELITY = 0.03  # deviation of a trial's lead from the job's: a few dozen steps are not the job (docs/methods.md)
 ROWS = 0.2  # least deviation of a row's gain: students that have hardly learned agree, and that is no evidence
@@ -170,7 +170,9 @@ class Trials:
         """`rows`: the target's train and dev rows; `held` of them are scored on in each split. `steps`: the job's."""
         self.network, self.cost, self.limit = network, cost, limit
         self.rows, self.sources = rows, sources
-        self.rates, self.batch_size, self.balanced, self.seed, self.report = rates, batch_size, balanced, seed, report
+        self.rates, self.balanced, self.seed, self.report = rates, balanced, seed, report
+        self.batch_size = max(1, batch_size // 2)  # for the same price, more steps tell more than larger ones
+        self.cheaper = batch_size / self.batch_size  # a step of a trial than the job's
         self.stages = stages
         self.choices = choices(stages, self.labelled(range(len(sources))), range(len(sources)))
         self.splits = splits(rows.labels, held, SPLITS, seed)
@@ -186,6 +188,7 @@ class Trials:
         after = steps["prune"] + steps["recover"]
         small = max(PRICE["recover"], self.limit / self.cost.encoder_params(Structure.dense(self.cost.architecture)))
         job = steps["teach"] * PRICE["teach"] + steps["prune"] * PRICE["prune"] + steps["recover"] * small
+        job *= self.cheaper  # from here on in steps of a trial
         several = len(self.sources) if len(self.sources) > 1 else 0
         students = len(self.choices) + several + (SPLITS - 1) * (1 + self.survivors + bool(several))
         sets = any("teach" in choice.stages for choice in self.choices) * (1 + bool(several))  # of sources, taught
@@ -194,8 +197,8 @@ class Trials:
         room = job - fixed
         if room < job / 3:
             return 0, 0, 0
-        teach = min(steps["teach"] / 2, room / 2 / teachers)
-        recover = min(after, (room - teachers * teach) / students / (small + FORWARD / 2))
+        teach = min(steps["teach"], room / 2 / teachers)
+        recover = min(after, (room - teachers * teach) / students / (small + FORWARD))
         return students, max(1, int(teach)), max(1, int(recover))
 
     def decide(self) -> Decision:
@@ -253,7 +256,7 @@ class Trials:
         """Cut at once, and recovered in short."""
         given = [self.sources[i] for i in choice.sources]
         total = sum(len(task.rows) for task in given)
-        most = self.recover_steps * self.batch_size // 2  # source rows that are drawn, of each source its part
+        most = self.recover_steps * self.batch_size  # source rows that are drawn, of each source its part
         sources = []
         for task in given:
             count = min(len(task.rows), max(1, most * len(task.rows) // total))
@@ -268,6 +271,7 @@ class Trials:
             add_heads(student, plan, sources)
         scores = importance(student, self.cost, plans[0], self.seed, BATCHES, lambda _done: self.tell())
         cut(student, fit(scores, self.cost, self.limit))
+        student.drop_nothing()
         self.train(student, plans[1], "recover", self.recover_steps, number)
         return student
 

@@ -7,8 +7,9 @@ loops know of transfer.
 - `sequential`: first the sources with their own labels, then the target, half of the steps each.
 - `joint`: target and sources in one batch, each with its own labels, under the same masks.
 - `tied`: as `joint`, but while pruning each source has masks of its own, pulled towards the target's by a penalty.
-- `teacher`: source text labelled by the target's teacher, mixed with target rows (distillation only, no source
-  labels). In the `teach` stage, where there is no teacher yet, it means `sequential` for sources with labels.
+- `teacher`: source text labelled by the target's teacher (distillation only, no source labels), mixed with target
+  rows, in recovery by the square roots of their numbers. In the `teach` stage, where there is no teacher yet, it
+  means `sequential` for sources with labels.
 
 What is shared: `weights`, `masks`, or both. Without `masks`, source rows train weights under the masks but do not move
 them. Without `weights`, the masks are learned with the sources and the weights then start again from a
@@ -21,12 +22,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import sqrt
 from typing import Literal
 
 from core.pruning.batches import Rows
 from core.pruning.network import TARGET, Network
 
-SOURCE_SHARE = 0.5  # rows of a mixed batch that come from the sources
+SOURCE_SHARE = 0.5  # rows of a mixed batch that come from sources
 
 MaskUse = Literal["shared", "own", "fixed"]  # the target's masks; masks of one's own; the target's, not moved
 
@@ -86,7 +88,8 @@ def phases(
         masks = "own"
     if coupling == "teacher":
         sources = [replace(source, head=TARGET, classes=target.classes) for source in sources]
-    borrowed = max(len(sources), round(SOURCE_SHARE * batch_size))
+    part = _text_share(target, sources) if (coupling, stage) == ("teacher", "recover") else SOURCE_SHARE
+    borrowed = max(len(sources), min(batch_size - 1, round(part * batch_size)))
     mixed = [
         _stream(source, n, labels=coupling != "teacher", masks=masks)
         for source, n in zip(sources, _shares(borrowed, sources), strict=True)
@@ -105,6 +108,16 @@ def add_heads(network: Network, plan: Sequence[Phase], sources: Sequence[TaskRow
 def _stream(task: TaskRows, share: int, *, labels: bool = True, masks: MaskUse = "shared") -> Stream:
     distilled = task.rows.logits is not None
     return Stream(task.rows, share, task.head, labels * task.weight, distilled * task.weight, masks)
+
+
+def _text_share(target: TaskRows, sources: Sequence[TaskRows]) -> float:
+    """Rows of a batch that are source text: in proportion to the square roots of how many rows there are.
+
+    All rows say what the teacher says: a few target rows seen yet again teach less than new text. Measured against
+    halves: docs/methods.md.
+    """
+    own, text = sqrt(len(target.rows)), sqrt(sum(len(source.rows) for source in sources))
+    return text / (own + text)
 
 
 def _shares(total: int, tasks: Sequence[TaskRows]) -> list[int]:

@@ -66,6 +66,12 @@ class Network(nn.Module):
             head = fresh
         self.heads[name] = head
 
+    def drop_nothing(self) -> None:
+        """Train without dropout from here on: a small student of a teacher fits too little, not too much."""
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+
     def assembled(self) -> Any:
         """The plain transformers model with the target's head in its place. Shares the weights."""
         body = copy.copy(self.body)

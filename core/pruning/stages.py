@@ -276,6 +276,7 @@ class Stages:
         plan = self.phases("recover", target, sources)
         add_heads(student, plan, self.sources)
         if (saved := self.load("recover")) is None:
+            student.drop_nothing()
             history = self.fine_tune(student, plan, "recover")
             self.save("recover", student, {"history": asdict(history)})
         else:

@@ -45,6 +45,18 @@ def test_teacher_coupling_distils_source_text_and_ignores_its_labels() -> None:
     assert (borrowed.label_weight, borrowed.distil_weight, borrowed.head) == (0.0, 1.0, TARGET)
 
 
+def test_text_enters_a_batch_by_the_square_roots_of_how_many_rows_there_are() -> None:
+    def shares(batch_size: int, *rows: int) -> list[int]:
+        sources = [task(n, taught=True) for n in rows]
+        (phase,) = phases("teacher", "recover", True, task(100, taught=True), sources, batch_size)
+        return [stream.share for stream in phase.streams]
+
+    assert shares(32, 100) == [16, 16]
+    assert shares(32, 4900) == [4, 28]
+    assert shares(32, 2450, 2450) == [4, 14, 14]
+    assert shares(2, 4900) == [1, 1]  # the target stays
+
+
 def test_unlabelled_source_cannot_teach() -> None:
     target, source = task(20), task(50, labels=False)
     assert len(phases("teacher", "teach", True, target, [source], 32)) == 1
