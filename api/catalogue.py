@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.spec.cost import CostModel
+from core.spec.cost import Costs
 from core.spec.families import Architecture, require_tokenizer
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
@@ -27,21 +27,21 @@ class LocalModel:
     shapes: Mapping[str, tuple[int, ...]]
     size_bytes: int
 
-    def cost(self, labels: int = 0) -> CostModel:
-        """Its costs with a classifier for so many labels on top; raises SpecError('/model')."""
+    def costs(self, labels: int = 0, length: int = 1) -> Costs:
+        """With a classifier for so many labels on top, for texts of `length` tokens; raises SpecError('/model')."""
         head, hidden = self.architecture.family.head, self.architecture.hidden
         classifier = {f"{head}.weight": (labels, hidden), f"{head}.bias": (labels,)}
-        return CostModel.from_shapes(self.architecture, {**self.shapes, **classifier})
+        return Costs.from_shapes(self.architecture, {**self.shapes, **classifier}, length)
 
     @property
     def encoder_params(self) -> int:
         """Parameters of the dense encoder."""
-        return self.cost().encoder_params(Structure.dense(self.architecture))
+        return self.costs().params.dense
 
     @property
     def model_params(self) -> int:
         """Parameters of the dense model without a task head."""
-        return self.cost().model_params(Structure.dense(self.architecture))
+        return self.costs().params.model(Structure.dense(self.architecture))
 
 
 def local_models(models_dir: Path) -> Iterator[LocalModel]:
@@ -49,7 +49,7 @@ def local_models(models_dir: Path) -> Iterator[LocalModel]:
     for _, folder in sorted(_folders(models_dir).items()):
         try:
             model = _read(folder)
-            model.cost()
+            model.costs()
         except SpecError:
             continue
         yield model

@@ -6,6 +6,7 @@ The worker does the same arithmetic again on the same data; what can be refused 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from api import catalogue
 from api.context import Context
@@ -13,12 +14,21 @@ from api.problems import fault, invalid
 from api.schemas import Fault
 from core.ledger import datasets
 from core.ledger.tables import Dataset
-from core.spec.data import prepare
+from core.spec.cost import Costs
+from core.spec.data import Splits, prepare
 from core.spec.job import JobSpec
 from core.spec.problems import SpecError
 
 
-def check(here: Context, spec: JobSpec) -> None:
+@dataclass(frozen=True)
+class Checked:
+    """What a job that can be accepted would run on; the costs are not known of a model of the hub."""
+
+    splits: Splits
+    costs: Costs | None
+
+
+def check(here: Context, spec: JobSpec) -> Checked:
     """Raises a 422 Problem that lists every fault found."""
     found = _datasets(here, spec)
     faults = [
@@ -26,19 +36,22 @@ def check(here: Context, spec: JobSpec) -> None:
         for pointer, dataset_id in spec.dataset_ids().items()
         if dataset_id not in found
     ] + _missing_columns(spec, found)
-    labels = 2
+    splits = costs = None
     if not faults:
         try:
-            labels = _labels(here, spec, found)
+            splits = _splits(here, spec, found)
         except SpecError as error:
             faults.append(fault(error))
     if "/" not in spec.model:  # a model of the hub is fetched and checked by the worker
         try:
-            catalogue.find(here.settings.models_dir, spec.model).cost(labels).encoder_limit(spec.budget)
+            model = catalogue.find(here.settings.models_dir, spec.model)
+            costs = model.costs(len(splits.labels) if splits else 2, spec.length)
+            costs.limit(spec.budget)
         except SpecError as error:
             faults.append(fault(error))
-    if faults:
+    if splits is None or faults:
         raise invalid(faults)
+    return Checked(splits, costs)
 
 
 def _datasets(here: Context, spec: JobSpec) -> dict[str, Dataset]:
@@ -68,10 +81,10 @@ def _missing_columns(spec: JobSpec, found: Mapping[str, Dataset]) -> list[Fault]
     return list(faults.values())
 
 
-def _labels(here: Context, spec: JobSpec, found: Mapping[str, Dataset]) -> int:
-    """How many classes the job would learn, once its data has passed every check."""
+def _splits(here: Context, spec: JobSpec, found: Mapping[str, Dataset]) -> Splits:
+    """The rows that the job would use."""
     needed: dict[str, set[str]] = {}
     for dataset_id, columns in _references(spec):
         needed.setdefault(dataset_id, set()).update(columns.values())
     tables = {i: datasets.read_table(found[i], here.storage, sorted(names)) for i, names in needed.items()}
-    return len(prepare(spec, tables).labels)
+    return prepare(spec, tables)

@@ -12,8 +12,9 @@ from api.body import StrictRoute
 from api.checks import check
 from api.context import Context, Here
 from api.paging import After, Limit, cut, position
+from api.plan import plan
 from api.problems import RESPONSES, Problem, invalid
-from api.schemas import Event, EventPage, Fault, Job, JobPage, Status, instant
+from api.schemas import Event, EventPage, Fault, Job, JobPage, Plan, Status, instant
 from core.ledger import jobs, tables
 from core.spec.job import JobSpec
 
@@ -46,6 +47,13 @@ def submit(here: Here, spec: JobSpec, response: Response, idempotency_key: Idemp
     if not new:
         response.headers["Idempotent-Replayed"] = "true"
     return _job(job)
+
+
+@router.post(":validate", responses={s: RESPONSES[s] for s in (413, 415, 422)})
+def validate(here: Here, spec: JobSpec) -> Plan:
+    """What a job would do, without asking for it: the same checks, the rows it would use, the budgets in reach."""
+    checked = check(here, spec)
+    return plan(spec, checked.splits, checked.costs)
 
 
 @router.get("", responses={422: RESPONSES[422]})

@@ -143,7 +143,7 @@ async def _unexpected(_request: Request, _error: Exception) -> Response:
 
 NO_FIELD = ("missing", "extra_forbidden")
 # Faults that lie between two fields; pydantic reports them for the object that holds both.
-FIELD_OF = {"transfer": "/transfer/coupling", "split_sum": "/task/split", "budget": "/budget/params"}
+FIELD_OF = {"transfer": "/transfer/coupling", "split_sum": "/task/split"}
 
 
 def _faults(errors: Sequence[Mapping[str, Any]], body: Any) -> list[Fault]:

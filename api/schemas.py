@@ -115,6 +115,46 @@ class JobPage(BaseModel):
     next: Cursor
 
 
+class Rows(BaseModel):
+    """Rows that a job uses, duplicates removed."""
+
+    train: int = Field(examples=[100])
+    dev: int = Field(examples=[50])
+    test: int = Field(examples=[2247])
+    sources: list[int] = Field(examples=[[10568]])
+    dropped: dict[str, int] = Field(description="rows left out, by reason")
+
+
+class Reach(BaseModel):
+    """The range of one cost that pruning can reach."""
+
+    cost: Literal["params", "macs", "bytes"]
+    of: Literal["encoder", "model"]
+    lowest: int = Field(examples=[19000])
+    dense: int = Field(examples=[10646784])
+    sequence_length: int | None = Field(None, description="tokens, of MACs")
+
+
+class Units(BaseModel):
+    """What there is to drop."""
+
+    layers: int = Field(examples=[6])
+    heads: int = Field(description="in each layer", examples=[12])
+    neurons: int = Field(description="in each layer", examples=[1536])
+
+
+class Plan(BaseModel):
+    """What a job would do."""
+
+    spec: dict[str, Any] = Field(description="the specification, with every default filled in")
+    labels: list[str] = Field(examples=[["negative", "positive"]])
+    rows: Rows
+    units: Units | None = Field(description="null for a model of the hub, which the worker fetches")
+    limit: int | None = Field(description="of what `budget` names, as a count", examples=[1064678])
+    reach: list[Reach]
+    warnings: list[str]
+
+
 class Event(BaseModel):
     """Something that happened to a job."""
 

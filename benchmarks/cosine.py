@@ -83,7 +83,7 @@ def measure(model: Path, data: Path, steps: int, seed: int) -> tuple[Cosines, Se
     with tempfile.TemporaryDirectory() as folder:
         paths = {dataset_id(name): tables[name] for name in (TARGET, *SOURCES)}
         job = Stages(spec, ModelRef(model, model.name), paths, Path(folder), lambda _message: None)
-        _, network, _, _ = job.prepare()
+        _, network, _ = job.prepare()
     plan = job.phases("teach", job.target, job.sources)
     add_heads(network, plan, job.sources)
     movies, mail = job.sources

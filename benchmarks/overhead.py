@@ -36,7 +36,7 @@ from core.pruning.masks import Masks, gated
 from core.pruning.network import TARGET, Network, load_network, low_precision, predict
 from core.pruning.prune import prune
 from core.pruning.train import optimizer_for, train
-from core.spec.cost import CostModel
+from core.spec.cost import CostModel, Costs
 from core.spec.structure import Structure
 
 RESULTS = Path(__file__).parent / "results"
@@ -77,7 +77,7 @@ class Arm:
             with gate:
                 loss = batch_loss(self.network, streams, index)
             if masks:
-                loss = loss + masks.expected_params() * 0
+                loss = loss + masks.expected() * 0
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
@@ -99,7 +99,7 @@ def shrunk(network: Network, cost: CostModel, share: float) -> Network:
     a, rng = cost.architecture, np.random.default_rng(0)
     scores = Scores(rng.random((a.layers, a.heads)), rng.random((a.layers, a.neurons)))
     small = copy.deepcopy(network)
-    cut(small, fit(scores, cost, int(share * cost.encoder_params(Structure.dense(a)))))
+    cut(small, fit(scores, cost, int(share * cost.dense)))
     return small
 
 
@@ -107,9 +107,8 @@ def main(model_dir: Path) -> None:
     """Measure, print and write."""
     torch.set_num_threads(1)
     network = load_network(model_dir, ["a", "b"], seed=0)
-    cost = CostModel.from_shapes(
-        network.architecture, {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
-    )
+    shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
+    cost = Costs.from_shapes(network.architecture, shapes, 1).params
     rows = make_rows(2000, network.body.config.vocab_size, seed=0)
     cached = replace(rows, logits=torch.zeros(len(rows), 2))
     masks = Masks(cost)
@@ -144,7 +143,7 @@ def whole_stages(network: Network, cost: CostModel, rows: Rows) -> dict[str, flo
     """The product's prune and recover stages against as many plain float32 steps, dev looks left out of both."""
     target = TaskRows(Rows({k: v[:100] for k, v in rows.inputs.items()}, rows.labels[:100], 0), TARGET, 2)
     rest = Rows({k: v[100:] for k, v in rows.inputs.items()}, rows.labels[100:], 0)
-    limit = int(0.1 * cost.encoder_params(Structure.dense(cost.architecture)))
+    limit = int(0.1 * cost.dense)
 
     def seconds(work: Callable[[], Any]) -> float:
         start = time.process_time()

@@ -17,7 +17,7 @@ from core.pruning.export import write_json
 from core.pruning.fit import Scores, fit
 from core.pruning.network import load_network, read_architecture
 from core.pruning.train import History
-from core.spec.cost import CostModel
+from core.spec.cost import CostModel, Costs
 from core.spec.job import Budget
 from core.spec.structure import Structure
 
@@ -28,8 +28,8 @@ def place(control: str, model: Path, state: Path, budget: Budget, seed: int) -> 
     body = {name.removeprefix("body."): tensor for name, tensor in weights.items() if name.startswith("body.")}
     heads = {name: tensor for name, tensor in weights.items() if not name.startswith("body.")}
     architecture = read_architecture(model)
-    cost = CostModel.from_shapes(architecture, {name: tuple(tensor.shape) for name, tensor in body.items()})
-    limit = cost.encoder_limit(budget)
+    shapes = {name: tuple(tensor.shape) for name, tensor in body.items()}
+    cost, limit = Costs.from_shapes(architecture, shapes, 1).limit(budget)
     if control == "random":
         structure = random_units(cost, limit, seed)
     elif control == "small-dense":

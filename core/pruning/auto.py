@@ -31,7 +31,6 @@ from core.pruning.network import TARGET, Network, predict
 from core.pruning.train import Report, train
 from core.spec.cost import CostModel
 from core.spec.job import Stage
-from core.spec.structure import Structure
 
 SPLITS = 2
 BATCHES = 24  # that the units of a trial are scored on
@@ -186,7 +185,7 @@ class Trials:
         0 trials if the job is too short for any.
         """
         after = steps["prune"] + steps["recover"]
-        small = max(PRICE["recover"], self.limit / self.cost.encoder_params(Structure.dense(self.cost.architecture)))
+        small = max(PRICE["recover"], self.limit / self.cost.dense)
         job = steps["teach"] * PRICE["teach"] + steps["prune"] * PRICE["prune"] + steps["recover"] * small
         job *= self.cheaper  # from here on in steps of a trial
         several = len(self.sources) if len(self.sources) > 1 else 0

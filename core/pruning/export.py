@@ -19,8 +19,10 @@ from torch import Tensor
 from core.pruning import shrink
 from core.pruning.cut import paths_of
 from core.pruning.network import Network
+from core.spec.cost import FLOAT32
 from core.spec.data import Example
 from core.spec.structure import Structure
+from core.spec.weights import file_bytes
 
 TEMPLATES = Path(__file__).parent / "templates"
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "topwork")
@@ -52,6 +54,12 @@ def write_model(network: Network, structure: Structure, tokenizer: Any, target: 
     }
     for file in ("modeling_topwork.py", "load.py"):
         (target / file).write_text(Template((TEMPLATES / f"{file}.txt").read_text()).substitute(values))
+
+
+def weights_bytes(network: Network) -> int:
+    """Size of the file that `write_model` makes of the weights."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.assembled().state_dict().items()}
+    return file_bytes(shapes, FLOAT32)
 
 
 def write_test_rows(rows: Sequence[Example], labels: Sequence[str], logits: Tensor, target: Path) -> None:
@@ -94,6 +102,7 @@ CARD_ROWS: Mapping[str, Any] = {
     "macro F1": _quality("f1"),
     "encoder parameters": lambda r: f"{r['encoder_params']:,}",
     "all parameters": lambda r: f"{r['model_params']:,}",
+    "multiply-accumulates a text": lambda r: f"{r['macs']:,}",
     "weights on disk": lambda r: f"{r['bytes'] / 2**20:.1f} MiB",
     "latency, batch 1": lambda r: f"{r['latency_ms']['1']:.1f} ms",
     "latency, batch 32": lambda r: f"{r['latency_ms']['32']:.0f} ms",

@@ -26,7 +26,7 @@ class Scores:
 
 
 def fit(scores: Scores, cost: CostModel, limit: int) -> Structure:
-    """The best-scored units whose encoder parameters are at most `limit`, and within 1 % of it.
+    """The best-scored units whose cost in the encoder layers is at most `limit`, and within 1 % of it.
 
     Greedy by score: a unit is kept if it, and its block's own cost where it is the block's first, still fits. Where
     a head is too large to fill what is left, neurons of the lowest score make room for it. Ties go to the lower

@@ -85,8 +85,8 @@ class Masks(nn.Module):
             values = (self.heads, self.neurons, self.attention, self.ffn)
             return Gates(*((torch.sigmoid(a / BETA) * (ZETA - GAMMA) + GAMMA).clamp(0, 1) for a in values))
 
-    def expected_params(self) -> Tensor:
-        """Expected encoder parameters: survival of a unit times that of its block, times the unit's cost. Scalar."""
+    def expected(self) -> Tensor:
+        """Expected cost of the encoder layers, a scalar: a unit's survival times its block's, times the unit's cost."""
         attention, ffn = alive(self.attention), alive(self.ffn)
         heads = (alive(self.heads) * self.has_heads).sum(1) * attention
         neurons = (alive(self.neurons) * self.has_neurons).sum(1) * ffn

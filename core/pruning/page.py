@@ -20,6 +20,7 @@ from core.spec.structure import Structure
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.html.txt"
 
+COSTS = {"params": "parameters", "macs": "multiply-accumulates", "bytes": "bytes"}
 METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "f1": "macro F1"}
 STAGES = {
     "teach": "Teach the dense model",
@@ -49,6 +50,7 @@ def write_page(report: Mapping[str, Any], structure: Structure, architecture: Ar
         neurons=sum(layer.neurons_kept for layer in picture),
         blocks=sum(bool(layer.heads_kept) + bool(layer.neurons_kept) for layer in picture),
         weights=weights(report),
+        unit=COSTS[report["budget"]["cost"]],
         auto=report["transfer"].get("auto"),
         columns=columns,
         length=SEQUENCE_LENGTH,

@@ -44,7 +44,7 @@ def prune(
     report: Report,
     learned_weights: bool = False,
 ) -> tuple[Structure, History]:
-    """Train weights and masks together, then cut `network` in place to at most `limit` encoder parameters.
+    """Train weights and masks together, then cut `network` in place to at most `limit` of `cost` in its encoder layers.
 
     Returns what it was cut to, in the dense network's numbering, and how it got there.
 
@@ -68,8 +68,7 @@ def prune(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(rate_at, steps=steps))
 
     dense = Structure.dense(cost.architecture)
-    dense_params = cost.encoder_params(dense)
-    goal = 1 - limit / dense_params
+    goal = 1 - limit / cost.dense
     reserve = 2 * cost.head // cost.neuron + cost.architecture.layers  # neurons that let the last fit be exact
     present = dense
     history, pace = History(), Pace(report, "prune", steps)
@@ -79,7 +78,7 @@ def prune(
         target = goal * min(1.0, (step + 1) / (RAMP * steps))
         streams, index = next(batches)
         loss = _loss(network, weights.streams if weights else streams, index, every, present, generator)
-        gaps = torch.stack([target - (1 - each.expected_params() / dense_params) for each in every])
+        gaps = torch.stack([target - (1 - each.expected() / cost.dense) for each in every])
         total = loss + (lambdas[0] * gaps + lambdas[1] * gaps.square()).sum() + TIE * _apart(every)
         for each in (optimizer, mask_optimizer, lambda_optimizer):
             each.zero_grad(set_to_none=True)
@@ -94,7 +93,7 @@ def prune(
             weights.update(network, step + 1, index)
 
         if (step + 1) % max(1, steps // CUTS) == 0 and step + 1 < steps:
-            room = min(dense_params, int(MARGIN * (1 - target) * dense_params))
+            room = min(cost.dense, int(MARGIN * (1 - target) * cost.dense))
             inner = fit(masks.scores(), cost, max(limit, room))
             if sum(map(len, inner.neurons)) >= reserve:
                 cut(network, inner.within(present), optimizer)
@@ -109,7 +108,7 @@ def prune(
                 "lambda1": float(lambdas[0].detach()),
             }
             history.points.append({"step": step + 1, **facts, **pace.dev})
-        pace.step(step + 1, sparsity=1 - cost.encoder_params(present) / dense_params)
+        pace.step(step + 1, sparsity=1 - cost.encoder(present) / cost.dense)
 
     structure = fit(masks.scores(), cost, limit)
     cut(network, structure.within(present))
@@ -150,7 +149,6 @@ def _apart(every: Sequence[Masks]) -> Tensor:
     first = every[0]
     total = torch.zeros((), device=first.heads.device)
     a = first.cost.architecture
-    encoder = first.cost.encoder_params(Structure.dense(a))
     for other in every[1:]:
         for mine, theirs, price in (
             (first.heads, other.heads, first.cost.head),
@@ -158,7 +156,7 @@ def _apart(every: Sequence[Masks]) -> Tensor:
             (first.attention, other.attention, a.heads * first.cost.head),
             (first.ffn, other.ffn, a.neurons * first.cost.neuron),
         ):
-            total = total + (alive(mine) - alive(theirs)).square().sum() * (price / encoder)
+            total = total + (alive(mine) - alive(theirs)).square().sum() * (price / first.cost.dense)
     return total
 
 

@@ -22,7 +22,6 @@ from core.pruning.page import write_page
 from core.pruning.stages import ModelRef, Outcome, Report, Stages
 from core.pruning.verify import TOLERANCE
 from core.spec.job import JobSpec, Transfer
-from core.spec.structure import Structure
 
 __all__ = ["ModelRef", "run"]
 
@@ -52,18 +51,23 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
     write_model(student.cpu(), structure, done.tokenizer, out)
     results["pruned"]["bytes"] = (out / "model.safetensors").stat().st_size
     write_test_rows(splits.test, splits.labels, outcome.logits, out / "test.jsonl")
-    outside = cost.outside if spec.budget.of == "model" else 0
-    dense = cost.encoder_params(Structure.dense(cost.architecture))
-    met = cost.encoder_params(structure)
+    kind = spec.budget.kind
+    outside = cost.outside if spec.budget.counted == "model" else 0
+    dense, limit = cost.dense + outside, outcome.limit + outside
+    met = results["pruned"]["bytes"] if kind == "bytes" else cost.encoder(structure) + outside
+    if met > limit:
+        raise RuntimeError(f"the pruned model has {met} {kind}, and {limit} were allowed: please report this")
     sizes = {"train": len(splits.train), "dev": len(splits.dev), "test": len(splits.test)}
     report: dict[str, Any] = {
         "budget": {
-            "of": spec.budget.of,
-            "asked": spec.budget.params,
-            "limit": outcome.limit + outside,
-            "met": met + outside,
-            "dense": dense + outside,
-            "fraction": (met + outside) / (dense + outside),
+            "cost": kind,
+            "of": spec.budget.counted,
+            "asked": spec.budget.value,
+            "limit": limit,
+            "met": met,
+            "dense": dense,
+            "fraction": met / dense,
+            "sequence_length": outcome.costs.length if kind == "macs" else None,
         },
         "task": {"type": spec.task.type, "metric": spec.task.metric, "labels": splits.labels},
         "results": results,

@@ -13,14 +13,14 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import torch
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from core.pruning.auto import PRICE, Choice, Trials
 from core.pruning.batches import tokenise
 from core.pruning.coupling import Phase, TaskRows, add_heads, phases
 from core.pruning.cut import cut, paths_of
-from core.pruning.export import write_json
+from core.pruning.export import weights_bytes, write_json
 from core.pruning.fit import fit
 from core.pruning.importance import BATCHES, importance
 from core.pruning.latency import SEQUENCE_LENGTH, latencies_ms
@@ -30,7 +30,7 @@ from core.pruning.network import TARGET, Network, device, load_network, load_tok
 from core.pruning.prune import prune
 from core.pruning.shrink import shrink
 from core.pruning.train import History, train
-from core.spec.cost import CostModel
+from core.spec.cost import CostModel, Costs
 from core.spec.data import Splits, prepare
 from core.spec.job import JobSpec
 from core.spec.problems import SpecError
@@ -74,8 +74,9 @@ class Outcome:
     splits: Splits
     student: Network
     structure: Structure
-    cost: CostModel
-    limit: int
+    costs: Costs
+    cost: CostModel  # the one that the budget limits
+    limit: int  # of the encoder layers
     results: dict[str, Any]
     logits: Tensor  # of the pruned model on the test rows
 
@@ -113,7 +114,8 @@ class Stages:
     def prune_and_measure(self) -> Outcome:
         """Every stage but the export."""
         with self.stage("data"):
-            splits, network, cost, limit = self.prepare()
+            splits, network, costs = self.prepare()
+            cost, limit = costs.limit(self.spec.budget)
         if self.transfer.coupling == "auto":
             with self.stage("auto"):
                 self.decide(network, cost, limit)
@@ -124,13 +126,13 @@ class Stages:
         with self.stage("recover"):
             self.recover(student, teacher)
         with self.stage("measure"):
-            results, logits = self.measure(teacher, student, structure, cost)
-        return Outcome(splits, student, structure, cost, limit, results, logits)
+            results, logits = self.measure(teacher, student, structure, costs)
+        return Outcome(splits, student, structure, costs, cost, limit, results, logits)
 
     # --- stages ---------------------------------------------------------------------------------------------
 
-    def prepare(self) -> tuple[Splits, Network, CostModel, int]:
-        """The rows, the dense network, what its units cost, and the limit in encoder parameters."""
+    def prepare(self) -> tuple[Splits, Network, Costs]:
+        """The rows, the dense network, and what its units cost."""
         splits = self.read()
         network = load_network(self.model.path, splits.labels, self.spec.train.seed)
         self.plan = plan_training(self.spec, len(splits.train), network.architecture.hidden)
@@ -145,8 +147,7 @@ class Stages:
             )
         self.tokenise(splits)
         shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
-        cost = CostModel.from_shapes(network.architecture, shapes)
-        return splits, network, cost, cost.encoder_limit(self.spec.budget)
+        return splits, network, Costs.from_shapes(network.architecture, shapes, self.spec.length)
 
     def read(self) -> Splits:
         """The tables, checked and split."""
@@ -285,11 +286,11 @@ class Stages:
             self.curves["recover"] = facts["history"]
 
     def measure(
-        self, teacher: Network, student: Network, structure: Structure, cost: CostModel
+        self, teacher: Network, student: Network, structure: Structure, costs: Costs
     ) -> tuple[dict[str, Any], Tensor]:
         """The test rows, once, in float32; sizes; latency of both models in turn."""
         models = {"dense": teacher.eval(), "pruned": student.eval()}
-        structures = {"dense": Structure.dense(cost.architecture), "pruned": structure}
+        structures = {"dense": Structure.dense(teacher.architecture), "pruned": structure}
         speed = latencies_ms(
             {name: network.assembled() for name, network in models.items()},
             list(self.test.inputs),
@@ -301,11 +302,10 @@ class Stages:
             logits[name] = predict(network, self.test, alive=self.alive)
             results[name] = {
                 "test": with_intervals(logits[name], self.test.labels),
-                "encoder_params": cost.encoder_params(structures[name]),
-                "model_params": cost.model_params(structures[name]),
-                "bytes": len(
-                    save({k: v.cpu().contiguous().clone() for k, v in network.assembled().state_dict().items()})
-                ),
+                "encoder_params": costs.params.encoder(structures[name]),
+                "model_params": costs.params.model(structures[name]),
+                "macs": costs.macs.model(structures[name]),
+                "bytes": weights_bytes(network),
                 "latency_ms": speed[name],
                 "speedup": {b: round(speed["dense"][b] / ms, 2) for b, ms in speed[name].items()},
             }

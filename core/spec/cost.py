@@ -1,20 +1,24 @@
-"""`CostModel`: what a `Structure` costs, by exact arithmetic on the shapes of the dense model's weights."""
+"""What a `Structure` costs, by exact arithmetic on the shapes of the dense model's weights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Self
 
 from core.spec.families import Architecture
 from core.spec.job import Budget
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
+from core.spec.weights import file_bytes
+
+FLOAT32 = 4  # bytes: what checkpoints are written in
 
 
 @dataclass(frozen=True)
 class CostModel:
-    """Parameters of each unit, of each block apart from its units, and of what pruning cannot touch."""
+    """One kind of cost: of each unit, of each block apart from its units, and of what pruning cannot touch."""
 
     architecture: Architecture
     head: int  # q, k, v rows with their biases, and columns of the output projection
@@ -24,64 +28,117 @@ class CostModel:
     encoder_fixed: int  # LayerNorms
     outside: int  # embeddings, pooler, classifier
 
-    @classmethod
-    def from_shapes(cls, architecture: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> CostModel:
-        """From parameter name -> shape, of a torch model or of a safetensors header; raises SpecError('/model')."""
-        family = architecture.family
-        prefix = f"{family.base}."
-        sizes = {name.removeprefix(prefix): prod(shape) for name, shape in shapes.items()}
-
-        def size(path: str, part: str) -> int:
-            return sizes.get(f"{family.layers}.0.{path}.{part}", 0)
-
-        inner = [family.query, family.key, family.value]
-        encoder = sum(n for name, n in sizes.items() if name.startswith(f"{family.layers}."))
-        if not size(family.query, "weight") or encoder % architecture.layers:
-            raise SpecError("/model", f"its weights do not look like a {family.model_type} of this config.json")
-        head = (
-            sum(size(path, part) for path in inner for part in ("weight", "bias"))
-            + size(family.attention_out, "weight")
-        ) // architecture.heads
-        neuron = (
-            size(family.ffn_in, "weight") + size(family.ffn_in, "bias") + size(family.ffn_out, "weight")
-        ) // architecture.neurons
-        attention_block, ffn_block = size(family.attention_out, "bias"), size(family.ffn_out, "bias")
-        prunable = head * architecture.heads + attention_block + neuron * architecture.neurons + ffn_block
-        return cls(
-            architecture,
-            head,
-            attention_block,
-            neuron,
-            ffn_block,
-            encoder_fixed=encoder - architecture.layers * prunable,
-            outside=sum(sizes.values()) - encoder,
-        )
-
-    def encoder_params(self, structure: Structure) -> int:
-        """Parameters of the encoder layers."""
+    def encoder(self, structure: Structure) -> int:
+        """Cost of the encoder layers."""
         return (
             self.encoder_fixed
             + sum(self.head * len(row) + self.attention_block * bool(row) for row in structure.heads)
             + sum(self.neuron * len(row) + self.ffn_block * bool(row) for row in structure.neurons)
         )
 
-    def model_params(self, structure: Structure) -> int:
-        """Parameters of the whole model, embeddings and head counted."""
-        return self.encoder_params(structure) + self.outside
+    def model(self, structure: Structure) -> int:
+        """Cost of the whole model, embeddings and head counted."""
+        return self.encoder(structure) + self.outside
 
-    def encoder_limit(self, budget: Budget) -> int:
-        """The most encoder parameters that `budget` allows; raises SpecError('/budget/params') if out of reach."""
-        dense = self.encoder_params(Structure.dense(self.architecture))
-        outside = self.outside if budget.of == "model" else 0
-        limit = budget.limit(dense + outside) - outside
-        smallest = self.encoder_fixed + min(self.attention_block + self.head, self.ffn_block + self.neuron)
-        if not smallest <= limit:
-            low, high = smallest + outside, dense + outside
-            what = "this model" if budget.of == "model" else "the encoder of this model"
+    @property
+    def dense(self) -> int:
+        """Cost of the dense encoder layers."""
+        return self.encoder(Structure.dense(self.architecture))
+
+    @property
+    def smallest(self) -> int:
+        """Cost of the encoder layers with a single unit left."""
+        return self.encoder_fixed + min(self.attention_block + self.head, self.ffn_block + self.neuron)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Every cost of one model."""
+
+    params: CostModel
+    macs: CostModel  # multiply-accumulates of matrix products, for one text of `length` tokens
+    bytes: CostModel  # of the weights' file
+    length: int
+
+    @classmethod
+    def from_shapes(cls, architecture: Architecture, shapes: Mapping[str, tuple[int, ...]], length: int) -> Self:
+        """From parameter name -> shape, of a torch model or of a safetensors header; raises SpecError('/model').
+
+        MACs are half of what torch's `FlopCounterMode` counts under eager attention: a head projects each token to
+        query, key and value and back, and meets every other token twice.
+        """
+        params = _params(architecture, shapes)
+        a, family = architecture, architecture.family
+        prefix = f"{family.base}."
+        names = {prefix * (not name.startswith((prefix, family.head))) + name: s for name, s in shapes.items()}
+        encoder = (f"{prefix}{family.layers}.", f"{prefix}{family.embeddings}.")
+        once = sum(prod(s) for name, s in names.items() if len(s) == 2 and not name.startswith(encoder))
+        macs = CostModel(
+            a,
+            head=4 * a.hidden * a.head_size * length + 2 * length**2 * a.head_size,
+            attention_block=0,
+            neuron=2 * a.hidden * length,
+            ffn_block=0,
+            encoder_fixed=0,
+            outside=once,
+        )
+        size = CostModel(
+            a,
+            FLOAT32 * params.head,
+            FLOAT32 * params.attention_block,
+            FLOAT32 * params.neuron,
+            FLOAT32 * params.ffn_block,
+            FLOAT32 * params.encoder_fixed,
+            outside=file_bytes(names, FLOAT32) - FLOAT32 * params.dense,  # with the dense model's header, the longest
+        )
+        return cls(params, macs, size, length)
+
+    def limit(self, budget: Budget) -> tuple[CostModel, int]:
+        """The cost that `budget` limits, and the most that the encoder layers may cost; SpecError if out of reach."""
+        cost: CostModel = getattr(self, budget.kind)
+        outside = 0 if budget.counted == "encoder" else cost.outside
+        low, high = cost.smallest + outside, cost.dense + outside
+        limit = budget.limit(high)
+        if limit < low:
+            unit = UNITS[budget.kind].format(length=self.length)
             raise SpecError(
-                "/budget/params",
-                f"out of reach: {what} can have {low:,} to {high:,} parameters "
-                f"({low / high:.4f} to 1 of the dense count), asked were {budget.limit(high):,}"
-                + ("; most of the rest is embeddings, which are not pruned" if outside else ""),
+                f"/budget/{budget.kind}",
+                f"out of reach: {'the encoder of ' * (budget.counted == 'encoder')}this model can have "
+                f"{low:,} to {high:,} {unit} ({low / high:.4f} to 1 of the dense count), asked were {limit:,}"
+                + ("; most of the rest is embeddings, which are not pruned" if outside > cost.dense / 2 else ""),
             )
-        return min(limit, dense)
+        return cost, min(limit, high) - outside
+
+
+UNITS = {"params": "parameters", "macs": "multiply-accumulates at {length} tokens", "bytes": "bytes of weights"}
+
+
+def _params(architecture: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> CostModel:
+    family = architecture.family
+    prefix = f"{family.base}."
+    sizes = {name.removeprefix(prefix): prod(shape) for name, shape in shapes.items()}
+
+    def size(path: str, part: str) -> int:
+        return sizes.get(f"{family.layers}.0.{path}.{part}", 0)
+
+    inner = [family.query, family.key, family.value]
+    encoder = sum(n for name, n in sizes.items() if name.startswith(f"{family.layers}."))
+    if not size(family.query, "weight") or encoder % architecture.layers:
+        raise SpecError("/model", f"its weights do not look like a {family.model_type} of this config.json")
+    head = (
+        sum(size(path, part) for path in inner for part in ("weight", "bias")) + size(family.attention_out, "weight")
+    ) // architecture.heads
+    neuron = (
+        size(family.ffn_in, "weight") + size(family.ffn_in, "bias") + size(family.ffn_out, "weight")
+    ) // architecture.neurons
+    attention_block, ffn_block = size(family.attention_out, "bias"), size(family.ffn_out, "bias")
+    prunable = head * architecture.heads + attention_block + neuron * architecture.neurons + ffn_block
+    return CostModel(
+        architecture,
+        head,
+        attention_block,
+        neuron,
+        ffn_block,
+        encoder_fixed=encoder - architecture.layers * prunable,
+        outside=sum(sizes.values()) - encoder,
+    )

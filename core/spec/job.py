@@ -122,25 +122,65 @@ class Source(Strict):
     weight: Annotated[float, Field(gt=0, le=100, description="of its loss, beside the target's 1")] = 1.0
 
 
-class Budget(Strict):
-    """A limit on one cost. `params` up to 1 is a fraction of the dense count, above it an absolute number."""
+def _amount(value: int | float) -> int | float:
+    if value > 1 and value != int(value):
+        raise PydanticCustomError("amount", "above 1 it is a count: give a whole number")
+    return value
 
-    params: Annotated[int | float, Field(gt=0)]
-    of: Literal["encoder", "model"] = "encoder"
-    macs: Annotated[None, _not_yet("a 'macs' budget")] = None
-    bytes: Annotated[None, _not_yet("a 'bytes' budget")] = None
+
+Amount = Annotated[int | float, Field(gt=0), AfterValidator(_amount)]
+
+
+class Budget(Strict):
+    """A limit on exactly one cost. Up to 1 it is a fraction of what the dense model costs, above it a whole number."""
+
+    params: Annotated[Amount | None, Field(description="parameters, of the encoder or of the whole model")] = None
+    macs: Annotated[
+        Amount | None, Field(description="multiply-accumulates for one text of `sequence_length` tokens")
+    ] = None
+    bytes: Annotated[Amount | None, Field(description="size of model.safetensors")] = None
+    of: Annotated[
+        Literal["encoder", "model"] | None,
+        Field(description="what is counted; left out: the encoder for 'params'. Other costs count the whole model"),
+    ] = None
+    sequence_length: Annotated[
+        int | None, Field(ge=1, le=512, description="tokens, for 'macs'; left out: train.max_length")
+    ] = None
     latency_ms: Annotated[None, _not_yet("a 'latency_ms' budget")] = None
     speedup: Annotated[None, _not_yet("a 'speedup' budget")] = None
 
     @model_validator(mode="after")
-    def _whole(self) -> Self:
-        if self.params > 1 and self.params != int(self.params):
-            raise PydanticCustomError("budget", "'params' above 1 is a number of parameters: give a whole number")
+    def _one(self) -> Self:
+        given = [name for name in ("params", "macs", "bytes") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise PydanticCustomError(
+                "budget", f"give exactly one of 'params', 'macs', 'bytes'; given: {', '.join(given) or 'none'}"
+            )
+        if self.of == "encoder" and self.kind != "params":
+            raise PydanticCustomError("budget", f"'{self.kind}' counts the whole model: leave 'of' out")
+        if self.sequence_length is not None and self.kind != "macs":
+            raise PydanticCustomError("budget", f"'{self.kind}' does not depend on a length: leave it out")
         return self
 
+    @property
+    def counted(self) -> Literal["encoder", "model"]:
+        """What is counted, once the default is filled in."""
+        return self.of or ("encoder" if self.kind == "params" else "model")
+
+    @property
+    def kind(self) -> Literal["params", "macs", "bytes"]:
+        """The cost that is limited."""
+        return "params" if self.params is not None else "macs" if self.macs is not None else "bytes"
+
+    @property
+    def value(self) -> int | float:
+        """The limit as it was asked for."""
+        value: int | float = getattr(self, self.kind)
+        return value
+
     def limit(self, dense: int) -> int:
-        """The limit in parameters, given the dense count of what `of` names."""
-        return int(self.params * dense) if self.params <= 1 else int(self.params)
+        """The limit, given what the dense model costs."""
+        return int(self.value * dense) if self.value <= 1 else int(self.value)
 
 
 Stage = Literal["teach", "prune", "recover"]
@@ -297,6 +337,11 @@ class JobSpec(Strict):
     def coupling(self) -> str:
         """The coupling in force once defaults are filled in."""
         return self.transfer.coupling or ("auto" if self.sources else "none")
+
+    @property
+    def length(self) -> int:
+        """Tokens of the text that MACs are counted for."""
+        return self.budget.sequence_length or self.train.max_length
 
     def dataset_ids(self) -> dict[str, str]:
         """Every data set that the job reads: JSON pointer of the reference -> data set id."""

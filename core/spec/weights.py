@@ -6,6 +6,7 @@ Format: 8 bytes length of the header (little endian), the header as JSON, then t
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,17 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         if isinstance(error, SpecError):
             raise
         raise SpecError("/model", f"its {path.name} is not a safetensors file, or it is cut short") from error
+
+
+def file_bytes(shapes: Mapping[str, tuple[int, ...]], width: int) -> int:
+    """Size of the safetensors file that holds these tensors, `width` bytes a number, as transformers labels it."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape in sorted(shapes.items()):
+        start, end = end, end + width * prod(shape)
+        header[name] = {"dtype": f"F{8 * width}", "shape": list(shape), "data_offsets": [start, end]}
+    text = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
+    return 8 + -(-text // 8) * 8 + end  # the header is padded to whole words
 
 
 def _shape(tensor: Any, data_bytes: int) -> tuple[int, ...]:

@@ -204,7 +204,9 @@ BAD_FIELDS = [
     ("/budget/params", "0.1", "number"),
     ("/budget/params", 2.5, "whole number"),
     ("/budget/params", 10**30, "out of range"),
-    ("/budget/macs", 1000, "not available yet"),
+    ("/budget", {"params": 0.3, "macs": 1000}, "exactly one of 'params', 'macs', 'bytes'"),
+    ("/budget", {}, "exactly one of 'params', 'macs', 'bytes'"),
+    ("/budget", {"bytes": 0.1, "of": "encoder"}, "leave 'of' out"),
     ("/budget/latency_ms", 4, "not available yet"),
     ("/method/name", "pdp", "not available yet"),
     ("/method/name", "magic", "'l0'"),
@@ -278,6 +280,45 @@ def test_a_source_that_repeats_the_target(client: TestClient, payload: dict[str,
     assert "repeat the target" in faults(client.post("/v1/jobs", json=payload))["/sources/0/data/dataset"]
     payload["sources"] = [{"data": {"dataset": upload(reviews(60, first=500))}, "label": "label"}]
     assert client.post("/v1/jobs", json=payload).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("budget", "unit"),
+    [({"macs": 10, "sequence_length": 16}, "multiply-accumulates at 16 tokens"), ({"bytes": 0.01}, "bytes of weights")],
+)
+def test_every_cost_names_its_reachable_range(
+    client: TestClient, payload: dict[str, Any], budget: dict[str, Any], unit: str
+) -> None:
+    found = faults(client.post("/v1/jobs:validate", json=put(payload, "/budget", budget)))
+    (kind, *_) = budget
+    assert "out of reach" in found[f"/budget/{kind}"] and unit in found[f"/budget/{kind}"]
+
+
+@pytest.mark.parametrize("kind", ["params", "macs", "bytes"])
+def test_validate_says_what_a_job_would_do_and_asks_for_none(
+    client: TestClient, payload: dict[str, Any], kind: str
+) -> None:
+    plan = client.post("/v1/jobs:validate", json=put(payload, "/budget", {kind: 0.9})).json()
+    assert plan["spec"]["method"]["name"] == "fisher"
+    assert sum(plan["rows"][part] for part in ("train", "dev", "test")) == 60
+    assert plan["labels"] == ["negative", "positive"]
+    of = "encoder" if kind == "params" else "model"
+    (reach,) = (one for one in plan["reach"] if (one["cost"], one["of"]) == (kind, of))
+    assert reach["lowest"] < plan["limit"] == int(0.9 * reach["dense"])
+    lowest = client.post("/v1/jobs:validate", json=put(payload, "/budget", {kind: reach["lowest"]}))
+    assert lowest.json()["limit"] == reach["lowest"]
+    less = client.post("/v1/jobs:validate", json=put(payload, "/budget", {kind: reach["lowest"] - 1}))
+    assert f"{reach['lowest']:,} to {reach['dense']:,}" in faults(less)[f"/budget/{kind}"]
+    assert any("test rows" in warning for warning in plan["warnings"])
+    assert client.get("/v1/jobs").json()["items"] == []
+
+
+def test_validate_refuses_what_a_job_would_be_refused_for(client: TestClient, payload: dict[str, Any]) -> None:
+    bad = put(payload, "/task/label", "nonsense")
+    assert faults(client.post("/v1/jobs:validate", json=bad)) == faults(client.post("/v1/jobs", json=bad))
+    payload["model"] = "sentence-transformers/all-MiniLM-L6-v2@main"
+    plan = client.post("/v1/jobs:validate", json=payload).json()
+    assert plan["units"] is plan["limit"] is None and "the worker fetches it" in plan["warnings"][0]
 
 
 def test_the_reachable_range_counts_the_classifier(client: TestClient, payload: dict[str, Any]) -> None:

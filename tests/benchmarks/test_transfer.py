@@ -39,7 +39,6 @@ from core.pruning.network import TARGET, load_network, load_tokenizer
 from core.spec.cost import CostModel
 from core.spec.data import Example
 from core.spec.families import FAMILIES, Architecture
-from core.spec.structure import Structure
 from tests.tiny import rows, save_tiny_model
 
 YELP = Cell("movies->yelp", 100, 0.05, "none", 0)
@@ -238,12 +237,12 @@ def test_controls_have_the_size_that_was_asked(kept: float) -> None:
     """Of MiniLM's shapes."""
     architecture = Architecture(FAMILIES["bert"], layers=6, heads=12, head_size=32, hidden=384, neurons=1536)
     cost = CostModel(architecture, 4 * 384 * 32 + 96, 384, 769, 384, encoder_fixed=6 * 4 * 384, outside=0)
-    limit = int(kept * cost.encoder_params(Structure.dense(architecture)))
+    limit = int(kept * cost.dense)
     drawn = random_units(cost, limit, seed=0)
     assert drawn != random_units(cost, limit, seed=1)
     small = small_dense(cost, limit)
     for structure in (drawn, small):
-        assert 0.98 * limit <= cost.encoder_params(structure) <= limit
+        assert 0.98 * limit <= cost.encoder(structure) <= limit
     sizes = small.sizes()
     assert sizes["heads"][3:] == sizes["neurons"][3:] == [0, 0, 0]
     assert len(set(sizes["heads"][:3])) == len(set(sizes["neurons"][:3])) == 1

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from core.pruning.network import Network, load_network
-from core.spec.cost import CostModel
+from core.spec.cost import CostModel, Costs
 from tests.tiny import save_tiny_model
 
 
@@ -36,11 +36,11 @@ def network(tiny: Path) -> Network:
 
 @pytest.fixture
 def cost(network: Network) -> CostModel:
-    """Its cost model."""
-    return cost_of(network)
+    """Its parameters."""
+    return costs_of(network).params
 
 
-def cost_of(network: Network) -> CostModel:
+def costs_of(network: Network, length: int = 16) -> Costs:
     """From the shapes of the plain model's parameters."""
     shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
-    return CostModel.from_shapes(network.architecture, shapes)
+    return Costs.from_shapes(network.architecture, shapes, length)

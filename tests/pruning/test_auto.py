@@ -36,7 +36,6 @@ from core.pruning.network import TARGET, Network, load_tokenizer
 from core.spec.cost import CostModel
 from core.spec.data import Example
 from core.spec.job import Stage
-from core.spec.structure import Structure
 from tests.tiny import rows as made_rows
 
 ALL: list[Stage] = ["teach", "prune", "recover"]
@@ -64,7 +63,7 @@ def trials_of(
         "report": lambda _message: None,
     }
     given = [task_rows(tiny, 60, 1 + i) for i in range(sources)]
-    limit = cost.encoder_fixed + (cost.encoder_params(Structure.dense(cost.architecture)) - cost.encoder_fixed) // 4
+    limit = cost.encoder_fixed + (cost.dense - cost.encoder_fixed) // 4
     return Trials(network, cost, limit, task_rows(tiny, rows, 0).rows, held, given, **(options | changes))
 
 
@@ -146,7 +145,7 @@ def test_the_trials_cost_no_more_than_the_job(
         trials.rows = trials.rows.take([i % 80 for i in range(rows)])
         trials.splits = splits(trials.rows.labels, rows // 4, SPLITS, 0)
         trials.planned, trials.teach_steps, trials.recover_steps = trials.plan(steps)
-    small = max(PRICE["recover"], trials.limit / cost.encoder_params(Structure.dense(cost.architecture)))
+    small = max(PRICE["recover"], trials.limit / cost.dense)
     spent = 0.0
 
     def pay(price: float) -> None:

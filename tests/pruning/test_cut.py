@@ -7,6 +7,8 @@ import copy
 import hypothesis.strategies as st
 import torch
 from hypothesis import HealthCheck, given, settings
+from safetensors.torch import save
+from torch.utils.flop_counter import FlopCounterMode
 
 from core.pruning.batches import Rows
 from core.pruning.coupling import Stream
@@ -17,6 +19,7 @@ from core.pruning.train import batch_loss, optimizer_for
 from core.spec.cost import CostModel
 from core.spec.families import Architecture
 from core.spec.structure import Structure
+from tests.pruning.conftest import costs_of
 
 LAYERS, HEADS, NEURONS = 3, 4, 128
 
@@ -52,12 +55,27 @@ def test_masked_equals_cut(network: Network, structure: Structure) -> None:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(structure=structures())
-def test_cost_equals_counted_parameters(network: Network, cost: CostModel, structure: Structure) -> None:
+def test_costs_equal_what_the_cut_model_has(network: Network, structure: Structure) -> None:
+    costs = costs_of(network, length=inputs()["input_ids"].shape[1])
     smaller = copy.deepcopy(network)
     cut(smaller, structure)
-    encoder = smaller.body.get_submodule("bert.encoder.layer")
-    assert cost.encoder_params(structure) == sum(p.numel() for p in encoder.parameters())
-    assert cost.model_params(structure) == sum(p.numel() for p in smaller.assembled().parameters())
+    encoder, whole = smaller.body.get_submodule("bert.encoder.layer"), smaller.assembled()
+    assert costs.params.encoder(structure) == sum(p.numel() for p in encoder.parameters())
+    assert costs.params.model(structure) == sum(p.numel() for p in whole.parameters())
+    weights = len(save(whole.state_dict(), metadata={"format": "pt"}))
+    assert weights <= costs.bytes.model(structure) <= weights + 150 * len(network.assembled().state_dict())  # a header
+    whole.set_attn_implementation("eager")  # what else there is, the counter does not see
+    one = {name: column[:1] for name, column in inputs().items() if name == "input_ids"}
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        whole(**one)
+    assert 2 * costs.macs.model(structure) == counter.get_total_flops()
+
+
+def test_the_dense_file_is_counted_to_the_byte(network: Network) -> None:
+    weights = network.assembled().state_dict()
+    costs = costs_of(network)
+    dense = Structure.dense(network.architecture)
+    assert costs.bytes.model(dense) == len(save(weights, metadata={"format": "pt"}))
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

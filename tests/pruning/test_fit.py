@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
 from hypothesis import given, settings
 
 from core.pruning.fit import SLACK, Scores, fit
-from core.spec.cost import CostModel
+from core.spec.cost import CostModel, Costs
 from core.spec.families import FAMILIES, Architecture
 from core.spec.job import Budget
 from core.spec.problems import SpecError
@@ -18,22 +20,29 @@ MINILM = Architecture(FAMILIES["bert"], layers=6, heads=12, head_size=32, hidden
 BERT_BASE = Architecture(FAMILIES["bert"], layers=12, heads=12, head_size=64, hidden=768, neurons=3072)
 
 
-def cost_of(a: Architecture) -> CostModel:
-    """Written out from the published shapes, beside `CostModel.from_shapes`."""
-    h = a.hidden
-    return CostModel(
-        a,
-        head=3 * a.head_size * (h + 1) + a.head_size * h,
-        attention_block=h,
-        neuron=2 * h + 1,
-        ffn_block=h,
-        encoder_fixed=a.layers * 4 * h,
-        outside=11_000_000,
-    )
+def costs_of(a: Architecture) -> Costs:
+    """From the shapes of such a BERT."""
+    h, inner = a.hidden, a.heads * a.head_size
+    layer = {
+        **{f"attention.self.{name}": (inner, h) for name in ("query", "key", "value")},
+        "attention.output.dense": (h, inner),
+        "intermediate.dense": (a.neurons, h),
+        "output.dense": (h, a.neurons),
+    }
+    shapes: dict[str, tuple[int, ...]] = {"bert.embeddings.word_embeddings.weight": (30000, h)}
+    for i in range(a.layers):
+        root = f"bert.encoder.layer.{i}"
+        for path, shape in layer.items():
+            shapes |= {f"{root}.{path}.weight": shape, f"{root}.{path}.bias": shape[:1]}
+        for path in ("attention.output", "output"):
+            shapes |= {f"{root}.{path}.LayerNorm.{part}": (h,) for part in ("weight", "bias")}
+    shapes |= {"classifier.weight": (2, h), "classifier.bias": (2,)}
+    return Costs.from_shapes(a, shapes, length=128)
 
 
 @settings(max_examples=60, deadline=None)
 @given(
+    kind=st.sampled_from(["params", "macs", "bytes"]),
     architecture=st.sampled_from([MINILM, BERT_BASE]),
     share=st.floats(0.02, 1.0),
     seed=st.integers(0, 2**32 - 1),
@@ -41,29 +50,30 @@ def cost_of(a: Architecture) -> CostModel:
     quantised=st.booleans(),
 )
 def test_budget_is_met_exactly(
-    architecture: Architecture, share: float, seed: int, head_bias: float, quantised: bool
+    kind: str, architecture: Architecture, share: float, seed: int, head_bias: float, quantised: bool
 ) -> None:
     rng = np.random.default_rng(seed)
     heads = rng.normal(size=(architecture.layers, architecture.heads)) + head_bias
     neurons = rng.normal(size=(architecture.layers, architecture.neurons))
     if quantised:  # many ties
         heads, neurons = heads.round(), neurons.round()
-    cost = cost_of(architecture)
-    limit = int(share * cost.encoder_params(Structure.dense(architecture)))
+    cost: CostModel = getattr(costs_of(architecture), kind)
+    limit = int(share * cost.dense)
     structure = fit(Scores(heads, neurons), cost, limit)
-    met = cost.encoder_params(structure)
+    met = cost.encoder(structure)
     assert met <= limit
     assert met >= (1 - SLACK) * limit
     assert structure == fit(Scores(heads, neurons), cost, limit)
 
 
 def test_known_count_of_bert_base() -> None:
-    """85,054,464 parameters in the encoder of BERT-base, as published code counts them."""
-    assert cost_of(BERT_BASE).encoder_params(Structure.dense(BERT_BASE)) == 85_054_464
+    """As published code counts them."""
+    assert costs_of(BERT_BASE).params.dense == 85_054_464
+    assert costs_of(BERT_BASE).macs.dense == 11_173_625_856  # 11.174 G at 128 tokens
 
 
 def test_better_scores_are_kept() -> None:
-    cost = cost_of(MINILM)
+    cost = costs_of(MINILM).params
     scores = Scores(np.zeros((6, 12)), np.zeros((6, 1536)))
     scores.heads[2, 5] = 2.0
     scores.neurons[4, 100:200] = 1.0
@@ -74,21 +84,44 @@ def test_better_scores_are_kept() -> None:
 
 
 def test_a_unit_that_is_gone_stays_gone() -> None:
-    cost = cost_of(MINILM)
+    cost = costs_of(MINILM).params
     scores = Scores(np.full((6, 12), -np.inf), np.zeros((6, 1536)))
-    structure = fit(scores, cost, cost.encoder_params(Structure.dense(MINILM)))
+    structure = fit(scores, cost, cost.dense)
     assert not any(structure.heads) and all(len(row) == 1536 for row in structure.neurons)
 
 
-@pytest.mark.parametrize(("params", "of"), [(0.0005, "encoder"), (500, "encoder"), (0.4, "model")])
-def test_budget_out_of_reach_names_the_range(params: float, of: str) -> None:
-    with pytest.raises(SpecError, match=r"out of reach: .* can have [\d,]+ to [\d,]+ parameters") as caught:
-        cost_of(MINILM).encoder_limit(Budget.model_validate({"params": params, "of": of}))
-    assert caught.value.field == "/budget/params"
+@pytest.mark.parametrize(
+    ("budget", "unit"),
+    [
+        ({"params": 0.0005}, "parameters"),
+        ({"params": 500}, "parameters"),
+        ({"params": 0.4, "of": "model"}, "parameters .*; most of the rest is embeddings"),
+        ({"macs": 9}, "multiply-accumulates at 128 tokens"),
+        ({"bytes": 0.2}, "bytes of weights .*; most of the rest is embeddings"),
+    ],
+)
+def test_budget_out_of_reach_names_the_range(budget: dict[str, Any], unit: str) -> None:
+    with pytest.raises(SpecError, match=rf"out of reach: .* can have [\d,]+ to [\d,]+ {unit}") as caught:
+        costs_of(MINILM).limit(Budget.model_validate(budget))
+    assert caught.value.field == f"/budget/{next(iter(budget))}"
+
+
+@pytest.mark.parametrize("kind", ["params", "macs", "bytes"])
+def test_the_ends_of_the_range_are_in_reach(kind: str) -> None:
+    costs = costs_of(MINILM)
+    cost: CostModel = getattr(costs, kind)
+    outside = 0 if kind == "params" else cost.outside
+    scores = Scores(np.zeros((6, 12)), np.ones((6, 1536)))
+    for lowest in (cost.smallest, cost.dense):
+        same, limit = costs.limit(Budget.model_validate({kind: lowest + outside}))
+        assert same is cost and limit == lowest
+        assert cost.encoder(fit(scores, cost, limit)) == lowest
+    with pytest.raises(SpecError):
+        costs.limit(Budget.model_validate({kind: cost.smallest + outside - 1}))
 
 
 def test_model_budget_counts_embeddings() -> None:
-    cost = cost_of(MINILM)
-    dense = cost.model_params(Structure.dense(MINILM))
-    limit = cost.encoder_limit(Budget(params=0.6, of="model"))
-    assert limit + cost.outside == int(0.6 * dense)
+    costs = costs_of(MINILM)
+    dense = costs.params.model(Structure.dense(MINILM))
+    cost, limit = costs.limit(Budget(params=0.8, of="model"))
+    assert limit + cost.outside == int(0.8 * dense)

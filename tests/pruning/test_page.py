@@ -29,6 +29,7 @@ def result(value: float, speedup: float) -> dict[str, Any]:
     return {
         "test": {"accuracy": quality, "balanced_accuracy": quality, "f1": quality},
         "encoder_params": 12345,
+        "macs": 5_000_000,
         "model_params": 67890,
         "bytes": 2**21,
         "latency_ms": {"1": 8.7, "32": 73.4},
@@ -39,7 +40,16 @@ def result(value: float, speedup: float) -> dict[str, Any]:
 def bare() -> dict[str, Any]:
     """A report with nothing that may be missing."""
     return {
-        "budget": {"of": "encoder", "asked": 0.1, "limit": 13000, "met": 12345, "dense": 130000, "fraction": 0.095},
+        "budget": {
+            "cost": "params",
+            "of": "encoder",
+            "asked": 0.1,
+            "limit": 13000,
+            "met": 12345,
+            "dense": 130000,
+            "fraction": 0.095,
+            "sequence_length": None,
+        },
         "task": {"type": "text-classification", "metric": "accuracy", "labels": ["neg", "pos"]},
         "results": {"dense": result(0.876, 1.0), "pruned": result(0.819, 3.4)},
         "structure": STRUCTURE.sizes(),

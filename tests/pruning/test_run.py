@@ -114,6 +114,20 @@ print(sum(right) / len(right), sum(p.numel() for p in model.parameters()), len(r
     assert int(count) == report["data"]["test"] == 100
 
 
+@pytest.mark.parametrize("method", [{}, L0], ids=["fisher", "l0"])
+@pytest.mark.parametrize("kind", ["macs", "bytes"])
+def test_a_budget_of_another_cost_is_met(
+    kind: str, method: dict[str, Any], tiny: Path, tables: Mapping[str, Path], tmp_path: Path
+) -> None:
+    report, _ = go(spec_of(budget={kind: 0.5}, **method), tiny, tables, tmp_path)
+    budget, results = report["budget"], report["results"]
+    assert (budget["cost"], budget["of"], budget["asked"]) == (kind, "model", 0.5)
+    assert budget["limit"] == int(0.5 * results["dense"][kind])
+    assert budget["met"] == results["pruned"][kind] <= budget["limit"]
+    assert budget["met"] >= (0.99 if kind == "macs" else 0.97) * budget["limit"]  # a tiny file's header is 2 % of it
+    assert (tmp_path / "output" / "model.safetensors").stat().st_size == results["pruned"]["bytes"]
+
+
 TRANSFERS: list[dict[str, Any]] = [
     {"coupling": "joint"},
     {"coupling": "tied"},

@@ -58,9 +58,17 @@ def test_defaults() -> None:
         ({"control": True}, (), "this job has none"),
         ({"transfer": {"weighting": "learned"}}, (), "give at least one in 'sources'"),
         ({"export": {"formats": ["onnx"]}}, ("export", "formats", 0), "format 'onnx' is not available yet"),
-        ({"budget": {"params": 0.1, "macs": 5}}, ("budget", "macs"), "a 'macs' budget is not available yet"),
+        (
+            {"budget": {"params": 0.1, "macs": 5}},
+            ("budget",),
+            "exactly one of 'params', 'macs', 'bytes'; given: par",
+        ),
+        ({"budget": {}}, ("budget",), "exactly one of 'params', 'macs', 'bytes'; given: none"),
+        ({"budget": {"bytes": 0.5, "of": "encoder"}}, ("budget",), "leave 'of' out"),
+        ({"budget": {"bytes": 0.5, "sequence_length": 9}}, ("budget",), "leave it out"),
+        ({"budget": {"latency_ms": 5}}, ("budget", "latency_ms"), "not available yet"),
         ({"budget": {"params": 0}}, ("budget", "params"), "greater than 0"),
-        ({"budget": {"params": 2.5}}, ("budget",), "whole number"),
+        ({"budget": {"params": 2.5}}, ("budget", "params"), "whole number"),
         ({"budget": {"params": True}}, ("budget", "params"), "valid"),
         ({"surprise": 1}, ("surprise",), "Extra inputs"),
         ({"model": "../../etc/passwd"}, ("model",), "not a path"),
@@ -93,6 +101,11 @@ def test_masks_alone_enter_where_masks_are_learned() -> None:
         MINIMAL | {"sources": [{"data": DATASET}], "transfer": {"coupling": "teacher", "share": ["masks"]}}
     )
     assert spec.transfer.active == ["prune"]
+
+
+def test_a_budget_counts_what_it_is_of() -> None:
+    assert Budget(params=0.1).counted == "encoder"
+    assert Budget(params=0.1, of="model").counted == Budget(macs=0.1).counted == Budget(bytes=0.1).counted == "model"
 
 
 def test_budget_up_to_one_is_a_fraction() -> None:

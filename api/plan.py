@@ -1,0 +1,68 @@
+"""What a job would do, from the same checks that accept it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from api.schemas import Plan, Reach, Rows, Units
+from core.spec.cost import Costs
+from core.spec.data import Splits
+from core.spec.job import Budget, JobSpec
+
+FEW = 100  # test rows: an accuracy is then known to about 10 points
+
+
+def plan(spec: JobSpec, splits: Splits, costs: Costs | None) -> Plan:
+    """Of a specification that has passed `check`."""
+    return Plan(
+        spec=spec.model_dump(mode="json"),
+        labels=splits.labels,
+        rows=Rows(
+            train=len(splits.train),
+            dev=len(splits.dev),
+            test=len(splits.test),
+            sources=[len(rows) for rows in splits.sources],
+            dropped=dict(splits.dropped),
+        ),
+        units=costs and _units(costs),
+        limit=costs and _limit(costs, spec.budget),
+        reach=_reach(costs) if costs else [],
+        warnings=list(_warnings(spec, splits, costs)),
+    )
+
+
+def _units(costs: Costs) -> Units:
+    a = costs.params.architecture
+    return Units(layers=a.layers, heads=a.heads, neurons=a.neurons)
+
+
+def _limit(costs: Costs, budget: Budget) -> int:
+    cost, limit = costs.limit(budget)
+    return limit + (cost.outside if budget.counted == "model" else 0)
+
+
+def _reach(costs: Costs) -> list[Reach]:
+    params, macs, size = costs.params, costs.macs, costs.bytes
+    counted = [("params", "encoder", params, 0), ("params", "model", params, params.outside)]
+    counted += [("macs", "model", macs, macs.outside), ("bytes", "model", size, size.outside)]
+    return [
+        Reach.model_validate(
+            {
+                "cost": name,
+                "of": of,
+                "lowest": cost.smallest + outside,
+                "dense": cost.dense + outside,
+                "sequence_length": costs.length if name == "macs" else None,
+            }
+        )
+        for name, of, cost, outside in counted
+    ]
+
+
+def _warnings(spec: JobSpec, splits: Splits, costs: Costs | None) -> Iterator[str]:
+    if costs is None:
+        yield "the model is not here yet: the worker fetches it, and checks the budget against it, when the job runs"
+    if len(splits.test) < FEW:
+        yield f"{len(splits.test)} test rows tell accuracies apart by ten points at best; give more if you can"
+    if spec.coupling == "none" and len(splits.train) < 1000:
+        yield "few training rows and no 'sources': related text, even without labels, can help a small model a lot"
