@@ -29,9 +29,14 @@ class LocalModel:
 
     def costs(self, labels: int = 0, length: int = 1) -> Costs:
         """With a classifier for so many labels on top, for texts of `length` tokens; raises SpecError('/model')."""
-        head, hidden = self.architecture.family.head, self.architecture.hidden
-        classifier = {f"{head}.weight": (labels, hidden), f"{head}.bias": (labels,)}
-        return Costs.from_shapes(self.architecture, {**self.shapes, **classifier}, length)
+        family, hidden = self.architecture.family, self.architecture.hidden
+        head: dict[str, tuple[int, ...]] = {}
+        for path in family.head_layers:
+            last = path == family.head_layers[-1]
+            rows = labels if last else hidden
+            head |= {f"{path}.weight": (rows, hidden)} | ({f"{path}.bias": (rows,)} if last or family.head_bias else {})
+        head |= {f"{path}.weight": (hidden,) for path in family.head_norms}
+        return Costs.from_shapes(self.architecture, {**self.shapes, **head} if labels else self.shapes, length)
 
     @property
     def encoder_params(self) -> int:
@@ -90,5 +95,9 @@ def _read(folder: Path) -> LocalModel:
     shapes = read_shapes(weights)
     prefix = f"{architecture.family.base}."
     # A checkpoint of another task brings that task's head: it is left behind when the body is loaded.
-    body = {name: shape for name, shape in shapes.items() if name.startswith(prefix)} or shapes
-    return LocalModel(folder.name, architecture, body, weights.stat().st_size)
+    inside = {name: shape for name, shape in shapes.items() if name.startswith(prefix)}
+    body = inside or {prefix + name: shape for name, shape in shapes.items()}
+    pooler = f"{prefix}pooler."  # where the task model has none, it is left behind, too
+    used = any(path.startswith(pooler) for path in architecture.family.head_layers)
+    kept = {name: shape for name, shape in body.items() if used or not name.startswith(pooler)}
+    return LocalModel(folder.name, architecture, kept, weights.stat().st_size)

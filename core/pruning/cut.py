@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -20,37 +20,57 @@ def paths_of(architecture: Architecture) -> dict[str, Any]:
     return asdict(architecture.family) | {"head_size": architecture.head_size}
 
 
-def slices(architecture: Architecture, structure: Structure) -> dict[str, tuple[int, list[int]] | None]:
-    """Parameter name (in the body) -> (dimension, indices to keep), or None where the parameter goes.
+@dataclass(frozen=True)
+class Slice:
+    """What is kept of a tensor: `kept` along `dimension`, in each of its `parts` of equal size."""
+
+    dimension: int
+    kept: list[int]
+    parts: int = 1
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """The slice."""
+        step = tensor.shape[self.dimension] // self.parts
+        index = [part * step + unit for part in range(self.parts) for unit in self.kept]
+        return tensor.index_select(self.dimension, torch.tensor(index, device=tensor.device))
+
+
+def slices(architecture: Architecture, structure: Structure) -> dict[str, Slice | None]:
+    """Parameter name (in the body) -> what to keep, or None where the parameter goes.
 
     Parameters that are not named stay as they are. `structure` counts in the present network's own numbering.
     """
     family, size = architecture.family, architecture.head_size
-    plan: dict[str, tuple[int, list[int]] | None] = {}
-    for i, (heads, neurons) in enumerate(zip(structure.heads, structure.neurons, strict=True)):
-        layer = f"{family.base}.{family.layers}.{i}"
+    inner = (family.query, family.key, family.value)
+    plan: dict[str, Slice | None] = {}
+
+    def keep(layer: int, path: str, part: str, dimension: int, kept: list[int], parts: int = 1) -> None:
+        name = f"{family.base}.{family.layers}.{layer}.{path}.{part}"
+        plan[name] = Slice(dimension, kept, parts) if kept else None
+
+    for i, (heads, units) in enumerate(zip(structure.heads, structure.neurons, strict=True)):
         rows = [head * size + j for head in heads for j in range(size)]
-        for path in (family.query, family.key, family.value):
-            plan[f"{layer}.{path}.weight"] = plan[f"{layer}.{path}.bias"] = (0, rows) if rows else None
-        plan[f"{layer}.{family.attention_out}.weight"] = (1, rows) if rows else None
-        kept = list(neurons)
-        plan[f"{layer}.{family.ffn_in}.weight"] = plan[f"{layer}.{family.ffn_in}.bias"] = (0, kept) if kept else None
-        plan[f"{layer}.{family.ffn_out}.weight"] = (1, kept) if kept else None
-        if not rows:
-            plan[f"{layer}.{family.attention_out}.bias"] = None
-        if not kept:
-            plan[f"{layer}.{family.ffn_out}.bias"] = None
+        neurons = list(units)
+        for part in ("weight", "bias"):
+            for path in inner:
+                keep(i, path, part, 0, rows, inner.count(path))
+            keep(i, family.ffn_in, part, 0, neurons, 1 + family.gated)
+        keep(i, family.attention_out, "weight", 1, rows)
+        keep(i, family.ffn_out, "weight", 1, neurons)
+        for path, kept in ((family.attention_out, rows), (family.ffn_out, neurons)):
+            if not kept:
+                keep(i, path, "bias", 0, [])
     return plan
 
 
-def sliced(tensors: Mapping[str, Tensor], plan: Mapping[str, tuple[int, list[int]] | None]) -> dict[str, Tensor]:
+def sliced(tensors: Mapping[str, Tensor], plan: Mapping[str, Slice | None]) -> dict[str, Tensor]:
     """Apply `slices` to any tensors that are named and shaped like the parameters."""
     result = {}
     for name, tensor in tensors.items():
         if name not in plan:
             result[name] = tensor
-        elif (kept := plan[name]) is not None:
-            result[name] = tensor.index_select(kept[0], torch.tensor(kept[1], device=tensor.device))
+        elif (part := plan[name]) is not None:
+            result[name] = part.of(tensor)
     return result
 
 
@@ -62,7 +82,7 @@ def cut(network: Network, structure: Structure, optimizer: torch.optim.AdamW | N
     plan = slices(network.architecture, structure)
     before = dict(network.body.named_parameters())
     weights = sliced({name: tensor.detach() for name, tensor in network.body.state_dict().items()}, plan)
-    shrink(network.body, paths_of(network.architecture), structure.sizes())
+    shrink(network.body, paths_of(network.architecture), structure.shape())
     network.body.load_state_dict(weights, strict=True)
     if optimizer is not None:
         _carry_over(optimizer, before, dict(network.body.named_parameters()), plan)
@@ -72,7 +92,7 @@ def _carry_over(
     optimizer: torch.optim.AdamW,
     before: Mapping[str, nn.Parameter],
     after: Mapping[str, nn.Parameter],
-    plan: Mapping[str, tuple[int, list[int]] | None],
+    plan: Mapping[str, Slice | None],
 ) -> None:
     name_of = {parameter: name for name, parameter in before.items()}
     for group in optimizer.param_groups:

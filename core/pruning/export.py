@@ -39,7 +39,7 @@ def write_model(network: Network, structure: Structure, tokenizer: Any, target: 
     config = model.config.to_dict() | {
         "architectures": [name],
         "auto_map": {"AutoModelForSequenceClassification": f"modeling_topwork.{name}"},
-        "topwork": structure.sizes(),
+        "topwork": structure.shape(),
         "dtype": "float32",
     }
     config.pop("_name_or_path", None)

@@ -82,7 +82,8 @@ class Network(nn.Module):
 
 def longest_text(network: Network, wanted: int) -> int:
     """Tokens that the model can take, at most `wanted`."""
-    return min(wanted, getattr(network.body.config, "max_position_embeddings", wanted))
+    spare = network.architecture.family.extra_positions
+    return min(wanted, getattr(network.body.config, "max_position_embeddings", wanted + spare) - spare)
 
 
 def units(network: Network) -> Structure:
@@ -91,7 +92,8 @@ def units(network: Network) -> Structure:
     layers: Any = network.body.get_submodule(family.base).get_submodule(family.layers)
 
     def width(layer: Any, path: str) -> int:
-        return int(getattr(layer.get_submodule(path), "in_features", 0))
+        linears = dict(layer.named_modules())
+        return int(getattr(linears.get(path), "in_features", 0))
 
     return Structure.of(
         (range(width(layer, family.attention_out) // size) for layer in layers),
@@ -123,8 +125,8 @@ def load_network(model_dir: Path, labels: Sequence[str], seed: int) -> Network:
         output_loading_info=True,
     )
     family = architecture.family
-    body_parts = tuple(f"{family.base}.{part}." for part in (family.layers, family.embeddings))
-    wrong = {key for key in info["missing_keys"] if key.startswith(body_parts)}
+    wrong = {key for key in info["missing_keys"] if key.startswith(f"{family.base}.")}
+    wrong -= {key for key in wrong if key.startswith(family.head_layers)}
     wrong |= {key for key, *_ in info["mismatched_keys"] if not key.startswith(f"{family.head}.")}
     if wrong:
         raise SpecError(

@@ -9,45 +9,73 @@ from torch import Tensor, nn
 
 
 class NoAttention(nn.Module):
-    """In place of an attention block whose heads are all dropped."""
+    """In place of an attention block whose heads are all dropped, up to its output projection."""
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:
         return hidden_states, None
 
 
-class NoOutput(nn.Module):
-    """In place of a block's output projection: adds nothing to the residual connection."""
+class Nothing(nn.Module):
+    """In place of a block's output projection, or of the block with it: adds nothing to the residual connection."""
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        return hidden_states.new_zeros(())
+    def __init__(self, alone: bool = True) -> None:
+        super().__init__()
+        self.alone = alone
+
+    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+        nothing = hidden_states.new_zeros(())
+        return nothing if self.alone else (nothing, None)
 
 
-def shrink(model: Any, paths: dict[str, Any], sizes: dict[str, list[int]]) -> None:
-    """Resize the Linears of every layer to `sizes` = {"heads": [n of each layer], "neurons": [...]}.
+def shrink(model: Any, paths: dict[str, Any], shape: dict[str, Any]) -> None:
+    """Resize the Linears of every layer to `shape` = {"heads": [[kept], ...], "neurons": [how many, ...]}.
 
     New Linears are uninitialised in effect: load the checkpoint's weights afterwards, strictly. A layer that is
     already of the right size is left alone. `paths` says where the parts lie (see the family table).
     """
-    layers = model.get_submodule(paths["base"]).get_submodule(paths["layers"])
+    size = paths["head_size"]
+    inner = [paths[name] for name in ("query", "key", "value")]
 
     def resize(layer: Any, path: str, rows: int | None = None, columns: int | None = None) -> None:
         old = layer.get_submodule(path)
-        shape = (columns or old.in_features, rows or old.out_features)
-        if shape != (old.in_features, old.out_features):
-            new = nn.Linear(*shape, bias=old.bias is not None, device=old.weight.device, dtype=old.weight.dtype)
+        wanted = (columns or old.in_features, rows or old.out_features)
+        if wanted != (old.in_features, old.out_features):
+            new = nn.Linear(*wanted, bias=old.bias is not None, device=old.weight.device, dtype=old.weight.dtype)
             layer.set_submodule(path, new)
 
-    for layer, heads, neurons in zip(layers, sizes["heads"], sizes["neurons"], strict=True):
+    layers = model.get_submodule(paths["base"]).get_submodule(paths["layers"])
+    for layer, heads, neurons in zip(layers, shape["heads"], shape["neurons"], strict=True):
+        whole = paths["attention_out"].startswith(paths["attention"] + ".")
         if heads:
-            for name in ("query", "key", "value"):
-                resize(layer, paths[name], rows=heads * paths["head_size"])
-            resize(layer, paths["attention_out"], columns=heads * paths["head_size"])
+            for path in inner:
+                resize(layer, path, rows=inner.count(path) * len(heads) * size)
+            resize(layer, paths["attention_out"], columns=len(heads) * size)
+            if paths["attention_bias"]:
+                select_bias(layer.get_submodule(paths["attention"]), heads, len(heads) * size)
+        elif whole:
+            layer.set_submodule(paths["attention"], Nothing(alone=False))
         else:
             layer.set_submodule(paths["attention"], NoAttention())
-            layer.set_submodule(paths["attention_out"], NoOutput())
+            layer.set_submodule(paths["attention_out"], Nothing())
         if neurons:
-            resize(layer, paths["ffn_in"], rows=neurons)
+            resize(layer, paths["ffn_in"], rows=neurons * (1 + paths["gated"]))
             resize(layer, paths["ffn_out"], columns=neurons)
+        elif paths["ffn_out"].startswith(paths["ffn"] + "."):
+            layer.set_submodule(paths["ffn"], Nothing())
         else:
             layer.set_submodule(paths["ffn"], nn.Identity())
-            layer.set_submodule(paths["ffn_out"], NoOutput())
+            layer.set_submodule(paths["ffn_out"], Nothing())
+
+
+def select_bias(attention: Any, heads: list[int], width: int) -> None:
+    """Give attention, which has been cut to `heads` of those it had, their part of the bias that all layers share."""
+    before = getattr(attention, "kept_heads", None)
+    attention.all_head_size = width
+    attention.kept_heads = [before[head] for head in heads] if before else list(heads)
+    if not before:
+        attention.register_forward_pre_hook(_own_bias)
+
+
+def _own_bias(attention: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    hidden_states, mask, bias, *rest = args
+    return (hidden_states, mask, bias[:, attention.kept_heads], *rest)

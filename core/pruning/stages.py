@@ -256,7 +256,7 @@ class Stages:
         else:
             weights, facts = saved
             structure = Structure.from_json(facts["structure"])
-            shrink(student.body, paths_of(student.architecture), structure.sizes())
+            shrink(student.body, paths_of(student.architecture), structure.shape())
             student.load_state_dict(weights, strict=True)
             self.curves["prune"] = facts["history"]
         return student.to(device()), structure

@@ -70,17 +70,18 @@ class Costs:
         params = _params(architecture, shapes)
         a, family = architecture, architecture.family
         prefix = f"{family.base}."
-        names = {prefix * (not name.startswith((prefix, family.head))) + name: s for name, s in shapes.items()}
-        encoder = (f"{prefix}{family.layers}.", f"{prefix}{family.embeddings}.")
-        once = sum(prod(s) for name, s in names.items() if len(s) == 2 and not name.startswith(encoder))
+        known = (prefix, *family.head_layers, *family.head_norms)
+        names = {name if name.startswith(known) else prefix + name: shape for name, shape in shapes.items()}
+        once = sum(prod(names.get(f"{path}.weight", (0,))) for path in family.head_layers)
+        always = sum(prod(names.get(f"{prefix}{path}.weight", (0,))) for path in family.per_token)
         macs = CostModel(
             a,
             head=4 * a.hidden * a.head_size * length + 2 * length**2 * a.head_size,
             attention_block=0,
-            neuron=2 * a.hidden * length,
+            neuron=(3 if family.gated else 2) * a.hidden * length,
             ffn_block=0,
             encoder_fixed=0,
-            outside=once,
+            outside=once + always * length,
         )
         size = CostModel(
             a,
@@ -121,9 +122,9 @@ def _params(architecture: Architecture, shapes: Mapping[str, tuple[int, ...]]) -
     def size(path: str, part: str) -> int:
         return sizes.get(f"{family.layers}.0.{path}.{part}", 0)
 
-    inner = [family.query, family.key, family.value]
+    inner = {family.query, family.key, family.value}
     encoder = sum(n for name, n in sizes.items() if name.startswith(f"{family.layers}."))
-    if not size(family.query, "weight") or encoder % architecture.layers:
+    if not size(family.query, "weight"):
         raise SpecError("/model", f"its weights do not look like a {family.model_type} of this config.json")
     head = (
         sum(size(path, part) for path in inner for part in ("weight", "bias")) + size(family.attention_out, "weight")

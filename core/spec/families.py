@@ -15,41 +15,93 @@ from core.spec.problems import SpecError
 
 @dataclass(frozen=True)
 class Family:
-    """Where the prunable parts of one architecture live, relative to each layer of `layers`."""
+    """Where the prunable parts of one architecture live, relative to each layer of `layers`. Defaults are BERT's."""
 
     model_type: str
-    base: str  # attribute of the task model that holds the pre-trained body
-    embeddings: str  # inside `base`
-    layers: str  # list of layers, inside `base`
-    query: str
-    key: str
-    value: str
-    attention: str  # module that computes attention, up to the projection
-    attention_out: str  # projection back to the hidden size
-    ffn_in: str
-    ffn: str  # module before the down-projection
-    ffn_out: str
-    head: str  # attribute of the task model that maps features to logits
     task_class: str  # transformers class for text classification
+    base: str  # attribute of the task model that holds the pre-trained body
+    head: str = "classifier"  # attribute of the task model that maps features to logits
+    # Linears between the body's last layer and the logits, hidden x hidden each, the last one to the logits.
+    head_layers: tuple[str, ...] = ("classifier.dense", "classifier.out_proj")
+    head_bias: bool = True  # of those but the last
+    head_norms: tuple[str, ...] = ()  # LayerNorms without bias between them
+    embeddings: str = "embeddings"  # inside `base`
+    per_token: tuple[str, ...] = ()  # Linears inside `base` and outside the layers that every token passes
+    layers: str = "encoder.layer"  # list of layers, inside `base`
+    query: str = "attention.self.query"
+    key: str = "attention.self.key"
+    value: str = "attention.self.value"  # one Linear for all three where their paths are the same
+    attention: str = "attention.self"  # module that computes attention, up to the projection or with it
+    attention_out: str = "attention.output.dense"  # projection back to the hidden size
+    attention_bias: bool = False  # layers add a bias that they share, of each head, to what is attended
+    ffn_in: str = "intermediate.dense"
+    ffn: str = "intermediate"  # module before the down-projection, or with it
+    ffn_out: str = "output.dense"
+    gated: bool = False  # `ffn_in` holds all inputs, then all gates
+    extra_positions: int = 0  # position embeddings that no token uses
+    # Names in config.json of: hidden size, attention heads, layers, FFN neurons.
+    sizes: tuple[str, str, str, str] = ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size")
+
+
+def _roberta(model_type: str, name: str) -> Family:
+    return Family(model_type, f"{name}ForSequenceClassification", "roberta", extra_positions=2)
 
 
 FAMILIES: Mapping[str, Family] = {
-    "bert": Family(
-        model_type="bert",
-        base="bert",
-        embeddings="embeddings",
-        layers="encoder.layer",
-        query="attention.self.query",
-        key="attention.self.key",
-        value="attention.self.value",
-        attention="attention.self",
-        attention_out="attention.output.dense",
-        ffn_in="intermediate.dense",
-        ffn="intermediate",
-        ffn_out="output.dense",
-        head="classifier",
-        task_class="BertForSequenceClassification",
-    ),
+    family.model_type: family
+    for family in (
+        Family("bert", "BertForSequenceClassification", "bert", head_layers=("bert.pooler.dense", "classifier")),
+        _roberta("roberta", "Roberta"),
+        _roberta("xlm-roberta", "XLMRoberta"),
+        _roberta("camembert", "Camembert"),
+        Family("electra", "ElectraForSequenceClassification", "electra", per_token=("embeddings_project",)),
+        Family(
+            "distilbert",
+            "DistilBertForSequenceClassification",
+            "distilbert",
+            head_layers=("pre_classifier", "classifier"),
+            layers="transformer.layer",
+            query="attention.q_lin",
+            key="attention.k_lin",
+            value="attention.v_lin",
+            attention="attention",
+            attention_out="attention.out_lin",
+            ffn_in="ffn.lin1",
+            ffn="ffn",
+            ffn_out="ffn.lin2",
+            sizes=("dim", "n_heads", "n_layers", "hidden_dim"),
+        ),
+        Family(
+            "mpnet",
+            "MPNetForSequenceClassification",
+            "mpnet",
+            query="attention.attn.q",
+            key="attention.attn.k",
+            value="attention.attn.v",
+            attention="attention.attn",
+            attention_out="attention.attn.o",
+            attention_bias=True,
+            extra_positions=2,
+        ),
+        Family(
+            "modernbert",
+            "ModernBertForSequenceClassification",
+            "model",
+            head_layers=("head.dense", "classifier"),
+            head_bias=False,
+            head_norms=("head.norm",),
+            layers="layers",
+            query="attn.Wqkv",
+            key="attn.Wqkv",
+            value="attn.Wqkv",
+            attention="attn",
+            attention_out="attn.Wo",
+            ffn_in="mlp.Wi",
+            ffn="mlp",
+            ffn_out="mlp.Wo",
+            gated=True,
+        ),
+    )
 }
 
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
@@ -85,8 +137,7 @@ class Architecture:
                 f"architecture '{config.get('model_type')}' is not supported; supported: {', '.join(FAMILIES)}",
             )
         try:
-            hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
-            layers, neurons = int(config["num_hidden_layers"]), int(config["intermediate_size"])
+            hidden, heads, layers, neurons = (int(config[name]) for name in family.sizes)
         except (KeyError, TypeError, ValueError) as error:
             raise SpecError("/model", f"its config.json lacks a whole number for {error}") from error
         if min(hidden, heads, layers, neurons) < 1 or hidden % heads:

@@ -51,6 +51,10 @@ class Structure:
 
         return Structure.of(renumber(self.heads, outer.heads), renumber(self.neurons, outer.neurons))
 
+    def shape(self) -> dict[str, Any]:
+        """All that is needed to build the empty network: the heads that are kept, and how many neurons."""
+        return {"heads": [list(row) for row in self.heads], "neurons": [len(row) for row in self.neurons]}
+
     def sizes(self) -> dict[str, list[int]]:
-        """Units kept in each layer: all that is needed to build the empty network."""
+        """How many units are kept in each layer."""
         return {"heads": [len(row) for row in self.heads], "neurons": [len(row) for row in self.neurons]}
