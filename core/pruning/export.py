@@ -79,7 +79,7 @@ def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], target: P
         lines.append(f"| {label} | {cell(results['dense'])} | {cell(results['pruned'])} |")
     values = {
         "model": manifest["model"]["name"],
-        "fraction": f"{report['budget']['met'] / report['budget']['dense']:.1%}",
+        "fraction": f"{results['pruned']['encoder_params'] / results['dense']['encoder_params']:.1%}",
         "table": "\n".join(lines),
         "test": data["test"],
         "device": report["environment"]["device"],
@@ -88,8 +88,21 @@ def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], target: P
         "train": data["train"],
         "sources": sum(data["sources"][i] for i in report["transfer"]["sources"]),
         "seed": spec["train"]["seed"],
+        "onnx": ONNX_CARD if "onnx" in spec["export"]["formats"] else "",
     }
     target.write_text(Template((TEMPLATES / "README.md.txt").read_text()).substitute(values))
+
+
+ONNX_CARD = """
+ONNX Runtime, any batch and length:
+
+```python
+import onnxruntime
+
+session = onnxruntime.InferenceSession("model.onnx")
+(logits,) = session.run(["logits"], dict(tokenizer(["some text"], return_tensors="np")))
+```
+"""
 
 
 def _quality(metric: str) -> Any:

@@ -18,9 +18,10 @@ from core.pruning.export import (
     write_model,
     write_test_rows,
 )
+from core.pruning.onnx import write_onnx
 from core.pruning.page import write_page
 from core.pruning.stages import ModelRef, Outcome, Report, Stages
-from core.pruning.verify import TOLERANCE
+from core.pruning.verify import ONNX_TOLERANCE, TOLERANCE
 from core.spec.job import JobSpec, Transfer
 
 __all__ = ["ModelRef", "run"]
@@ -49,6 +50,8 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
     transfer = done.transfer
     student, structure, results = outcome.student, outcome.structure, outcome.results
     write_model(student.cpu(), structure, done.tokenizer, out)
+    if "onnx" in spec.export.formats:
+        write_onnx(student.assembled(), done.test.collate([0, len(done.test) - 1]), out / "model.onnx")
     results["pruned"]["bytes"] = (out / "model.safetensors").stat().st_size
     write_test_rows(splits.test, splits.labels, outcome.logits, out / "test.jsonl")
     kind = spec.budget.kind
@@ -118,6 +121,7 @@ def verify(checkpoint: Path, measured: Mapping[str, Any]) -> dict[str, Any]:
         found["max_difference_to_measured"] <= TOLERANCE
         and found["parameters"] == measured["model_params"]
         and found["max_difference_between_loaders"] <= TOLERANCE
+        and (found["max_difference_onnx"] or 0) <= ONNX_TOLERANCE
     )
     if not same:
         raise RuntimeError(f"the checkpoint is not the model that was measured: {found} against {measured}")

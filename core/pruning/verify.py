@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 BATCH = 64
+ONNX_TOLERANCE = 1e-4  # between logits of torch and of ONNX Runtime
 TOLERANCE = 1e-3  # between logits, of float32 arithmetic on other batches or another device
 
 
 def main(checkpoint: Path) -> dict[str, Any]:
-    """The test rows through load.py and through from_pretrained, compared with the logits in test.jsonl."""
+    """The test rows through load.py, from_pretrained and model.onnx (if any), beside the logits in test.jsonl."""
     sys.dont_write_bytecode = True  # or the checkpoint would hold __pycache__ of its own code
     with tempfile.TemporaryDirectory() as cache:
         os.environ["HF_MODULES_CACHE"] = cache
@@ -36,7 +37,13 @@ def main(checkpoint: Path) -> dict[str, Any]:
         other = AutoModelForSequenceClassification.from_pretrained(checkpoint, trust_remote_code=True).eval()
         rows = [json.loads(line) for line in (checkpoint / "test.jsonl").read_text(encoding="utf-8").splitlines()]
         max_length = json.loads((checkpoint / "manifest.json").read_text())["max_length"]
-        changed, right, to_measured, to_other = 0, 0, 0.0, 0.0
+        exported = checkpoint / "model.onnx"
+        runtime = None
+        if exported.exists():
+            from onnxruntime import InferenceSession
+
+            runtime = InferenceSession(exported, providers=["CPUExecutionProvider"])
+        changed, right, to_measured, to_other, to_onnx = 0, 0, 0.0, 0.0, 0.0
         with torch.inference_mode():
             rows.sort(key=lambda row: len("".join(row["text"])))
             for start in range(0, len(rows), BATCH):
@@ -49,6 +56,10 @@ def main(checkpoint: Path) -> dict[str, Any]:
                 measured = torch.tensor([row["logits"] for row in part])
                 to_measured = max(to_measured, float((logits - measured).abs().max()))
                 to_other = max(to_other, float((logits - other(**batch).logits).abs().max()))
+                if runtime:
+                    columns = {one.name: batch[one.name].numpy() for one in runtime.get_inputs()}
+                    (said,) = runtime.run(["logits"], columns)
+                    to_onnx = max(to_onnx, float((logits - torch.from_numpy(said)).abs().max()))
                 names = [model.config.id2label[i] for i in logits.argmax(1).tolist()]
                 changed += sum(name != row["predicted"] for name, row in zip(names, part, strict=True))
                 right += sum(name == row["label"] for name, row in zip(names, part, strict=True))
@@ -58,6 +69,7 @@ def main(checkpoint: Path) -> dict[str, Any]:
         "changed_predictions": changed,  # ties within the tolerance, if any
         "max_difference_to_measured": to_measured,
         "max_difference_between_loaders": to_other,
+        "max_difference_onnx": to_onnx if runtime else None,
         "parameters": sum(p.numel() for p in model.parameters()),
     }
 

@@ -267,9 +267,10 @@ class Train(Strict):
 class Export(Strict):
     """What the download holds."""
 
-    formats: list[Annotated[Literal["safetensors"], _available("format", ("safetensors",), ("onnx",))]] = [
-        "safetensors"
-    ]
+    formats: Annotated[
+        list[Literal["safetensors", "onnx"]],
+        Field(max_length=2, description="'safetensors' is always there; 'onnx' adds model.onnx for ONNX Runtime"),
+    ] = ["safetensors"]
 
 
 class Limits(Strict):

@@ -213,7 +213,7 @@ BAD_FIELDS = [
     ("/transfer/coupling", "auto", "needs at least one entry in 'sources'"),
     ("/transfer/coupling", "magic", "'teacher'"),
     ("/transfer/coupling", "teacher", "needs at least one entry in 'sources'"),
-    ("/export/formats/0", "onnx", "not available yet"),
+    ("/export/formats/0", "gguf", "'safetensors' or 'onnx'"),
     ("/task/data/hub", "name@main", "not available yet"),
     ("/labels/team", "x" * 300, "200"),
     ("/labels/team", "a\x00b", "NUL"),

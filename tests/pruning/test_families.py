@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from onnxruntime import InferenceSession
 from safetensors.torch import save
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModel
@@ -22,6 +23,7 @@ from core.pruning.cut import cut
 from core.pruning.export import write_model
 from core.pruning.masks import Gates, gated
 from core.pruning.network import Network, load_network, load_tokenizer, longest_text, units
+from core.pruning.onnx import write_onnx
 from core.pruning.run import ModelRef, run
 from core.spec.families import FAMILIES
 from core.spec.job import JobSpec
@@ -144,6 +146,22 @@ def test_a_saved_model_loads_both_ways(saved: Path, model: Network) -> None:
         torch.testing.assert_close(torch.tensor(loaded), logits, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("structure", STRUCTURES[:2])
+def test_onnx_runtime_says_the_same_of_any_batch_and_length(
+    model: Network, structure: Structure, tmp_path: Path
+) -> None:
+    cut(model, structure)
+    write_onnx(model.assembled(), inputs(), tmp_path / "model.onnx")
+    session = InferenceSession(tmp_path / "model.onnx")
+    for ids in (torch.tensor([[7, 8, 9]]), torch.randint(5, 61, (5, 40))):
+        mask = torch.ones_like(ids)
+        mask[-1, 2:] = 0
+        said = session.run(["logits"], {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})[0]
+        with torch.inference_mode():
+            logits = model.logits({"input_ids": ids, "attention_mask": mask})
+        torch.testing.assert_close(torch.from_numpy(said), logits, atol=1e-4, rtol=0)
+
+
 def test_costs_are_what_is_counted(model: Network, folder: Path) -> None:
     costs = costs_of(model, LENGTH)
     assert costs == find(folder.parent, folder.name).costs(labels=3, length=LENGTH)  # the API reads the file's header
@@ -195,9 +213,12 @@ def test_a_whole_job(folder: Path, tmp_path: Path) -> None:
             "model": folder.name,
             "task": {"data": {"dataset": "ds_" + "1" * 32}, "split": {"train": 40, "dev": 40}},
             "budget": {"macs": 0.5},
+            "export": {"formats": ["onnx"]},
             "train": {"steps": {"teach": 4, "recover": 4}},
         }
     )
     report = run(spec, ModelRef(folder, folder.name), {"ds_" + "1" * 32: table}, tmp_path / "work", lambda _said: None)
     assert report["budget"]["met"] <= report["budget"]["limit"]
     assert report["verified"]["max_difference_between_loaders"] < 1e-5
+    assert 0 < report["verified"]["max_difference_onnx"] < 1e-5
+    assert "session.run" in (tmp_path / "work" / "output" / "README.md").read_text()

@@ -57,7 +57,7 @@ def test_defaults() -> None:
         ),
         ({"control": True}, (), "this job has none"),
         ({"transfer": {"weighting": "learned"}}, (), "give at least one in 'sources'"),
-        ({"export": {"formats": ["onnx"]}}, ("export", "formats", 0), "format 'onnx' is not available yet"),
+        ({"export": {"formats": ["gguf"]}}, ("export", "formats", 0), "'safetensors' or 'onnx'"),
         (
             {"budget": {"params": 0.1, "macs": 5}},
             ("budget",),

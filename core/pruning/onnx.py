@@ -1,0 +1,34 @@
+"""`model.onnx`: the model for ONNX Runtime, with any batch and any length; verify.py compares it with torch."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import Dim
+
+
+def write_onnx(model: Any, inputs: Mapping[str, Tensor], target: Path) -> None:
+    """Inputs as the tokenizer names them, (batch, length) each, those of `inputs` that the model reads; `logits`."""
+    read = signature(model.forward).parameters  # some tokenizers give columns that their model does not know
+    inputs = {name: column for name, column in inputs.items() if name in read}
+    batch, length = Dim("batch"), Dim("length")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, about its own insides
+        program = torch.onnx.export(
+            model.eval(),
+            (),
+            kwargs=inputs,
+            input_names=list(inputs),
+            output_names=["logits"],
+            dynamic_shapes={name: {0: batch, 1: length} for name in inputs},
+            dynamo=True,
+            verbose=False,
+        )
+        assert program is not None
+        program.save(target)
