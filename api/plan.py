@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from api.schemas import Plan, Reach, Rows, Units
-from core.spec.cost import Costs
+from core.spec.cost import CostModel, Costs
 from core.spec.data import Splits
-from core.spec.job import Budget, JobSpec
+from core.spec.job import JobSpec
 
 FEW = 100  # test rows: an accuracy is then known to about 10 points
 
@@ -25,7 +25,7 @@ def plan(spec: JobSpec, splits: Splits, costs: Costs | None) -> Plan:
             dropped=dict(splits.dropped),
         ),
         units=costs and _units(costs),
-        limit=costs and _limit(costs, spec.budget),
+        limit=costs and _limit(costs, spec),
         reach=_reach(costs) if costs else [],
         warnings=list(_warnings(spec, splits, costs)),
     )
@@ -36,9 +36,9 @@ def _units(costs: Costs) -> Units:
     return Units(layers=a.layers, heads=a.heads, neurons=a.neurons)
 
 
-def _limit(costs: Costs, budget: Budget) -> int:
-    cost, limit = costs.limit(budget)
-    return limit + (cost.outside if budget.counted == "model" else 0)
+def _limit(costs: Costs, spec: JobSpec) -> int:
+    cost: CostModel = getattr(costs, spec.budget.kind)
+    return spec.budget.limit(cost.dense if spec.budget.counted == "encoder" else cost.before)
 
 
 def _reach(costs: Costs) -> list[Reach]:
@@ -62,6 +62,8 @@ def _reach(costs: Costs) -> list[Reach]:
 def _warnings(spec: JobSpec, splits: Splits, costs: Costs | None) -> Iterator[str]:
     if costs is None:
         yield "the model is not here yet: the worker fetches it, and checks the budget against it, when the job runs"
+    if spec.vocabulary == "trim":
+        yield "'reach' is that of the whole vocabulary: how much is left of it, the worker finds out"
     if len(splits.test) < FEW:
         yield f"{len(splits.test)} test rows tell accuracies apart by ten points at best; give more if you can"
     if spec.coupling == "none" and len(splits.train) < 1000:

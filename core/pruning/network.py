@@ -66,6 +66,19 @@ class Network(nn.Module):
             head = fresh
         self.heads[name] = head
 
+    def keep_tokens(self, kept: Sequence[int]) -> None:
+        """Keep the embeddings of some tokens, which are numbered anew: the place in `kept` is a token's id."""
+        old = self.body.get_input_embeddings()
+        config = self.body.config
+        new = {before: i for i, before in enumerate(kept)}
+        for name, value in config.to_dict().items():
+            if name.endswith("_token_id") and isinstance(value, int):
+                setattr(config, name, new.get(value))
+        smaller = nn.Embedding(len(kept), old.embedding_dim, new.get(old.padding_idx), device=old.weight.device)
+        smaller.weight = nn.Parameter(old.weight.detach()[list(kept)], requires_grad=old.weight.requires_grad)
+        self.body.set_input_embeddings(smaller)
+        config.vocab_size = len(kept)
+
     def drop_nothing(self) -> None:
         """Train without dropout from here on: a small student of a teacher fits too little, not too much."""
         for module in self.modules():

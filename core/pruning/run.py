@@ -56,7 +56,8 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
     write_test_rows(splits.test, splits.labels, outcome.logits, out / "test.jsonl")
     kind = spec.budget.kind
     outside = cost.outside if spec.budget.counted == "model" else 0
-    dense, limit = cost.dense + outside, outcome.limit + outside
+    dense = cost.before if outside else cost.dense
+    limit = outcome.limit + outside
     met = results["pruned"]["bytes"] if kind == "bytes" else cost.encoder(structure) + outside
     if met > limit:
         raise RuntimeError(f"the pruned model has {met} {kind}, and {limit} were allowed: please report this")
@@ -76,6 +77,7 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
         "results": results,
         "control": control,
         "structure": structure.sizes(),
+        "vocabulary": done.vocabulary,
         "transfer": {
             "asked": spec.coupling,
             "coupling": transfer.coupling,

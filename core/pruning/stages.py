@@ -30,6 +30,7 @@ from core.pruning.network import TARGET, Network, device, load_network, load_tok
 from core.pruning.prune import prune
 from core.pruning.shrink import shrink
 from core.pruning.train import History, train
+from core.pruning.vocabulary import trim
 from core.spec.cost import CostModel, Costs
 from core.spec.data import Splits, prepare
 from core.spec.job import JobSpec
@@ -145,9 +146,22 @@ class Stages:
                 f"its tokenizer knows {len(self.tokenizer)} tokens, but it has {network.body.config.vocab_size} "
                 "embeddings; put the tokenizer that belongs to these weights beside them",
             )
+        self.vocabulary: dict[str, int] | None = None
+        spared = self.trim(network, splits) if self.spec.vocabulary == "trim" else 0
         self.tokenise(splits)
         shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
-        return splits, network, Costs.from_shapes(network.architecture, shapes, self.spec.length)
+        return splits, network, Costs.from_shapes(network.architecture, shapes, self.spec.length, spared)
+
+    def trim(self, network: Network, splits: Splits) -> int:
+        """Cut tokenizer and embeddings to what the texts use; returns how many parameters that spares."""
+        before: int = network.body.get_input_embeddings().weight.numel()
+        rows = [*splits.train, *splits.dev, *(row for source in splits.sources for row in source)]
+        tokens = len(self.tokenizer)
+        self.tokenizer, kept = trim(self.tokenizer, (part for row in rows for part in row.text))
+        network.keep_tokens(kept)
+        self.vocabulary = {"before": tokens, "kept": len(kept)}
+        after: int = network.body.get_input_embeddings().weight.numel()
+        return before - after
 
     def read(self) -> Splits:
         """The tables, checked and split."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Self
 
@@ -27,6 +27,7 @@ class CostModel:
     ffn_block: int
     encoder_fixed: int  # LayerNorms
     outside: int  # embeddings, pooler, classifier
+    spared: int = 0  # what a smaller vocabulary has taken from the dense model already
 
     def encoder(self, structure: Structure) -> int:
         """Cost of the encoder layers."""
@@ -46,6 +47,11 @@ class CostModel:
         return self.encoder(Structure.dense(self.architecture))
 
     @property
+    def before(self) -> int:
+        """Cost of the whole dense model as it was given."""
+        return self.dense + self.outside + self.spared
+
+    @property
     def smallest(self) -> int:
         """Cost of the encoder layers with a single unit left."""
         return self.encoder_fixed + min(self.attention_block + self.head, self.ffn_block + self.neuron)
@@ -61,13 +67,17 @@ class Costs:
     length: int
 
     @classmethod
-    def from_shapes(cls, architecture: Architecture, shapes: Mapping[str, tuple[int, ...]], length: int) -> Self:
+    def from_shapes(
+        cls, architecture: Architecture, shapes: Mapping[str, tuple[int, ...]], length: int, spared: int = 0
+    ) -> Self:
         """From parameter name -> shape, of a torch model or of a safetensors header; raises SpecError('/model').
+
+        `spared`: parameters of embeddings that have been cut.
 
         MACs are half of what torch's `FlopCounterMode` counts under eager attention: a head projects each token to
         query, key and value and back, and meets every other token twice.
         """
-        params = _params(architecture, shapes)
+        params = replace(_params(architecture, shapes), spared=spared)
         a, family = architecture, architecture.family
         prefix = f"{family.base}."
         known = (prefix, *family.head_layers, *family.head_norms)
@@ -91,6 +101,7 @@ class Costs:
             FLOAT32 * params.ffn_block,
             FLOAT32 * params.encoder_fixed,
             outside=file_bytes(names, FLOAT32) - FLOAT32 * params.dense,  # with the dense model's header, the longest
+            spared=FLOAT32 * spared,
         )
         return cls(params, macs, size, length)
 
@@ -99,14 +110,16 @@ class Costs:
         cost: CostModel = getattr(self, budget.kind)
         outside = 0 if budget.counted == "encoder" else cost.outside
         low, high = cost.smallest + outside, cost.dense + outside
-        limit = budget.limit(high)
+        dense = cost.dense if budget.counted == "encoder" else cost.before
+        limit = budget.limit(dense)
         if limit < low:
             unit = UNITS[budget.kind].format(length=self.length)
+            advice = '; most of the rest is embeddings: "vocabulary": "trim" keeps those that the texts use'
             raise SpecError(
                 f"/budget/{budget.kind}",
                 f"out of reach: {'the encoder of ' * (budget.counted == 'encoder')}this model can have "
-                f"{low:,} to {high:,} {unit} ({low / high:.4f} to 1 of the dense count), asked were {limit:,}"
-                + ("; most of the rest is embeddings, which are not pruned" if outside > cost.dense / 2 else ""),
+                f"{low:,} to {high:,} {unit} ({low / dense:.4f} to {high / dense:.4g} of the dense count), "
+                f"asked were {limit:,}" + advice * (outside > cost.dense / 2 and not cost.spared),
             )
         return cost, min(limit, high) - outside
 
@@ -124,7 +137,8 @@ def _params(architecture: Architecture, shapes: Mapping[str, tuple[int, ...]]) -
 
     inner = {family.query, family.key, family.value}
     encoder = sum(n for name, n in sizes.items() if name.startswith(f"{family.layers}."))
-    if not size(family.query, "weight"):
+    numbers = {name.split(f"{family.layers}.", 1)[1].split(".")[0] for name in sizes if f"{family.layers}." in name}
+    if not size(family.query, "weight") or numbers != {str(i) for i in range(architecture.layers)}:
         raise SpecError("/model", f"its weights do not look like a {family.model_type} of this config.json")
     head = (
         sum(size(path, part) for path in inner for part in ("weight", "bias")) + size(family.attention_out, "weight")

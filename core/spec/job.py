@@ -286,6 +286,10 @@ class JobSpec(Strict):
     task: Task
     sources: Annotated[list[Source], Field(max_length=8)] = []
     budget: Budget
+    vocabulary: Annotated[
+        Literal["keep", "trim"],
+        Field(description="trim: keep the tokens that the texts use, and what it takes to encode any other text"),
+    ] = "keep"
     transfer: Transfer = Transfer()
     method: Method = Method()
     train: Train = Train()

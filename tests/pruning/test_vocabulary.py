@@ -1,0 +1,140 @@
+"""A trimmed tokenizer: the texts it was trimmed for as before, any other still encodes, the model says the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from core.pruning.network import load_network, load_tokenizer
+from core.pruning.run import ModelRef, run
+from core.pruning.vocabulary import trim
+from core.spec.job import JobSpec
+from core.spec.problems import SpecError
+from tests.tiny import rows
+
+CORPUS = [
+    "the quick brown fox jumps over the lazy dog",
+    "pack my box with five dozen liquor jugs",
+    "how vexingly quick daft zebras jump",
+    "sphinx of black quartz, judge my vow",
+    "the five boxing wizards jump quickly",
+] * 20
+USED = ["the quick dog jumps", "my box, quickly"]
+UNSEEN = "zebras vexingly judge wizards xyz qqq"
+SPECIAL = {"pad_token": "<pad>", "unk_token": "<unk>", "cls_token": "<s>", "sep_token": "</s>"}
+
+
+def wordpiece() -> Tokenizer:
+    """As BERT has it."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return trained(tokenizer, trainers.WordPieceTrainer)
+
+
+def bpe() -> Tokenizer:
+    """As RoBERTa has it, on bytes."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return trained(tokenizer, trainers.BpeTrainer, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+
+
+def unigram() -> Tokenizer:
+    """As XLM-R has it."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    return trained(tokenizer, trainers.UnigramTrainer, unk_token="<unk>")
+
+
+def trained(tokenizer: Tokenizer, trainer: Any, **options: Any) -> Tokenizer:
+    """With special tokens around each text, of another order than their ids."""
+    names = ["<s>", "<pad>", "</s>", "<unk>"]
+    tokenizer.train_from_iterator(CORPUS, trainer(vocab_size=300, special_tokens=names, show_progress=False, **options))
+    ids = {name: tokenizer.token_to_id(name) for name in ("<s>", "</s>")}
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=list(ids.items())
+    )
+    return tokenizer
+
+
+@pytest.fixture(params=[wordpiece, bpe, unigram], ids=lambda make: make.__name__)
+def tokenizer(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """Saved and loaded, as a user's."""
+    make: Callable[[], Tokenizer] = request.param
+    PreTrainedTokenizerFast(tokenizer_object=make(), **SPECIAL).save_pretrained(tmp_path)
+    return AutoTokenizer.from_pretrained(tmp_path)
+
+
+def test_known_texts_are_as_before_and_any_other_still_encodes(tokenizer: Any, tmp_path: Path) -> None:
+    smaller, kept = trim(tokenizer, USED)
+    assert len(smaller) == len(kept) < len(tokenizer)
+    for text in USED:
+        assert [kept[i] for i in smaller(text)["input_ids"]] == tokenizer(text)["input_ids"]
+    pair = smaller(*USED)["input_ids"]
+    assert [kept[i] for i in pair] == tokenizer(*USED)["input_ids"]
+    ids = smaller(UNSEEN)["input_ids"]
+    assert smaller.unk_token_id not in ids and len(ids) > len(tokenizer(UNSEEN)["input_ids"])
+    assert smaller.decode(ids, skip_special_tokens=True).replace(" ", "") == UNSEEN.replace(" ", "")
+    assert smaller("\u2603")["input_ids"]  # of no known character
+    smaller.save_pretrained(tmp_path / "again")
+    again = AutoTokenizer.from_pretrained(tmp_path / "again")
+    assert again.get_vocab() == smaller.get_vocab() and again(UNSEEN)["input_ids"] == ids
+
+
+def test_a_model_says_the_same_of_known_texts(tiny: Path) -> None:
+    texts = [str(text) for text in rows(20)["text"][:3]]
+    network, tokenizer = load_network(tiny, ["a", "b"], seed=0).eval(), load_tokenizer(tiny)
+    with torch.inference_mode():
+        before = network.logits(dict(tokenizer(texts, return_tensors="pt", padding=True)))
+        smaller, kept = trim(tokenizer, texts)
+        network.keep_tokens(kept)
+        after = network.logits(dict(smaller(texts, return_tensors="pt", padding=True)))
+    torch.testing.assert_close(after, before)
+    config = network.body.config
+    assert config.vocab_size == len(kept) == len(network.body.get_input_embeddings().weight)
+    assert config.pad_token_id == smaller.pad_token_id
+
+
+def test_a_tokenizer_of_another_kind_is_refused() -> None:
+    words = Tokenizer(models.WordLevel({"a": 0, "<unk>": 1}, unk_token="<unk>"))
+    with pytest.raises(SpecError, match="of type WordLevel cannot be trimmed") as caught:
+        trim(PreTrainedTokenizerFast(tokenizer_object=words), ["a"])
+    assert caught.value.field == "/vocabulary"
+
+
+def test_a_job_with_a_budget_under_what_the_whole_vocabulary_takes(tiny: Path, tmp_path: Path) -> None:
+    table, dataset = tmp_path / "rows.parquet", "ds_" + "1" * 32
+    texts = rows(120)
+    texts["text"] = [str(text).replace("w1", "w2") for text in texts["text"]]  # some words are never used
+    pq.write_table(pa.table(texts), table)
+    body: dict[str, Any] = {
+        "model": "tiny",
+        "task": {"data": {"dataset": dataset}, "split": {"train": 40, "dev": 40}},
+        "budget": {"params": 0.4, "of": "model"},
+        "vocabulary": "trim",
+        "export": {"formats": ["onnx"]},
+        "train": {"steps": {"teach": 4, "recover": 4}},
+    }
+    report = run(
+        JobSpec.model_validate(body), ModelRef(tiny, "tiny"), {dataset: table}, tmp_path / "w", lambda _s: None
+    )
+    budget, vocabulary = report["budget"], report["vocabulary"]
+    assert vocabulary["kept"] < vocabulary["before"] == 61
+    assert budget["limit"] == int(0.4 * budget["dense"])
+    cut = 64 * (vocabulary["before"] - vocabulary["kept"])
+    assert budget["dense"] == report["results"]["dense"]["model_params"] + cut
+    assert 0.99 * budget["limit"] <= budget["met"] <= budget["limit"]
+    assert report["verified"]["max_difference_between_loaders"] < 1e-5
+    loaded = AutoTokenizer.from_pretrained(tmp_path / "w" / "output")
+    assert len(loaded) == vocabulary["kept"]
