@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check venv bench-overhead bench-transfer clean
+.PHONY: help demo serve test check venv bench-budget bench-overhead bench-transfer clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
+
+bench-budget: $(STAMP) ## Measure how near to its limit the solver comes, for each cost and family
+	$(BIN)/python -m benchmarks.budget
 
 bench-overhead: $(STAMP) ## Measure what a pruning step costs against plain fine-tuning
 	$(BIN)/topwork fetch-demo
