@@ -46,7 +46,7 @@ def check(here: Context, spec: JobSpec) -> Checked:
         try:
             model = catalogue.find(here.settings.models_dir, spec.model)
             costs = model.costs(len(splits.labels) if splits else 2, spec.length)
-            if spec.vocabulary == "keep" or spec.budget.counted == "encoder":
+            if spec.vocabulary == "keep" or spec.budget.counted == "encoder" or spec.budget.kind == "macs":
                 costs.limit(spec.budget)  # else it depends on what the texts use, which the worker counts
         except SpecError as error:
             faults.append(fault(error))

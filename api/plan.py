@@ -66,5 +66,5 @@ def _warnings(spec: JobSpec, splits: Splits, costs: Costs | None) -> Iterator[st
         yield "'reach' is that of the whole vocabulary: how much is left of it, the worker finds out"
     if len(splits.test) < FEW:
         yield f"{len(splits.test)} test rows tell accuracies apart by ten points at best; give more if you can"
-    if spec.coupling == "none" and len(splits.train) < 1000:
+    if not spec.sources and len(splits.train) < 1000:
         yield "few training rows and no 'sources': related text, even without labels, can help a small model a lot"

@@ -260,7 +260,8 @@ class Trials:
         for task in given:
             count = min(len(task.rows), max(1, most * len(task.rows) // total))
             head = TARGET if choice.coupling == "teacher" else task.head
-            sources.append(labelled_by(teacher, replace(task, rows=task.rows.take(range(count))), head))
+            part = replace(task, rows=task.rows.take(range(count)), drawn_from=task.size)
+            sources.append(labelled_by(teacher, part, head))
         student = copy.deepcopy(teacher)
         plans = [
             phases(choice.coupling, stage, stage in choice.stages, target, sources, self.batch_size)

@@ -41,6 +41,12 @@ class TaskRows:
     head: str
     classes: int
     weight: float = 1.0
+    drawn_from: int = 0  # rows that there are, where these are a part of them
+
+    @property
+    def size(self) -> int:
+        """How many rows the task has."""
+        return self.drawn_from or len(self.rows)
 
 
 @dataclass(frozen=True)
@@ -113,16 +119,15 @@ def _stream(task: TaskRows, share: int, *, labels: bool = True, masks: MaskUse =
 def _text_share(target: TaskRows, sources: Sequence[TaskRows]) -> float:
     """Rows of a batch that are source text: in proportion to the square roots of how many rows there are.
 
-    All rows say what the teacher says: a few target rows seen yet again teach less than new text. Measured against
-    halves: docs/methods.md.
+    All rows say what the teacher says: a few target rows seen yet again teach less than new text.
     """
-    own, text = sqrt(len(target.rows)), sqrt(sum(len(source.rows) for source in sources))
+    own, text = sqrt(target.size), sqrt(sum(source.size for source in sources))
     return text / (own + text)
 
 
 def _shares(total: int, tasks: Sequence[TaskRows]) -> list[int]:
     """Split a batch over tasks in proportion to their rows, one at least each."""
-    rows = sum(len(task.rows) for task in tasks)
-    shares = [max(1, total * len(task.rows) // rows) for task in tasks]
+    rows = sum(task.size for task in tasks)
+    shares = [max(1, total * task.size // rows) for task in tasks]
     shares[0] += max(0, total - sum(shares))
     return shares

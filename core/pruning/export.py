@@ -100,7 +100,8 @@ ONNX Runtime, any batch and length:
 import onnxruntime
 
 session = onnxruntime.InferenceSession("model.onnx")
-(logits,) = session.run(["logits"], dict(tokenizer(["some text"], return_tensors="np")))
+batch = tokenizer(["some text", "another, longer text"], padding=True, return_tensors="np")
+(logits,) = session.run(["logits"], {column.name: batch[column.name] for column in session.get_inputs()})
 ```
 """
 

@@ -84,6 +84,8 @@ class Network(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
+            elif isinstance(getattr(module, "attention_dropout", None), float):  # ModernBERT's attention
+                module.attention_dropout = 0.0  # type: ignore[assignment]
 
     def assembled(self) -> Any:
         """The plain transformers model with the target's head in its place. Shares the weights."""

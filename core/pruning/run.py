@@ -38,7 +38,8 @@ def run(spec: JobSpec, model: ModelRef, datasets: Mapping[str, Path], workdir: P
     if spec.control:
         alone = spec.model_copy(update={"sources": [], "transfer": Transfer(coupling="none"), "control": False})
         beside = Stages(alone, model, datasets, workdir, report, prefix="control-", start=0.5, width=0.5)
-        same = main.transfer.coupling == "none"  # `auto` chose to be its own control
+        # `auto` may have chosen to be its own control, but for the tokens of texts that it did not use.
+        same = main.transfer.coupling == "none" and spec.vocabulary == "keep"
         control = (outcome if same else beside.prune_and_measure()).results["pruned"]
     with main.stage("export"):
         return export(main, outcome, control)

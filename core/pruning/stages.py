@@ -146,18 +146,24 @@ class Stages:
                 f"its tokenizer knows {len(self.tokenizer)} tokens, but it has {network.body.config.vocab_size} "
                 "embeddings; put the tokenizer that belongs to these weights beside them",
             )
-        self.vocabulary: dict[str, int] | None = None
-        spared = self.trim(network, splits) if self.spec.vocabulary == "trim" else 0
         self.tokenise(splits)
+        self.vocabulary: dict[str, int] | None = None
+        spared = 0
+        if self.spec.vocabulary == "trim":
+            spared = self.trim(network)
+            self.tokenise(splits)
         shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
         return splits, network, Costs.from_shapes(network.architecture, shapes, self.spec.length, spared)
 
-    def trim(self, network: Network, splits: Splits) -> int:
-        """Cut tokenizer and embeddings to what the texts use; returns how many parameters that spares."""
+    def trim(self, network: Network) -> int:
+        """Cut tokenizer and embeddings to what the rows use; returns how many parameters that spares."""
         before: int = network.body.get_input_embeddings().weight.numel()
-        rows = [*splits.train, *splits.dev, *(row for source in splits.sources for row in source)]
         tokens = len(self.tokenizer)
-        self.tokenizer, kept = trim(self.tokenizer, (part for row in rows for part in row.text))
+        parts = (self.train, self.dev, *(source.rows for source in self.sources))
+        used = {token for rows in parts for ids in rows.inputs["input_ids"] for token in ids.tolist()}
+        if network.architecture.family.extra_positions:  # counts positions from the padding's id on: that stays
+            used |= set(range(self.tokenizer.pad_token_id + 1))
+        self.tokenizer, kept = trim(self.tokenizer, used)
         network.keep_tokens(kept)
         self.vocabulary = {"before": tokens, "kept": len(kept)}
         after: int = network.body.get_input_embeddings().weight.numel()

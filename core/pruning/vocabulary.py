@@ -20,20 +20,22 @@ from core.spec.problems import SpecError
 OTHER_FILES = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
 
 
-def trim(tokenizer: Any, texts: Iterable[str]) -> tuple[Any, list[int]]:
-    """A tokenizer for fewer tokens, and the ids that they had; their place in that list is their new id.
+def trim(tokenizer: Any, tokens: Iterable[int]) -> tuple[Any, list[int]]:
+    """A tokenizer that keeps `tokens`, and the ids that its tokens had; their place in that list is their new id.
 
     Raises SpecError('/vocabulary') for a tokenizer that it cannot take apart.
     """
+    if not getattr(tokenizer, "is_fast", False):
+        raise SpecError(
+            "/vocabulary", "this model's tokenizer is written in Python and cannot be trimmed: leave it out"
+        )
     told = json.loads(tokenizer.backend_tokenizer.to_str())
     model = told["model"]
     if model["type"] not in REDUCE:
         known = ", ".join(REDUCE)
         raise SpecError("/vocabulary", f"a tokenizer of type {model['type']} cannot be trimmed, only {known}")
     vocabulary: dict[str, int] = tokenizer.get_vocab()
-    used = {token for ids in tokenizer(list(texts), verbose=False)["input_ids"] for token in ids}
-    used |= {token["id"] for token in told["added_tokens"]} | set(tokenizer.all_special_ids)
-    used |= set(range(1 + (tokenizer.pad_token_id or 0)))  # some models count positions from the padding's id on
+    used = {*tokens, *(token["id"] for token in told["added_tokens"]), *tokenizer.all_special_ids}
     kept = sorted(used | REDUCE[model["type"]](model, used))
     new = {old: i for i, old in enumerate(kept)}
 
@@ -66,7 +68,8 @@ def _unigram(model: Mapping[str, Any], _used: set[int]) -> set[int]:
     def small(piece: str) -> bool:
         return len(piece.removeprefix("\u2581")) <= 1 or (piece.startswith("<0x") and piece.endswith(">"))
 
-    return {i for i, (piece, _) in enumerate(model["vocab"]) if small(piece)} | {model["unk_id"]}
+    unknown = {model["unk_id"]} - {None}
+    return {i for i, (piece, _) in enumerate(model["vocab"]) if small(piece)} | unknown
 
 
 def _bpe(model: Mapping[str, Any], used: set[int]) -> set[int]:

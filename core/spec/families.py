@@ -38,7 +38,8 @@ class Family:
     ffn: str = "intermediate"  # module before the down-projection, or with it
     ffn_out: str = "output.dense"
     gated: bool = False  # `ffn_in` holds all inputs, then all gates
-    extra_positions: int = 0  # position embeddings that no token uses
+    extra_positions: int = 0  # position embeddings that no token uses: positions count from the padding's id on
+    unknown: tuple[str, ...] = ()  # options in config.json that are not provided for
     # Names in config.json of: hidden size, attention heads, layers, FFN neurons.
     sizes: tuple[str, str, str, str] = ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size")
 
@@ -100,6 +101,7 @@ FAMILIES: Mapping[str, Family] = {
             ffn="mlp",
             ffn_out="mlp.Wo",
             gated=True,
+            unknown=("classifier_bias", "norm_bias"),
         ),
     )
 }
@@ -136,6 +138,8 @@ class Architecture:
                 "/model",
                 f"architecture '{config.get('model_type')}' is not supported; supported: {', '.join(FAMILIES)}",
             )
+        if unknown := [name for name in family.unknown if config.get(name)]:
+            raise SpecError("/model", f"its config.json sets {' and '.join(unknown)}, which is not supported")
         try:
             hidden, heads, layers, neurons = (int(config[name]) for name in family.sizes)
         except (KeyError, TypeError, ValueError) as error:

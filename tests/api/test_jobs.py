@@ -318,8 +318,9 @@ def test_how_far_a_vocabulary_can_be_trimmed_is_left_to_the_worker(client: TestC
     assert "out of reach" in faults(client.post("/v1/jobs:validate", json=payload))["/budget/bytes"]
     plan = client.post("/v1/jobs:validate", json=payload | {"vocabulary": "trim"}).json()
     assert plan["limit"] and any("the worker finds out" in warning for warning in plan["warnings"])
-    payload = put(payload, "/budget", {"params": 0.00001}) | {"vocabulary": "trim"}
-    assert "out of reach" in faults(client.post("/v1/jobs:validate", json=payload))["/budget/params"]
+    for budget in ({"params": 0.00001}, {"macs": 10}):  # which do not depend on the vocabulary
+        refused = client.post("/v1/jobs:validate", json=put(payload, "/budget", budget) | {"vocabulary": "trim"})
+        assert "out of reach" in faults(refused)[f"/budget/{next(iter(budget))}"]
 
 
 def test_validate_refuses_what_a_job_would_be_refused_for(client: TestClient, payload: dict[str, Any]) -> None:

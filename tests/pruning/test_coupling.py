@@ -55,6 +55,9 @@ def test_text_enters_a_batch_by_the_square_roots_of_how_many_rows_there_are() ->
     assert shares(32, 4900) == [4, 28]
     assert shares(32, 2450, 2450) == [4, 14, 14]
     assert shares(2, 4900) == [1, 1]  # the target stays
+    part = replace(task(50, taught=True), drawn_from=4900)
+    (phase,) = phases("teacher", "recover", True, task(100, taught=True), [part], 32)
+    assert [stream.share for stream in phase.streams] == [4, 28]
 
 
 def test_unlabelled_source_cannot_teach() -> None:

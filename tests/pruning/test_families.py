@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -45,9 +46,8 @@ def folders(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     for name, family in FAMILIES.items():
         values = dict(zip(family.sizes, (HIDDEN, HEADS, LAYERS, NEURONS), strict=True))
-        config = AutoConfig.for_model(
-            name, **values, vocab_size=80, max_position_embeddings=64, pad_token_id=1, classifier_pooling="mean"
-        )
+        options = {"vocab_size": 80, "max_position_embeddings": 64, "pad_token_id": 1, "classifier_pooling": "mean"}
+        config = AutoConfig.for_model(name, **values, **options, attention_dropout=0.3, mlp_dropout=0.3)
         torch.manual_seed(0)
         AutoModel.from_config(config).save_pretrained(root / name)
         for file in ("tokenizer.json", "tokenizer_config.json"):
@@ -198,6 +198,12 @@ def test_every_position_that_the_model_takes_can_be_used(model: Network) -> None
         assert model.logits({"input_ids": torch.full((1, length), 7)}).shape == (1, 3)
 
 
+def test_without_dropout_training_answers_as_evaluation(model: Network) -> None:
+    model.drop_nothing()
+    with torch.inference_mode():
+        torch.testing.assert_close(model.train().logits(inputs()), model.eval().logits(inputs()))
+
+
 def test_another_head_is_of_the_same_build(model: Network) -> None:
     model.add_head("other", 5)
     with torch.inference_mode():
@@ -205,7 +211,7 @@ def test_another_head_is_of_the_same_build(model: Network) -> None:
 
 
 @pytest.mark.parametrize("folder", ["mpnet", "modernbert"], indirect=True)
-def test_a_whole_job(folder: Path, tmp_path: Path) -> None:
+def test_a_whole_job(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = tmp_path / "rows.parquet"
     pq.write_table(pa.table(rows(120)), table)
     spec = JobSpec.model_validate(
@@ -221,4 +227,8 @@ def test_a_whole_job(folder: Path, tmp_path: Path) -> None:
     assert report["budget"]["met"] <= report["budget"]["limit"]
     assert report["verified"]["max_difference_between_loaders"] < 1e-5
     assert 0 < report["verified"]["max_difference_onnx"] < 1e-5
-    assert "session.run" in (tmp_path / "work" / "output" / "README.md").read_text()
+    monkeypatch.chdir(tmp_path / "work" / "output")
+    card = Path("README.md").read_text().split("ONNX Runtime, any batch and length:")[1]
+    told: dict[str, Any] = {"tokenizer": load_tokenizer(Path())}
+    exec(card.split("```python")[1].split("```")[0], told)
+    assert told["logits"].shape == (2, 2)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
 from core.pruning.export import write_model
@@ -45,15 +44,6 @@ def test_weights_that_are_missing_are_never_made_up(tiny: Path, tmp_path: Path, 
     with pytest.raises(SpecError, match=dropped) as caught:
         load_network(folder, ["neg", "pos"], seed=0)
     assert caught.value.field == "/model"
-
-
-def test_without_dropout_training_answers_as_evaluation(network: Network) -> None:
-    ids = torch.tensor([[2, 5, 6, 3]])
-    network.train()
-    assert not torch.equal(network.logits({"input_ids": ids}), network.logits({"input_ids": ids}))
-    network.drop_nothing()
-    trained = network.logits({"input_ids": ids})
-    torch.testing.assert_close(trained, network.eval().logits({"input_ids": ids}))
 
 
 def test_each_checkpoint_is_loaded_with_its_own_code(network: Network, tiny: Path, tmp_path: Path) -> None:

@@ -176,6 +176,15 @@ def test_says_what_was_measured(tmp_path: Path) -> None:
         assert part in text
 
 
+@pytest.mark.parametrize(("cost", "unit"), [("macs", "multiply-accumulates"), ("bytes", "bytes")])
+def test_another_cost_is_named_by_its_unit(cost: str, unit: str, tmp_path: Path) -> None:
+    report = full()
+    report["budget"] |= {"cost": cost, "of": "model", "sequence_length": 64}
+    text = page_of(report, tmp_path).text
+    for part in (f"of the model's {unit}", f"12,345 {unit}", f"130,000 {unit}", "for a text of 64 tokens"):
+        assert part in text
+
+
 def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
     page = page_of(bare(), tmp_path)
     assert "81.9%; the dense model it was cut from has 87.6%." in page.text
