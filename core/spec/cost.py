@@ -70,7 +70,7 @@ class Costs:
     def from_shapes(
         cls, architecture: Architecture, shapes: Mapping[str, tuple[int, ...]], length: int, spared: int = 0
     ) -> Self:
-        """From parameter name -> shape, of a torch model or of a safetensors header; raises SpecError('/model').
+        """From parameter name, as the task model has it, -> shape; raises SpecError('/model').
 
         `spared`: parameters of embeddings that have been cut.
 
@@ -80,10 +80,8 @@ class Costs:
         params = replace(_params(architecture, shapes), spared=spared)
         a, family = architecture, architecture.family
         prefix = f"{family.base}."
-        known = (prefix, *family.head_layers, *family.head_norms)
-        names = {name if name.startswith(known) else prefix + name: shape for name, shape in shapes.items()}
-        once = sum(prod(names.get(f"{path}.weight", (0,))) for path in family.head_layers)
-        always = sum(prod(names.get(f"{prefix}{path}.weight", (0,))) for path in family.per_token)
+        once = sum(prod(shapes.get(f"{path}.weight", (0,))) for path in family.head_layers)
+        always = sum(prod(shapes.get(f"{prefix}{path}.weight", (0,))) for path in family.per_token)
         macs = CostModel(
             a,
             head=4 * a.hidden * a.head_size * length + 2 * length**2 * a.head_size,
@@ -100,7 +98,7 @@ class Costs:
             FLOAT32 * params.neuron,
             FLOAT32 * params.ffn_block,
             FLOAT32 * params.encoder_fixed,
-            outside=file_bytes(names, FLOAT32) - FLOAT32 * params.dense,  # with the dense model's header, the longest
+            outside=file_bytes(shapes, FLOAT32) - FLOAT32 * params.dense,  # with the dense model's header, the longest
             spared=FLOAT32 * spared,
         )
         return cls(params, macs, size, length)
