@@ -12,7 +12,7 @@ All trials together cost at most what the job itself does, in optimiser steps we
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import ceil, sqrt
 from statistics import mean
@@ -22,12 +22,13 @@ import torch
 from torch import Tensor
 
 from core.pruning.batches import Rows
+from core.pruning.checkpoint import NOWHERE, Checkpoint, restore, trained
 from core.pruning.coupling import Phase, TaskRows, add_heads, phases
 from core.pruning.cut import cut
 from core.pruning.fit import fit
 from core.pruning.importance import importance
 from core.pruning.losses import labelled_by
-from core.pruning.network import TARGET, Network, predict
+from core.pruning.network import TARGET, Network, device, predict
 from core.pruning.train import Report, train
 from core.spec.cost import CostModel
 from core.spec.job import Stage
@@ -165,6 +166,7 @@ class Trials:
         balanced: bool,
         seed: int,
         report: Report,
+        checkpoints: Callable[[str], Checkpoint] = lambda _name: NOWHERE,
     ) -> None:
         """`rows`: the target's train and dev rows; `held` of them are scored on in each split. `steps`: the job's."""
         self.network, self.cost, self.limit = network, cost, limit
@@ -177,7 +179,11 @@ class Trials:
         self.splits = splits(rows.labels, held, SPLITS, seed)
         self.survivors = ceil((len(self.choices) - 1) / 2)
         self.planned, self.teach_steps, self.recover_steps = self.plan(steps)
+        self.checkpoints = checkpoints
         self.seen: dict[Choice, dict[int, Tensor]] = {}  # choice -> split -> score of each held-out row
+        for value in (checkpoints("auto").load() or {"seen": []})["seen"]:
+            choice = Choice(value["coupling"], tuple(value["stages"]), tuple(value["sources"]))
+            self.seen[choice] = value["scores"]
 
     def plan(self, steps: Mapping[str, int]) -> tuple[int, int, int]:
         """How many trials at most, and the teach and recover steps of each that keep all within the job's own cost.
@@ -228,13 +234,22 @@ class Trials:
         target = TaskRows(training, TARGET, 0)
         teachers: dict[tuple[int, ...], tuple[Network, TaskRows]] = {}
         for choice in tried:
+            if number in self.seen.get(choice, {}):
+                continue  # before an interruption
             taught = tuple(self.labelled(choice.sources)) if "teach" in choice.stages else ()
             if taught not in teachers:
-                teacher = self.teach(target, [self.sources[i] for i in taught], number)
+                teacher = self.teach(target, taught, number)
                 teachers[taught] = teacher, labelled_by(teacher, target, TARGET)
             student = self.student(choice, *teachers[taught], number)
             self.seen.setdefault(choice, {})[number] = score(predict(student, held), held.labels, self.balanced)
+            self.checkpoints("auto").keep({"seen": [asdict(c) | {"scores": s} for c, s in self.seen.items()]})
             self.tell()
+        for taught in teachers:
+            self.teacher(taught, number).drop()
+
+    def teacher(self, taught: Sequence[int], number: int) -> Checkpoint:
+        """A teacher of a split, once it is trained."""
+        return self.checkpoints("-".join(map(str, ("auto-teacher", number, *taught))))
 
     def tell(self) -> None:
         """How many trials are done."""
@@ -243,12 +258,17 @@ class Trials:
         facts = {"step": done, "steps": steps, "sparsity": None, "dev": None}
         self.report({"event": "progress", "stage": "auto", **facts})
 
-    def teach(self, target: TaskRows, sources: Sequence[TaskRows], number: int) -> Network:
-        """A dense model, taught in short; with the sources' labels if there are any given."""
-        network = copy.deepcopy(self.network)
+    def teach(self, target: TaskRows, taught: Sequence[int], number: int) -> Network:
+        """A dense model, taught in short; with the labels of the sources `taught` if there are any."""
+        network = copy.deepcopy(self.network).to(device())
+        sources = [self.sources[i] for i in taught]
         plan = phases("sequential", "teach", bool(sources), target, sources, self.batch_size)
         add_heads(network, plan, sources)
-        self.train(network, plan, "teach", self.teach_steps, number)
+        if (saved := self.teacher(taught, number).load()) is not None:
+            restore(network, saved["network"])
+        else:
+            self.train(network, plan, "teach", self.teach_steps, number)
+            self.teacher(taught, number).keep({"network": trained(network)})
         return network.eval()
 
     def student(self, choice: Choice, teacher: Network, target: TaskRows, number: int) -> Network:
@@ -277,8 +297,10 @@ class Trials:
 
     def train(self, network: Network, plan: Sequence[Phase], stage: str, steps: int, number: int) -> None:
         """The last step counts: there is no dev to select on."""
-        rate, seed = self.rates[stage], self.seed + number
-        train(network, plan, None, stage="auto", steps=steps, rate=rate, metric="", seed=seed, report=self.hear)
+        loop = self.checkpoints(f"auto-{stage}-{sum(map(len, self.seen.values()))}")
+        options: dict[str, Any] = {"rate": self.rates[stage], "seed": self.seed + number, "checkpoint": loop}
+        train(network, plan, None, stage="auto", steps=steps, metric="", report=self.hear, **options)
+        loop.drop()
 
     def hear(self, _message: Mapping[str, Any]) -> None:
         """Steps inside a trial are a sign of life, and no more."""

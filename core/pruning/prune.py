@@ -7,12 +7,15 @@ get cheaper as the target rises. The budget itself is met by `fit` at the end, n
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from core.pruning.batches import Rows, draw
+from core.pruning.checkpoint import NOWHERE, Checkpoint, random_state, restore, set_random_state, trained
 from core.pruning.coupling import Phase, Stream
 from core.pruning.cut import cut
 from core.pruning.fit import fit
@@ -43,6 +46,7 @@ def prune(
     seed: int,
     report: Report,
     learned_weights: bool = False,
+    checkpoint: Checkpoint = NOWHERE,
 ) -> tuple[Structure, History]:
     """Train weights and masks together, then cut `network` in place to at most `limit` of `cost` in its encoder layers.
 
@@ -51,7 +55,7 @@ def prune(
     Loss = task + lambda1 (t - s) + lambda2 (t - s)^2 with s the expected sparsity and t its target; the lambdas
     rise by gradient ascent. Tied sources have masks of their own under the same constraint, and TIE times their
     distance from the target's masks is added; the target's decide. Rates of masks and lambdas are scaled so that a
-    short stage can close a mask at all.
+    short stage can close a mask at all. What `checkpoint` holds is gone on from.
     """
     where = device()
     network.to(where).train()
@@ -60,6 +64,11 @@ def prune(
     tied = sum(stream.masks == "own" for stream in plan[-1].streams)
     every = [Masks(cost).to(where) for _ in range(1 + tied)]  # the target's masks, then those of tied sources
     masks = every[0]
+    dense = Structure.dense(cost.architecture)
+    saved = checkpoint.load()
+    present = Structure.from_json(saved["present"]) if saved else dense
+    if saved:
+        cut(network, present)
     lambdas = torch.zeros(2, device=where, requires_grad=True)
     optimizer = optimizer_for(network, rate)
     mask_rate = max(1e-2, MASK_TRAVEL / steps)
@@ -67,24 +76,34 @@ def prune(
     lambda_optimizer = torch.optim.Adam([lambdas], lr=LAMBDA_TRAVEL / steps, maximize=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(rate_at, steps=steps))
 
-    dense = Structure.dense(cost.architecture)
     goal = 1 - limit / cost.dense
     reserve = 2 * cost.head // cost.neuron + cost.architecture.layers  # neurons that let the last fit be exact
-    present = dense
-    history, pace = History(), Pace(report, "prune", steps)
-    batches = _batches(plan, steps, seed)
+    history, pace, first = History(), Pace(report, "prune", steps), 0
     weights = learn(plan[-1], dev, steps, seed) if learned_weights else None
-    for step in range(steps):
+    optimizers = {"network": optimizer, "masks": mask_optimizer, "lambdas": lambda_optimizer}
+    if saved:
+        first, history, pace.dev = saved["step"], History(**saved["history"]), saved["dev"]
+        restore(network, saved["network"])
+        for own, state in zip(every, saved["masks"], strict=True):
+            own.load_state_dict(state)
+        lambdas.data.copy_(saved["lambdas"])
+        for name, each in optimizers.items():
+            each.load_state_dict(saved["optimizers"][name])
+        schedule.load_state_dict(saved["schedule"])
+        if weights:
+            weights.resume(saved["weights"])
+        generator.set_state(saved["generator"])
+        set_random_state(saved["random"])
+    for step, (streams, index) in enumerate(islice(_batches(plan, steps, seed), first, None), first):
         target = goal * min(1.0, (step + 1) / (RAMP * steps))
-        streams, index = next(batches)
         loss = _loss(network, weights.streams if weights else streams, index, every, present, generator)
         gaps = torch.stack([target - (1 - each.expected() / cost.dense) for each in every])
         total = loss + (lambdas[0] * gaps + lambdas[1] * gaps.square()).sum() + TIE * _apart(every)
-        for each in (optimizer, mask_optimizer, lambda_optimizer):
+        for each in optimizers.values():
             each.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        for each in (optimizer, mask_optimizer, lambda_optimizer):
+        for each in optimizers.values():
             each.step()
         schedule.step()
         for own in every:
@@ -109,6 +128,23 @@ def prune(
             }
             history.points.append({"step": step + 1, **facts, **pace.dev})
         pace.step(step + 1, sparsity=1 - cost.encoder(present) / cost.dense)
+        if step + 1 < steps and checkpoint.due():
+            checkpoint.save(
+                {
+                    "step": step + 1,
+                    "history": asdict(history),
+                    "dev": pace.dev,
+                    "present": present.to_json(),
+                    "network": trained(network),
+                    "masks": [own.state_dict() for own in every],
+                    "lambdas": lambdas,
+                    "optimizers": {name: each.state_dict() for name, each in optimizers.items()},
+                    "schedule": schedule.state_dict(),
+                    "weights": weights and weights.state(),
+                    "generator": generator.get_state(),
+                    "random": random_state(),
+                }
+            )
 
     structure = fit(masks.scores(), cost, limit)
     cut(network, structure.within(present))

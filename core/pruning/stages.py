@@ -1,4 +1,4 @@
-"""The stages of a job from data to measured model, each resumable from what the one before has saved."""
+"""The stages of a job from data to measured model, resumable between them, and within them from checkpoints."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from core.pruning.auto import PRICE, Choice, Trials
 from core.pruning.batches import tokenise
+from core.pruning.checkpoint import Checkpoints
 from core.pruning.coupling import Phase, TaskRows, add_heads, phases
 from core.pruning.cut import cut, paths_of
 from core.pruning.export import weights_bytes, write_json
@@ -104,6 +105,7 @@ class Stages:
             folder.mkdir(parents=True, exist_ok=True)
         self._report = report
         self.prefix, self.start, self.width = prefix, start, width
+        self.checkpoints = Checkpoints(self.state, prefix, lambda: self._report({"event": "saved", "stage": "part"}))
         self._began: tuple[float, float] | None = None
         self._heard = 0.0
         self.transfer = spec.transfer.model_copy(update={"coupling": spec.coupling})  # `auto` fills it in
@@ -213,10 +215,12 @@ class Stages:
                 balanced=self.spec.task.metric != "accuracy",
                 seed=self.spec.train.seed,
                 report=self.report,
+                checkpoints=self.checkpoints.at,
             )
             decision = trials.decide()
             write_json(self.scratch / "facts", asdict(decision) | {"chosen": str(decision.choice)})
             (self.scratch / "facts").replace(facts)
+            self.checkpoints.at("auto").drop()
             self._report({"event": "saved", "stage": "auto"})
         self.auto = json.loads(facts.read_text())
         choice = Choice(**self.auto.pop("choice"))
@@ -266,6 +270,7 @@ class Stages:
                     seed=self.spec.train.seed,
                     report=self.report,
                     learned_weights=self.learned,
+                    checkpoint=self.checkpoints.at("prune"),
                 )
                 if "weights" not in self.transfer.share:  # the structure is all that the sources may give
                     student = copy.deepcopy(teacher)
@@ -380,6 +385,7 @@ class Stages:
             seed=self.spec.train.seed,
             report=self.report,
             learned_weights=self.learned,
+            checkpoint=self.checkpoints.at(stage),
         )
         self.curves[stage] = asdict(history)
         return history
@@ -425,6 +431,7 @@ class Stages:
         (self.scratch / "weights").replace(self.state / f"{self.prefix}{stage}.safetensors")
         write_json(self.scratch / "facts", facts)
         (self.scratch / "facts").replace(self.state / f"{self.prefix}{stage}.json")
+        self.checkpoints.at(stage).drop()
         self._report({"event": "saved", "stage": stage})
 
     def load(self, stage: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.pruning.batches import Rows, draw
+from core.pruning.checkpoint import NOWHERE, Checkpoint, random_state, restore, set_random_state, trained
 from core.pruning.coupling import Phase
 from core.pruning.losses import batch_loss
 from core.pruning.metrics import confusion, scores
@@ -114,45 +115,76 @@ def train(
     seed: int,
     report: Report,
     learned_weights: bool = False,
+    checkpoint: Checkpoint = NOWHERE,
 ) -> History:
     """Run the phases one after the other and leave the network as it was best on dev in the last one.
 
     The last phase is always on the target; earlier ones only prepare it, so nothing is selected there.
     `learned_weights` lets a mixed phase set the weights of its streams. Without `dev` nothing is selected: the
-    network stays as it was after the last step.
+    network stays as it was after the last step. What `checkpoint` holds is gone on from.
     """
     network.to(device()).train()
     torch.manual_seed(seed)
-    history, pace, done = History(), Pace(report, stage, steps), 0
+    history, pace, before = History(), Pace(report, stage, steps), 0
     best: tuple[float, float] | None = None
-    state: dict[str, Tensor] = {}
+    kept: dict[str, Tensor] = {}
+    saved = checkpoint.load()
     for number, phase in enumerate(plan):
         last = number == len(plan) - 1
-        count = steps - done if last else round(phase.part * steps)
+        count, first = steps - before if last else round(phase.part * steps), 0
+        if saved and number < saved["phase"]:
+            before += count
+            continue
         optimizer = optimizer_for(network, rate)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(rate_at, steps=count))
         every = max(1, count // (EVALUATIONS if last else 4))  # nothing is selected before the last phase
         drawn = draw([(stream.rows, stream.share) for stream in phase.streams], count, seed + number)
         weights = learn(phase, dev, count, seed) if learned_weights and last and dev is not None else None
-        for step, index in enumerate(drawn, 1):
+        if saved:
+            first, history, pace.dev = saved["step"], History(**saved["history"]), saved["dev"]
+            best, kept = saved["best"] and tuple(saved["best"]), saved["kept"]
+            restore(network, saved["network"])
+            optimizer.load_state_dict(saved["optimizer"])
+            schedule.load_state_dict(saved["schedule"])
+            if weights:
+                weights.resume(saved["weights"])
+            set_random_state(saved["random"])
+            saved = None
+        for step, index in enumerate(islice(drawn, first, None), first + 1):
             loss = batch_loss(network, weights.streams if weights else phase.streams, index)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             schedule.step()
-            done += 1
             if weights:
                 weights.update(network, step, index)
             if dev is not None and (step % every == 0 or step == count):
                 pace.dev = dev_scores(network, dev)
-                history.points.append({"step": done, "phase": number, **pace.dev})
+                history.points.append({"step": before + step, "phase": number, **pace.dev})
                 rank = (pace.dev[metric], -pace.dev["loss"])
                 if last and (best is None or rank > best):
-                    best, history.kept_step = rank, done
-                    state = copy.deepcopy(network.state_dict())
-            pace.step(done)
+                    best, history.kept_step = rank, before + step
+                    kept = {name: tensor.clone() for name, tensor in trained(network).items()}
+            pace.step(before + step)
+            if step < count and checkpoint.due():
+                checkpoint.save(
+                    {
+                        "phase": number,
+                        "step": step,
+                        "history": asdict(history),
+                        "dev": pace.dev,
+                        "best": best,
+                        "kept": kept,
+                        "network": trained(network),
+                        "optimizer": optimizer.state_dict(),
+                        "schedule": schedule.state_dict(),
+                        "weights": weights and weights.state(),
+                        "random": random_state(),
+                    }
+                )
+        before += count
         history.weights += weights.curve if weights else []
     if dev is not None:
-        network.load_state_dict(state)
+        restore(network, kept)
     return history

@@ -8,8 +8,9 @@ same units.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,11 +50,26 @@ class LearnedWeights:
         wanted = gate_gradient(network, self.dev, next(self._dev_rows)[0])
         for k, (stream, index) in enumerate(zip(self._plain, drawn, strict=True)):
             self.omega[k] += RATE * float(torch.cosine_similarity(wanted, gate_gradient(network, stream, index), dim=0))
+        self.curve.append([step, *(round(value, 4) for value in self.values())])
+        self._weigh()
+
+    def _weigh(self) -> None:
         self.streams = [
             replace(stream, label_weight=stream.label_weight * w, distil_weight=stream.distil_weight * w)
             for stream, w in zip(self._plain, self.values(), strict=True)
         ]
-        self.curve.append([step, *(round(value, 4) for value in self.values())])
+
+    def state(self) -> dict[str, Any]:
+        """What `resume` goes on from."""
+        return {"omega": self.omega, "curve": self.curve}
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on where another has been: as many updates are behind as its curve has points."""
+        self.omega, self.curve = state["omega"], state["curve"]
+        for _ in self.curve:
+            next(self._dev_rows)
+        if self.curve:
+            self._weigh()
 
 
 def gate_gradient(network: Network, stream: Stream, index: Sequence[int]) -> Tensor:

@@ -1,0 +1,295 @@
+"""A loop that is killed and run again ends bit for bit as one that was not, and repeats only what was not saved."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from core.pruning import checkpoint as module
+from core.pruning.auto import Decision
+from core.pruning.batches import tokenise
+from core.pruning.checkpoint import NOWHERE, Checkpoint, Checkpoints
+from core.pruning.coupling import Phase, TaskRows, add_heads, phases
+from core.pruning.losses import labelled_by
+from core.pruning.network import TARGET, Network, load_tokenizer
+from core.pruning.prune import prune
+from core.pruning.train import Pace, train
+from core.spec.cost import CostModel
+from core.spec.data import Example
+from core.spec.structure import Structure
+from tests.pruning.test_auto import trials_of
+from tests.tiny import rows as made_rows
+
+EVERY = 4  # steps between two saves
+
+
+class Killed(BaseException):
+    """Stands in for SIGKILL: nothing of ours catches it."""
+
+
+@pytest.fixture
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every fourth time that it is asked, a save is due."""
+    asked = 0
+
+    def due(_self: Checkpoints) -> bool:
+        nonlocal asked
+        asked += 1
+        return asked % EVERY == 0
+
+    monkeypatch.setattr(Checkpoints, "due", due)
+
+
+class Steps:
+    """Every step that a loop finished, and after which of them, or after how many more, the process is killed."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+        self.kills: list[int] = []
+        self.left = -1
+
+    def __call__(self, _pace: Pace, done: int, sparsity: float | None = None) -> None:
+        self.taken.append(done)
+        self.left -= 1
+        if done in self.kills or self.left == 0:
+            self.kills = [kill for kill in self.kills if kill != done]
+            raise Killed
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
+    """Of the loops of this test."""
+    steps = Steps()
+    monkeypatch.setattr(Pace, "step", lambda *arguments, **more: steps(*arguments, **more))
+    return steps
+
+
+def task(tiny: Path, count: int, seed: int, head: str = TARGET) -> TaskRows:
+    """Rows of the tiny task."""
+    table = made_rows(count, seed)
+    examples = [Example((str(text),), label) for text, label in zip(table["text"], table["label"], strict=True)]
+    return TaskRows(tokenise(examples, ["neg", "pos"], load_tokenizer(tiny), 32), head, 2)
+
+
+def folder_of(tmp_path: Path) -> Checkpoints:
+    """As a new process opens it."""
+    return Checkpoints(tmp_path, "", lambda: None)
+
+
+def killed_at(kills: Sequence[int], work: Callable[[Checkpoint], Any], tmp_path: Path, steps: Steps) -> Any:
+    """Kill `work` after each of these steps, then let it end."""
+    steps.taken.clear()
+    steps.kills = list(kills)
+    for _ in kills:
+        with pytest.raises(Killed):
+            work(folder_of(tmp_path).at("loop"))
+    return work(folder_of(tmp_path).at("loop"))
+
+
+def same(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
+    return mine.keys() == theirs.keys() and all(torch.equal(tensor, theirs[name]) for name, tensor in mine.items())
+
+
+@pytest.fixture
+def plans(tiny: Path, network: Network) -> dict[str, list[Phase]]:
+    """Stages of every kind; the source has a head of its own."""
+    target, source = task(tiny, 40, 0), task(tiny, 60, 1, "source0")
+    target = labelled_by(network, target, TARGET)
+    text = labelled_by(network, source, TARGET)
+    found = {
+        "alone": phases("none", "teach", False, target, [], 8),
+        "two phases": phases("sequential", "teach", True, target, [source], 8),
+        "mixed": phases("joint", "recover", True, target, [source], 8),
+        "learned": phases("joint", "recover", True, target, [source], 8),
+        "taught": phases("teacher", "recover", True, target, [text], 8),
+    }
+    for plan in found.values():
+        add_heads(network, plan, [source])
+    return found
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize(
+    ("kind", "selected"),
+    [("alone", False), *((kind, True) for kind in ("alone", "two phases", "mixed", "learned", "taught"))],
+)
+def test_training_that_is_killed_ends_as_if_it_had_not_been(
+    kind: str,
+    selected: bool,
+    tiny: Path,
+    network: Network,
+    plans: dict[str, list[Phase]],
+    tmp_path: Path,
+    steps: Steps,
+) -> None:
+    dev = task(tiny, 24, 2).rows if selected else None
+
+    def work(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        torch.manual_seed(99)  # a new process is in another state than the one that was killed
+        student = copy.deepcopy(network)
+        options: dict[str, Any] = {"stage": "teach", "steps": 30, "rate": 1e-3, "metric": "accuracy", "seed": 5}
+        learned = kind == "learned"
+        history = train(
+            student, plans[kind], dev, report=print, learned_weights=learned, checkpoint=checkpoint, **options
+        )
+        return student.state_dict(), asdict(history)
+
+    weights, history = work(NOWHERE)
+    assert (len(history["weights"]) > 10) == (kind == "learned" and selected)
+    assert (history["kept_step"] > 0) == selected
+    again, curve = killed_at([6, 14, 17, 29], work, tmp_path, steps)
+    assert same(again, weights) and curve == history
+    assert set(steps.taken) == set(range(1, 31)) and len(steps.taken) <= 30 + 4 * EVERY  # no more than was not saved
+
+
+PRUNED = {"alone": [6, 29], "tied": [11], "learned": [8, 17]}
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("kind", PRUNED)
+def test_pruning_that_is_killed_ends_as_if_it_had_not_been(
+    kind: str, tiny: Path, network: Network, cost: CostModel, tmp_path: Path, steps: Steps
+) -> None:
+    """The network has shrunk before each kill: masks, lambdas, moments and structure are restored, too."""
+    dev = task(tiny, 24, 2).rows
+    target = labelled_by(network, task(tiny, 40, 0), TARGET)
+    source = task(tiny, 60, 1, "source0")
+    coupling = {"alone": "none", "tied": "tied", "learned": "joint"}[kind]
+    plan = phases(coupling, "prune", True, target, [source], 8)
+    add_heads(network, plan, [source])
+
+    def work(checkpoint: Checkpoint) -> tuple[Structure, dict[str, Tensor], dict[str, Any]]:
+        torch.manual_seed(99)
+        student = copy.deepcopy(network)
+        options: dict[str, Any] = {"steps": 32, "rate": 1e-3, "seed": 5, "learned_weights": kind == "learned"}
+        limit = cost.encoder_fixed + (cost.dense - cost.encoder_fixed) // 4
+        structure, history = prune(student, cost, limit, plan, dev, report=print, checkpoint=checkpoint, **options)
+        return structure, student.state_dict(), asdict(history)
+
+    structure, weights, history = work(NOWHERE)
+    structure_again, again, curve = killed_at(PRUNED[kind], work, tmp_path, steps)
+    assert structure_again == structure and same(again, weights) and curve == history
+    assert set(steps.taken) == set(range(1, 33)) and len(steps.taken) <= 32 + len(PRUNED[kind]) * EVERY
+    saved = folder_of(tmp_path).at("loop").load()
+    assert saved is not None and Structure.from_json(saved["present"]) != Structure.dense(cost.architecture)
+
+
+@pytest.mark.usefixtures("often")
+def test_trials_that_are_killed_decide_as_if_they_had_not_been(
+    tiny: Path, network: Network, cost: CostModel, tmp_path: Path, steps: Steps
+) -> None:
+    """Killed in each part of the work: no trial is run twice, nor is a teacher taught twice."""
+
+    def work(at: Callable[[str], Checkpoint]) -> Decision:
+        lengths = {"teach": 100, "prune": 0, "recover": 300}
+        network_again = copy.deepcopy(network)
+        return trials_of(tiny, network_again, cost, steps=lengths, checkpoints=at).decide()
+
+    whole = work(lambda _name: NOWHERE)
+    all_steps = len(steps.taken)
+    assert len(whole.trials) == 4 and all_steps > 200
+    steps.taken.clear()
+    again, runs = None, 0
+    while again is None:
+        steps.left, runs = 50, runs + 1
+        with suppress(Killed):
+            again = work(folder_of(tmp_path).at)
+    assert again == whole and runs > 3
+    assert len(steps.taken) <= all_steps + runs * 2 * EVERY
+
+
+def test_the_time_to_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+    began, told = now, list[float]()
+    folder = Checkpoints(tmp_path, "", lambda: told.append(now))
+    one, other = folder.at("one"), folder.at("other")
+    now += 29
+    assert not one.due()
+    one.keep({})
+    assert not told
+    now += 1
+    assert one.due() and other.due()
+    one.save({})
+    assert told == [now] and not other.due()
+    now += 30
+    other.keep({})
+    assert told[1:] == [now]
+    folder._spent = 0.02 * 105  # two parts in a hundred of the time are spent at 105 s
+    now = began + 89 + 30
+    assert one.due()
+    one.save({})
+    now += 30
+    folder._spent = 10.0  # very slow to write: no later than 45 s,
+    assert not one.due()
+    now += 15
+    assert one.due()
+    folder._began -= 1000  # or a twentieth of the work so far
+    folder._spent = 100.0
+    assert not one.due()
+    now += 20
+    assert one.due()
+    assert not NOWHERE.due() and NOWHERE.load() is None
+
+
+leaves = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
+trees = st.recursive(
+    leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.integers() | st.text(max_size=3), inner)
+)
+
+
+@given(tree=trees)
+def test_any_tree_of_plain_values_is_read_back(tree: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+    loop = folder_of(tmp_path_factory.mktemp("state")).at("loop")
+    loop.save({"tree": tree})
+    assert loop.load() == {"tree": tree}
+
+
+def test_tensors_of_every_kind_are_read_back(tmp_path: Path) -> None:
+    loop = folder_of(tmp_path).at("loop")
+    tensors = {
+        0: torch.tensor(3.0),
+        "a/b": torch.randn(2, 3).t(),
+        "bytes": torch.get_rng_state(),
+        "none": torch.empty(0, 2),
+    }
+    loop.save({"nested": [tensors]})
+    state = loop.load()
+    assert state is not None
+    (found,) = state["nested"]
+    assert found.keys() == tensors.keys() and all(torch.equal(found[name], tensors[name]) for name in tensors)
+
+
+def test_what_cannot_be_gone_on_from_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = folder_of(tmp_path).at("loop")
+    assert loop.load() is None
+    loop.save({"step": 1})
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    assert loop.load() is None
+    file.write_bytes(whole)
+    assert loop.load() == {"step": 1}
+    monkeypatch.setattr(module, "_made_by", lambda: "another version")
+    assert loop.load() is None
+    loop.drop()
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_two_jobs_save_the_same_file(tmp_path: Path) -> None:
+    """So the storage may drop one job's state without a look at another's."""
+    for name in ("one", "other"):
+        folder_of(tmp_path).at(name).save({"step": 1})
+    one, other = (path.read_bytes() for path in tmp_path.iterdir())
+    assert one != other
