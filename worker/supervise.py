@@ -44,7 +44,7 @@ from core.ledger.tables import Job
 from core.spec.job import JobSpec
 from core.spec.problems import SpecError
 from worker import models
-from worker.tidy import remove_if_empty
+from worker.tidy import remove_if_empty, used_blobs
 
 TICK_S = 0.1
 GRACE_S = 0.5  # between SIGTERM and SIGKILL
@@ -105,6 +105,7 @@ class Supervisor:
         self._over = threading.Event()
         self._pending: list[Message] = []  # not in the ledger yet
         self._stored: dict[tuple[int, int, int], tuple[str, int]] = {}  # (inode, mtime, size) -> (sha256, size)
+        self._saved: dict[str, tuple[str, int]] = {}  # the state in the ledger: path -> (sha256, size)
 
     def run(self) -> None:
         """See the attempt through."""
@@ -182,6 +183,7 @@ class Supervisor:
 
     def _restore_state(self) -> None:
         saved = self._read(lambda session: jobs.files(session, self.job.id, "state"))
+        self._saved = {file.path: (file.sha256, file.size_bytes) for file in saved}
         try:
             for file in saved:
                 self.storage.fetch(file.sha256, self.folder / "state" / Path(file.path).name)
@@ -252,8 +254,8 @@ class Supervisor:
             case "saved":
                 folder = self.folder / str(message.get("folder", "state"))
                 if folder.resolve().is_relative_to(self.folder) and folder.is_dir():
-                    saved = self._aside(lambda: self._store(folder))
-                    self._write(lambda session: jobs.save_state(session, self.job.id, self.attempt, saved))
+                    if not _is_behind(folder):
+                        self._save(folder)
                     if folder.name != "state":
                         shutil.rmtree(folder, ignore_errors=True)
             case "stage" if message.get("stage") in STAGES:
@@ -266,6 +268,19 @@ class Supervisor:
             case "note" if self._notes < MAX_NOTES:
                 self._notes += 1
                 self._pending.append({"event": "note", "message": str(message.get("message"))[:2000]})
+
+    def _save(self, folder: Path) -> None:
+        """Make the files of `folder` what the next attempt starts from."""
+        before = {sha256 for sha256, _ in self._saved.values()}
+        self._saved = saved = self._aside(lambda: self._store(folder))
+        self._write(lambda session: jobs.save_state(session, self.job.id, self.attempt, saved))
+        self._aside(lambda: self._drop(before - {sha256 for sha256, _ in saved.values()}))
+
+    def _drop(self, replaced: set[str]) -> None:
+        """Remove saved files that later ones have replaced: a long job would fill the disk before the relay tidies."""
+        used = self._read(lambda session: used_blobs(session, list(replaced)))
+        for sha256 in replaced - used:
+            self.storage.delete(sha256)
 
     def _store(self, folder: Path) -> dict[str, tuple[str, int]]:
         """Put the files of a folder into storage; those that it has from an earlier save are not copied again."""
@@ -428,6 +443,11 @@ class Supervisor:
 def _has_exited(pid: int) -> bool:
     """Whether a child has ended; it is left to be reaped, so its number cannot be given to another process."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+
+def _is_behind(folder: Path) -> bool:
+    """Whether the child has saved again meanwhile: then the later state is the one to store."""
+    return folder.name.isdecimal() and folder.with_name(str(int(folder.name) + 1)).exists()
 
 
 def _parse(line: bytes) -> Message:

@@ -49,6 +49,9 @@ def run(do: str, steps: int, step: int, workdir: Path, report: Reporter, traces:
         report({"event": "progress", **progress})
         report({"event": "saved", "stage": "teach"})
         misbehave(do, step, workdir, traces)
+        if do == "crash late" and int(workdir.name) == 1 and step == steps - 1:
+            time.sleep(1.2)  # as long as a slow storage may need for it
+            raise RuntimeError("crashed")
     output = workdir / "output"
     (output / "sub").mkdir()
     (output / "model.safetensors").write_bytes(b"weights")

@@ -142,6 +142,36 @@ def test_the_next_attempt_goes_on_where_the_last_one_saved(house: House) -> None
     assert house.notes(job_id) == ["starting at step 0", "starting at step 2"]
 
 
+def test_of_a_state_only_the_last_stays_in_storage(house: House) -> None:
+    job_id = house.new_job("crash late", steps=6)
+    claim(house, job_id).run()
+    with house.database.read() as session:
+        (saved,) = jobs.files(session, job_id, "state")
+    stored = {path.name for path in house.settings.blobs_dir.rglob("*") if path.is_file()}
+    assert len(stored) == 2 and saved.sha256 in stored  # and the data set
+
+
+class SlowStorage(LocalStorage):
+    """Takes longer than the child needs for a few saves."""
+
+    puts = 0
+
+    def put(self, source: Path) -> tuple[str, int]:
+        self.puts += 1
+        time.sleep(0.5)
+        return super().put(source)
+
+
+def test_a_slow_storage_falls_behind_by_one_save_and_no_more(house: House) -> None:
+    job_id = house.new_job("crash late", steps=12)
+    storage = SlowStorage(house.settings.blobs_dir)
+    claim(house, job_id, storage=storage).run()
+    assert storage.puts < 8
+    claim(house, job_id).run()
+    assert house.job(job_id).status == "succeeded"
+    assert house.notes(job_id) == ["starting at step 0", "starting at step 11"]
+
+
 def test_a_damaged_state_is_dropped_and_the_job_starts_afresh(house: House) -> None:
     job_id = house.new_job("crash once")
     claim(house, job_id).run()
