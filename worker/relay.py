@@ -28,6 +28,7 @@ REMIND_S = 5.0
 TIDY_S = 600.0
 KEEP_BLOBS_S = 3600.0  # longer than from putting a file to committing its row
 MAX_BACK_OFF_S = 10.0
+JUMP_S = 1.0  # the database's clock against the time that passes here: more is no drift
 
 
 class Relay:
@@ -38,6 +39,7 @@ class Relay:
         self._due: dict[str, float] = {}
         self._back_off_s = 0.0
         self._mourning_until = 0.0
+        self._clock: float | None = None  # the database's, less the time that passes here
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop."""
@@ -70,6 +72,10 @@ class Relay:
         if time.monotonic() < self._mourning_until:
             return []
         with self.database.begin() as session:
+            before, self._clock = self._clock, jobs.clock_ms(session) / 1000 - time.monotonic()
+            if before is not None and abs(self._clock - before) > JUMP_S:
+                log.warning("the clock jumped by %+.1f s: every lease begins anew", self._clock - before)
+                jobs.renew(session, self.settings.lease_s)
             reaped = jobs.reap(session)
         for job_id in reaped:
             log.warning("job %s: its worker fell silent", job_id)

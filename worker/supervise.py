@@ -270,9 +270,13 @@ class Supervisor:
                 self._pending.append({"event": "note", "message": str(message.get("message"))[:2000]})
 
     def _save(self, folder: Path) -> None:
-        """Make the files of `folder` what the next attempt starts from."""
+        """Make the files of `folder` what the next attempt starts from; where there is no space, the earlier stay."""
         before = {sha256 for sha256, _ in self._saved.values()}
-        self._saved = saved = self._aside(lambda: self._store(folder))
+        try:
+            self._saved = saved = self._aside(lambda: self._store(folder))
+        except OSError as error:
+            self.log.warning("cannot store the state: %s", error)
+            return
         self._write(lambda session: jobs.save_state(session, self.job.id, self.attempt, saved))
         self._aside(lambda: self._drop(before - {sha256 for sha256, _ in saved.values()}))
 

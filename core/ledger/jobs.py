@@ -14,7 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, select, update
+from sqlalchemy import ColumnElement, delete, exists, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -152,7 +152,7 @@ def claim(session: Session, job_id: str, worker: str, lease_s: float) -> Job | N
             status="running",
             attempt=Job.attempt + 1,
             worker=worker,
-            lease_until=now + int(lease_s * 1000),
+            lease_until=clock_ms(session) + int(lease_s * 1000),
             version=Job.version + 1,
         )
     )
@@ -168,7 +168,7 @@ def claim(session: Session, job_id: str, worker: str, lease_s: float) -> Job | N
 def beat(session: Session, job_id: str, attempt: int, lease_s: float) -> str:
     """Extend the lease; returns the status ('running' or 'cancelling'). Raises LeaseLostError."""
     job = _held(session, job_id, attempt)
-    job.lease_until = now_ms() + int(lease_s * 1000)
+    job.lease_until = clock_ms(session) + int(lease_s * 1000)
     return job.status
 
 
@@ -244,7 +244,7 @@ def reap(session: Session, limit: int = 100) -> list[str]:
     """Return jobs whose lease has expired to the queue, or fail them at the cap. Returns their ids."""
     query = (
         select(Job)
-        .where(Job.status.in_(("running", "cancelling")), Job.lease_until < now_ms())
+        .where(Job.status.in_(("running", "cancelling")), Job.lease_until < clock_ms(session))
         .order_by(Job.lease_until)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -254,6 +254,12 @@ def reap(session: Session, limit: int = 100) -> list[str]:
     for job in expired:
         _retry_or_fail(session, job, f"worker {job.worker} was silent for longer than its lease")
     return [job.id for job in expired]
+
+
+def renew(session: Session, lease_s: float) -> None:
+    """Every lease begins anew: the clock has jumped, and none of them says how long a worker was silent."""
+    leased = Job.status.in_(("running", "cancelling"))
+    session.execute(update(Job).where(leased).values(lease_until=clock_ms(session) + int(lease_s * 1000)))
 
 
 def remind(session: Session, older_than_s: float, limit: int = 100) -> list[str]:
@@ -282,6 +288,13 @@ def outbox(session: Session, limit: int = 100) -> Sequence[Outbox]:
 def published(session: Session, ids: Sequence[int]) -> None:
     """Forget announcements that the broker has."""
     session.execute(delete(Outbox).where(Outbox.id.in_(ids)))
+
+
+def clock_ms(session: Session) -> int:
+    """The database's clock, which all hosts that share it go by; leases are times of this clock."""
+    if session.get_bind().dialect.name == "sqlite":  # a file of this host
+        return now_ms()
+    return int(session.execute(text("SELECT extract(epoch FROM clock_timestamp()) * 1000")).scalar_one())
 
 
 # --- inside -------------------------------------------------------------------------------------------------
@@ -339,7 +352,7 @@ def _retry_or_fail(session: Session, job: Job, reason: str) -> None:
         _finish(session, job, "failed", {"code": "attempts_exhausted", "message": message})
     else:
         _close_attempt(session, job, "lost", reason)
-        job.worker = None
+        job.worker, job.stage, job.progress = None, None, {}
         _move(session, job, "queued", reason=reason)
 
 

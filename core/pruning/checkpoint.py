@@ -7,6 +7,7 @@ JSON in its header, so it appears whole or not at all, and nothing is ever unpic
 from __future__ import annotations
 
 import json
+import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -25,6 +26,7 @@ LATEST_S = 45.0  # but no longer than this,
 REPEATED = 0.05  # or this part of the work so far, where that is more
 
 State = dict[str, Any]
+log = logging.getLogger(__name__)
 
 
 class Checkpoint:
@@ -91,14 +93,18 @@ class Checkpoints:
         self._last = time.monotonic()
 
     def write(self, name: str, state: Mapping[str, Any]) -> None:
-        """Replace the file at once."""
+        """Replace the file at once; an earlier one stays where this one cannot be written."""
         start = time.monotonic()
         tensors: dict[str, Tensor] = {}
         # The id makes each file unlike any other job's: the storage may drop it as soon as the next one is there.
         facts = {"made_by": _made_by(), "id": uuid.uuid4().hex, "state": json.dumps(_pack(state, "", tensors))}
         new = self.path(name).with_suffix(".new")
-        save_file(tensors, new, facts)
-        new.replace(self.path(name))
+        try:
+            save_file(tensors, new, facts)
+            new.replace(self.path(name))
+        except (OSError, SafetensorError) as error:  # a full disk: the loop goes on, with more to lose
+            log.warning("cannot save %s: %s", name, error)
+            new.unlink(missing_ok=True)
         self._spent += time.monotonic() - start
 
     def load(self, name: str) -> State | None:

@@ -10,11 +10,13 @@ used. Random signs keep the rows of a batch and their logits apart (Hutchinson 1
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from math import sqrt
 
 import torch
 
 from core.pruning.batches import draw
+from core.pruning.checkpoint import NOWHERE, Checkpoint
 from core.pruning.coupling import Phase
 from core.pruning.fit import Scores
 from core.pruning.losses import collate
@@ -34,12 +36,13 @@ def importance(
     seed: int,
     batches: int = BATCHES,
     report: Callable[[int], None] = lambda _done: None,
+    checkpoint: Checkpoint = NOWHERE,
 ) -> Scores:
     """Squared gradients of the logits by each unit's gate at 1, summed, per parameter that the unit costs; dropout off.
 
     Rows are drawn from every stream of `plan` that may move masks. A row counts by its stream's weight, whatever the
     number of its logits. Scores are in the numbering of the network as it is: heads (L, H), neurons (L, N). `report`
-    hears how many batches are done.
+    hears how many batches are done; those that `checkpoint` holds are not scored again.
     """
     streams = [stream for phase in plan for stream in phase.streams if stream.masks != "fixed"]
     was_training = network.training
@@ -51,7 +54,12 @@ def importance(
     heads, neurons = (gate.to(where).requires_grad_() for gate in (ones.heads, ones.neurons))
     gates = Gates(heads, neurons, ones.attention.to(where), ones.ffn.to(where))
     sums = [torch.zeros_like(heads), torch.zeros_like(neurons)]
-    for done, index in enumerate(draw([(stream.rows, stream.share) for stream in streams], batches, seed), 1):
+    first = 0
+    if (saved := checkpoint.load()) is not None:
+        first, sums = saved["batches"], [part.to(where) for part in saved["sums"]]
+        generator.set_state(saved["generator"])
+    drawn = draw([(stream.rows, stream.share) for stream in streams], batches, seed)
+    for done, index in enumerate(islice(drawn, first, None), first + 1):
         with gated(network, gates, present), autocast():
             features = network(**{name: column.to(where) for name, column in collate(streams, index).items()})
             parts = features.split([len(rows) for rows in index])
@@ -65,6 +73,8 @@ def importance(
         for part, gradient in zip(sums, found, strict=True):
             part += gradient.square()
         report(done)
+        if checkpoint.due():
+            checkpoint.save({"batches": done, "sums": sums, "generator": generator.get_state()})
     network.train(was_training)
     worth = (
         (part * factor / price).where(gate.to(where).bool(), -torch.inf).double().cpu().numpy()

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.pruning.batches import Rows
+from core.pruning.checkpoint import NOWHERE, Checkpoint
 from core.pruning.coupling import Stream, TaskRows
 from core.pruning.network import Network, autocast, predict
 
@@ -56,14 +57,21 @@ def distillation(student: Tensor, teacher: Tensor) -> Tensor:
     )
 
 
-def labelled_by(teacher: Network, task: TaskRows, head: str, alive: Callable[[], None] = lambda: None) -> TaskRows:
+def labelled_by(
+    teacher: Network,
+    task: TaskRows,
+    head: str,
+    alive: Callable[[], None] = lambda: None,
+    checkpoint: Checkpoint = NOWHERE,
+) -> TaskRows:
     """The task with what the teacher's head says of each row; unchanged where the teacher has no such head.
 
-    `alive` is called after each batch.
+    `alive` is called after each batch. What `checkpoint` holds is not computed again.
     """
     if head not in teacher.heads:
         return task
-    return replace(task, rows=replace(task.rows, logits=predict(teacher, task.rows, head, fast=True, alive=alive)))
+    logits = predict(teacher, task.rows, head, fast=True, alive=alive, checkpoint=checkpoint)
+    return replace(task, rows=replace(task.rows, logits=logits))
 
 
 def collate(streams: Sequence[Stream], drawn: Sequence[Sequence[int]]) -> dict[str, Tensor]:

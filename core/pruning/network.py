@@ -7,6 +7,7 @@ import copy
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from core.pruning.batches import Rows, in_order
+from core.pruning.checkpoint import NOWHERE, Checkpoint
 from core.spec.families import Architecture, require_tokenizer
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
@@ -183,20 +185,24 @@ def predict(
     fast: bool = False,
     batch_size: int = 64,
     alive: Callable[[], None] = lambda: None,
+    checkpoint: Checkpoint = NOWHERE,
 ) -> Tensor:
     """Logits of every row, (N, classes), on the CPU, dropout off; `fast` allows bfloat16.
 
-    `alive` is called after each batch: many rows take minutes.
+    `alive` is called after each batch: many rows take minutes. What `checkpoint` holds is not computed again.
     """
     was_training = network.training
     network.eval()
     where = next(network.parameters()).device
-    parts: list[tuple[list[int], Tensor]] = []
+    parts: list[tuple[list[int], Tensor]] = (checkpoint.load() or {"parts": []})["parts"]
     with autocast() if fast else contextlib.nullcontext():
-        for index, inputs in in_order(rows, batch_size):
+        for index, inputs in islice(in_order(rows, batch_size), len(parts), None):
             logits = network.logits({name: column.to(where) for name, column in inputs.items()}, head)
             parts.append((index, logits.float().cpu()))
             alive()
+            if checkpoint.due():
+                checkpoint.save({"parts": parts})
+    checkpoint.keep({"parts": parts})
     network.train(was_training)
     result = torch.empty(len(rows), parts[0][1].shape[1])
     for index, logits in parts:

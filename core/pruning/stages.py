@@ -294,7 +294,8 @@ class Stages:
                 {"event": "progress", "stage": "prune", "step": done, "steps": BATCHES, "sparsity": None, "dev": None}
             )
 
-        return fit(importance(student.to(device()), cost, plan, self.spec.train.seed, report=report), cost, limit)
+        options: dict[str, Any] = {"report": report, "checkpoint": self.checkpoints.at("prune")}
+        return fit(importance(student.to(device()), cost, plan, self.spec.train.seed, **options), cost, limit)
 
     def recover(self, student: Network, teacher: Network) -> None:
         """Train what is left."""
@@ -324,7 +325,8 @@ class Stages:
         )
         results, logits = {}, {}
         for name, network in models.items():
-            logits[name] = predict(network, self.test, alive=self.alive)
+            done = self.checkpoints.at(f"recover-test-{name}")
+            logits[name] = predict(network, self.test, alive=self.alive, checkpoint=done)
             results[name] = {
                 "test": with_intervals(logits[name], self.test.labels),
                 "encoder_params": costs.params.encoder(structures[name]),
@@ -365,11 +367,15 @@ class Stages:
         if not hasattr(self, "_taught"):
             stages = set(self.transfer.active) & {"prune", "recover"}
             text = self.transfer.coupling == "teacher"
+
+            def label(task: TaskRows, head: str, name: str) -> TaskRows:
+                return labelled_by(teacher, task, head, self.alive, self.checkpoints.at(f"teach-labels-{name}"))
+
             sources = [
-                labelled_by(teacher, source, TARGET if text else source.head, self.alive)
-                for source in (self.sources if stages else [])
+                label(source, TARGET if text else source.head, str(i))
+                for i, source in enumerate(self.sources if stages else [])
             ]
-            self._taught = labelled_by(teacher, self.target, TARGET, self.alive), sources
+            self._taught = label(self.target, TARGET, "target"), sources
         return self._taught
 
     def fine_tune(self, network: Network, plan: list[Phase], stage: str) -> History:

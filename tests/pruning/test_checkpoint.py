@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 from torch import Tensor
 
 from core.pruning import checkpoint as module
@@ -24,9 +27,11 @@ from core.pruning.coupling import Phase, TaskRows, add_heads, phases
 from core.pruning.losses import labelled_by
 from core.pruning.network import TARGET, Network, load_tokenizer
 from core.pruning.prune import prune
+from core.pruning.run import ModelRef, run
 from core.pruning.train import Pace, train
 from core.spec.cost import CostModel
 from core.spec.data import Example
+from core.spec.job import JobSpec
 from core.spec.structure import Structure
 from tests.pruning.test_auto import trials_of
 from tests.tiny import rows as made_rows
@@ -209,6 +214,52 @@ def test_trials_that_are_killed_decide_as_if_they_had_not_been(
     assert len(steps.taken) <= all_steps + runs * 2 * EVERY
 
 
+@pytest.mark.usefixtures("often")
+def test_a_job_that_is_killed_again_and_again_ends_with_the_same_file(tiny: Path, tmp_path: Path) -> None:
+    """From the teacher's labels to the test rows: whatever is in between, the download is the same."""
+    datasets = {"ds_" + "1" * 32: tmp_path / "target.parquet", "ds_" + "2" * 32: tmp_path / "source.parquet"}
+    for seed, path in enumerate(datasets.values()):
+        pq.write_table(pa.table(made_rows(300, seed)), path)
+    target, source = datasets
+    spec = JobSpec.model_validate(
+        {
+            "model": "tiny",
+            "task": {"data": {"dataset": target}, "split": {"train": 60, "dev": 40}},
+            "sources": [{"data": {"dataset": source}, "label": "label"}],
+            "transfer": {"coupling": "teacher", "weighting": "learned"},
+            "budget": {"params": 0.3},
+            "train": {"steps": {"teach": 30, "recover": 30}, "learning_rate": 1e-3},
+        }
+    )
+
+    def work(workdir: Path, messages: int) -> tuple[dict[str, Any], set[str]]:
+        said = []
+
+        def report(message: Mapping[str, Any]) -> None:
+            said.append(message)
+            if len(said) == messages:
+                raise Killed
+
+        with suppress(Killed):
+            return run(spec, ModelRef(tiny, "tiny"), datasets, workdir, report), set()
+        return {}, {path.name for path in (workdir / "state").glob("*.part.safetensors")}
+
+    whole, _ = work(tmp_path / "whole", -1)
+    again: dict[str, Any] = {}
+    kills, seen = 0, set[str]()
+    while not again:
+        again, left = work(tmp_path / "killed", 12)
+        kills, seen = kills + 1, seen | left
+    assert kills > 4
+    loops = {"teach", "teach-labels-0", "teach-labels-target", "prune", "recover", "recover-test-dense"}
+    assert {f"{name}.part.safetensors" for name in loops} <= seen
+    for found in ("structure", "curves"):
+        assert again[found] == whole[found]
+    assert again["results"]["pruned"]["test"] == whole["results"]["pruned"]["test"]
+    files = [(tmp_path / name / "output/model.safetensors").read_bytes() for name in ("whole", "killed")]
+    assert files[0] == files[1]
+
+
 def test_the_time_to_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
@@ -285,6 +336,22 @@ def test_what_cannot_be_gone_on_from_is_not(tmp_path: Path, monkeypatch: pytest.
     assert loop.load() is None
     loop.drop()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("IoError")])
+def test_a_full_disk_costs_the_save_and_not_the_job(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(_tensors: object, path: Path, _facts: object) -> None:
+        path.write_bytes(b"the first few bytes")
+        raise error
+
+    loop = folder_of(tmp_path).at("loop")
+    loop.save({"step": 1})
+    monkeypatch.setattr(module, "save_file", full)
+    loop.save({"step": 2})
+    assert loop.load() == {"step": 1} and len(list(tmp_path.iterdir())) == 1
+    assert "cannot save loop" in caplog.text
 
 
 def test_no_two_jobs_save_the_same_file(tmp_path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from kombu.exceptions import OperationalError
 
 from core.ledger import jobs
+from core.ledger.tables import now_ms
 from tests.conftest import Broker
 from tests.worker.conftest import House
 from worker import relay as module
@@ -43,6 +45,48 @@ def test_a_broker_that_is_away_loses_no_announcement(house: House, broker: Broke
     assert announced(house) == [job_id]
     broker.start()
     assert relay.publish() == 1
+
+
+def test_a_relay_that_dies_before_the_ledger_knows_announces_twice_and_the_job_is_taken_once(
+    house: House, broker: Broker, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = house.new_job()
+    with monkeypatch.context() as patch:
+        patch.setattr(module.jobs, "published", lambda *_: sys.exit("killed"))
+        with pytest.raises(SystemExit):
+            relay.publish()
+    assert announced(house) == [job_id]
+    Relay(house.database, house.settings).publish()
+    assert broker.client.llen("topwork") == 2
+    with house.database.begin() as session:
+        claims = [jobs.claim(session, job_id, "worker", 60) for _ in range(2)]
+    assert [claim is not None for claim in claims] == [True, False]
+
+
+@pytest.mark.parametrize("jump_s", [3600.0, -3600.0])
+def test_a_clock_that_jumps_costs_no_job_and_delays_no_reaping(
+    jump_s: float, house: House, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id, clock_ms = house.new_job(), jobs.clock_ms
+    with house.database.begin() as session:
+        jobs.claim(session, job_id, "worker", 10.0)
+    assert relay.reap() == []
+    monkeypatch.setattr(jobs, "clock_ms", lambda session: clock_ms(session) + int(jump_s * 1000))
+    assert relay.reap() == []
+    with house.database.begin() as session:
+        assert jobs.beat(session, job_id, 1, 2.0) == "running"
+    assert relay.reap() == []
+    house.wait(lambda: relay.reap() == [job_id], 10)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_leases_go_by_the_clock_of_the_database(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = house.new_job()
+    monkeypatch.setattr(jobs, "now_ms", lambda: now_ms() - 3_600_000)  # this worker is an hour behind
+    with house.database.begin() as session:
+        jobs.claim(session, job_id, "worker", 60)
+        assert jobs.reap(session) == [] and jobs.beat(session, job_id, 1, 60) == "running"
+        assert jobs.reap(session) == []
 
 
 def test_relays_at_once_announce_everything(house: House, broker: Broker, relay: Relay) -> None:

@@ -311,10 +311,12 @@ def test_a_child_that_floods_its_stdout_only_fills_its_log(house: House) -> None
 
 
 class FullStorage(LocalStorage):
-    """No space for the weights."""
+    """No space for files of this name."""
+
+    full = "model.safetensors"
 
     def put(self, source: Path) -> tuple[str, int]:
-        if source.name == "model.safetensors":
+        if source.name == self.full:
             raise OSError(28, "No space left on device", str(source))
         return super().put(source)
 
@@ -326,3 +328,32 @@ def test_a_full_disk_at_the_end_is_tried_again(house: House) -> None:
     assert "No space left on device" in str(house.outcomes(job_id)[0][1])
     claim(house, job_id).run()
     assert house.job(job_id).status == "succeeded"
+
+
+def test_a_full_disk_on_the_way_costs_the_save_and_not_the_job(house: House) -> None:
+    job_id = house.new_job("crash late", steps=4)
+    storage = FullStorage(house.settings.blobs_dir)
+    storage.full = "step.json"
+    claim(house, job_id, storage=storage).run()
+    claim(house, job_id).run()
+    assert house.job(job_id).status == "succeeded"
+    assert house.notes(job_id) == ["starting at step 0", "starting at step 0"]
+
+
+def test_a_cancel_while_the_files_are_stored_leaves_none(house: House) -> None:
+    job_id = house.new_job()
+    with running(claim(house, job_id, storage=SlowOutputs(house.settings.blobs_dir))):
+        house.wait(lambda: house.job(job_id).progress.get("step") == 3)
+        house.cancel(job_id)
+        house.wait(lambda: house.job(job_id).status == "cancelled", 3)
+    with house.database.read() as session:
+        assert not jobs.files(session, job_id) and not jobs.files(session, job_id, "state")
+
+
+class SlowOutputs(LocalStorage):
+    """Takes seconds for the weights."""
+
+    def put(self, source: Path) -> tuple[str, int]:
+        if source.name == "model.safetensors":
+            time.sleep(5)
+        return super().put(source)
