@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check venv bench-budget bench-overhead bench-transfer clean
+.PHONY: help demo serve test soak check venv bench-budget bench-overhead bench-transfer clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ serve: $(STAMP) ## Run the whole server on this machine, data in ./data
 
 test: $(STAMP) ## Run all tests
 	$(BIN)/python -m pytest
+
+soak: $(STAMP) ## Run 500 fake jobs while everything around them is killed (up to 26 minutes; SOAK_JOBS=60 for fewer)
+	$(BIN)/python -m pytest tests/worker/soak.py -s
 
 check: $(STAMP) ## Lint, formatting, types, and which room may import which
 	$(BIN)/ruff check .

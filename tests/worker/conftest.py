@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +20,7 @@ from core.ledger.settings import Settings
 from core.ledger.storage import LocalStorage
 from core.ledger.tables import DEFAULT_TENANT, Attempt, Job
 from core.spec.job import JobSpec
+from tests.conftest import Broker
 
 
 class House:
@@ -93,3 +98,44 @@ def house(settings: Settings, database: Database) -> House:
     """The data folder."""
     settings.data_dir.mkdir()
     return House(settings, database)
+
+
+class Fleet:
+    """Processes of the fleet on one data folder, database and broker."""
+
+    def __init__(self, settings: Settings, broker: Broker) -> None:
+        self.logs = settings.data_dir
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.environment = os.environ | {
+            "TOPWORK_DATA_DIR": str(settings.data_dir),
+            "TOPWORK_DATABASE_URL": str(settings.database_url),
+            "TOPWORK_BROKER_URL": broker.url,
+            "TOPWORK_LEASE_S": str(settings.lease_s),
+            "TOPWORK_HEARTBEAT_S": str(settings.heartbeat_s),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+        }
+
+    def start(self, what: str) -> subprocess.Popen[bytes]:
+        """Run `python -m WHAT`; `worker` and `relay` stand for those with a child that does as it is told."""
+        module = {"worker": "tests.worker.fake_worker", "relay": "tests.worker.fake_relay"}.get(what, what)
+        with (self.logs / f"{what}-{len(self.processes)}.log").open("wb") as log:
+            command = [sys.executable, "-m", module]
+            process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=subprocess.STDOUT)
+        self.processes.append(process)
+        return process
+
+    def end(self) -> None:
+        """Kill what still runs."""
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+                process.wait()
+
+
+@pytest.fixture
+def start(house: House, broker: Broker) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
+    """Start `worker` or `relay` as a process; all are ended after the test."""
+    fleet = Fleet(house.settings, broker)
+    yield fleet.start
+    fleet.end()

@@ -71,6 +71,9 @@ def misbehave(do: str, step: int, workdir: Path, traces: Path) -> None:
         raise RuntimeError(f"no such file: {workdir}/state/secret")
     if do == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if do == "poison":
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
     if do == "exit quietly":
         sys.exit(0)
     if do == "hang" or (do == "hang once" and attempt == 1):

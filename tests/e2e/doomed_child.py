@@ -1,0 +1,47 @@
+"""The real child, but one that is killed: attempt n in the n-th of STAGES, its worker and it in turn.
+
+It saves as often as it can, so that every stage has something to go on from.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core.pruning import checkpoint
+from worker import child
+
+STAGES = ("data", "auto", "teach", "prune", "recover", "measure", "export")
+LOOPS = {"auto": 9, "teach": 3, "prune": 3, "recover": 3}  # after so many saves; in other stages at their begin
+
+
+class Doomed(child.Reporter):
+    """Says the message that is its last."""
+
+    def __init__(self, workdir: Path) -> None:
+        super().__init__(workdir)
+        attempt = int(workdir.name)
+        self.victim = os.getppid() if attempt % 2 else os.getpid()
+        self.end = STAGES[attempt - 1] if attempt <= len(STAGES) else ""
+        self.stage, self.saves = "", 0
+
+    def __call__(self, message: Mapping[str, Any]) -> None:
+        super().__call__(message)
+        if message["event"] == "stage":
+            self.stage, self.saves = message["stage"], 0
+        self.saves += message["event"] == "saved"
+        if self.stage == self.end and self.saves == LOOPS.get(self.stage, 0):
+            os.kill(self.victim, signal.SIGKILL)
+            time.sleep(60)
+
+
+if __name__ == "__main__":
+    workdir = Path(sys.argv[1])
+    if json.loads((workdir / "request.json").read_text())["spec"]["labels"]["doomed"] == "yes":
+        child.Reporter = Doomed  # type: ignore[misc]
+        checkpoint.EVERY_S, checkpoint.OVERHEAD = 0.0, 1.0
+    child.main(workdir)

@@ -1,0 +1,10 @@
+"""A real worker but for its child: `python -m tests.e2e.doomed_worker`."""
+
+import sys
+
+import worker.app
+from worker.app import app
+
+if __name__ == "__main__":
+    worker.app.CHILD = (sys.executable, "-m", "tests.e2e.doomed_child")
+    app.worker_main(["worker", "--without-gossip", "--without-mingle", "--without-heartbeat"])
