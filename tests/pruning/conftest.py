@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from core.pruning import checkpoint
 from core.pruning.network import Network, load_network
 from core.spec.cost import CostModel, Costs
 from tests.tiny import save_tiny_model
@@ -15,6 +16,12 @@ from tests.tiny import save_tiny_model
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _no_save_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test hears is the same on a slow machine."""
+    monkeypatch.setattr(checkpoint, "EVERY_S", 1e9)
 
 
 @pytest.fixture(scope="session")

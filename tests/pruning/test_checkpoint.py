@@ -262,6 +262,7 @@ def test_a_job_that_is_killed_again_and_again_ends_with_the_same_file(tiny: Path
 
 def test_the_time_to_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
+    monkeypatch.setattr(module, "EVERY_S", 30.0)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
     began, told = now, list[float]()
     folder = Checkpoints(tmp_path, "", lambda: told.append(now))
