@@ -107,7 +107,7 @@ def test_api_and_relay_may_be_killed_while_a_job_runs(server: Server, submitted:
 def test_one_request_sent_fifty_times_at_once_is_one_job(server: Server, submitted: Callable[..., str]) -> None:
     body = server.job(submitted(specification()))["spec"]
     ids = lambda: {job["id"] for job in server.http.get("/v1/jobs", params={"limit": 100}).json()["items"]}  # noqa: E731
-    before, key = ids(), {"Idempotency-Key": "sent often"}
+    before, key = ids(), {"Idempotency-Key": "sent-often"}
     with ThreadPoolExecutor(50) as pool:
         answers = list(pool.map(lambda _: server.http.post("/v1/jobs", json=body, headers=key), range(50)))
     assert {answer.status_code for answer in answers} == {202}
