@@ -53,7 +53,7 @@ ARMS: Mapping[str, Arm] = {
         Arm("sequential-masks", {"coupling": "sequential", "share": ["masks"]}, "the structure from the source alone"),
         Arm("none-l0", {"coupling": "none"}, "`none`, its masks learned", method="l0"),
         Arm("teacher-l0", TEACHER, "`teacher`, its masks learned", method="l0"),
-        Arm("random", TEACHER, "control: random units, trained as `teacher`", "random"),
+        Arm("random", TEACHER, "control: random units, trained as `teacher`", method="random"),
         Arm("small-dense", TEACHER, "control: a small regular model out of the teacher's lower layers", "small-dense"),
         Arm("cofi", {"coupling": "none"}, "peer: CoFi's losses (layer-wise distillation), no transfer", "cofi", "l0"),
         Arm("magnitude", TEACHER, "peer: torch-pruning's group magnitudes, trained as `teacher`", "magnitude"),

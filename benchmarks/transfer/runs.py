@@ -60,7 +60,7 @@ def run_cell(
 
         def taught() -> None:
             if arm.control not in (None, "cofi"):
-                place(arm.control, model, state, spec.budget, cell.seed)
+                place(arm.control, model, state, spec.budget)
 
         def report(message: Mapping[str, Any]) -> None:
             if message["event"] == "note":

@@ -21,19 +21,18 @@ from core.pruning.batches import tokenise
 from core.pruning.coupling import Phase, TaskRows, add_heads, phases
 from core.pruning.cut import cut, paths_of
 from core.pruning.export import weights_bytes, write_json
-from core.pruning.fit import fit
-from core.pruning.importance import BATCHES, importance
 from core.pruning.latency import SEQUENCE_LENGTH, latencies_ms
 from core.pruning.losses import labelled_by
+from core.pruning.methods import METHODS
 from core.pruning.metrics import with_intervals
 from core.pruning.network import TARGET, Network, device, load_network, load_tokenizer, longest_text, predict
-from core.pruning.prune import prune
 from core.pruning.shrink import shrink
 from core.pruning.train import History, train
 from core.pruning.vocabulary import trim
 from core.spec.cost import CostModel, Costs
 from core.spec.data import Splits, prepare
 from core.spec.job import JobSpec
+from core.spec.methods import METHODS as FACTS
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 
@@ -61,7 +60,7 @@ def plan_training(spec: JobSpec, train_rows: int, hidden: int) -> Plan:
     """Defaults: enough steps for a hundred rows, three epochs of many; small models take larger steps."""
     epochs3 = 3 * train_rows // spec.train.batch_size
     defaults = {"teach": max(200, epochs3), "prune": max(300, 2 * epochs3), "recover": max(600, 2 * epochs3)}
-    if spec.method.name == "fisher":  # trains nothing while it prunes: recovery has those steps
+    if not FACTS[spec.method.name].trains:  # recovery has those steps
         defaults |= {"prune": 0, "recover": defaults["prune"] + defaults["recover"]}
     steps = {stage: getattr(spec.train.steps, stage) or count for stage, count in defaults.items()}
     rate = spec.train.learning_rate or 0.04 / hidden
@@ -251,26 +250,22 @@ class Stages:
         plan = self.phases("prune", target, sources)
         add_heads(student, plan, self.sources)
         if (saved := self.load("prune")) is None:
-            if self.spec.method.name == "fisher":
-                structure, history = self.score(student, cost, limit, plan), History()
+            structure, history = METHODS[self.spec.method.name](
+                student,
+                cost,
+                limit,
+                plan,
+                self.dev,
+                steps=self.plan.steps["prune"],
+                rate=self.plan.rates["prune"],
+                seed=self.spec.train.seed,
+                report=self.report,
+                learned_weights=self.learned,
+            )
+            if "weights" not in self.transfer.share:  # the structure is all that the sources may give
+                student = copy.deepcopy(teacher)
+                add_heads(student, plan, self.sources)
                 cut(student, structure)
-            else:
-                structure, history = prune(
-                    student,
-                    cost,
-                    limit,
-                    plan,
-                    self.dev,
-                    steps=self.plan.steps["prune"],
-                    rate=self.plan.rates["prune"],
-                    seed=self.spec.train.seed,
-                    report=self.report,
-                    learned_weights=self.learned,
-                )
-                if "weights" not in self.transfer.share:  # the structure is all that the sources may give
-                    student = copy.deepcopy(teacher)
-                    add_heads(student, plan, self.sources)
-                    cut(student, structure)
             self.curves["prune"] = asdict(history)
             self.save("prune", student, {"history": asdict(history), "structure": structure.to_json()})
         else:
@@ -280,16 +275,6 @@ class Stages:
             student.load_state_dict(weights, strict=True)
             self.curves["prune"] = facts["history"]
         return student.to(device()), structure
-
-    def score(self, student: Network, cost: CostModel, limit: int, plan: list[Phase]) -> Structure:
-        """`fisher`: the units that are worth most, scored once."""
-
-        def report(done: int) -> None:
-            self.report(
-                {"event": "progress", "stage": "prune", "step": done, "steps": BATCHES, "sparsity": None, "dev": None}
-            )
-
-        return fit(importance(student.to(device()), cost, plan, self.spec.train.seed, report=report), cost, limit)
 
     def recover(self, student: Network, teacher: Network) -> None:
         """Train what is left."""

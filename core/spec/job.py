@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from core.spec.methods import METHODS
+
 
 def _available(what: str, built: tuple[str, ...], planned: tuple[str, ...]) -> BeforeValidator:
     """Accept `built` values, refuse `planned` ones by name, and let pydantic refuse the rest."""
@@ -237,9 +239,9 @@ class Method(Strict):
     """How units are scored."""
 
     name: Annotated[
-        Literal["fisher", "l0"],
-        _available("method", ("fisher", "l0"), ("pdp", "magnitude", "random", "channels")),
-        Field(description="fisher: scored once at the teacher, minutes; l0: masks learned while the model is trained"),
+        Literal["fisher", "l0", "magnitude", "random"],
+        _available("method", tuple(METHODS), ("pdp", "channels")),
+        Field(description="; ".join(f"{facts.name}: {facts.what}" for facts in METHODS.values())),
     ] = "fisher"
 
 
@@ -328,13 +330,21 @@ class JobSpec(Strict):
 
     @model_validator(mode="after")
     def _methodical(self) -> Self:
-        if self.method.name == "fisher" and self.coupling == "tied":
+        method = METHODS[self.method.name]
+        if self.coupling == "tied" and method.name != "l0":
             raise PydanticCustomError(
                 "method", "coupling 'tied' pulls learned masks together: it needs method 'l0', where masks are learned"
             )
-        if self.method.name == "fisher" and self.train.steps.prune is not None:
+        if not method.trains and self.train.steps.prune is not None:
             raise PydanticCustomError(
-                "method", "method 'fisher' trains nothing while it prunes: leave 'steps.prune' out, or use method 'l0'"
+                "method",
+                f"method '{method.name}' trains nothing while it prunes: leave 'steps.prune' out, or use method 'l0'",
+            )
+        if not method.reads_rows and self.coupling != "none" and self.transfer.active == ["prune"]:
+            raise PydanticCustomError(
+                "method",
+                f"no row has a say in what method '{method.name}' drops, so that nothing can be transferred in the "
+                "'prune' stage alone: share 'weights' in other stages, or use method 'fisher'",
             )
         return self
 

@@ -58,7 +58,16 @@ def go(spec: JobSpec, tiny: Path, tables: Mapping[str, Path], workdir: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("coupling", "method"), [("none", {}), ("sequential", {}), ("teacher", {}), ("none", L0), ("teacher", L0)]
+    ("coupling", "method"),
+    [
+        ("none", {}),
+        ("sequential", {}),
+        ("teacher", {}),
+        ("none", L0),
+        ("teacher", L0),
+        ("none", {"method": {"name": "magnitude"}}),
+        ("teacher", {"method": {"name": "random"}}),
+    ],
 )
 def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
     coupling: str,

@@ -35,7 +35,17 @@ def test_defaults() -> None:
 @pytest.mark.parametrize(
     ("changes", "where", "says"),
     [
-        ({"method": {"name": "pdp"}}, ("method", "name"), "method 'pdp' is not available yet; available: fisher, l0"),
+        (
+            {"method": {"name": "pdp"}},
+            ("method", "name"),
+            "method 'pdp' is not available yet; available: fisher, l0, mag",
+        ),
+        ({"method": {"name": "random"}, "train": {"steps": {"prune": 9}}}, (), "leave 'steps.prune' out"),
+        (
+            {"method": {"name": "magnitude"}, "sources": [{"data": DATASET}], "transfer": {"stages": ["prune"]}},
+            (),
+            "no row has a say in what method 'magnitude' drops",
+        ),
         ({"train": {"steps": {"prune": 9}}}, (), "leave 'steps.prune' out"),
         (
             {"transfer": {"coupling": "tied"}, "sources": [{"data": DATASET, "label": "label"}]},
