@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from core.pruning import pdp
 from core.pruning.batches import Rows
 from core.pruning.coupling import Phase
 from core.pruning.cut import cut
@@ -84,6 +85,7 @@ def scored(score: Score) -> Method:
 METHODS: Mapping[str, Method] = {
     "fisher": scored(importance),
     "l0": l0,
+    "pdp": pdp.prune,
     "magnitude": scored(magnitude),
     "random": scored(at_random),
 }

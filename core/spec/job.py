@@ -239,8 +239,8 @@ class Method(Strict):
     """How units are scored."""
 
     name: Annotated[
-        Literal["fisher", "l0", "magnitude", "random"],
-        _available("method", tuple(METHODS), ("pdp", "channels")),
+        Literal["fisher", "l0", "pdp", "magnitude", "random"],
+        _available("method", tuple(METHODS), ("channels",)),
         Field(description="; ".join(f"{facts.name}: {facts.what}" for facts in METHODS.values())),
     ] = "fisher"
 
@@ -338,7 +338,8 @@ class JobSpec(Strict):
         if not method.trains and self.train.steps.prune is not None:
             raise PydanticCustomError(
                 "method",
-                f"method '{method.name}' trains nothing while it prunes: leave 'steps.prune' out, or use method 'l0'",
+                f"method '{method.name}' trains nothing while it prunes: leave 'steps.prune' out, or use a method that "
+                f"does: {', '.join(name for name, facts in METHODS.items() if facts.trains)}",
             )
         if not method.reads_rows and self.coupling != "none" and self.transfer.active == ["prune"]:
             raise PydanticCustomError(

@@ -41,6 +41,15 @@ METHODS: Mapping[str, MethodFacts] = {
             trains=True,
         ),
         MethodFacts(
+            "pdp",
+            "trains the weights under masks that follow from their own size, so that what is small is given up gently",
+            "a few hundred steps in the prune stage",
+            "a prune step costs what a fine-tuning step does, and less as the network shrinks",
+            "to compare learned masks without extra parameters",
+            "Cho, Adya, Naik, NeurIPS 2023 (arXiv 2305.11203); masks on whole units are our extension",
+            trains=True,
+        ),
+        MethodFacts(
             "magnitude",
             "drops the units whose weights are smallest in the fine-tuned model, heads and neurons in like shares",
             "nothing but the fine-tuned model",

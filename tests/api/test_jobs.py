@@ -208,7 +208,7 @@ BAD_FIELDS = [
     ("/budget", {}, "exactly one of 'params', 'macs', 'bytes'"),
     ("/budget", {"bytes": 0.1, "of": "encoder"}, "leave 'of' out"),
     ("/budget/latency_ms", 4, "not available yet"),
-    ("/method/name", "pdp", "not available yet"),
+    ("/method/name", "channels", "not available yet"),
     ("/method/name", "magic", "'l0'"),
     ("/transfer/coupling", "auto", "needs at least one entry in 'sources'"),
     ("/transfer/coupling", "magic", "'teacher'"),

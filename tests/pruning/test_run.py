@@ -65,6 +65,7 @@ def go(spec: JobSpec, tiny: Path, tables: Mapping[str, Path], workdir: Path) -> 
         ("teacher", {}),
         ("none", L0),
         ("teacher", L0),
+        ("sequential", L0 | {"method": {"name": "pdp"}}),
         ("none", {"method": {"name": "magnitude"}}),
         ("teacher", {"method": {"name": "random"}}),
     ],
@@ -148,10 +149,14 @@ TRANSFERS: list[dict[str, Any]] = [
 ]
 
 
+PDP = L0 | {"method": {"name": "pdp"}}
+
+
 @pytest.mark.parametrize(
     ("transfer", "method"),
-    [(t, m) for t in TRANSFERS for m in ({}, L0) if m or t["coupling"] != "tied"],  # tied masks are learned masks
-    ids=lambda value: "l0" if value is L0 else "-".join(map(str, value.values())) or "fisher",
+    [(t, m) for t in TRANSFERS for m in ({}, L0) if m or t["coupling"] != "tied"]  # tied masks are learned masks
+    + [({"coupling": "joint", "weighting": "learned"}, PDP), ({"coupling": "joint", "share": ["masks"]}, PDP)],
+    ids=lambda value: value["method"]["name"] if "method" in value else "-".join(map(str, value.values())) or "fisher",
 )
 def test_every_way_of_transfer_ends_in_a_checkpoint_and_resumes(
     transfer: dict[str, Any], method: dict[str, Any], tiny: Path, tables: Mapping[str, Path], tmp_path: Path

@@ -35,10 +35,15 @@ def test_defaults() -> None:
 @pytest.mark.parametrize(
     ("changes", "where", "says"),
     [
+        ({"method": {"name": "channels"}}, ("method", "name"), "is not available yet; available: fisher, l0, pdp"),
         (
-            {"method": {"name": "pdp"}},
-            ("method", "name"),
-            "method 'pdp' is not available yet; available: fisher, l0, mag",
+            {
+                "method": {"name": "pdp"},
+                "transfer": {"coupling": "tied"},
+                "sources": [{"data": DATASET, "label": "label"}],
+            },
+            (),
+            "it needs method 'l0'",
         ),
         ({"method": {"name": "random"}, "train": {"steps": {"prune": 9}}}, (), "leave 'steps.prune' out"),
         (

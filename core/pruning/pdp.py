@@ -1,0 +1,222 @@
+"""`pdp`: a mask without parameters, which follows from the size of the weights that it drops.
+
+Cho, Adya, Naik, "PDP: Parameter-free Differentiable Pruning is All You Need" (NeurIPS 2023, arXiv 2305.11203), for
+single weights: m(w) = sigmoid((w^2 - t^2) / tau), with the threshold t midway between the smallest weight that is kept
+and the largest that is dropped (so in sparsity.py). Masks on heads, neurons and blocks are our extension: a unit's size
+is the root mean square of its weights, against the mean of its layer in the dense model; heads and neurons each have a
+threshold of their own for the same share of both; tau = KAPPA t^2; the mask multiplies the unit's output, once. A
+block's mask is that of its largest unit: it goes with its last unit.
+
+Thresholds are computed anew each step while the share that is dropped rises. Then the network is cut to what the masks
+say, and the rest of the steps train it as it is: no soft mask is left to be folded into any weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
+from math import ceil
+
+import torch
+from torch import Tensor
+
+from core.pruning.batches import Rows, draw
+from core.pruning.coupling import Phase, Stream
+from core.pruning.cut import cut
+from core.pruning.fit import Scores, fit
+from core.pruning.losses import batch_loss
+from core.pruning.magnitude import norms
+from core.pruning.masks import Gates, gated
+from core.pruning.network import Network, device
+from core.pruning.train import EVALUATIONS, History, Pace, Report, dev_scores, learn, optimizer_for, rate_at
+from core.spec.cost import CostModel
+from core.spec.structure import Structure
+
+RAMP = 0.6  # of the steps: the share that is dropped rises linearly, then stays
+HARD = 0.8  # of the steps: then the network is cut
+CUTS = 6  # times that units far below the threshold are cut out on the way
+MARGIN = 1.5  # the network on the way keeps at least this multiple of what its target asks
+KAPPA = 0.05  # how soft: of t^2
+
+Sizes = tuple[Tensor, Tensor]  # of heads (L, H) and neurons (L, N), in the dense numbering; 0 for what is gone
+
+
+def threshold(sizes: Tensor, dropped: int) -> Tensor:
+    """Midway between the largest of the `dropped` smallest sizes and the next one; without a gradient."""
+    ordered = sizes.detach().abs().flatten().sort().values
+    return (ordered[dropped - 1] + ordered[min(dropped, len(ordered) - 1)]) / 2
+
+
+def soft_mask(sizes: Tensor, dropped: int, tau: float | None = None) -> Tensor:
+    """The mask of each of `sizes`, of any shape, when so many of the smallest are dropped; tau: KAPPA t^2 unless given.
+
+    Exactly `dropped` masks are below 1/2, ties aside. With nothing to drop there is no threshold, and every mask is 1.
+    """
+    if not dropped:
+        return torch.ones_like(sizes)
+    square = threshold(sizes, dropped).square()
+    return torch.sigmoid((sizes.square() - square) / (KAPPA * square if tau is None else tau))
+
+
+def prune(
+    network: Network,
+    cost: CostModel,
+    limit: int,
+    plan: Sequence[Phase],
+    dev: Rows,
+    *,
+    steps: int,
+    rate: float,
+    seed: int,
+    report: Report,
+    learned_weights: bool = False,
+) -> tuple[Structure, History]:
+    """Train the weights under masks that follow from them, then under none; cut `network` in place on the way.
+
+    Where sources come first, in a phase of their own, the sizes that they leave are averaged into those that decide, by
+    the sources' weight, if they share masks. Source rows that do not share masks see them, but do not move them.
+    """
+    where = device()
+    network.to(where).train()
+    torch.manual_seed(seed)
+    optimizer = optimizer_for(network, rate)
+    for group in optimizer.param_groups:
+        group["weight_decay"] = 0.0  # it would shrink for good what is masked now
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(rate_at, steps=steps))
+    weights = learn(plan[-1], dev, steps, seed) if learned_weights else None
+    history, pace, step = History(), Pace(report, "prune", steps), 0
+    course = _Course(network, cost, limit)
+    for number, phase in enumerate(plan):
+        count = steps - step if number == len(plan) - 1 else round(phase.part * steps)
+        for index in draw([(stream.rows, stream.share) for stream in phase.streams], count, seed + number):
+            share = min(1.0, step / (RAMP * steps))
+            if step >= ceil(HARD * steps) and not course.hard:
+                course.harden(optimizer)
+            elif step and step % max(1, steps // CUTS) == 0:
+                course.shrink(share, optimizer)
+            streams = weights.streams if weights else phase.streams
+            loss = _loss(network, streams, index, course.gates(share), course.present)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            step += 1
+            if weights:
+                weights.update(network, step, index)
+            if step % max(1, steps // EVALUATIONS) == 0:
+                pace.dev = _look(network, course, share, dev)
+                facts = {"target": share * course.goal, "sparsity": 1 - cost.encoder(course.present) / cost.dense}
+                history.points.append({"step": step, **facts, **pace.dev})
+            pace.step(step, sparsity=share * course.goal)
+        if number < len(plan) - 1:
+            course.borrow(phase.streams)
+    if not course.hard:
+        course.harden(optimizer)
+    history.kept_step, history.weights = steps, weights.curve if weights else []
+    return course.present, history
+
+
+class _Course:
+    """How far a network has been pruned: its units, their sizes, and the masks that follow."""
+
+    def __init__(self, network: Network, cost: CostModel, limit: int) -> None:
+        self.network, self.cost, self.limit = network, cost, limit
+        self.dense = self.present = Structure.dense(cost.architecture)
+        self.goal = 1 - limit / cost.dense
+        self.hard = False
+        self.means = [[float(layer.detach().mean()) for layer in kind] for kind in norms(network)]
+        self.lent: tuple[Sizes, float] | None = None
+
+    def sizes(self) -> Sizes:
+        """Of the network as it is, and of what a source has lent."""
+        a, kinds = self.cost.architecture, norms(self.network)
+        padded = []
+        for kind, means, rows, width in zip(
+            kinds, self.means, (self.present.heads, self.present.neurons), (a.heads, a.neurons), strict=True
+        ):
+            out = kind[0].new_zeros(a.layers, width)
+            for i, (layer, units) in enumerate(zip(kind, rows, strict=True)):
+                if units:
+                    out[i, list(units)] = layer / means[i]
+            padded.append(out)
+        if self.lent:
+            (heads, neurons), weight = self.lent
+            padded = [(own + weight * lent) / (1 + weight) for own, lent in zip(padded, (heads, neurons), strict=True)]
+        return padded[0], padded[1]
+
+    def dropped(self, size: Tensor, share: float) -> int:
+        """How many units of a kind are dropped at this `share` of the way to the budget; one at least is left."""
+        return min(size.numel() - 1, round(share * self.goal * size.numel()))
+
+    def gates(self, share: float) -> Gates | None:
+        """None once the network is cut, and before anything is dropped."""
+        if self.hard or not share:
+            return None
+        heads, neurons = (soft_mask(size, self.dropped(size, share)) for size in self.sizes())
+        return Gates(heads, neurons, heads.amax(1), neurons.amax(1))
+
+    def scores(self, share: float) -> Scores:
+        """The masks before their sigmoid, s^2 / t^2 - 1: above 0 is kept."""
+        has = Gates.of(self.present, self.dense)
+        heads, neurons = (
+            (size.detach() / threshold(size, max(1, self.dropped(size, share)))).square().cpu().double() - 1
+            for size in self.sizes()
+        )
+        return Scores(
+            heads.where(has.heads.bool(), -torch.inf).numpy(), neurons.where(has.neurons.bool(), -torch.inf).numpy()
+        )
+
+    def shrink(self, share: float, optimizer: torch.optim.AdamW) -> None:
+        """Cut out what is far below the thresholds."""
+        room = int(MARGIN * (1 - share * self.goal) * self.cost.dense)
+        if not self.hard and room < self.cost.encoder(self.present):
+            self._cut(fit(self.scores(share), self.cost, max(self.limit, room)), optimizer)
+
+    def harden(self, optimizer: torch.optim.AdamW) -> None:
+        """Cut to the budget."""
+        self._cut(fit(self.scores(1.0), self.cost, self.limit), optimizer)
+        self.hard = True
+
+    def _cut(self, inner: Structure, optimizer: torch.optim.AdamW) -> None:
+        cut(self.network, inner.within(self.present), optimizer)
+        self.present = inner
+
+    def borrow(self, streams: Sequence[Stream]) -> None:
+        """Remember the sizes that sources have left, if they share masks."""
+        lending = [stream for stream in streams if stream.masks == "shared"]
+        if lending:
+            heads, neurons = self.sizes()
+            weight = sum(stream.label_weight * stream.share for stream in lending) / sum(s.share for s in lending)
+            self.lent = (heads.detach(), neurons.detach()), weight
+
+
+def _loss(
+    network: Network,
+    streams: Sequence[Stream],
+    index: Sequence[Sequence[int]],
+    gates: Gates | None,
+    present: Structure,
+) -> Tensor:
+    """Loss of one batch; rows that do not share masks see them, but move none."""
+    if gates is None:
+        return batch_loss(network, streams, index)
+    still = Gates(*(gate.detach() for gate in (gates.heads, gates.neurons, gates.attention, gates.ffn)))
+    loss, rows = torch.zeros((), device=gates.heads.device), sum(map(len, index))
+    for use, values in (("shared", gates), ("fixed", still)):
+        members = [i for i, stream in enumerate(streams) if stream.masks == use]
+        if members:
+            taken = [index[i] for i in members]
+            with gated(network, values, present):
+                part = batch_loss(network, [streams[i] for i in members], taken)
+            loss = loss + part * (sum(map(len, taken)) / rows)
+    return loss
+
+
+def _look(network: Network, course: _Course, share: float, dev: Rows) -> dict[str, float]:
+    """Dev scores as the network stands."""
+    with torch.no_grad():
+        gates = course.gates(share)
+        with nullcontext() if gates is None else gated(network, gates, course.present):
+            return dev_scores(network, dev)
