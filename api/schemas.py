@@ -218,6 +218,7 @@ class PruningMethod(BaseModel):
     source: str = Field(description="where it comes from")
     trains: bool = Field(description="whether it takes steps in the prune stage; else they go to recovery")
     reads_rows: bool = Field(description="whether rows, and with them sources, have a say in what is dropped")
+    sparsity: bool = Field(description="whether it takes a budget in 'sparsity', too")
 
 
 class MethodList(BaseModel):

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
 from math import ceil
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -44,8 +45,8 @@ Sizes = tuple[Tensor, Tensor]  # of heads (L, H) and neurons (L, N), in the dens
 
 def threshold(sizes: Tensor, dropped: int) -> Tensor:
     """Midway between the largest of the `dropped` smallest sizes and the next one; without a gradient."""
-    ordered = sizes.detach().abs().flatten().sort().values
-    return (ordered[dropped - 1] + ordered[min(dropped, len(ordered) - 1)]) / 2
+    flat = sizes.detach().abs().flatten()
+    return (flat.kthvalue(dropped).values + flat.kthvalue(min(dropped + 1, len(flat))).values) / 2
 
 
 def soft_mask(sizes: Tensor, dropped: int, tau: float | None = None) -> Tensor:
@@ -59,10 +60,31 @@ def soft_mask(sizes: Tensor, dropped: int, tau: float | None = None) -> Tensor:
     return torch.sigmoid((sizes.square() - square) / (KAPPA * square if tau is None else tau))
 
 
-def prune(
-    network: Network,
-    cost: CostModel,
-    limit: int,
+class Course(Protocol):
+    """What is pruned, and how far. `share` is that of the way to the budget, from 0 to 1."""
+
+    network: Network
+    hard: bool  # masks are gone: what they dropped is out
+    goal: float  # part of the encoder that is dropped in the end
+
+    def backward(self, streams: Sequence[Stream], index: Sequence[Sequence[int]], share: float) -> None:
+        """Gradients of the loss of a batch under the masks."""
+
+    def look(self, share: float, dev: Rows) -> dict[str, float]:
+        """Dev scores under the masks."""
+
+    def thin(self, share: float, optimizer: torch.optim.AdamW) -> None:
+        """Now and then: a chance to remove what will not come back."""
+
+    def harden(self, optimizer: torch.optim.AdamW) -> None:
+        """Drop for good what the masks say, to meet the budget."""
+
+    def borrow(self, streams: Sequence[Stream]) -> None:
+        """A phase of sources alone is over."""
+
+
+def follow(
+    course: Course,
     plan: Sequence[Phase],
     dev: Rows,
     *,
@@ -71,14 +93,10 @@ def prune(
     seed: int,
     report: Report,
     learned_weights: bool = False,
-) -> tuple[Structure, History]:
-    """Train the weights under masks that follow from them, then under none; cut `network` in place on the way.
-
-    Where sources come first, in a phase of their own, the sizes that they leave are averaged into those that decide, by
-    the sources' weight, if they share masks. Source rows that do not share masks see them, but do not move them.
-    """
-    where = device()
-    network.to(where).train()
+) -> History:
+    """Train under masks while the share that is dropped rises, then without."""
+    network = course.network
+    network.to(device()).train()
     torch.manual_seed(seed)
     optimizer = optimizer_for(network, rate)
     for group in optimizer.param_groups:
@@ -86,19 +104,16 @@ def prune(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(rate_at, steps=steps))
     weights = learn(plan[-1], dev, steps, seed) if learned_weights else None
     history, pace, step = History(), Pace(report, "prune", steps), 0
-    course = _Course(network, cost, limit)
     for number, phase in enumerate(plan):
         count = steps - step if number == len(plan) - 1 else round(phase.part * steps)
         for index in draw([(stream.rows, stream.share) for stream in phase.streams], count, seed + number):
             share = min(1.0, step / (RAMP * steps))
             if step >= ceil(HARD * steps) and not course.hard:
                 course.harden(optimizer)
-            elif step and step % max(1, steps // CUTS) == 0:
-                course.shrink(share, optimizer)
-            streams = weights.streams if weights else phase.streams
-            loss = _loss(network, streams, index, course.gates(share), course.present)
+            elif step and step % max(1, steps // CUTS) == 0 and not course.hard:
+                course.thin(share, optimizer)
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
+            course.backward(weights.streams if weights else phase.streams, index, share)
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             schedule.step()
@@ -106,20 +121,34 @@ def prune(
             if weights:
                 weights.update(network, step, index)
             if step % max(1, steps // EVALUATIONS) == 0:
-                pace.dev = _look(network, course, share, dev)
-                facts = {"target": share * course.goal, "sparsity": 1 - cost.encoder(course.present) / cost.dense}
-                history.points.append({"step": step, **facts, **pace.dev})
+                pace.dev = course.look(share, dev)
+                history.points.append(
+                    {"step": step, "target": course.goal, "sparsity": share * course.goal, **pace.dev}
+                )
             pace.step(step, sparsity=share * course.goal)
         if number < len(plan) - 1:
             course.borrow(phase.streams)
     if not course.hard:
         course.harden(optimizer)
     history.kept_step, history.weights = steps, weights.curve if weights else []
+    return history
+
+
+def prune(
+    network: Network, cost: CostModel, limit: int, plan: Sequence[Phase], dev: Rows, **training: Any
+) -> tuple[Structure, History]:
+    """Train the weights under masks that follow from them, then under none; cut `network` in place on the way.
+
+    Where sources come first, in a phase of their own, the sizes that they leave are averaged into those that decide, by
+    the sources' weight, if they share masks. Source rows that do not share masks see them, but do not move them.
+    """
+    course = Units(network.to(device()), cost, limit)
+    history = follow(course, plan, dev, **training)
     return course.present, history
 
 
-class _Course:
-    """How far a network has been pruned: its units, their sizes, and the masks that follow."""
+class Units:
+    """A `Course` that drops units: their sizes, and the masks that follow."""
 
     def __init__(self, network: Network, cost: CostModel, limit: int) -> None:
         self.network, self.cost, self.limit = network, cost, limit
@@ -168,10 +197,22 @@ class _Course:
             heads.where(has.heads.bool(), -torch.inf).numpy(), neurons.where(has.neurons.bool(), -torch.inf).numpy()
         )
 
-    def shrink(self, share: float, optimizer: torch.optim.AdamW) -> None:
+    def backward(self, streams: Sequence[Stream], index: Sequence[Sequence[int]], share: float) -> None:
+        """Rows that do not share masks see them, but move none."""
+        loss = gated_loss(self.network, streams, index, self.gates(share), self.present)
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def look(self, share: float, dev: Rows) -> dict[str, float]:
+        """Dev scores under the masks."""
+        with torch.no_grad():
+            gates = self.gates(share)
+            with nullcontext() if gates is None else gated(self.network, gates, self.present):
+                return dev_scores(self.network, dev)
+
+    def thin(self, share: float, optimizer: torch.optim.AdamW) -> None:
         """Cut out what is far below the thresholds."""
         room = int(MARGIN * (1 - share * self.goal) * self.cost.dense)
-        if not self.hard and room < self.cost.encoder(self.present):
+        if room < self.cost.encoder(self.present):
             self._cut(fit(self.scores(share), self.cost, max(self.limit, room)), optimizer)
 
     def harden(self, optimizer: torch.optim.AdamW) -> None:
@@ -192,14 +233,14 @@ class _Course:
             self.lent = (heads.detach(), neurons.detach()), weight
 
 
-def _loss(
+def gated_loss(
     network: Network,
     streams: Sequence[Stream],
     index: Sequence[Sequence[int]],
     gates: Gates | None,
     present: Structure,
 ) -> Tensor:
-    """Loss of one batch; rows that do not share masks see them, but move none."""
+    """Loss of one batch under the target's masks; rows that may not move them see them as they are."""
     if gates is None:
         return batch_loss(network, streams, index)
     still = Gates(*(gate.detach() for gate in (gates.heads, gates.neurons, gates.attention, gates.ffn)))
@@ -212,11 +253,3 @@ def _loss(
                 part = batch_loss(network, [streams[i] for i in members], taken)
             loss = loss + part * (sum(map(len, taken)) / rows)
     return loss
-
-
-def _look(network: Network, course: _Course, share: float, dev: Rows) -> dict[str, float]:
-    """Dev scores as the network stands."""
-    with torch.no_grad():
-        gates = course.gates(share)
-        with nullcontext() if gates is None else gated(network, gates, course.present):
-            return dev_scores(network, dev)

@@ -65,6 +65,7 @@ class Costs:
     macs: CostModel  # multiply-accumulates of matrix products, for one text of `length` tokens
     bytes: CostModel  # of the weights' file
     length: int
+    matrices: int = 0  # weights in the encoder layers' matrices: what 'sparsity' is of
 
     @classmethod
     def from_shapes(
@@ -101,10 +102,14 @@ class Costs:
             outside=file_bytes(shapes, FLOAT32) - FLOAT32 * params.dense,  # with the dense model's header, the longest
             spared=FLOAT32 * spared,
         )
-        return cls(params, macs, size, length)
+        layers = f"{prefix}{family.layers}."
+        matrices = sum(prod(shape) for name, shape in shapes.items() if name.startswith(layers) and len(shape) == 2)
+        return cls(params, macs, size, length, matrices)
 
     def limit(self, budget: Budget) -> tuple[CostModel, int]:
         """The cost that `budget` limits, and the most that the encoder layers may cost; SpecError if out of reach."""
+        if budget.kind == "sparsity":
+            return self.params, self.params.dense  # nothing is cut
         cost: CostModel = getattr(self, budget.kind)
         outside = 0 if budget.counted == "encoder" else cost.outside
         low, high = cost.smallest + outside, cost.dense + outside

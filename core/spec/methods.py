@@ -18,6 +18,7 @@ class MethodFacts:
     source: str
     trains: bool = False  # while it prunes: it takes steps in the prune stage; others leave them to recovery
     reads_rows: bool = True  # its choice of units depends on the rows, so that sources may enter it
+    sparsity: bool = False  # can zero single weights, too
 
 
 METHODS: Mapping[str, MethodFacts] = {
@@ -45,9 +46,10 @@ METHODS: Mapping[str, MethodFacts] = {
             "trains the weights under masks that follow from their own size, so that what is small is given up gently",
             "a few hundred steps in the prune stage",
             "a prune step costs what a fine-tuning step does, and less as the network shrinks",
-            "to compare learned masks without extra parameters",
+            "a budget in 'sparsity'; for whole units, to compare",
             "Cho, Adya, Naik, NeurIPS 2023 (arXiv 2305.11203); masks on whole units are our extension",
             trains=True,
+            sparsity=True,
         ),
         MethodFacts(
             "magnitude",
@@ -57,6 +59,7 @@ METHODS: Mapping[str, MethodFacts] = {
             "a control: what a method must beat",
             "root mean square of a unit's weights, as in common libraries",
             reads_rows=False,
+            sparsity=True,
         ),
         MethodFacts(
             "random",

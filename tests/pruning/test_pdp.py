@@ -14,7 +14,7 @@ from core.pruning.coupling import Phase
 from core.pruning.magnitude import norms
 from core.pruning.masks import Gates
 from core.pruning.network import Network, units
-from core.pruning.pdp import KAPPA, _Course, _loss, prune, soft_mask, threshold
+from core.pruning.pdp import KAPPA, Units, gated_loss, prune, soft_mask, threshold
 from core.pruning.train import dev_scores
 from core.spec.cost import CostModel
 from tests.pruning.test_weighting import stream
@@ -48,7 +48,7 @@ def test_as_many_as_asked_are_below_one_half_and_they_are_the_smallest(
 
 def test_nothing_to_drop_leaves_the_network_as_it_is(network: Network, cost: CostModel) -> None:
     assert torch.equal(soft_mask(torch.tensor([0.0, 1e-9, 3.0]), 0), torch.ones(3))
-    course = _Course(network, cost, cost.dense // 2)
+    course = Units(network, cost, cost.dense // 2)
     assert course.gates(0.0) is None
     gates = course.gates(1.0)
     assert gates is not None and 0 < int((gates.neurons < 0.5).sum()) < gates.neurons.numel()
@@ -70,7 +70,7 @@ def test_it_ends_cut_to_the_budget_and_what_was_looked_at_last_is_what_is_left(
 def test_sources_that_come_first_leave_their_sizes_by_weight(network: Network, cost: CostModel, tiny: Path) -> None:
     source = replace(stream(tiny, 16, seed=1), label_weight=3.0)
     for masks in ("shared", "fixed"):
-        course = _Course(network, cost, cost.dense // 2)
+        course = Units(network, cost, cost.dense // 2)
         before = course.sizes()[0].detach()
         course.borrow([replace(source, masks=masks)])
         with torch.no_grad():
@@ -86,7 +86,7 @@ def test_rows_that_share_no_masks_see_them_and_move_none(network: Network, tiny:
     heads = (0.5 * ones.heads).requires_grad_()
     gates = Gates(heads, 0.5 * ones.neurons, ones.attention, ones.ffn)
     target = stream(tiny, 8, seed=0)
-    losses = [_loss(network, [replace(target, masks=m)], [range(8)], gates, present) for m in ("shared", "fixed")]
+    losses = [gated_loss(network, [replace(target, masks=m)], [range(8)], gates, present) for m in ("shared", "fixed")]
     assert losses[0].item() == pytest.approx(losses[1].item())
     shared, fixed = (torch.autograd.grad(loss, heads, allow_unused=True)[0] for loss in losses)
     assert shared.abs().sum() > 0 and fixed is None
