@@ -8,7 +8,7 @@ from math import prod
 from typing import Self
 
 from core.spec.families import Architecture
-from core.spec.job import Budget
+from core.spec.job import GROUPS, Budget
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 from core.spec.weights import file_bytes
@@ -109,6 +109,12 @@ class Costs:
     def limit(self, budget: Budget) -> tuple[CostModel, int]:
         """The cost that `budget` limits, and the most that the encoder layers may cost; SpecError if out of reach."""
         if budget.kind == "sparsity":
+            a, (_, size) = self.params.architecture, GROUPS.get(budget.pattern or "", (1, 1))
+            if odd := [width for width in (a.hidden, a.heads * a.head_size, a.neurons) if width % size]:
+                raise SpecError(
+                    "/budget/pattern",
+                    f"this model has matrices with rows of {odd[0]}, which groups of {size} do not fill",
+                )
             return self.params, self.params.dense  # nothing is cut
         cost: CostModel = getattr(self, budget.kind)
         outside = 0 if budget.counted == "encoder" else cost.outside

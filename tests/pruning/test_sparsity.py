@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from core.pruning.coupling import Phase
 from core.pruning.network import Network
 from core.pruning.sparsity import Weights, hold, kept, mask, masked, matrices, pdp, semi_structured, targets
 from core.pruning.train import dev_scores, train
-from core.spec.job import GROUPS, Pattern
+from core.spec.job import GROUPS, Budget, Pattern
 from core.spec.problems import SpecError
 from tests.pruning.conftest import costs_of
 from tests.pruning.test_weighting import stream
@@ -123,10 +124,14 @@ def test_one_sort_of_all_spares_the_matrix_with_the_larger_weights(network: Netw
     assert sum(lost.values()) == round(0.5 * sum(weight.numel() for weight in weights.values()))
 
 
-def test_a_matrix_that_groups_do_not_fill_is_named() -> None:
-    with pytest.raises(SpecError, match="w has 6 columns") as caught:
-        targets({"w": torch.ones(4, 6)}, 0.5, "2:4")
+def test_a_model_whose_rows_groups_do_not_fill_is_refused(network: Network) -> None:
+    costs = costs_of(network)
+    costs.limit(Budget(sparsity=0.5, pattern="2:4"))
+    odd = replace(costs, params=replace(costs.params, architecture=replace(network.architecture, neurons=130)))
+    with pytest.raises(SpecError, match="rows of 130") as caught:
+        odd.limit(Budget(sparsity=0.5, pattern="2:4"))
     assert caught.value.field == "/budget/pattern"
+    odd.limit(Budget(sparsity=0.9))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="2:4 kernels are of GPUs")
