@@ -159,21 +159,21 @@ class Units:
         self.lent: tuple[Sizes, float] | None = None
 
     def sizes(self) -> Sizes:
-        """Of the network as it is, and of what a source has lent."""
-        a, kinds = self.cost.architecture, norms(self.network)
-        padded = []
-        for kind, means, rows, width in zip(
-            kinds, self.means, (self.present.heads, self.present.neurons), (a.heads, a.neurons), strict=True
-        ):
-            out = kind[0].new_zeros(a.layers, width)
-            for i, (layer, units) in enumerate(zip(kind, rows, strict=True)):
+        """Of the units that are left, averaged with what a source has lent; 0 for those that are gone."""
+        a = self.cost.architecture
+        rows, widths = (self.present.heads, self.present.neurons), (a.heads, a.neurons)
+        found = []
+        for k, (kind, means) in enumerate(zip(norms(self.network), self.means, strict=True)):
+            out = torch.zeros(a.layers, widths[k], device=device())
+            for i, units in enumerate(rows[k]):
                 if units:
-                    out[i, list(units)] = layer / means[i]
-            padded.append(out)
-        if self.lent:
-            (heads, neurons), weight = self.lent
-            padded = [(own + weight * lent) / (1 + weight) for own, lent in zip(padded, (heads, neurons), strict=True)]
-        return padded[0], padded[1]
+                    size = kind[i] / means[i]
+                    if self.lent:
+                        lent, weight = self.lent
+                        size = (size + weight * lent[k][i, list(units)]) / (1 + weight)
+                    out[i, list(units)] = size
+            found.append(out)
+        return found[0], found[1]
 
     def dropped(self, size: Tensor, share: float) -> int:
         """How many units of a kind are dropped at this `share` of the way to the budget; one at least is left."""

@@ -15,7 +15,7 @@ from core.pruning.magnitude import norms
 from core.pruning.masks import Gates
 from core.pruning.network import Network, units
 from core.pruning.pdp import KAPPA, Units, gated_loss, prune, soft_mask, threshold
-from core.pruning.train import dev_scores
+from core.pruning.train import dev_scores, optimizer_for
 from core.spec.cost import CostModel
 from tests.pruning.test_weighting import stream
 
@@ -78,6 +78,17 @@ def test_sources_that_come_first_leave_their_sizes_by_weight(network: Network, c
                 parameter.mul_(2)
         wanted = (2 * before + 3 * before) / 4 if masks == "shared" else 2 * before
         torch.testing.assert_close(course.sizes()[0], wanted)
+
+
+def test_what_is_gone_has_no_size_though_a_source_has_lent_it_one(
+    network: Network, cost: CostModel, tiny: Path
+) -> None:
+    course = Units(network, cost, cost.dense // 10)
+    course.borrow([stream(tiny, 16, seed=1)])
+    course.thin(1.0, optimizer_for(network, 1e-3))
+    heads, neurons = course.sizes()
+    assert [int((row > 0).sum()) for row in heads] == course.present.sizes()["heads"]
+    assert [int((row > 0).sum()) for row in neurons] == course.present.sizes()["neurons"] != [128] * 3
 
 
 def test_rows_that_share_no_masks_see_them_and_move_none(network: Network, tiny: Path) -> None:
