@@ -6,11 +6,13 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
 
+import torch
 from torch import Tensor
 from torch.nn.utils import prune as torch_prune
 
 from core.pruning import sparsity
 from core.pruning.network import Network
+from core.pruning.pdp import threshold
 from core.pruning.train import History
 from core.spec.job import GROUPS, Pattern
 
@@ -24,7 +26,8 @@ def hard_mask(weight: Tensor, lost: int, pattern: Pattern, share: float = 1.0) -
     """In place of `sparsity.mask`; N:M fades in as there."""
     if pattern in GROUPS:
         return 1 - share + share * sparsity.kept(weight, lost, pattern).to(weight.dtype)
-    return sparsity.kept(weight, round(share * lost), pattern).to(weight.dtype)
+    dropped = round(share * lost)
+    return (weight.abs() > threshold(weight, dropped)).to(weight.dtype) if dropped else torch.ones_like(weight)
 
 
 def by_torch() -> AbstractContextManager[Any]:

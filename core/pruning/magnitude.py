@@ -24,18 +24,23 @@ def norms(network: Network) -> tuple[list[Tensor], list[Tensor]]:
     family, present = network.architecture.family, units(network)
     parameters = dict(network.body.named_parameters())
     kinds = (present.heads, present.neurons)
-    squares: list[list[list[Tensor]]] = [[[] for _ in rows] for rows in kinds]
+    weights: list[list[list[Tensor]]] = [[[] for _ in rows] for rows in kinds]
     for name, part in slices(network.architecture, present).items():
         if part is None or name not in parameters:
             continue
         layer, path = name.removeprefix(f"{family.base}.{family.layers}.").split(".", 1)
         kind, i = path.rpartition(".")[0] in (family.ffn_in, family.ffn_out), int(layer)
         rows = parameters[name].movedim(part.dimension, 0).reshape(part.parts, len(kinds[kind][i]), -1)
-        squares[kind][i].append(rows.square().movedim(1, 0).flatten(1))  # (units, weights of each)
+        weights[kind][i].append(rows.movedim(1, 0).flatten(1))  # (units, weights of each)
     heads, neurons = (
-        [torch.cat(parts, 1).mean(1).sqrt() if parts else torch.zeros(0) for parts in layers] for layers in squares
+        [root_mean_square(torch.cat(parts, 1)) if parts else torch.zeros(0) for parts in layers] for layers in weights
     )
     return heads, neurons
+
+
+def root_mean_square(rows: Tensor) -> Tensor:
+    """Of each row, (rows, columns) -> (rows,); one of zeros has a gradient of zero."""
+    return rows.square().mean(1).clamp(min=1e-16).sqrt()
 
 
 def magnitude(network: Network, _cost: CostModel, *_rows: Any, **_options: Any) -> Scores:

@@ -24,6 +24,7 @@ from core.pruning.batches import Rows
 from core.pruning.coupling import Phase, Stream
 from core.pruning.latency import SEQUENCE_LENGTH, latencies_ms
 from core.pruning.losses import batch_loss
+from core.pruning.magnitude import root_mean_square
 from core.pruning.network import Network, device, longest_text
 from core.pruning.pdp import follow, soft_mask
 from core.pruning.train import History, dev_scores
@@ -65,7 +66,7 @@ def wanted_zeros(weights: Mapping[str, Tensor], sparsity: float) -> int:
 
 def measured(weight: Tensor, pattern: Pattern) -> Tensor:
     """What is compared: weights by size, or the root mean squares of rows, (rows, 1)."""
-    return weight.square().mean(1, keepdim=True).sqrt() if pattern == "channel" else weight.abs()
+    return root_mean_square(weight).unsqueeze(1) if pattern == "channel" else weight.abs()
 
 
 def mask(weight: Tensor, lost: int, pattern: Pattern, share: float = 1.0) -> Tensor:

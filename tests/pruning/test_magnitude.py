@@ -63,6 +63,18 @@ def test_the_smallest_go_first_and_heads_and_neurons_in_like_shares(network: Net
     assert all(len(row) > 20 for row in structure.neurons)
 
 
+def test_a_unit_of_zeros_is_the_smallest_and_its_gradient_is_no_nan(network: Network) -> None:
+    layer = network.body.bert.encoder.layer[0]
+    with torch.no_grad():
+        into, out = layer.intermediate.dense, layer.output.dense
+        for part in (into.weight[3], into.bias[3], out.weight[:, 3]):
+            part.zero_()
+    sizes = norms(network)[1][0]
+    assert int(sizes.argmin()) == 3
+    (gradient,) = torch.autograd.grad(sizes.sum(), layer.intermediate.dense.weight)
+    assert gradient.isfinite().all()
+
+
 def test_random_follows_the_seed(network: Network, cost: CostModel) -> None:
     first, same, other = (fit(at_random(network, cost, [], seed), cost, cost.dense // 3) for seed in (0, 0, 1))
     assert first == same != other
