@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test soak check venv bench-budget bench-overhead bench-transfer clean
+.PHONY: help demo serve test soak check venv bench-budget bench-overhead bench-transfer bench-methods clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ bench-overhead: $(STAMP) ## Measure what a pruning step costs against plain fine
 bench-transfer: $(STAMP) ## Run what is left of the transfer benchmark; hours on two cores, resumable (needs npm)
 	$(BIN)/topwork fetch-demo
 	$(BIN)/python -m benchmarks.transfer --workers 2
+
+bench-methods: $(STAMP) ## Run what is left of the benchmark of pruning methods; hours on two cores, resumable (needs npm)
+	$(BIN)/topwork fetch-demo
+	$(BIN)/python -m benchmarks.methods --workers 2
 
 clean: ## Remove the virtual environment and all caches; ./data stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -26,6 +26,7 @@ class LocalModel:
     architecture: Architecture
     shapes: Mapping[str, tuple[int, ...]]
     size_bytes: int
+    labels: tuple[str, ...] = ()  # that its head knows, where it has one
 
     def costs(self, labels: int = 0, length: int = 1) -> Costs:
         """With a classifier for so many labels on top, for texts of `length` tokens; raises SpecError('/model')."""
@@ -100,4 +101,6 @@ def _read(folder: Path) -> LocalModel:
     pooler = f"{prefix}pooler."  # where the task model has none, it is left behind, too
     used = any(path.startswith(pooler) for path in architecture.family.head_layers)
     kept = {name: shape for name, shape in body.items() if used or not name.startswith(pooler)}
-    return LocalModel(folder.name, architecture, kept, weights.stat().st_size)
+    head = f"{architecture.family.head_layers[-1]}.weight" in shapes
+    labels = tuple(map(str, (values.get("label2id") or {}).keys())) if head else ()
+    return LocalModel(folder.name, architecture, kept, weights.stat().st_size, labels)

@@ -16,6 +16,7 @@ from core.ledger import datasets
 from core.ledger.tables import Dataset
 from core.spec.cost import Costs
 from core.spec.data import Splits, prepare
+from core.spec.families import require_fitted
 from core.spec.job import JobSpec
 from core.spec.problems import SpecError
 
@@ -45,6 +46,8 @@ def check(here: Context, spec: JobSpec) -> Checked:
     if "/" not in spec.model:  # a model of the hub is fetched and checked by the worker
         try:
             model = catalogue.find(here.settings.models_dir, spec.model)
+            if spec.train.steps.teach == 0 and splits:
+                require_fitted(model.labels, splits.labels)
             costs = model.costs(len(splits.labels) if splits else 2, spec.length)
             if spec.vocabulary == "keep" or spec.budget.counted == "encoder" or spec.budget.kind == "macs":
                 costs.limit(spec.budget)  # else it depends on what the texts use, which the worker counts

@@ -37,6 +37,8 @@ def _units(costs: Costs) -> Units:
 
 
 def _limit(costs: Costs, spec: JobSpec) -> int:
+    if spec.budget.sparsity is not None:
+        return costs.matrices - round(spec.budget.sparsity * costs.matrices)
     cost: CostModel = getattr(costs, spec.budget.kind)
     return spec.budget.limit(cost.dense if spec.budget.counted == "encoder" else cost.before)
 
@@ -64,6 +66,8 @@ def _warnings(spec: JobSpec, splits: Splits, costs: Costs | None) -> Iterator[st
         yield "the model is not here yet: the worker fetches it, and checks the budget against it, when the job runs"
     if spec.vocabulary == "trim":
         yield "'reach' is that of the whole vocabulary: how much is left of it, the worker finds out"
+    if spec.budget.sparsity is not None:
+        yield "zeros alone make no dense kernel faster: a budget in 'params', 'macs' or 'bytes' removes whole units"
     if len(splits.test) < FEW:
         yield f"{len(splits.test)} test rows tell accuracies apart by ten points at best; give more if you can"
     if not spec.sources and len(splits.train) < 1000:

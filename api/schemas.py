@@ -207,6 +207,26 @@ class ModelList(BaseModel):
     items: list[Model]
 
 
+class PruningMethod(BaseModel):
+    """A pruning method, by the name to give as `method.name` in a job."""
+
+    name: str = Field(examples=["fisher"])
+    what: str = Field(description="what it does")
+    needs: str
+    cost: str = Field(description="beside fine-tuning and recovery")
+    use: str = Field(description="when to use it")
+    source: str = Field(description="where it comes from")
+    trains: bool = Field(description="whether it takes steps in the prune stage; else they go to recovery")
+    reads_rows: bool = Field(description="whether rows, and with them sources, have a say in what is dropped")
+    sparsity: bool = Field(description="whether it takes a budget in 'sparsity', too")
+
+
+class MethodList(BaseModel):
+    """The pruning methods."""
+
+    items: list[PruningMethod]
+
+
 class Health(BaseModel):
     """The process answers."""
 

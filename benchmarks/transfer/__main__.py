@@ -1,7 +1,8 @@
 """Run the benchmark, or what is left of it: `python -m benchmarks.transfer --help`.
 
 Finished cells are skipped, so it can be stopped at any time and started again. Each run is one line of
-benchmarks/results/transfer.jsonl; benchmarks/results/transfer.md is made from all of them at the end, or by --table.
+benchmarks/results/transfer.jsonl (or methods.jsonl); transfer.md beside it is made from all of them at the end, or by
+--table.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,10 @@ from typing import Any
 from benchmarks.transfer import table
 from benchmarks.transfer.cells import (
     ARMS,
+    ORDER,
     STEPS,
+    Arm,
+    Block,
     Cell,
     Choice,
     append_result,
@@ -36,7 +40,7 @@ from benchmarks.transfer.cells import (
 from benchmarks.transfer.data import PAIRS, prepare
 from cli.fetch import FetchError
 
-RESULTS = Path(__file__).parents[1] / "results" / "transfer.jsonl"
+RESULTS = Path(__file__).parents[1] / "results"
 # One thread a process, and none that spins: two processes side by side then do twice the work of one.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -47,15 +51,28 @@ ENVIRONMENT = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@dataclass(frozen=True)
+class Bench:
+    """What is run, in which order, and how it is shown."""
+
+    name: str
+    arms: Mapping[str, Arm]
+    order: Sequence[Block]
+    markdown: Callable[..., str]
+
+
+TRANSFER = Bench("transfer", ARMS, ORDER, table.markdown)
+
+
+def main(arguments: Sequence[str] | None = None, bench: Bench = TRANSFER) -> int:
     """Exit code: 0 unless a run failed."""
-    options = parser().parse_args(arguments)
+    options = parser(bench).parse_args(arguments)
     steps = dict(zip(STEPS, options.steps, strict=True)) if options.steps else dict(STEPS)
     choice = Choice(options.pair, options.rows, options.kept, options.arm, options.seeds)
-    unavailable = why_unavailable()
+    unavailable = why_unavailable(bench)
     failures = 0
     if not options.table:
-        pending = still_to_run(plan(choice), read_results(options.results), unavailable, steps, say)
+        pending = still_to_run(plan(choice, bench.order), read_results(options.results), unavailable, steps, say)
         if options.dry_run:
             print("\n".join(map(str, pending)))
             return 0
@@ -64,17 +81,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (FetchError, FileNotFoundError) as error:
             say(str(error))
             return 1
-    text = table.markdown(read_results(options.results), plan(Choice()), unavailable, steps)
+    text = bench.markdown(read_results(options.results), plan(Choice(), bench.order), unavailable, steps)
     table.write(options.results.with_suffix(".md"), text)
     say(f"{options.results.with_suffix('.md')} written")
     return 1 if failures else 0
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(bench: Bench) -> argparse.ArgumentParser:
     """The options."""
-    new = argparse.ArgumentParser(prog="python -m benchmarks.transfer", description=__doc__)
+    new = argparse.ArgumentParser(prog=f"python -m benchmarks.{bench.name}", description=__doc__)
     new.add_argument("--pair", nargs="+", choices=list(PAIRS), default=[])
-    new.add_argument("--arm", nargs="+", choices=list(ARMS), default=[])
+    new.add_argument("--arm", nargs="+", choices=list(bench.arms), default=[])
     new.add_argument("--rows", nargs="+", type=int, default=[])
     new.add_argument("--kept", nargs="+", type=float, default=[], help="part of the encoder's parameters")
     new.add_argument("--seeds", nargs="+", type=int, default=[])
@@ -85,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
     new.add_argument("--steps", nargs=3, type=int, metavar=("TEACH", "PRUNE", "RECOVER"), help="not those of the table")
     new.add_argument("--data", type=Path, default=Path("data/benchmarks"), help="tables and teachers are kept here")
     new.add_argument("--model", type=Path, default=Path("data/models/all-minilm-l6-v2"))
-    new.add_argument("--results", type=Path, default=RESULTS)
+    new.add_argument("--results", type=Path, default=RESULTS / f"{bench.name}.jsonl")
     return new
 
 
@@ -94,10 +111,10 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def why_unavailable() -> dict[str, str]:
+def why_unavailable(bench: Bench) -> dict[str, str]:
     """Arms that cannot be run here: arm -> reason."""
-    reasons = {name: refused(Cell(next(iter(PAIRS)), 100, 0.05, name, 0)) for name in ARMS}
-    if find_spec("torch_pruning") is None:
+    reasons = {n: refused(Cell(next(iter(PAIRS)), 100, 0.5, n, 0)) for n in bench.arms}
+    if "magnitude" in bench.arms and find_spec("torch_pruning") is None:
         reasons["magnitude"] = "torch-pruning is not installed (pip install --no-deps torch-pruning==1.6.1)"
     return {name: why for name, why in reasons.items() if why}
 
@@ -131,7 +148,7 @@ def run_all(pending: list[Cell], options: argparse.Namespace, steps: Mapping[str
     pending, running, failures = list(pending), dict[Future[dict[str, Any]], Cell](), 0
     # Read now: the workers go on with the code that they load now, whatever becomes of the files.
     name, code = options.model.name, revision()
-    shared = {c: {arm: teacher_key(replace(c, arm=arm), steps, name) for arm in ARMS} for c in pending}
+    shared = {c: {arm: teacher_key(replace(c, arm=arm), steps, name) for arm in {**ARMS, c.arm: None}} for c in pending}
     keys = {cell: shared[cell][cell.arm] for cell in pending}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(options.workers, context, start) as pool:

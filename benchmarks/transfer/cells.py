@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from benchmarks.transfer.data import MAX_LENGTH, PAIRS
 from core.spec.job import JobSpec
+from core.spec.methods import METHODS
 
 DEV_ROWS = 100
 STEPS: Mapping[str, int] = {"teach": 200, "prune": 300, "recover": 600}  # of every arm
@@ -34,6 +35,8 @@ class Arm:
     what: str
     control: str | None = None
     method: str = "fisher"
+    pattern: str | None = None  # of zeros, where the part kept is one of single weights
+    recover: bool = True
 
 
 TEACHER = {"coupling": "teacher"}
@@ -53,10 +56,47 @@ ARMS: Mapping[str, Arm] = {
         Arm("sequential-masks", {"coupling": "sequential", "share": ["masks"]}, "the structure from the source alone"),
         Arm("none-l0", {"coupling": "none"}, "`none`, its masks learned", method="l0"),
         Arm("teacher-l0", TEACHER, "`teacher`, its masks learned", method="l0"),
-        Arm("random", TEACHER, "control: random units, trained as `teacher`", "random"),
+        Arm("random", TEACHER, "control: random units, trained as `teacher`", method="random"),
         Arm("small-dense", TEACHER, "control: a small regular model out of the teacher's lower layers", "small-dense"),
         Arm("cofi", {"coupling": "none"}, "peer: CoFi's losses (layer-wise distillation), no transfer", "cofi", "l0"),
         Arm("magnitude", TEACHER, "peer: torch-pruning's group magnitudes, trained as `teacher`", "magnitude"),
+    )
+}
+
+
+ZEROS = {"zeros": "unstructured", "2:4": "2:4"}
+METHOD_ARMS: Mapping[str, Arm] = {  # of benchmarks/methods
+    arm.name: arm
+    for arm in (
+        *(
+            Arm(f"{name}-{method}", transfer, f"`{method}`, transfer `{name}`", method=method)
+            for method in ("fisher", "l0", "pdp", "magnitude", "random")
+            for name, transfer in (("none", {"coupling": "none"}), ("teacher", TEACHER))
+        ),
+        Arm("none-fisher-alone", {"coupling": "none"}, "`fisher`, no recovery: least squares", recover=False),
+        Arm(
+            "teacher-fisher-alone",
+            {**TEACHER, "stages": ["teach", "prune"]},
+            "`fisher`, no recovery, the source in teaching and in the scores",
+            recover=False,
+        ),
+        *(
+            Arm(f"{kind}-{name}", {"coupling": "none"}, f"{pattern}, {what}", control, method, pattern)
+            for kind, pattern in ZEROS.items()
+            for name, control, method, what in (
+                ("pdp", None, "pdp", "`pdp`"),
+                ("gradual", "gradual", "pdp", "gradual magnitude: the same ramp under hard masks"),
+                ("once", None, "magnitude", "magnitude at once"),
+            )
+        ),
+        Arm(
+            "zeros-torch",
+            {"coupling": "none"},
+            "torch.nn.utils.prune.global_unstructured",
+            "torch",
+            "magnitude",
+            "unstructured",
+        ),
     )
 }
 
@@ -136,9 +176,20 @@ ORDER = (
 )
 
 
-def plan(choice: Choice) -> list[Cell]:
+WHOLE, SINGLE, SEMI = (
+    [name for name, arm in METHOD_ARMS.items() if arm.pattern == pattern] for pattern in (None, "unstructured", "2:4")
+)
+METHOD_ORDER = (
+    *(Block(MAIN, 300, kept, WHOLE) for kept in (0.1, 0.05, 0.2, 0.4)),
+    Block(MAIN, 300, 0.1, SINGLE),
+    Block(MAIN, 300, 0.5, SEMI),
+)
+EVERY = {**ARMS, **METHOD_ARMS}
+
+
+def plan(choice: Choice, order: Sequence[Block] = ORDER) -> list[Cell]:
     """The cells asked for, what decides most first. What is in no block follows at the end where it is named."""
-    cells = dict.fromkeys(cell for block in ORDER for cell in block.cells() if cell in choice)
+    cells = dict.fromkeys(cell for block in order for cell in block.cells() if cell in choice)
     if choice.pairs and choice.rows and choice.kept and choice.arms and choice.seeds:
         for rows in choice.rows:
             for kept in choice.kept:
@@ -149,9 +200,9 @@ def plan(choice: Choice) -> list[Cell]:
 
 def steps_of(arm: Arm, steps: Mapping[str, int]) -> dict[str, int]:
     """As many for all: an arm that trains nothing while it prunes recovers for longer."""
-    if arm.method == "l0":
+    if METHODS[arm.method].trains:
         return dict(steps)
-    return {"teach": steps["teach"], "prune": 0, "recover": steps["prune"] + steps["recover"]}
+    return {"teach": steps["teach"], "prune": 0, "recover": arm.recover * (steps["prune"] + steps["recover"])}
 
 
 def dataset_id(table: str) -> str:
@@ -161,7 +212,7 @@ def dataset_id(table: str) -> str:
 
 def spec_of(cell: Cell, steps: Mapping[str, int], model: str = "all-minilm-l6-v2") -> JobSpec:
     """The job; raises ValidationError for an arm that it does not know."""
-    arm, pair = ARMS[cell.arm], PAIRS[cell.pair]
+    arm, pair = EVERY[cell.arm], PAIRS[cell.pair]
     sources = [{"data": {"dataset": dataset_id(pair.source)}, "label": "label"}]
     split: dict[str, int] = {"train": cell.rows, "dev": DEV_ROWS}
     if pair.test is not None:
@@ -172,11 +223,11 @@ def spec_of(cell: Cell, steps: Mapping[str, int], model: str = "all-minilm-l6-v2
             "model": model,
             "task": {"data": {"dataset": dataset_id(pair.target)}, "split": split, "metric": pair.metric},
             "sources": [] if arm.transfer["coupling"] == "none" else sources,
-            "budget": {"params": cell.kept, "of": "encoder"},
+            "budget": {"sparsity": 1 - cell.kept, "pattern": arm.pattern} if arm.pattern else {"params": cell.kept},
             "transfer": dict(arm.transfer),
             "method": {"name": arm.method},
             "train": {
-                "steps": {stage: count for stage, count in own.items() if count},
+                "steps": {stage: count for stage, count in own.items() if count or stage == "recover"},
                 "max_length": MAX_LENGTH,
                 "seed": cell.seed,
             },
@@ -200,7 +251,7 @@ def teacher_key(cell: Cell, steps: Mapping[str, int], model: str = "all-minilm-l
     (docs/methods.md, Coupling); what else there is shares a teacher with itself alone. `auto` goes on as the arm that
     it chooses.
     """
-    pair, transfer = PAIRS[cell.pair], ARMS[cell.arm].transfer
+    pair, transfer = PAIRS[cell.pair], EVERY[cell.arm].transfer
     coupling, source = str(transfer["coupling"]), pair.source
     weights = "weights" in transfer.get("share", ["weights"])
     if coupling == "none" or not weights or "teach" not in transfer.get("stages", ["teach"]):
@@ -258,7 +309,7 @@ def cell_of(result: Mapping[str, Any]) -> Cell:
 
 def finished(results: Sequence[Mapping[str, Any]], steps: Mapping[str, int]) -> set[Cell]:
     """Cells that stand, run with these steps."""
-    return {cell_of(r) for r in results if r["steps"] == steps_of(ARMS[r["cell"]["arm"]], steps)}
+    return {cell_of(r) for r in results if r["steps"] == steps_of(EVERY[r["cell"]["arm"]], steps)}
 
 
 def cell_json(cell: Cell) -> dict[str, Any]:

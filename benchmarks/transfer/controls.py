@@ -22,7 +22,7 @@ from core.spec.job import Budget
 from core.spec.structure import Structure
 
 
-def place(control: str, model: Path, state: Path, budget: Budget, seed: int) -> None:
+def place(control: str, model: Path, state: Path, budget: Budget) -> None:
     """Leave in `state`, which holds the taught teacher, what a pruning stage would: the job goes on from there."""
     weights = load_file(state / "teach.safetensors")
     body = {name.removeprefix("body."): tensor for name, tensor in weights.items() if name.startswith("body.")}
@@ -30,21 +30,10 @@ def place(control: str, model: Path, state: Path, budget: Budget, seed: int) -> 
     architecture = read_architecture(model)
     shapes = {name: tuple(tensor.shape) for name, tensor in body.items()}
     cost, limit = Costs.from_shapes(architecture, shapes, 1).limit(budget)
-    if control == "random":
-        structure = random_units(cost, limit, seed)
-    elif control == "small-dense":
-        structure = small_dense(cost, limit)
-    else:
-        structure = magnitude(cost, limit, model, body)
+    structure = small_dense(cost, limit) if control == "small-dense" else magnitude(cost, limit, model, body)
     cut = {f"body.{name}": tensor for name, tensor in sliced(body, slices(architecture, structure)).items()}
     save_file({name: t.contiguous() for name, t in (cut | heads).items()}, state / "prune.safetensors")
     write_json(state / "prune.json", {"history": asdict(History()), "structure": structure.to_json()})
-
-
-def random_units(cost: CostModel, limit: int, seed: int) -> Structure:
-    """Heads and neurons drawn alike over all layers."""
-    a, rng = cost.architecture, np.random.default_rng(seed)
-    return fit(Scores(rng.random((a.layers, a.heads)), rng.random((a.layers, a.neurons))), cost, limit)
 
 
 def small_dense(cost: CostModel, limit: int) -> Structure:

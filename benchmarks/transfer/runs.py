@@ -16,7 +16,8 @@ from unittest.mock import patch
 
 import torch
 
-from benchmarks.transfer.cells import ARMS, Cell, cell_json, dataset_id, spec_of, steps_of
+from benchmarks.methods.peers import by_torch, gradual
+from benchmarks.transfer.cells import EVERY, Cell, cell_json, dataset_id, spec_of, steps_of
 from benchmarks.transfer.cofi import cofi_losses
 from benchmarks.transfer.controls import place
 from benchmarks.transfer.data import PAIRS
@@ -31,6 +32,8 @@ AS_ARM = {
     "teacher in teach, prune, recover": "teacher",
 }  # what `auto` chooses -> the arm that teaches alike
 
+IN_PLACE: Mapping[str, Any] = {"cofi": cofi_losses, "gradual": gradual, "torch": by_torch}  # of the product's own
+
 
 def start() -> None:
     """Of a worker process."""
@@ -41,7 +44,7 @@ def run_cell(
     cell: Cell, model: Path, tables: Mapping[str, Path], kept: Mapping[str, Path], steps: Mapping[str, int], code: str
 ) -> dict[str, Any]:
     """The line of one run of `code`. `kept`: where the dense teacher of each arm is taken from, or left for others."""
-    spec, arm, pair = spec_of(cell, steps, model.name), ARMS[cell.arm], PAIRS[cell.pair]
+    spec, arm, pair = spec_of(cell, steps, model.name), EVERY[cell.arm], PAIRS[cell.pair]
     names = [pair.target] + [pair.source] * bool(spec.sources)
     notes: list[str] = []
     began = time.monotonic()
@@ -59,8 +62,8 @@ def run_cell(
                 taught()
 
         def taught() -> None:
-            if arm.control not in (None, "cofi"):
-                place(arm.control, model, state, spec.budget, cell.seed)
+            if arm.control in ("small-dense", "magnitude"):
+                place(arm.control, model, state, spec.budget)
 
         def report(message: Mapping[str, Any]) -> None:
             if message["event"] == "note":
@@ -80,7 +83,7 @@ def run_cell(
         with (
             patch.object(stages, "latencies_ms", _no_latency),
             patch.object(job, "verify", _no_verifying),
-            cofi_losses() if arm.control == "cofi" else nullcontext(),
+            IN_PLACE.get(arm.control or "", nullcontext)(),
         ):
             found = job.run(spec, job.ModelRef(model, model.name), datasets, Path(folder), report)
     results = found["results"]

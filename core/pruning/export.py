@@ -28,24 +28,27 @@ TEMPLATES = Path(__file__).parent / "templates"
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "topwork")
 
 
-def write_model(network: Network, structure: Structure, tokenizer: Any, target: Path) -> None:
-    """Weights, config, tokenizer and the code that loads them."""
+def write_model(network: Network, structure: Structure, tokenizer: Any, target: Path, *, plain: bool = False) -> None:
+    """Weights, config, tokenizer and the code that loads them; a model of `plain` shapes needs none."""
     target.mkdir(parents=True, exist_ok=True)
     model = network.assembled()
     family = network.architecture.family
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    config = model.config.to_dict() | {"dtype": "float32"}
+    config.pop("_name_or_path", None)
+    write_json(target / "structure.json", structure.to_json())
+    tokenizer.save_pretrained(target)
+    if plain:
+        write_json(target / "config.json", config | {"architectures": [family.task_class]})
+        return
     name = f"Pruned{family.task_class}"
-    config = model.config.to_dict() | {
+    said = {
         "architectures": [name],
         "auto_map": {"AutoModelForSequenceClassification": f"modeling_topwork.{name}"},
         "topwork": structure.shape(),
-        "dtype": "float32",
     }
-    config.pop("_name_or_path", None)
-    write_json(target / "config.json", config)
-    write_json(target / "structure.json", structure.to_json())
-    tokenizer.save_pretrained(target)
+    write_json(target / "config.json", config | said)
     body = Path(shrink.__file__).read_text().split("from torch import Tensor, nn\n", 1)[1].strip() + "\n"
     values = {
         "task_class": family.task_class,
@@ -79,7 +82,9 @@ def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], target: P
         lines.append(f"| {label} | {cell(results['dense'])} | {cell(results['pruned'])} |")
     values = {
         "model": manifest["model"]["name"],
-        "fraction": f"{results['pruned']['encoder_params'] / results['dense']['encoder_params']:.1%}",
+        "fraction": f"{results['pruned']['encoder_params'] / results['dense']['encoder_params']:.1%}"
+        if report["sparsity"] is None
+        else f"{report['budget']['fraction']:.1%} non-zero weights",
         "table": "\n".join(lines),
         "test": data["test"],
         "device": report["environment"]["device"],
@@ -89,10 +94,16 @@ def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], target: P
         "sources": sum(data["sources"][i] for i in report["transfer"]["sources"]),
         "seed": spec["train"]["seed"],
         "onnx": ONNX_CARD if "onnx" in spec["export"]["formats"] else "",
-    }
+    } | (CODED_CARD if report["sparsity"] is None else PLAIN_CARD | {"otherwise": report["sparsity"]["says"]})
     target.write_text(Template((TEMPLATES / "README.md.txt").read_text()).substitute(values))
 
 
+CODED_CARD = {
+    "trust": ", trust_remote_code=True",
+    "otherwise": "or, with nothing but torch, transformers and safetensors, and no remote code: "
+    "`from load import load; model, tokenizer = load()`.",
+}
+PLAIN_CARD = {"trust": ""}
 ONNX_CARD = """
 ONNX Runtime, any batch and length:
 

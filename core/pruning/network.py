@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from core.pruning.batches import Rows, in_order
 from core.pruning.checkpoint import NOWHERE, Checkpoint
-from core.spec.families import Architecture, require_tokenizer
+from core.spec.families import Architecture, require_fitted, require_tokenizer
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 
@@ -123,14 +123,16 @@ def read_architecture(model_dir: Path) -> Architecture:
     return Architecture.from_config(AutoConfig.from_pretrained(model_dir).to_dict())
 
 
-def load_network(model_dir: Path, labels: Sequence[str], seed: int) -> Network:
+def load_network(model_dir: Path, labels: Sequence[str], seed: int, *, fitted: bool = False) -> Network:
     """The pre-trained model with a head for `labels`; SpecError('/model') if another weight is missing.
 
     The head is fresh, unless the model has one of as many classes. The pooler may be missing, too: a model that was
-    trained on words alone has none.
+    trained on words alone has none. `fitted`: the head is to know these very labels already, in any order;
+    SpecError('/train/steps/teach') if it does not.
     """
     torch.manual_seed(seed)
     architecture = read_architecture(model_dir)
+    known = AutoConfig.from_pretrained(model_dir).label2id
     body, info = AutoModelForSequenceClassification.from_pretrained(
         model_dir,
         num_labels=len(labels),
@@ -149,7 +151,13 @@ def load_network(model_dir: Path, labels: Sequence[str], seed: int) -> Network:
         raise SpecError(
             "/model", f"its weights lack, or have in another shape, what config.json asks for: {sorted(wrong)[:3]}"
         )
-    return Network(body, architecture)
+    network = Network(body, architecture)
+    if fitted:
+        require_fitted({} if any(key.startswith(family.head_layers) for key in info["missing_keys"]) else known, labels)
+        *_, last = (module for module in network.heads[TARGET].modules() if isinstance(module, nn.Linear))
+        for parameter in last.parameters():
+            parameter.data = parameter.data[[known[label] for label in labels]]
+    return network
 
 
 def load_tokenizer(model_dir: Path) -> Any:

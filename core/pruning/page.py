@@ -20,7 +20,12 @@ from core.spec.structure import Structure
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.html.txt"
 
-COSTS = {"params": "parameters", "macs": "multiply-accumulates", "bytes": "bytes"}
+COSTS = {
+    "params": "parameters",
+    "macs": "multiply-accumulates",
+    "bytes": "bytes",
+    "sparsity": "non-zero weights",
+}
 METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "f1": "macro F1"}
 STAGES = {
     "teach": "Teach the dense model",

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from core.pruning import sparsity
 from core.pruning.export import (
     environment,
     sha256,
@@ -50,7 +51,7 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
     spec, out, splits, cost = done.spec, done.output, outcome.splits, outcome.cost
     transfer = done.transfer
     student, structure, results = outcome.student, outcome.structure, outcome.results
-    write_model(student.cpu(), structure, done.tokenizer, out)
+    write_model(student.cpu(), structure, done.tokenizer, out, plain=spec.budget.sparsity is not None)
     if "onnx" in spec.export.formats:
         write_onnx(student.assembled(), done.test.collate([0, len(done.test) - 1]), out / "model.onnx")
     results["pruned"]["bytes"] = (out / "model.safetensors").stat().st_size
@@ -60,6 +61,12 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
     dense = cost.before if outside else cost.dense
     limit = outcome.limit + outside
     met = results["pruned"]["bytes"] if kind == "bytes" else cost.encoder(structure) + outside
+    zeros = None
+    if spec.budget.sparsity is not None:
+        pattern, file = spec.budget.pattern or "unstructured", out / "model.safetensors"
+        zeros = sparsity.describe(student, pattern, file, list(done.test.inputs))
+        dense, limit = zeros["weights"], zeros["weights"] - round(spec.budget.sparsity * zeros["weights"])
+        met = dense - zeros["zeros"]
     if met > limit:
         raise RuntimeError(f"the pruned model has {met} {kind}, and {limit} were allowed: please report this")
     sizes = {"train": len(splits.train), "dev": len(splits.dev), "test": len(splits.test)}
@@ -78,6 +85,7 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
         "results": results,
         "control": control,
         "structure": structure.sizes(),
+        "sparsity": zeros,
         "vocabulary": done.vocabulary,
         "transfer": {
             "asked": spec.coupling,
@@ -123,7 +131,7 @@ def verify(checkpoint: Path, measured: Mapping[str, Any]) -> dict[str, Any]:
     same = (
         found["max_difference_to_measured"] <= TOLERANCE
         and found["parameters"] == measured["model_params"]
-        and found["max_difference_between_loaders"] <= TOLERANCE
+        and (found["max_difference_between_loaders"] or 0) <= TOLERANCE
         and (found["max_difference_onnx"] or 0) <= ONNX_TOLERANCE
     )
     if not same:

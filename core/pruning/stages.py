@@ -16,25 +16,26 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from core.pruning import sparsity
 from core.pruning.auto import PRICE, Choice, Trials
 from core.pruning.batches import tokenise
 from core.pruning.checkpoint import Checkpoints
 from core.pruning.coupling import Phase, TaskRows, add_heads, phases
 from core.pruning.cut import cut, paths_of
 from core.pruning.export import weights_bytes, write_json
-from core.pruning.fit import fit
-from core.pruning.importance import BATCHES, importance
 from core.pruning.latency import SEQUENCE_LENGTH, latencies_ms
 from core.pruning.losses import labelled_by
+from core.pruning.methods import METHODS
 from core.pruning.metrics import with_intervals
 from core.pruning.network import TARGET, Network, device, load_network, load_tokenizer, longest_text, predict
-from core.pruning.prune import prune
+from core.pruning.refit import refit
 from core.pruning.shrink import shrink
 from core.pruning.train import History, train
 from core.pruning.vocabulary import trim
 from core.spec.cost import CostModel, Costs
 from core.spec.data import Splits, prepare
 from core.spec.job import JobSpec
+from core.spec.methods import METHODS as FACTS
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 
@@ -62,9 +63,10 @@ def plan_training(spec: JobSpec, train_rows: int, hidden: int) -> Plan:
     """Defaults: enough steps for a hundred rows, three epochs of many; small models take larger steps."""
     epochs3 = 3 * train_rows // spec.train.batch_size
     defaults = {"teach": max(200, epochs3), "prune": max(300, 2 * epochs3), "recover": max(600, 2 * epochs3)}
-    if spec.method.name == "fisher":  # trains nothing while it prunes: recovery has those steps
+    if not FACTS[spec.method.name].trains:  # recovery has those steps
         defaults |= {"prune": 0, "recover": defaults["prune"] + defaults["recover"]}
-    steps = {stage: getattr(spec.train.steps, stage) or count for stage, count in defaults.items()}
+    asked = {stage: getattr(spec.train.steps, stage) for stage in defaults}
+    steps = {stage: count if asked[stage] is None else asked[stage] for stage, count in defaults.items()}
     rate = spec.train.learning_rate or 0.04 / hidden
     return Plan(steps, {"teach": rate, "prune": rate, "recover": 3 * rate})
 
@@ -137,7 +139,8 @@ class Stages:
     def prepare(self) -> tuple[Splits, Network, Costs]:
         """The rows, the dense network, and what its units cost."""
         splits = self.read()
-        network = load_network(self.model.path, splits.labels, self.spec.train.seed)
+        fitted = self.spec.train.steps.teach == 0
+        network = load_network(self.model.path, splits.labels, self.spec.train.seed, fitted=fitted)
         self.plan = plan_training(self.spec, len(splits.train), network.architecture.hidden)
         self.max_length = longest_text(network, self.spec.train.max_length)
         self.tokenizer = load_tokenizer(self.model.path)
@@ -255,27 +258,26 @@ class Stages:
         plan = self.phases("prune", target, sources)
         add_heads(student, plan, self.sources)
         if (saved := self.load("prune")) is None:
-            if self.spec.method.name == "fisher":
-                structure, history = self.score(student, cost, limit, plan), History()
-                cut(student, structure)
+            training: dict[str, Any] = {
+                "steps": self.plan.steps["prune"],
+                "rate": self.plan.rates["prune"],
+                "seed": self.spec.train.seed,
+                "report": self.report,
+                "learned_weights": self.learned,
+                "checkpoint": self.checkpoints.at("prune"),
+            }
+            name, budget = self.spec.method.name, self.spec.budget
+            if budget.sparsity is not None:
+                structure, pattern = Structure.dense(student.architecture), budget.pattern or "unstructured"
+                history = sparsity.METHODS[name](student, budget.sparsity, pattern, plan, self.dev, **training)
             else:
-                structure, history = prune(
-                    student,
-                    cost,
-                    limit,
-                    plan,
-                    self.dev,
-                    steps=self.plan.steps["prune"],
-                    rate=self.plan.rates["prune"],
-                    seed=self.spec.train.seed,
-                    report=self.report,
-                    learned_weights=self.learned,
-                    checkpoint=self.checkpoints.at("prune"),
-                )
-                if "weights" not in self.transfer.share:  # the structure is all that the sources may give
-                    student = copy.deepcopy(teacher)
-                    add_heads(student, plan, self.sources)
-                    cut(student, structure)
+                structure, history = METHODS[name](student, cost, limit, plan, self.dev, **training)
+            if "weights" not in self.transfer.share:  # the structure is all that the sources may give
+                student = copy.deepcopy(teacher)
+                add_heads(student, plan, self.sources)
+                cut(student, structure)
+            if not self.plan.steps["recover"] and not FACTS[name].trains and budget.sparsity is None:
+                refit(student, teacher, plan, self.spec.train.seed, self.alive)
             self.curves["prune"] = asdict(history)
             self.save("prune", student, {"history": asdict(history), "structure": structure.to_json()})
         else:
@@ -286,17 +288,6 @@ class Stages:
             self.curves["prune"] = facts["history"]
         return student.to(device()), structure
 
-    def score(self, student: Network, cost: CostModel, limit: int, plan: list[Phase]) -> Structure:
-        """`fisher`: the units that are worth most, scored once."""
-
-        def report(done: int) -> None:
-            self.report(
-                {"event": "progress", "stage": "prune", "step": done, "steps": BATCHES, "sparsity": None, "dev": None}
-            )
-
-        options: dict[str, Any] = {"report": report, "checkpoint": self.checkpoints.at("prune")}
-        return fit(importance(student.to(device()), cost, plan, self.spec.train.seed, **options), cost, limit)
-
     def recover(self, student: Network, teacher: Network) -> None:
         """Train what is left."""
         target, sources = self.taught(teacher)
@@ -304,6 +295,8 @@ class Stages:
         add_heads(student, plan, self.sources)
         if (saved := self.load("recover")) is None:
             student.drop_nothing()
+            if self.spec.budget.sparsity is not None:
+                sparsity.hold(student)
             history = self.fine_tune(student, plan, "recover")
             self.save("recover", student, {"history": asdict(history)})
         else:
@@ -379,7 +372,10 @@ class Stages:
         return self._taught
 
     def fine_tune(self, network: Network, plan: list[Phase], stage: str) -> History:
-        """One stage of plain training."""
+        """One stage of plain training; of none, where it has no steps."""
+        self.curves[stage] = asdict(History())
+        if not self.plan.steps[stage]:
+            return History()
         history = train(
             network,
             plan,
@@ -410,7 +406,7 @@ class Stages:
                 cost = {"auto": sum(cost.values())} | cost
             before = sum(list(cost.values())[: list(cost).index(message["stage"])])
             done = before + cost[message["stage"]] * message["step"] / message["steps"]
-            share = 0.95 * done / sum(cost.values())
+            share = 0.95 * done / max(1, sum(cost.values()))
             message = {**message, "eta_s": self.eta(share), "overall": round(self.start + self.width * share, 3)}
         self._report(message)
 

@@ -8,7 +8,7 @@ from math import prod
 from typing import Self
 
 from core.spec.families import Architecture
-from core.spec.job import Budget
+from core.spec.job import GROUPS, Budget
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 from core.spec.weights import file_bytes
@@ -65,6 +65,7 @@ class Costs:
     macs: CostModel  # multiply-accumulates of matrix products, for one text of `length` tokens
     bytes: CostModel  # of the weights' file
     length: int
+    matrices: int = 0  # weights in the encoder layers' matrices: what 'sparsity' is of
 
     @classmethod
     def from_shapes(
@@ -101,10 +102,20 @@ class Costs:
             outside=file_bytes(shapes, FLOAT32) - FLOAT32 * params.dense,  # with the dense model's header, the longest
             spared=FLOAT32 * spared,
         )
-        return cls(params, macs, size, length)
+        layers = f"{prefix}{family.layers}."
+        matrices = sum(prod(shape) for name, shape in shapes.items() if name.startswith(layers) and len(shape) == 2)
+        return cls(params, macs, size, length, matrices)
 
     def limit(self, budget: Budget) -> tuple[CostModel, int]:
         """The cost that `budget` limits, and the most that the encoder layers may cost; SpecError if out of reach."""
+        if budget.kind == "sparsity":
+            a, (_, size) = self.params.architecture, GROUPS.get(budget.pattern or "", (1, 1))
+            if odd := [width for width in (a.hidden, a.heads * a.head_size, a.neurons) if width % size]:
+                raise SpecError(
+                    "/budget/pattern",
+                    f"this model has matrices with rows of {odd[0]}, which groups of {size} do not fill",
+                )
+            return self.params, self.params.dense  # nothing is cut
         cost: CostModel = getattr(self, budget.kind)
         outside = 0 if budget.counted == "encoder" else cost.outside
         low, high = cost.smallest + outside, cost.dense + outside

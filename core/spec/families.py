@@ -5,7 +5,7 @@ Adding a family is adding a row. Paths are module paths as transformers names th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,16 @@ def require_tokenizer(folder: Path) -> None:
     """
     if not any((folder / name).is_file() for name in VOCABULARIES):
         raise SpecError("/model", f"it has no tokenizer; put one of {', '.join(VOCABULARIES)} beside its config.json")
+
+
+def require_fitted(known: Iterable[str], labels: Iterable[str]) -> None:
+    """Raises SpecError('/train/steps/teach') unless a model's head knows the task's labels, and no other."""
+    if {*known} != {*labels}:
+        raise SpecError(
+            "/train/steps/teach",
+            f"0 is for a model that is fine-tuned to the labels {', '.join(sorted(labels))[:200]} already; this one "
+            + (f"knows {', '.join(sorted(known))[:200]}" if {*known} else "has no head"),
+        )
 
 
 @dataclass(frozen=True)

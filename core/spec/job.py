@@ -7,10 +7,13 @@ refused by name, with what is available.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
+
+from core.spec.methods import METHODS
 
 
 def _available(what: str, built: tuple[str, ...], planned: tuple[str, ...]) -> BeforeValidator:
@@ -131,6 +134,10 @@ def _amount(value: int | float) -> int | float:
 Amount = Annotated[int | float, Field(gt=0), AfterValidator(_amount)]
 
 
+Pattern = Literal["unstructured", "2:4", "1:4", "channel"]
+GROUPS: Mapping[str, tuple[int, int]] = {"2:4": (2, 4), "1:4": (1, 4)}  # so many of so many stay
+
+
 class Budget(Strict):
     """A limit on exactly one cost. Up to 1 it is a fraction of what the dense model costs, above it a whole number."""
 
@@ -139,6 +146,14 @@ class Budget(Strict):
         Amount | None, Field(description="multiply-accumulates for one text of `sequence_length` tokens")
     ] = None
     bytes: Annotated[Amount | None, Field(description="size of model.safetensors")] = None
+    sparsity: Annotated[
+        float | None,
+        Field(gt=0, lt=1, description="share of the weights in the encoder's matrices that become zero; shapes stay"),
+    ] = None
+    pattern: Annotated[
+        Pattern | None,
+        Field(description="of 'sparsity': which weights go together; N:M leaves N of M in a row; left out: any"),
+    ] = None
     of: Annotated[
         Literal["encoder", "model"] | None,
         Field(description="what is counted; left out: the encoder for 'params'. Other costs count the whole model"),
@@ -151,12 +166,22 @@ class Budget(Strict):
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        given = [name for name in ("params", "macs", "bytes") if getattr(self, name) is not None]
+        given = [name for name in ("params", "macs", "bytes", "sparsity") if getattr(self, name) is not None]
         if len(given) != 1:
             raise PydanticCustomError(
-                "budget", f"give exactly one of 'params', 'macs', 'bytes'; given: {', '.join(given) or 'none'}"
+                "budget",
+                "give exactly one of 'params', 'macs', 'bytes', 'sparsity'; given: " + (", ".join(given) or "none"),
             )
-        if self.of == "encoder" and self.kind != "params":
+        if self.pattern is not None and self.sparsity is None:
+            raise PydanticCustomError("budget", "'pattern' is of zeros: give 'sparsity' with it")
+        stay, size = GROUPS.get(self.pattern or "", (0, 0))
+        if size and self.sparsity != 1 - stay / size:
+            raise PydanticCustomError(
+                "budget", f"pattern '{self.pattern}' is a 'sparsity' of {1 - stay / size:g}: give that"
+            )
+        if self.of == "model" and self.sparsity is not None:
+            raise PydanticCustomError("budget", "'sparsity' counts the encoder's matrices: leave 'of' out")
+        if self.of == "encoder" and self.kind not in ("params", "sparsity"):
             raise PydanticCustomError("budget", f"'{self.kind}' counts the whole model: leave 'of' out")
         if self.sequence_length is not None and self.kind != "macs":
             raise PydanticCustomError("budget", f"'{self.kind}' does not depend on a length: leave it out")
@@ -165,11 +190,13 @@ class Budget(Strict):
     @property
     def counted(self) -> Literal["encoder", "model"]:
         """What is counted, once the default is filled in."""
-        return self.of or ("encoder" if self.kind == "params" else "model")
+        return self.of or ("encoder" if self.kind in ("params", "sparsity") else "model")
 
     @property
-    def kind(self) -> Literal["params", "macs", "bytes"]:
+    def kind(self) -> Literal["params", "macs", "bytes", "sparsity"]:
         """The cost that is limited."""
+        if self.sparsity is not None:
+            return "sparsity"
         return "params" if self.params is not None else "macs" if self.macs is not None else "bytes"
 
     @property
@@ -237,21 +264,27 @@ class Method(Strict):
     """How units are scored."""
 
     name: Annotated[
-        Literal["fisher", "l0"],
-        _available("method", ("fisher", "l0"), ("pdp", "magnitude", "random", "channels")),
-        Field(description="fisher: scored once at the teacher, minutes; l0: masks learned while the model is trained"),
+        Literal["fisher", "l0", "pdp", "magnitude", "random"],
+        _available("method", tuple(METHODS), ("channels",)),
+        Field(description="; ".join(f"{facts.name}: {facts.what}" for facts in METHODS.values())),
     ] = "fisher"
 
 
 StepCount = Annotated[int, Field(ge=1, le=1_000_000)]
+OrNone = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class Steps(Strict):
     """Optimiser steps of each stage, the same for every coupling; left out, they follow from the data size."""
 
-    teach: StepCount | None = None
+    teach: Annotated[
+        OrNone | None, Field(description="0: the model's own head knows the labels already, and is kept as it is")
+    ] = None
     prune: StepCount | None = None
-    recover: StepCount | None = None
+    recover: Annotated[
+        OrNone | None,
+        Field(description="0: what is left is not trained; units that were scored are refitted by least squares"),
+    ] = None
 
 
 class Train(Strict):
@@ -328,15 +361,55 @@ class JobSpec(Strict):
 
     @model_validator(mode="after")
     def _methodical(self) -> Self:
-        if self.method.name == "fisher" and self.coupling == "tied":
+        method = METHODS[self.method.name]
+        if self.coupling == "tied" and method.name != "l0":
             raise PydanticCustomError(
                 "method", "coupling 'tied' pulls learned masks together: it needs method 'l0', where masks are learned"
             )
-        if self.method.name == "fisher" and self.train.steps.prune is not None:
+        if not method.trains and self.train.steps.prune is not None:
             raise PydanticCustomError(
-                "method", "method 'fisher' trains nothing while it prunes: leave 'steps.prune' out, or use method 'l0'"
+                "method",
+                f"method '{method.name}' trains nothing while it prunes: leave 'steps.prune' out, or use a method that "
+                f"does: {', '.join(name for name, facts in METHODS.items() if facts.trains)}",
             )
+        if not method.reads_rows and self.coupling != "none" and self.transfer.active == ["prune"]:
+            raise PydanticCustomError(
+                "method",
+                f"no row has a say in what method '{method.name}' drops, so that nothing can be transferred in the "
+                "'prune' stage alone: share 'weights' in other stages, or use method 'fisher'",
+            )
+        if self.budget.sparsity is not None:
+            self._sparse()
+        self._untrained()
         return self
+
+    def _untrained(self) -> None:
+        left_out = [stage for stage in ("teach", "recover") if getattr(self.train.steps, stage) == 0]
+        for stage in left_out:
+            if self.coupling == "auto":
+                raise PydanticCustomError(
+                    "transfer", f"coupling 'auto' tries the '{stage}' stage, which has 0 steps here: name a coupling"
+                )
+            if self.coupling != "none" and stage in self.transfer.active:
+                raise PydanticCustomError(
+                    "transfer", f"nothing can enter the '{stage}' stage, which has 0 steps: give 'stages' without it"
+                )
+
+    def _sparse(self) -> None:
+        able = [name for name, facts in METHODS.items() if facts.sparsity]
+        if self.method.name not in able:
+            raise PydanticCustomError(
+                "method",
+                f"method '{self.method.name}' drops whole units; for a budget in 'sparsity' use {' or '.join(able)}",
+            )
+        if self.coupling == "auto":
+            raise PydanticCustomError(
+                "transfer", "coupling 'auto' tries cuts of whole units; with a budget in 'sparsity' name a coupling"
+            )
+        if len(self.transfer.share) < 2:
+            raise PydanticCustomError(
+                "transfer", "with a budget in 'sparsity' masks are the weights themselves: share both"
+            )
 
     @property
     def coupling(self) -> str:

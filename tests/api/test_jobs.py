@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from core.ledger import jobs
 from core.ledger.database import Database
 from core.ledger.settings import Settings
-from tests.api.conftest import Upload, one_database, reviews, write_model
+from tests.api.conftest import MODEL, Upload, model_shapes, one_database, reviews, write_model, write_safetensors
 
 
 def put(payload: dict[str, Any], pointer: str, value: Any) -> dict[str, Any]:
@@ -204,11 +204,11 @@ BAD_FIELDS = [
     ("/budget/params", "0.1", "number"),
     ("/budget/params", 2.5, "whole number"),
     ("/budget/params", 10**30, "out of range"),
-    ("/budget", {"params": 0.3, "macs": 1000}, "exactly one of 'params', 'macs', 'bytes'"),
-    ("/budget", {}, "exactly one of 'params', 'macs', 'bytes'"),
+    ("/budget", {"params": 0.3, "macs": 1000}, "exactly one of 'params', 'macs', 'bytes', 'sparsity'"),
+    ("/budget", {}, "exactly one of 'params', 'macs', 'bytes', 'sparsity'"),
     ("/budget", {"bytes": 0.1, "of": "encoder"}, "leave 'of' out"),
     ("/budget/latency_ms", 4, "not available yet"),
-    ("/method/name", "pdp", "not available yet"),
+    ("/method/name", "channels", "not available yet"),
     ("/method/name", "magic", "'l0'"),
     ("/transfer/coupling", "auto", "needs at least one entry in 'sources'"),
     ("/transfer/coupling", "magic", "'teacher'"),
@@ -311,6 +311,34 @@ def test_validate_says_what_a_job_would_do_and_asks_for_none(
     assert f"{reach['lowest']:,} to {reach['dense']:,}" in faults(less)[f"/budget/{kind}"]
     assert any("test rows" in warning for warning in plan["warnings"])
     assert client.get("/v1/jobs").json()["items"] == []
+
+
+@one_database
+def test_a_budget_in_zeros_is_counted_and_what_it_does_not_buy_is_said(
+    client: TestClient, payload: dict[str, Any]
+) -> None:
+    payload = put(put(payload, "/budget", {"sparsity": 0.9}), "/method", {"name": "pdp"})
+    plan = client.post("/v1/jobs:validate", json=payload).json()
+    matrices = 2 * (4 * 16 * 16 + 2 * 16 * 32)
+    assert plan["limit"] == matrices - round(0.9 * matrices)
+    assert any("make no dense kernel faster" in warning for warning in plan["warnings"])
+
+
+@one_database
+def test_teaching_is_left_out_only_where_the_models_head_knows_the_labels(
+    client: TestClient, payload: dict[str, Any], settings: Settings
+) -> None:
+    payload = put(payload, "/train/steps/teach", 0)
+    assert "this one has no head" in faults(client.post("/v1/jobs", json=payload))["/train/steps/teach"]
+    folder = settings.models_dir / MODEL
+    config = json.loads((folder / "config.json").read_text())
+    write_safetensors(folder / "model.safetensors", model_shapes() | {"classifier.weight": [2, 16]})
+    for labels, status in ((("good", "bad"), 422), (("positive", "negative"), 202)):
+        known = {label: i for i, label in enumerate(labels)}
+        (folder / "config.json").write_text(json.dumps(config | {"label2id": known}))
+        answer = client.post("/v1/jobs", json=payload)
+        assert answer.status_code == status, answer.text
+        assert status == 202 or "knows bad, good" in faults(answer)["/train/steps/teach"]
 
 
 def test_how_far_a_vocabulary_can_be_trimmed_is_left_to_the_worker(client: TestClient, payload: dict[str, Any]) -> None:

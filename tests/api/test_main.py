@@ -96,3 +96,11 @@ def test_the_api_describes_itself(client: TestClient) -> None:
                 if status.startswith(("4", "5")) and "content" in answer:
                     assert list(answer["content"]) == ["application/problem+json"], (method, path, status)
     assert client.get("/docs").status_code == 200
+
+
+@one_database
+def test_every_method_that_a_job_may_name_is_described(client: TestClient) -> None:
+    items = client.get("/v1/methods").json()["items"]
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    assert [item["name"] for item in items] == schemas["Method"]["properties"]["name"]["enum"]
+    assert all(item["use"] and item["needs"] and item["cost"] for item in items)

@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from core.pruning import checkpoint as module
+from core.pruning import pdp, sparsity
 from core.pruning.auto import Decision
 from core.pruning.batches import tokenise
 from core.pruning.checkpoint import NOWHERE, Checkpoint, Checkpoints
@@ -188,6 +189,37 @@ def test_pruning_that_is_killed_ends_as_if_it_had_not_been(
     assert set(steps.taken) == set(range(1, 33)) and len(steps.taken) <= 32 + len(PRUNED[kind]) * EVERY
     saved = folder_of(tmp_path).at("loop").load()
     assert saved is not None and Structure.from_json(saved["present"]) != Structure.dense(cost.architecture)
+
+
+@pytest.mark.usefixtures("often")
+@pytest.mark.parametrize("what", ["units", "weights"])
+@pytest.mark.parametrize("coupling", ["none", "sequential"])
+def test_pdp_that_is_killed_ends_as_if_it_had_not_been(
+    what: str, coupling: str, tiny: Path, network: Network, cost: CostModel, tmp_path: Path, steps: Steps
+) -> None:
+    """In the source's phase, at its very end, under soft masks, and after they have become hard."""
+    dev = task(tiny, 24, 2).rows
+    target = labelled_by(network, task(tiny, 40, 0), TARGET)
+    source = task(tiny, 60, 1, "source0")
+    plan = phases(coupling, "prune", True, target, [source], 8)
+    add_heads(network, plan, [source])
+
+    def work(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        torch.manual_seed(99)
+        student = copy.deepcopy(network)
+        options: dict[str, Any] = {"steps": 32, "rate": 1e-3, "seed": 5, "report": print, "checkpoint": checkpoint}
+        limit = cost.encoder_fixed + (cost.dense - cost.encoder_fixed) // 4
+        if what == "units":
+            _, history = pdp.prune(student, cost, limit, plan, dev, **options)
+        else:
+            history = sparsity.pdp(student, 0.8, "unstructured", plan, dev, **options)
+        return student.state_dict(), asdict(history)
+
+    weights, history = work(NOWHERE)
+    kills = [6, 17, 19, 29]
+    again, curve = killed_at(kills, work, tmp_path, steps)
+    assert same(again, weights) and curve == history
+    assert set(steps.taken) == set(range(1, 33)) and len(steps.taken) <= 32 + len(kills) * EVERY
 
 
 @pytest.mark.usefixtures("often")

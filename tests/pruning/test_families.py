@@ -22,6 +22,7 @@ from transformers import AutoConfig, AutoModel
 from api.catalogue import find
 from core.pruning.cut import cut
 from core.pruning.export import write_model
+from core.pruning.magnitude import norms
 from core.pruning.masks import Gates, gated
 from core.pruning.network import Network, load_network, load_tokenizer, longest_text, units
 from core.pruning.onnx import write_onnx
@@ -160,6 +161,19 @@ def test_onnx_runtime_says_the_same_of_any_batch_and_length(
         with torch.inference_mode():
             logits = model.logits({"input_ids": ids, "attention_mask": mask})
         torch.testing.assert_close(torch.from_numpy(said), logits, atol=1e-4, rtol=0)
+
+
+def test_every_weight_that_goes_with_a_unit_is_in_one_norm(model: Network) -> None:
+    cost, family = costs_of(model).params, model.architecture.family
+    kinds = zip(norms(model), (cost.head, cost.neuron), strict=True)
+    owned = sum(price * layer.square().sum().item() for kind, price in kinds for layer in kind)
+    layers = model.body.get_submodule(f"{family.base}.{family.layers}")
+    wanted = 0.0
+    for name, module in layers.named_modules():
+        if isinstance(module, torch.nn.Linear):
+            shared = module.bias is None or name.endswith((family.attention_out, family.ffn_out))
+            wanted += module.weight.square().sum().item() + (0.0 if shared else module.bias.square().sum().item())
+    assert owned == pytest.approx(wanted, rel=1e-5)
 
 
 def test_costs_are_what_is_counted(model: Network, folder: Path) -> None:

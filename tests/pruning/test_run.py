@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.torch import load_file, save_file
 
 from core.pruning.export import sha256
 from core.pruning.run import ModelRef, run
@@ -58,7 +59,17 @@ def go(spec: JobSpec, tiny: Path, tables: Mapping[str, Path], workdir: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("coupling", "method"), [("none", {}), ("sequential", {}), ("teacher", {}), ("none", L0), ("teacher", L0)]
+    ("coupling", "method"),
+    [
+        ("none", {}),
+        ("sequential", {}),
+        ("teacher", {}),
+        ("none", L0),
+        ("teacher", L0),
+        ("sequential", L0 | {"method": {"name": "pdp"}}),
+        ("none", {"method": {"name": "magnitude"}}),
+        ("teacher", {"method": {"name": "random"}}),
+    ],
 )
 def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
     coupling: str,
@@ -139,10 +150,14 @@ TRANSFERS: list[dict[str, Any]] = [
 ]
 
 
+PDP = L0 | {"method": {"name": "pdp"}}
+
+
 @pytest.mark.parametrize(
     ("transfer", "method"),
-    [(t, m) for t in TRANSFERS for m in ({}, L0) if m or t["coupling"] != "tied"],  # tied masks are learned masks
-    ids=lambda value: "l0" if value is L0 else "-".join(map(str, value.values())) or "fisher",
+    [(t, m) for t in TRANSFERS for m in ({}, L0) if m or t["coupling"] != "tied"]  # tied masks are learned masks
+    + [({"coupling": "joint", "weighting": "learned"}, PDP), ({"coupling": "joint", "share": ["masks"]}, PDP)],
+    ids=lambda value: value["method"]["name"] if "method" in value else "-".join(map(str, value.values())) or "fisher",
 )
 def test_every_way_of_transfer_ends_in_a_checkpoint_and_resumes(
     transfer: dict[str, Any], method: dict[str, Any], tiny: Path, tables: Mapping[str, Path], tmp_path: Path
@@ -158,6 +173,72 @@ def test_every_way_of_transfer_ends_in_a_checkpoint_and_resumes(
     again, said = go(spec_of(sources=[source], transfer=transfer, **method), tiny, tables, tmp_path)
     assert {m["stage"] for m in said if m["event"] == "saved"} == {"recover"}
     assert again["results"]["pruned"]["test"] == report["results"]["pruned"]["test"]
+
+
+@pytest.mark.parametrize(
+    ("method", "pattern"), [("pdp", "unstructured"), ("magnitude", "2:4")], ids=["pdp-unstructured", "magnitude-2:4"]
+)
+def test_a_budget_in_zeros_gives_an_ordinary_checkpoint_and_resumes(
+    method: str, pattern: str, tiny: Path, tables: Mapping[str, Path], tmp_path: Path
+) -> None:
+    spec = spec_of(
+        budget={"sparsity": 0.9 if pattern == "unstructured" else 0.5, "pattern": pattern},
+        sources=[{"data": {"dataset": SOURCE}, "label": "label"}],
+        transfer={"coupling": "teacher"},
+        **(PDP if method == "pdp" else {"method": {"name": method}}),
+    )
+    report, _ = go(spec, tiny, tables, tmp_path)
+    budget, out = report["budget"], tmp_path / "output"
+    assert budget["met"] == budget["limit"] == budget["dense"] - round(budget["asked"] * budget["dense"])
+    assert report["sparsity"]["gzip_bytes"] < report["results"]["pruned"]["bytes"]
+    assert "make no dense kernel faster" in (out / "README.md").read_text()
+    assert ("sparse tensor cores" in (out / "report.html").read_text()) == (pattern == "2:4")
+    script = """
+import json, torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+model, tokenizer = AutoModelForSequenceClassification.from_pretrained("."), AutoTokenizer.from_pretrained(".")
+rows = [json.loads(line) for line in open("test.jsonl", encoding="utf-8")]
+logits = model(**tokenizer([row["text"][0] for row in rows], padding=True, return_tensors="pt")).logits
+assert (logits - torch.tensor([row["logits"] for row in rows])).abs().max() < 1e-4
+matrices = [p for name, p in model.named_parameters() if ".layer." in name and p.ndim == 2]
+print(sum(int((p == 0).sum()) for p in matrices))
+"""
+    environment = {"HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)}
+    command = [sys.executable, "-I", "-c", script]
+    done = subprocess.run(command, cwd=out, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) == budget["dense"] - budget["met"]
+    assert not list(out.glob("*.py"))
+    (tmp_path / "state/recover.json").unlink()
+    again, said = go(spec, tiny, tables, tmp_path)
+    assert {m["stage"] for m in said if m["event"] == "saved"} == {"recover"}
+    assert again["results"]["pruned"]["test"] == report["results"]["pruned"]["test"]
+
+
+def test_a_model_that_knows_the_labels_is_pruned_without_any_training(
+    tiny: Path, tables: Mapping[str, Path], tmp_path: Path
+) -> None:
+    """First made: an ordinary checkpoint, its labels in another order than sorting gives them."""
+    spec = spec_of(budget={"sparsity": 0.1}, method={"name": "magnitude"})
+    made, _ = go(spec, tiny, tables, tmp_path / "first")
+    folder = tmp_path / "first/output"
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"id2label": {"0": "pos", "1": "neg"}, "label2id": {"pos": 0, "neg": 1}}
+    (folder / "config.json").write_text(json.dumps(config))
+    weights = load_file(folder / "model.safetensors")
+    head = {name: tensor.flip(0).contiguous() for name, tensor in weights.items() if name.startswith("classifier.")}
+    save_file(weights | head, folder / "model.safetensors", metadata={"format": "pt"})
+
+    steps = {"steps": {"teach": 0, "recover": 0}}
+    report, said = go(spec_of(train=steps), folder, tables, tmp_path / "second")
+    assert report["results"]["dense"]["test"] == made["results"]["pruned"]["test"]
+    assert report["curves"] == {stage: {"points": [], "kept_step": 0, "weights": []} for stage in report["curves"]}
+    assert report["budget"]["met"] <= report["budget"]["limit"]
+    overall = [m["overall"] for m in said if m["event"] == "progress"]
+    assert overall == sorted(overall) and overall[-1] <= 1
+    with pytest.raises(SpecError, match="fine-tuned to the labels neg, pos already; this one has no head") as caught:
+        go(spec_of(train=steps), tiny, tables, tmp_path / "third")
+    assert caught.value.field == "/train/steps/teach"
 
 
 def test_auto_settles_what_the_job_does_and_a_resumed_job_does_not_try_again(

@@ -35,7 +35,22 @@ def test_defaults() -> None:
 @pytest.mark.parametrize(
     ("changes", "where", "says"),
     [
-        ({"method": {"name": "pdp"}}, ("method", "name"), "method 'pdp' is not available yet; available: fisher, l0"),
+        ({"method": {"name": "channels"}}, ("method", "name"), "is not available yet; available: fisher, l0, pdp"),
+        (
+            {
+                "method": {"name": "pdp"},
+                "transfer": {"coupling": "tied"},
+                "sources": [{"data": DATASET, "label": "label"}],
+            },
+            (),
+            "it needs method 'l0'",
+        ),
+        ({"method": {"name": "random"}, "train": {"steps": {"prune": 9}}}, (), "leave 'steps.prune' out"),
+        (
+            {"method": {"name": "magnitude"}, "sources": [{"data": DATASET}], "transfer": {"stages": ["prune"]}},
+            (),
+            "no row has a say in what method 'magnitude' drops",
+        ),
         ({"train": {"steps": {"prune": 9}}}, (), "leave 'steps.prune' out"),
         (
             {"transfer": {"coupling": "tied"}, "sources": [{"data": DATASET, "label": "label"}]},
@@ -61,12 +76,43 @@ def test_defaults() -> None:
         (
             {"budget": {"params": 0.1, "macs": 5}},
             ("budget",),
-            "exactly one of 'params', 'macs', 'bytes'; given: par",
+            "exactly one of 'params', 'macs', 'bytes', 'sparsity'; given: par",
         ),
-        ({"budget": {}}, ("budget",), "exactly one of 'params', 'macs', 'bytes'; given: none"),
+        ({"budget": {}}, ("budget",), "exactly one of 'params', 'macs', 'bytes', 'sparsity'; given: none"),
         ({"budget": {"bytes": 0.5, "of": "encoder"}}, ("budget",), "leave 'of' out"),
         ({"budget": {"bytes": 0.5, "sequence_length": 9}}, ("budget",), "leave it out"),
         ({"budget": {"latency_ms": 5}}, ("budget", "latency_ms"), "not available yet"),
+        ({"train": {"steps": {"recover": 0}}, "sources": [{"data": DATASET}]}, (), "has 0 steps here: name a coupling"),
+        (
+            {
+                "train": {"steps": {"teach": 0}},
+                "sources": [{"data": DATASET}],
+                "transfer": {"coupling": "teacher"},
+            },
+            (),
+            "nothing can enter the 'teach' stage",
+        ),
+        ({"budget": {"pattern": "2:4"}}, ("budget",), "given: none"),
+        ({"budget": {"params": 0.1, "pattern": "2:4"}}, ("budget",), "give 'sparsity' with it"),
+        ({"budget": {"sparsity": 0.9, "pattern": "2:4"}}, ("budget",), "is a 'sparsity' of 0.5: give that"),
+        ({"budget": {"sparsity": 0.9, "of": "model"}}, ("budget",), "leave 'of' out"),
+        ({"budget": {"sparsity": 1.0}}, ("budget", "sparsity"), "less than 1"),
+        ({"budget": {"sparsity": 0.9}}, (), "for a budget in 'sparsity' use pdp or magnitude"),
+        (
+            {"budget": {"sparsity": 0.9}, "method": {"name": "pdp"}, "sources": [{"data": DATASET}]},
+            (),
+            "with a budget in 'sparsity' name a coupling",
+        ),
+        (
+            {
+                "budget": {"sparsity": 0.9},
+                "method": {"name": "pdp"},
+                "sources": [{"data": DATASET}],
+                "transfer": {"coupling": "teacher", "share": ["masks"]},
+            },
+            (),
+            "share both",
+        ),
         ({"budget": {"params": 0}}, ("budget", "params"), "greater than 0"),
         ({"budget": {"params": 2.5}}, ("budget", "params"), "whole number"),
         ({"budget": {"params": True}}, ("budget", "params"), "valid"),

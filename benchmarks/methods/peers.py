@@ -1,0 +1,44 @@
+"""What zeros of `pdp` are compared with: the same ramp under hard masks, and torch's own global magnitudes."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from torch.nn.utils import prune as torch_prune
+
+from core.pruning import sparsity
+from core.pruning.network import Network
+from core.pruning.pdp import threshold
+from core.pruning.train import History
+from core.spec.job import GROUPS, Pattern
+
+
+def gradual() -> AbstractContextManager[Any]:
+    """Gradual magnitude pruning (Zhu, Gupta 2017): masks are 0 or 1 at every step, and carry no gradient."""
+    return patch.object(sparsity, "mask", hard_mask)
+
+
+def hard_mask(weight: Tensor, lost: int, pattern: Pattern, share: float = 1.0) -> Tensor:
+    """In place of `sparsity.mask`; N:M fades in as there."""
+    if pattern in GROUPS:
+        return 1 - share + share * sparsity.kept(weight, lost, pattern).to(weight.dtype)
+    dropped = round(share * lost)
+    return (weight.abs() > threshold(weight, dropped)).to(weight.dtype) if dropped else torch.ones_like(weight)
+
+
+def by_torch() -> AbstractContextManager[Any]:
+    """torch.nn.utils.prune.global_unstructured in place of the product's magnitude."""
+    return patch.dict(sparsity.METHODS, {"magnitude": global_magnitude})
+
+
+def global_magnitude(network: Network, amount: float, _pattern: Pattern, *_rows: Any, **_training: Any) -> History:
+    """All matrices of the encoder at once, by L1."""
+    parts: Any = [(network.body.get_submodule(n.removesuffix(".weight")), "weight") for n in sparsity.matrices(network)]
+    torch_prune.global_unstructured(parts, torch_prune.L1Unstructured, amount=amount)
+    for module, name in parts:
+        torch_prune.remove(module, name)  # type: ignore[no-untyped-call]
+    return History()

@@ -1,0 +1,63 @@
+"""`magnitude` and `random`: rankings that no row has a say in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from core.pruning.cut import slices
+from core.pruning.fit import Scores
+from core.pruning.network import Network, units
+from core.spec.cost import CostModel
+
+
+def norms(network: Network) -> tuple[list[Tensor], list[Tensor]]:
+    """Root mean square of each unit's own weights and biases, layer by layer: of the heads, of the neurons it has.
+
+    Differentiable.
+    """
+    family, present = network.architecture.family, units(network)
+    parameters = dict(network.body.named_parameters())
+    kinds = (present.heads, present.neurons)
+    weights: list[list[list[Tensor]]] = [[[] for _ in rows] for rows in kinds]
+    for name, part in slices(network.architecture, present).items():
+        if part is None or name not in parameters:
+            continue
+        layer, path = name.removeprefix(f"{family.base}.{family.layers}.").split(".", 1)
+        kind, i = path.rpartition(".")[0] in (family.ffn_in, family.ffn_out), int(layer)
+        rows = parameters[name].movedim(part.dimension, 0).reshape(part.parts, len(kinds[kind][i]), -1)
+        weights[kind][i].append(rows.movedim(1, 0).flatten(1))  # (units, weights of each)
+    heads, neurons = (
+        [root_mean_square(torch.cat(parts, 1)) if parts else torch.zeros(0) for parts in layers] for layers in weights
+    )
+    return heads, neurons
+
+
+def root_mean_square(rows: Tensor) -> Tensor:
+    """Of each row, (rows, columns) -> (rows,); one of zeros has a gradient of zero."""
+    return rows.square().mean(1).clamp(min=1e-16).sqrt()
+
+
+def magnitude(network: Network, _cost: CostModel, *_rows: Any, **_options: Any) -> Scores:
+    """Root mean square of a unit's weights against the mean of its layer; heads and neurons are ranked apart."""
+    heads, neurons = (
+        np.stack([(layer / layer.mean()).detach().double().cpu().numpy() for layer in kind]) for kind in norms(network)
+    )
+    return Scores(ranks(heads), ranks(neurons))
+
+
+def at_random(_network: Network, cost: CostModel, _plan: Sequence[Any], seed: int, **_options: Any) -> Scores:
+    """Heads and neurons drawn alike over all layers."""
+    a, rng = cost.architecture, np.random.default_rng(seed)
+    return Scores(rng.random((a.layers, a.heads)), rng.random((a.layers, a.neurons)))
+
+
+def ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Place of each score among all of its kind, in parts of 1: so that kinds that do not compare are cut alike."""
+    order = scores.ravel().argsort(kind="stable").argsort(kind="stable")
+    return ((order + 0.5) / scores.size).reshape(scores.shape)

@@ -1,0 +1,103 @@
+"""The pruning methods: what a method is, and which there are.
+
+A method is a function that gets the taught network, chooses what to keep under the limit, and leaves the network cut to
+it. One that only ranks units, without training, need only be a `Score`: `scored` makes a method of it. To add one:
+a file with the function, its row in METHODS here, and its row in core/spec/methods.py, which says what it is for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from core.pruning import pdp
+from core.pruning.batches import Rows
+from core.pruning.checkpoint import NOWHERE, Checkpoint
+from core.pruning.coupling import Phase
+from core.pruning.cut import cut
+from core.pruning.fit import Scores, fit
+from core.pruning.importance import BATCHES, importance
+from core.pruning.magnitude import at_random, magnitude
+from core.pruning.network import Network, device
+from core.pruning.prune import prune as l0
+from core.pruning.train import History, Report
+from core.spec.cost import CostModel
+from core.spec.structure import Structure
+
+
+class Method(Protocol):
+    """Cuts `network` in place to at most `limit` of `cost` in its encoder layers."""
+
+    def __call__(
+        self,
+        network: Network,
+        cost: CostModel,
+        limit: int,
+        plan: Sequence[Phase],
+        dev: Rows,
+        *,
+        steps: int,
+        rate: float,
+        seed: int,
+        report: Report,
+        learned_weights: bool = False,
+        checkpoint: Checkpoint = NOWHERE,
+    ) -> tuple[Structure, History]:
+        """Returns what it was cut to, in the dense network's numbering, and the learning curve.
+
+        `plan` says which rows to use, target and sources, and which of them may move masks; `steps` is 0 for a
+        method that does not train. What `checkpoint` holds is gone on from.
+        """
+
+
+class Score(Protocol):
+    """Ranks the units of a network, higher for what is rather kept; `report` hears how many batches are done."""
+
+    def __call__(
+        self,
+        network: Network,
+        cost: CostModel,
+        plan: Sequence[Phase],
+        seed: int,
+        /,
+        *,
+        report: Callable[[int], None],
+        checkpoint: Checkpoint = NOWHERE,
+    ) -> Scores:
+        """Scores in one scale for heads (L, H) and neurons (L, N)."""
+
+
+def scored(score: Score) -> Method:
+    """The method that scores once, and cuts once."""
+
+    def method(
+        network: Network,
+        cost: CostModel,
+        limit: int,
+        plan: Sequence[Phase],
+        dev: Rows,
+        *,
+        seed: int,
+        report: Report,
+        checkpoint: Checkpoint = NOWHERE,
+        **_training: Any,
+    ) -> tuple[Structure, History]:
+        def heard(done: int) -> None:
+            facts = {"step": done, "steps": BATCHES, "sparsity": None, "dev": None}
+            report({"event": "progress", "stage": "prune", **facts})
+
+        scores = score(network.to(device()), cost, plan, seed, report=heard, checkpoint=checkpoint)
+        structure = fit(scores, cost, limit)
+        cut(network, structure)
+        return structure, History()
+
+    return method
+
+
+METHODS: Mapping[str, Method] = {
+    "fisher": scored(importance),
+    "l0": l0,
+    "pdp": pdp.prune,
+    "magnitude": scored(magnitude),
+    "random": scored(at_random),
+}

@@ -1,0 +1,101 @@
+"""Least squares after the cut: what is left makes up for what is gone, without any training.
+
+After Kwon et al. (NeurIPS 2022, arXiv 2204.09656), who rescale the kept units of a layer so that its output on a few
+rows is as near as can be to the dense model's. Ours: the whole output projection is solved for, not one factor a unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from core.pruning.batches import draw
+from core.pruning.coupling import Phase
+from core.pruning.losses import collate
+from core.pruning.network import Network
+
+BATCHES = 10  # of rows, target's and sources', that the outputs are compared on
+RIDGE = 0.1  # how strongly the projection is held where it was, against the mean square of its inputs
+
+
+@torch.no_grad()
+def refit(
+    student: Network,
+    teacher: Network,
+    plan: Sequence[Phase],
+    seed: int,
+    alive: Callable[[], None] = lambda: None,
+) -> None:
+    """Solve for the output projections of `student`, in place, from the first block up.
+
+    Each sees what the blocks below give now, and is to say what the dense `teacher` says there. No label is needed.
+    `alive` is called after each block.
+    """
+    streams = [stream for phase in plan for stream in phase.streams if stream.masks != "fixed"]
+    where = next(student.parameters()).device
+    drawn = draw([(stream.rows, stream.share) for stream in streams], BATCHES, seed)
+    batches = [{name: column.to(where) for name, column in collate(streams, index).items()} for index in drawn]
+    student.eval()
+    dense = projections(teacher)
+    wanted = seen(teacher.to(where).eval(), dense, batches, outputs=True)
+    for name, projection in projections(student).items():
+        inputs = seen(student, {name: projection}, batches)[name]
+        solve(projection, inputs, wanted[name])
+        alive()
+
+
+def projections(network: Network) -> dict[str, nn.Linear]:
+    """The output projection of every block that is left, in the order in which a row meets them."""
+    family = network.architecture.family
+    layers: Any = network.body.get_submodule(family.base).get_submodule(family.layers)
+    found = {}
+    for i, layer in enumerate(layers):
+        modules = dict(layer.named_modules())
+        for path in (family.attention_out, family.ffn_out):
+            if isinstance(modules.get(path), nn.Linear):
+                found[f"{i}.{path}"] = modules[path]
+    return found
+
+
+def seen(
+    network: Network,
+    modules: Mapping[str, nn.Module],
+    batches: Sequence[Mapping[str, Tensor]],
+    outputs: bool = False,
+) -> dict[str, Tensor]:
+    """What each of `modules` gets (or gives) at every token that is no padding: (tokens, features)."""
+    parts: dict[str, list[Tensor]] = {name: [] for name in modules}
+    real = torch.zeros(0)
+
+    def hear(name: str) -> Any:
+        def keep(_module: nn.Module, args: Any, output: Tensor) -> None:
+            parts[name].append((output if outputs else args[0]).reshape(*real.shape, -1)[real])
+
+        return keep
+
+    handles = [module.register_forward_hook(hear(name)) for name, module in modules.items()]
+    try:
+        for batch in batches:
+            real = batch["attention_mask"].bool()
+            network(**batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: torch.cat(each) for name, each in parts.items()}
+
+
+def solve(projection: nn.Linear, inputs: Tensor, wanted: Tensor) -> None:
+    """Move weight and bias to the ridge solution of projection(inputs) = wanted, measured from where they are."""
+    double = inputs.double()
+    if projection.bias is not None:
+        double = torch.cat([double, double.new_ones(len(double), 1)], 1)
+    gram = double.T @ double
+    gram.diagonal().add_(RIDGE * gram.diagonal().mean())
+    change = torch.linalg.solve(gram, double.T @ (wanted - projection(inputs)).double()).to(projection.weight.dtype)
+    width = projection.in_features
+    projection.weight.add_(change[:width].T)
+    if projection.bias is not None:
+        projection.bias.add_(change[width])

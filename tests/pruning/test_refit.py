@@ -1,0 +1,56 @@
+"""Least squares after the cut: nothing to mend where nothing is missing, and a stand-in takes over what it can."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+from core.pruning import refit as module
+from core.pruning.coupling import Phase
+from core.pruning.cut import cut
+from core.pruning.network import Network, predict
+from core.pruning.refit import projections, refit
+from core.spec.structure import Structure
+from tests.pruning.test_weighting import stream
+
+ALL = range(4)
+
+
+def test_a_model_that_lost_nothing_stays_as_it_is(network: Network, tiny: Path) -> None:
+    student = copy.deepcopy(network)
+    refit(student, network, [Phase((stream(tiny, 16, seed=0),))], seed=0)
+    for name, parameter in student.named_parameters():
+        torch.testing.assert_close(parameter, network.get_parameter(name), rtol=0, atol=1e-4)
+
+
+def test_a_twin_takes_over_what_its_dropped_twin_did(
+    network: Network, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RIDGE", 1e-9)
+    layer = network.body.bert.encoder.layer[1]
+    with torch.no_grad():
+        for linear in (layer.intermediate.dense,):
+            linear.weight[5], linear.bias[5] = linear.weight[3], linear.bias[3]
+        size = network.architecture.head_size
+        for linear in (layer.attention.self.query, layer.attention.self.key, layer.attention.self.value):
+            linear.weight[:size], linear.bias[:size] = linear.weight[size : 2 * size], linear.bias[size : 2 * size]
+    rows = stream(tiny, 64, seed=0)
+    student = copy.deepcopy(network)
+    cut(student, Structure.of([ALL, [1, 2, 3], ALL], [range(128), [i for i in range(128) if i != 5], range(128)]))
+    wanted, plain = predict(network, rows.rows), predict(student, rows.rows)
+    refit(student, network, [Phase((rows,))], seed=0)
+    assert (plain - wanted).abs().max() > 0.01
+    torch.testing.assert_close(predict(student, rows.rows), wanted, rtol=0, atol=2e-3)
+
+
+def test_a_cut_model_comes_nearer_to_the_dense_one_on_other_rows(network: Network, tiny: Path) -> None:
+    student = copy.deepcopy(network)
+    cut(student, Structure.of([[0, 1, 3], [], [1, 2, 3]], [range(100), range(90), range(90)]))
+    assert [name.split(".", 1)[0] for name in projections(student)] == ["0", "0", "1", "2", "2"]
+    others = stream(tiny, 64, seed=9).rows
+    wanted, before = predict(network, others), predict(student, others)
+    refit(student, network, [Phase((stream(tiny, 64, seed=0),))], seed=0)
+    assert (predict(student, others) - wanted).square().mean() < (before - wanted).square().mean()
