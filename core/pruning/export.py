@@ -98,7 +98,7 @@ def latency_met(budget: Mapping[str, Any]) -> str:
     """A budget in time, and how it was met, for the card."""
     how = budget["measured"]
     return (
-        f"\nAsked were at most {budget['limit']:.3g} ms for a batch of {how['batch_size']} with {how['length']} tokens: "
+        f"\nAsked: at most {budget['limit']:.3g} ms for a batch of {how['batch_size']} with {how['length']} tokens; "
         f"measured {budget['met']:.3g} ms, and {budget['dense']:.3g} ms for the dense model in turn with it "
         f"({how['runtime']}, {how['device_name']}, {how['threads']} threads, {how['passes']} passes).\n"
     )

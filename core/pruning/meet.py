@@ -76,7 +76,12 @@ class LatencyBudget:
         met = {structure: reading.ratio for structure, reading in tried.items() if reading.ratio <= self.share}
         best = max(met, key=met.__getitem__, default=None)
         self.fits = [
-            {**asdict(reading), "of_dense": reading.ratio, "kept": structure is best}
+            {
+                **asdict(reading),
+                "of_dense": reading.ratio,
+                "predicted": self.cost.model(structure) / self.cost.model(Structure.dense(self.cost.architecture)),
+                "kept": structure is best,
+            }
             for structure, reading in tried.items()
         ]
         if best is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,10 @@ def _require_compiler(where: str) -> None:
 def ready(model: Any, columns: Mapping[str, Tensor], under: Conditions) -> Callable[[], object]:
     """A call that runs `model` on a batch of the columns once, and returns when the answer is there."""
     if under.runtime == "onnx":
-        return _onnx(model, columns, under)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "model.onnx"
+            to_onnx(model, columns, file)
+            return session(file, columns, under)
     module = model.eval().to(under.device)
     batch = {name: column.to(under.device) for name, column in columns.items()}
     run: Any = torch.compile(module) if under.runtime == "torch.compile" else module
@@ -93,15 +96,17 @@ def ready(model: Any, columns: Mapping[str, Tensor], under: Conditions) -> Calla
     return once
 
 
-def _onnx(model: Any, columns: Mapping[str, Tensor], under: Conditions) -> Callable[[], object]:
+def to_onnx(model: Any, columns: Iterable[str], file: Path) -> None:
+    """As a checkpoint's `model.onnx`; a batch of ones is as good as any."""
+    write_onnx(model.cpu(), {name: torch.ones((2, 8), dtype=torch.long) for name in columns}, file)
+
+
+def session(file: Path, columns: Mapping[str, Tensor], under: Conditions) -> Callable[[], object]:
+    """A call that runs the file on a batch of the columns once."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = under.threads
-    example = {name: torch.ones((2, 8), dtype=torch.long) for name in columns}
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "model.onnx"
-        write_onnx(model.cpu(), example, file)
-        session = onnxruntime.InferenceSession(file, options, providers=[ONNX_PROVIDERS[under.device]])
-    batch = {one.name: columns[one.name].numpy() for one in session.get_inputs()}
-    return lambda: session.run(["logits"], batch)
+    runtime = onnxruntime.InferenceSession(file, options, providers=[ONNX_PROVIDERS[under.device]])
+    batch = {one.name: columns[one.name].numpy() for one in runtime.get_inputs()}
+    return lambda: runtime.run(["logits"], batch)

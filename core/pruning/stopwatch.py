@@ -66,17 +66,25 @@ class Stopwatch:
         self.alive()
         if self._dense is None or self.under.runtime == "torch.compile":
             torch.compiler.reset()  # past a few models, it would silently run eagerly
-            self._dense = self._ready(Structure.dense(self.network.architecture))
-        times, waited = in_turn({"dense": self._dense, "cut": self._ready(structure)}, self.alive)
-        net = {name: torch.tensor(times[name]) - torch.tensor(waited[name]) for name in times}
-        low, high = (float(net["cut"].quantile(q)) for q in (QUARTILE, 1 - QUARTILE))
-        dense, clock = net["dense"].quantile(QUARTILE), torch.tensor(times["cut"]).median()
-        return Reading(1000 * low, 1000 * float(dense), 1000 * float(clock), (high - low) / low, len(net["cut"]))
+            self._dense = self.ready(Structure.dense(self.network.architecture))
+        return compare(self._dense, self.ready(structure), self.alive)
 
-    def _ready(self, structure: Structure) -> Callable[[], object]:
+    def ready(self, structure: Structure) -> Callable[[], object]:
+        """A call that runs the network, cut to `structure`, once."""
         model = copy.deepcopy(self.network).cpu()
         cut(model, structure)
         return ready(model.assembled(), self.columns, self.under)
+
+
+def compare(
+    dense: Callable[[], object], cut: Callable[[], object], alive: Callable[[], None] = lambda: None
+) -> Reading:
+    """Of one beside the other."""
+    times, waited = in_turn({"dense": dense, "cut": cut}, alive)
+    net = {name: torch.tensor(times[name]) - torch.tensor(waited[name]) for name in times}
+    low, high = (float(net["cut"].quantile(q)) for q in (QUARTILE, 1 - QUARTILE))
+    least, clock = net["dense"].quantile(QUARTILE), torch.tensor(times["cut"]).median()
+    return Reading(1000 * low, 1000 * float(least), 1000 * float(clock), (high - low) / low, len(net["cut"]))
 
 
 def in_turn(
