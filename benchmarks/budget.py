@@ -117,11 +117,11 @@ def latency_table(measured: Sequence[Mapping[str, Any]]) -> str:
         f"Random scores of {', '.join(sorted({line['model'] for line in measured}))} fitted to speed-ups of "
         f"{', '.join(f'{s:g}' for s in SPEEDUPS)} at {LENGTH} tokens, on "
         f"{', '.join(sorted({line['environment']['device'] for line in measured}))}",
-        "(`python -m benchmarks.budget latency`). Decided: reading of what was kept over the limit. Again: a second",
+        "(`python -m benchmarks.budget latency`). Met: reading of what was kept over the limit. Again: a second",
         "reading of the same structure, later, which nothing was chosen by; noise: deviation between the two.",
         "Measured: structures until one was kept. Table: how far its prices are off a whole model, uncorrected.",
         "",
-        "| runtime | batch | held | decided, mean (least) | again, mean (most) | noise | measured | table, mean (most) |",
+        "| runtime | batch | held | met, mean (least) | again, mean (most) | noise | measured | table, mean (most) |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for runtime, batch in dict.fromkeys((line["runtime"], line["batch"]) for line in measured):
