@@ -96,7 +96,7 @@ def in_turn(
     repeats = {}
     for name, run in runs.items():
         run()  # whatever is made at the first pass
-        took = min(_timed(run)[0] for _ in range(2))
+        took = min(timed(run)[0] for _ in range(2))
         repeats[name] = max(1, min(20, int(TURN_S / took)))
     until, rounds = time.perf_counter() + SECONDS, 0
     while rounds < ROUNDS[0] or (rounds < ROUNDS[1] and time.perf_counter() < until):
@@ -104,7 +104,7 @@ def in_turn(
             if repeats[name] > 1:
                 run()  # its weights come back into the caches, as they would be if it ran alone
             for _ in range(repeats[name]):
-                took, without = _timed(run)
+                took, without = timed(run)
                 times[name].append(took)
                 waited[name].append(without)
         rounds += 1
@@ -112,7 +112,8 @@ def in_turn(
     return times, waited
 
 
-def _timed(run: Callable[[], object]) -> tuple[float, float]:
+def timed(run: Callable[[], object]) -> tuple[float, float]:
+    """Seconds that a call took, and seconds of these that its thread waited for a core."""
     before, start = _waited_s(), time.perf_counter()
     run()
     took = time.perf_counter() - start
