@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import onnx
 import torch
 from onnxruntime.quantization import quantize_dynamic
 from transformers import BertConfig, BertForSequenceClassification
@@ -81,7 +82,9 @@ def int8(network: Network, structure: Structure, watch: Stopwatch) -> Callable[[
     with tempfile.TemporaryDirectory() as folder:
         exact, quantised = Path(folder) / "model.onnx", Path(folder) / "int8.onnx"
         to_onnx(model.assembled(), watch.columns, exact)
-        quantize_dynamic(exact, quantised)
+        exported = onnx.load(exact)
+        exported.graph.ClearField("value_info")  # shapes of weights that quantising transposes
+        quantize_dynamic(exported, quantised)
         return session(quantised, watch.columns, watch.under)
 
 

@@ -207,7 +207,7 @@ BAD_FIELDS = [
     ("/budget", {"params": 0.3, "macs": 1000}, "exactly one of 'params', 'macs', 'bytes', 'latency_ms', 'speedup'"),
     ("/budget", {}, "exactly one of 'params', 'macs', 'bytes', 'latency_ms', 'speedup'"),
     ("/budget", {"bytes": 0.1, "of": "encoder"}, "leave 'of' out"),
-    ("/budget", {"speedup": 0.5}, "greater than 1"),
+    ("/budget/speedup", 1, "greater than 1"),
     ("/budget", {"params": 0.3, "runtime": "onnx"}, "'runtime' is for 'latency_ms' and 'speedup'"),
     ("/method/name", "pdp", "not available yet"),
     ("/method/name", "magic", "'l0'"),

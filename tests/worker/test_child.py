@@ -27,7 +27,7 @@ class ModelRef:
     name: str
     revision: Any = None
 
-def run(spec, model, datasets, workdir, report):
+def run(spec, model, datasets, workdir, report, cache):
 {body}
 
 stub = types.ModuleType("core.pruning.run")
