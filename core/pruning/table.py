@@ -40,14 +40,23 @@ def smallest(architecture: Architecture) -> Structure:
 
 
 def levels(architecture: Architecture) -> list[Structure]:
-    """What else is measured beside the dense model: all layers alike, each kind alone, and both at some sizes.
+    """What else is measured beside the dense model: each kind of block alone, and both at some sizes.
 
-    Widths are odd, as what `fit` gives mostly is: a width that suits the machine's vectors would flatter.
+    Uneven over the layers and odd, as what `fit` gives: sizes that repeat or suit the machine's vectors would flatter.
     """
-    heads, neurons = architecture.heads, architecture.neurons
-    odd = [min(neurons, neurons // part | 1) for part in (2, 4, 16)]
-    sizes = [(heads, 0), (0, neurons), (1, odd[0]), (heads, odd[2]), (-(-heads // 2), odd[1]), (1, odd[2])]
-    return [Structure.of([range(h)] * architecture.layers, [range(n)] * architecture.layers) for h, n in sizes]
+    heads, neurons, layers = architecture.heads, architecture.neurons, architecture.layers
+    sizes = [(heads / 6, neurons / 2), (heads, neurons / 16), (heads / 2, neurons / 4), (heads / 6, neurons / 16)]
+    alone = [
+        Structure.of([range(heads)] * layers, [()] * layers),
+        Structure.of([()] * layers, [range(neurons)] * layers),
+    ]
+    return [*alone, *(Structure.of(_uneven(h, heads, layers), _uneven(n, neurons, layers)) for h, n in sizes)]
+
+
+def _uneven(size: float, most: int, layers: int) -> list[range]:
+    """Units of each layer: from three quarters to five quarters of `size`."""
+    shares = (0.75 + 0.5 * (i + 0.5) / layers for i in range(layers))
+    return [range(min(most, max(1, round(size * share)))) for share in shares]
 
 
 def learn(measure: Measure, architecture: Architecture, first: Reading) -> Table:
