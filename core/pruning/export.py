@@ -100,7 +100,8 @@ def latency_met(budget: Mapping[str, Any]) -> str:
     return (
         f"\nAsked: at most {budget['limit']:.3g} ms for a batch of {how['batch_size']} with {how['length']} tokens; "
         f"measured {budget['met']:.3g} ms, and {budget['dense']:.3g} ms for the dense model in turn with it "
-        f"({how['runtime']}, {how['device_name']}, {how['threads']} threads, {how['passes']} passes).\n"
+        f"({how['runtime']}, {how['device_name']}, {how['threads']} threads, {how['passes']} passes whose quartiles "
+        f"lie {how['spread']:.1%} apart).\n"
     )
 
 
