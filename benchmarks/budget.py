@@ -121,7 +121,7 @@ def latency_table(measured: Sequence[Mapping[str, Any]]) -> str:
         "reading of the same structure, later, which nothing was chosen by; noise: deviation between the two.",
         "Measured: structures until one was kept. Table: how far its prices are off a whole model, uncorrected.",
         "",
-        "| runtime | batch | held | met, mean (least) | again, mean (most) | noise | measured | table, mean (most) |",
+        "| runtime | batch | held | met, mean (least) | again, mean (most), held | noise | measured | table (most) |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for runtime, batch in dict.fromkeys((line["runtime"], line["batch"]) for line in measured):
@@ -130,13 +130,17 @@ def latency_table(measured: Sequence[Mapping[str, Any]]) -> str:
         met, again = [row["met"] for row in kept], [row["again"] for row in kept]
         noise = stdev(b / a for a, b in zip(met, again, strict=True)) if len(kept) > 1 else 0.0
         off = [abs(row["predicted"] - 1) for row in rows]
-        held = f"{sum(value <= 1 for value in met)} of {len(rows)}"
         text.append(
-            f"| {runtime} | {batch} | {held} | {mean(met):.3f} ({min(met):.3f}) "
-            f"| {mean(again):.3f} ({max(again):.3f}) | {noise:.1%} | {mean(row['fits'] for row in rows):.1f} "
+            f"| {runtime} | {batch} | {_held(met, rows)} | {mean(met):.3f} ({min(met):.3f}) "
+            f"| {mean(again):.3f} ({max(again):.3f}), {_held(again, rows)} "
+            f"| {noise:.1%} | {mean(row['fits'] for row in rows):.1f} "
             f"| {mean(off):.1%} ({max(off):.1%}) |"
         )
     return "\n".join(text) + "\n"
+
+
+def _held(parts: Sequence[float], rows: Sequence[Any]) -> str:
+    return f"{sum(part <= 1 for part in parts)} of {len(rows)}"
 
 
 def main() -> None:
