@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test soak check venv bench-budget bench-overhead bench-transfer bench-methods clean
+.PHONY: help demo serve test soak check venv bench-budget bench-speed bench-overhead bench-transfer bench-methods clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,11 @@ $(STAMP): pyproject.toml constraints.txt
 
 bench-budget: $(STAMP) ## Measure how near to its limit the solver comes, for each cost and family
 	$(BIN)/python -m benchmarks.budget
+
+bench-speed: $(STAMP) ## Measure budgets in time, and speed-ups by runtime, batch and size; hours on two cores, resumable
+	$(BIN)/topwork fetch-demo
+	$(BIN)/python -m benchmarks.budget latency
+	$(BIN)/python -m benchmarks.speed
 
 bench-overhead: $(STAMP) ## Measure what a pruning step costs against plain fine-tuning
 	$(BIN)/topwork fetch-demo

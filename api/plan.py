@@ -25,7 +25,7 @@ def plan(spec: JobSpec, splits: Splits, costs: Costs | None) -> Plan:
             dropped=dict(splits.dropped),
         ),
         units=costs and _units(costs),
-        limit=costs and _limit(costs, spec),
+        limit=None if costs is None or spec.budget.timed else _limit(costs, spec),
         reach=_reach(costs) if costs else [],
         warnings=list(_warnings(spec, splits, costs)),
     )
@@ -68,6 +68,8 @@ def _warnings(spec: JobSpec, splits: Splits, costs: Costs | None) -> Iterator[st
         yield "'reach' is that of the whole vocabulary: how much is left of it, the worker finds out"
     if spec.budget.sparsity is not None:
         yield "zeros alone make no dense kernel faster: a budget in 'params', 'macs' or 'bytes' removes whole units"
+    if spec.budget.timed:
+        yield "latency is measured by the worker: before anything is trained it finds out what can be reached there"
     if len(splits.test) < FEW:
         yield f"{len(splits.test)} test rows tell accuracies apart by ten points at best; give more if you can"
     if not spec.sources and len(splits.train) < 1000:

@@ -150,7 +150,7 @@ class Plan(BaseModel):
     labels: list[str] = Field(examples=[["negative", "positive"]])
     rows: Rows
     units: Units | None = Field(description="null for a model of the hub, which the worker fetches")
-    limit: int | None = Field(description="of what `budget` names, as a count", examples=[1064678])
+    limit: int | None = Field(description="of what `budget` names, as a count; null for a latency", examples=[1064678])
     reach: list[Reach]
     warnings: list[str]
 

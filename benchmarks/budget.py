@@ -1,28 +1,46 @@
 """How near to its limit `fit` comes: 30 random fits for each cost and family, on the shapes of published models.
 
     python -m benchmarks.budget
+    python -m benchmarks.budget latency [--model FOLDER] [--runtimes RUNTIME ...] [--batch N] [--threads N]
 
 Scores, limits (2 % to 100 % of the dense encoder's cost) and the balance between heads and neurons are random. Prints
 and writes results/budget.md.
+
+`latency` fits random scores of a real model to speed-ups of 2, 4 and 8, ten each, as a job does, and measures what was
+kept once more: two readings of one structure say how large the noise is. Each fit is appended to
+results/budget_latency.jsonl, and not made again by the next run; results/budget_latency.md is made of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import argparse
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
+from typing import Any
 
 import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from core.pruning.export import environment
 from core.pruning.fit import Scores, fit
+from core.pruning.meet import LatencyBudget
+from core.pruning.network import load_network
+from core.pruning.runtimes import conditions
+from core.pruning.stopwatch import Stopwatch
 from core.spec.cost import Costs
 from core.spec.families import FAMILIES, Architecture
+from core.spec.job import Budget
+from core.spec.problems import SpecError
 
 FITS = 30
 LENGTH = 128
-OUT = Path(__file__).parent / "results" / "budget.md"
+RESULTS = Path(__file__).parent / "results"
+SPEEDUPS = (2.0, 4.0, 8.0)
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 # config.json of a published model, as far as its class's defaults do not say it: (hidden, heads, layers, FFN neurons).
 SHAPES: Mapping[str, tuple[str, tuple[int, int, int, int]]] = {
     "all-MiniLM-L6-v2": ("bert", (384, 12, 6, 1536)),
@@ -56,8 +74,99 @@ def slacks(costs: Costs, kind: str) -> list[float]:
     return found
 
 
+def latency_fits(model: Path, runtime: str, batch: int, out: Path) -> None:
+    """Append what `out` lacks: of each fit the readings as parts of the limit, and the table's error."""
+    network = load_network(model, ["a", "b"], seed=0).eval()
+    a = network.architecture
+    done = {(line["runtime"], line["batch"], line["speedup"], line["draw"]) for line in lines_of(out)}
+    under = conditions(Budget.model_validate({"speedup": 2, "runtime": runtime, "batch_size": batch}), LENGTH)
+    watch = Stopwatch(network, INPUTS, under)
+    with tempfile.TemporaryDirectory() as scratch:
+        for draw in range(FITS):
+            speedup = SPEEDUPS[draw % len(SPEEDUPS)]
+            if (runtime, batch, speedup, draw) in done:
+                continue
+            asked = Budget(speedup=speedup)
+            budget = LatencyBudget(asked, a, under, watch.measure, Path(scratch) / "state.json")
+            rng = np.random.default_rng(draw)
+            heads = rng.normal(size=(a.layers, a.heads)) + rng.uniform(-3, 3)
+            try:
+                structure = budget.fit(Scores(heads, rng.normal(size=(a.layers, a.neurons))))
+                again = watch.measure(structure).ratio * speedup
+            except SpecError:
+                again = None  # no structure was within the limit: a job would fail
+            met = next((fit["of_dense"] * speedup for fit in budget.fits if fit["kept"]), None)
+            first = budget.fits[0]
+            facts = {"runtime": runtime, "batch": batch, "speedup": speedup, "draw": draw, "fits": len(budget.fits)}
+            facts |= {"met": met, "again": again, "predicted": first["predicted"] / first["of_dense"]}
+            with out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(facts | {"model": model.name, "environment": environment()}) + "\n")
+            print(facts, flush=True)
+
+
+def lines_of(out: Path) -> list[dict[str, Any]]:
+    """What was measured so far."""
+    return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
+
+
+def latency_table(measured: Sequence[Mapping[str, Any]]) -> str:
+    """Markdown, a row for each runtime and batch."""
+    text = [
+        "# Budgets in time",
+        "",
+        f"Random scores of {', '.join(sorted({line['model'] for line in measured}))} fitted to speed-ups of "
+        f"{', '.join(f'{s:g}' for s in SPEEDUPS)} at {LENGTH} tokens, on "
+        f"{', '.join(sorted({line['environment']['device'] for line in measured}))}",
+        "(`python -m benchmarks.budget latency`). Met: reading of what was kept over the limit. Again: a second",
+        "reading of the same structure, later, which nothing was chosen by; noise: deviation between the two.",
+        "Measured: structures until one was kept. Table: how far its prices are off a whole model, uncorrected.",
+        "",
+        "| runtime | batch | held | met, mean (least) | again, mean (most), held | noise | measured | table (most) |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for runtime, batch in dict.fromkeys((line["runtime"], line["batch"]) for line in measured):
+        rows = [line for line in measured if (line["runtime"], line["batch"]) == (runtime, batch)]
+        kept = [row for row in rows if row["met"] is not None]
+        met, again = [row["met"] for row in kept], [row["again"] for row in kept]
+        noise = stdev(b / a for a, b in zip(met, again, strict=True)) if len(kept) > 1 else 0.0
+        off = [abs(row["predicted"] - 1) for row in rows]
+        text.append(
+            f"| {runtime} | {batch} | {_held(met, rows)} | {mean(met):.3f} ({min(met):.3f}) "
+            f"| {mean(again):.3f} ({max(again):.3f}), {_held(again, rows)} "
+            f"| {noise:.1%} | {mean(row['fits'] for row in rows):.1f} "
+            f"| {mean(off):.1%} ({max(off):.1%}) |"
+        )
+    return "\n".join(text) + "\n"
+
+
+def _held(parts: Sequence[float], rows: Sequence[Any]) -> str:
+    return f"{sum(part <= 1 for part in parts)} of {len(rows)}"
+
+
 def main() -> None:
     """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="?", choices=("counts", "latency"), default="counts")
+    parser.add_argument("--model", type=Path, default=Path("data/models/all-minilm-l6-v2"))
+    parser.add_argument("--runtimes", nargs="+", default=["torch", "torch.compile", "onnx"])
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    if given.what == "counts":
+        text, out = counts_table(), given.results / "budget.md"
+    else:
+        kept, out = given.results / "budget_latency.jsonl", given.results / "budget_latency.md"
+        for runtime in given.runtimes:
+            latency_fits(given.model, runtime, given.batch, kept)
+        text = latency_table(lines_of(kept))
+    print(text)
+    out.write_text(text, encoding="utf-8")
+
+
+def counts_table() -> str:
+    """Markdown, a row for each family and cost."""
     lines = [
         "# Distance to the budget",
         "",
@@ -72,9 +181,7 @@ def main() -> None:
             left = slacks(costs, kind)
             over = sum(value < 0 for value in left)
             lines.append(f"| {name} | {kind} | {over} of {FITS} | {100 * mean(left):.3f} | {100 * max(left):.3f} |")
-    text = "\n".join(lines) + "\n"
-    print(text)
-    OUT.write_text(text, encoding="utf-8")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

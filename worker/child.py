@@ -71,7 +71,7 @@ def main(workdir: Path) -> None:
     model = ModelRef(**request["model"] | {"path": Path(request["model"]["path"])})
     datasets = {name: workdir / path for name, path in request["datasets"].items()}
     try:
-        metrics = run(spec, model, datasets, workdir, report)
+        metrics = run(spec, model, datasets, workdir, report, Path(request["cache"]))
     except SpecError as problem:
         error = {"code": "invalid", "field": problem.field, "message": problem.message}
         report({"event": "failed", "error": error})

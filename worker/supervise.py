@@ -3,7 +3,7 @@
 Each attempt has a folder of its own, work/<job_id>/<attempt>/, so that a child that outlived its lease can never
 write where its successor reads; what the next attempt resumes from goes through the storage. In the folder:
 
-    request.json  the specification, the model's folder, the data sets
+    request.json  the specification, the model's folder, the data sets, the folder of what jobs share
     inputs/       data sets as Parquet
     state/        what a resumed job starts from; the child saves it anew
     output/       the files to publish
@@ -178,6 +178,7 @@ class Supervisor:
             "spec": self.spec.model_dump(mode="json"),
             "model": asdict(model) | {"path": str(model.path.resolve())},
             "datasets": inputs,
+            "cache": str(self.settings.cache_dir.resolve()),
         }
         (self.folder / "request.json").write_text(json.dumps(request))
 

@@ -43,6 +43,11 @@ class Settings(BaseSettings):
         return self.data_dir / "work"
 
     @property
+    def cache_dir(self) -> Path:
+        """What jobs of this machine may share: tables of latencies."""
+        return self.data_dir / "cache"
+
+    @property
     def blobs_dir(self) -> Path:
         """Files by sha256."""
         return self.data_dir / "blobs"

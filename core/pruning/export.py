@@ -93,6 +93,7 @@ def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], target: P
         "train": data["train"],
         "sources": sum(data["sources"][i] for i in report["transfer"]["sources"]),
         "seed": spec["train"]["seed"],
+        "budget": latency_met(report["budget"]) if "measured" in report["budget"] else "",
         "onnx": ONNX_CARD if "onnx" in spec["export"]["formats"] else "",
     } | (CODED_CARD if report["sparsity"] is None else PLAIN_CARD | {"otherwise": report["sparsity"]["says"]})
     target.write_text(Template((TEMPLATES / "README.md.txt").read_text()).substitute(values))
@@ -104,6 +105,19 @@ CODED_CARD = {
     "`from load import load; model, tokenizer = load()`.",
 }
 PLAIN_CARD = {"trust": ""}
+
+
+def latency_met(budget: Mapping[str, Any]) -> str:
+    """A budget in time, and how it was met, for the card."""
+    how = budget["measured"]
+    return (
+        f"\nAsked: at most {budget['limit']:.3g} ms for a batch of {how['batch_size']} with {how['length']} tokens; "
+        f"measured {budget['met']:.3g} ms, and {budget['dense']:.3g} ms for the dense model in turn with it "
+        f"({how['runtime']}, {how['device_name']}, {how['threads']} threads, {how['passes']} passes whose quartiles "
+        f"lie {how['spread']:.1%} apart).\n"
+    )
+
+
 ONNX_CARD = """
 ONNX Runtime, any batch and length:
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from core.pruning.stopwatch import timed
 
 BATCH_SIZES = (1, 32)
 SEQUENCE_LENGTH = 128
@@ -26,7 +27,8 @@ def latencies_ms(
 ) -> dict[str, dict[str, float]]:
     """Milliseconds of one eager float32 pass of `length` tokens a row: model name -> batch size -> median.
 
-    The models take turns, so that a noisy moment hits all alike; ratios of one call are what to compare.
+    The models take turns, so that a noisy moment hits all alike; ratios of one call are what to compare. Time spent
+    waiting for a core is not counted.
     """
     result: dict[str, dict[str, float]] = {name: {} for name in models}
     for batch_size in batch_sizes:
@@ -46,12 +48,15 @@ def _one_pass(model: nn.Module, inputs: Sequence[str], vocabulary: int, shape: t
     batch: dict[str, Tensor] = {name: torch.zeros(shape, dtype=torch.long, device=where) for name in inputs}
     batch["input_ids"] = torch.randint(0, vocabulary, shape, device=where)
     batch["attention_mask"] = torch.ones(shape, dtype=torch.long, device=where)
-    _wait(where)
-    start = time.perf_counter()
     run: Any = model
-    run(**batch)
+
+    def once() -> None:
+        run(**batch)
+        _wait(where)
+
     _wait(where)
-    return time.perf_counter() - start
+    took, waited = timed(once)
+    return took - waited
 
 
 def _wait(where: torch.device) -> None:

@@ -41,12 +41,14 @@ class Method(Protocol):
         seed: int,
         report: Report,
         learned_weights: bool = False,
+        last: Callable[[Scores, CostModel, int], Structure] = fit,
         checkpoint: Checkpoint = NOWHERE,
     ) -> tuple[Structure, History]:
         """Returns what it was cut to, in the dense network's numbering, and the learning curve.
 
         `plan` says which rows to use, target and sources, and which of them may move masks; `steps` is 0 for a
-        method that does not train. What `checkpoint` holds is gone on from.
+        method that does not train. `last` turns the scores that decide into the structure. What `checkpoint` holds is
+        gone on from.
         """
 
 
@@ -79,6 +81,7 @@ def scored(score: Score) -> Method:
         *,
         seed: int,
         report: Report,
+        last: Callable[[Scores, CostModel, int], Structure] = fit,
         checkpoint: Checkpoint = NOWHERE,
         **_training: Any,
     ) -> tuple[Structure, History]:
@@ -87,7 +90,7 @@ def scored(score: Score) -> Method:
             report({"event": "progress", "stage": "prune", **facts})
 
         scores = score(network.to(device()), cost, plan, seed, report=heard, checkpoint=checkpoint)
-        structure = fit(scores, cost, limit)
+        structure = last(scores, cost, limit)
         cut(network, structure)
         return structure, History()
 

@@ -25,7 +25,10 @@ COSTS = {
     "macs": "multiply-accumulates",
     "bytes": "bytes",
     "sparsity": "non-zero weights",
+    "latency_ms": "latency",
+    "speedup": "latency",
 }
+RUNTIMES = {"torch": "eager PyTorch", "torch.compile": "torch.compile", "onnx": "ONNX Runtime"}
 METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "f1": "macro F1"}
 STAGES = {
     "teach": "Teach the dense model",
@@ -37,7 +40,14 @@ STAGES = {
 def write_page(report: Mapping[str, Any], structure: Structure, architecture: Architecture, target: Path) -> None:
     """Write the page to `target`. `report` may also hold the manifest's "model" and "spec", which are shown then."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": percent, "count": "{:,}".format, "say": say, "mib": mib, "pretty": pretty}
+    environment.filters |= {
+        "percent": percent,
+        "count": "{:,}".format,
+        "say": say,
+        "mib": mib,
+        "pretty": pretty,
+        "ms": ms,
+    }
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     picture = layers(structure, architecture)
     metric = report["task"]["metric"]
@@ -56,6 +66,7 @@ def write_page(report: Mapping[str, Any], structure: Structure, architecture: Ar
         blocks=sum(bool(layer.heads_kept) + bool(layer.neurons_kept) for layer in picture),
         weights=weights(report),
         unit=COSTS[report["budget"]["cost"]],
+        runtimes=RUNTIMES,
         auto=report["transfer"].get("auto"),
         columns=columns,
         length=SEQUENCE_LENGTH,
@@ -126,6 +137,11 @@ def short(value: float) -> str:
 def mib(size: int) -> str:
     """Bytes as MiB."""
     return f"{size / 2**20:.1f} MiB"
+
+
+def ms(value: float) -> str:
+    """Milliseconds to three digits: 4.07 ms, 0.912 ms, 131 ms."""
+    return f"{value:.3g} ms" if value < 100 else f"{value:,.0f} ms"
 
 
 def say(value: Any) -> str:

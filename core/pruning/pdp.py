@@ -13,7 +13,7 @@ say, and the rest of the steps train it as it is: no soft mask is left to be fol
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -175,14 +175,21 @@ def follow(
 
 
 def prune(
-    network: Network, cost: CostModel, limit: int, plan: Sequence[Phase], dev: Rows, **training: Any
+    network: Network,
+    cost: CostModel,
+    limit: int,
+    plan: Sequence[Phase],
+    dev: Rows,
+    *,
+    last: Callable[[Scores, CostModel, int], Structure] = fit,
+    **training: Any,
 ) -> tuple[Structure, History]:
     """Train the weights under masks that follow from them, then under none; cut `network` in place on the way.
 
     Where sources come first, in a phase of their own, the sizes that they leave are averaged into those that decide, by
     the sources' weight, if they share masks. Source rows that do not share masks see them, but do not move them.
     """
-    course = Units(network.to(device()), cost, limit)
+    course = Units(network.to(device()), cost, limit, last)
     history = follow(course, plan, dev, **training)
     return course.present, history
 
@@ -190,8 +197,10 @@ def prune(
 class Units:
     """A `Course` that drops units: their sizes, and the masks that follow."""
 
-    def __init__(self, network: Network, cost: CostModel, limit: int) -> None:
-        self.network, self.cost, self.limit = network, cost, limit
+    def __init__(
+        self, network: Network, cost: CostModel, limit: int, last: Callable[[Scores, CostModel, int], Structure] = fit
+    ) -> None:
+        self.network, self.cost, self.limit, self.last = network, cost, limit, last
         self.dense = self.present = Structure.dense(cost.architecture)
         self.goal = 1 - limit / cost.dense
         self.hard = False
@@ -257,7 +266,7 @@ class Units:
 
     def harden(self, optimizer: torch.optim.AdamW) -> None:
         """Cut to the budget."""
-        self._cut(fit(self.scores(1.0), self.cost, self.limit), optimizer)
+        self._cut(self.last(self.scores(1.0), self.cost, self.limit), optimizer)
         self.hard = True
 
     def _cut(self, inner: Structure, optimizer: torch.optim.AdamW) -> None:

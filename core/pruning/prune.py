@@ -6,7 +6,7 @@ get cheaper as the target rises. The budget itself is met by `fit` at the end, n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
@@ -18,7 +18,7 @@ from core.pruning.batches import Rows, draw
 from core.pruning.checkpoint import NOWHERE, Checkpoint, random_state, restore, set_random_state, trained
 from core.pruning.coupling import Phase, Stream
 from core.pruning.cut import cut
-from core.pruning.fit import fit
+from core.pruning.fit import Scores, fit
 from core.pruning.losses import batch_loss
 from core.pruning.masks import Gates, Masks, alive, gated
 from core.pruning.network import Network, device
@@ -46,11 +46,12 @@ def prune(
     seed: int,
     report: Report,
     learned_weights: bool = False,
+    last: Callable[[Scores, CostModel, int], Structure] = fit,
     checkpoint: Checkpoint = NOWHERE,
 ) -> tuple[Structure, History]:
     """Train weights and masks together, then cut `network` in place to at most `limit` of `cost` in its encoder layers.
 
-    Returns what it was cut to, in the dense network's numbering, and how it got there.
+    Returns what it was cut to, in the dense network's numbering, and how it got there. `last` decides the final cut.
 
     Loss = task + lambda1 (t - s) + lambda2 (t - s)^2 with s the expected sparsity and t its target; the lambdas
     rise by gradient ascent. Tied sources have masks of their own under the same constraint, and TIE times their
@@ -146,7 +147,7 @@ def prune(
                 }
             )
 
-    structure = fit(masks.scores(), cost, limit)
+    structure = last(masks.scores(), cost, limit)
     cut(network, structure.within(present))
     history.kept_step = steps
     history.weights = weights.curve if weights else []

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from core.pruning import sparsity
 from core.pruning.export import (
@@ -23,22 +26,30 @@ from core.pruning.onnx import write_onnx
 from core.pruning.page import write_page
 from core.pruning.stages import ModelRef, Outcome, Report, Stages
 from core.pruning.verify import ONNX_TOLERANCE, TOLERANCE
-from core.spec.job import JobSpec, Transfer
+from core.spec.job import Budget, JobSpec, Transfer
 
 __all__ = ["ModelRef", "run"]
 
 
-def run(spec: JobSpec, model: ModelRef, datasets: Mapping[str, Path], workdir: Path, report: Report) -> dict[str, Any]:
+def run(
+    spec: JobSpec,
+    model: ModelRef,
+    datasets: Mapping[str, Path],
+    workdir: Path,
+    report: Report,
+    cache: Path | None = None,
+) -> dict[str, Any]:
     """Run the whole job; the checkpoint is left in `workdir/output`. Returns what `report.json` holds.
 
-    Stages that `workdir/state` holds already are not run again. Raises SpecError for a request that cannot be met.
+    Stages that `workdir/state` holds already are not run again; what other jobs may use, too, is kept in `cache`.
+    Raises SpecError for a request that cannot be met.
     """
-    main = Stages(spec, model, datasets, workdir, report, width=0.5 if spec.control else 1.0)
+    main = Stages(spec, model, datasets, workdir, report, cache=cache, width=0.5 if spec.control else 1.0)
     outcome = main.prune_and_measure()
     control = None
     if spec.control:
         alone = spec.model_copy(update={"sources": [], "transfer": Transfer(coupling="none"), "control": False})
-        beside = Stages(alone, model, datasets, workdir, report, prefix="control-", start=0.5, width=0.5)
+        beside = Stages(alone, model, datasets, workdir, report, cache=cache, prefix="control-", start=0.5, width=0.5)
         # `auto` may have chosen to be its own control, but for the tokens of texts that it did not use.
         same = main.transfer.coupling == "none" and spec.vocabulary == "keep"
         control = (outcome if same else beside.prune_and_measure()).results["pruned"]
@@ -48,7 +59,7 @@ def run(spec: JobSpec, model: ModelRef, datasets: Mapping[str, Path], workdir: P
 
 def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> dict[str, Any]:
     """Write the files, and see in a fresh process that they are the model that was measured."""
-    spec, out, splits, cost = done.spec, done.output, outcome.splits, outcome.cost
+    spec, out, splits = done.spec, done.output, outcome.splits
     transfer = done.transfer
     student, structure, results = outcome.student, outcome.structure, outcome.results
     write_model(student.cpu(), structure, done.tokenizer, out, plain=spec.budget.sparsity is not None)
@@ -56,31 +67,16 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
         write_onnx(student.assembled(), done.test.collate([0, len(done.test) - 1]), out / "model.onnx")
     results["pruned"]["bytes"] = (out / "model.safetensors").stat().st_size
     write_test_rows(splits.test, splits.labels, outcome.logits, out / "test.jsonl")
-    kind = spec.budget.kind
-    outside = cost.outside if spec.budget.counted == "model" else 0
-    dense = cost.before if outside else cost.dense
-    limit = outcome.limit + outside
-    met = results["pruned"]["bytes"] if kind == "bytes" else cost.encoder(structure) + outside
     zeros = None
     if spec.budget.sparsity is not None:
         pattern, file = spec.budget.pattern or "unstructured", out / "model.safetensors"
         zeros = sparsity.describe(student, pattern, file, list(done.test.inputs))
-        dense, limit = zeros["weights"], zeros["weights"] - round(spec.budget.sparsity * zeros["weights"])
-        met = dense - zeros["zeros"]
-    if met > limit:
-        raise RuntimeError(f"the pruned model has {met} {kind}, and {limit} were allowed: please report this")
+    budget = outcome.latency or counted(spec.budget, outcome, zeros)
+    if budget["met"] > budget["limit"]:
+        raise RuntimeError(f"the pruned model is over its budget, please report this: {budget}")
     sizes = {"train": len(splits.train), "dev": len(splits.dev), "test": len(splits.test)}
     report: dict[str, Any] = {
-        "budget": {
-            "cost": kind,
-            "of": spec.budget.counted,
-            "asked": spec.budget.value,
-            "limit": limit,
-            "met": met,
-            "dense": dense,
-            "fraction": met / dense,
-            "sequence_length": outcome.costs.length if kind == "macs" else None,
-        },
+        "budget": budget,
         "task": {"type": spec.task.type, "metric": spec.task.metric, "labels": splits.labels},
         "results": results,
         "control": control,
@@ -101,6 +97,7 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
         "train": {"steps": dict(done.plan.steps), "rates": dict(done.plan.rates), "seed": spec.train.seed},
         "curves": done.curves,
         "timings_s": {name: round(seconds, 1) for name, seconds in done.timings.items()},
+        "peak_memory_bytes": peak_memory_bytes(),
         "environment": environment(),
     }
     manifest = {
@@ -119,6 +116,33 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
     write_page(page, structure, student.architecture, out / "report.html")
     write_manifest(manifest, out)
     return report
+
+
+def counted(budget: Budget, outcome: Outcome, zeros: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A budget that is counted, and how it was met."""
+    cost, kind = outcome.cost, budget.kind
+    outside = cost.outside if budget.counted == "model" else 0
+    limit, dense = outcome.limit + outside, cost.before if outside else cost.dense
+    met = outcome.results["pruned"]["bytes"] if kind == "bytes" else cost.encoder(outcome.structure) + outside
+    if zeros is not None:
+        dense, met = zeros["weights"], zeros["weights"] - zeros["zeros"]
+        limit = dense - round(budget.sparsity * dense)
+    return {
+        "cost": kind,
+        "of": budget.counted,
+        "asked": budget.value,
+        "limit": limit,
+        "met": met,
+        "dense": dense,
+        "fraction": met / dense,
+        "sequence_length": outcome.costs.length if kind == "macs" else None,
+    }
+
+
+def peak_memory_bytes() -> dict[str, int | None]:
+    """The most that this process has held so far, and of the GPU's memory."""
+    process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"process": process, "gpu": torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None}
 
 
 def verify(checkpoint: Path, measured: Mapping[str, Any]) -> dict[str, Any]:

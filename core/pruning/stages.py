@@ -23,13 +23,17 @@ from core.pruning.checkpoint import Checkpoints
 from core.pruning.coupling import Phase, TaskRows, add_heads, phases
 from core.pruning.cut import cut, paths_of
 from core.pruning.export import weights_bytes, write_json
+from core.pruning.fit import Scores, fit
 from core.pruning.latency import SEQUENCE_LENGTH, latencies_ms
 from core.pruning.losses import labelled_by
+from core.pruning.meet import LatencyBudget
 from core.pruning.methods import METHODS
 from core.pruning.metrics import with_intervals
 from core.pruning.network import TARGET, Network, device, load_network, load_tokenizer, longest_text, predict
 from core.pruning.refit import refit
+from core.pruning.runtimes import conditions
 from core.pruning.shrink import shrink
+from core.pruning.stopwatch import Stopwatch
 from core.pruning.train import History, train
 from core.pruning.vocabulary import trim
 from core.spec.cost import CostModel, Costs
@@ -83,6 +87,7 @@ class Outcome:
     limit: int  # of the encoder layers
     results: dict[str, Any]
     logits: Tensor  # of the pruned model on the test rows
+    latency: dict[str, Any] | None = None  # how a budget in time was met
 
 
 class Stages:
@@ -96,6 +101,7 @@ class Stages:
         workdir: Path,
         report: Report,
         *,
+        cache: Path | None = None,
         prefix: str = "",
         start: float = 0.0,
         width: float = 1.0,
@@ -106,6 +112,8 @@ class Stages:
         for folder in (self.state, self.output, self.scratch):
             folder.mkdir(parents=True, exist_ok=True)
         self._report = report
+        self.cache = cache
+        self.latency: LatencyBudget | None = None  # where the budget is one
         self.prefix, self.start, self.width = prefix, start, width
         self.checkpoints = Checkpoints(self.state, prefix, lambda: self._report({"event": "saved", "stage": "part"}))
         self._began: tuple[float, float] | None = None
@@ -120,7 +128,7 @@ class Stages:
         """Every stage but the export."""
         with self.stage("data"):
             splits, network, costs = self.prepare()
-            cost, limit = costs.limit(self.spec.budget)
+            cost, limit = self.budget(network, costs)
         if self.transfer.coupling == "auto":
             with self.stage("auto"):
                 self.decide(network, cost, limit)
@@ -132,7 +140,8 @@ class Stages:
             self.recover(student, teacher)
         with self.stage("measure"):
             results, logits = self.measure(teacher, student, structure, costs)
-        return Outcome(splits, student, structure, costs, cost, limit, results, logits)
+            latency = self.latency.report(structure) if self.latency else None
+        return Outcome(splits, student, structure, costs, cost, limit, results, logits, latency)
 
     # --- stages ---------------------------------------------------------------------------------------------
 
@@ -159,6 +168,22 @@ class Stages:
             self.tokenise(splits)
         shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
         return splits, network, Costs.from_shapes(network.architecture, shapes, self.spec.length, spared)
+
+    def budget(self, network: Network, costs: Costs) -> tuple[CostModel, int]:
+        """The cost that the job limits, and the most that the encoder layers may cost; SpecError if out of reach."""
+        budget = self.spec.budget
+        if not budget.timed:
+            return costs.limit(budget)
+        length = longest_text(network, self.spec.length)
+        if budget.sequence_length and length < budget.sequence_length:
+            raise SpecError("/budget/sequence_length", f"this model reads at most {length} tokens")
+        under = conditions(budget, length)
+        self._report({"event": "note", "message": f"measuring latency: {under.runtime} on {under.device_name}"})
+        watch = Stopwatch(network, list(self.test.inputs), under, self.alive)
+        state = self.state / "latency.json"  # the control's, too: it prunes the same model
+        self.latency = LatencyBudget(budget, network.architecture, under, watch.measure, state, self.cache)
+        self._report({"event": "saved", "stage": "data"})
+        return self.latency.cost, self.latency.limit
 
     def trim(self, network: Network) -> int:
         """Cut tokenizer and embeddings to what the rows use; returns how many parameters that spares."""
@@ -271,7 +296,7 @@ class Stages:
                 structure, pattern = Structure.dense(student.architecture), budget.pattern or "unstructured"
                 history = sparsity.METHODS[name](student, budget.sparsity, pattern, plan, self.dev, **training)
             else:
-                structure, history = METHODS[name](student, cost, limit, plan, self.dev, **training)
+                structure, history = METHODS[name](student, cost, limit, plan, self.dev, last=self.fit, **training)
             if "weights" not in self.transfer.share:  # the structure is all that the sources may give
                 student = copy.deepcopy(teacher)
                 add_heads(student, plan, self.sources)
@@ -279,14 +304,21 @@ class Stages:
             if not self.plan.steps["recover"] and not FACTS[name].trains and budget.sparsity is None:
                 refit(student, teacher, plan, self.spec.train.seed, self.alive)
             self.curves["prune"] = asdict(history)
-            self.save("prune", student, {"history": asdict(history), "structure": structure.to_json()})
+            fits = self.latency.fits if self.latency else []
+            self.save("prune", student, {"history": asdict(history), "structure": structure.to_json(), "fits": fits})
         else:
             weights, facts = saved
             structure = Structure.from_json(facts["structure"])
             shrink(student.body, paths_of(student.architecture), structure.shape())
             student.load_state_dict(weights, strict=True)
             self.curves["prune"] = facts["history"]
+            if self.latency:
+                self.latency.fits = facts["fits"]
         return student.to(device()), structure
+
+    def fit(self, scores: Scores, cost: CostModel, limit: int) -> Structure:
+        """The structure that meets the budget; a latency is measured until it does."""
+        return self.latency.fit(scores) if self.latency else fit(scores, cost, limit)
 
     def recover(self, student: Network, teacher: Network) -> None:
         """Train what is left."""

@@ -204,10 +204,11 @@ BAD_FIELDS = [
     ("/budget/params", "0.1", "number"),
     ("/budget/params", 2.5, "whole number"),
     ("/budget/params", 10**30, "out of range"),
-    ("/budget", {"params": 0.3, "macs": 1000}, "exactly one of 'params', 'macs', 'bytes', 'sparsity'"),
-    ("/budget", {}, "exactly one of 'params', 'macs', 'bytes', 'sparsity'"),
+    ("/budget", {"params": 0.3, "macs": 1000}, "exactly one of 'params', 'macs', 'bytes', 'latency_ms', 'speedup'"),
+    ("/budget", {}, "exactly one of 'params', 'macs', 'bytes', 'latency_ms', 'speedup', 'sparsity'"),
     ("/budget", {"bytes": 0.1, "of": "encoder"}, "leave 'of' out"),
-    ("/budget/latency_ms", 4, "not available yet"),
+    ("/budget/speedup", 1, "greater than 1"),
+    ("/budget", {"params": 0.3, "runtime": "onnx"}, "'runtime' is for 'latency_ms' and 'speedup'"),
     ("/method/name", "channels", "not available yet"),
     ("/method/name", "magic", "'l0'"),
     ("/transfer/coupling", "auto", "needs at least one entry in 'sources'"),
@@ -357,6 +358,14 @@ def test_validate_refuses_what_a_job_would_be_refused_for(client: TestClient, pa
     payload["model"] = "sentence-transformers/all-MiniLM-L6-v2@main"
     plan = client.post("/v1/jobs:validate", json=payload).json()
     assert plan["units"] is plan["limit"] is None and "the worker fetches it" in plan["warnings"][0]
+
+
+def test_a_budget_in_time_is_left_to_the_worker(client: TestClient, payload: dict[str, Any]) -> None:
+    body = put(payload, "/budget", {"latency_ms": 0.001, "runtime": "onnx", "batch_size": 4})
+    plan = client.post("/v1/jobs:validate", json=body).json()
+    assert plan["limit"] is None and plan["reach"]
+    assert any("measured by the worker" in warning for warning in plan["warnings"])
+    assert client.post("/v1/jobs", json=body).status_code == 202
 
 
 def test_the_reachable_range_counts_the_classifier(client: TestClient, payload: dict[str, Any]) -> None:

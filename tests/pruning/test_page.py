@@ -185,6 +185,44 @@ def test_another_cost_is_named_by_its_unit(cost: str, unit: str, tmp_path: Path)
         assert part in text
 
 
+def test_a_budget_in_time_says_how_it_was_measured(tmp_path: Path) -> None:
+    report = full() | {"peak_memory_bytes": {"process": 3 * 2**29, "gpu": None}}
+    report["budget"] = {
+        "cost": "speedup",
+        "of": "model",
+        "asked": 4.0,
+        "limit": 10.5,
+        "met": 10.2,
+        "dense": 42.0,
+        "fraction": 10.2 / 42,
+        "sequence_length": 64,
+        "measured": {
+            "runtime": "onnx",
+            "device": "cpu",
+            "device_name": "Some <b>CPU</b>",
+            "threads": 2,
+            "batch_size": 8,
+            "length": 64,
+            "passes": 34,
+            "spread": 0.013,
+            "again": 10.6,
+            "fits": [{"ms": 10.9, "kept": False}, {"ms": 10.2, "kept": True}],
+        },
+    }
+    text = page_of(report, tmp_path).text
+    for part in (
+        "With 24.3% of the model's latency",
+        "4 times as fast as the dense model: at most 10.5 ms",
+        "10.2 ms, 97.1% of the limit and 4.12 times as fast as dense; measured again at the end: 10.6 ms",
+        "42 ms",
+        "8 texts of 64 tokens, ONNX Runtime in float32, on Some <b>CPU</b> (cpu), 2 threads",
+        "lower quartile of 34 passes",
+        "lie 1.3% apart. 2 structures were measured",
+        "1536.0 MiB",
+    ):
+        assert part in text
+
+
 def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
     page = page_of(bare(), tmp_path)
     assert "81.9%; the dense model it was cut from has 87.6%." in page.text

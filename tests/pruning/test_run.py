@@ -15,10 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file, save_file
 
+from core.pruning import stopwatch
 from core.pruning.export import sha256
 from core.pruning.run import ModelRef, run
 from core.spec.job import JobSpec
 from core.spec.problems import SpecError
+from core.spec.structure import Structure
 from tests.tiny import rows, save_tiny_model
 
 TARGET, SOURCE = "ds_" + "1" * 32, "ds_" + "2" * 32
@@ -123,6 +125,41 @@ print(sum(right) / len(right), sum(p.numel() for p in model.parameters()), len(r
     assert float(accuracy) == report["results"]["pruned"]["test"]["accuracy"]["value"]
     assert int(parameters) == report["results"]["pruned"]["model_params"]
     assert int(count) == report["data"]["test"] == 100
+
+
+@pytest.mark.parametrize("method", [{}, L0], ids=["fisher", "l0"])
+def test_a_budget_in_time_is_met_and_measured_once(
+    method: dict[str, Any], tiny: Path, tables: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopwatch, "SECONDS", 0.1)
+    spec = spec_of(budget={"speedup": 1.5, "batch_size": 8, "sequence_length": 64}, **method)
+    report, _ = go(spec, tiny, tables, tmp_path)
+    budget, results = report["budget"], report["results"]
+    (kept,) = (one for one in budget["measured"]["fits"] if one["kept"])
+    assert budget["limit"] == pytest.approx(budget["dense"] / 1.5)
+    assert budget["met"] <= budget["limit"]
+    assert budget["met"] == pytest.approx(budget["dense"] * kept["ms"] / kept["dense_ms"])
+    assert (budget["measured"]["batch_size"], budget["sequence_length"], budget["measured"]["runtime"]) == (
+        8,
+        64,
+        "torch",
+    )
+    assert results["pruned"]["encoder_params"] < results["dense"]["encoder_params"]  # counted as ever
+    assert report["verified"]["parameters"] == results["pruned"]["model_params"]
+    assert report["peak_memory_bytes"]["process"] > 2**26
+    assert f"{budget['met']:.3g} ms" in (tmp_path / "output" / "README.md").read_text()
+    assert "times as fast as the dense model" in (tmp_path / "output" / "report.html").read_text()
+
+    # Killed after pruning, the job goes on with what was measured, and measures only what it reports at its end.
+    (tmp_path / "state/recover.json").unlink()
+    seen: list[Structure] = []
+    honest = stopwatch.Stopwatch.measure
+    monkeypatch.setattr(stopwatch.Stopwatch, "measure", lambda self, s: seen.append(s) or honest(self, s))
+    again, _ = go(spec, tiny, tables, tmp_path)
+    assert [one.sizes() for one in seen] == [again["structure"]] == [report["structure"]]
+    budget["measured"].pop("again")
+    again["budget"]["measured"].pop("again")
+    assert again["budget"] == budget
 
 
 @pytest.mark.parametrize("method", [{}, L0], ids=["fisher", "l0"])

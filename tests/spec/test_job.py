@@ -76,12 +76,20 @@ def test_defaults() -> None:
         (
             {"budget": {"params": 0.1, "macs": 5}},
             ("budget",),
-            "exactly one of 'params', 'macs', 'bytes', 'sparsity'; given: par",
+            "exactly one of 'params', 'macs', 'bytes', 'latency_ms', 'speedup', 'sparsity'; given: par",
         ),
-        ({"budget": {}}, ("budget",), "exactly one of 'params', 'macs', 'bytes', 'sparsity'; given: none"),
+        ({"budget": {}}, ("budget",), "'speedup', 'sparsity'; given: none"),
         ({"budget": {"bytes": 0.5, "of": "encoder"}}, ("budget",), "leave 'of' out"),
         ({"budget": {"bytes": 0.5, "sequence_length": 9}}, ("budget",), "leave it out"),
-        ({"budget": {"latency_ms": 5}}, ("budget", "latency_ms"), "not available yet"),
+        ({"budget": {"latency_ms": 0}}, ("budget", "latency_ms"), "greater than 0"),
+        ({"budget": {"speedup": 1}}, ("budget", "speedup"), "greater than 1"),
+        ({"budget": {"speedup": 2, "latency_ms": 5}}, ("budget",), "given: latency_ms, speedup"),
+        ({"budget": {"speedup": 2, "of": "encoder"}}, ("budget",), "leave 'of' out"),
+        ({"budget": {"speedup": 2, "runtime": "tflite"}}, ("budget", "runtime"), "'onnx'"),
+        ({"budget": {"speedup": 2, "device": "tpu"}}, ("budget", "device"), "'cuda'"),
+        ({"budget": {"params": 0.1, "batch_size": 2}}, ("budget",), "'batch_size' is for 'latency_ms' and 'speedup'"),
+        ({"budget": {"macs": 0.1, "device": "cpu"}}, ("budget",), "'device' is for"),
+        ({"budget": {"bytes": 0.1, "runtime": "onnx"}}, ("budget",), "'runtime' is for"),
         ({"train": {"steps": {"recover": 0}}, "sources": [{"data": DATASET}]}, (), "has 0 steps here: name a coupling"),
         (
             {
@@ -147,6 +155,15 @@ def test_masks_alone_enter_where_masks_are_learned() -> None:
         MINIMAL | {"sources": [{"data": DATASET}], "transfer": {"coupling": "teacher", "share": ["masks"]}}
     )
     assert spec.transfer.active == ["prune"]
+
+
+def test_a_budget_in_time_may_say_under_what_conditions() -> None:
+    budget = {"latency_ms": 4, "batch_size": 8, "sequence_length": 64, "device": "cpu", "runtime": "torch.compile"}
+    spec = JobSpec.model_validate(MINIMAL | {"budget": budget})
+    assert spec.budget.timed and spec.length == 64 and spec.budget.counted == "model"
+    assert JobSpec.model_validate(spec.model_dump(mode="json")) == spec
+    assert JobSpec.model_validate(MINIMAL | {"budget": {"speedup": 2.5}}).length == 128
+    assert not JobSpec.model_validate(MINIMAL).budget.timed
 
 
 def test_a_budget_counts_what_it_is_of() -> None:

@@ -27,7 +27,7 @@ class ModelRef:
     name: str
     revision: Any = None
 
-def run(spec, model, datasets, workdir, report):
+def run(spec, model, datasets, workdir, report, cache):
 {body}
 
 stub = types.ModuleType("core.pruning.run")
@@ -44,6 +44,7 @@ def workdir(tmp_path: Path) -> Path:
         "spec": make_spec().model_dump(mode="json"),
         "model": {"path": "/models/tiny", "name": "tiny", "revision": None},
         "datasets": {DATASET: f"inputs/{DATASET}.parquet"},
+        "cache": str(tmp_path / "cache"),
     }
     (tmp_path / "request.json").write_text(json.dumps(request))
     (tmp_path / "state").mkdir()

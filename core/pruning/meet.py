@@ -1,0 +1,133 @@
+"""A budget in time: fit to what the table says, cut, measure, and fit again with what that has shown.
+
+The limit is a part of the dense model's latency in the same run, so that a machine that is slow at the moment is slow
+for both. A limit in milliseconds becomes such a part through the dense model's latency at the job's start.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from core.pruning.export import write_json
+from core.pruning.fit import Scores, fit
+from core.pruning.runtimes import Conditions
+from core.pruning.stopwatch import Measure, Reading
+from core.pruning.table import kept, key_of, learn, prices, smallest
+from core.spec.families import Architecture
+from core.spec.job import Budget
+from core.spec.problems import SpecError
+from core.spec.structure import Structure
+
+ROUNDS = 4  # structures that are measured: the table's, then at most three corrections
+AIM = 0.975  # of the limit: readings of one structure differ by a percent or two
+FLOOR = 0.95  # of the limit: what is faster is fitted again
+
+
+class LatencyBudget:
+    """The limit of one job, and how it was met."""
+
+    def __init__(
+        self,
+        budget: Budget,
+        architecture: Architecture,
+        under: Conditions,
+        measure: Measure,
+        state: Path,
+        cache: Path | None = None,
+    ) -> None:
+        """What was measured is kept in the file `state`, and the table in `cache`, too, for other jobs.
+
+        Raises SpecError if no structure can be as fast as that.
+        """
+        self.budget, self.under, self.measure = budget, under, measure
+        key = key_of(architecture, under)
+        saved = json.loads(state.read_text()) if state.exists() else {}
+        if saved.get("key") != key:  # nothing yet, or another machine's
+            first = measure(smallest(architecture))
+            table = kept(cache, key, lambda: learn(measure, architecture, first))
+            saved = {"key": key, "first": asdict(first), "table": table}
+            scratch = state.with_suffix(".tmp")
+            write_json(scratch, saved)
+            scratch.replace(state)
+        self.first = Reading(**saved["first"])
+        self.cost = prices(architecture, saved["table"])
+        asked_ms = budget.latency_ms or self.first.dense_ms / (budget.speedup or 1)
+        self.share = asked_ms / self.first.dense_ms
+        if self.share < self.first.ratio:
+            raise SpecError(f"/budget/{budget.kind}", f"out of reach: {self._reach()}")
+        self.limit = self._limit(AIM * self.share)
+        self.fits: list[dict[str, Any]] = []
+
+    def fit(self, scores: Scores) -> Structure:
+        """The slowest of the measured structures that are within the limit; SpecError if none is."""
+        tried: dict[Structure, Reading] = {}
+        aim = AIM * self.share
+        while len(tried) < ROUNDS:
+            structure = fit(scores, self.cost, self._limit(aim))
+            if structure in tried:
+                break
+            reading = tried[structure] = self.measure(structure)
+            if FLOOR * self.share <= reading.ratio <= self.share:
+                break
+            aim *= AIM * self.share / reading.ratio
+        met = {structure: reading.ratio for structure, reading in tried.items() if reading.ratio <= self.share}
+        best = max(met, key=met.__getitem__, default=None)
+        self.fits = [
+            {
+                **asdict(reading),
+                "of_dense": reading.ratio,
+                "predicted": self.cost.model(structure) / self.cost.model(Structure.dense(self.cost.architecture)),
+                "kept": structure is best,
+            }
+            for structure, reading in tried.items()
+        ]
+        if best is None:
+            found = ", ".join(f"{self._ms(reading.ratio):.3g}" for reading in tried.values())
+            raise SpecError(
+                f"/budget/{self.budget.kind}",
+                f"not met: {self._reach()}; what was fitted to that took {found} ms. Ask for a little more time, or "
+                "measure on a machine that does less else",
+            )
+        return best
+
+    def report(self, structure: Structure) -> dict[str, Any]:
+        """What was asked, what was met, and how it was measured: when it was decided, and `again`."""
+        (deciding,) = (one for one in self.fits if one["kept"])
+        again = self.measure(structure)
+        return {
+            "cost": self.budget.kind,
+            "of": "model",
+            "asked": self.budget.value,
+            "limit": self._ms(self.share),
+            "met": self._ms(deciding["of_dense"]),
+            "dense": self.first.dense_ms,
+            "fraction": deciding["of_dense"],
+            "sequence_length": self.under.length,
+            "measured": {
+                **asdict(self.under),
+                "passes": deciding["passes"],
+                "spread": deciding["spread"],
+                "again": self._ms(again.ratio),
+                "fits": self.fits,
+            },
+        }
+
+    def _limit(self, share: float) -> int:
+        """Of the encoder layers, in the table's unit, for a part of the dense latency."""
+        cost = self.cost
+        limit = int(share * (cost.dense + cost.outside)) - cost.outside
+        return min(max(limit, cost.smallest), cost.dense)
+
+    def _ms(self, ratio: float) -> float:
+        return ratio * self.first.dense_ms
+
+    def _reach(self) -> str:
+        low, dense, under = self._ms(self.first.ratio), self.first.dense_ms, self.under
+        return (
+            f"this model takes {low:.3g} to {dense:.3g} ms (at most {dense / low:.1f} times as fast as dense) for a "
+            f"batch of {under.batch_size} with {under.length} tokens, by {under.runtime} on {under.device_name} with "
+            f"{under.threads} threads; asked were {self._ms(self.share):.3g} ms"
+        )

@@ -1,0 +1,112 @@
+"""A model made ready to run under a runtime: eager PyTorch, torch.compile or ONNX Runtime."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.pruning.network import device
+from core.pruning.onnx import write_onnx
+from core.spec.job import Budget
+from core.spec.problems import SpecError
+
+ONNX_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a latency is measured under: nothing else about it may differ between two that are compared."""
+
+    runtime: str
+    device: str  # cpu or cuda
+    device_name: str
+    threads: int  # of the CPU
+    batch_size: int
+    length: int  # tokens of each text
+
+
+def conditions(budget: Budget, length: int) -> Conditions:
+    """Those that `budget` asks for, on this machine; SpecError for what it has not."""
+    runtime = budget.runtime or "torch"
+    where = budget.device or device().type
+    if where == "cuda" and not torch.cuda.is_available():
+        raise SpecError("/budget/device", "this worker has no GPU: leave 'device' out, or give 'cpu'")
+    if runtime == "onnx" and ONNX_PROVIDERS[where] not in _providers():
+        if budget.device:
+            raise SpecError("/budget/device", "this worker's ONNX Runtime is built for CPUs only: give device 'cpu'")
+        where = "cpu"
+    if runtime == "torch.compile":
+        _require_compiler(where)
+    name = torch.cuda.get_device_name() if where == "cuda" else cpu_name()
+    return Conditions(runtime, where, name, torch.get_num_threads(), budget.batch_size or 1, length)
+
+
+def cpu_name() -> str:
+    """As the kernel calls it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "CPU")
+
+
+def _providers() -> list[str]:
+    import onnxruntime
+
+    found: list[str] = onnxruntime.get_available_providers()
+    return found
+
+
+def _require_compiler(where: str) -> None:
+    """torch.compile fails only when a model first runs: try it on next to nothing."""
+    try:
+        torch.compile(torch.sin)(torch.ones(8, device=where))
+    except Exception as error:
+        raise SpecError(
+            "/budget/runtime",
+            f"torch.compile does not work on this worker ({type(error).__name__}; it needs a C++ compiler such as g++, "
+            "and Python's headers): choose 'torch' or 'onnx', or install them",
+        ) from error
+
+
+def ready(model: Any, columns: Mapping[str, Tensor], under: Conditions) -> Callable[[], object]:
+    """A call that runs `model` on a batch of the columns once, and returns when the answer is there."""
+    if under.runtime == "onnx":
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "model.onnx"
+            to_onnx(model, columns, file)
+            return session(file, columns, under)
+    module = model.eval().to(under.device)
+    batch = {name: column.to(under.device) for name, column in columns.items()}
+    run: Any = torch.compile(module) if under.runtime == "torch.compile" else module
+
+    def once() -> object:
+        with torch.inference_mode():
+            logits = run(**batch).logits
+        if under.device == "cuda":
+            torch.cuda.synchronize()
+        return logits
+
+    return once
+
+
+def to_onnx(model: Any, columns: Iterable[str], file: Path) -> None:
+    """As a checkpoint's `model.onnx`; a batch of ones is as good as any."""
+    write_onnx(model.cpu(), {name: torch.ones((2, 8), dtype=torch.long) for name in columns}, file)
+
+
+def session(file: Path, columns: Mapping[str, Tensor], under: Conditions) -> Callable[[], object]:
+    """A call that runs the file on a batch of the columns once."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = under.threads
+    runtime = onnxruntime.InferenceSession(file, options, providers=[ONNX_PROVIDERS[under.device]])
+    batch = {one.name: columns[one.name].numpy() for one in runtime.get_inputs()}
+    return lambda: runtime.run(["logits"], batch)

@@ -1,0 +1,222 @@
+"""A budget in time: prices from a table, the correction by what was measured, and what is measured only once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+
+from core.pruning import stopwatch
+from core.pruning.fit import Scores
+from core.pruning.meet import AIM, FLOOR, ROUNDS, LatencyBudget
+from core.pruning.network import load_network
+from core.pruning.runtimes import Conditions, conditions
+from core.pruning.stopwatch import Reading, Stopwatch, in_turn
+from core.pruning.table import learn, levels, prices, smallest
+from core.spec.cost import CostModel
+from core.spec.job import Budget
+from core.spec.problems import SpecError
+from core.spec.structure import Structure
+from tests.pruning.test_fit import MINILM
+from tests.tiny import save_tiny_model
+
+HERE = Conditions("torch", "cpu", "a CPU", 1, 1, 128)
+DENSE_MS = 20.0
+TRUTH = CostModel(MINILM, 5_100, 9_000, 60, 7_000, 0, 30_000)  # in some unit of time
+
+
+class Clock:
+    """A machine whose latencies are known: those of TRUTH, bent by `bend`."""
+
+    def __init__(self, bend: Callable[[float], float] = lambda ratio: ratio) -> None:
+        self.bend, self.seen = bend, list[Structure]()
+
+    def __call__(self, structure: Structure) -> Reading:
+        self.seen.append(structure)
+        ms = DENSE_MS * self.bend(TRUTH.model(structure) / TRUTH.model(Structure.dense(MINILM)))
+        return Reading(ms, DENSE_MS, ms, 0.0, 10)
+
+
+def scores_of(seed: int, head_bias: float = 0.0) -> Scores:
+    rng = np.random.default_rng(seed)
+    return Scores(rng.normal(size=(6, 12)) + head_bias, rng.normal(size=(6, 1536)))
+
+
+def budget_of(tmp_path: Path, measure: Callable[[Structure], Reading], cache: Path | None = None, **asked: Any) -> Any:
+    return LatencyBudget(Budget(**asked), MINILM, HERE, measure, tmp_path / "latency.json", cache)
+
+
+@settings(max_examples=40, deadline=None)
+@given(numbers=st.tuples(*[st.integers(0, 10**6)] * 5), seed=st.integers(0, 99))
+def test_prices_are_found_again(numbers: tuple[int, ...], seed: int) -> None:
+    """A machine that is as the cost model says, some units for nothing, is predicted everywhere."""
+    head, attention, neuron, ffn, fixed = numbers
+    truth = CostModel(MINILM, head, attention, neuron, ffn, 0, fixed + 1)
+    dense = truth.model(Structure.dense(MINILM))
+    first, *others = (truth.model(structure) / dense for structure in [smallest(MINILM), *levels(MINILM)])
+    readings = iter(others)
+    table = learn(lambda _: Reading(next(readings), 1, 1, 0, 1), MINILM, Reading(first, 1, 1, 0, 1))
+    found = prices(MINILM, table)
+    rng = np.random.default_rng(seed)
+    some = Structure.of([range(rng.integers(13)) for _ in range(6)], [range(rng.integers(1537)) for _ in range(6)])
+    predicted = found.model(some) / found.model(Structure.dense(MINILM))
+    assert predicted == pytest.approx(truth.model(some) / dense, rel=1e-3, abs=1e-4)
+    assert min(found.head, found.neuron) >= 1 and min(found.attention_block, found.ffn_block, found.outside) >= 0
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    speedup=st.floats(1.05, 8),
+    power=st.floats(0.9, 1.1),  # how far from the table whole models are
+    seed=st.integers(0, 99),
+    head_bias=st.floats(-2, 2),
+)
+def test_the_limit_is_kept_and_nearly_reached(
+    speedup: float, power: float, seed: int, head_bias: float, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    clock = Clock(lambda ratio: ratio**power)
+    budget = budget_of(tmp_path_factory.mktemp("state"), clock, speedup=speedup)
+    clock.seen.clear()
+    structure = budget.fit(scores_of(seed, head_bias))
+    assert 1 <= len(clock.seen) <= ROUNDS
+    report = budget.report(structure)
+    assert report["met"] <= report["limit"] == pytest.approx(DENSE_MS / speedup)
+    assert report["met"] >= 0.9 * report["limit"]  # a few heads are much of a small limit, and the rounds are few
+    assert report["met"] == pytest.approx(DENSE_MS * report["fraction"])
+    assert [one["kept"] for one in report["measured"]["fits"]].count(True) == 1
+
+
+def test_too_slow_is_fitted_again_with_what_was_measured(tmp_path: Path) -> None:
+    """The table is right about the levels; what is fitted takes a fifth longer than it says."""
+    known = {smallest(MINILM), *levels(MINILM)}
+    clock = Clock()
+    honest = clock.__call__
+
+    def measure(structure: Structure) -> Reading:
+        reading = honest(structure)
+        return reading if structure in known else replace(reading, ms=1.2 * reading.ms)
+
+    budget = budget_of(tmp_path, measure, latency_ms=5)
+    structure = budget.fit(scores_of(0))
+    slow, kept = budget.fits
+    assert slow["of_dense"] == pytest.approx(1.2 * AIM * 5 / DENSE_MS, rel=0.01) and not slow["kept"]
+    assert kept["kept"] and FLOOR * 5 <= kept["ms"] <= 5
+    assert honest(structure).ms == pytest.approx(AIM * 5 / 1.2, rel=0.01)
+
+
+def test_nothing_over_the_limit_is_ever_kept(tmp_path: Path) -> None:
+    """A machine so noisy that no reading holds: the job fails, with what can be reached."""
+    rng = np.random.default_rng(0)
+    budget = budget_of(tmp_path, Clock(), latency_ms=5)
+    budget.measure = lambda _structure: Reading(5 + rng.random(), DENSE_MS, 9.0, 1.0, 10)
+    with pytest.raises(
+        SpecError, match=r"not met: this model takes [\d.]+ to 20 ms .*; what was fitted .* took 5"
+    ) as e:
+        budget.fit(scores_of(0))
+    assert e.value.field == "/budget/latency_ms" and len(budget.fits) == ROUNDS
+
+
+@pytest.mark.parametrize(("asked", "field"), [({"latency_ms": 0.01}, "latency_ms"), ({"speedup": 500}, "speedup")])
+def test_out_of_reach_names_the_measured_range(asked: dict[str, float], field: str, tmp_path: Path) -> None:
+    with pytest.raises(
+        SpecError, match=r"out of reach: .* to 20 ms .* a batch of 1 with 128 tokens, by torch on a CPU"
+    ):
+        budget_of(tmp_path, Clock(), **asked)
+    with pytest.raises(SpecError) as caught:
+        budget_of(tmp_path, Clock(), **asked)
+    assert caught.value.field == f"/budget/{field}"
+
+
+def test_more_time_than_dense_takes_keeps_everything(tmp_path: Path) -> None:
+    clock = Clock()
+    budget = budget_of(tmp_path, clock, latency_ms=3 * DENSE_MS)
+    clock.seen.clear()
+    assert budget.fit(scores_of(0)) == Structure.dense(MINILM)
+    assert len(clock.seen) == 1
+
+
+def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
+    """Not by the next attempt; and the table not by the next job on this machine."""
+    clock = Clock()
+    whole = budget_of(tmp_path, clock, tmp_path / "cache", speedup=3)
+    assert clock.seen == [smallest(MINILM), *levels(MINILM)]
+
+    def never(_structure: Structure) -> Reading:
+        raise AssertionError("measured again")
+
+    again = budget_of(tmp_path, never, speedup=3)
+    assert (again.cost, again.limit, again.share) == (whole.cost, whole.limit, whole.share)
+
+    other = Clock()
+    (tmp_path / "latency.json").unlink()
+    assert budget_of(tmp_path, other, tmp_path / "cache", speedup=3).cost == whole.cost
+    assert other.seen == [smallest(MINILM)]  # what the machine is like at the moment
+
+    (tmp_path / "latency.json").unlink()
+    (table,) = (tmp_path / "cache").iterdir()
+    table.write_text("{")
+    broken = Clock()
+    assert budget_of(tmp_path, broken, tmp_path / "cache", speedup=3).cost == whole.cost
+    assert len(broken.seen) == 1 + len(levels(MINILM))
+
+
+def test_another_machine_measures_for_itself(tmp_path: Path) -> None:
+    budget_of(tmp_path, Clock(), tmp_path / "cache", speedup=3)
+    clock = Clock()
+    elsewhere = replace(HERE, device_name="another CPU")
+    LatencyBudget(Budget(speedup=3), MINILM, elsewhere, clock, tmp_path / "latency.json", tmp_path / "cache")
+    assert len(clock.seen) == 1 + len(levels(MINILM))
+
+
+# --- the real stopwatch -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As few passes as there can be."""
+    monkeypatch.setattr(stopwatch, "SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("quick")
+def test_passes_take_turns() -> None:
+    said: list[str] = []
+    times, waited = in_turn({name: lambda name=name: said.append(name) for name in "ab"})  # type: ignore[misc]
+    turns = [name for i, name in enumerate(said) if i == 0 or said[i - 1] != name]
+    assert turns == ["a", "b"] * (len(turns) // 2) and len(turns) >= 2 * stopwatch.ROUNDS[0]
+    assert len(times["a"]) == len(times["b"]) and all(0 <= w <= t for w, t in zip(waited["a"], times["a"], strict=True))
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("runtime", ["torch", "torch.compile", "onnx"])
+def test_every_runtime_runs_what_can_be_left(runtime: str, tmp_path: Path) -> None:
+    small = save_tiny_model(tmp_path / "small", layers=2, hidden=32, neurons=16)
+    network = load_network(small, ["neg", "pos"], seed=0).eval()
+    under = conditions(Budget.model_validate({"speedup": 2, "runtime": runtime, "batch_size": 3}), length=9)
+    assert (under.batch_size, under.length, under.device) == (3, 9, "cpu")
+    watch = Stopwatch(network, ["input_ids", "token_type_ids", "attention_mask"], under)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    reading = watch.measure(Structure.of([[1, 3], []], [[], range(7)]))
+    assert reading.ms > 0 and reading.dense_ms > 0 and reading.passes >= stopwatch.ROUNDS[0]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_what_the_worker_has_not_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not torch.cuda.is_available():
+        with pytest.raises(SpecError, match="has no GPU") as caught:
+            conditions(Budget(speedup=2, device="cuda"), 128)
+        assert caught.value.field == "/budget/device"
+
+    def broken(_function: object) -> object:
+        raise RuntimeError("no g++")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    with pytest.raises(SpecError, match=r"C\+\+ compiler") as caught:
+        conditions(Budget(speedup=2, runtime="torch.compile"), 128)
+    assert caught.value.field == "/budget/runtime"
