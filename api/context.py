@@ -7,6 +7,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from api.watch import Watch
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.storage import Storage
@@ -20,6 +21,7 @@ class Context:
     settings: Settings
     database: Database
     storage: Storage
+    watch: Watch
     tenant_id: str = DEFAULT_TENANT
 
 

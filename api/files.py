@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 
 from api.context import Context, Here
-from api.jobs import find
+from api.jobs import find, matches
 from api.problems import RESPONSES, Problem
 from api.schemas import FileList, OutputFile
 from core.ledger import jobs
@@ -78,7 +78,7 @@ def download(here: Here, job_id: str, path: str, request: Request) -> Response:
         "Content-Security-Policy": CONTENT_POLICY,
         "X-Content-Type-Options": "nosniff",
     }
-    if _matches(request.headers.get("if-none-match"), etag):
+    if matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
     span = None
     if request.method == "GET" and request.headers.get("if-range", etag) == etag:
@@ -105,11 +105,6 @@ def _find(here: Context, job_id: str, path: str) -> File:
             if file.path == path:
                 return file
     raise Problem(404, f"The job has no such file; GET /v1/jobs/{job_id}/files lists what there is.")
-
-
-def _matches(if_none_match: str | None, etag: str) -> bool:
-    tags = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
-    return etag in tags or tags == ["*"]
 
 
 def _span(header: str, size: int) -> tuple[int, int] | None:

@@ -1,12 +1,15 @@
-"""`/v1/jobs`: ask for a job, follow it, stop it."""
+"""`/v1/jobs`: ask for a job, follow it, stop it, try it again, forget it."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
+from pydantic import StringConstraints
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from api.body import StrictRoute
 from api.checks import check
@@ -33,6 +36,11 @@ IdempotencyKey = Annotated[
     ),
 ]
 
+Labels = Annotated[
+    Sequence[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_./-]{1,63}:[^\x00]{0,200}$")]],
+    Query(max_length=20, description="`key:value`, of the specification's `labels`"),
+]
+
 
 @router.post("", status_code=202, responses={s: RESPONSES[s] for s in (413, 415, 422)})
 def submit(here: Here, spec: JobSpec, response: Response, idempotency_key: IdempotencyKey = None) -> Job:
@@ -57,22 +65,55 @@ def validate(here: Here, spec: JobSpec) -> Plan:
 
 
 @router.get("", responses={422: RESPONSES[422]})
-def list_jobs(here: Here, limit: Limit = 20, cursor: After = None, status: Status | None = None) -> JobPage:
-    """Jobs, newest first."""
-    before = position(cursor, "job")
+def list_jobs(
+    here: Here, limit: Limit = 20, cursor: After = None, status: Status | None = None, label: Labels = ()
+) -> JobPage:
+    """Jobs, newest first; with `label`, those that have it. Give several to ask for all of them."""
+    before, labels = position(cursor, "job"), dict(one.split(":", 1) for one in label)
     with here.database.read() as session:
-        rows, following = cut(jobs.page(session, here.tenant_id, limit + 1, before, status), limit)
+        rows, following = cut(jobs.page(session, here.tenant_id, limit + 1, before, status, labels), limit)
     return JobPage(items=[_job(row) for row in rows], next=following)
 
 
-@router.get("/{job_id}", responses={404: RESPONSES[404]})
-def get_job(here: Here, job_id: str, response: Response) -> Job:
-    """One job; `Retry-After` says when to ask again, and is absent once nothing will change."""
-    with here.database.read() as session:
-        job = find(here, session, job_id)
+@router.get(
+    "/{job_id}",
+    response_model=Job,
+    responses={304: {"description": "If-None-Match names the job as it is"}, **{s: RESPONSES[s] for s in (404, 422)}},
+)
+async def get_job(
+    here: Here,
+    job_id: str,
+    response: Response,
+    wait: Annotated[float, Query(ge=0, le=60, description="seconds to wait for a change, if need be")] = 0.0,
+    if_none_match: Annotated[str | None, Header(description="`ETag` of an earlier answer")] = None,
+) -> Job | Response:
+    """One job. With `wait`, the answer comes once the job is not (or no longer) as `If-None-Match` says, or has ended.
+
+    `Retry-After` says when to ask again, and is absent once nothing will change.
+    """
+    job = await run_in_threadpool(_read, here, job_id)
+    if wait and job.status not in jobs.TERMINAL and (if_none_match is None or matches(if_none_match, _etag(job))):
+        await here.watch.change(job_id, job.version, wait)
+        job = await run_in_threadpool(_read, here, job_id)
+    headers = {"ETag": _etag(job), "Cache-Control": "private, no-cache"}
     if job.status not in jobs.TERMINAL:
-        response.headers["Retry-After"] = POLL_AFTER_S
+        headers["Retry-After"] = POLL_AFTER_S
+    if matches(if_none_match, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    response.headers.update(headers)
     return _job(job)
+
+
+@router.delete("/{job_id}", status_code=204, responses={s: RESPONSES[s] for s in (404, 409)})
+def delete_job(here: Here, job_id: str) -> None:
+    """Forget a job that has ended, with its events and files."""
+    with here.database.begin() as session:
+        find(here, session, job_id)
+        try:
+            jobs.remove(session, here.tenant_id, job_id)
+        except jobs.IllegalTransitionError as error:
+            detail = f"The job is {error.status}; POST /v1/jobs/{job_id}/cancel, and delete it once it has ended."
+            raise Problem(409, detail) from None
 
 
 @router.post("/{job_id}/cancel", responses={s: RESPONSES[s] for s in (404, 409)})
@@ -86,6 +127,25 @@ def cancel(here: Here, job_id: str) -> Job:
             raise Problem(409, f"The job has already {error.status}; only an unfinished job can be stopped.") from None
     assert job is not None
     return _job(job)
+
+
+@router.post("/{job_id}/retry", status_code=202, responses={s: RESPONSES[s] for s in (404, 409, 422)})
+def retry(here: Here, job_id: str, response: Response) -> Job:
+    """Queue a job again that failed or was cancelled, checked as at first. It goes on where it had saved its state."""
+    with here.database.read() as session:
+        job = find(here, session, job_id)
+    if job.status in ("failed", "cancelled"):
+        check(here, JobSpec.model_validate(job.spec))
+    with here.database.begin() as session:
+        try:
+            again = jobs.retry(session, here.tenant_id, job_id, here.settings.max_attempts)
+        except jobs.IllegalTransitionError as error:
+            detail = f"The job is {error.status}; only one that failed or was cancelled can be tried again."
+            raise Problem(409, detail) from None
+    if again is None:
+        raise _no_such_job()
+    response.headers["Retry-After"] = POLL_AFTER_S
+    return _job(again)
 
 
 @router.get("/{job_id}/events", responses={s: RESPONSES[s] for s in (404, 422)})
@@ -107,8 +167,27 @@ def find(here: Context, session: Session, job_id: str) -> tables.Job:
     """The job; raises a 404 Problem if there is none (or it is another tenant's)."""
     job = jobs.find(session, here.tenant_id, job_id) if re.fullmatch("job_[0-9a-f]{32}", job_id) else None
     if job is None:
-        raise Problem(404, "There is no such job; GET /v1/jobs lists what there is.")
+        raise _no_such_job()
     return job
+
+
+def matches(if_none_match: str | None, etag: str) -> bool:
+    """Whether the header names the tag, compared weakly (RFC 9110, 13.1.2)."""
+    tags = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
+    return etag.removeprefix("W/") in tags or tags == ["*"]
+
+
+def _read(here: Context, job_id: str) -> tables.Job:
+    with here.database.read() as session:
+        return find(here, session, job_id)
+
+
+def _etag(job: tables.Job) -> str:
+    return f'W/"{job.version}"'
+
+
+def _no_such_job() -> Problem:
+    return Problem(404, "There is no such job; GET /v1/jobs lists what there is.")
 
 
 def _submit(here: Context, spec: JobSpec, key: str | None) -> tuple[tables.Job, bool]:
@@ -127,6 +206,8 @@ def _job(row: tables.Job) -> Job:
     links = {"self": here, "events": f"{here}/events", "files": f"{here}/files"}
     if row.status not in jobs.TERMINAL:
         links["cancel"] = f"{here}/cancel"
+    if row.status in ("failed", "cancelled"):
+        links["retry"] = f"{here}/retry"
     return Job.model_validate(
         {
             "id": row.id,

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from api import datasets, files, health, jobs, models, problems
 from api.body import BodyLimit
 from api.context import Context
+from api.watch import Watch
 from core.ledger.database import open_database
 from core.ledger.settings import Settings
 from core.ledger.storage import LocalStorage
@@ -24,12 +25,13 @@ Upload data sets, POST a job, poll it, download its files. Errors are `applicati
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The HTTP face on the database and storage that the settings (by default the environment's) name."""
     settings = settings or Settings()
-    context = Context(settings, open_database(settings), LocalStorage(settings.blobs_dir))
+    database = open_database(settings)
+    context = Context(settings, database, LocalStorage(settings.blobs_dir), Watch(database))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
-        context.database.close()
+        database.close()
 
     app = FastAPI(
         title="Topwork",

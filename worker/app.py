@@ -1,5 +1,5 @@
 """The Celery app: a message says "look at job X", nothing more. The ledger is the truth; any message may be lost,
-doubled or stale. Start a worker with `python -m worker`, or with `celery -A worker.app worker`.
+doubled or stale, and a worker that is woken takes the job that is due, whichever it is. `python -m worker` starts one.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ stopping = threading.Event()
 
 @app.task(name="topwork.look")  # type: ignore[untyped-decorator]
 def look(job_id: str) -> None:
-    """Claim the job if it is free, and see it through."""
-    if stopping.is_set():
-        return
+    """There is work, that job at least: take the best queued job and see it through, until none is left."""
     name = f"{socket.gethostname()}:{os.getpid()}"
-    try:
-        with database().begin() as session:
-            job = jobs.claim(session, job_id, name, settings.lease_s)
-    except SQLAlchemyError as error:
-        log.warning("job %s: cannot look at it, the relay will remind: %s", job_id, error)
-        return
-    if job is not None:
+    while not stopping.is_set():
+        try:
+            with database().begin() as session:
+                job = jobs.claim_next(session, name, settings.lease_s, settings.max_running)
+        except SQLAlchemyError as error:
+            log.warning("job %s: cannot look at it, the relay will remind: %s", job_id, error)
+            return
+        if job is None:
+            return
         Supervisor(job, database(), LocalStorage(settings.blobs_dir), settings, CHILD, stopping).run()
 
 

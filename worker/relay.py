@@ -27,6 +27,7 @@ PUBLISH_S = 0.25
 REMIND_S = 5.0
 TIDY_S = 600.0
 KEEP_BLOBS_S = 3600.0  # longer than from putting a file to committing its row
+KEEP_STATES_S = 24 * 3600.0  # what a failed or cancelled job could be resumed from
 MAX_BACK_OFF_S = 10.0
 
 
@@ -91,7 +92,9 @@ class Relay:
             return jobs.remind(session, self.remind_after_s)
 
     def tidy(self) -> None:
-        """Remove work folders of ended attempts, and stored files that no row refers to."""
+        """Remove work folders of ended attempts, states that nobody came back for, files that no row refers to."""
+        with self.database.begin() as session:
+            jobs.forget_states(session, KEEP_STATES_S)
         try:
             with self.database.read() as session:
                 tidy_work_folders(session, self.settings.work_dir)

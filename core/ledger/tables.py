@@ -90,8 +90,10 @@ class Job(Base):
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
     spec: Mapped[dict[str, Any]]
+    priority: Mapped[int] = mapped_column(Integer, default=5, server_default="5")
     status: Mapped[str] = mapped_column(String(16))
     stage: Mapped[str | None] = mapped_column(String(16))
+    stage_at: Mapped[int | None]
     progress: Mapped[dict[str, Any]] = mapped_column(default=dict)
     metrics: Mapped[dict[str, Any] | None]
     error: Mapped[dict[str, Any] | None]
@@ -113,6 +115,7 @@ class Job(Base):
         Index("ix_jobs_tenant_id_desc", "tenant_id", "id"),
         Index("ix_jobs_status_lease", "status", "lease_until"),
         Index("ix_jobs_status_announced", "status", "announced_at"),
+        Index("ix_jobs_status_priority", "status", "priority", "id"),
     )
 
 

@@ -295,7 +295,14 @@ class JobSpec(Strict):
     train: Train = Train()
     export: Export = Export()
     limits: Limits = Limits()
-    labels: Annotated[dict[str, Annotated[str, Field(max_length=200)]], Field(max_length=20)] = {}
+    priority: Annotated[int, Field(ge=0, le=9, description="of the queued jobs, the highest runs first")] = 5
+    labels: Annotated[
+        dict[
+            Annotated[str, Field(pattern=r"^[A-Za-z0-9_./-]{1,63}$")],
+            Annotated[str, Field(max_length=200)],
+        ],
+        Field(max_length=20, description="yours, to find the job by: GET /v1/jobs?label=key:value"),
+    ] = {}
 
     control: Annotated[bool, Field(description="also run the job without transfer, and report it beside")] = False
 
