@@ -17,7 +17,7 @@ from api.context import Context, Here
 from api.paging import After, Limit, cut, position
 from api.plan import plan
 from api.problems import RESPONSES, Problem, invalid
-from api.schemas import Event, EventPage, Fault, Job, JobPage, Plan, Status, instant
+from api.schemas import Fault, Job, JobPage, Plan, Status, instant
 from core.ledger import jobs, tables
 from core.spec.job import JobSpec
 
@@ -146,21 +146,6 @@ def retry(here: Here, job_id: str, response: Response) -> Job:
         raise _no_such_job()
     response.headers["Retry-After"] = POLL_AFTER_S
     return _job(again)
-
-
-@router.get("/{job_id}/events", responses={s: RESPONSES[s] for s in (404, 422)})
-def list_events(
-    here: Here,
-    job_id: str,
-    after: Annotated[int, Query(ge=0, lt=2**63, description="`seq` of the last event seen")] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> EventPage:
-    """What happened to a job, oldest first: ask again with `after` to get what came since."""
-    with here.database.read() as session:
-        find(here, session, job_id)
-        rows = jobs.events(session, job_id, after, limit)
-    items = [Event(seq=row.seq, type=row.type, data=row.data, at=instant(row.at)) for row in rows]
-    return EventPage(items=items, after=items[-1].seq if items else after)
 
 
 def find(here: Context, session: Session, job_id: str) -> tables.Job:

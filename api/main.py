@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from api import datasets, files, health, jobs, models, problems
+from api import datasets, events, files, health, jobs, models, problems
 from api.body import BodyLimit
 from api.context import Context
 from api.watch import Watch
@@ -46,6 +46,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     generate = app.openapi
     setattr(app, "openapi", lambda: problems.describe(generate()))  # noqa: B010, FastAPI's own way to change it
     app.add_middleware(BodyLimit, max_upload_bytes=settings.max_upload_bytes)
-    for part in (datasets, jobs, files, models, health):
+    for part in (datasets, jobs, events, files, models, health):
         app.include_router(part.router)
     return app

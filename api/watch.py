@@ -24,16 +24,17 @@ class Watch:
         self._waiting: set[tuple[str, int, asyncio.Future[None]]] = set()
         self._task: asyncio.Task[None] | None = None
 
-    async def change(self, job_id: str, version: int, within_s: float) -> None:
-        """Returns once the job's version is another one, or there is no such job, or the time is over."""
+    async def change(self, job_id: str, version: int, within_s: float) -> bool:
+        """Waits until the job's version is another one, or the job is gone; False if the time was over before."""
         waiter = (job_id, version, asyncio.get_running_loop().create_future())
         self._waiting.add(waiter)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._look())
         try:
             await asyncio.wait_for(waiter[2], within_s)
+            return True
         except TimeoutError:
-            pass
+            return False
         finally:
             self._waiting.discard(waiter)
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 
 from api.main import create_app
@@ -101,3 +104,16 @@ def upload(client: TestClient) -> Upload:
 def payload(upload: Upload) -> dict[str, Any]:
     """A job specification that is accepted."""
     return {"model": MODEL, "task": {"data": {"dataset": upload(reviews(60))}}, "budget": {"params": 0.3}}
+
+
+@pytest.fixture
+def live(client: TestClient) -> Iterator[str]:
+    """Address of the same API behind a real server: the test client cannot read an answer that comes in parts."""
+    server = uvicorn.Server(uvicorn.Config(client.app, port=0, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = server.force_exit = True
+    thread.join(10)
