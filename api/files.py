@@ -30,7 +30,7 @@ MEDIA_TYPES = {
 }
 
 # Outputs hold the user's text. No file of a job may run anything or fetch anything in the API's origin.
-CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/files", tags=["files"])
 
@@ -69,7 +69,11 @@ def list_files(here: Here, job_id: str) -> FileList:
 )
 def download(here: Here, job_id: str, path: str, request: Request) -> Response:
     """Download a file. Honours Range, If-Range and If-None-Match; the ETag is the sha256."""
-    file = _find(here, job_id, path)
+    return send(here, _find(here, job_id, path), request)
+
+
+def send(here: Context, file: File, request: Request, inline: bool = False) -> Response:
+    """A file, or the part of it that the request's headers ask for; `inline`: for a browser to show."""
     etag = f'"{file.sha256}"'
     headers = {
         "ETag": etag,
@@ -84,18 +88,19 @@ def download(here: Here, job_id: str, path: str, request: Request) -> Response:
     if request.method == "GET" and request.headers.get("if-range", etag) == etag:
         span = _span(request.headers.get("range", ""), file.size_bytes)
     start, end = span or (0, file.size_bytes)
+    name = quote(PurePosixPath(file.path).name, safe="")
     headers |= {
         "Content-Length": str(end - start),
-        "Content-Type": _media_type(path),
-        "Content-Disposition": f"attachment; filename*=utf-8''{quote(PurePosixPath(path).name, safe='')}",
+        "Content-Type": _media_type(file.path),
+        "Content-Disposition": f"{'inline' if inline else 'attachment'}; filename*=utf-8''{name}",
     }
     if span is not None:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size_bytes}"
     if request.method == "HEAD":
         return Response(headers=headers)
     # Opened here and not in the stream, so that a missing file is an error and not a broken download.
-    chunks = _chunks(here.storage.open(file.sha256), start, end)
-    return StreamingResponse(chunks, 200 if span is None else 206, headers)
+    content = chunks(here.storage.open(file.sha256), start, end)
+    return StreamingResponse(content, 200 if span is None else 206, headers)
 
 
 def _find(here: Context, job_id: str, path: str) -> File:
@@ -129,7 +134,8 @@ def _span(header: str, size: int) -> tuple[int, int] | None:
     return start, end
 
 
-def _chunks(data: BinaryIO, start: int, end: int) -> Iterator[bytes]:
+def chunks(data: BinaryIO, start: int, end: int) -> Iterator[bytes]:
+    """The bytes from `start` up to `end`; closes the file."""
     with closing(data):
         data.seek(start)
         while start < end and (chunk := data.read(min(CHUNK, end - start))):

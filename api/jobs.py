@@ -188,7 +188,9 @@ def _submit(here: Context, spec: JobSpec, key: str | None) -> tuple[tables.Job, 
 
 def _job(row: tables.Job) -> Job:
     here = f"/v1/jobs/{row.id}"
-    links = {"self": here, "events": f"{here}/events", "files": f"{here}/files"}
+    links = {"self": here} | {part: f"{here}/{part}" for part in ("events", "metrics", "files")}
+    if row.status == "succeeded":
+        links |= {part: f"{here}/{part}" for part in ("report", "archive")}
     if row.status not in jobs.TERMINAL:
         links["cancel"] = f"{here}/cancel"
     if row.status in ("failed", "cancelled"):

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from api import datasets, events, files, health, jobs, models, problems
+from api import datasets, events, files, health, jobs, models, monitoring, problems, results, workers
 from api.body import BodyLimit
 from api.context import Context
 from api.watch import Watch
@@ -41,11 +41,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
         separate_input_output_schemas=False,
     )
-    app.state.context = context
+    app.state.context, app.state.requests = context, monitoring.Requests()
     problems.install(app)
     generate = app.openapi
     setattr(app, "openapi", lambda: problems.describe(generate()))  # noqa: B010, FastAPI's own way to change it
     app.add_middleware(BodyLimit, max_upload_bytes=settings.max_upload_bytes)
-    for part in (datasets, jobs, events, files, models, health):
+    app.add_middleware(monitoring.Measured, requests=app.state.requests)  # the last added is the outermost
+    for part in (datasets, jobs, events, results, files, models, workers, health, monitoring):
         app.include_router(part.router)
     return app

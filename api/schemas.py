@@ -187,6 +187,53 @@ class FileList(BaseModel):
     items: list[OutputFile]
 
 
+class Series(BaseModel):
+    """One curve."""
+
+    stage: str = Field(examples=["prune"])
+    name: str = Field(examples=["dev.accuracy"])
+    points: list[tuple[int, float]] = Field(description="(step, value)", examples=[[[10, 0.71], [20, 0.78]]])
+
+
+class Curves(BaseModel):
+    """Curves of a job."""
+
+    series: list[Series]
+
+
+class Gpu(BaseModel):
+    """A graphics processor."""
+
+    name: str = Field(examples=["NVIDIA H200"])
+    memory_bytes: int
+
+
+class Device(BaseModel):
+    """What a worker runs jobs on."""
+
+    type: Literal["cuda", "cpu"]
+    gpus: list[Gpu]
+    cpus: int = Field(examples=[16])
+    memory_bytes: int
+
+
+class Worker(BaseModel):
+    """A worker process."""
+
+    name: str = Field(examples=["gpu-3:4711"])
+    slots: int = Field(description="jobs that it runs at the same time")
+    busy: int = Field(description="jobs that it runs now")
+    device: Device
+    started_at: datetime
+    seen_at: datetime
+
+
+class WorkerList(BaseModel):
+    """Workers that are there."""
+
+    items: list[Worker]
+
+
 class Model(BaseModel):
     """A local model, by the name to give as `model` in a job."""
 

@@ -14,7 +14,7 @@ from kombu.connection import Connection
 from kombu.exceptions import OperationalError as BrokerError
 from sqlalchemy.exc import SQLAlchemyError
 
-from core.ledger import jobs
+from core.ledger import jobs, tallies
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.storage import LocalStorage
@@ -95,6 +95,7 @@ class Relay:
         """Remove work folders of ended attempts, states that nobody came back for, files that no row refers to."""
         with self.database.begin() as session:
             jobs.forget_states(session, KEEP_STATES_S)
+            tallies.compact(session)
         try:
             with self.database.read() as session:
                 tidy_work_folders(session, self.settings.work_dir)

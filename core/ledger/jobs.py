@@ -18,6 +18,7 @@ from sqlalchemy import ColumnElement, delete, exists, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from core.ledger import tallies
 from core.ledger.tables import Attempt, Event, File, Job, Outbox, Tenant, new_id, now_ms
 from core.spec.job import JobSpec
 
@@ -135,9 +136,11 @@ def versions(session: Session, ids: Iterable[str]) -> dict[str, int]:
     return dict(session.execute(select(Job.id, Job.version).where(Job.id.in_(ids))).tuples().all())
 
 
-def events(session: Session, job_id: str, after: int, limit: int) -> Sequence[Event]:
+def events(session: Session, job_id: str, after: int, limit: int | None, kind: str | None = None) -> Sequence[Event]:
     """Events of a job with a larger `seq` than `after`, oldest first."""
     query = select(Event).where(Event.job_id == job_id, Event.seq > after)
+    if kind is not None:
+        query = query.where(Event.type == kind)
     return session.scalars(query.order_by(Event.seq).limit(limit)).all()
 
 
@@ -256,7 +259,8 @@ def report(session: Session, job_id: str, attempt: int, message: Mapping[str, An
     data = {key: _storable(value) for key, value in message.items() if key != "event"}
     kind, before = message["event"], job.progress
     if kind == "stage":
-        job.stage = data["stage"]
+        _end_stage(session, job)
+        job.stage, job.stage_at = data["stage"], now_ms()
         job.progress = {key: before[key] for key in ("overall",) if key in before}
     elif kind == "progress":
         job.progress = data
@@ -327,6 +331,7 @@ def reap(session: Session, limit: int = 100) -> list[str]:
     )
     expired = session.scalars(query).all()
     for job in expired:
+        tallies.add(session, "lease_lost")
         _retry_or_fail(session, job, f"worker {job.worker} was silent for longer than its lease")
     return [job.id for job in expired]
 
@@ -397,6 +402,7 @@ def _move(session: Session, job: Job, to: str, **data: Any) -> None:
         job.lease_until = None
     if to in TERMINAL:
         job.finished_at = now_ms()
+        tallies.add(session, "finished", to)
     if to == "succeeded":
         session.execute(delete(File).where(File.job_id == job.id, File.kind == "state"))
     _record(session, job, "status", {"status": to, **data})
@@ -428,7 +434,14 @@ def _retry_or_fail(session: Session, job: Job, reason: str) -> None:
         _move(session, job, "queued", reason=reason)
 
 
+def _end_stage(session: Session, job: Job) -> None:
+    if job.stage is not None and job.stage_at is not None:
+        tallies.add(session, "stage", job.stage, now_ms() - job.stage_at)
+    job.stage_at = None
+
+
 def _close_attempt(session: Session, job: Job, outcome: str, reason: str | None) -> None:
+    _end_stage(session, job)
     attempt = session.get(Attempt, (job.id, job.attempt))
     if attempt is not None and attempt.finished_at is None:
         attempt.finished_at, attempt.outcome, attempt.reason = now_ms(), outcome, reason

@@ -164,3 +164,25 @@ class File(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     size_bytes: Mapped[int]
     created_at: Mapped[int] = mapped_column(default=now_ms)
+
+
+class Worker(Base):
+    """A worker process, as it described itself."""
+
+    __tablename__ = "workers"
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    slots: Mapped[int] = mapped_column(Integer)
+    device: Mapped[dict[str, Any]]
+    started_at: Mapped[int] = mapped_column(default=now_ms)
+    seen_at: Mapped[int] = mapped_column(default=now_ms)
+
+
+class Tally(Base):
+    """Something to count that happened; see `tallies.py`."""
+
+    __tablename__ = "tallies"
+    id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=True)
+    name: Mapped[str] = mapped_column(String(32), index=True)
+    label: Mapped[str] = mapped_column(String(32))
+    count: Mapped[int]
+    ms: Mapped[int]

@@ -1,4 +1,4 @@
-"""the whole API: priorities, time spent in stages
+"""the whole API: priorities, workers, tallies
 
 Revision ID: 0002
 Revises: 0001
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision = "0002"
 down_revision = "0001"
@@ -21,8 +22,34 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("stage_at", sa.BigInteger(), nullable=True))
         batch_op.create_index("ix_jobs_status_priority", ["status", "priority", "id"], unique=False)
 
+    op.create_table(
+        "workers",
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("slots", sa.Integer(), nullable=False),
+        sa.Column("device", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("seen_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_workers")),
+    )
+    op.create_table(
+        "tallies",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column("name", sa.String(length=32), nullable=False),
+        sa.Column("label", sa.String(length=32), nullable=False),
+        sa.Column("count", sa.BigInteger(), nullable=False),
+        sa.Column("ms", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tallies")),
+    )
+    with op.batch_alter_table("tallies", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_tallies_name"), ["name"], unique=False)
+
 
 def downgrade() -> None:
+    with op.batch_alter_table("tallies", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_tallies_name"))
+
+    op.drop_table("tallies")
+    op.drop_table("workers")
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.drop_index("ix_jobs_status_priority")
         batch_op.drop_column("stage_at")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,11 +15,24 @@ import uvicorn
 from fastapi.testclient import TestClient
 
 from api.main import create_app
+from core.ledger import jobs
+from core.ledger.database import Database
 from core.ledger.settings import Settings
+from core.ledger.storage import LocalStorage
 
 MODEL = "tiny-bert"
 LAYERS, HIDDEN, HEADS, NEURONS = 2, 16, 4, 32
 WORDS = ("sturdy", "light", "cheap", "loud", "quick", "dull")
+
+WEIGHTS = random.Random(0).randbytes(3 * 2**20 + 17)
+OUTPUTS = {
+    "model.safetensors": WEIGHTS,
+    "report.json": b"{}",
+    "report.html": b"<!doctype html><script>alert(1)</script>",
+    "README.md": b"# Model\n",
+    'sub/odd "na\u00efve" name.py': b"pass\n",
+    "empty.txt": b"",
+}
 
 # For tests of what never reaches a database: once is enough.
 one_database = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -117,3 +131,17 @@ def live(client: TestClient) -> Iterator[str]:
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = server.force_exit = True
     thread.join(10)
+
+
+@pytest.fixture
+def files(client: TestClient, payload: dict[str, Any], settings: Settings, database: Database, tmp_path: Path) -> str:
+    """The address of the files of a job that has succeeded."""
+    job_id = client.post("/v1/jobs", json=payload).json()["id"]
+    storage, outputs = LocalStorage(settings.blobs_dir), {}
+    for path, content in OUTPUTS.items():
+        (tmp_path / "file").write_bytes(content)
+        outputs[path] = storage.put(tmp_path / "file")
+    with database.begin() as session:
+        jobs.claim(session, job_id, "w", 30)
+        jobs.succeed(session, job_id, 1, {}, outputs)
+    return f"/v1/jobs/{job_id}/files"
