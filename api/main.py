@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from api import datasets, events, files, health, jobs, models, monitoring, problems, results, workers
+from api import datasets, events, files, health, jobs, keys, models, monitoring, problems, results, workers
+from api.auth import Authentication
 from api.body import BodyLimit
 from api.context import Context
 from api.watch import Watch
@@ -45,8 +46,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     generate = app.openapi
     setattr(app, "openapi", lambda: problems.describe(generate()))  # noqa: B010, FastAPI's own way to change it
+    app.add_middleware(Authentication, database=database, require_keys=settings.require_keys)
     app.add_middleware(BodyLimit, max_upload_bytes=settings.max_upload_bytes)
     app.add_middleware(monitoring.Measured, requests=app.state.requests)  # the last added is the outermost
-    for part in (datasets, jobs, events, results, files, models, workers, health, monitoring):
+    for part in (datasets, jobs, events, results, files, models, workers, keys, health, monitoring):
         app.include_router(part.router)
     return app

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
 from prometheus_client.registry import Collector
@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.context import Here
+from api.context import Here, operator
 from core.ledger import tallies, workers
 from core.ledger.database import Database
 from core.ledger.tables import Job, now_ms
@@ -25,7 +25,10 @@ router = APIRouter(tags=["health"])
 
 
 @router.get(
-    "/metrics", response_class=Response, responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    dependencies=[Depends(operator)],
 )
 def metrics(here: Here, request: Request) -> Response:
     """Jobs by status, outcomes, time in stages, lost leases, workers; HTTP requests of this process."""

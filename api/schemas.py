@@ -187,6 +187,30 @@ class FileList(BaseModel):
     items: list[OutputFile]
 
 
+class Key(BaseModel):
+    """An API key, without its secret."""
+
+    id: str = Field(examples=["key_0192f0c4d3e27a1b8c9d0e1f2a3b4c5d"])
+    name: str = Field(examples=["nightly jobs"])
+    scopes: list[Literal["read", "write", "admin"]]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class NewKey(Key):
+    """An API key and its secret, which is shown this once."""
+
+    secret: str = Field(description="send it as `Authorization: Bearer ...`", examples=["topwork_..."])
+
+
+class KeyPage(BaseModel):
+    """Keys, newest first."""
+
+    items: list[Key]
+    next: Cursor
+
+
 class Series(BaseModel):
     """One curve."""
 

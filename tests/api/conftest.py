@@ -88,14 +88,16 @@ def reviews(rows: int, labels: tuple[str, ...] = ("negative", "positive"), first
 @pytest.fixture
 def settings(tmp_path: Path, database_url: str) -> Settings:
     """One data folder a test; small limits."""
-    return Settings(data_dir=tmp_path / "data", database_url=database_url, max_upload_bytes=2**20, max_rows=5000)
+    return Settings(
+        data_dir=tmp_path / "data", database_url=database_url, require_keys=False, max_upload_bytes=2**20, max_rows=5000
+    )
 
 
 @pytest.fixture
 def client(settings: Settings) -> Iterator[TestClient]:
     """A client of a fresh API; an exception inside is a 500, as for a real client."""
     write_model(settings.models_dir / MODEL)
-    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+    with TestClient(create_app(settings), "http://localhost", raise_server_exceptions=False) as client:
         yield client
 
 

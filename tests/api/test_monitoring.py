@@ -42,7 +42,7 @@ def test_every_process_says_what_the_ledger_says(
         workers.seen(session, "host:1", 2, DEVICE)
         tallies.compact(session)
         jobs.remove(session, "tenant_default", done)  # what it counted stays
-    with TestClient(create_app(settings)) as other:
+    with TestClient(create_app(settings), "http://localhost") as other:
         for one in (client, other):
             found = samples(one)
             assert found["topwork_jobs", "status=queued"] == 2 and found["topwork_jobs", "status=succeeded"] == 0
