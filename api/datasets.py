@@ -15,7 +15,7 @@ from api.context import Context, Here
 from api.paging import After, Limit, cut, position
 from api.problems import RESPONSES, Problem, invalid
 from api.schemas import Dataset, DatasetPage, Fault, Preview, instant
-from core.ledger import datasets, tables
+from core.ledger import datasets, quotas, tables
 
 MAX_PREVIEW_CHARS = 1000
 
@@ -36,6 +36,7 @@ def upload(here: Here, file: UploadFile, response: Response) -> Dataset:
         copy.flush()
         row = datasets.ingest(Path(copy.name), name, here.storage, here.settings, here.tenant_id)
     with here.database.begin() as session:
+        quotas.check_storage(session, here.tenant_id, here.settings, row.size_bytes)
         session.add(row)
     response.headers["Location"] = f"/v1/datasets/{row.id}"
     return _dataset(row)

@@ -18,7 +18,7 @@ from api.paging import After, Limit, cut, position
 from api.plan import plan
 from api.problems import RESPONSES, Problem, invalid
 from api.schemas import Fault, Job, JobPage, Plan, Status, instant
-from core.ledger import jobs, tables
+from core.ledger import jobs, quotas, tables
 from core.spec.job import JobSpec
 
 POLL_AFTER_S = "2"
@@ -42,7 +42,7 @@ Labels = Annotated[
 ]
 
 
-@router.post("", status_code=202, responses={s: RESPONSES[s] for s in (413, 415, 422)})
+@router.post("", status_code=202, responses={s: RESPONSES[s] for s in (413, 415, 422, 429)})
 def submit(here: Here, spec: JobSpec, response: Response, idempotency_key: IdempotencyKey = None) -> Job:
     """Ask for a pruning job. It is checked against the data and the model before it is accepted."""
     try:
@@ -129,7 +129,7 @@ def cancel(here: Here, job_id: str) -> Job:
     return _job(job)
 
 
-@router.post("/{job_id}/retry", status_code=202, responses={s: RESPONSES[s] for s in (404, 409, 422)})
+@router.post("/{job_id}/retry", status_code=202, responses={s: RESPONSES[s] for s in (404, 409, 422, 429)})
 def retry(here: Here, job_id: str, response: Response) -> Job:
     """Queue a job again that failed or was cancelled, checked as at first. It goes on where it had saved its state."""
     with here.database.read() as session:
@@ -137,6 +137,7 @@ def retry(here: Here, job_id: str, response: Response) -> Job:
     if job.status in ("failed", "cancelled"):
         check(here, JobSpec.model_validate(job.spec))
     with here.database.begin() as session:
+        quotas.check_queue(session, here.tenant_id, here.settings)
         try:
             again = jobs.retry(session, here.tenant_id, job_id, here.settings.max_attempts)
         except jobs.IllegalTransitionError as error:
@@ -183,6 +184,7 @@ def _submit(here: Context, spec: JobSpec, key: str | None) -> tuple[tables.Job, 
                 return earlier, False
     check(here, spec)
     with here.database.begin() as session:
+        quotas.check_queue(session, here.tenant_id, here.settings)
         return jobs.create(session, here.tenant_id, spec, here.settings.max_attempts, key)
 
 

@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
 from api.schemas import Fault, ProblemDetails
+from core.ledger.quotas import QueueFullError, StorageFullError
 from core.spec.job import JobSpec
 from core.spec.problems import SpecError
 
@@ -73,6 +74,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(SpecError, _spec)
+    app.add_exception_handler(QueueFullError, _queue_full)
+    app.add_exception_handler(StorageFullError, _storage_full)
     app.add_exception_handler(DBAPIError, _database)
     app.add_exception_handler(Exception, _unexpected)
 
@@ -138,6 +141,14 @@ async def _validation(_request: Request, error: Exception) -> Response:
 async def _spec(_request: Request, error: Exception) -> Response:
     assert isinstance(error, SpecError)
     return response(invalid([fault(error)]))
+
+
+async def _queue_full(_request: Request, error: Exception) -> Response:
+    return response(Problem(429, f"The quota is used up: {error}.", headers={"Retry-After": "30"}))
+
+
+async def _storage_full(_request: Request, error: Exception) -> Response:
+    return response(Problem(403, f"The quota is used up: {error}."))
 
 
 async def _database(_request: Request, error: Exception) -> Response:
