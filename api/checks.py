@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from api import catalogue
 from api.context import Context
 from api.problems import fault, invalid
 from api.schemas import Fault
-from core.ledger import datasets
+from core.ledger import datasets, webhooks
 from core.ledger.tables import Dataset
 from core.spec.cost import Costs
 from core.spec.data import Splits, prepare
@@ -36,6 +37,8 @@ def check(here: Context, spec: JobSpec) -> Checked:
         for pointer, dataset_id in spec.dataset_ids().items()
         if dataset_id not in found
     ] + _missing_columns(spec, found)
+    if spec.webhook is not None and not here.settings.webhook_allow_private:
+        faults += _webhook_faults(spec.webhook.url)
     splits = costs = None
     if not faults:
         try:
@@ -53,6 +56,19 @@ def check(here: Context, spec: JobSpec) -> Checked:
     if splits is None or faults:
         raise invalid(faults)
     return Checked(splits, costs)
+
+
+def _webhook_faults(url: str) -> list[Fault]:
+    """A name's addresses are checked when a message is sent; what can be told from the URL itself is refused here."""
+    parts = urlsplit(url)
+    try:
+        public = webhooks.is_public(str(parts.hostname))
+    except ValueError:
+        public = parts.hostname != "localhost"
+    if parts.scheme != "https" or not public:
+        detail = "give an https address on the public internet (or have the operator set TOPWORK_WEBHOOK_ALLOW_PRIVATE)"
+        return [Fault(pointer="/webhook/url", detail=detail)]
+    return []
 
 
 def _datasets(here: Context, spec: JobSpec) -> dict[str, Dataset]:

@@ -17,7 +17,7 @@ from api.context import Context, Here
 from api.paging import After, Limit, cut, position
 from api.plan import plan
 from api.problems import RESPONSES, Problem, invalid
-from api.schemas import Fault, Job, JobPage, Plan, Status, instant
+from api.schemas import Accepted, Fault, Job, JobPage, Plan, Status, instant
 from core.ledger import jobs, quotas, tables
 from core.spec.job import JobSpec
 
@@ -42,8 +42,10 @@ Labels = Annotated[
 ]
 
 
-@router.post("", status_code=202, responses={s: RESPONSES[s] for s in (413, 415, 422, 429)})
-def submit(here: Here, spec: JobSpec, response: Response, idempotency_key: IdempotencyKey = None) -> Job:
+@router.post(
+    "", status_code=202, response_model_exclude_unset=True, responses={s: RESPONSES[s] for s in (413, 415, 422, 429)}
+)
+def submit(here: Here, spec: JobSpec, response: Response, idempotency_key: IdempotencyKey = None) -> Accepted:
     """Ask for a pruning job. It is checked against the data and the model before it is accepted."""
     try:
         job, new = _submit(here, spec, idempotency_key)
@@ -54,7 +56,8 @@ def submit(here: Here, spec: JobSpec, response: Response, idempotency_key: Idemp
     response.headers["Retry-After"] = POLL_AFTER_S
     if not new:
         response.headers["Idempotent-Replayed"] = "true"
-    return _job(job)
+    secret = {"webhook_secret": job.webhook_secret} if job.webhook_secret is not None else {}
+    return Accepted.model_validate(_job(job).model_dump() | secret)
 
 
 @router.post(":validate", responses={s: RESPONSES[s] for s in (413, 415, 422)})

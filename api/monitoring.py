@@ -60,6 +60,10 @@ class Ledger(Collector):
             for stage, (count, seconds) in tallies.totals(session, "stage").items():
                 stages.add_metric([stage], count, seconds)
             yield stages
+            webhooks = CounterMetricFamily("topwork_webhooks", "Messages to webhooks", labels=["outcome"])
+            for outcome, (count, _) in tallies.totals(session, "webhook").items():
+                webhooks.add_metric([outcome], count)
+            yield webhooks
             lost, _ = tallies.totals(session, "lease_lost").get("", (0, 0.0))
             yield CounterMetricFamily("topwork_leases_lost", "Jobs taken from workers that fell silent", value=lost)
             alive = workers.alive(session)

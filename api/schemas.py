@@ -108,6 +108,14 @@ class Job(BaseModel):
     links: dict[str, str] = Field(examples=[{"self": "/v1/jobs/job_...", "files": "/v1/jobs/job_.../files"}])
 
 
+class Accepted(Job):
+    """A job that was asked for."""
+
+    webhook_secret: str | None = Field(
+        None, description="with `webhook`: what its messages are signed with; shown in this answer only"
+    )
+
+
 class JobPage(BaseModel):
     """Jobs, newest first."""
 

@@ -12,14 +12,15 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, exists, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from core.ledger import tallies
-from core.ledger.tables import Attempt, Event, File, Job, Outbox, Tenant, new_id, now_ms
+from core.ledger import tallies, webhooks
+from core.ledger.tables import Attempt, Delivery, Event, File, Job, Outbox, Tenant, new_id, now_ms
 from core.spec.job import JobSpec
 
 EDGES: Mapping[str, frozenset[str]] = {
@@ -70,6 +71,7 @@ def create(
         status="queued",
         progress={},
         max_attempts=max_attempts,
+        webhook_secret=webhooks.new_secret() if spec.webhook else None,
         idempotency_key=idempotency_key,
         request_sha256=_digest(spec),
         announced_at=now_ms(),
@@ -403,11 +405,21 @@ def _move(session: Session, job: Job, to: str, **data: Any) -> None:
     if to in TERMINAL:
         job.finished_at = now_ms()
         tallies.add(session, "finished", to)
+        if job.webhook_secret is not None:
+            session.add(Delivery(id=new_id("msg"), job_id=job.id, body=_news(job)))
     if to == "succeeded":
         session.execute(delete(File).where(File.job_id == job.id, File.kind == "state"))
     _record(session, job, "status", {"status": to, **data})
     if to == "queued":
         _announce(session, job)
+
+
+def _news(job: Job) -> dict[str, Any]:
+    """What a webhook is told of a job that has ended."""
+    data = {"id": job.id, "status": job.status, "attempt": job.attempt, "error": job.error}
+    data |= {"labels": job.spec["labels"], "href": f"/v1/jobs/{job.id}"}
+    ended = datetime.fromtimestamp((job.finished_at or 0) / 1000, UTC)
+    return {"type": f"job.{job.status}", "timestamp": ended.isoformat(), "data": data}
 
 
 def _announce(session: Session, job: Job) -> None:

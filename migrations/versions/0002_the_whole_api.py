@@ -1,4 +1,4 @@
-"""the whole API: priorities, workers, tallies
+"""the whole API: priorities, webhooks, workers, tallies
 
 Revision ID: 0002
 Revises: 0001
@@ -20,7 +20,22 @@ def upgrade() -> None:
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.add_column(sa.Column("priority", sa.Integer(), server_default="5", nullable=False))
         batch_op.add_column(sa.Column("stage_at", sa.BigInteger(), nullable=True))
+        batch_op.add_column(sa.Column("webhook_secret", sa.String(length=100), nullable=True))
         batch_op.create_index("ix_jobs_status_priority", ["status", "priority", "id"], unique=False)
+
+    op.create_table(
+        "deliveries",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("job_id", sa.String(length=64), nullable=False),
+        sa.Column("body", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("tries", sa.Integer(), nullable=False),
+        sa.Column("due_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_deliveries_job_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_deliveries")),
+    )
+    with op.batch_alter_table("deliveries", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_deliveries_due_at"), ["due_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_deliveries_job_id"), ["job_id"], unique=False)
 
     op.create_table(
         "workers",
@@ -50,7 +65,13 @@ def downgrade() -> None:
 
     op.drop_table("tallies")
     op.drop_table("workers")
+    with op.batch_alter_table("deliveries", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_deliveries_job_id"))
+        batch_op.drop_index(batch_op.f("ix_deliveries_due_at"))
+
+    op.drop_table("deliveries")
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.drop_index("ix_jobs_status_priority")
+        batch_op.drop_column("webhook_secret")
         batch_op.drop_column("stage_at")
         batch_op.drop_column("priority")
