@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check venv bench-budget bench-overhead bench-transfer clean
+.PHONY: help demo serve test check openapi venv bench-budget bench-overhead bench-transfer clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ check: $(STAMP) ## Lint, formatting, types, and which room may import which
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+openapi: $(STAMP) ## Write docs/openapi.json anew, after the API has changed
+	$(BIN)/python -m api.main > docs/openapi.json
 
 venv: $(STAMP) ## Make the virtual environment (again, when pyproject.toml or constraints.txt have changed)
 

@@ -1,4 +1,4 @@
-"""`/v1/datasets`: upload, list, look."""
+"""`/v1/datasets`: upload, list, look, delete."""
 
 from __future__ import annotations
 
@@ -22,7 +22,15 @@ MAX_PREVIEW_CHARS = 1000
 router = APIRouter(prefix="/v1/datasets", tags=["data sets"], route_class=StrictRoute)
 
 
-@router.post("", status_code=201, responses={s: RESPONSES[s] for s in (413, 415, 422)})
+EXAMPLE = {"file": "text,label\nSturdy and light.,positive\nIt broke within a week.,negative\n"}
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses={s: RESPONSES[s] for s in (403, 413, 415, 422)},
+    openapi_extra={"requestBody": {"content": {"multipart/form-data": {"example": EXAMPLE}}}},
+)
 def upload(here: Here, file: UploadFile, response: Response) -> Dataset:
     """Upload a CSV (with a header line), JSONL or Parquet file; its name says which."""
     name = (file.filename or "").replace("\\", "/").rpartition("/")[2]
@@ -57,6 +65,19 @@ def get_dataset(here: Here, dataset_id: str) -> Dataset:
     return _dataset(_find(here, dataset_id))
 
 
+@router.delete("/{dataset_id}", status_code=204, responses={s: RESPONSES[s] for s in (404, 409)})
+def delete_dataset(here: Here, dataset_id: str) -> None:
+    """Forget a data set. Jobs that have ended keep what they made of it."""
+    with here.database.begin() as session:
+        try:
+            known = datasets.remove(session, here.tenant_id, dataset_id)
+        except datasets.InUseError as error:
+            detail = f"The job {error.job_id} uses it; wait for its end, or POST /v1/jobs/{error.job_id}/cancel."
+            raise Problem(409, detail) from None
+    if not known:
+        raise _no_such_dataset()
+
+
 @router.get("/{dataset_id}/preview", responses={s: RESPONSES[s] for s in (404, 422)})
 def preview(here: Here, dataset_id: str, rows: Annotated[int, Query(ge=1, le=100)] = 10) -> Preview:
     """The first rows; cells of more than 1,000 characters are shortened."""
@@ -71,8 +92,12 @@ def _find(here: Context, dataset_id: str) -> tables.Dataset:
         with here.database.read() as session:
             row = datasets.find(session, here.tenant_id, dataset_id)
     if row is None:
-        raise Problem(404, "There is no such data set; GET /v1/datasets lists what there is.")
+        raise _no_such_dataset()
     return row
+
+
+def _no_such_dataset() -> Problem:
+    return Problem(404, "There is no such data set; GET /v1/datasets lists what there is.")
 
 
 def _short(cell: str | None) -> str | None:

@@ -6,13 +6,13 @@ import re
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Body, Header, Query, Response
 from pydantic import StringConstraints
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from api.body import StrictRoute
-from api.checks import check
+from api.checks import check, still_there
 from api.context import Context, Here
 from api.paging import After, Limit, cut, position
 from api.plan import plan
@@ -25,6 +25,17 @@ POLL_AFTER_S = "2"
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
+TARGET = {
+    "model": "all-minilm-l6-v2",
+    "task": {
+        "data": {"dataset": "ds_0192f0c1e0a77c5fb0a6c3a1d2e4f5a6"},
+        "split": {"train": 100, "dev": 100},
+        "text": ["text"],
+        "label": "label",
+    },
+    "budget": {"params": 0.1, "of": "encoder"},
+}
+
 IdempotencyKey = Annotated[
     str | None,
     Header(
@@ -36,6 +47,25 @@ IdempotencyKey = Annotated[
     ),
 ]
 
+Spec = Annotated[
+    JobSpec,
+    Body(
+        openapi_examples={
+            "alone": {"summary": "A tenth of the encoder", "value": TARGET},
+            "transfer": {
+                "summary": "With related data, ahead of other jobs, and a call when it has ended",
+                "value": {
+                    **TARGET,
+                    "sources": [{"data": {"dataset": "ds_0192f0c1e0a77c5fb0a6c3a1d2e4f5a7"}, "label": "label"}],
+                    "transfer": {"coupling": "teacher"},
+                    "priority": 8,
+                    "labels": {"team": "search"},
+                    "webhook": {"url": "https://example.org/hooks/topwork"},
+                },
+            },
+        }
+    ),
+]
 Labels = Annotated[
     Sequence[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_./-]{1,63}:[^\x00]{0,200}$")]],
     Query(max_length=20, description="`key:value`, of the specification's `labels`"),
@@ -45,7 +75,7 @@ Labels = Annotated[
 @router.post(
     "", status_code=202, response_model_exclude_unset=True, responses={s: RESPONSES[s] for s in (413, 415, 422, 429)}
 )
-def submit(here: Here, spec: JobSpec, response: Response, idempotency_key: IdempotencyKey = None) -> Accepted:
+def submit(here: Here, spec: Spec, response: Response, idempotency_key: IdempotencyKey = None) -> Accepted:
     """Ask for a pruning job. It is checked against the data and the model before it is accepted."""
     try:
         job, new = _submit(here, spec, idempotency_key)
@@ -61,7 +91,7 @@ def submit(here: Here, spec: JobSpec, response: Response, idempotency_key: Idemp
 
 
 @router.post(":validate", responses={s: RESPONSES[s] for s in (413, 415, 422)})
-def validate(here: Here, spec: JobSpec) -> Plan:
+def validate(here: Here, spec: Spec) -> Plan:
     """What a job would do, without asking for it: the same checks, the rows it would use, the budgets in reach."""
     checked = check(here, spec)
     return plan(spec, checked.splits, checked.costs)
@@ -137,8 +167,9 @@ def retry(here: Here, job_id: str, response: Response) -> Job:
     """Queue a job again that failed or was cancelled, checked as at first. It goes on where it had saved its state."""
     with here.database.read() as session:
         job = find(here, session, job_id)
+    spec = JobSpec.model_validate(job.spec)
     if job.status in ("failed", "cancelled"):
-        check(here, JobSpec.model_validate(job.spec))
+        check(here, spec)
     with here.database.begin() as session:
         quotas.check_queue(session, here.tenant_id, here.settings)
         try:
@@ -146,6 +177,7 @@ def retry(here: Here, job_id: str, response: Response) -> Job:
         except jobs.IllegalTransitionError as error:
             detail = f"The job is {error.status}; only one that failed or was cancelled can be tried again."
             raise Problem(409, detail) from None
+        still_there(here, session, spec)
     if again is None:
         raise _no_such_job()
     response.headers["Retry-After"] = POLL_AFTER_S
@@ -188,6 +220,7 @@ def _submit(here: Context, spec: JobSpec, key: str | None) -> tuple[tables.Job, 
     check(here, spec)
     with here.database.begin() as session:
         quotas.check_queue(session, here.tenant_id, here.settings)
+        still_there(here, session, spec)
         return jobs.create(session, here.tenant_id, spec, here.settings.max_attempts, key)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Body, Depends, Response
+from fastapi.openapi.models import Example
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.body import StrictRoute
@@ -18,6 +19,9 @@ from core.ledger.keys import Scope
 from core.ledger.tables import now_ms
 
 DAY_MS = 24 * 3600 * 1000
+EXAMPLES: dict[str, Example] = {
+    "key": {"value": {"name": "nightly jobs", "scopes": ["read", "write"], "expires_in_days": 90}}
+}
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"], route_class=StrictRoute, dependencies=[Depends(admin)])
 
@@ -28,7 +32,6 @@ class KeyRequest(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         strict=True,
-        json_schema_extra={"examples": [{"name": "nightly jobs", "scopes": ["read", "write"], "expires_in_days": 90}]},
     )
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
@@ -42,7 +45,7 @@ class KeyRequest(BaseModel):
 
 
 @router.post("", status_code=201, responses={s: RESPONSES[s] for s in (413, 415, 422)})
-def create_key(here: Here, body: KeyRequest, response: Response) -> NewKey:
+def create_key(here: Here, body: Annotated[KeyRequest, Body(openapi_examples=EXAMPLES)], response: Response) -> NewKey:
     """Make a key. Its secret is in this answer, and nowhere else."""
     expires_at = None if body.expires_in_days is None else now_ms() + body.expires_in_days * DAY_MS
     with here.database.begin() as session:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI
 
@@ -52,3 +55,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for part in (datasets, jobs, events, results, files, models, workers, keys, health, monitoring):
         app.include_router(part.router)
     return app
+
+
+if __name__ == "__main__":  # `make openapi`
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(create_app(Settings(data_dir=Path(folder))).openapi(), indent=1, ensure_ascii=False))
