@@ -33,9 +33,7 @@ EXAMPLE = {"file": "text,label\nSturdy and light.,positive\nIt broke within a we
 )
 def upload(here: Here, file: UploadFile, response: Response) -> Dataset:
     """Upload a CSV (with a header line), JSONL or Parquet file; its name says which."""
-    name = (file.filename or "").replace("\\", "/").rpartition("/")[2]
-    if not name or datasets.UNSTORABLE.search(name):
-        raise invalid([Fault(pointer="/file", detail="has no usable file name; give one that ends in .csv, say")])
+    name = file_name(file.filename or "", "/file")
     limit = here.settings.max_upload_bytes
     if file.size is not None and file.size > limit:
         raise Problem(413, f"The file is larger than {limit:,} bytes.", [Fault(pointer="/file", detail="is too large")])
@@ -47,7 +45,7 @@ def upload(here: Here, file: UploadFile, response: Response) -> Dataset:
         quotas.check_storage(session, here.tenant_id, here.settings, row.size_bytes)
         session.add(row)
     response.headers["Location"] = f"/v1/datasets/{row.id}"
-    return _dataset(row)
+    return described(row)
 
 
 @router.get("", responses={422: RESPONSES[422]})
@@ -56,13 +54,13 @@ def list_datasets(here: Here, limit: Limit = 20, cursor: After = None) -> Datase
     before = position(cursor, "ds")
     with here.database.read() as session:
         rows, following = cut(datasets.page(session, here.tenant_id, limit + 1, before), limit)
-    return DatasetPage(items=[_dataset(row) for row in rows], next=following)
+    return DatasetPage(items=[described(row) for row in rows], next=following)
 
 
 @router.get("/{dataset_id}", responses={404: RESPONSES[404]})
 def get_dataset(here: Here, dataset_id: str) -> Dataset:
     """One data set."""
-    return _dataset(_find(here, dataset_id))
+    return described(_find(here, dataset_id))
 
 
 @router.delete("/{dataset_id}", status_code=204, responses={s: RESPONSES[s] for s in (404, 409)})
@@ -86,6 +84,14 @@ def preview(here: Here, dataset_id: str, rows: Annotated[int, Query(ge=1, le=100
     return Preview(columns=row.columns, rows=table)
 
 
+def file_name(given: str, pointer: str) -> str:
+    """The name alone, without folders; raises a 422 Problem."""
+    name = given.replace("\\", "/").rpartition("/")[2]
+    if not name or datasets.UNSTORABLE.search(name):
+        raise invalid([Fault(pointer=pointer, detail="is no usable file name; give one that ends in .csv, say")])
+    return name
+
+
 def _find(here: Context, dataset_id: str) -> tables.Dataset:
     row = None
     if re.fullmatch("ds_[0-9a-f]{32}", dataset_id):
@@ -104,7 +110,8 @@ def _short(cell: str | None) -> str | None:
     return cell if cell is None or len(cell) <= MAX_PREVIEW_CHARS else cell[:MAX_PREVIEW_CHARS] + "…"
 
 
-def _dataset(row: tables.Dataset) -> Dataset:
+def described(row: tables.Dataset) -> Dataset:
+    """A data set as it is answered."""
     here = f"/v1/datasets/{row.id}"
     return Dataset.model_validate(
         {

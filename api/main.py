@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from api import datasets, events, files, health, jobs, keys, models, monitoring, problems, results, workers
+from api import datasets, events, files, health, jobs, keys, models, monitoring, problems, results, uploads, workers
 from api.auth import Authentication
 from api.body import BodyLimit
 from api.context import Context
@@ -52,7 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Authentication, database=database, require_keys=settings.require_keys)
     app.add_middleware(BodyLimit, max_upload_bytes=settings.max_upload_bytes)
     app.add_middleware(monitoring.Measured, requests=app.state.requests)  # the last added is the outermost
-    for part in (datasets, jobs, events, results, files, models, workers, keys, health, monitoring):
+    for part in (datasets, uploads, jobs, events, results, files, models, workers, keys, health, monitoring):
         app.include_router(part.router)
     return app
 

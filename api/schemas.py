@@ -66,6 +66,20 @@ class Preview(BaseModel):
     rows: list[dict[str, str | None]] = Field(examples=[[{"text": "Sturdy, and light.", "label": "positive"}]])
 
 
+class Upload(BaseModel):
+    """A file that arrives in parts."""
+
+    id: str = Field(examples=["up_0192f0c5e4f38b2c9d0e1f2a3b4c5d6e"])
+    name: str = Field(examples=["reviews.csv"])
+    size_bytes: int
+    sha256: Sha256
+    part_bytes: int = Field(description="of every part but the last", examples=[8388608])
+    parts: int = Field(description="how many there are to send, from 1", examples=[12])
+    arrived: list[int] = Field(examples=[[1, 2, 5]])
+    dataset: str | None = Field(description="the data set that came of it")
+    created_at: datetime
+
+
 class Progress(BaseModel):
     """Where the stage stands; what a stage does not know is null."""
 

@@ -17,7 +17,7 @@ from kombu.connection import Connection
 from kombu.exceptions import OperationalError as BrokerError
 from sqlalchemy.exc import SQLAlchemyError
 
-from core.ledger import jobs, tallies, webhooks
+from core.ledger import jobs, tallies, uploads, webhooks
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.storage import LocalStorage
@@ -34,6 +34,7 @@ POSTMEN = 4
 TIDY_S = 600.0
 KEEP_BLOBS_S = 3600.0  # longer than from putting a file to committing its row
 KEEP_STATES_S = 24 * 3600.0  # what a failed or cancelled job could be resumed from
+KEEP_UPLOADS_S = 24 * 3600.0
 MAX_BACK_OFF_S = 10.0
 
 
@@ -127,9 +128,10 @@ class Relay:
             log.warning("webhook %s: the database is away: %s", letter.id, error)
 
     def tidy(self) -> None:
-        """Remove work folders of ended attempts, states that nobody came back for, files that no row refers to."""
+        """Remove work folders of ended attempts, states and uploads that nobody came back for, files without a row."""
         with self.database.begin() as session:
             jobs.forget_states(session, KEEP_STATES_S)
+            uploads.forget(session, KEEP_UPLOADS_S)
             tallies.compact(session)
         try:
             with self.database.read() as session:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core.ledger import jobs
+from core.ledger import jobs, uploads
 from core.ledger.settings import Settings
 from core.ledger.tables import Dataset, File, Job
 
@@ -43,7 +43,8 @@ def check_storage(session: Session, tenant_id: str, settings: Settings, more_byt
 
 
 def stored_bytes(session: Session, tenant_id: str) -> int:
-    """Bytes of the tenant's data sets and of the files of its jobs."""
+    """Bytes of the tenant's data sets, of the files of its jobs, and of uploads that are under way."""
     data = select(func.coalesce(func.sum(Dataset.size_bytes), 0)).where(Dataset.tenant_id == tenant_id)
     files = select(func.coalesce(func.sum(File.size_bytes), 0)).join(Job, Job.id == File.job_id)
-    return int(session.scalar(data) or 0) + int(session.scalar(files.where(Job.tenant_id == tenant_id)) or 0)
+    counted = (data, files.where(Job.tenant_id == tenant_id))
+    return sum(int(session.scalar(query) or 0) for query in counted) + uploads.open_bytes(session, tenant_id)

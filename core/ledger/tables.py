@@ -79,6 +79,28 @@ class Dataset(Base):
     created_at: Mapped[int] = mapped_column(default=now_ms)
 
 
+class Upload(Base):
+    """A file that arrives in parts; `dataset_id` is what came of it."""
+
+    __tablename__ = "uploads"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
+    name: Mapped[str] = mapped_column(String(200))
+    size_bytes: Mapped[int]
+    sha256: Mapped[str] = mapped_column(String(64))
+    dataset_id: Mapped[str | None] = mapped_column(String(64))
+    created_at: Mapped[int] = mapped_column(default=now_ms)
+
+
+class Part(Base):
+    """A part of an upload that has arrived, counted from 1."""
+
+    __tablename__ = "parts"
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+
+
 class Job(Base):
     """A job. This row is the truth; broker messages only say "look at it".
 

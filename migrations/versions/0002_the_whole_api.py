@@ -1,4 +1,4 @@
-"""the whole API: priorities, webhooks, workers, tallies
+"""the whole API: priorities, webhooks, uploads in parts, workers, tallies
 
 Revision ID: 0002
 Revises: 0001
@@ -23,6 +23,29 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("webhook_secret", sa.String(length=100), nullable=True))
         batch_op.create_index("ix_jobs_status_priority", ["status", "priority", "id"], unique=False)
 
+    op.create_table(
+        "uploads",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("tenant_id", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("dataset_id", sa.String(length=64), nullable=True),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name=op.f("fk_uploads_tenant_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_uploads")),
+    )
+    with op.batch_alter_table("uploads", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_uploads_tenant_id"), ["tenant_id"], unique=False)
+
+    op.create_table(
+        "parts",
+        sa.Column("upload_id", sa.String(length=64), nullable=False),
+        sa.Column("number", sa.Integer(), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.ForeignKeyConstraint(["upload_id"], ["uploads.id"], name=op.f("fk_parts_upload_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("upload_id", "number", name=op.f("pk_parts")),
+    )
     op.create_table(
         "deliveries",
         sa.Column("id", sa.String(length=64), nullable=False),
@@ -70,6 +93,11 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_deliveries_due_at"))
 
     op.drop_table("deliveries")
+    op.drop_table("parts")
+    with op.batch_alter_table("uploads", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_uploads_tenant_id"))
+
+    op.drop_table("uploads")
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.drop_index("ix_jobs_status_priority")
         batch_op.drop_column("webhook_secret")

@@ -19,7 +19,12 @@ from core.ledger.storage import LocalStorage
 from core.ledger.tables import DEFAULT_TENANT, Key
 from tests.api.conftest import MODEL, one_database, reviews, write_model
 
-NO_SUCH = {"dataset_id": "ds_" + "0" * 32, "job_id": "job_" + "0" * 32, "key_id": "key_" + "0" * 32}
+NO_SUCH = {
+    "dataset_id": "ds_" + "0" * 32,
+    "job_id": "job_" + "0" * 32,
+    "key_id": "key_" + "0" * 32,
+    "upload_id": "up_" + "0" * 32,
+}
 
 
 @pytest.fixture
@@ -53,7 +58,11 @@ def operations(client: TestClient) -> list[tuple[str, str]]:
 def as_(client: TestClient, headers: dict[str, str]) -> Any:
     """Send requests with other headers."""
     return lambda method, path: client.request(
-        method, path, headers={"Authorization": "", **headers}, json={} if method == "POST" else None
+        method,
+        path,
+        headers={"Authorization": "", **headers},
+        json={} if method == "POST" else None,
+        params={"sha256": "0" * 64} if method == "PUT" else None,
     )
 
 
@@ -98,7 +107,15 @@ def belongings(client: TestClient, settings: Settings, database: Database, tmp_p
         jobs.claim(session, job_id, "w", 30)
         jobs.succeed(session, job_id, 1, {}, outputs)
     key = client.post("/v1/keys", json={"name": "other"}).json()["id"]
-    return {"dataset_id": dataset, "job_id": job_id, "path": "report.json", "key_id": key}
+    upload = client.post("/v1/uploads", json={"name": "a.csv", "size_bytes": 9, "sha256": "0" * 64}).json()["id"]
+    return {
+        "upload_id": upload,
+        "number": "1",
+        "dataset_id": dataset,
+        "job_id": job_id,
+        "path": "report.json",
+        "key_id": key,
+    }
 
 
 def test_another_tenant_learns_nothing(
