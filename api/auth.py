@@ -56,7 +56,8 @@ class Authentication:
             return await response(problem)(scope, receive, send)
         except DBAPIError as error:
             return await response(database_away(error))(scope, receive, send)
-        await self.app({**scope, CALLER: caller}, receive, send)
+        scope[CALLER] = caller
+        await self.app(scope, receive, send)
 
     async def _by_key(self, scope: Scope) -> Caller:
         scheme, _, secret = Headers(scope=scope).get("authorization", "").partition(" ")

@@ -217,6 +217,8 @@ BAD_FIELDS = [
     ("/task/data/hub", "name@main", "not available yet"),
     ("/labels/team", "x" * 300, "200"),
     ("/labels/team", "a\x00b", "NUL"),
+    ("/labels/my team", "search", "pattern"),
+    ("/priority", 10, "less than or equal to 9"),
 ]
 
 
