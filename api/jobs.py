@@ -158,7 +158,8 @@ def cancel(here: Here, job_id: str) -> Job:
             job = jobs.cancel(session, here.tenant_id, job_id)
         except jobs.IllegalTransitionError as error:
             raise Problem(409, f"The job has already {error.status}; only an unfinished job can be stopped.") from None
-    assert job is not None
+    if job is None:  # deleted meanwhile
+        raise _no_such_job()
     return _job(job)
 
 
