@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test soak check venv bench-budget bench-speed bench-overhead bench-transfer bench-methods clean
+.PHONY: help demo serve test soak check openapi venv bench-budget bench-speed bench-overhead bench-transfer bench-methods clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ check: $(STAMP) ## Lint, formatting, types, and which room may import which
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+openapi: $(STAMP) ## Write docs/openapi.json anew, after the API has changed
+	$(BIN)/python -m api.main > docs/openapi.json
 
 venv: $(STAMP) ## Make the virtual environment (again, when pyproject.toml or constraints.txt have changed)
 

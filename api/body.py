@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.problems import Problem, invalid, response
 from api.schemas import Fault
 from core.ledger.datasets import UNSTORABLE
+from core.ledger.uploads import PART_BYTES
 
 MAX_JSON_BYTES = 2**20
 MAX_DEPTH = 32
@@ -32,9 +33,11 @@ class BodyLimit:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         headers = Headers(scope=scope)
-        upload = headers.get("content-type", "").startswith("multipart/")
-        limit = self.max_upload_bytes + FRAMING_BYTES if upload else MAX_JSON_BYTES
-        too_large = Problem(413, f"The body is larger than {self.max_upload_bytes if upload else limit:,} bytes.")
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        allowed = {"multipart/form-data": self.max_upload_bytes, "application/octet-stream": PART_BYTES}
+        framing = FRAMING_BYTES if kind == "multipart/form-data" else 0
+        limit = allowed.get(kind, MAX_JSON_BYTES) + framing
+        too_large = Problem(413, f"The body is larger than {limit - framing:,} bytes.")
         declared = headers.get("content-length", "")
         if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
             return await response(too_large)(scope, receive, send)

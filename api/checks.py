@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from sqlalchemy.orm import Session
 
 from api import catalogue
 from api.context import Context
 from api.problems import fault, invalid
 from api.schemas import Fault
-from core.ledger import datasets
+from core.ledger import datasets, webhooks
 from core.ledger.tables import Dataset
 from core.spec.cost import Costs
 from core.spec.data import Splits, prepare
@@ -31,12 +34,11 @@ class Checked:
 
 def check(here: Context, spec: JobSpec) -> Checked:
     """Raises a 422 Problem that lists every fault found."""
-    found = _datasets(here, spec)
-    faults = [
-        Fault(pointer=pointer, detail=f"there is no data set '{dataset_id}'; upload it with POST /v1/datasets")
-        for pointer, dataset_id in spec.dataset_ids().items()
-        if dataset_id not in found
-    ] + _missing_columns(spec, found)
+    with here.database.read() as session:
+        found = _datasets(here, session, spec)
+    faults = _missing(spec, found) + _missing_columns(spec, found)
+    if spec.webhook is not None and not here.settings.webhook_allow_private:
+        faults += _webhook_faults(spec.webhook.url)
     splits = costs = None
     if not faults:
         try:
@@ -60,9 +62,35 @@ def check(here: Context, spec: JobSpec) -> Checked:
     return Checked(splits, costs)
 
 
-def _datasets(here: Context, spec: JobSpec) -> dict[str, Dataset]:
-    with here.database.read() as session:
-        rows = {i: datasets.find(session, here.tenant_id, i) for i in set(spec.dataset_ids().values())}
+def _webhook_faults(url: str) -> list[Fault]:
+    """A name's addresses are checked when a message is sent; what can be told from the URL itself is refused here."""
+    parts = urlsplit(url)
+    try:
+        public = webhooks.is_public(str(parts.hostname))
+    except ValueError:
+        public = parts.hostname != "localhost"
+    if parts.scheme != "https" or not public:
+        detail = "give an https address on the public internet (or have the operator set TOPWORK_WEBHOOK_ALLOW_PRIVATE)"
+        return [Fault(pointer="/webhook/url", detail=detail)]
+    return []
+
+
+def still_there(here: Context, session: Session, spec: JobSpec) -> None:
+    """Raises a 422 Problem if a data set was deleted since `check`; for the transaction that queues the job."""
+    if faults := _missing(spec, _datasets(here, session, spec)):
+        raise invalid(faults)
+
+
+def _missing(spec: JobSpec, found: Mapping[str, Dataset]) -> list[Fault]:
+    return [
+        Fault(pointer=pointer, detail=f"there is no data set '{dataset_id}'; upload it with POST /v1/datasets")
+        for pointer, dataset_id in spec.dataset_ids().items()
+        if dataset_id not in found
+    ]
+
+
+def _datasets(here: Context, session: Session, spec: JobSpec) -> dict[str, Dataset]:
+    rows = {i: datasets.find(session, here.tenant_id, i) for i in set(spec.dataset_ids().values())}
     return {i: row for i, row in rows.items() if row is not None}
 
 

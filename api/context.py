@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from api.auth import CALLER, NOBODY, Caller, lacking
+from api.problems import Problem
+from api.watch import Watch
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.storage import Storage
@@ -15,16 +18,35 @@ from core.ledger.tables import DEFAULT_TENANT
 
 @dataclass(frozen=True)
 class Context:
-    """One a process, but for the tenant."""
+    """One a process, but for the caller."""
 
     settings: Settings
     database: Database
     storage: Storage
-    tenant_id: str = DEFAULT_TENANT
+    watch: Watch
+    caller: Caller = NOBODY
+
+    @property
+    def tenant_id(self) -> str:
+        """Whose data sets, jobs and keys the request may see."""
+        return self.caller.tenant_id
 
 
 async def _context(request: Request) -> Context:
-    return cast(Context, request.app.state.context)
+    return replace(cast(Context, request.app.state.context), caller=request.scope.get(CALLER, NOBODY))
 
 
 Here = Annotated[Context, Depends(_context)]
+
+
+async def admin(here: Here) -> None:
+    """Let only admins in."""
+    if "admin" not in here.caller.scopes:
+        raise lacking("admin")
+
+
+async def operator(here: Here) -> None:
+    """Let only admins of the default tenant in, who run the server: numbers of all tenants are theirs alone."""
+    await admin(here)
+    if here.tenant_id != DEFAULT_TENANT:
+        raise Problem(403, "This is for the operators of the server, the admins of its default tenant.")

@@ -1,4 +1,4 @@
-"""`/v1/datasets`: upload, list, look."""
+"""`/v1/datasets`: upload, list, look, delete."""
 
 from __future__ import annotations
 
@@ -15,19 +15,25 @@ from api.context import Context, Here
 from api.paging import After, Limit, cut, position
 from api.problems import RESPONSES, Problem, invalid
 from api.schemas import Dataset, DatasetPage, Fault, Preview, instant
-from core.ledger import datasets, tables
+from core.ledger import datasets, quotas, tables
 
 MAX_PREVIEW_CHARS = 1000
 
 router = APIRouter(prefix="/v1/datasets", tags=["data sets"], route_class=StrictRoute)
 
 
-@router.post("", status_code=201, responses={s: RESPONSES[s] for s in (413, 415, 422)})
+EXAMPLE = {"file": "text,label\nSturdy and light.,positive\nIt broke within a week.,negative\n"}
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses={s: RESPONSES[s] for s in (403, 413, 415, 422)},
+    openapi_extra={"requestBody": {"content": {"multipart/form-data": {"example": EXAMPLE}}}},
+)
 def upload(here: Here, file: UploadFile, response: Response) -> Dataset:
     """Upload a CSV (with a header line), JSONL or Parquet file; its name says which."""
-    name = (file.filename or "").replace("\\", "/").rpartition("/")[2]
-    if not name or datasets.UNSTORABLE.search(name):
-        raise invalid([Fault(pointer="/file", detail="has no usable file name; give one that ends in .csv, say")])
+    name = file_name(file.filename or "", "/file")
     limit = here.settings.max_upload_bytes
     if file.size is not None and file.size > limit:
         raise Problem(413, f"The file is larger than {limit:,} bytes.", [Fault(pointer="/file", detail="is too large")])
@@ -36,9 +42,10 @@ def upload(here: Here, file: UploadFile, response: Response) -> Dataset:
         copy.flush()
         row = datasets.ingest(Path(copy.name), name, here.storage, here.settings, here.tenant_id)
     with here.database.begin() as session:
+        quotas.check_storage(session, here.tenant_id, here.settings, row.size_bytes)
         session.add(row)
     response.headers["Location"] = f"/v1/datasets/{row.id}"
-    return _dataset(row)
+    return described(row)
 
 
 @router.get("", responses={422: RESPONSES[422]})
@@ -47,13 +54,26 @@ def list_datasets(here: Here, limit: Limit = 20, cursor: After = None) -> Datase
     before = position(cursor, "ds")
     with here.database.read() as session:
         rows, following = cut(datasets.page(session, here.tenant_id, limit + 1, before), limit)
-    return DatasetPage(items=[_dataset(row) for row in rows], next=following)
+    return DatasetPage(items=[described(row) for row in rows], next=following)
 
 
 @router.get("/{dataset_id}", responses={404: RESPONSES[404]})
 def get_dataset(here: Here, dataset_id: str) -> Dataset:
     """One data set."""
-    return _dataset(_find(here, dataset_id))
+    return described(_find(here, dataset_id))
+
+
+@router.delete("/{dataset_id}", status_code=204, responses={s: RESPONSES[s] for s in (404, 409)})
+def delete_dataset(here: Here, dataset_id: str) -> None:
+    """Forget a data set. Jobs that have ended keep what they made of it."""
+    with here.database.begin() as session:
+        try:
+            known = datasets.remove(session, here.tenant_id, dataset_id)
+        except datasets.InUseError as error:
+            detail = f"The job {error.job_id} uses it; wait for its end, or POST /v1/jobs/{error.job_id}/cancel."
+            raise Problem(409, detail) from None
+    if not known:
+        raise _no_such_dataset()
 
 
 @router.get("/{dataset_id}/preview", responses={s: RESPONSES[s] for s in (404, 422)})
@@ -64,21 +84,34 @@ def preview(here: Here, dataset_id: str, rows: Annotated[int, Query(ge=1, le=100
     return Preview(columns=row.columns, rows=table)
 
 
+def file_name(given: str, pointer: str) -> str:
+    """The name alone, without folders; raises a 422 Problem."""
+    name = given.replace("\\", "/").rpartition("/")[2]
+    if not name or datasets.UNSTORABLE.search(name):
+        raise invalid([Fault(pointer=pointer, detail="is no usable file name; give one that ends in .csv, say")])
+    return name
+
+
 def _find(here: Context, dataset_id: str) -> tables.Dataset:
     row = None
     if re.fullmatch("ds_[0-9a-f]{32}", dataset_id):
         with here.database.read() as session:
             row = datasets.find(session, here.tenant_id, dataset_id)
     if row is None:
-        raise Problem(404, "There is no such data set; GET /v1/datasets lists what there is.")
+        raise _no_such_dataset()
     return row
+
+
+def _no_such_dataset() -> Problem:
+    return Problem(404, "There is no such data set; GET /v1/datasets lists what there is.")
 
 
 def _short(cell: str | None) -> str | None:
     return cell if cell is None or len(cell) <= MAX_PREVIEW_CHARS else cell[:MAX_PREVIEW_CHARS] + "…"
 
 
-def _dataset(row: tables.Dataset) -> Dataset:
+def described(row: tables.Dataset) -> Dataset:
+    """A data set as it is answered."""
     here = f"/v1/datasets/{row.id}"
     return Dataset.model_validate(
         {

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 
 from api.context import Context, Here
-from api.jobs import find
+from api.jobs import find, matches
 from api.problems import RESPONSES, Problem
 from api.schemas import FileList, OutputFile
 from core.ledger import jobs
@@ -30,7 +30,7 @@ MEDIA_TYPES = {
 }
 
 # Outputs hold the user's text. No file of a job may run anything or fetch anything in the API's origin.
-CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/files", tags=["files"])
 
@@ -69,7 +69,11 @@ def list_files(here: Here, job_id: str) -> FileList:
 )
 def download(here: Here, job_id: str, path: str, request: Request) -> Response:
     """Download a file. Honours Range, If-Range and If-None-Match; the ETag is the sha256."""
-    file = _find(here, job_id, path)
+    return send(here, _find(here, job_id, path), request)
+
+
+def send(here: Context, file: File, request: Request, inline: bool = False) -> Response:
+    """A file, or the part of it that the request's headers ask for; `inline`: for a browser to show."""
     etag = f'"{file.sha256}"'
     headers = {
         "ETag": etag,
@@ -78,24 +82,25 @@ def download(here: Here, job_id: str, path: str, request: Request) -> Response:
         "Content-Security-Policy": CONTENT_POLICY,
         "X-Content-Type-Options": "nosniff",
     }
-    if _matches(request.headers.get("if-none-match"), etag):
+    if matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
     span = None
     if request.method == "GET" and request.headers.get("if-range", etag) == etag:
         span = _span(request.headers.get("range", ""), file.size_bytes)
     start, end = span or (0, file.size_bytes)
+    name = quote(PurePosixPath(file.path).name, safe="")
     headers |= {
         "Content-Length": str(end - start),
-        "Content-Type": _media_type(path),
-        "Content-Disposition": f"attachment; filename*=utf-8''{quote(PurePosixPath(path).name, safe='')}",
+        "Content-Type": _media_type(file.path),
+        "Content-Disposition": f"{'inline' if inline else 'attachment'}; filename*=utf-8''{name}",
     }
     if span is not None:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size_bytes}"
     if request.method == "HEAD":
         return Response(headers=headers)
     # Opened here and not in the stream, so that a missing file is an error and not a broken download.
-    chunks = _chunks(here.storage.open(file.sha256), start, end)
-    return StreamingResponse(chunks, 200 if span is None else 206, headers)
+    content = chunks(here.storage.open(file.sha256), start, end)
+    return StreamingResponse(content, 200 if span is None else 206, headers)
 
 
 def _find(here: Context, job_id: str, path: str) -> File:
@@ -105,11 +110,6 @@ def _find(here: Context, job_id: str, path: str) -> File:
             if file.path == path:
                 return file
     raise Problem(404, f"The job has no such file; GET /v1/jobs/{job_id}/files lists what there is.")
-
-
-def _matches(if_none_match: str | None, etag: str) -> bool:
-    tags = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
-    return etag in tags or tags == ["*"]
 
 
 def _span(header: str, size: int) -> tuple[int, int] | None:
@@ -134,7 +134,8 @@ def _span(header: str, size: int) -> tuple[int, int] | None:
     return start, end
 
 
-def _chunks(data: BinaryIO, start: int, end: int) -> Iterator[bytes]:
+def chunks(data: BinaryIO, start: int, end: int) -> Iterator[bytes]:
+    """The bytes from `start` up to `end`; closes the file."""
     with closing(data):
         data.seek(start)
         while start < end and (chunk := data.read(min(CHUNK, end - start))):

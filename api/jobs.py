@@ -1,26 +1,40 @@
-"""`/v1/jobs`: ask for a job, follow it, stop it."""
+"""`/v1/jobs`: ask for a job, follow it, stop it, try it again, forget it."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Body, Header, Query, Response
+from pydantic import StringConstraints
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from api.body import StrictRoute
-from api.checks import check
+from api.checks import check, still_there
 from api.context import Context, Here
 from api.paging import After, Limit, cut, position
 from api.plan import plan
 from api.problems import RESPONSES, Problem, invalid
-from api.schemas import Event, EventPage, Fault, Job, JobPage, Plan, Status, instant
-from core.ledger import jobs, tables
+from api.schemas import Accepted, Fault, Job, JobPage, Plan, Status, instant
+from core.ledger import jobs, quotas, tables
 from core.spec.job import JobSpec
 
 POLL_AFTER_S = "2"
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
+
+TARGET = {
+    "model": "all-minilm-l6-v2",
+    "task": {
+        "data": {"dataset": "ds_0192f0c1e0a77c5fb0a6c3a1d2e4f5a6"},
+        "split": {"train": 100, "dev": 100},
+        "text": ["text"],
+        "label": "label",
+    },
+    "budget": {"params": 0.1, "of": "encoder"},
+}
 
 IdempotencyKey = Annotated[
     str | None,
@@ -33,9 +47,35 @@ IdempotencyKey = Annotated[
     ),
 ]
 
+Spec = Annotated[
+    JobSpec,
+    Body(
+        openapi_examples={
+            "alone": {"summary": "A tenth of the encoder", "value": TARGET},
+            "transfer": {
+                "summary": "With related data, ahead of other jobs, and a call when it has ended",
+                "value": {
+                    **TARGET,
+                    "sources": [{"data": {"dataset": "ds_0192f0c1e0a77c5fb0a6c3a1d2e4f5a7"}, "label": "label"}],
+                    "transfer": {"coupling": "teacher"},
+                    "priority": 8,
+                    "labels": {"team": "search"},
+                    "webhook": {"url": "https://example.org/hooks/topwork"},
+                },
+            },
+        }
+    ),
+]
+Labels = Annotated[
+    Sequence[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_./-]{1,63}:[^\x00]{0,200}$")]],
+    Query(max_length=20, description="`key:value`, of the specification's `labels`"),
+]
 
-@router.post("", status_code=202, responses={s: RESPONSES[s] for s in (413, 415, 422)})
-def submit(here: Here, spec: JobSpec, response: Response, idempotency_key: IdempotencyKey = None) -> Job:
+
+@router.post(
+    "", status_code=202, response_model_exclude_unset=True, responses={s: RESPONSES[s] for s in (413, 415, 422, 429)}
+)
+def submit(here: Here, spec: Spec, response: Response, idempotency_key: IdempotencyKey = None) -> Accepted:
     """Ask for a pruning job. It is checked against the data and the model before it is accepted."""
     try:
         job, new = _submit(here, spec, idempotency_key)
@@ -46,33 +86,67 @@ def submit(here: Here, spec: JobSpec, response: Response, idempotency_key: Idemp
     response.headers["Retry-After"] = POLL_AFTER_S
     if not new:
         response.headers["Idempotent-Replayed"] = "true"
-    return _job(job)
+    secret = {"webhook_secret": job.webhook_secret} if job.webhook_secret is not None else {}
+    return Accepted.model_validate(_job(job).model_dump() | secret)
 
 
 @router.post(":validate", responses={s: RESPONSES[s] for s in (413, 415, 422)})
-def validate(here: Here, spec: JobSpec) -> Plan:
+def validate(here: Here, spec: Spec) -> Plan:
     """What a job would do, without asking for it: the same checks, the rows it would use, the budgets in reach."""
     checked = check(here, spec)
     return plan(spec, checked.splits, checked.costs)
 
 
 @router.get("", responses={422: RESPONSES[422]})
-def list_jobs(here: Here, limit: Limit = 20, cursor: After = None, status: Status | None = None) -> JobPage:
-    """Jobs, newest first."""
-    before = position(cursor, "job")
+def list_jobs(
+    here: Here, limit: Limit = 20, cursor: After = None, status: Status | None = None, label: Labels = ()
+) -> JobPage:
+    """Jobs, newest first; with `label`, those that have it. Give several to ask for all of them."""
+    before, labels = position(cursor, "job"), dict(one.split(":", 1) for one in label)
     with here.database.read() as session:
-        rows, following = cut(jobs.page(session, here.tenant_id, limit + 1, before, status), limit)
+        rows, following = cut(jobs.page(session, here.tenant_id, limit + 1, before, status, labels), limit)
     return JobPage(items=[_job(row) for row in rows], next=following)
 
 
-@router.get("/{job_id}", responses={404: RESPONSES[404]})
-def get_job(here: Here, job_id: str, response: Response) -> Job:
-    """One job; `Retry-After` says when to ask again, and is absent once nothing will change."""
-    with here.database.read() as session:
-        job = find(here, session, job_id)
+@router.get(
+    "/{job_id}",
+    response_model=Job,
+    responses={304: {"description": "If-None-Match names the job as it is"}, **{s: RESPONSES[s] for s in (404, 422)}},
+)
+async def get_job(
+    here: Here,
+    job_id: str,
+    response: Response,
+    wait: Annotated[float, Query(ge=0, le=60, description="seconds to wait for a change, if need be")] = 0.0,
+    if_none_match: Annotated[str | None, Header(description="`ETag` of an earlier answer")] = None,
+) -> Job | Response:
+    """One job. With `wait`, the answer comes once the job is not (or no longer) as `If-None-Match` says, or has ended.
+
+    `Retry-After` says when to ask again, and is absent once nothing will change.
+    """
+    job = await run_in_threadpool(_read, here, job_id)
+    if wait and job.status not in jobs.TERMINAL and (if_none_match is None or matches(if_none_match, _etag(job))):
+        await here.watch.change(job_id, job.version, wait)
+        job = await run_in_threadpool(_read, here, job_id)
+    headers = {"ETag": _etag(job), "Cache-Control": "private, no-cache"}
     if job.status not in jobs.TERMINAL:
-        response.headers["Retry-After"] = POLL_AFTER_S
+        headers["Retry-After"] = POLL_AFTER_S
+    if matches(if_none_match, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    response.headers.update(headers)
     return _job(job)
+
+
+@router.delete("/{job_id}", status_code=204, responses={s: RESPONSES[s] for s in (404, 409)})
+def delete_job(here: Here, job_id: str) -> None:
+    """Forget a job that has ended, with its events and files."""
+    with here.database.begin() as session:
+        find(here, session, job_id)
+        try:
+            jobs.remove(session, here.tenant_id, job_id)
+        except jobs.IllegalTransitionError as error:
+            detail = f"The job is {error.status}; POST /v1/jobs/{job_id}/cancel, and delete it once it has ended."
+            raise Problem(409, detail) from None
 
 
 @router.post("/{job_id}/cancel", responses={s: RESPONSES[s] for s in (404, 409)})
@@ -84,31 +158,58 @@ def cancel(here: Here, job_id: str) -> Job:
             job = jobs.cancel(session, here.tenant_id, job_id)
         except jobs.IllegalTransitionError as error:
             raise Problem(409, f"The job has already {error.status}; only an unfinished job can be stopped.") from None
-    assert job is not None
+    if job is None:  # deleted meanwhile
+        raise _no_such_job()
     return _job(job)
 
 
-@router.get("/{job_id}/events", responses={s: RESPONSES[s] for s in (404, 422)})
-def list_events(
-    here: Here,
-    job_id: str,
-    after: Annotated[int, Query(ge=0, lt=2**63, description="`seq` of the last event seen")] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-) -> EventPage:
-    """What happened to a job, oldest first: ask again with `after` to get what came since."""
+@router.post("/{job_id}/retry", status_code=202, responses={s: RESPONSES[s] for s in (404, 409, 422, 429)})
+def retry(here: Here, job_id: str, response: Response) -> Job:
+    """Queue a job again that failed or was cancelled, checked as at first. It goes on where it had saved its state."""
     with here.database.read() as session:
-        find(here, session, job_id)
-        rows = jobs.events(session, job_id, after, limit)
-    items = [Event(seq=row.seq, type=row.type, data=row.data, at=instant(row.at)) for row in rows]
-    return EventPage(items=items, after=items[-1].seq if items else after)
+        job = find(here, session, job_id)
+    spec = JobSpec.model_validate(job.spec)
+    if job.status in ("failed", "cancelled"):
+        check(here, spec)
+    with here.database.begin() as session:
+        quotas.check_queue(session, here.tenant_id, here.settings)
+        try:
+            again = jobs.retry(session, here.tenant_id, job_id, here.settings.max_attempts)
+        except jobs.IllegalTransitionError as error:
+            detail = f"The job is {error.status}; only one that failed or was cancelled can be tried again."
+            raise Problem(409, detail) from None
+        still_there(here, session, spec)
+    if again is None:
+        raise _no_such_job()
+    response.headers["Retry-After"] = POLL_AFTER_S
+    return _job(again)
 
 
 def find(here: Context, session: Session, job_id: str) -> tables.Job:
     """The job; raises a 404 Problem if there is none (or it is another tenant's)."""
     job = jobs.find(session, here.tenant_id, job_id) if re.fullmatch("job_[0-9a-f]{32}", job_id) else None
     if job is None:
-        raise Problem(404, "There is no such job; GET /v1/jobs lists what there is.")
+        raise _no_such_job()
     return job
+
+
+def matches(if_none_match: str | None, etag: str) -> bool:
+    """Whether the header names the tag, compared weakly (RFC 9110, 13.1.2)."""
+    tags = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
+    return etag.removeprefix("W/") in tags or tags == ["*"]
+
+
+def _read(here: Context, job_id: str) -> tables.Job:
+    with here.database.read() as session:
+        return find(here, session, job_id)
+
+
+def _etag(job: tables.Job) -> str:
+    return f'W/"{job.version}"'
+
+
+def _no_such_job() -> Problem:
+    return Problem(404, "There is no such job; GET /v1/jobs lists what there is.")
 
 
 def _submit(here: Context, spec: JobSpec, key: str | None) -> tuple[tables.Job, bool]:
@@ -119,14 +220,20 @@ def _submit(here: Context, spec: JobSpec, key: str | None) -> tuple[tables.Job, 
                 return earlier, False
     check(here, spec)
     with here.database.begin() as session:
+        quotas.check_queue(session, here.tenant_id, here.settings)
+        still_there(here, session, spec)
         return jobs.create(session, here.tenant_id, spec, here.settings.max_attempts, key)
 
 
 def _job(row: tables.Job) -> Job:
     here = f"/v1/jobs/{row.id}"
-    links = {"self": here, "events": f"{here}/events", "files": f"{here}/files"}
+    links = {"self": here} | {part: f"{here}/{part}" for part in ("events", "metrics", "files")}
+    if row.status == "succeeded":
+        links |= {part: f"{here}/{part}" for part in ("report", "archive")}
     if row.status not in jobs.TERMINAL:
         links["cancel"] = f"{here}/cancel"
+    if row.status in ("failed", "cancelled"):
+        links["retry"] = f"{here}/retry"
     return Job.model_validate(
         {
             "id": row.id,

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI
 
-from api import datasets, files, health, jobs, methods, models, problems
+from api import (
+    datasets,
+    events,
+    files,
+    health,
+    jobs,
+    keys,
+    methods,
+    models,
+    monitoring,
+    problems,
+    results,
+    uploads,
+    workers,
+)
+from api.auth import Authentication
 from api.body import BodyLimit
 from api.context import Context
+from api.watch import Watch
 from core.ledger.database import open_database
 from core.ledger.settings import Settings
 from core.ledger.storage import LocalStorage
@@ -24,12 +43,13 @@ Upload data sets, POST a job, poll it, download its files. Errors are `applicati
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The HTTP face on the database and storage that the settings (by default the environment's) name."""
     settings = settings or Settings()
-    context = Context(settings, open_database(settings), LocalStorage(settings.blobs_dir))
+    database = open_database(settings)
+    context = Context(settings, database, LocalStorage(settings.blobs_dir), Watch(database))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         yield
-        context.database.close()
+        database.close()
 
     app = FastAPI(
         title="Topwork",
@@ -39,11 +59,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
         separate_input_output_schemas=False,
     )
-    app.state.context = context
+    app.state.context, app.state.requests = context, monitoring.Requests()
     problems.install(app)
     generate = app.openapi
     setattr(app, "openapi", lambda: problems.describe(generate()))  # noqa: B010, FastAPI's own way to change it
+    app.add_middleware(Authentication, database=database, require_keys=settings.require_keys)
     app.add_middleware(BodyLimit, max_upload_bytes=settings.max_upload_bytes)
-    for part in (datasets, jobs, files, models, methods, health):
+    app.add_middleware(monitoring.Measured, requests=app.state.requests)  # the last added is the outermost
+    parts = (datasets, uploads, jobs, events, results, files, models, methods, workers, keys, health, monitoring)
+    for part in parts:
         app.include_router(part.router)
     return app
+
+
+if __name__ == "__main__":  # `make openapi`
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(create_app(Settings(data_dir=Path(folder))).openapi(), indent=1, ensure_ascii=False))

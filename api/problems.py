@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
 from api.schemas import Fault, ProblemDetails
+from core.ledger.quotas import QueueFullError, StorageFullError
 from core.spec.job import JobSpec
 from core.spec.problems import SpecError
 
@@ -27,7 +28,8 @@ MAX_TEXT = 1000
 
 # What each error answer looks like, for /docs.
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"model": ProblemDetails, "description": HTTPStatus(status).phrase} for status in (404, 409, 413, 415, 422)
+    status: {"model": ProblemDetails, "description": HTTPStatus(status).phrase}
+    for status in (401, 403, 404, 409, 413, 415, 422, 429)
 }
 
 
@@ -72,14 +74,20 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(SpecError, _spec)
+    app.add_exception_handler(QueueFullError, _queue_full)
+    app.add_exception_handler(StorageFullError, _storage_full)
     app.add_exception_handler(DBAPIError, _database)
     app.add_exception_handler(Exception, _unexpected)
 
 
 def describe(document: dict[str, Any]) -> dict[str, Any]:
-    """The OpenAPI document with the media type of errors put right, and FastAPI's own error model left out."""
-    for operations in document["paths"].values():
+    """The OpenAPI document with the media type of errors put right, FastAPI's own error model left out, keys put in."""
+    document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    for path, operations in document["paths"].items():
         for operation in operations.values():
+            if path not in ("/healthz", "/readyz"):
+                operation["security"] = [{"key": []}]
+                operation["responses"] |= {str(status): _described(status) for status in (401, 403)}
             for status, answer in list(operation["responses"].items()):
                 content = answer.get("content", {})
                 if "HTTPValidationError" in str(content):
@@ -89,6 +97,14 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
     return document
+
+
+def _described(status: int) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/ProblemDetails"}
+    return {
+        "description": HTTPStatus(status).phrase,
+        "content": {"application/problem+json": {"schema": schema}},
+    }
 
 
 # Handlers are async: they do no I/O, and a sync one would need a free thread just to say no.
@@ -127,16 +143,33 @@ async def _spec(_request: Request, error: Exception) -> Response:
     return response(invalid([fault(error)]))
 
 
-async def _database(request: Request, error: Exception) -> Response:
+async def _queue_full(_request: Request, error: Exception) -> Response:
+    return response(Problem(429, f"The quota is used up: {error}.", headers={"Retry-After": "30"}))
+
+
+async def _storage_full(_request: Request, error: Exception) -> Response:
+    return response(Problem(403, f"The quota is used up: {error}."))
+
+
+async def _database(_request: Request, error: Exception) -> Response:
+    return response(database_away(error))
+
+
+def database_away(error: Exception) -> Problem:
+    """503 if the database may come back by itself, else 500."""
     log.error("database error", exc_info=error)
     if isinstance(error, OperationalError | InterfaceError):
         detail = "The database is not available at the moment; try again. GET /readyz says more."
-        return response(Problem(503, detail, headers={"Retry-After": "5"}))
-    return await _unexpected(request, error)
+        return Problem(503, detail, headers={"Retry-After": "5"})
+    return _unexpected_problem()
 
 
 async def _unexpected(_request: Request, _error: Exception) -> Response:
-    return response(Problem(500, "Something went wrong on our side; the server's log has the details."))
+    return response(_unexpected_problem())
+
+
+def _unexpected_problem() -> Problem:
+    return Problem(500, "Something went wrong on our side; the server's log has the details.")
 
 
 # --- pydantic's errors as faults ----------------------------------------------------------------------------

@@ -66,6 +66,20 @@ class Preview(BaseModel):
     rows: list[dict[str, str | None]] = Field(examples=[[{"text": "Sturdy, and light.", "label": "positive"}]])
 
 
+class Upload(BaseModel):
+    """A file that arrives in parts."""
+
+    id: str = Field(examples=["up_0192f0c5e4f38b2c9d0e1f2a3b4c5d6e"])
+    name: str = Field(examples=["reviews.csv"])
+    size_bytes: int
+    sha256: Sha256
+    part_bytes: int = Field(description="of every part but the last", examples=[8388608])
+    parts: int = Field(description="how many there are to send, from 1", examples=[12])
+    arrived: list[int] = Field(examples=[[1, 2, 5]])
+    dataset: str | None = Field(description="the data set that came of it")
+    created_at: datetime
+
+
 class Progress(BaseModel):
     """Where the stage stands; what a stage does not know is null."""
 
@@ -106,6 +120,14 @@ class Job(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     links: dict[str, str] = Field(examples=[{"self": "/v1/jobs/job_...", "files": "/v1/jobs/job_.../files"}])
+
+
+class Accepted(Job):
+    """A job that was asked for."""
+
+    webhook_secret: str | None = Field(
+        None, description="with `webhook`: what its messages are signed with; shown in this answer only"
+    )
 
 
 class JobPage(BaseModel):
@@ -185,6 +207,77 @@ class FileList(BaseModel):
     """Files of a job; empty until it has succeeded."""
 
     items: list[OutputFile]
+
+
+class Key(BaseModel):
+    """An API key, without its secret."""
+
+    id: str = Field(examples=["key_0192f0c4d3e27a1b8c9d0e1f2a3b4c5d"])
+    name: str = Field(examples=["nightly jobs"])
+    scopes: list[Literal["read", "write", "admin"]]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+class NewKey(Key):
+    """An API key and its secret, which is shown this once."""
+
+    secret: str = Field(description="send it as `Authorization: Bearer ...`", examples=["topwork_..."])
+
+
+class KeyPage(BaseModel):
+    """Keys, newest first."""
+
+    items: list[Key]
+    next: Cursor
+
+
+class Series(BaseModel):
+    """One curve."""
+
+    stage: str = Field(examples=["prune"])
+    name: str = Field(examples=["dev.accuracy"])
+    points: list[tuple[int, float]] = Field(description="(step, value)", examples=[[[10, 0.71], [20, 0.78]]])
+
+
+class Curves(BaseModel):
+    """Curves of a job."""
+
+    series: list[Series]
+
+
+class Gpu(BaseModel):
+    """A graphics processor."""
+
+    name: str = Field(examples=["NVIDIA H200"])
+    memory_bytes: int
+
+
+class Device(BaseModel):
+    """What a worker runs jobs on."""
+
+    type: Literal["cuda", "cpu"]
+    gpus: list[Gpu]
+    cpus: int = Field(examples=[16])
+    memory_bytes: int
+
+
+class Worker(BaseModel):
+    """A worker process."""
+
+    name: str = Field(examples=["gpu-3:4711"])
+    slots: int = Field(description="jobs that it runs at the same time")
+    busy: int = Field(description="jobs that it runs now")
+    device: Device
+    started_at: datetime
+    seen_at: datetime
+
+
+class WorkerList(BaseModel):
+    """Workers that are there."""
+
+    items: list[Worker]
 
 
 class Model(BaseModel):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
@@ -25,7 +26,10 @@ class ApiError(Exception):
 
 
 class Client:
-    """Calls to one server. `pause` waits between tries (seconds), so that a test need not."""
+    """Calls to one server, with the key in TOPWORK_KEY if there is one.
+
+    `pause` waits between tries (seconds), so that a test need not.
+    """
 
     def __init__(
         self,
@@ -36,8 +40,11 @@ class Client:
     ) -> None:
         self.server = server
         self._pause = pause
+        headers = {"Authorization": f"Bearer {key}"} if (key := os.environ.get("TOPWORK_KEY")) else {}
         try:
-            self._http = httpx.Client(base_url=server, timeout=httpx.Timeout(60, connect=5), transport=transport)
+            self._http = httpx.Client(
+                base_url=server, headers=headers, timeout=httpx.Timeout(60, connect=5), transport=transport
+            )
         except httpx.InvalidURL as error:
             raise ApiError(f"{server}: is not an address: {error}") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import uuid
 from importlib.metadata import version
@@ -14,11 +15,15 @@ from rich.console import Console
 from cli.client import ApiError, Client, download_all
 from cli.submit import SubmitError, named_files, read_spec
 from cli.watch import failure, follow
+from core.ledger.keys import SCOPES
 
 SERVER = "http://127.0.0.1:8000"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+
+keys = typer.Typer(no_args_is_help=True, help="API keys.")
+app.add_typer(keys, name="keys")
 
 ServerOption = Annotated[str, typer.Option("--server", envvar="TOPWORK_SERVER", help="Address of the server.")]
 DataDir = Annotated[Path, typer.Option(help="Folder of the database, the files and the models.")]
@@ -41,7 +46,7 @@ def _top(
 
 @app.command()
 def serve(
-    host: Annotated[str, typer.Option(help="Loopback address to listen on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to listen on; others than loopback need keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
     data_dir: DataDir = Path("data"),
 ) -> None:
@@ -98,6 +103,26 @@ def download(
     with _reported(), Client(server) as client:
         files = download_all(client, job, folder)
         out.print(f"{len(files)} files in {folder}, every sha256 as the server says", soft_wrap=True)
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "first",
+    scope: Annotated[
+        list[str] | None, typer.Option(help="read, write or admin; give several times. By default all three.")
+    ] = None,
+    tenant: Annotated[str, typer.Option(help="Whose key; the tenant is made if it is new.")] = "default",
+    expires_in_days: Annotated[int | None, typer.Option(min=1)] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Data folder; by default what the environment says.")] = None,
+) -> None:
+    """Make an API key and print its secret, once. For the server's machine; elsewhere, admins POST /v1/keys."""
+    from cli.keys import create
+
+    if not re.fullmatch("[a-z0-9-]{1,50}", tenant):
+        _fail(f"--tenant {tenant}: give 1 to 50 of a-z, 0-9 and -", 2)
+    if unknown := set(scope or ()) - set(SCOPES):
+        _fail(f"--scope {', '.join(unknown)}: the scopes are {', '.join(SCOPES)}", 2)
+    print(create(data_dir, tenant, name, scope or SCOPES, expires_in_days))
 
 
 @app.command("fetch-demo")

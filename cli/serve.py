@@ -18,6 +18,8 @@ import httpx
 
 from cli import broker
 from cli.processes import adopt_orphans, bury_orphans, kill_orphans, start, stop
+from core.ledger import keys
+from core.ledger.database import open_database
 from core.ledger.settings import Settings
 
 TICK_S = 0.5
@@ -53,12 +55,12 @@ class Supervisor:
     data_dir: Path
     say: Callable[[str], None]
     parts: list[Part] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)  # of every part
     embedded: bool = False  # whether parts[0] is a broker of our own
     signals: tuple[signal.Signals, ...] = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
 
     def run(self) -> None:
         """Returns once everything has been stopped by SIGINT, SIGTERM or SIGHUP; raises ServeError."""
-        check_host(self.host)
         self.data_dir = self.data_dir.resolve()
         self.data_dir.mkdir(parents=True, exist_ok=True)
         (self.data_dir / "logs").mkdir(exist_ok=True)
@@ -69,6 +71,9 @@ class Supervisor:
                 raise ServeError(
                     f"another `topwork serve` runs on {self.data_dir}; stop it, or choose another --data-dir"
                 ) from None
+            settings = Settings(data_dir=self.data_dir)
+            _migrate(settings)
+            self.environment = {**os.environ, "TOPWORK_DATA_DIR": str(self.data_dir), **_keys(self.host, settings)}
             check_port(self.host, self.port)
             if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
                 self.signals = (*self.signals, signal.SIGHUP)
@@ -76,7 +81,7 @@ class Supervisor:
             before = signal.pthread_sigmask(signal.SIG_BLOCK, self.signals)
             adopt_orphans()
             try:
-                self._start()
+                self._start(settings)
                 self._watch()
             finally:
                 # The broker last: the others finish what they are saying to it.
@@ -88,21 +93,16 @@ class Supervisor:
 
     # --- starting -------------------------------------------------------------------------------------------
 
-    def _start(self) -> None:
-        environment = {**os.environ, "TOPWORK_DATA_DIR": str(self.data_dir)}
-        settings = Settings(data_dir=self.data_dir)
-        _migrate(settings)
+    def _start(self, settings: Settings) -> None:
         self.embedded = settings.broker_url is None
         if self.embedded:
-            path = self._start_broker(settings, environment)
-            environment["TOPWORK_BROKER_URL"] = f"redis+socket://{path}"
-        self.environment = environment
+            self.environment["TOPWORK_BROKER_URL"] = f"redis+socket://{self._start_broker(settings)}"
         api = ["uvicorn", "api.main:create_app", "--factory", "--host", self.host, "--port", str(self.port)]
         api += ["--log-level", "warning", "--no-access-log", "--timeout-graceful-shutdown", "3"]
         for name, module in {"api": api, "relay": ["worker.relay"], "worker": ["worker"]}.items():
             self._add(name, [sys.executable, "-P", "-m", *module])
 
-    def _start_broker(self, settings: Settings, environment: dict[str, str]) -> Path:
+    def _start_broker(self, settings: Settings) -> Path:
         binary = broker.server_binary()
         if binary is None:
             raise ServeError(
@@ -119,7 +119,6 @@ class Supervisor:
             # We hold the lock, so nobody uses it; and one that is not our child would not be ended with us.
             broker.shut_down(path)
         path.unlink(missing_ok=True)
-        self.environment = environment
         part = self._add("broker", broker.command(binary, path, folder))
         deadline = time.monotonic() + 30
         while not broker.answers(path):
@@ -176,17 +175,25 @@ class Supervisor:
             self.say(f"{part.name} {how}; starting it again in {wait_s:g} s")
 
 
-def check_host(host: str) -> None:
-    """Raises ServeError unless `host` is a loopback address."""
+def _keys(host: str, settings: Settings) -> dict[str, str]:
+    """Whether the API asks for keys: always where others can reach it. Raises ServeError if there are none then."""
     try:
         loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         loopback = False
-    if not loopback:
-        raise ServeError(
-            f"--host {host}: only a loopback address is allowed, because there are no API keys yet; "
-            "use 127.0.0.1 and reach it through an SSH tunnel"
-        )
+    if loopback:
+        return {"TOPWORK_REQUIRE_KEYS": os.environ.get("TOPWORK_REQUIRE_KEYS", "false")}
+    database = open_database(settings)
+    try:
+        with database.read() as session:
+            if not keys.admins(session):
+                raise ServeError(
+                    f"--host {host}: others could reach this address, and there is no key yet. Make one with "
+                    f"`topwork keys create --data-dir {settings.data_dir}`, or use 127.0.0.1"
+                )
+    finally:
+        database.close()
+    return {"TOPWORK_REQUIRE_KEYS": "true"}
 
 
 def check_port(host: str, port: int) -> None:
@@ -201,8 +208,6 @@ def check_port(host: str, port: int) -> None:
 
 
 def _migrate(settings: Settings) -> None:
-    from core.ledger.database import open_database
-
     database = open_database(settings)
     try:
         database.migrate()

@@ -1,5 +1,5 @@
 """The Celery app: a message says "look at job X", nothing more. The ledger is the truth; any message may be lost,
-doubled or stale. Start a worker with `python -m worker`, or with `celery -A worker.app worker`.
+doubled or stale, and a worker that is woken takes the job that is due, whichever it is. `python -m worker` starts one.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from core.ledger import jobs
 from core.ledger.database import Database, open_database
 from core.ledger.settings import Settings
 from core.ledger.storage import LocalStorage
+from worker.presence import announce
 from worker.supervise import Supervisor
 from worker.tidy import tidy_work_folders
 
@@ -51,18 +52,21 @@ stopping = threading.Event()
 
 @app.task(name="topwork.look")  # type: ignore[untyped-decorator]
 def look(job_id: str) -> None:
-    """Claim the job if it is free, and see it through."""
-    if stopping.is_set():
-        return
-    name = f"{socket.gethostname()}:{os.getpid()}"
-    try:
-        with database().begin() as session:
-            job = jobs.claim(session, job_id, name, settings.lease_s)
-    except SQLAlchemyError as error:
-        log.warning("job %s: cannot look at it, the relay will remind: %s", job_id, error)
-        return
-    if job is not None:
+    """There is work, that job at least: take the best queued job and see it through, until none is left."""
+    while not stopping.is_set():
+        try:
+            with database().begin() as session:
+                job = jobs.claim_next(session, _name(), settings.lease_s, settings.max_running)
+        except SQLAlchemyError as error:
+            log.warning("job %s: cannot look at it, the relay will remind: %s", job_id, error)
+            return
+        if job is None:
+            return
         Supervisor(job, database(), LocalStorage(settings.blobs_dir), settings, CHILD, stopping).run()
+
+
+def _name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 @cache
@@ -90,6 +94,7 @@ def _ready(**_: Any) -> None:
             tidy_work_folders(session, settings.work_dir)
     except SQLAlchemyError as error:
         log.warning("cannot tidy the work folders: %s", error)
+    threading.Thread(target=announce, args=(database(), _name(), settings.worker_slots, stopping), daemon=True).start()
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]

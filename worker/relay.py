@@ -1,5 +1,6 @@
 """The relay: `python -m worker.relay`. Carries announcements from the ledger to the broker, returns jobs whose worker
-fell silent, reminds of jobs that nobody took, and removes what is no longer used. Any number may run at once.
+fell silent, reminds of jobs that nobody took, sends messages to webhooks, and removes what is no longer used. Any
+number may run at once.
 """
 
 from __future__ import annotations
@@ -9,24 +10,31 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
+import httpx
 from kombu.connection import Connection
 from kombu.exceptions import OperationalError as BrokerError
 from sqlalchemy.exc import SQLAlchemyError
 
-from core.ledger import jobs
+from core.ledger import jobs, tallies, uploads, webhooks
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.storage import LocalStorage
 from worker.app import app, database, log_to_stderr, settings
 from worker.tidy import tidy_work_folders, used_blobs
+from worker.webhooks import RefusedError, post
 
 log = logging.getLogger("topwork.relay")
 
 PUBLISH_S = 0.25
 REMIND_S = 5.0
+DELIVER_S = 1.0
+POSTMEN = 4
 TIDY_S = 600.0
 KEEP_BLOBS_S = 3600.0  # longer than from putting a file to committing its row
+KEEP_STATES_S = 24 * 3600.0  # what a failed or cancelled job could be resumed from
+KEEP_UPLOADS_S = 24 * 3600.0
 MAX_BACK_OFF_S = 10.0
 JUMP_S = 1.0  # the database's clock against the time that passes here: more is no drift
 
@@ -40,6 +48,8 @@ class Relay:
         self._back_off_s = 0.0
         self._mourning_until = 0.0
         self._clock: float | None = None  # the database's, less the time that passes here
+        self._postmen = ThreadPoolExecutor(POSTMEN, "webhook")
+        self._posting: set[Future[None]] = set()
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop."""
@@ -51,6 +61,7 @@ class Relay:
         self._do("publish", PUBLISH_S, self.publish)
         self._do("reap", max(0.25, min(1.0, self.settings.lease_s / 5)), self.reap)
         self._do("remind", min(REMIND_S, self.remind_after_s), self.remind)
+        self._do("deliver", DELIVER_S, self.deliver)
         self._do("tidy", TIDY_S, self.tidy)
 
     def publish(self) -> int:
@@ -96,8 +107,38 @@ class Relay:
         with self.database.begin() as session:
             return jobs.remind(session, self.remind_after_s)
 
+    def deliver(self) -> None:
+        """Hand the webhook messages that are due to threads beside: a slow receiver keeps nobody else waiting."""
+        self._posting = {posting for posting in self._posting if not posting.done()}
+        free = POSTMEN - len(self._posting)
+        with self.database.read() as session:
+            if not free or not webhooks.any_due(session):
+                return
+        with self.database.begin() as session:
+            letters = webhooks.take(session, free)
+        self._posting |= {self._postmen.submit(self._post, letter) for letter in letters}
+
+    def _post(self, letter: webhooks.Letter) -> None:
+        try:
+            try:
+                post(letter, self.settings.webhook_allow_private)
+            except (RefusedError, httpx.HTTPError, OSError, ValueError) as error:
+                with self.database.begin() as session:
+                    for_good = isinstance(error, RefusedError) and error.for_good
+                    given_up = webhooks.failed(session, letter.id, for_good=for_good)
+                log.warning("webhook %s%s: %s", letter.id, " is given up" if given_up else "", error)
+            else:
+                with self.database.begin() as session:
+                    webhooks.delivered(session, letter.id)
+        except SQLAlchemyError as error:  # it is sent again, under the same id
+            log.warning("webhook %s: the database is away: %s", letter.id, error)
+
     def tidy(self) -> None:
-        """Remove work folders of ended attempts, and stored files that no row refers to."""
+        """Remove work folders of ended attempts, states and uploads that nobody came back for, files without a row."""
+        with self.database.begin() as session:
+            jobs.forget_states(session, KEEP_STATES_S)
+            uploads.forget(session, KEEP_UPLOADS_S)
+            tallies.compact(session)
         try:
             with self.database.read() as session:
                 tidy_work_folders(session, self.settings.work_dir)

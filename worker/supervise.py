@@ -175,7 +175,7 @@ class Supervisor:
         self._restore_state()
         model = models.resolve(self.spec.model, self.settings)
         request = {
-            "spec": self.spec.model_dump(mode="json"),
+            "spec": self.spec.model_dump(mode="json", exclude={"webhook"}),  # its URL may hold a secret of the receiver
             "model": asdict(model) | {"path": str(model.path.resolve())},
             "datasets": inputs,
             "cache": str(self.settings.cache_dir.resolve()),

@@ -8,7 +8,7 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.ledger.tables import Dataset, File, Job
+from core.ledger.tables import Dataset, File, Job, Part
 
 
 def tidy_work_folders(session: Session, work_dir: Path) -> None:
@@ -36,6 +36,6 @@ def remove_if_empty(folder: Path) -> None:
 
 
 def used_blobs(session: Session, names: list[str]) -> set[str]:
-    """Which of these files a job or a data set refers to."""
-    files = session.scalars(select(File.sha256).where(File.sha256.in_(names)))
-    return {*files, *session.scalars(select(Dataset.sha256).where(Dataset.sha256.in_(names)))}
+    """Which of these files a job, a data set or an upload refers to."""
+    columns = (File.sha256, Dataset.sha256, Part.sha256)
+    return {name for column in columns for name in session.scalars(select(column).where(column.in_(names)))}

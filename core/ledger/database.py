@@ -74,10 +74,18 @@ def _engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
         # A host that vanished is noticed in seconds, not in the minutes that TCP would take.
         patience = {"connect_timeout": 10, "tcp_user_timeout": 15_000}
-        return create_engine(url, pool_pre_ping=True, connect_args=patience)
+        engine = create_engine(url, pool_pre_ping=True, connect_args=patience)
+        event.listen(engine, "connect", _bound_idling)
+        return engine
     engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
     prepare_sqlite(engine, foreign_keys=True)
     return engine
+
+
+def _bound_idling(connection: Any, _record: Any) -> None:
+    """A process that is frozen in a transaction keeps its locks: let the server end it, as a lease would."""
+    connection.execute("SET idle_in_transaction_session_timeout = '15s'")
+    connection.commit()
 
 
 def prepare_sqlite(engine: Engine, foreign_keys: bool) -> None:

@@ -16,12 +16,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sqlalchemy import select
+from sqlalchemy import Text, cast, select
 from sqlalchemy.orm import Session
 
+from core.ledger import jobs
 from core.ledger.settings import Settings
 from core.ledger.storage import Storage, file_sha256
-from core.ledger.tables import Dataset, new_id
+from core.ledger.tables import Dataset, Job, new_id
 from core.spec.problems import SpecError
 
 FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
@@ -31,6 +32,14 @@ CHUNK_ROWS = 10_000
 MAX_NAME_CHARS = 200
 # PostgreSQL stores no NUL, UTF-8 no lone surrogate; both would surface only when the job writes its report.
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+class InUseError(Exception):
+    """A job that has not ended reads the data set: `job_id`, one of those."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job {job_id} uses it")
+        self.job_id = job_id
 
 
 def ingest(upload: Path, name: str, storage: Storage, settings: Settings, tenant_id: str) -> Dataset:
@@ -79,6 +88,23 @@ def page(session: Session, tenant_id: str, limit: int, before: str | None = None
     if before is not None:
         query = query.where(Dataset.id < before)
     return session.scalars(query.order_by(Dataset.id.desc()).limit(limit)).all()
+
+
+def remove(session: Session, tenant_id: str, dataset_id: str) -> bool:
+    """Forget a data set; its file is swept later. False if the tenant has none such; raises InUseError.
+
+    The tenant is held meanwhile, as it is while a job is accepted: none can be accepted that would miss its data.
+    """
+    jobs.lock_tenant(session, tenant_id)
+    dataset = find(session, tenant_id, dataset_id)
+    if dataset is None:
+        return False
+    unfinished = select(Job.id).where(Job.tenant_id == tenant_id, Job.status.not_in(jobs.TERMINAL))
+    user = session.scalar(unfinished.where(cast(Job.spec, Text).contains(dataset_id)).limit(1))
+    if user is not None:
+        raise InUseError(user)
+    session.delete(dataset)
+    return True
 
 
 def read_table(dataset: Dataset, storage: Storage, columns: Sequence[str] | None = None) -> dict[str, list[str | None]]:

@@ -11,14 +11,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, select, text, update
+from sqlalchemy import ColumnElement, delete, exists, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from core.ledger.tables import Attempt, Event, File, Job, Outbox, new_id, now_ms
+from core.ledger import tallies, webhooks
+from core.ledger.tables import Attempt, Delivery, Event, File, Job, Outbox, Tenant, new_id, now_ms
 from core.spec.job import JobSpec
 
 EDGES: Mapping[str, frozenset[str]] = {
@@ -26,10 +28,10 @@ EDGES: Mapping[str, frozenset[str]] = {
     "running": frozenset({"queued", "succeeded", "failed", "cancelling"}),
     "cancelling": frozenset({"cancelled"}),
     "succeeded": frozenset(),
-    "failed": frozenset(),
-    "cancelled": frozenset(),
+    "failed": frozenset({"queued"}),  # by `retry` alone
+    "cancelled": frozenset({"queued"}),
 }
-TERMINAL = frozenset(status for status, edges in EDGES.items() if not edges)
+TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 
 
 class IllegalTransitionError(Exception):
@@ -65,9 +67,11 @@ def create(
         id=new_id("job"),
         tenant_id=tenant_id,
         spec=spec.model_dump(mode="json"),
+        priority=spec.priority,
         status="queued",
         progress={},
         max_attempts=max_attempts,
+        webhook_secret=webhooks.new_secret() if spec.webhook else None,
         idempotency_key=idempotency_key,
         request_sha256=_digest(spec),
         announced_at=now_ms(),
@@ -100,20 +104,45 @@ def find(session: Session, tenant_id: str, job_id: str) -> Job | None:
 
 
 def page(
-    session: Session, tenant_id: str, limit: int, before: str | None = None, status: str | None = None
+    session: Session,
+    tenant_id: str,
+    limit: int,
+    before: str | None = None,
+    status: str | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> Sequence[Job]:
-    """Newest first, `limit` at most, those before the id `before`."""
+    """Newest first, `limit` at most, those before the id `before`; with that status and all of those labels."""
     query = select(Job).where(Job.tenant_id == tenant_id)
     if status is not None:
         query = query.where(Job.status == status)
+    for key, value in (labels or {}).items():
+        query = query.where(Job.spec[("labels", key)].as_string() == value)
     if before is not None:
         query = query.where(Job.id < before)
     return session.scalars(query.order_by(Job.id.desc()).limit(limit)).all()
 
 
-def events(session: Session, job_id: str, after: int, limit: int) -> Sequence[Event]:
+def count(session: Session, tenant_id: str, *statuses: str) -> int:
+    """How many jobs of the tenant are in one of these states."""
+    query = select(func.count()).select_from(Job).where(Job.tenant_id == tenant_id, Job.status.in_(statuses))
+    return session.scalar(query) or 0
+
+
+def lock_tenant(session: Session, tenant_id: str) -> None:
+    """Let no other transaction count and add to what the tenant has, until this one ends."""
+    session.execute(select(Tenant.id).where(Tenant.id == tenant_id).with_for_update(key_share=True))
+
+
+def versions(session: Session, ids: Iterable[str]) -> dict[str, int]:
+    """Version of each of these jobs that there is; it grows with whatever a client could see change."""
+    return dict(session.execute(select(Job.id, Job.version).where(Job.id.in_(ids))).tuples().all())
+
+
+def events(session: Session, job_id: str, after: int, limit: int | None, kind: str | None = None) -> Sequence[Event]:
     """Events of a job with a larger `seq` than `after`, oldest first."""
     query = select(Event).where(Event.job_id == job_id, Event.seq > after)
+    if kind is not None:
+        query = query.where(Event.type == kind)
     return session.scalars(query.order_by(Event.seq).limit(limit)).all()
 
 
@@ -139,7 +168,58 @@ def cancel(session: Session, tenant_id: str, job_id: str) -> Job | None:
     return job
 
 
+def retry(session: Session, tenant_id: str, job_id: str, attempts: int) -> Job | None:
+    """Queue a failed or cancelled job again, with so many more attempts; it goes on from the state it saved, if kept.
+
+    Returns None if the tenant has no such job; raises IllegalTransitionError if it has not failed or been cancelled.
+    """
+    job = _locked(session, Job.tenant_id == tenant_id, Job.id == job_id)
+    if job is None:
+        return None
+    if job.status not in ("failed", "cancelled"):
+        raise IllegalTransitionError(job, "queued")
+    job.max_attempts = job.attempt + attempts
+    job.stage = job.worker = job.error = job.finished_at = None
+    job.progress = {}
+    _move(session, job, "queued")
+    return job
+
+
+def remove(session: Session, tenant_id: str, job_id: str) -> bool:
+    """Forget an ended job with all that hangs on it; its files are swept later. False if the tenant has no such job.
+
+    Raises IllegalTransitionError if it has not ended.
+    """
+    job = _locked(session, Job.tenant_id == tenant_id, Job.id == job_id)
+    if job is None:
+        return False
+    if job.status not in TERMINAL:
+        raise IllegalTransitionError(job, "deleted")
+    session.execute(delete(Job).where(Job.id == job_id))
+    return True
+
+
 # --- said by a worker ---------------------------------------------------------------------------------------
+
+
+def claim_next(session: Session, worker: str, lease_s: float, max_running: int | None = None) -> Job | None:
+    """Take the queued job of the highest priority, of those the oldest; None if there is none.
+
+    Tenants that have `max_running` jobs running are passed over.
+    """
+    best = select(Job.id, Job.tenant_id).where(Job.status == "queued").order_by(Job.priority.desc(), Job.id).limit(1)
+    if max_running is not None:
+        running = select(Job.tenant_id).where(Job.status.in_(("running", "cancelling"))).group_by(Job.tenant_id)
+        best = best.where(Job.tenant_id.not_in(running.having(func.count() >= max_running)))
+    while (found := session.execute(best.with_for_update(skip_locked=True)).first()) is not None:
+        job_id, tenant_id = found
+        if max_running is not None:
+            lock_tenant(session, tenant_id)  # or two workers at once would each see room for one
+            if count(session, tenant_id, "running", "cancelling") >= max_running:
+                continue
+        if (job := claim(session, job_id, worker, lease_s)) is not None:
+            return job
+    return None
 
 
 def claim(session: Session, job_id: str, worker: str, lease_s: float) -> Job | None:
@@ -181,7 +261,8 @@ def report(session: Session, job_id: str, attempt: int, message: Mapping[str, An
     data = {key: _storable(value) for key, value in message.items() if key != "event"}
     kind, before = message["event"], job.progress
     if kind == "stage":
-        job.stage = data["stage"]
+        _end_stage(session, job)
+        job.stage, job.stage_at = data["stage"], now_ms()
         job.progress = {key: before[key] for key in ("overall",) if key in before}
     elif kind == "progress":
         job.progress = data
@@ -252,6 +333,7 @@ def reap(session: Session, limit: int = 100) -> list[str]:
     )
     expired = session.scalars(query).all()
     for job in expired:
+        tallies.add(session, "lease_lost")
         _retry_or_fail(session, job, f"worker {job.worker} was silent for longer than its lease")
     return [job.id for job in expired]
 
@@ -274,6 +356,13 @@ def remind(session: Session, older_than_s: float, limit: int = 100) -> list[str]
     for job in stale:
         _announce(session, job)
     return [job.id for job in stale]
+
+
+def forget_states(session: Session, older_than_s: float) -> None:
+    """Forget what jobs that failed or were cancelled longer ago than that could be resumed from."""
+    since = now_ms() - int(older_than_s * 1000)
+    ended = select(Job.id).where(Job.status.in_(TERMINAL), Job.finished_at < since)
+    session.execute(delete(File).where(File.kind == "state", File.job_id.in_(ended)))
 
 
 def outbox(session: Session, limit: int = 100) -> Sequence[Outbox]:
@@ -301,7 +390,9 @@ def clock_ms(session: Session) -> int:
 
 
 def _digest(spec: JobSpec) -> str:
-    return hashlib.sha256(json.dumps(spec.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+    # Without defaults: a field that a later version adds leaves the digests of earlier requests as they are.
+    body = spec.model_dump(mode="json", exclude_defaults=True)
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def _locked(session: Session, *where: ColumnElement[bool]) -> Job | None:
@@ -326,10 +417,22 @@ def _move(session: Session, job: Job, to: str, **data: Any) -> None:
         job.lease_until = None
     if to in TERMINAL:
         job.finished_at = now_ms()
+        tallies.add(session, "finished", to)
+        if job.webhook_secret is not None:
+            session.add(Delivery(id=new_id("msg"), job_id=job.id, body=_news(job)))
+    if to == "succeeded":
         session.execute(delete(File).where(File.job_id == job.id, File.kind == "state"))
     _record(session, job, "status", {"status": to, **data})
     if to == "queued":
         _announce(session, job)
+
+
+def _news(job: Job) -> dict[str, Any]:
+    """What a webhook is told of a job that has ended."""
+    data = {"id": job.id, "status": job.status, "attempt": job.attempt, "error": job.error}
+    data |= {"labels": job.spec["labels"], "href": f"/v1/jobs/{job.id}"}
+    ended = datetime.fromtimestamp((job.finished_at or 0) / 1000, UTC)
+    return {"type": f"job.{job.status}", "timestamp": ended.isoformat(), "data": data}
 
 
 def _announce(session: Session, job: Job) -> None:
@@ -356,7 +459,14 @@ def _retry_or_fail(session: Session, job: Job, reason: str) -> None:
         _move(session, job, "queued", reason=reason)
 
 
+def _end_stage(session: Session, job: Job) -> None:
+    if job.stage is not None and job.stage_at is not None:
+        tallies.add(session, "stage", job.stage, now_ms() - job.stage_at)
+    job.stage_at = None
+
+
 def _close_attempt(session: Session, job: Job, outcome: str, reason: str | None) -> None:
+    _end_stage(session, job)
     attempt = session.get(Attempt, (job.id, job.attempt))
     if attempt is not None and attempt.finished_at is None:
         attempt.finished_at, attempt.outcome, attempt.reason = now_ms(), outcome, reason

@@ -79,6 +79,28 @@ class Dataset(Base):
     created_at: Mapped[int] = mapped_column(default=now_ms)
 
 
+class Upload(Base):
+    """A file that arrives in parts; `dataset_id` is what came of it."""
+
+    __tablename__ = "uploads"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"), index=True)
+    name: Mapped[str] = mapped_column(String(200))
+    size_bytes: Mapped[int]
+    sha256: Mapped[str] = mapped_column(String(64))
+    dataset_id: Mapped[str | None] = mapped_column(String(64))
+    created_at: Mapped[int] = mapped_column(default=now_ms)
+
+
+class Part(Base):
+    """A part of an upload that has arrived, counted from 1."""
+
+    __tablename__ = "parts"
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(Integer, primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+
+
 class Job(Base):
     """A job. This row is the truth; broker messages only say "look at it".
 
@@ -90,14 +112,17 @@ class Job(Base):
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
     spec: Mapped[dict[str, Any]]
+    priority: Mapped[int] = mapped_column(Integer, default=5, server_default="5")
     status: Mapped[str] = mapped_column(String(16))
     stage: Mapped[str | None] = mapped_column(String(16))
+    stage_at: Mapped[int | None]
     progress: Mapped[dict[str, Any]] = mapped_column(default=dict)
     metrics: Mapped[dict[str, Any] | None]
     error: Mapped[dict[str, Any] | None]
     attempt: Mapped[int] = mapped_column(Integer, default=0)
     max_attempts: Mapped[int] = mapped_column(Integer)
     worker: Mapped[str | None] = mapped_column(String(200))
+    webhook_secret: Mapped[str | None] = mapped_column(String(100))
     lease_until: Mapped[int | None]
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     request_sha256: Mapped[str] = mapped_column(String(64))
@@ -113,6 +138,7 @@ class Job(Base):
         Index("ix_jobs_tenant_id_desc", "tenant_id", "id"),
         Index("ix_jobs_status_lease", "status", "lease_until"),
         Index("ix_jobs_status_announced", "status", "announced_at"),
+        Index("ix_jobs_status_priority", "status", "priority", "id"),
     )
 
 
@@ -161,3 +187,36 @@ class File(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     size_bytes: Mapped[int]
     created_at: Mapped[int] = mapped_column(default=now_ms)
+
+
+class Delivery(Base):
+    """A message to a job's webhook that has not arrived yet; its id is the `webhook-id`."""
+
+    __tablename__ = "deliveries"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    body: Mapped[dict[str, Any]]
+    tries: Mapped[int] = mapped_column(Integer, default=0)
+    due_at: Mapped[int] = mapped_column(default=now_ms, index=True)
+
+
+class Worker(Base):
+    """A worker process, as it described itself."""
+
+    __tablename__ = "workers"
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    slots: Mapped[int] = mapped_column(Integer)
+    device: Mapped[dict[str, Any]]
+    started_at: Mapped[int] = mapped_column(default=now_ms)
+    seen_at: Mapped[int] = mapped_column(default=now_ms)
+
+
+class Tally(Base):
+    """Something to count that happened; see `tallies.py`."""
+
+    __tablename__ = "tallies"
+    id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=True)
+    name: Mapped[str] = mapped_column(String(32), index=True)
+    label: Mapped[str] = mapped_column(String(32))
+    count: Mapped[int]
+    ms: Mapped[int]

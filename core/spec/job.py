@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -334,6 +335,25 @@ class Limits(Strict):
     max_runtime_s: Annotated[int, Field(ge=10, le=7 * 24 * 3600)] = 7200
 
 
+def _address(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole or parts.username or parts.password or parts.fragment or not re.fullmatch(r"[\x21-\x7e]+", value):
+        raise PydanticCustomError("webhook", "is not an address such as https://example.org/hooks/topwork")
+    return value
+
+
+class Webhook(Strict):
+    """Who is told when the job has ended (standardwebhooks.com); the answer to POST has the secret to check it with."""
+
+    url: Annotated[
+        str, Field(max_length=2000, examples=["https://example.org/hooks/topwork"]), AfterValidator(_address)
+    ]
+
+
 class JobSpec(Strict):
     """One pruning job. Only `model`, `task` and `budget` have no default."""
 
@@ -350,8 +370,16 @@ class JobSpec(Strict):
     train: Train = Train()
     export: Export = Export()
     limits: Limits = Limits()
-    labels: Annotated[dict[str, Annotated[str, Field(max_length=200)]], Field(max_length=20)] = {}
+    priority: Annotated[int, Field(ge=0, le=9, description="of the queued jobs, the highest runs first")] = 5
+    labels: Annotated[
+        dict[
+            Annotated[str, Field(pattern=r"^[A-Za-z0-9_./-]{1,63}$")],
+            Annotated[str, Field(max_length=200)],
+        ],
+        Field(max_length=20, description="yours, to find the job by: GET /v1/jobs?label=key:value"),
+    ] = {}
 
+    webhook: Webhook | None = None
     control: Annotated[bool, Field(description="also run the job without transfer, and report it beside")] = False
 
     @model_validator(mode="after")

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import json
+import random
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 
 from api.main import create_app
+from core.ledger import jobs
+from core.ledger.database import Database
 from core.ledger.settings import Settings
+from core.ledger.storage import LocalStorage
 
 MODEL = "tiny-bert"
 LAYERS, HIDDEN, HEADS, NEURONS = 2, 16, 4, 32
 WORDS = ("sturdy", "light", "cheap", "loud", "quick", "dull")
+
+WEIGHTS = random.Random(0).randbytes(3 * 2**20 + 17)
+OUTPUTS = {
+    "model.safetensors": WEIGHTS,
+    "report.json": b"{}",
+    "report.html": b"<!doctype html><script>alert(1)</script>",
+    "README.md": b"# Model\n",
+    'sub/odd "na\u00efve" name.py': b"pass\n",
+    "empty.txt": b"",
+}
 
 # For tests of what never reaches a database: once is enough.
 one_database = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -71,14 +88,16 @@ def reviews(rows: int, labels: tuple[str, ...] = ("negative", "positive"), first
 @pytest.fixture
 def settings(tmp_path: Path, database_url: str) -> Settings:
     """One data folder a test; small limits."""
-    return Settings(data_dir=tmp_path / "data", database_url=database_url, max_upload_bytes=2**20, max_rows=5000)
+    return Settings(
+        data_dir=tmp_path / "data", database_url=database_url, require_keys=False, max_upload_bytes=2**20, max_rows=5000
+    )
 
 
 @pytest.fixture
 def client(settings: Settings) -> Iterator[TestClient]:
     """A client of a fresh API; an exception inside is a 500, as for a real client."""
     write_model(settings.models_dir / MODEL)
-    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+    with TestClient(create_app(settings), "http://localhost", raise_server_exceptions=False) as client:
         yield client
 
 
@@ -101,3 +120,30 @@ def upload(client: TestClient) -> Upload:
 def payload(upload: Upload) -> dict[str, Any]:
     """A job specification that is accepted."""
     return {"model": MODEL, "task": {"data": {"dataset": upload(reviews(60))}}, "budget": {"params": 0.3}}
+
+
+@pytest.fixture
+def live(client: TestClient) -> Iterator[str]:
+    """Address of the same API behind a real server: the test client cannot read an answer that comes in parts."""
+    server = uvicorn.Server(uvicorn.Config(client.app, port=0, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = server.force_exit = True
+    thread.join(10)
+
+
+@pytest.fixture
+def files(client: TestClient, payload: dict[str, Any], settings: Settings, database: Database, tmp_path: Path) -> str:
+    """The address of the files of a job that has succeeded."""
+    job_id = client.post("/v1/jobs", json=payload).json()["id"]
+    storage, outputs = LocalStorage(settings.blobs_dir), {}
+    for path, content in OUTPUTS.items():
+        (tmp_path / "file").write_bytes(content)
+        outputs[path] = storage.put(tmp_path / "file")
+    with database.begin() as session:
+        jobs.claim(session, job_id, "w", 30)
+        jobs.succeed(session, job_id, 1, {}, outputs)
+    return f"/v1/jobs/{job_id}/files"

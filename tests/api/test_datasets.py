@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 
+from core.ledger import jobs
+from core.ledger.database import Database
 from tests.api.conftest import Upload, one_database, reviews
 
 
@@ -200,3 +203,37 @@ def test_odd_column_names_can_be_used(client: TestClient, upload: Upload) -> Non
     spec = {"model": "tiny-bert", "task": {"data": {"dataset": upload(rows)}, "text": ["a.b"], "label": "a/~b"}}
     answer = client.post("/v1/jobs", json={**spec, "budget": {"params": 0.5}})
     assert answer.status_code == 202, answer.text
+
+
+def test_a_data_set_is_deleted_unless_a_job_needs_it(
+    client: TestClient, payload: dict[str, Any], upload: Upload, database: Database
+) -> None:
+    used, free = payload["task"]["data"]["dataset"], upload(reviews(10, first=900))
+    gone = client.delete(f"/v1/datasets/{free}")
+    assert (gone.status_code, gone.content) == (204, b"")
+    assert client.delete(f"/v1/datasets/{free}").status_code == client.get(f"/v1/datasets/{free}").status_code == 404
+    job_id = client.post("/v1/jobs", json=payload).json()["id"]
+    with database.begin() as session:
+        jobs.claim(session, job_id, "w", 30)
+    for status in ("running", "cancelling"):
+        refused = client.delete(f"/v1/datasets/{used}")
+        assert refused.status_code == 409 and job_id in refused.json()["detail"], status
+        client.post(f"/v1/jobs/{job_id}/cancel")
+    with database.begin() as session:
+        jobs.stopped(session, job_id, 1)
+    assert client.delete(f"/v1/datasets/{used}").status_code == 204
+    assert client.get(f"/v1/jobs/{job_id}").json()["status"] == "cancelled"
+    retried = client.post(f"/v1/jobs/{job_id}/retry")
+    assert retried.json()["errors"][0]["pointer"] == "/task/data/dataset"
+
+
+def test_a_job_and_the_deletion_of_its_data_cannot_both_succeed(
+    client: TestClient, payload: dict[str, Any], upload: Upload
+) -> None:
+    for number in range(6):
+        dataset = upload(reviews(60, first=1000 * number))
+        spec = payload | {"task": {"data": {"dataset": dataset}}}
+        with ThreadPoolExecutor(2) as pool:
+            posted = pool.submit(client.post, "/v1/jobs", json=spec)
+            deleted = pool.submit(client.delete, f"/v1/datasets/{dataset}")
+        assert (posted.result().status_code, deleted.result().status_code) in ((202, 409), (422, 204))

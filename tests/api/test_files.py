@@ -4,41 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import random
-from pathlib import Path
-from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from core.ledger import jobs
-from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.storage import LocalStorage
-from tests.api.conftest import one_database
-
-WEIGHTS = random.Random(0).randbytes(3 * 2**20 + 17)
-OUTPUTS = {
-    "model.safetensors": WEIGHTS,
-    "report.json": b"{}",
-    "report.html": b"<!doctype html><script>alert(1)</script>",
-    "README.md": b"# Model\n",
-    'sub/odd "na\u00efve" name.py': b"pass\n",
-    "empty.txt": b"",
-}
-
-
-@pytest.fixture
-def files(client: TestClient, payload: dict[str, Any], settings: Settings, database: Database, tmp_path: Path) -> str:
-    """The address of the files of a job that has succeeded."""
-    job_id = client.post("/v1/jobs", json=payload).json()["id"]
-    storage, outputs = LocalStorage(settings.blobs_dir), {}
-    for path, content in OUTPUTS.items():
-        (tmp_path / "file").write_bytes(content)
-        outputs[path] = storage.put(tmp_path / "file")
-    with database.begin() as session:
-        jobs.claim(session, job_id, "w", 30)
-        jobs.succeed(session, job_id, 1, {}, outputs)
-    return f"/v1/jobs/{job_id}/files"
+from tests.api.conftest import OUTPUTS, WEIGHTS, one_database
 
 
 def test_list_and_download_every_file(client: TestClient, files: str) -> None:
@@ -72,7 +44,7 @@ def test_a_page_can_run_and_fetch_nothing(client: TestClient, files: str) -> Non
         assert answer.headers["content-disposition"].startswith("attachment;")
         assert answer.headers["x-content-type-options"] == "nosniff"
         policy = answer.headers["content-security-policy"]
-        assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+        assert policy == "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
 
 
 @one_database

@@ -218,6 +218,8 @@ BAD_FIELDS = [
     ("/task/data/hub", "name@main", "not available yet"),
     ("/labels/team", "x" * 300, "200"),
     ("/labels/team", "a\x00b", "NUL"),
+    ("/labels/my team", "search", "pattern"),
+    ("/priority", 10, "less than or equal to 9"),
 ]
 
 
@@ -446,3 +448,35 @@ def test_other_media_types_and_too_much(client: TestClient) -> None:
         answer = client.post("/v1/jobs", content=content, headers={"content-type": "application/json"})
         assert answer.status_code == 413
         assert answer.headers["content-type"] == "application/problem+json"
+
+
+# --- webhooks -----------------------------------------------------------------------------------------------
+
+
+def test_the_secret_of_a_webhook_is_in_the_answer_and_nowhere_else(client: TestClient, payload: dict[str, Any]) -> None:
+    payload["webhook"] = {"url": "https://example.org/hooks"}
+    first, again = (client.post("/v1/jobs", json=payload, headers={"Idempotency-Key": "one"}) for _ in range(2))
+    secret = first.json()["webhook_secret"]
+    assert secret.startswith("whsec_") and again.json()["webhook_secret"] == secret  # the first answer may be lost
+    assert "webhook_secret" not in client.get(first.headers["location"]).json()
+    assert secret not in client.get("/v1/jobs").text
+
+
+@one_database
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://example.org/", "https://127.0.0.1/", "https://10.0.0.1/", "https://[::1]/", "https://localhost/"),
+        *(
+            "ftp://example.org/",
+            "https://user:pass@example.org/",
+            "https://",
+            "example.org",
+            "https://exa mple.org/",
+            "",
+        ),
+        *("https://example.org:99999/", "https://example.org/#x", "https://ex\u00e4mple.org/"),
+    ],
+)
+def test_a_webhook_is_a_public_https_address(client: TestClient, payload: dict[str, Any], url: str) -> None:
+    assert list(faults(client.post("/v1/jobs", json=payload | {"webhook": {"url": url}}))) == ["/webhook/url"]

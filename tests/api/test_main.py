@@ -50,7 +50,7 @@ def test_an_unexpected_error_tells_nothing_of_the_inside(client: TestClient, mon
 
 
 def test_models_before_any_is_there(tmp_path: Path) -> None:
-    with TestClient(create_app(Settings(data_dir=tmp_path / "new"))) as client:
+    with TestClient(create_app(Settings(data_dir=tmp_path / "new", require_keys=False)), "http://localhost") as client:
         assert client.get("/v1/models").json() == {"items": []}
 
 
@@ -61,7 +61,7 @@ def test_a_model_is_described(client: TestClient) -> None:
 
 
 def test_ready_while_the_broker_answers(settings: Settings, broker: Broker) -> None:
-    with TestClient(create_app(settings.model_copy(update={"broker_url": broker.url}))) as client:
+    with TestClient(create_app(settings.model_copy(update={"broker_url": broker.url})), "http://localhost") as client:
         ready = {"status": "ready", "parts": {"database": "ok", "broker": "ok", "storage": "ok"}}
         assert client.get("/readyz").json() == ready
         broker.stop()
@@ -69,9 +69,9 @@ def test_ready_while_the_broker_answers(settings: Settings, broker: Broker) -> N
 
 
 def test_not_ready_names_each_part(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path, database_url=None)
+    settings = Settings(data_dir=tmp_path, database_url=None, require_keys=False)
     (tmp_path / "blobs").write_text("a file where a folder should be")
-    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+    with TestClient(create_app(settings), "http://localhost", raise_server_exceptions=False) as client:
         answer = client.get("/readyz")
         faults = {fault["parameter"]: fault["detail"] for fault in problem(answer, 503)["errors"]}
         assert faults.keys() == {"database", "broker", "storage"}

@@ -24,7 +24,7 @@ def test_every_variable_of_the_compose_file_is_a_setting() -> None:
 
 
 def test_the_compose_file_publishes_nothing_beyond_loopback() -> None:
-    """There are no keys yet."""
+    """It speaks plain HTTP."""
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     ports = [port for one in compose["services"].values() for port in one.get("ports", [])]
     assert ports

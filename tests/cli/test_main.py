@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import client, main
+from core.ledger.settings import Settings
 from tests.cli.stub import Stub, job
 
 runner = CliRunner()
@@ -88,8 +89,32 @@ def test_a_folder_that_cannot_be_made_is_one_line(stub: Stub, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org"])
-def test_serve_refuses_other_hosts_than_loopback(host: str, tmp_path: Path) -> None:
-    result = runner.invoke(main.app, ["serve", "--host", host, "--data-dir", str(tmp_path / "data")])
+def test_serve_opens_itself_to_others_only_with_keys(host: str, tmp_path: Path) -> None:
+    from cli.serve import ServeError, _keys
+
+    def asked(to: str) -> str:
+        return _keys(to, settings)["TOPWORK_REQUIRE_KEYS"]
+
+    result = runner.invoke(main.app, ["serve", "--host", host, "--data-dir", str(tmp_path)])
     assert result.exit_code == 1
-    assert "only a loopback address is allowed" in result.stderr
-    assert not (tmp_path / "data").exists()
+    assert "topwork keys create" in result.stderr
+    settings = Settings(data_dir=tmp_path)
+    create = ["keys", "create", "--data-dir", str(tmp_path)]
+    assert runner.invoke(main.app, [*create, "--scope", "read"]).exit_code == 0
+    with pytest.raises(ServeError):
+        asked(host)  # that key could not make others
+    made = runner.invoke(main.app, create)
+    assert made.exit_code == 0 and len(made.stdout.strip()) > 43
+    assert (asked(host), asked("127.0.0.1"), asked("::1"), asked("localhost")) == ("true", "false", "false", "false")
+
+
+def test_a_key_goes_along_with_every_request(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOPWORK_KEY", "topwork_secret")
+    stub.answers = [httpx.Response(200, json=job("succeeded"))]
+    assert runner.invoke(main.app, ["watch", "job_1"]).exit_code == 0
+    assert stub.requests[0].headers["authorization"] == "Bearer topwork_secret"
+
+
+def test_a_tenant_has_a_plain_name(tmp_path: Path) -> None:
+    wrong = ["keys", "create", "--tenant", "a/b", "--data-dir", str(tmp_path)]
+    assert runner.invoke(main.app, wrong).exit_code == 2

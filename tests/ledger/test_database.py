@@ -85,6 +85,12 @@ def test_a_read_session_cannot_write_on_postgresql(database: Database) -> None:
     assert get(database, job_id).status == "queued"
 
 
+def test_a_process_frozen_in_a_transaction_does_not_keep_its_locks_for_ever(database: Database) -> None:
+    if database.engine.dialect.name == "postgresql":
+        with database.read() as session:
+            assert session.scalar(text("SHOW idle_in_transaction_session_timeout")) == "15s"
+
+
 def test_reading_before_writing_never_fails_under_contention(database: Database) -> None:
     job_id = claimed_job(database)
 

@@ -105,10 +105,14 @@ OUTCOMES = {
         "claim": "refused",
     },
     "queued": {"cancel": "cancelled", "claim": "running", "reap": "queued"},
-    "succeeded": {"cancel": "refused", "claim": "refused", "reap": "succeeded"},
-    "failed": {"cancel": "refused", "claim": "refused", "reap": "failed"},
-    "cancelled": {"cancel": "cancelled", "claim": "refused", "reap": "cancelled"},
+    "succeeded": {"cancel": "refused", "claim": "refused", "reap": "succeeded", "retry": "refused"},
+    "failed": {"cancel": "refused", "claim": "refused", "reap": "failed", "retry": "queued"},
+    "cancelled": {"cancel": "cancelled", "claim": "refused", "reap": "cancelled", "retry": "queued"},
 }
+for status in ("queued", "running", "cancelling"):
+    OUTCOMES[status] |= {"retry": "refused", "remove": "refused"}
+for status in ("succeeded", "failed", "cancelled"):
+    OUTCOMES[status] |= {"remove": "gone"}
 for status in ("queued", "succeeded", "failed", "cancelled"):
     OUTCOMES[status] |= dict.fromkeys(("succeed", "fail", "give_back", "release", "stopped"), "refused")
 
@@ -118,6 +122,13 @@ def attempt_change(database: Database, job_id: str, action: str) -> str:
     try:
         if action == "cancel":
             cancel(database, job_id)
+        elif action == "retry":
+            with database.begin() as session:
+                jobs.retry(session, DEFAULT_TENANT, job_id, 3)
+        elif action == "remove":
+            with database.begin() as session:
+                assert jobs.remove(session, DEFAULT_TENANT, job_id)
+                return "gone"
         elif action == "claim":
             with database.begin() as session:
                 if jobs.claim(session, job_id, "other", 60) is None:
@@ -141,8 +152,12 @@ def test_every_action_on_every_status_is_allowed_or_refused_as_drawn(database: D
     assert outcomes == OUTCOMES[status]
 
 
-def test_no_edge_leaves_a_terminal_status() -> None:
-    assert {"succeeded", "failed", "cancelled"} == jobs.TERMINAL
+def test_only_a_retry_leaves_a_terminal_status() -> None:
+    assert {status: set(jobs.EDGES[status]) for status in jobs.TERMINAL} == {
+        "succeeded": set(),
+        "failed": {"queued"},
+        "cancelled": {"queued"},
+    }
     assert all(to in jobs.EDGES for edges in jobs.EDGES.values() for to in edges)
 
 
@@ -154,7 +169,7 @@ def test_any_sequence_of_actions_keeps_the_law(database: Database) -> None:
         def create(self, cap: int) -> None:
             self.job_id = new_job(database, cap)
 
-        @rule(action=st.sampled_from(sorted(OUTCOMES["running"])))
+        @rule(action=st.sampled_from(sorted(OUTCOMES["running"].keys() - {"remove"})))
         def act(self, action: str) -> None:
             attempt_change(database, self.job_id, action)
 
@@ -233,6 +248,8 @@ def test_a_foreign_job_cannot_be_seen_or_cancelled(database: Database) -> None:
     with database.begin() as session:
         assert jobs.find(session, "tenant_other", job_id) is None
         assert jobs.cancel(session, "tenant_other", job_id) is None
+        assert jobs.retry(session, "tenant_other", job_id, 3) is None
+        assert not jobs.remove(session, "tenant_other", job_id)
         assert list(jobs.page(session, "tenant_other", 10)) == []
     assert get(database, job_id).status == "queued"
 
@@ -272,6 +289,51 @@ def test_of_many_workers_at_once_one_gets_the_job(database: Database) -> None:
         won = [job_id for result in pool.map(race, range(8)) for job_id in result]
     assert sorted(won) == sorted(ids)
     assert all(get(database, job_id).attempt == 1 for job_id in ids)
+
+
+def claim_next(database: Database, max_running: int | None = None) -> str | None:
+    with database.begin() as session:
+        job = jobs.claim_next(session, "worker", 60, max_running)
+        return job and job.id
+
+
+def test_the_highest_priority_is_claimed_first_then_the_oldest(database: Database) -> None:
+    low, first, second, high = (new_job(database, priority=n) for n in (0, 5, 5, 9))
+    assert [claim_next(database) for _ in range(5)] == [high, first, second, low, None]
+
+
+def test_workers_at_once_claim_each_job_once(database: Database) -> None:
+    ids = [new_job(database) for _ in range(12)]
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(lambda _: claim_next(database), range(16)))
+    assert sorted(filter(None, won)) == ids and won.count(None) == 4
+
+
+def test_a_tenant_at_its_limit_is_passed_over(database: Database) -> None:
+    with database.begin() as session:
+        session.add(Tenant(id="tenant_other", name="other"))
+    mine = [new_job(database, priority=9) for _ in range(6)]
+    with database.begin() as session:
+        other = jobs.create(session, "tenant_other", make_spec(), 3)[0].id
+    with ThreadPoolExecutor(6) as pool:
+        won = list(pool.map(lambda _: claim_next(database, 2), range(6)))
+    running = [job_id for job_id in won if job_id in mine]
+    assert len(running) == 2 and won.count(other) == 1 and won.count(None) == 3
+    do(database, "succeed", running[0])
+    assert claim_next(database, 2) in set(mine) - set(running)
+    assert claim_next(database, 2) is None
+
+
+def test_jobs_are_found_by_their_labels(database: Database) -> None:
+    odd = {"team": "search", "a.b/c-d_e": 'x"y\\z: ünï'}
+    with_labels, plain = new_job(database, labels=odd), new_job(database, labels={"team": "ads"})
+
+    def found(**labels: str) -> list[str]:
+        with database.read() as session:
+            return [job.id for job in jobs.page(session, DEFAULT_TENANT, 10, labels=labels)]
+
+    assert found(team="search") == found(**odd) == [with_labels]
+    assert found(team="ads") == [plain] and found(team="x") == found(nothing="search") == []
 
 
 def test_an_unknown_job_is_not_claimed(database: Database) -> None:
@@ -446,15 +508,61 @@ def test_success_publishes_files_and_metrics_and_drops_the_state(database: Datab
         assert [a.outcome for a in jobs.attempts(session, job_id)] == ["succeeded"]
 
 
-def test_the_state_outlives_a_lost_attempt_and_ends_with_the_job(database: Database) -> None:
-    job_id = claimed_job(database)
-    do(database, "save_state", job_id)
+def test_the_state_outlives_a_lost_attempt_and_for_a_while_a_cancelled_job(database: Database) -> None:
+    job_id, running = claimed_job(database), claimed_job(database)
+    for one in (job_id, running):
+        do(database, "save_state", one)
     do(database, "give_back", job_id)
-    with database.read() as session:
-        assert len(jobs.files(session, job_id, "state")) == 1
     cancel(database, job_id)
-    with database.read() as session:
-        assert not jobs.files(session, job_id, "state")
+
+    def states(one: str) -> int:
+        with database.read() as session:
+            return len(jobs.files(session, one, "state"))
+
+    for older_than_s, left in ((60, 1), (-1, 0)):
+        with database.begin() as session:
+            jobs.forget_states(session, older_than_s)
+        assert (states(job_id), states(running)) == (left, 1)
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_a_retry_is_the_same_job_with_new_attempts_and_its_state(database: Database, status: str) -> None:
+    job_id = new_job(database, max_attempts=1)
+    publish(database)
+    with database.begin() as session:
+        jobs.claim(session, job_id, "worker", 60)
+    do(database, "save_state", job_id)
+    do(database, "report", job_id)
+    if status == "failed":
+        do(database, "fail", job_id)
+    else:
+        cancel(database, job_id)
+        do(database, "stopped", job_id)
+    with database.begin() as session:
+        assert jobs.retry(session, DEFAULT_TENANT, job_id, 2) is not None
+    job = get(database, job_id)
+    assert (job.status, job.attempt, job.max_attempts, job.error, job.stage) == ("queued", 1, 3, None, None)
+    assert outbox(database) == [job_id]
+    with database.begin() as session:
+        assert jobs.claim(session, job_id, "worker", 60) is not None
+        assert len(jobs.files(session, job_id, "state")) == 1
+    with pytest.raises(jobs.LeaseLostError):
+        do(database, "succeed", job_id, 1)
+    do(database, "succeed", job_id, 2)
+    ended = [status] if status == "failed" else ["cancelling", "cancelled"]
+    assert statuses(database, job_id) == ["queued", "running", *ended, "queued", "running", "succeeded"]
+
+
+def test_a_removed_job_takes_everything_along_and_frees_its_key(database: Database) -> None:
+    with database.begin() as session:
+        job, _ = jobs.create(session, DEFAULT_TENANT, make_spec(), 3, "key")
+    cancel(database, job.id)
+    with database.begin() as session:
+        assert jobs.remove(session, DEFAULT_TENANT, job.id)
+    with database.begin() as session:
+        assert outbox(database) == [] and not jobs.events(session, job.id, 0, 10)
+        again, new = jobs.create(session, DEFAULT_TENANT, make_spec(), 3, "key")
+        assert new and again.id != job.id
 
 
 def test_odd_text_and_numbers_are_stored_on_every_database(database: Database) -> None:

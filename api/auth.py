@@ -1,0 +1,105 @@
+"""Who asks. No request reaches a route, or has its body read, before its key is known to be good.
+
+Without keys (`topwork serve` on a loopback address), whoever reaches this machine's loopback is let in; requests from
+elsewhere, or for another host name (a page in a browser that had its name resolve to here), are not.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from sqlalchemy.exc import DBAPIError
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.problems import Problem, database_away, response
+from core.ledger import keys
+from core.ledger.database import Database
+from core.ledger.tables import DEFAULT_TENANT
+
+OPEN = frozenset({"/", "/healthz", "/readyz", "/docs", "/redoc", "/openapi.json"})
+CALLER = "topwork.caller"  # in the scope
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="topwork"'}
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whose request it is, and what the key allows."""
+
+    tenant_id: str
+    scopes: frozenset[str]
+    key_id: str | None = None
+
+
+NOBODY = Caller("", frozenset())
+LOCAL = Caller(DEFAULT_TENANT, frozenset(keys.SCOPES))
+
+
+class Authentication:
+    """ASGI middleware: everything but the open addresses needs a caller with the scope that the method asks for."""
+
+    def __init__(self, app: ASGIApp, database: Database, require_keys: bool) -> None:
+        self.app, self.database, self.require_keys = app, database, require_keys
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in OPEN:
+            return await self.app(scope, receive, send)
+        try:
+            caller = await self._by_key(scope) if self.require_keys else _local(scope)
+            needed = "read" if scope["method"] in ("GET", "HEAD", "OPTIONS") else "write"
+            if needed not in caller.scopes:
+                raise lacking(needed)
+        except Problem as problem:
+            return await response(problem)(scope, receive, send)
+        except DBAPIError as error:
+            return await response(database_away(error))(scope, receive, send)
+        scope[CALLER] = caller
+        await self.app(scope, receive, send)
+
+    async def _by_key(self, scope: Scope) -> Caller:
+        scheme, _, secret = Headers(scope=scope).get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not secret.strip():
+            raise Problem(401, "This needs a key: send the header 'Authorization: Bearer KEY'.", headers=CHALLENGE)
+        caller = await run_in_threadpool(self._find, secret.strip())
+        if caller is None:
+            raise Problem(
+                401, "The key is unknown, expired or revoked; ask your admin for a new one.", headers=CHALLENGE
+            )
+        return caller
+
+    def _find(self, secret: str) -> Caller | None:
+        with self.database.read() as session:
+            key = keys.find(session, secret)
+        return None if key is None else Caller(key.tenant_id, frozenset(key.scopes), key.id)
+
+
+def lacking(scope: str) -> Problem:
+    """403: the key is good, but not for this."""
+    return Problem(403, f"The key lacks the scope '{scope}'; ask your admin for one that has it.")
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a host name or address means this machine alone."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _local(scope: Scope) -> Caller:
+    address = str((scope.get("server") or ("",))[0])
+    elsewhere = address.replace(".", "").isdigit() or ":" in address  # an IP address: of the socket that was reached
+    try:
+        name = urlsplit("//" + Headers(scope=scope).get("host", "")).hostname
+    except ValueError:
+        name = None
+    if (elsewhere and not is_loopback(address)) or not is_loopback(name):
+        raise Problem(
+            403,
+            "Without keys, only this machine itself is served, as localhost. Make a key with `topwork keys create`, "
+            "and start the server with TOPWORK_REQUIRE_KEYS=true.",
+        )
+    return LOCAL

@@ -1,0 +1,124 @@
+"""`/metrics` for Prometheus. What the ledger knows is read when asked, so every API process says the same."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+
+from fastapi import APIRouter, Depends, Request, Response
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric, SummaryMetricFamily
+from prometheus_client.registry import Collector
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.context import Here, operator
+from core.ledger import tallies, workers
+from core.ledger.database import Database
+from core.ledger.tables import Job, now_ms
+
+STATUSES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
+
+router = APIRouter(tags=["health"])
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    dependencies=[Depends(operator)],
+)
+def metrics(here: Here, request: Request) -> Response:
+    """Jobs by status, outcomes, time in stages, lost leases, workers; HTTP requests of this process."""
+    ledger = CollectorRegistry()
+    ledger.register(Ledger(here.database))
+    text = generate_latest(ledger) + generate_latest(request.app.state.requests.registry)
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+class Ledger(Collector):
+    """The ledger's numbers, of all tenants."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def describe(self) -> list[Metric]:
+        """Nothing beforehand, or to register would read the database."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """See Collector."""
+        with self._database.read() as session:
+            yield from _jobs(session)
+            finished = CounterMetricFamily("topwork_jobs_finished", "Jobs that have ended", labels=["outcome"])
+            for outcome, (count, _) in tallies.totals(session, "finished").items():
+                finished.add_metric([outcome], count)
+            yield finished
+            stages = SummaryMetricFamily("topwork_stage_seconds", "Time spent in stages", labels=["stage"])
+            for stage, (count, seconds) in tallies.totals(session, "stage").items():
+                stages.add_metric([stage], count, seconds)
+            yield stages
+            webhooks = CounterMetricFamily("topwork_webhooks", "Messages to webhooks", labels=["outcome"])
+            for outcome, (count, _) in tallies.totals(session, "webhook").items():
+                webhooks.add_metric([outcome], count)
+            yield webhooks
+            lost, _ = tallies.totals(session, "lease_lost").get("", (0, 0.0))
+            yield CounterMetricFamily("topwork_leases_lost", "Jobs taken from workers that fell silent", value=lost)
+            alive = workers.alive(session)
+        yield GaugeMetricFamily("topwork_workers", "Workers heard of lately", value=len(alive))
+        yield GaugeMetricFamily("topwork_worker_slots", "Their slots", value=sum(worker.slots for worker, _ in alive))
+
+
+def _jobs(session: Session) -> Iterator[Metric]:
+    counts = dict(session.execute(select(Job.status, func.count()).group_by(Job.status)).tuples().all())
+    jobs = GaugeMetricFamily("topwork_jobs", "Jobs by status", labels=["status"])
+    for status in STATUSES:
+        jobs.add_metric([status], counts.get(status, 0))
+    yield jobs
+    oldest = session.scalar(select(func.min(Job.created_at)).where(Job.status == "queued"))
+    waiting_s = (now_ms() - oldest) / 1000 if oldest is not None else 0.0
+    yield GaugeMetricFamily("topwork_queue_oldest_seconds", "Age of the oldest queued job", value=waiting_s)
+
+
+class Requests:
+    """Counts the requests of this process; the label tells processes behind one address apart."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        labels = ["process", "method", "route", "status"]
+        self._count = Counter("topwork_http_requests", "HTTP requests", labels, registry=self.registry)
+        self._seconds = Histogram(
+            "topwork_http_seconds", "Time to the end of the answer", ["process", "route"], registry=self.registry
+        )
+
+    def count(self, scope: Scope, status: int, seconds: float) -> None:
+        """One request that was answered."""
+        route = getattr(scope.get("route"), "path", "")
+        method = scope["method"] if route else ""  # what nobody asked us to know makes no label
+        self._count.labels(str(os.getpid()), method, route, str(status)).inc()
+        self._seconds.labels(str(os.getpid()), route).observe(seconds)
+
+
+class Measured:
+    """ASGI middleware around all others."""
+
+    def __init__(self, app: ASGIApp, requests: Requests) -> None:
+        self.app, self.requests = app, requests
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        started, status = time.perf_counter(), 500
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        finally:
+            self.requests.count(scope, status, time.perf_counter() - started)

@@ -1,0 +1,112 @@
+"""What a job brought, beside its files: curves, the report as JSON or as a page, everything in one archive."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from starlette.responses import StreamingResponse
+from zipstream import ZipStream
+
+from api.context import Context, Here
+from api.files import chunks, send
+from api.jobs import find, matches
+from api.problems import RESPONSES, Problem
+from api.schemas import Curves, Series
+from core.ledger import jobs
+from core.ledger.tables import File
+
+NO_CURVES = frozenset({"step", "steps", "eta_s", "overall"})
+
+router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
+
+
+@router.get("/metrics", responses={404: RESPONSES[404]})
+def get_metrics(here: Here, job_id: str) -> Curves:
+    """Curves over the steps of each stage, about a point a percent of the job; of steps done twice, the last time."""
+    with here.database.read() as session:
+        find(here, session, job_id)
+        events = jobs.events(session, job_id, 0, None, kind="progress")
+    series: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    for event in events:
+        stage, step = event.data.get("stage"), event.data.get("step")
+        if not isinstance(stage, str) or not isinstance(step, int):
+            continue
+        for name, value in _numbers(event.data):
+            points = series.setdefault((stage, name), [])
+            while points and points[-1][0] >= step:
+                points.pop()
+            points.append((step, value))
+    return Curves(series=[Series(stage=stage, name=name, points=points) for (stage, name), points in series.items()])
+
+
+def _numbers(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    for name, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value, f"{prefix}{name}.")
+        elif name not in NO_CURVES and isinstance(value, int | float) and not isinstance(value, bool):
+            yield prefix + name, float(value)
+
+
+@router.get(
+    "/report",
+    response_class=Response,
+    responses={
+        200: {"description": "The report", "content": {"application/json": {}, "text/html": {}}},
+        304: {"description": "If-None-Match names the report as it is"},
+        404: RESPONSES[404],
+    },
+)
+def get_report(here: Here, job_id: str, request: Request) -> Response:
+    """The report: as JSON, or as a page with `Accept: text/html`, as a browser sends it."""
+    path = "report.html" if "text/html" in request.headers.get("accept", "") else "report.json"
+    files = {file.path: file for file in _outputs(here, job_id)}
+    if path not in files:
+        raise Problem(404, f"The job has no {path}.", headers={"Vary": "Accept"})
+    answer = send(here, files[path], request, inline=True)
+    answer.headers["Vary"] = "Accept"
+    return answer
+
+
+@router.get(
+    "/archive",
+    response_class=Response,
+    responses={
+        200: {"description": "The archive", "content": {"application/zip": {}}},
+        304: {"description": "If-None-Match names the archive as it is"},
+        404: RESPONSES[404],
+    },
+)
+def get_archive(here: Here, job_id: str, request: Request) -> Response:
+    """All files of a job in one zip, not compressed. A download that must survive being cut takes the files instead."""
+    files = _outputs(here, job_id)
+    names = "".join(f"{file.sha256} {file.path}\n" for file in files)
+    headers = {"ETag": f'W/"{hashlib.sha256(names.encode()).hexdigest()}"', "Cache-Control": "private, no-cache"}
+    if matches(request.headers.get("if-none-match"), headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    archive = ZipStream(sized=True)
+    for file in files:
+        here.storage.open(file.sha256).close()  # a missing file is an error now, and not a broken download later
+        archive.add(_content(here, file), file.path, size=file.size_bytes)
+    headers |= {
+        "Content-Length": str(len(archive)),
+        "Content-Disposition": f'attachment; filename="{job_id}.zip"',
+        "X-Content-Type-Options": "nosniff",
+    }
+    return StreamingResponse(iter(archive), headers=headers, media_type="application/zip")
+
+
+def _content(here: Context, file: File) -> Iterator[bytes]:
+    yield from chunks(here.storage.open(file.sha256), 0, file.size_bytes)
+
+
+def _outputs(here: Context, job_id: str) -> list[File]:
+    """Raises a 404 Problem where there are none."""
+    with here.database.read() as session:
+        job = find(here, session, job_id)
+        files = list(jobs.files(session, job_id))
+    if not files:
+        raise Problem(404, f"The job is {job.status}: only one that has succeeded has results.")
+    return files

@@ -1,0 +1,177 @@
+"""`/v1/uploads`: a data set in parts, for files and networks where one long request would break."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Query, Request, Response
+from fastapi.openapi.models import Example
+from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
+
+from api.body import StrictRoute
+from api.context import Context, Here
+from api.datasets import EXAMPLE, described, file_name
+from api.problems import RESPONSES, Problem, invalid
+from api.schemas import Dataset, Fault, Upload, instant
+from core.ledger import datasets, quotas, tables, uploads
+from core.ledger.storage import file_sha256
+
+FILE = EXAMPLE["file"].encode()
+SHA256 = hashlib.sha256(FILE).hexdigest()
+EXAMPLES: dict[str, Example] = {"csv": {"value": {"name": "reviews.csv", "size_bytes": len(FILE), "sha256": SHA256}}}
+BINARY = {"schema": {"type": "string", "format": "binary"}, "example": EXAMPLE["file"]}
+
+router = APIRouter(prefix="/v1/uploads", tags=["data sets"], route_class=StrictRoute)
+
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class UploadRequest(BaseModel):
+    """A file to upload."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=200, description="its ending says the format")]
+    size_bytes: Annotated[int, Field(ge=1)]
+    sha256: Annotated[Sha256, Field(description="of the whole file")]
+
+
+@router.post("", status_code=201, responses={s: RESPONSES[s] for s in (403, 413, 415, 422)})
+def begin(here: Here, body: Annotated[UploadRequest, Body(openapi_examples=EXAMPLES)], response: Response) -> Upload:
+    """Announce a file. It is forgotten a day later, if it has not been completed."""
+    limit = here.settings.max_upload_bytes
+    if body.size_bytes > limit:
+        raise Problem(
+            413, f"The file is larger than {limit:,} bytes.", [Fault(pointer="/size_bytes", detail="is too much")]
+        )
+    name = file_name(body.name, "/name")
+    with here.database.begin() as session:
+        quotas.check_storage(session, here.tenant_id, here.settings, body.size_bytes)
+        row = uploads.create(session, here.tenant_id, name, body.size_bytes, body.sha256)
+    response.headers["Location"] = f"/v1/uploads/{row.id}"
+    return _upload(row, [])
+
+
+@router.get("/{upload_id}", responses={404: RESPONSES[404]})
+def get_upload(here: Here, upload_id: str) -> Upload:
+    """Which parts have arrived."""
+    with here.database.read() as session:
+        row = _find(here, session, upload_id)
+        return _upload(row, uploads.parts(session, row.id))
+
+
+@router.put(
+    "/{upload_id}/parts/{number}",
+    status_code=204,
+    responses={s: RESPONSES[s] for s in (403, 404, 409, 413, 422)},
+    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": BINARY}}},
+)
+async def put_part(
+    here: Here,
+    upload_id: str,
+    number: int,
+    request: Request,
+    sha256: Annotated[Sha256, Query(description="of this part", examples=[SHA256])],
+) -> None:
+    """Send a part: `part_bytes` of the file, the last one what is left. To send it again is harmless."""
+    row = await run_in_threadpool(_open, here, upload_id)
+    if not 1 <= number <= uploads.part_count(row):
+        raise Problem(404, f"The file has the parts 1 to {uploads.part_count(row)}.")
+    content = await request.body()
+    wanted = uploads.part_size(row, number)
+    if len(content) != wanted:
+        detail = f"has {len(content):,} bytes; part {number} of this file has {wanted:,}"
+        raise invalid([Fault(pointer="", detail=detail)])
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise invalid([Fault(parameter="sha256", detail="is not that of the bytes that arrived; send the part again")])
+    await run_in_threadpool(_store, here, upload_id, number, content)
+
+
+@router.post("/{upload_id}/complete", status_code=201, responses={s: RESPONSES[s] for s in (403, 404, 409, 422)})
+def complete(here: Here, upload_id: str, response: Response) -> Dataset:
+    """Make the data set, once all parts are there. To ask again gives the same one."""
+    with here.database.read() as session:
+        row, arrived = _find(here, session, upload_id), uploads.parts(session, upload_id)
+    if row.dataset_id is None:
+        if len(arrived) < uploads.part_count(row):
+            missing = sorted(set(range(1, uploads.part_count(row) + 1)) - {part.number for part in arrived})
+            raise Problem(409, f"Parts are missing: {', '.join(map(str, missing[:20]))}.")
+        row = _finish(here, row, arrived)
+    with here.database.read() as session:
+        dataset = datasets.find(session, here.tenant_id, str(row.dataset_id))
+    if dataset is None:
+        raise Problem(404, "The data set that came of this upload has been deleted.")
+    response.headers["Location"] = f"/v1/datasets/{dataset.id}"
+    return described(dataset)
+
+
+@router.delete("/{upload_id}", status_code=204, responses={404: RESPONSES[404]})
+def abandon(here: Here, upload_id: str) -> None:
+    """Forget an upload and its parts; a data set that came of it stays."""
+    with here.database.begin() as session:
+        session.delete(_find(here, session, upload_id))
+
+
+def _finish(here: Context, row: tables.Upload, arrived: Sequence[tables.Part]) -> tables.Upload:
+    with tempfile.NamedTemporaryFile(prefix="topwork-upload-") as whole:
+        for part in arrived:
+            with here.storage.open(part.sha256) as data:
+                whole.write(data.read())
+        whole.flush()
+        if file_sha256(Path(whole.name)) != row.sha256:
+            raise invalid([Fault(pointer="", detail="the parts together do not have the sha256 that was announced")])
+        dataset = datasets.ingest(Path(whole.name), row.name, here.storage, here.settings, here.tenant_id)
+    with here.database.begin() as session:
+        locked = _find(here, session, row.id, lock=True)
+        if locked.dataset_id is None:  # else a twin of this request was faster
+            session.add(dataset)
+            uploads.complete(session, locked, dataset.id)
+        return locked
+
+
+def _open(here: Context, upload_id: str) -> tables.Upload:
+    with here.database.read() as session:
+        row = _find(here, session, upload_id)
+    if row.dataset_id is not None:
+        raise Problem(409, "The upload is complete already.")
+    return row
+
+
+def _store(here: Context, upload_id: str, number: int, content: bytes) -> None:
+    with tempfile.NamedTemporaryFile(prefix="topwork-part-") as part:
+        part.write(content)
+        part.flush()
+        sha256, _ = here.storage.put(Path(part.name))
+    with here.database.begin() as session:
+        row = _find(here, session, upload_id, lock=True)
+        if row.dataset_id is None:
+            uploads.put(session, row, number, sha256)
+
+
+def _find(here: Context, session: Session, upload_id: str, *, lock: bool = False) -> tables.Upload:
+    known = re.fullmatch("up_[0-9a-f]{32}", upload_id)
+    row = uploads.find(session, here.tenant_id, upload_id, lock=lock) if known else None
+    if row is None:
+        raise Problem(404, "There is no such upload; it may be over a day old. POST /v1/uploads begins one.")
+    return row
+
+
+def _upload(row: tables.Upload, arrived: Sequence[tables.Part]) -> Upload:
+    return Upload(
+        id=row.id,
+        name=row.name,
+        size_bytes=row.size_bytes,
+        sha256=row.sha256,
+        part_bytes=uploads.PART_BYTES,
+        parts=uploads.part_count(row),
+        arrived=[part.number for part in arrived],
+        dataset=row.dataset_id,
+        created_at=instant(row.created_at),
+    )

@@ -1,0 +1,23 @@
+"""`topwork keys create`: the first key of a tenant, made on the machine that has the database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from core.ledger import keys
+from core.ledger.database import open_database
+from core.ledger.settings import Settings
+from core.ledger.tables import now_ms
+
+
+def create(data_dir: Path | None, tenant: str, name: str, scopes: Sequence[str], days: int | None) -> str:
+    """The secret of a new key; makes database and tenant where there are none yet."""
+    database = open_database(Settings() if data_dir is None else Settings(data_dir=data_dir))
+    try:
+        database.migrate()
+        expires_at = None if days is None else now_ms() + days * 24 * 3600 * 1000
+        with database.begin() as session:
+            return keys.create(session, keys.tenant(session, tenant), name, scopes, expires_at)[1]
+    finally:
+        database.close()

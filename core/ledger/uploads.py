@@ -1,0 +1,63 @@
+"""Uploads in parts: each part is stored as it comes, so a broken upload goes on where it stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from core.ledger.tables import Part, Upload, new_id, now_ms
+
+PART_BYTES = 8 * 2**20  # of every part but the last
+
+
+def create(session: Session, tenant_id: str, name: str, size_bytes: int, sha256: str) -> Upload:
+    """An upload without any part yet; `sha256` is that of the whole file."""
+    upload = Upload(id=new_id("up"), tenant_id=tenant_id, name=name, size_bytes=size_bytes, sha256=sha256)
+    session.add(upload)
+    session.flush()
+    return upload
+
+
+def find(session: Session, tenant_id: str, upload_id: str, *, lock: bool = False) -> Upload | None:
+    """The tenant's upload, or None."""
+    query = select(Upload).where(Upload.tenant_id == tenant_id, Upload.id == upload_id)
+    return session.scalar(query.with_for_update() if lock else query)
+
+
+def part_count(upload: Upload) -> int:
+    """How many parts the file has."""
+    return -(-upload.size_bytes // PART_BYTES)
+
+
+def part_size(upload: Upload, number: int) -> int:
+    """Bytes of a part, counted from 1."""
+    return min(PART_BYTES, upload.size_bytes - (number - 1) * PART_BYTES)
+
+
+def parts(session: Session, upload_id: str) -> Sequence[Part]:
+    """The parts that have arrived, in order."""
+    return session.scalars(select(Part).where(Part.upload_id == upload_id).order_by(Part.number)).all()
+
+
+def put(session: Session, upload: Upload, number: int, sha256: str) -> None:
+    """A part has been stored; one that was there is replaced."""
+    session.merge(Part(upload_id=upload.id, number=number, sha256=sha256))
+
+
+def complete(session: Session, upload: Upload, dataset_id: str) -> None:
+    """The file has become a data set: the parts are no longer needed."""
+    upload.dataset_id = dataset_id
+    session.execute(delete(Part).where(Part.upload_id == upload.id))
+
+
+def open_bytes(session: Session, tenant_id: str) -> int:
+    """Bytes that the tenant's unfinished uploads have announced."""
+    query = select(func.sum(Upload.size_bytes)).where(Upload.tenant_id == tenant_id, Upload.dataset_id.is_(None))
+    return int(session.scalar(query) or 0)
+
+
+def forget(session: Session, older_than_s: float) -> None:
+    """Forget uploads begun longer ago than that, finished or not."""
+    session.execute(delete(Upload).where(Upload.created_at < now_ms() - int(older_than_s * 1000)))

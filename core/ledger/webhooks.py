@@ -1,0 +1,84 @@
+"""Messages to a job's webhook: written in the transaction that ends the job, kept until they arrive or are given up."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, exists, select
+from sqlalchemy.orm import Session
+
+from core.ledger import tallies
+from core.ledger.tables import Delivery, Job, now_ms
+
+SECRET_PREFIX = "whsec_"
+HOLD_S = 120.0  # who takes a message has so long to send it
+RETRY_AFTER_S = (5, 60, 300, 1800, 7200, 18_000, 36_000)  # after each try that failed; about 17 hours in all
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A message to send."""
+
+    id: str
+    url: str
+    secret: str
+    body: Mapping[str, Any]
+
+
+def new_secret() -> str:
+    """What a job's messages are signed with, in the form of Standard Webhooks."""
+    return SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def any_due(session: Session) -> bool:
+    """Whether there is anything to take."""
+    return bool(session.scalar(select(exists().where(Delivery.due_at <= now_ms()))))
+
+
+def take(session: Session, limit: int) -> list[Letter]:
+    """Messages that are due; nobody else gets them for a while."""
+    query = select(Delivery).where(Delivery.due_at <= now_ms()).order_by(Delivery.due_at).limit(limit)
+    rows = session.scalars(query.with_for_update(skip_locked=True)).all()
+    letters = []
+    for row in rows:
+        row.due_at = now_ms() + int(HOLD_S * 1000)
+        job = session.get_one(Job, row.job_id)
+        assert job.webhook_secret is not None
+        letters.append(Letter(row.id, job.spec["webhook"]["url"], job.webhook_secret, row.body))
+    return letters
+
+
+def delivered(session: Session, letter_id: str) -> None:
+    """It arrived."""
+    session.execute(delete(Delivery).where(Delivery.id == letter_id))
+    tallies.add(session, "webhook", "delivered")
+
+
+def failed(session: Session, letter_id: str, *, for_good: bool = False) -> bool:
+    """It did not: try again later, or give up, after the last try or `for_good`. Returns whether it gave up."""
+    row = session.get(Delivery, letter_id, with_for_update=True)
+    if row is None:  # its job was deleted
+        return False
+    row.tries += 1
+    if for_good or row.tries > len(RETRY_AFTER_S):
+        session.delete(row)
+        tallies.add(session, "webhook", "given_up")
+        return True
+    row.due_at = now_ms() + RETRY_AFTER_S[row.tries - 1] * 1000
+    return False
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the public internet, and not a way around to one that is not."""
+    ip = ipaddress.ip_address(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return is_public(str(ip.ipv4_mapped))
+        if ip.sixtofour or ip.teredo or ip in ipaddress.ip_network("64:ff9b::/96"):
+            return False
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved

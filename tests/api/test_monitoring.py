@@ -1,0 +1,101 @@
+"""Workers and the numbers for Prometheus: they agree with the ledger, whichever process is asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import update
+
+from api.main import create_app
+from core.ledger import jobs, tallies, workers
+from core.ledger.database import Database
+from core.ledger.settings import Settings
+from core.ledger.tables import Job, Worker
+
+DEVICE = {"type": "cpu", "gpus": [], "cpus": 2, "memory_bytes": 2**33}
+
+
+def samples(client: TestClient) -> dict[tuple[str, str], float]:
+    """(name, labels) -> value."""
+    answer = client.get("/metrics")
+    assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/plain")
+    found = [sample for family in text_string_to_metric_families(answer.text) for sample in family.samples]
+    named = [(s.name, {k: v for k, v in s.labels.items() if k != "process"}, s.value) for s in found]
+    return {(name, ",".join(f"{k}={v}" for k, v in labels.items())): value for name, labels, value in named}
+
+
+def test_every_process_says_what_the_ledger_says(
+    client: TestClient, settings: Settings, payload: dict[str, Any], database: Database
+) -> None:
+    done, lost, queued = (client.post("/v1/jobs", json=payload).json()["id"] for _ in range(3))
+    with database.begin() as session:
+        for job_id in (done, lost):
+            jobs.claim(session, job_id, "w", 30)
+            jobs.report(session, job_id, 1, {"event": "stage", "stage": "teach"})
+        jobs.report(session, done, 1, {"event": "stage", "stage": "prune"})
+        session.execute(update(Job).where(Job.id == done).values(stage_at=Job.stage_at - 2000))
+        jobs.succeed(session, done, 1, {}, {})
+        session.execute(update(Job).where(Job.id == lost).values(lease_until=1))
+        jobs.reap(session)
+        workers.seen(session, "host:1", 2, DEVICE)
+        tallies.compact(session)
+        jobs.remove(session, "tenant_default", done)  # what it counted stays
+    with TestClient(create_app(settings), "http://localhost") as other:
+        for one in (client, other):
+            found = samples(one)
+            assert found["topwork_jobs", "status=queued"] == 2 and found["topwork_jobs", "status=succeeded"] == 0
+            assert found["topwork_jobs_finished_total", "outcome=succeeded"] == 1
+            assert found["topwork_leases_lost_total", ""] == 1
+            assert found["topwork_stage_seconds_count", "stage=teach"] == 2
+            assert 2 <= found["topwork_stage_seconds_sum", "stage=prune"] < 60
+            assert (found["topwork_workers", ""], found["topwork_worker_slots", ""]) == (1, 2)
+            assert found["topwork_queue_oldest_seconds", ""] > 0
+        client.get("/nothing/here")
+        client.get(f"/v1/jobs/{queued}")
+        found = samples(client)
+        assert found["topwork_http_requests_total", "method=GET,route=/v1/jobs/{job_id},status=200"] == 1
+        assert found["topwork_http_requests_total", "method=,route=,status=404"] == 1
+        assert found["topwork_http_requests_total", "method=POST,route=/v1/jobs,status=202"] == 3
+
+
+def test_compacting_at_once_loses_no_count(database: Database) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    def work(number: int) -> None:
+        with database.begin() as session:
+            if number % 4 == 0:
+                tallies.compact(session)
+            else:
+                tallies.add(session, "stage", "teach", ms=10)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, range(80)))
+    with database.read() as session:
+        assert tallies.totals(session, "stage") == {"teach": (60, 0.6)}
+
+
+def test_workers_are_shown_while_they_are_heard_of(
+    client: TestClient, payload: dict[str, Any], database: Database
+) -> None:
+    assert client.get("/v1/workers").json() == {"items": []}
+    job_id = client.post("/v1/jobs", json=payload).json()["id"]
+    with database.begin() as session:
+        workers.seen(session, "host:1", 2, DEVICE)
+        jobs.claim(session, job_id, "host:1", 30)
+        gpu = {**DEVICE, "type": "cuda", "gpus": [{"name": "NVIDIA H200", "memory_bytes": 2**37}]}
+        workers.seen(session, "host:2", 1, gpu)
+        workers.seen(session, "host:3", 1, DEVICE)
+        workers.gone(session, "host:3")
+    first, second = client.get("/v1/workers").json()["items"]
+    assert (first["name"], first["slots"], first["busy"], first["device"]) == ("host:1", 2, 1, DEVICE)
+    assert (second["busy"], second["device"]["gpus"][0]["name"]) == (0, "NVIDIA H200")
+    with database.begin() as session:
+        session.execute(update(Worker).where(Worker.name == "host:1").values(seen_at=Worker.seen_at - 30_000))
+        workers.seen(session, "host:2", 1, DEVICE)
+    assert [one["name"] for one in client.get("/v1/workers").json()["items"]] == ["host:2"]
+    with database.begin() as session:
+        session.execute(update(Worker).where(Worker.name == "host:1").values(seen_at=1))
+        workers.seen(session, "host:2", 1, DEVICE)
+        assert session.get(Worker, "host:1") is None

@@ -1,0 +1,58 @@
+"""What a tenant may have; what to do is in the answer."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from core.ledger import jobs
+from core.ledger.database import Database
+from core.ledger.settings import Settings
+from tests.api.conftest import reviews
+
+
+@pytest.fixture
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    """Small quotas."""
+    return settings.model_copy(update={"max_queued": 3, **getattr(request, "param", {})})
+
+
+def test_a_full_queue_is_429_and_cancelling_makes_room(client: TestClient, payload: dict[str, Any]) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda n: client.post("/v1/jobs", json=payload), range(8)))
+    assert sorted(answer.status_code for answer in answers) == [202] * 3 + [429] * 5
+    full = next(answer for answer in answers if answer.status_code == 429)
+    assert full.headers["content-type"] == "application/problem+json" and int(full.headers["retry-after"]) > 0
+    assert "cancel some" in full.json()["detail"]
+    cancelled, other, _ = [answer.json()["id"] for answer in answers if answer.status_code == 202]
+    client.post(f"/v1/jobs/{cancelled}/cancel")
+    assert client.post("/v1/jobs", json=payload).status_code == 202
+    assert client.post(f"/v1/jobs/{cancelled}/retry").status_code == 429
+    assert client.get(f"/v1/jobs/{other}").json()["status"] == "queued"
+
+
+def test_a_request_sent_again_is_no_new_job(client: TestClient, payload: dict[str, Any]) -> None:
+    first = client.post("/v1/jobs", json=payload, headers={"Idempotency-Key": "one"})
+    for _ in range(2):
+        client.post("/v1/jobs", json=payload)
+    again = client.post("/v1/jobs", json=payload, headers={"Idempotency-Key": "one"})
+    assert (again.status_code, again.json()["id"]) == (202, first.json()["id"])
+
+
+@pytest.mark.parametrize("settings", [{"max_stored_bytes": 100_000}], indirect=True)
+def test_full_storage_is_403_and_deleting_makes_room(
+    client: TestClient, payload: dict[str, Any], database: Database
+) -> None:
+    job_id = client.post("/v1/jobs", json=payload).json()["id"]
+    with database.begin() as session:
+        jobs.claim(session, job_id, "w", 30)
+        jobs.succeed(session, job_id, 1, {}, {"model.safetensors": ("0" * 64, 99_999)})
+    refused = client.post("/v1/datasets", files={"file": ("more.csv", reviews(60, first=100))})
+    assert refused.status_code == 403 and "DELETE /v1/jobs" in refused.json()["detail"]
+    assert client.post("/v1/jobs", json=payload).status_code == 403
+    client.delete(f"/v1/jobs/{job_id}")
+    assert client.post("/v1/datasets", files={"file": ("more.csv", reviews(60, first=100))}).status_code == 201
+    assert client.post("/v1/jobs", json=payload).status_code == 202

@@ -1,0 +1,77 @@
+"""What a job brought: curves, report, archive."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from typing import Any
+
+from fastapi.testclient import TestClient
+
+from core.ledger import jobs
+from core.ledger.database import Database
+from core.ledger.settings import Settings
+from core.ledger.storage import LocalStorage
+from tests.api.conftest import OUTPUTS, one_database
+
+
+def test_curves_follow_the_steps_and_a_resumed_job_overwrites_them(
+    client: TestClient, payload: dict[str, Any], database: Database
+) -> None:
+    job_id = client.post("/v1/jobs", json=payload).json()["id"]
+    assert client.get(f"/v1/jobs/{job_id}/metrics").json() == {"series": []}
+
+    def run(attempt: int, steps: range) -> None:
+        for step in steps:
+            progress = {"step": step, "steps": 40, "overall": step / 40, "sparsity": None, "dev": {"accuracy": attempt}}
+            jobs.report(session, job_id, attempt, {"event": "progress", "stage": "teach", **progress})
+
+    with database.begin() as session:
+        jobs.claim(session, job_id, "w", 30)
+        run(1, range(0, 25, 5))
+        jobs.give_back(session, job_id, 1, "crashed")
+        jobs.claim(session, job_id, "w", 30)
+        run(2, range(10, 40, 10))
+    [curve] = client.get(f"/v1/jobs/{job_id}/metrics").json()["series"]
+    assert (curve["stage"], curve["name"]) == ("teach", "dev.accuracy")
+    assert curve["points"] == [[0, 1], [5, 1], [10, 2], [20, 2], [30, 2]]
+
+
+def test_the_report_as_json_and_as_a_page(client: TestClient, files: str) -> None:
+    here = files.removesuffix("/files")
+    assert client.get(here).json()["links"]["report"] == f"{here}/report"
+    as_json = client.get(f"{here}/report")
+    assert (as_json.content, as_json.headers["content-type"]) == (b"{}", "application/json")
+    page = client.get(f"{here}/report", headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert (page.content, page.headers["content-type"]) == (OUTPUTS["report.html"], "text/html; charset=utf-8")
+    assert page.headers["content-disposition"].startswith("inline;")
+    assert page.headers["content-security-policy"].startswith("default-src 'none'") and page.headers["vary"] == "Accept"
+    again = client.get(f"{here}/report", headers={"If-None-Match": as_json.headers["etag"]})
+    assert (again.status_code, again.headers["vary"]) == (304, "Accept")
+
+
+def test_the_archive_holds_every_file_and_says_its_length(client: TestClient, files: str) -> None:
+    here = files.removesuffix("/files") + "/archive"
+    answer = client.get(here)
+    assert int(answer.headers["content-length"]) == len(answer.content)
+    assert answer.headers["content-type"] == "application/zip"
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert archive.testzip() is None
+        assert {name: archive.read(name) for name in archive.namelist()} == OUTPUTS
+        assert {info.compress_type for info in archive.infolist()} == {zipfile.ZIP_STORED}
+    same = client.get(here, headers={"If-None-Match": answer.headers["etag"]})
+    assert (same.status_code, same.content) == (304, b"")
+
+
+@one_database
+def test_an_archive_that_would_be_cut_short_is_an_error(client: TestClient, files: str, settings: Settings) -> None:
+    LocalStorage(settings.blobs_dir).delete(client.get(files).json()["items"][0]["sha256"])
+    assert client.get(files.removesuffix("/files") + "/archive").status_code == 500
+
+
+@one_database
+def test_a_job_without_results_says_so(client: TestClient, payload: dict[str, Any]) -> None:
+    job_id = client.post("/v1/jobs", json=payload).json()["id"]
+    for path in ("report", "archive"):
+        answer = client.get(f"/v1/jobs/{job_id}/{path}")
+        assert answer.status_code == 404 and "queued" in answer.json()["detail"]

@@ -1,0 +1,117 @@
+"""Uploads in parts: in any order, again, and only whole."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from core.ledger import uploads
+from core.ledger.database import Database
+from tests.api.conftest import one_database, reviews
+
+CONTENT = reviews(100)
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "PART_BYTES", 500)
+
+
+def sha(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def begin(client: TestClient, content: bytes = CONTENT, **changes: Any) -> Any:
+    body = {"name": "reviews.csv", "size_bytes": len(content), "sha256": sha(content)}
+    return client.post("/v1/uploads", json=body | changes)
+
+
+def send(client: TestClient, here: str, number: int, content: bytes = CONTENT, **changes: Any) -> Any:
+    part = content[(number - 1) * 500 : number * 500]
+    headers = {"Content-Type": "application/octet-stream"}
+    params = {"sha256": sha(part)} | changes
+    return client.put(f"{here}/parts/{number}", content=part, params=params, headers=headers)
+
+
+def test_parts_in_any_order_make_the_data_set(client: TestClient) -> None:
+    begun = begin(client)
+    here, upload = begun.headers["location"], begun.json()
+    assert (begun.status_code, upload["part_bytes"], upload["arrived"]) == (201, 500, [])
+    numbers = list(range(1, upload["parts"] + 1))
+    assert len(numbers) > 3
+    random.Random(0).shuffle(numbers)
+    for number in numbers[1:]:
+        assert send(client, here, number).status_code == 204
+    early = client.post(f"{here}/complete")
+    assert early.status_code == 409 and early.json()["detail"] == f"Parts are missing: {numbers[0]}."
+    assert client.get(here).json()["arrived"] == sorted(numbers[1:])
+    for _ in range(2):
+        assert send(client, here, numbers[0]).status_code == 204
+    with ThreadPoolExecutor(3) as pool:
+        answers = list(pool.map(lambda _: client.post(f"{here}/complete"), range(3)))
+    assert {answer.status_code for answer in answers} == {201}
+    (dataset_id,) = {answer.json()["id"] for answer in answers}
+    dataset = client.get(f"/v1/datasets/{dataset_id}").json()
+    assert (dataset["rows"], dataset["upload_sha256"], dataset["name"]) == (100, sha(CONTENT), "reviews.csv")
+    assert len(client.get("/v1/datasets").json()["items"]) == 1
+    assert client.get(here).json()["dataset"] == dataset_id
+    assert send(client, here, 1).status_code == 409
+    assert client.delete(here).status_code == 204
+    assert client.get(here).status_code == 404 and client.get(f"/v1/datasets/{dataset_id}").status_code == 200
+
+
+@one_database
+def test_a_damaged_or_wrong_part_is_refused(client: TestClient) -> None:
+    here = begin(client).headers["location"]
+    damaged = send(client, here, 1, sha256="0" * 64)
+    assert (damaged.status_code, damaged.json()["errors"][0]["parameter"]) == (422, "sha256")
+    short = send(client, here, 1, CONTENT[:499])
+    assert short.status_code == 422 and "has 499 bytes" in short.json()["errors"][0]["detail"]
+    for number in (0, -1, 10_000):
+        assert send(client, here, number).status_code == 404
+    assert send(client, here, 1, sha256="x").status_code == 422
+    assert client.get(here).json()["arrived"] == []
+
+
+@one_database
+def test_a_whole_that_is_not_what_was_announced(client: TestClient) -> None:
+    for changes, reason in (({"sha256": "0" * 64}, "announced"), ({"name": "reviews.txt"}, "must end in")):
+        here = begin(client, CONTENT[:400], **changes).headers["location"]
+        send(client, here, 1, CONTENT[:400])
+        refused = client.post(f"{here}/complete")
+        assert refused.status_code == 422 and reason in refused.json()["errors"][0]["detail"]
+    assert client.get("/v1/datasets").json()["items"] == []
+
+
+@one_database
+@pytest.mark.parametrize(
+    ("changes", "status", "pointer"),
+    [
+        ({"size_bytes": 2**30}, 413, "/size_bytes"),
+        ({"size_bytes": 0}, 422, "/size_bytes"),
+        ({"sha256": "abc"}, 422, "/sha256"),
+        ({"name": "a/"}, 422, "/name"),
+        ({"parts": 3}, 422, "/parts"),
+    ],
+)
+def test_a_wrong_announcement(client: TestClient, changes: dict[str, Any], status: int, pointer: str) -> None:
+    answer = begin(client, **changes)
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (status, pointer)
+
+
+def test_what_is_under_way_counts_and_is_forgotten_after_a_day(client: TestClient, database: Database) -> None:
+    here = begin(client).headers["location"]
+    with database.begin() as session:
+        assert uploads.open_bytes(session, "tenant_default") == len(CONTENT)
+        uploads.forget(session, 3600)
+    assert client.get(here).status_code == 200
+    send(client, here, 1)
+    with database.begin() as session:
+        uploads.forget(session, -1)
+        assert uploads.open_bytes(session, "tenant_default") == 0
+    assert client.get(here).status_code == 404

@@ -1,0 +1,53 @@
+"""A worker says that it is there, and on what."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from core.ledger import workers
+from core.ledger.database import Database
+from worker import presence
+
+
+def names(database: Database) -> list[str]:
+    with database.read() as session:
+        return [worker.name for worker, _ in workers.alive(session)]
+
+
+def test_it_is_there_until_it_leaves(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "SAY_EVERY_S", 0.05)
+    stop = threading.Event()
+    thread = threading.Thread(target=presence.announce, args=(database, "host:1", 1, stop))
+    thread.start()
+    while names(database) != ["host:1"]:
+        assert thread.is_alive()
+    stop.set()
+    thread.join(10)
+    assert names(database) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "gpus"),
+    [
+        ("NVIDIA H200, 143771\nOdd, name, 10\n", [("NVIDIA H200", 143771), ("Odd, name", 10)]),
+        ("", []),
+        ("No devices were found\n", []),
+    ],
+)
+def test_gpus_are_asked_of_the_driver(
+    output: str, gpus: list[tuple[str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\nprintf '{output}'\n".replace("\n'", "\\n'") if output else "#!/bin/sh\nexit 9\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    found = presence.device()
+    assert [(gpu["name"], gpu["memory_bytes"]) for gpu in found["gpus"]] == [(n, mib * 2**20) for n, mib in gpus]
+    assert found["type"] == ("cuda" if gpus else "cpu") and found["cpus"] >= 1 and found["memory_bytes"] > 2**20
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert presence.device()["gpus"] == []
