@@ -44,7 +44,7 @@ def check(here: Context, spec: JobSpec) -> Checked:
             faults.append(fault(error))
     if "/" not in spec.model:  # a model of the hub is fetched and checked by the worker
         try:
-            model = catalogue.find(here.settings.models_dir, spec.model)
+            model = catalogue.find(here.settings.models_dir, spec.model, spec.task.problem)
             costs = model.costs(len(splits.labels) if splits else 2, spec.length)
             if spec.vocabulary == "keep" or spec.budget.counted == "encoder" or spec.budget.kind == "macs":
                 costs.limit(spec.budget)  # else it depends on what the texts use, which the worker counts

@@ -15,13 +15,13 @@ from jinja2 import Environment, StrictUndefined
 
 from core.pruning.charts import Chart, chart, layers
 from core.pruning.latency import SEQUENCE_LENGTH
+from core.pruning.metrics import METRICS, NUMBERS, shown
 from core.spec.families import Architecture
 from core.spec.structure import Structure
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.html.txt"
 
 COSTS = {"params": "parameters", "macs": "multiply-accumulates", "bytes": "bytes"}
-METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "f1": "macro F1"}
 STAGES = {
     "teach": "Teach the dense model",
     "prune": "Prune: learn the masks",
@@ -32,7 +32,14 @@ STAGES = {
 def write_page(report: Mapping[str, Any], structure: Structure, architecture: Architecture, target: Path) -> None:
     """Write the page to `target`. `report` may also hold the manifest's "model" and "spec", which are shown then."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": percent, "count": "{:,}".format, "say": say, "mib": mib, "pretty": pretty}
+    environment.filters |= {
+        "percent": percent,
+        "count": "{:,}".format,
+        "say": say,
+        "mib": mib,
+        "pretty": pretty,
+        "shown": shown,
+    }
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     picture = layers(structure, architecture)
     metric = report["task"]["metric"]
@@ -41,7 +48,8 @@ def write_page(report: Mapping[str, Any], structure: Structure, architecture: Ar
         model=report.get("model"),
         spec=report.get("spec"),
         metric=metric,
-        metrics={metric: METRICS[metric]} | METRICS,
+        metrics={name: METRICS[name] for name in (metric, *report["results"]["pruned"]["test"])},
+        numbers=NUMBERS,
         models=models(report),
         stages={name: (title, curves(report, name)) for name, title in STAGES.items() if curves(report, name)},
         architecture=architecture,
@@ -77,7 +85,7 @@ def curves(report: Mapping[str, Any], stage: str) -> list[Chart]:
         chart(
             f"{METRICS[metric]} on dev",
             {METRICS[metric]: [(p["step"], p[metric]) for p in points]},
-            show=rounded,
+            show=short if metric in NUMBERS else rounded,
             turns=turns,
             kept=curve.get("kept_step"),
             low=min(quality),
