@@ -10,6 +10,7 @@ from pathlib import Path
 
 from core.spec.cost import Costs
 from core.spec.families import Architecture, require_tokenizer
+from core.spec.job import ProblemType
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 from core.spec.weights import read_shapes
@@ -61,7 +62,7 @@ def local_models(models_dir: Path) -> Iterator[LocalModel]:
         yield model
 
 
-def find(models_dir: Path, name: str) -> LocalModel:
+def find(models_dir: Path, name: str, problem: ProblemType = "single_label_classification") -> LocalModel:
     """The local model of that name; raises SpecError('/model') that says which names there are."""
     # Compared with what is there, never joined to a path: a name cannot lead out of the folder.
     folders = _folders(models_dir)
@@ -72,7 +73,7 @@ def find(models_dir: Path, name: str) -> LocalModel:
             f"there is no local model '{name[:200]}'; local models (GET /v1/models): {known}. "
             "A model of the hub is named 'owner/name@revision'",
         )
-    return _read(folders[name])
+    return _read(folders[name], problem)
 
 
 def _folders(models_dir: Path) -> dict[str, Path]:
@@ -80,7 +81,7 @@ def _folders(models_dir: Path) -> dict[str, Path]:
     return {f.name: f for f in folders if NAME.fullmatch(f.name) and (f / "config.json").is_file()}
 
 
-def _read(folder: Path) -> LocalModel:
+def _read(folder: Path, problem: ProblemType = "single_label_classification") -> LocalModel:
     config = folder / "config.json"
     try:
         if config.stat().st_size > MAX_CONFIG_BYTES:
@@ -90,7 +91,7 @@ def _read(folder: Path) -> LocalModel:
             raise ValueError("not an object")
     except (OSError, ValueError, RecursionError) as error:
         raise SpecError("/model", "its config.json cannot be read as JSON") from error
-    architecture = Architecture.from_config(values)
+    architecture = Architecture.from_config(values, problem)
     require_tokenizer(folder)
     weights = folder / "model.safetensors"
     shapes = read_shapes(weights)

@@ -45,7 +45,7 @@ def check(here: Context, spec: JobSpec) -> Checked:
             faults.append(fault(error))
     if "/" not in spec.model:  # a model of the hub is fetched and checked by the worker
         try:
-            model = catalogue.find(here.settings.models_dir, spec.model)
+            model = catalogue.find(here.settings.models_dir, spec.model, spec.task.problem)
             if spec.train.steps.teach == 0 and splits:
                 require_fitted(model.labels, splits.labels)
             costs = model.costs(len(splits.labels) if splits else 2, spec.length)

@@ -17,8 +17,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from core.pruning import shrink
+from core.pruning.batches import Rows
 from core.pruning.cut import paths_of
+from core.pruning.metrics import METRICS, shown
 from core.pruning.network import Network
+from core.pruning.problem import plain
 from core.spec.cost import FLOAT32
 from core.spec.data import Example
 from core.spec.structure import Structure
@@ -45,13 +48,14 @@ def write_model(network: Network, structure: Structure, tokenizer: Any, target: 
     name = f"Pruned{family.task_class}"
     said = {
         "architectures": [name],
-        "auto_map": {"AutoModelForSequenceClassification": f"modeling_topwork.{name}"},
+        "auto_map": {family.auto_class: f"modeling_topwork.{name}"},
         "topwork": structure.shape(),
     }
     write_json(target / "config.json", config | said)
     body = Path(shrink.__file__).read_text().split("from torch import Tensor, nn\n", 1)[1].strip() + "\n"
     values = {
         "task_class": family.task_class,
+        "auto_class": family.auto_class,
         "paths": pformat(paths_of(network.architecture), sort_dicts=False),
         "shrink": body,
     }
@@ -65,20 +69,27 @@ def weights_bytes(network: Network) -> int:
     return file_bytes(shapes, FLOAT32)
 
 
-def write_test_rows(rows: Sequence[Example], labels: Sequence[str], logits: Tensor, target: Path) -> None:
-    """`test.jsonl`: each held-out row with its label, and what the model says of it: label and logits."""
+def write_test_rows(examples: Sequence[Example], rows: Rows, logits: Tensor, target: Path) -> None:
+    """`test.jsonl`: each held-out row with its label, and what the model says of it: label and logits.
+
+    Of words, each that the model reads has a tag and logits.
+    """
+    said = rows.problem.said(logits, rows.labels)
     with target.open("w", encoding="utf-8") as out:
-        for row, best, values in zip(rows, logits.argmax(1).tolist(), logits.tolist(), strict=True):
-            said = {"predicted": labels[best], "logits": [round(value, 6) for value in values]}
-            line = {"text": list(row.text), "label": row.label, **said}
+        for i, (example, predicted) in enumerate(zip(examples, said, strict=True)):
+            values = rows.problem.asked(logits[i : i + 1], rows.labels[i : i + 1])  # (1, C); of words (words, C)
+            each = [[plain(value) for value in one] for one in values.tolist()]
+            line = {"text": list(example.text), "label": example.label, "predicted": predicted}
+            line["logits"] = each if rows.problem.of_words else each[0]
             out.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], target: Path) -> None:
+def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], auto_class: str, target: Path) -> None:
     """`README.md`: the model card."""
     spec, results, data = manifest["spec"], report["results"], report["data"]
     lines = []
-    for label, cell in CARD_ROWS.items():
+    cells = {METRICS[name]: _quality(name) for name in results["pruned"]["test"]} | dict(CARD_ROWS)
+    for label, cell in cells.items():
         lines.append(f"| {label} | {cell(results['dense'])} | {cell(results['pruned'])} |")
     values = {
         "model": manifest["model"]["name"],
@@ -94,6 +105,7 @@ def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], target: P
         "sources": sum(data["sources"][i] for i in report["transfer"]["sources"]),
         "seed": spec["train"]["seed"],
         "budget": latency_met(report["budget"]) if "measured" in report["budget"] else "",
+        "auto_class": auto_class,
         "onnx": ONNX_CARD if "onnx" in spec["export"]["formats"] else "",
     } | (CODED_CARD if report["sparsity"] is None else PLAIN_CARD | {"otherwise": report["sparsity"]["says"]})
     target.write_text(Template((TEMPLATES / "README.md.txt").read_text()).substitute(values))
@@ -132,13 +144,10 @@ batch = tokenizer(["some text", "another, longer text"], padding=True, return_te
 
 
 def _quality(metric: str) -> Any:
-    return lambda r: "{value:.1%} ({low:.1%} to {high:.1%})".format(**r["test"][metric])
+    return lambda r: "{value} ({low} to {high})".format(**{k: shown(v, metric) for k, v in r["test"][metric].items()})
 
 
 CARD_ROWS: Mapping[str, Any] = {
-    "accuracy": _quality("accuracy"),
-    "balanced accuracy": _quality("balanced_accuracy"),
-    "macro F1": _quality("f1"),
     "encoder parameters": lambda r: f"{r['encoder_params']:,}",
     "all parameters": lambda r: f"{r['model_params']:,}",
     "multiply-accumulates a text": lambda r: f"{r['macs']:,}",

@@ -90,7 +90,7 @@ class Costs:
             neuron=(3 if family.gated else 2) * a.hidden * length,
             ffn_block=0,
             encoder_fixed=0,
-            outside=once + always * length,
+            outside=once * (length if family.of_words else 1) + always * length,
         )
         size = CostModel(
             a,

@@ -6,10 +6,11 @@ Adding a family is adding a row. Paths are module paths as transformers names th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from core.spec.job import ProblemType
 from core.spec.problems import SpecError
 
 
@@ -18,13 +19,15 @@ class Family:
     """Where the prunable parts of one architecture live, relative to each layer of `layers`. Defaults are BERT's."""
 
     model_type: str
-    task_class: str  # transformers class for text classification
+    task_class: str  # transformers class for text classification; for_words() turns it into that for words
     base: str  # attribute of the task model that holds the pre-trained body
     head: str = "classifier"  # attribute of the task model that maps features to logits
     # Linears between the body's last layer and the logits, hidden x hidden each, the last one to the logits.
     head_layers: tuple[str, ...] = ("classifier.dense", "classifier.out_proj")
     head_bias: bool = True  # of those but the last
     head_norms: tuple[str, ...] = ()  # LayerNorms without bias between them
+    word_head: tuple[str, ...] = ()  # those of the class for token classification; () where there is none
+    auto_class: str = "AutoModelForSequenceClassification"
     embeddings: str = "embeddings"  # inside `base`
     per_token: tuple[str, ...] = ()  # Linears inside `base` and outside the layers that every token passes
     layers: str = "encoder.layer"  # list of layers, inside `base`
@@ -43,24 +46,57 @@ class Family:
     # Names in config.json of: hidden size, attention heads, layers, FFN neurons.
     sizes: tuple[str, str, str, str] = ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size")
 
+    def for_words(self) -> Family:
+        """With a head on every token; SpecError('/model') where transformers has none, or it is unknown here."""
+        if not self.word_head:
+            known = ", ".join(name for name, family in FAMILIES.items() if family.word_head)
+            raise SpecError("/model", f"family '{self.model_type}' has no token classification here; these do: {known}")
+        return replace(
+            self,
+            task_class=self.task_class.replace("ForSequence", "ForToken"),
+            auto_class="AutoModelForTokenClassification",
+            head_layers=self.word_head,
+        )
+
+    @property
+    def of_words(self) -> bool:
+        """Whether every token passes the head."""
+        return self.auto_class == "AutoModelForTokenClassification"
+
+
+CLASSIFIER = ("classifier",)
+
 
 def _roberta(model_type: str, name: str) -> Family:
-    return Family(model_type, f"{name}ForSequenceClassification", "roberta", extra_positions=2)
+    return Family(model_type, f"{name}ForSequenceClassification", "roberta", word_head=CLASSIFIER, extra_positions=2)
 
 
 FAMILIES: Mapping[str, Family] = {
     family.model_type: family
     for family in (
-        Family("bert", "BertForSequenceClassification", "bert", head_layers=("bert.pooler.dense", "classifier")),
+        Family(
+            "bert",
+            "BertForSequenceClassification",
+            "bert",
+            head_layers=("bert.pooler.dense", "classifier"),
+            word_head=CLASSIFIER,
+        ),
         _roberta("roberta", "Roberta"),
         _roberta("xlm-roberta", "XLMRoberta"),
         _roberta("camembert", "Camembert"),
-        Family("electra", "ElectraForSequenceClassification", "electra", per_token=("embeddings_project",)),
+        Family(
+            "electra",
+            "ElectraForSequenceClassification",
+            "electra",
+            word_head=CLASSIFIER,
+            per_token=("embeddings_project",),
+        ),
         Family(
             "distilbert",
             "DistilBertForSequenceClassification",
             "distilbert",
             head_layers=("pre_classifier", "classifier"),
+            word_head=CLASSIFIER,
             layers="transformer.layer",
             query="attention.q_lin",
             key="attention.k_lin",
@@ -76,6 +112,7 @@ FAMILIES: Mapping[str, Family] = {
             "mpnet",
             "MPNetForSequenceClassification",
             "mpnet",
+            word_head=CLASSIFIER,
             query="attention.attn.q",
             key="attention.attn.k",
             value="attention.attn.v",
@@ -91,6 +128,7 @@ FAMILIES: Mapping[str, Family] = {
             head_layers=("head.dense", "classifier"),
             head_bias=False,
             head_norms=("head.norm",),
+            word_head=("head.dense", "classifier"),
             layers="layers",
             query="attn.Wqkv",
             key="attn.Wqkv",
@@ -140,7 +178,9 @@ class Architecture:
     neurons: int  # FFN neurons in each layer
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Architecture:
+    def from_config(
+        cls, config: Mapping[str, Any], problem: ProblemType = "single_label_classification"
+    ) -> Architecture:
         """Read `config.json`; raises SpecError('/model') for an unknown or odd architecture."""
         family = FAMILIES.get(str(config.get("model_type")))
         if family is None:
@@ -156,4 +196,5 @@ class Architecture:
             raise SpecError("/model", f"its config.json lacks a whole number for {error}") from error
         if min(hidden, heads, layers, neurons) < 1 or hidden % heads:
             raise SpecError("/model", "its config.json has sizes that do not fit together")
+        family = family.for_words() if problem == "token_classification" else family
         return cls(family, layers, heads, hidden // heads, hidden, neurons)

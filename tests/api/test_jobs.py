@@ -13,7 +13,16 @@ from fastapi.testclient import TestClient
 from core.ledger import jobs
 from core.ledger.database import Database
 from core.ledger.settings import Settings
-from tests.api.conftest import MODEL, Upload, model_shapes, one_database, reviews, write_model, write_safetensors
+from tests.api.conftest import (
+    HIDDEN,
+    MODEL,
+    Upload,
+    model_shapes,
+    one_database,
+    reviews,
+    write_model,
+    write_safetensors,
+)
 
 
 def put(payload: dict[str, Any], pointer: str, value: Any) -> dict[str, Any]:
@@ -446,3 +455,46 @@ def test_other_media_types_and_too_much(client: TestClient) -> None:
         answer = client.post("/v1/jobs", content=content, headers={"content-type": "application/json"})
         assert answer.status_code == 413
         assert answer.headers["content-type"] == "application/problem+json"
+
+
+# --- other problems than one class a text -------------------------------------------------------------------
+
+LINES = [f'{{"text": ["review", "{i}"], "label": ["O", "{"B-X" if i % 2 else "O"}"]}}' for i in range(60)]
+FILES = {
+    "multi_label_classification": (
+        "\n".join(["text,label", *(f"t{i},{'a|b' if i % 2 else 'b'}" for i in range(60))]),
+        "csv",
+    ),
+    "regression": ("\n".join(["text,label", *(f"t{i},{i / 10}" for i in range(60))]), "csv"),
+    "token-classification": ("\n".join(LINES), "jsonl"),
+}
+
+
+@one_database
+@pytest.mark.parametrize("kind", FILES)
+def test_every_problem_is_planned_and_what_does_not_fit_it_is_named(
+    client: TestClient, payload: dict[str, Any], upload: Upload, kind: str
+) -> None:
+    content, ending = FILES[kind]
+    payload["task"] = {"data": {"dataset": upload(content.encode(), f"rows.{ending}")}}
+    payload["task"] |= {"type": kind} if kind.startswith("token") else {"problem_type": kind}
+    plan = client.post("/v1/jobs:validate", json=payload)
+    assert plan.status_code == 200, plan.text
+    labels = {"regression": ["label"], "token-classification": ["B-X", "O"]}
+    assert plan.json()["labels"] == labels.get(kind, ["a", "b"])
+    assert client.post("/v1/jobs", json=payload).status_code == 202
+    assert "give one of" in faults(client.post("/v1/jobs", json=put(payload, "/task/metric", "bleu")))["/task/metric"]
+    odd = "text,label\n" + "odd,\n" + "\n".join(f"t{i}," + "[1]" for i in range(60))
+    found = faults(client.post("/v1/jobs", json=put(payload, "/task/data/dataset", upload(odd.encode()))))
+    assert any("row " in detail and "give one such as" in detail for detail in found.values())
+
+
+@one_database
+def test_a_head_on_every_token_is_counted_in_macs(client: TestClient, payload: dict[str, Any], upload: Upload) -> None:
+    def outside(task: dict[str, Any]) -> int:
+        plan = client.post("/v1/jobs:validate", json={**payload, "task": task}).json()
+        (reach,) = (one for one in plan["reach"] if one["cost"] == "macs")
+        return int(reach["dense"])
+
+    words = {"data": {"dataset": upload("\n".join(LINES).encode(), "rows.jsonl")}, "type": "token-classification"}
+    assert outside(words) - outside(payload["task"]) == HIDDEN * 2 * 128 - HIDDEN * (HIDDEN + 2)  # no pooler

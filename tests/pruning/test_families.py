@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -27,8 +28,9 @@ from core.pruning.masks import Gates, gated
 from core.pruning.network import Network, load_network, load_tokenizer, longest_text, units
 from core.pruning.onnx import write_onnx
 from core.pruning.run import ModelRef, run
-from core.spec.families import FAMILIES
-from core.spec.job import JobSpec
+from core.spec.families import FAMILIES, Family
+from core.spec.job import JobSpec, ProblemType
+from core.spec.problems import SpecError
 from core.spec.structure import Structure
 from tests.pruning.conftest import costs_of
 from tests.tiny import rows
@@ -68,9 +70,9 @@ def model(folder: Path) -> Network:
     return loaded(folder)
 
 
-def loaded(folder: Path) -> Network:
+def loaded(folder: Path, problem: ProblemType = "single_label_classification") -> Network:
     """The same each time."""
-    network = load_network(folder, ["a", "b", "c"], seed=0)
+    network = load_network(folder, ["a", "b", "c"], seed=0, problem=problem)
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -192,6 +194,41 @@ def test_costs_are_what_is_counted(model: Network, folder: Path) -> None:
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
             whole(**inputs(count=1))
         assert 2 * costs.macs.model(structure) == counter.get_total_flops()
+
+
+def test_a_head_on_every_token(folder: Path, tmp_path: Path) -> None:
+    """Masked == cut, cost == counted (the API counts alike), saved == loaded: as with a head on the whole text."""
+    model = loaded(folder, "token_classification")
+    structure, dense = STRUCTURES[1], Structure.dense(model.architecture)
+    costs = costs_of(model, LENGTH)
+    assert costs == find(folder.parent, folder.name, "token_classification").costs(labels=3, length=LENGTH)
+    with torch.inference_mode(), gated(model, Gates.of(structure, dense), dense):
+        masked = model.logits(inputs())
+    cut(model, structure)
+    with torch.inference_mode():
+        logits = model.logits(inputs())
+    assert logits.shape == (2, LENGTH, 3)
+    torch.testing.assert_close(logits, masked, atol=2e-5, rtol=0)
+
+    whole = model.assembled()
+    assert costs.params.model(structure) == sum(p.numel() for p in whole.parameters())
+    write_model(model, structure, load_tokenizer(folder), tmp_path / "saved")
+    spec = importlib.util.spec_from_file_location("load", tmp_path / "saved" / "load.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with torch.inference_mode():
+        torch.testing.assert_close(module.load()[0](**inputs()).logits, logits, atol=1e-5, rtol=0)
+    whole.set_attn_implementation("eager")
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        whole(**inputs(count=1))
+    assert 2 * costs.macs.model(structure) == counter.get_total_flops()
+
+
+def test_a_family_without_a_head_for_words_is_refused_by_name() -> None:
+    with pytest.raises(SpecError, match="family 'other' has no token classification here; these do: bert,") as caught:
+        Family("other", "OtherForSequenceClassification", "other").for_words()
+    assert caught.value.field == "/model"
 
 
 def test_cutting_twice_equals_cutting_once(model: Network) -> None:

@@ -135,6 +135,22 @@ def test_defaults() -> None:
         ({"transfer": {"stages": ["prune", "prune"]}}, ("transfer",), "twice"),
         ({"train": {"seed": -1}}, ("train", "seed"), "greater than or equal to 0"),
         ({"task": {"data": DATASET, "type": "causal-lm"}}, ("task", "type"), "not available yet"),
+        (
+            {"task": {"data": DATASET, "problem_type": "regression", "metric": "f1"}},
+            ("task", "metric"),
+            "give one of 'pearson', 'spearman', 'r2'",
+        ),
+        ({"task": {"data": DATASET, "metric": "pearson"}}, ("task", "metric"), "'accuracy', 'balanced_accuracy', 'f1'"),
+        (
+            {"task": {"data": DATASET, "type": "token-classification", "problem_type": "regression"}},
+            ("task", "problem_type"),
+            "leave it out",
+        ),
+        (
+            {"task": {"data": DATASET, "type": "token-classification", "text": ["a", "b"]}},
+            ("task", "text"),
+            "one column",
+        ),
         ({"task": {"data": DATASET, "split": {"train": 0.9, "dev": 0.2}}}, ("task", "split"), "over 1"),
         ({"task": {"data": DATASET, "split": {"train": 0}}}, ("task", "split", "train"), "at least 1"),
     ],
@@ -148,6 +164,21 @@ def test_refusals_name_the_field_and_the_mend(changes: dict[str, Any], where: tu
         == where
     )
     assert says in message
+
+
+@pytest.mark.parametrize(
+    ("task", "problem", "metric"),
+    [
+        ({"problem_type": "multi_label_classification"}, "multi_label_classification", "micro_f1"),
+        ({"problem_type": "regression"}, "regression", "pearson"),
+        ({"type": "token-classification"}, "token_classification", "entity_f1"),
+        ({"type": "token-classification", "metric": "token_accuracy"}, "token_classification", "token_accuracy"),
+    ],
+)
+def test_the_metric_follows_from_the_problem(task: dict[str, str], problem: str, metric: str) -> None:
+    spec = JobSpec.model_validate(MINIMAL | {"task": {"data": DATASET, **task}})
+    assert (spec.task.problem, spec.task.metric) == (problem, metric)
+    assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
 def test_masks_alone_enter_where_masks_are_learned() -> None:
