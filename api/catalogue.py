@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.spec.cost import Costs
-from core.spec.families import Architecture, require_tokenizer
+from core.spec.families import Architecture, require_text, require_tokenizer
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 from core.spec.weights import read_shapes
@@ -34,7 +34,8 @@ class LocalModel:
         for path in family.head_layers:
             last = path == family.head_layers[-1]
             rows = labels if last else hidden
-            head |= {f"{path}.weight": (rows, hidden)} | ({f"{path}.bias": (rows,)} if last or family.head_bias else {})
+            head |= {f"{path}.weight": (rows, hidden)}
+            head |= {f"{path}.bias": (rows,)} if path not in family.biasless else {}
         head |= {f"{path}.weight": (hidden,) for path in family.head_norms}
         return Costs.from_shapes(self.architecture, {**self.shapes, **head} if labels else self.shapes, length)
 
@@ -90,6 +91,7 @@ def _read(folder: Path) -> LocalModel:
     except (OSError, ValueError, RecursionError) as error:
         raise SpecError("/model", "its config.json cannot be read as JSON") from error
     architecture = Architecture.from_config(values)
+    require_text(architecture.family)
     require_tokenizer(folder)
     weights = folder / "model.safetensors"
     shapes = read_shapes(weights)

@@ -47,7 +47,8 @@ def check(here: Context, spec: JobSpec) -> Checked:
             model = catalogue.find(here.settings.models_dir, spec.model)
             costs = model.costs(len(splits.labels) if splits else 2, spec.length)
             if spec.vocabulary == "keep" or spec.budget.counted == "encoder" or spec.budget.kind == "macs":
-                costs.limit(spec.budget)  # else it depends on what the texts use, which the worker counts
+                # Else it depends on what the texts use, which the worker counts.
+                costs.limit(spec.budget, spec.export.layout)
         except SpecError as error:
             faults.append(fault(error))
     if splits is None or faults:

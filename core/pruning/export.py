@@ -21,6 +21,8 @@ from core.pruning.cut import paths_of
 from core.pruning.network import Network
 from core.spec.cost import FLOAT32
 from core.spec.data import Example
+from core.spec.families import Architecture
+from core.spec.job import Layout
 from core.spec.structure import Structure
 from core.spec.weights import file_bytes
 
@@ -28,24 +30,28 @@ TEMPLATES = Path(__file__).parent / "templates"
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "topwork")
 
 
-def write_model(network: Network, structure: Structure, tokenizer: Any, target: Path) -> None:
-    """Weights, config, tokenizer and the code that loads them."""
+def write_model(network: Network, structure: Structure, tokenizer: Any, target: Path, layout: Layout = "free") -> None:
+    """Weights, config, tokenizer and the code that loads them; a regular structure needs none."""
     target.mkdir(parents=True, exist_ok=True)
     model = network.assembled()
     family = network.architecture.family
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
-    name = f"Pruned{family.task_class}"
-    config = model.config.to_dict() | {
-        "architectures": [name],
-        "auto_map": {"AutoModelForSequenceClassification": f"modeling_topwork.{name}"},
-        "topwork": structure.shape(),
-        "dtype": "float32",
-    }
+    config = model.config.to_dict() | {"dtype": "float32"}
     config.pop("_name_or_path", None)
-    write_json(target / "config.json", config)
     write_json(target / "structure.json", structure.to_json())
     tokenizer.save_pretrained(target)
+    if layout == "regular":
+        said = {"architectures": [family.task_class]} | sizes_in_config(network.architecture, structure)
+        write_json(target / "config.json", config | said)
+        return
+    name = f"Pruned{family.task_class}"
+    said = {
+        "architectures": [name],
+        "auto_map": {f"AutoModelFor{family.task_class.split('For')[1]}": f"modeling_topwork.{name}"},
+        "topwork": structure.shape(),
+    }
+    write_json(target / "config.json", config | said)
     body = Path(shrink.__file__).read_text().split("from torch import Tensor, nn\n", 1)[1].strip() + "\n"
     values = {
         "task_class": family.task_class,
@@ -54,6 +60,17 @@ def write_model(network: Network, structure: Structure, tokenizer: Any, target: 
     }
     for file in ("modeling_topwork.py", "load.py"):
         (target / file).write_text(Template((TEMPLATES / f"{file}.txt").read_text()).substitute(values))
+
+
+def sizes_in_config(architecture: Architecture, structure: Structure) -> dict[str, int]:
+    """A regular structure in the words of the family's config.json."""
+    _, heads, layers, neurons = architecture.family.sizes
+    left = structure.remaining()
+    kept = len(left.heads[0])
+    said = {heads: kept * architecture.queries, layers: len(left.heads), neurons: len(left.neurons[0])}
+    if architecture.family.says_head_size:
+        said |= {"num_key_value_heads": kept, "head_dim": architecture.head_size}
+    return said
 
 
 def weights_bytes(network: Network) -> int:
@@ -89,10 +106,19 @@ def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], target: P
         "sources": sum(data["sources"][i] for i in report["transfer"]["sources"]),
         "seed": spec["train"]["seed"],
         "onnx": ONNX_CARD if "onnx" in spec["export"]["formats"] else "",
-    }
+    } | (PLAIN_CARD if spec["export"]["layout"] == "regular" else CODED_CARD)
     target.write_text(Template((TEMPLATES / "README.md.txt").read_text()).substitute(values))
 
 
+CODED_CARD = {
+    "trust": ", trust_remote_code=True",
+    "otherwise": "or, with nothing but torch, transformers and safetensors, and no remote code: "
+    "`from load import load; model, tokenizer = load()`.",
+}
+PLAIN_CARD = {
+    "trust": "",
+    "otherwise": "Its layers are regular: a plain config.json says all, and no code comes with it.",
+}
 ONNX_CARD = """
 ONNX Runtime, any batch and length:
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from core.pruning.batches import Rows, in_order
 from core.spec.families import Architecture, require_tokenizer
@@ -103,7 +104,7 @@ def longest_text(network: Network, wanted: int) -> int:
 
 def units(network: Network) -> Structure:
     """The heads and neurons that the network has, counted from 0 in each layer."""
-    family, size = network.architecture.family, network.architecture.head_size
+    family, size = network.architecture.family, network.architecture.head_width
     layers: Any = network.body.get_submodule(family.base).get_submodule(family.layers)
 
     def width(layer: Any, path: str) -> int:
@@ -129,7 +130,7 @@ def load_network(model_dir: Path, labels: Sequence[str], seed: int) -> Network:
     """
     torch.manual_seed(seed)
     architecture = read_architecture(model_dir)
-    body, info = AutoModelForSequenceClassification.from_pretrained(
+    body, info = getattr(transformers, architecture.family.task_class).from_pretrained(
         model_dir,
         num_labels=len(labels),
         id2label=dict(enumerate(labels)),
@@ -139,6 +140,8 @@ def load_network(model_dir: Path, labels: Sequence[str], seed: int) -> Network:
         ignore_mismatched_sizes=True,  # a head for other classes gives way; anything else is refused below
         output_loading_info=True,
     )
+    for config in configs(body):
+        config.use_cache = False  # it classifies, and never goes on with a text
     family = architecture.family
     wrong = {key for key in info["missing_keys"] if key.startswith(f"{family.base}.")}
     wrong -= {key for key in wrong if key.startswith(family.head_layers)}
@@ -150,10 +153,22 @@ def load_network(model_dir: Path, labels: Sequence[str], seed: int) -> Network:
     return Network(body, architecture)
 
 
+def configs(body: Any) -> list[Any]:
+    """Every config that a part of `body` reads, once."""
+    return list({id(module.config): module.config for module in body.modules() if hasattr(module, "config")}.values())
+
+
 def load_tokenizer(model_dir: Path) -> Any:
-    """The model's own tokenizer; raises SpecError('/model') if it has none."""
+    """The model's own tokenizer; raises SpecError('/model') if it has none.
+
+    It pads on the right, where a causal model does not look; one without a padding token pads with its end of text.
+    """
     require_tokenizer(model_dir)
-    return AutoTokenizer.from_pretrained(model_dir)
+    tokenizer = AutoTokenizer.from_pretrained(model_dir)
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def device() -> torch.device:

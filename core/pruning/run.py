@@ -50,7 +50,7 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
     spec, out, splits, cost = done.spec, done.output, outcome.splits, outcome.cost
     transfer = done.transfer
     student, structure, results = outcome.student, outcome.structure, outcome.results
-    write_model(student.cpu(), structure, done.tokenizer, out)
+    write_model(student.cpu(), structure, done.tokenizer, out, spec.export.layout)
     if "onnx" in spec.export.formats:
         write_onnx(student.assembled(), done.test.collate([0, len(done.test) - 1]), out / "model.onnx")
     results["pruned"]["bytes"] = (out / "model.safetensors").stat().st_size
@@ -78,6 +78,7 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
         "results": results,
         "control": control,
         "structure": structure.sizes(),
+        "layout": done.layout,
         "vocabulary": done.vocabulary,
         "transfer": {
             "asked": spec.coupling,
@@ -123,7 +124,7 @@ def verify(checkpoint: Path, measured: Mapping[str, Any]) -> dict[str, Any]:
     same = (
         found["max_difference_to_measured"] <= TOLERANCE
         and found["parameters"] == measured["model_params"]
-        and found["max_difference_between_loaders"] <= TOLERANCE
+        and (found["max_difference_between_loaders"] or 0) <= TOLERANCE
         and (found["max_difference_onnx"] or 0) <= ONNX_TOLERANCE
     )
     if not same:

@@ -19,20 +19,30 @@ from torch import Tensor
 from core.pruning.auto import PRICE, Choice, Trials
 from core.pruning.batches import tokenise
 from core.pruning.coupling import Phase, TaskRows, add_heads, phases
-from core.pruning.cut import cut, paths_of
+from core.pruning.cut import cut, reshape
 from core.pruning.export import weights_bytes, write_json
-from core.pruning.fit import fit
 from core.pruning.importance import BATCHES, importance
 from core.pruning.latency import SEQUENCE_LENGTH, latencies_ms
 from core.pruning.losses import labelled_by
 from core.pruning.metrics import with_intervals
-from core.pruning.network import TARGET, Network, device, load_network, load_tokenizer, longest_text, predict
+from core.pruning.network import (
+    TARGET,
+    Network,
+    configs,
+    device,
+    load_network,
+    load_tokenizer,
+    longest_text,
+    predict,
+    read_architecture,
+)
 from core.pruning.prune import prune
-from core.pruning.shrink import shrink
+from core.pruning.regular import compare, fit_to
 from core.pruning.train import History, train
 from core.pruning.vocabulary import trim
 from core.spec.cost import CostModel, Costs
 from core.spec.data import Splits, prepare
+from core.spec.families import require_text
 from core.spec.job import JobSpec
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
@@ -109,6 +119,7 @@ class Stages:
         self.transfer = spec.transfer.model_copy(update={"coupling": spec.coupling})  # `auto` fills it in
         self.used = list(range(len(spec.sources)))  # numbers of the sources in use
         self.auto: dict[str, Any] | None = None
+        self.layout: dict[str, Any] | None = None  # what a regular structure has, beside the free one
         self.timings: dict[str, float] = {}
         self.curves: dict[str, Any] = {}
 
@@ -116,7 +127,7 @@ class Stages:
         """Every stage but the export."""
         with self.stage("data"):
             splits, network, costs = self.prepare()
-            cost, limit = costs.limit(self.spec.budget)
+            cost, limit = costs.limit(self.spec.budget, self.spec.export.layout)
         if self.transfer.coupling == "auto":
             with self.stage("auto"):
                 self.decide(network, cost, limit)
@@ -135,11 +146,15 @@ class Stages:
     def prepare(self) -> tuple[Splits, Network, Costs]:
         """The rows, the dense network, and what its units cost."""
         splits = self.read()
+        require_text(read_architecture(self.model.path).family)
         network = load_network(self.model.path, splits.labels, self.spec.train.seed)
         self.plan = plan_training(self.spec, len(splits.train), network.architecture.hidden)
         self.max_length = longest_text(network, self.spec.train.max_length)
         self.tokenizer = load_tokenizer(self.model.path)
         self.tokenizer.model_max_length = self.max_length
+        for config in configs(network.body):
+            if config.pad_token_id is None:  # a causal model reads the last token before the padding
+                config.pad_token_id = self.tokenizer.pad_token_id
         if len(self.tokenizer) > network.body.config.vocab_size:
             raise SpecError(
                 "/model",
@@ -213,6 +228,7 @@ class Stages:
                 balanced=self.spec.task.metric != "accuracy",
                 seed=self.spec.train.seed,
                 report=self.report,
+                layout=self.spec.export.layout,
             )
             decision = trials.decide()
             write_json(self.scratch / "facts", asdict(decision) | {"chosen": str(decision.choice)})
@@ -272,11 +288,12 @@ class Stages:
                     add_heads(student, plan, self.sources)
                     cut(student, structure)
             self.curves["prune"] = asdict(history)
-            self.save("prune", student, {"history": asdict(history), "structure": structure.to_json()})
+            facts = {"history": asdict(history), "structure": structure.to_json(), "layout": self.layout}
+            self.save("prune", student, facts)
         else:
             weights, facts = saved
-            structure = Structure.from_json(facts["structure"])
-            shrink(student.body, paths_of(student.architecture), structure.shape())
+            structure, self.layout = Structure.from_json(facts["structure"]), facts["layout"]
+            reshape(student, structure)
             student.load_state_dict(weights, strict=True)
             self.curves["prune"] = facts["history"]
         return student.to(device()), structure
@@ -289,7 +306,11 @@ class Stages:
                 {"event": "progress", "stage": "prune", "step": done, "steps": BATCHES, "sparsity": None, "dev": None}
             )
 
-        return fit(importance(student.to(device()), cost, plan, self.spec.train.seed, report=report), cost, limit)
+        scores = importance(student.to(device()), cost, plan, self.spec.train.seed, report=report)
+        structure = fit_to(self.spec.export.layout, scores, cost, limit)
+        if self.spec.export.layout == "regular":
+            self.layout = compare(scores, cost, limit, structure)
+        return structure
 
     def recover(self, student: Network, teacher: Network) -> None:
         """Train what is left."""

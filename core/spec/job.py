@@ -264,6 +264,9 @@ class Train(Strict):
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
 
 
+Layout = Literal["free", "regular"]
+
+
 class Export(Strict):
     """What the download holds."""
 
@@ -271,6 +274,13 @@ class Export(Strict):
         list[Literal["safetensors", "onnx"]],
         Field(max_length=2, description="'safetensors' is always there; 'onnx' adds model.onnx for ONNX Runtime"),
     ] = ["safetensors"]
+    layout: Annotated[
+        Layout,
+        Field(
+            description="regular: only shapes that a plain config.json can say (whole layers, one FFN width), so that "
+            "the model loads with from_pretrained and no code; free: any units of any layer"
+        ),
+    ] = "free"
 
 
 class Limits(Strict):
@@ -335,6 +345,12 @@ class JobSpec(Strict):
         if self.method.name == "fisher" and self.train.steps.prune is not None:
             raise PydanticCustomError(
                 "method", "method 'fisher' trains nothing while it prunes: leave 'steps.prune' out, or use method 'l0'"
+            )
+        if self.method.name == "l0" and self.export.layout == "regular":
+            raise PydanticCustomError(
+                "method",
+                "method 'l0' learns masks of single units, which no plain config.json can say: for 'layout' 'regular' "
+                "use method 'fisher'",
             )
         return self
 

@@ -294,10 +294,12 @@ def test_every_cost_names_its_reachable_range(
     assert "out of reach" in found[f"/budget/{kind}"] and unit in found[f"/budget/{kind}"]
 
 
+@pytest.mark.parametrize("layout", ["free", "regular"])
 @pytest.mark.parametrize("kind", ["params", "macs", "bytes"])
 def test_validate_says_what_a_job_would_do_and_asks_for_none(
-    client: TestClient, payload: dict[str, Any], kind: str
+    client: TestClient, payload: dict[str, Any], kind: str, layout: str
 ) -> None:
+    payload["export"] = {"layout": layout}
     plan = client.post("/v1/jobs:validate", json=put(payload, "/budget", {kind: 0.9})).json()
     assert plan["spec"]["method"]["name"] == "fisher"
     assert sum(plan["rows"][part] for part in ("train", "dev", "test")) == 60

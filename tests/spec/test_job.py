@@ -67,6 +67,8 @@ def test_defaults() -> None:
         ({"budget": {"bytes": 0.5, "of": "encoder"}}, ("budget",), "leave 'of' out"),
         ({"budget": {"bytes": 0.5, "sequence_length": 9}}, ("budget",), "leave it out"),
         ({"budget": {"latency_ms": 5}}, ("budget", "latency_ms"), "not available yet"),
+        ({"method": {"name": "l0"}, "export": {"layout": "regular"}}, (), "no plain config.json can say"),
+        ({"export": {"layout": "square"}}, ("export", "layout"), "'free' or 'regular'"),
         ({"budget": {"params": 0}}, ("budget", "params"), "greater than 0"),
         ({"budget": {"params": 2.5}}, ("budget", "params"), "whole number"),
         ({"budget": {"params": True}}, ("budget", "params"), "valid"),
