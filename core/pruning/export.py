@@ -42,8 +42,8 @@ def write_model(network: Network, structure: Structure, tokenizer: Any, target: 
     write_json(target / "structure.json", structure.to_json())
     tokenizer.save_pretrained(target)
     if layout == "regular":
-        said = {"architectures": [family.task_class]} | sizes_in_config(network.architecture, structure)
-        write_json(target / "config.json", config | said)
+        plain = sizes_in_config(network.architecture, structure)
+        write_json(target / "config.json", config | {"architectures": [family.task_class]} | plain)
         return
     name = f"Pruned{family.task_class}"
     said = {

@@ -288,11 +288,11 @@ class Stages:
                     add_heads(student, plan, self.sources)
                     cut(student, structure)
             self.curves["prune"] = asdict(history)
-            facts = {"history": asdict(history), "structure": structure.to_json(), "layout": self.layout}
-            self.save("prune", student, facts)
+            found = {"history": asdict(history), "structure": structure.to_json(), "layout": self.layout}
+            self.save("prune", student, found)
         else:
             weights, facts = saved
-            structure, self.layout = Structure.from_json(facts["structure"]), facts["layout"]
+            structure, self.layout = Structure.from_json(facts["structure"]), facts.get("layout")
             reshape(student, structure)
             student.load_state_dict(weights, strict=True)
             self.curves["prune"] = facts["history"]
