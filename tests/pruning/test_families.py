@@ -293,7 +293,7 @@ def test_another_head_is_of_the_same_build(model: Network) -> None:
         assert model.logits(inputs(model), "other").shape == (2, 5)
 
 
-@pytest.mark.parametrize("folder", ["mpnet", "modernbert"], indirect=True)
+@pytest.mark.parametrize("folder", ["mpnet", "modernbert", "deberta-v3", "llama"], indirect=True)
 def test_a_whole_job(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = tmp_path / "rows.parquet"
     pq.write_table(pa.table(rows(120)), table)
