@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.spec.cost import Costs
-from core.spec.families import Architecture, require_tokenizer
+from core.spec.families import Architecture, require_text, require_tokenizer
 from core.spec.job import ProblemType
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
@@ -36,7 +36,8 @@ class LocalModel:
         for path in family.head_layers:
             last = path == family.head_layers[-1]
             rows = labels if last else hidden
-            head |= {f"{path}.weight": (rows, hidden)} | ({f"{path}.bias": (rows,)} if last or family.head_bias else {})
+            head |= {f"{path}.weight": (rows, hidden)}
+            head |= {f"{path}.bias": (rows,)} if path not in family.biasless else {}
         head |= {f"{path}.weight": (hidden,) for path in family.head_norms}
         return Costs.from_shapes(self.architecture, {**self.shapes, **head} if labels else self.shapes, length)
 
@@ -92,6 +93,7 @@ def _read(folder: Path, problem: ProblemType = "single_label_classification") ->
     except (OSError, ValueError, RecursionError) as error:
         raise SpecError("/model", "its config.json cannot be read as JSON") from error
     architecture = Architecture.from_config(values, problem)
+    require_text(architecture.family)
     require_tokenizer(folder)
     weights = folder / "model.safetensors"
     shapes = read_shapes(weights)

@@ -24,6 +24,7 @@ from core.pruning.network import Network
 from core.pruning.problem import plain
 from core.spec.cost import FLOAT32
 from core.spec.data import Example
+from core.spec.families import Architecture
 from core.spec.structure import Structure
 from core.spec.weights import file_bytes
 
@@ -32,7 +33,7 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "top
 
 
 def write_model(network: Network, structure: Structure, tokenizer: Any, target: Path, *, plain: bool = False) -> None:
-    """Weights, config, tokenizer and the code that loads them; a model of `plain` shapes needs none."""
+    """Weights, config, tokenizer and the code that loads them; `plain` shapes need none: config.json says them."""
     target.mkdir(parents=True, exist_ok=True)
     model = network.assembled()
     family = network.architecture.family
@@ -43,7 +44,8 @@ def write_model(network: Network, structure: Structure, tokenizer: Any, target: 
     write_json(target / "structure.json", structure.to_json())
     tokenizer.save_pretrained(target)
     if plain:
-        write_json(target / "config.json", config | {"architectures": [family.task_class]})
+        sizes = sizes_in_config(network.architecture, structure)
+        write_json(target / "config.json", config | {"architectures": [family.task_class]} | sizes)
         return
     name = f"Pruned{family.task_class}"
     said = {
@@ -61,6 +63,17 @@ def write_model(network: Network, structure: Structure, tokenizer: Any, target: 
     }
     for file in ("modeling_topwork.py", "load.py"):
         (target / file).write_text(Template((TEMPLATES / f"{file}.txt").read_text()).substitute(values))
+
+
+def sizes_in_config(architecture: Architecture, structure: Structure) -> dict[str, int]:
+    """A regular structure in the words of the family's config.json."""
+    _, heads, layers, neurons = architecture.family.sizes
+    left = structure.remaining()
+    kept = len(left.heads[0])
+    said = {heads: kept * architecture.queries, layers: len(left.heads), neurons: len(left.neurons[0])}
+    if architecture.family.says_head_size:
+        said |= {"num_key_value_heads": kept, "head_dim": architecture.head_size}
+    return said
 
 
 def weights_bytes(network: Network) -> int:
@@ -107,8 +120,15 @@ def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], auto_clas
         "budget": latency_met(report["budget"]) if "measured" in report["budget"] else "",
         "auto_class": auto_class,
         "onnx": ONNX_CARD if "onnx" in spec["export"]["formats"] else "",
-    } | (CODED_CARD if report["sparsity"] is None else PLAIN_CARD | {"otherwise": report["sparsity"]["says"]})
+    } | _loading(spec["export"]["layout"], report["sparsity"])
     target.write_text(Template((TEMPLATES / "README.md.txt").read_text()).substitute(values))
+
+
+def _loading(layout: str, zeros: Mapping[str, Any] | None) -> dict[str, str]:
+    """How the card says that the model is loaded."""
+    if zeros:
+        return {"trust": "", "otherwise": zeros["says"]}
+    return REGULAR_CARD if layout == "regular" else CODED_CARD
 
 
 CODED_CARD = {
@@ -116,7 +136,10 @@ CODED_CARD = {
     "otherwise": "or, with nothing but torch, transformers and safetensors, and no remote code: "
     "`from load import load; model, tokenizer = load()`.",
 }
-PLAIN_CARD = {"trust": ""}
+REGULAR_CARD = {
+    "trust": "",
+    "otherwise": "Its layers are regular: a plain config.json says all, and no code comes with it.",
+}
 
 
 def latency_met(budget: Mapping[str, Any]) -> str:

@@ -119,7 +119,7 @@ def longest_text(network: Network, wanted: int) -> int:
 
 def units(network: Network) -> Structure:
     """The heads and neurons that the network has, counted from 0 in each layer."""
-    family, size = network.architecture.family, network.architecture.head_size
+    family, size = network.architecture.family, network.architecture.head_width
     layers: Any = network.body.get_submodule(family.base).get_submodule(family.layers)
 
     def width(layer: Any, path: str) -> int:
@@ -155,7 +155,7 @@ def load_network(
     architecture = read_architecture(model_dir, problem)
     family = architecture.family
     known = AutoConfig.from_pretrained(model_dir).label2id
-    body, info = getattr(transformers, family.auto_class).from_pretrained(
+    body, info = getattr(transformers, family.task_class).from_pretrained(
         model_dir,
         num_labels=len(labels),
         problem_type=None if problem == "token_classification" else problem,
@@ -166,6 +166,8 @@ def load_network(
         ignore_mismatched_sizes=True,  # a head for other classes gives way; anything else is refused below
         output_loading_info=True,
     )
+    for config in configs(body):
+        config.use_cache = False  # it classifies, and never goes on with a text
     wrong = {key for key in info["missing_keys"] if key.startswith(f"{family.base}.")}
     wrong -= {key for key in wrong if key.startswith(family.head_layers)}
     wrong |= {key for key, *_ in info["mismatched_keys"] if not key.startswith(f"{family.head}.")}
@@ -176,19 +178,28 @@ def load_network(
     network = Network(body, architecture)
     if fitted:
         require_fitted({} if any(key.startswith(family.head_layers) for key in info["missing_keys"]) else known, labels)
-        *_, last = (module for module in network.heads[TARGET].modules() if isinstance(module, nn.Linear))
+        _, last = last_linear(network.heads[TARGET])
         for parameter in last.parameters():
             parameter.data = parameter.data[[known[label] for label in labels]]
     return network
 
 
+def configs(body: Any) -> list[Any]:
+    """Every config that a part of `body` reads, once."""
+    return list({id(module.config): module.config for module in body.modules() if hasattr(module, "config")}.values())
+
+
 def load_tokenizer(model_dir: Path, of_words: bool = False) -> Any:
-    """The model's own tokenizer; raises SpecError('/model') if it has none. `of_words`: for texts split into words."""
+    """The model's own tokenizer; raises SpecError('/model') if it has none. `of_words`: for texts split into words.
+
+    It pads on the right, where a causal model does not look; one without a padding token pads with its end of text.
+    """
     require_tokenizer(model_dir)
-    if not of_words:
-        return AutoTokenizer.from_pretrained(model_dir)
-    tokenizer = AutoTokenizer.from_pretrained(model_dir, add_prefix_space=True)
-    if tokenizer.is_fast:  # byte-level BPE knows a word by the space before it; not every class heeds the option
+    tokenizer = AutoTokenizer.from_pretrained(model_dir, **({"add_prefix_space": True} if of_words else {}))
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if of_words and tokenizer.is_fast:  # byte-level BPE knows a word by the space before it; not every class heeds that
         steps: Any = tokenizer.backend_tokenizer.pre_tokenizer
         for step in list(steps) if hasattr(steps, "__getitem__") else [steps]:
             if isinstance(step, pre_tokenizers.ByteLevel):

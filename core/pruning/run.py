@@ -63,7 +63,8 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
     spec, out, splits = done.spec, done.output, outcome.splits
     transfer = done.transfer
     student, structure, results = outcome.student, outcome.structure, outcome.results
-    write_model(student.cpu(), structure, done.tokenizer, out, plain=spec.budget.sparsity is not None)
+    plain = spec.export.layout == "regular" or spec.budget.sparsity is not None
+    write_model(student.cpu(), structure, done.tokenizer, out, plain=plain)
     if "onnx" in spec.export.formats:
         write_onnx(student.assembled(), done.test.collate([0, len(done.test) - 1]), out / "model.onnx")
     results["pruned"]["bytes"] = (out / "model.safetensors").stat().st_size
@@ -87,6 +88,7 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
         "results": results,
         "control": control,
         "structure": structure.sizes(),
+        "layout": done.layout,
         "sparsity": zeros,
         "vocabulary": done.vocabulary,
         "transfer": {

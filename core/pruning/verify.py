@@ -3,8 +3,8 @@
     python -m core.pruning.verify CHECKPOINT
 
 Prints one line of JSON: the metrics anew, and how far the ways of loading, and the measured logits, are from each other
-(of numbers in standard deviations). Only what ships in the checkpoint is used to load it; where no code does (a budget
-in zeros), none is trusted.
+(of numbers in standard deviations). Only what ships in the checkpoint is used to load it; where no code does (a regular
+layout, a budget in zeros), none is trusted.
 """
 
 from __future__ import annotations

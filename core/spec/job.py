@@ -387,6 +387,9 @@ class Train(Strict):
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
 
 
+Layout = Literal["free", "regular"]
+
+
 class Export(Strict):
     """What the download holds."""
 
@@ -394,6 +397,13 @@ class Export(Strict):
         list[Literal["safetensors", "onnx"]],
         Field(max_length=2, description="'safetensors' is always there; 'onnx' adds model.onnx for ONNX Runtime"),
     ] = ["safetensors"]
+    layout: Annotated[
+        Layout,
+        Field(
+            description="regular: only shapes that a plain config.json can say (whole layers, one FFN width), so that "
+            "the model loads with from_pretrained and no code; free: any units of any layer"
+        ),
+    ] = "free"
 
 
 class Limits(Strict):
@@ -470,6 +480,13 @@ class JobSpec(Strict):
             )
         if self.budget.sparsity is not None:
             self._sparse()
+        if self.export.layout == "regular" and method.trains:
+            raise PydanticCustomError(
+                "method",
+                f"method '{method.name}' masks single units while it trains, which no plain config.json can say: for "
+                "'layout' 'regular' use a method that scores once: "
+                + ", ".join(name for name, facts in METHODS.items() if not facts.trains),
+            )
         self._untrained()
         return self
 
@@ -491,6 +508,11 @@ class JobSpec(Strict):
                 )
 
     def _sparse(self) -> None:
+        if self.export.layout == "regular":
+            raise PydanticCustomError(
+                "export",
+                "a budget in 'sparsity' keeps every shape, and loads with no code as it is: leave 'layout' out",
+            )
         able = [name for name, facts in METHODS.items() if facts.sparsity]
         if self.method.name not in able:
             raise PydanticCustomError(

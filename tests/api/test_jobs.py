@@ -304,10 +304,12 @@ def test_every_cost_names_its_reachable_range(
     assert "out of reach" in found[f"/budget/{kind}"] and unit in found[f"/budget/{kind}"]
 
 
+@pytest.mark.parametrize("layout", ["free", "regular"])
 @pytest.mark.parametrize("kind", ["params", "macs", "bytes"])
 def test_validate_says_what_a_job_would_do_and_asks_for_none(
-    client: TestClient, payload: dict[str, Any], kind: str
+    client: TestClient, payload: dict[str, Any], kind: str, layout: str
 ) -> None:
+    payload["export"] = {"layout": layout}
     plan = client.post("/v1/jobs:validate", json=put(payload, "/budget", {kind: 0.9})).json()
     assert plan["spec"]["method"]["name"] == "fisher"
     assert sum(plan["rows"][part] for part in ("train", "dev", "test")) == 60
@@ -392,7 +394,8 @@ def test_a_model_of_the_hub_is_left_to_the_worker(client: TestClient, payload: d
 
 @one_database
 def test_broken_and_foreign_local_models(client: TestClient, payload: dict[str, Any], settings: Settings) -> None:
-    write_model(settings.models_dir / "llama", model_type="llama")
+    write_model(settings.models_dir / "gpt2", model_type="gpt2")
+    write_model(settings.models_dir / "vit", model_type="vit")
     write_model(settings.models_dir / "cut")
     weights = settings.models_dir / "cut" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
@@ -403,7 +406,8 @@ def test_broken_and_foreign_local_models(client: TestClient, payload: dict[str, 
     write_model(settings.models_dir / "layers", num_hidden_layers=3)
     (settings.models_dir / "stray.txt").write_text("")
     assert [model["name"] for model in client.get("/v1/models").json()["items"]] == ["tiny-bert"]
-    reasons = {"llama": "'llama' is not supported", "cut": "cut short", "deep": "config.json", "mute": "no tokenizer"}
+    reasons = {"gpt2": "'gpt2' is not supported; supported: bert, ", "vit": "'vit' reads images"}
+    reasons |= {"cut": "cut short", "deep": "config.json", "mute": "no tokenizer"}
     for name, reason in reasons.items():
         assert reason in faults(client.post("/v1/jobs", json=payload | {"model": name}))["/model"]
     assert client.post("/v1/jobs", json=payload | {"model": "layers"}).status_code == 422

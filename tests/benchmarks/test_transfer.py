@@ -237,7 +237,10 @@ def test_two_workers_do_not_teach_the_same_teacher_at_once(tmp_path: Path) -> No
 def test_the_small_dense_control_has_the_size_that_was_asked(kept: float) -> None:
     """Of MiniLM's shapes."""
     architecture = Architecture(FAMILIES["bert"], layers=6, heads=12, head_size=32, hidden=384, neurons=1536)
-    cost = CostModel(architecture, 4 * 384 * 32 + 96, 384, 769, 384, encoder_fixed=6 * 4 * 384, outside=0)
+    fixed = 4 * 384  # of a layer
+    cost = CostModel(
+        architecture, 4 * 384 * 32 + 96, 384, 769, 384, encoder_fixed=6 * fixed, layer_fixed=fixed, outside=0
+    )
     limit = int(kept * cost.dense)
     small = small_dense(cost, limit)
     assert 0.98 * limit <= cost.encoder(small) <= limit
