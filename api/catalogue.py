@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.spec.cost import Costs
-from core.spec.families import Architecture, require_tokenizer
+from core.spec.families import Architecture, require_text, require_tokenizer
+from core.spec.job import ProblemType
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 from core.spec.weights import read_shapes
@@ -35,7 +36,8 @@ class LocalModel:
         for path in family.head_layers:
             last = path == family.head_layers[-1]
             rows = labels if last else hidden
-            head |= {f"{path}.weight": (rows, hidden)} | ({f"{path}.bias": (rows,)} if last or family.head_bias else {})
+            head |= {f"{path}.weight": (rows, hidden)}
+            head |= {f"{path}.bias": (rows,)} if path not in family.biasless else {}
         head |= {f"{path}.weight": (hidden,) for path in family.head_norms}
         return Costs.from_shapes(self.architecture, {**self.shapes, **head} if labels else self.shapes, length)
 
@@ -61,7 +63,7 @@ def local_models(models_dir: Path) -> Iterator[LocalModel]:
         yield model
 
 
-def find(models_dir: Path, name: str) -> LocalModel:
+def find(models_dir: Path, name: str, problem: ProblemType = "single_label_classification") -> LocalModel:
     """The local model of that name; raises SpecError('/model') that says which names there are."""
     # Compared with what is there, never joined to a path: a name cannot lead out of the folder.
     folders = _folders(models_dir)
@@ -72,7 +74,7 @@ def find(models_dir: Path, name: str) -> LocalModel:
             f"there is no local model '{name[:200]}'; local models (GET /v1/models): {known}. "
             "A model of the hub is named 'owner/name@revision'",
         )
-    return _read(folders[name])
+    return _read(folders[name], problem)
 
 
 def _folders(models_dir: Path) -> dict[str, Path]:
@@ -80,7 +82,7 @@ def _folders(models_dir: Path) -> dict[str, Path]:
     return {f.name: f for f in folders if NAME.fullmatch(f.name) and (f / "config.json").is_file()}
 
 
-def _read(folder: Path) -> LocalModel:
+def _read(folder: Path, problem: ProblemType = "single_label_classification") -> LocalModel:
     config = folder / "config.json"
     try:
         if config.stat().st_size > MAX_CONFIG_BYTES:
@@ -90,7 +92,8 @@ def _read(folder: Path) -> LocalModel:
             raise ValueError("not an object")
     except (OSError, ValueError, RecursionError) as error:
         raise SpecError("/model", "its config.json cannot be read as JSON") from error
-    architecture = Architecture.from_config(values)
+    architecture = Architecture.from_config(values, problem)
+    require_text(architecture.family)
     require_tokenizer(folder)
     weights = folder / "model.safetensors"
     shapes = read_shapes(weights)

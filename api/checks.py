@@ -47,14 +47,14 @@ def check(here: Context, spec: JobSpec) -> Checked:
             faults.append(fault(error))
     if "/" not in spec.model:  # a model of the hub is fetched and checked by the worker
         try:
-            model = catalogue.find(here.settings.models_dir, spec.model)
+            model = catalogue.find(here.settings.models_dir, spec.model, spec.task.problem)
             if spec.train.steps.teach == 0 and splits:
                 require_fitted(model.labels, splits.labels)
             costs = model.costs(len(splits.labels) if splits else 2, spec.length)
             # What depends on the tokens that the texts use, or on a clock, the worker finds out.
             whole = spec.vocabulary == "keep" or spec.budget.counted == "encoder" or spec.budget.kind == "macs"
             if whole and not spec.budget.timed:
-                costs.limit(spec.budget)
+                costs.limit(spec.budget, spec.export.layout)
         except SpecError as error:
             faults.append(fault(error))
     if splits is None or faults:

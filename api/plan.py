@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from api.schemas import Plan, Reach, Rows, Units
 from core.spec.cost import CostModel, Costs
 from core.spec.data import Splits
-from core.spec.job import JobSpec
+from core.spec.job import JobSpec, Layout
 
 FEW = 100  # test rows: an accuracy is then known to about 10 points
 
@@ -26,7 +26,7 @@ def plan(spec: JobSpec, splits: Splits, costs: Costs | None) -> Plan:
         ),
         units=costs and _units(costs),
         limit=None if costs is None or spec.budget.timed else _limit(costs, spec),
-        reach=_reach(costs) if costs else [],
+        reach=_reach(costs, spec.export.layout) if costs else [],
         warnings=list(_warnings(spec, splits, costs)),
     )
 
@@ -43,7 +43,7 @@ def _limit(costs: Costs, spec: JobSpec) -> int:
     return spec.budget.limit(cost.dense if spec.budget.counted == "encoder" else cost.before)
 
 
-def _reach(costs: Costs) -> list[Reach]:
+def _reach(costs: Costs, layout: Layout) -> list[Reach]:
     params, macs, size = costs.params, costs.macs, costs.bytes
     counted = [("params", "encoder", params, 0), ("params", "model", params, params.outside)]
     counted += [("macs", "model", macs, macs.outside), ("bytes", "model", size, size.outside)]
@@ -52,7 +52,7 @@ def _reach(costs: Costs) -> list[Reach]:
             {
                 "cost": name,
                 "of": of,
-                "lowest": cost.smallest + outside,
+                "lowest": cost.least(layout) + outside,
                 "dense": cost.dense + outside,
                 "sequence_length": costs.length if name == "macs" else None,
             }

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from core.pruning import prune, stages, train
 from core.pruning.coupling import Stream
-from core.pruning.losses import batch_loss, collate, distillation
+from core.pruning.losses import batch_loss, collate
 from core.pruning.network import TARGET, Network, autocast
+from core.pruning.problem import distillation
 
 LOGITS, LAYERS = 0.1, 0.9
 MAP = "layers"  # beside the heads, where the optimiser finds it

@@ -164,11 +164,13 @@ def _check_name(column: str) -> None:
 def _cell(value: Any, line: int, column: str, settings: Settings) -> str | None:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
-    if isinstance(value, list | dict | bytes):
+    array = isinstance(value, list) and all(isinstance(item, str) for item in value)  # words, tags, labels
+    if isinstance(value, list | dict | bytes) and not array:
         raise SpecError(
-            "/file", f"row {line}, column '{column[:100]}': is nested or binary; give plain text or numbers"
+            "/file",
+            f"row {line}, column '{column[:100]}': is nested or binary; give plain text, numbers or arrays of strings",
         )
-    text = json.dumps(value) if isinstance(value, bool) else str(value)
+    text = json.dumps(value, ensure_ascii=False) if array or isinstance(value, bool) else str(value)
     if UNSTORABLE.search(text):
         raise SpecError(
             "/file",

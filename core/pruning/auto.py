@@ -25,13 +25,13 @@ from core.pruning.batches import Rows
 from core.pruning.checkpoint import NOWHERE, Checkpoint, restore, trained
 from core.pruning.coupling import Phase, TaskRows, add_heads, phases
 from core.pruning.cut import cut
-from core.pruning.fit import fit
 from core.pruning.importance import importance
 from core.pruning.losses import labelled_by
 from core.pruning.network import TARGET, Network, device, predict
+from core.pruning.regular import fit_to
 from core.pruning.train import Report, train
 from core.spec.cost import CostModel
-from core.spec.job import Stage
+from core.spec.job import Layout, Stage
 
 SPLITS = 2
 BATCHES = 24  # that the units of a trial are scored on
@@ -119,32 +119,19 @@ def best(leads: Mapping[Choice, Lead]) -> Choice:
     return next(choice for choice in weighed if weighed[choice] >= top - TIE)
 
 
-def splits(labels: Tensor, held: int, count: int, seed: int) -> list[tuple[list[int], list[int]]]:
-    """`count` times (train, held out) row numbers, classes in proportion, held-out rows as different as can be."""
+def splits(strata: Tensor, held: int, count: int, seed: int) -> list[tuple[list[int], list[int]]]:
+    """`count` times (train, held out) row numbers, strata in proportion, held-out rows as different as can be."""
     generator = torch.Generator().manual_seed(seed)
-    place = torch.empty(len(labels))
-    for label in range(int(labels.max()) + 1):
-        rows = (labels == label).nonzero().flatten()
+    place = torch.empty(len(strata))
+    for stratum in range(int(strata.max()) + 1):
+        rows = (strata == stratum).nonzero().flatten()
         place[rows] = (torch.randperm(len(rows), generator=generator) + 0.5) / len(rows)
-    order = place.argsort(stable=True).tolist()  # every window of it holds the classes in proportion
+    order = place.argsort(stable=True).tolist()  # every window of it holds the strata in proportion
     found = []
     for i in range(count):
         turned = order[i * held % len(order) :] + order[: i * held % len(order)]
         found.append((turned[held:], turned[:held]))
     return found
-
-
-def score(logits: Tensor, labels: Tensor, balanced: bool) -> Tensor:
-    """1 minus half the Brier score of each row, (N,): for sure predictions the accuracy, but smoother.
-
-    `balanced`: rows are weighted so that every class counts alike; the weights' mean is 1.
-    """
-    truth = torch.nn.functional.one_hot(labels, logits.shape[1])
-    value = 1 - (logits.softmax(1) - truth).square().sum(1) / 2
-    if balanced:
-        counts = torch.bincount(labels, minlength=logits.shape[1])
-        value = value * len(labels) / ((counts > 0).sum() * counts[labels])
-    return value
 
 
 class Trials:
@@ -166,17 +153,18 @@ class Trials:
         balanced: bool,
         seed: int,
         report: Report,
+        layout: Layout = "free",
         checkpoints: Callable[[str], Checkpoint] = lambda _name: NOWHERE,
     ) -> None:
         """`rows`: the target's train and dev rows; `held` of them are scored on in each split. `steps`: the job's."""
-        self.network, self.cost, self.limit = network, cost, limit
+        self.network, self.cost, self.limit, self.layout = network, cost, limit, layout
         self.rows, self.sources = rows, sources
         self.rates, self.balanced, self.seed, self.report = rates, balanced, seed, report
         self.batch_size = max(1, batch_size // 2)  # for the same price, more steps tell more than larger ones
         self.cheaper = batch_size / self.batch_size  # a step of a trial than the job's
         self.stages = stages
         self.choices = choices(stages, self.labelled(range(len(sources))), range(len(sources)))
-        self.splits = splits(rows.labels, held, SPLITS, seed)
+        self.splits = splits(rows.problem.strata(rows.labels), held, SPLITS, seed)
         self.survivors = ceil((len(self.choices) - 1) / 2)
         self.planned, self.teach_steps, self.recover_steps = self.plan(steps)
         self.checkpoints = checkpoints
@@ -241,7 +229,8 @@ class Trials:
                 teacher = self.teach(target, taught, number)
                 teachers[taught] = teacher, labelled_by(teacher, target, TARGET)
             student = self.student(choice, *teachers[taught], number)
-            self.seen.setdefault(choice, {})[number] = score(predict(student, held), held.labels, self.balanced)
+            worth = held.problem.worth(predict(student, held), held.labels, self.balanced)
+            self.seen.setdefault(choice, {})[number] = worth
             self.checkpoints("auto").keep({"seen": [asdict(c) | {"scores": s} for c, s in self.seen.items()]})
             self.tell()
         for taught in teachers:
@@ -290,7 +279,7 @@ class Trials:
         for plan in plans:
             add_heads(student, plan, sources)
         scores = importance(student, self.cost, plans[0], self.seed, BATCHES, lambda _done: self.tell())
-        cut(student, fit(scores, self.cost, self.limit))
+        cut(student, fit_to(self.layout, scores, self.cost, self.limit))
         student.drop_nothing()
         self.train(student, plans[1], "recover", self.recover_steps, number)
         return student

@@ -35,7 +35,10 @@ MaskUse = Literal["shared", "own", "fixed"]  # the target's masks; masks of one'
 
 @dataclass(frozen=True)
 class TaskRows:
-    """Training rows of one task, the head they train, how many classes it has, and the weight of its loss."""
+    """Training rows of one task, the head they train, how many outputs it has, and the weight of its loss.
+
+    Text without labels has no outputs of its own.
+    """
 
     rows: Rows
     head: str
@@ -84,7 +87,7 @@ def phases(
         return [alone]
     masks: MaskUse = "shared" if "masks" in share else "fixed"
     if coupling == "sequential" or (coupling == "teacher" and stage == "teach"):
-        labelled = [source for source in sources if (source.rows.labels >= 0).any()]
+        labelled = [source for source in sources if source.classes]
         if not labelled:
             return [alone]
         shares = _shares(batch_size, labelled)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from core.pruning.network import Network
+from core.pruning.network import Network, configs
 from core.pruning.shrink import shrink
 from core.spec.families import Architecture
 from core.spec.structure import Structure
@@ -17,7 +17,7 @@ from core.spec.structure import Structure
 
 def paths_of(architecture: Architecture) -> dict[str, Any]:
     """The family's module paths as plain data, with the head size: what `shrink` needs."""
-    return asdict(architecture.family) | {"head_size": architecture.head_size}
+    return asdict(architecture.family) | {"head_size": architecture.head_size, "queries": architecture.queries}
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ def slices(architecture: Architecture, structure: Structure) -> dict[str, Slice 
 
     Parameters that are not named stay as they are. `structure` counts in the present network's own numbering.
     """
-    family, size = architecture.family, architecture.head_size
-    inner = (family.query, family.key, family.value)
+    family, size, width = architecture.family, architecture.head_size, architecture.head_width
+    inner = (family.query, family.key, family.value, *family.relative)
     plan: dict[str, Slice | None] = {}
 
     def keep(layer: int, path: str, part: str, dimension: int, kept: list[int], parts: int = 1) -> None:
@@ -50,16 +50,20 @@ def slices(architecture: Architecture, structure: Structure) -> dict[str, Slice 
 
     for i, (heads, units) in enumerate(zip(structure.heads, structure.neurons, strict=True)):
         rows = [head * size + j for head in heads for j in range(size)]
+        wide = [head * width + j for head in heads for j in range(width)]  # of all its queries
         neurons = list(units)
         for part in ("weight", "bias"):
             for path in inner:
-                keep(i, path, part, 0, rows, inner.count(path))
+                keep(i, path, part, 0, wide if path == family.query else rows, inner.count(path))
             keep(i, family.ffn_in, part, 0, neurons, 1 + family.gated)
-        keep(i, family.attention_out, "weight", 1, rows)
+            keep(i, family.gate, part, 0, neurons)
+        keep(i, family.attention_out, "weight", 1, wide)
         keep(i, family.ffn_out, "weight", 1, neurons)
         for path, kept in ((family.attention_out, rows), (family.ffn_out, neurons)):
             if not kept:
                 keep(i, path, "bias", 0, [])
+        for path in family.attention_norms if not heads else ():
+            keep(i, path, "weight", 0, [])
     return plan
 
 
@@ -74,11 +78,39 @@ def sliced(tensors: Mapping[str, Tensor], plan: Mapping[str, Slice | None]) -> d
     return result
 
 
+def drop_layers(network: Network, dropped: Collection[int]) -> None:
+    """Take whole layers out of `network`, in place; its config then says how many are left."""
+    family, body = network.architecture.family, network.body
+    base = body.get_submodule(family.base)
+    layers = dict(enumerate(base.get_submodule(family.layers)))
+    kept = {i: layer for i, layer in layers.items() if i not in dropped}
+    base.set_submodule(family.layers, nn.ModuleList(kept.values()))
+    for number, layer in enumerate(kept.values()):
+        for module in layer.modules():
+            if hasattr(module, "layer_idx"):
+                module.layer_idx = number
+    for config in configs(body):
+        types = getattr(config, "layer_types", None)  # which layers attend how far
+        setattr(config, family.sizes[2], len(kept))
+        if types:
+            config.layer_types = [types[i] for i in kept]
+
+
+def reshape(network: Network, structure: Structure) -> None:
+    """Give `network` the layers and shapes of `structure`; its weights have to be loaded afterwards."""
+    drop_layers(network, structure.dropped)
+    shrink(network.body, paths_of(network.architecture), structure.remaining().shape())
+
+
 def cut(network: Network, structure: Structure, optimizer: torch.optim.AdamW | None = None) -> None:
     """Cut `network` in place to `structure`, which counts in the network's own numbering.
 
-    With `optimizer`, its moments are cut alike and it goes on with the new parameters.
+    With `optimizer`, its moments are cut alike and it goes on with the new parameters; whole layers have to stay then.
     """
+    if structure.dropped:
+        assert optimizer is None
+        drop_layers(network, structure.dropped)
+        structure = structure.remaining()
     plan = slices(network.architecture, structure)
     before = dict(network.body.named_parameters())
     weights = sliced({name: tensor.detach() for name, tensor in network.body.state_dict().items()}, plan)

@@ -17,10 +17,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from core.pruning import shrink
+from core.pruning.batches import Rows
 from core.pruning.cut import paths_of
+from core.pruning.metrics import METRICS, shown
 from core.pruning.network import Network
+from core.pruning.problem import plain
 from core.spec.cost import FLOAT32
 from core.spec.data import Example
+from core.spec.families import Architecture
 from core.spec.structure import Structure
 from core.spec.weights import file_bytes
 
@@ -29,7 +33,7 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "top
 
 
 def write_model(network: Network, structure: Structure, tokenizer: Any, target: Path, *, plain: bool = False) -> None:
-    """Weights, config, tokenizer and the code that loads them; a model of `plain` shapes needs none."""
+    """Weights, config, tokenizer and the code that loads them; `plain` shapes need none: config.json says them."""
     target.mkdir(parents=True, exist_ok=True)
     model = network.assembled()
     family = network.architecture.family
@@ -40,23 +44,36 @@ def write_model(network: Network, structure: Structure, tokenizer: Any, target: 
     write_json(target / "structure.json", structure.to_json())
     tokenizer.save_pretrained(target)
     if plain:
-        write_json(target / "config.json", config | {"architectures": [family.task_class]})
+        sizes = sizes_in_config(network.architecture, structure)
+        write_json(target / "config.json", config | {"architectures": [family.task_class]} | sizes)
         return
     name = f"Pruned{family.task_class}"
     said = {
         "architectures": [name],
-        "auto_map": {"AutoModelForSequenceClassification": f"modeling_topwork.{name}"},
+        "auto_map": {family.auto_class: f"modeling_topwork.{name}"},
         "topwork": structure.shape(),
     }
     write_json(target / "config.json", config | said)
     body = Path(shrink.__file__).read_text().split("from torch import Tensor, nn\n", 1)[1].strip() + "\n"
     values = {
         "task_class": family.task_class,
+        "auto_class": family.auto_class,
         "paths": pformat(paths_of(network.architecture), sort_dicts=False),
         "shrink": body,
     }
     for file in ("modeling_topwork.py", "load.py"):
         (target / file).write_text(Template((TEMPLATES / f"{file}.txt").read_text()).substitute(values))
+
+
+def sizes_in_config(architecture: Architecture, structure: Structure) -> dict[str, int]:
+    """A regular structure in the words of the family's config.json."""
+    _, heads, layers, neurons = architecture.family.sizes
+    left = structure.remaining()
+    kept = len(left.heads[0])
+    said = {heads: kept * architecture.queries, layers: len(left.heads), neurons: len(left.neurons[0])}
+    if architecture.family.says_head_size:
+        said |= {"num_key_value_heads": kept, "head_dim": architecture.head_size}
+    return said
 
 
 def weights_bytes(network: Network) -> int:
@@ -65,20 +82,27 @@ def weights_bytes(network: Network) -> int:
     return file_bytes(shapes, FLOAT32)
 
 
-def write_test_rows(rows: Sequence[Example], labels: Sequence[str], logits: Tensor, target: Path) -> None:
-    """`test.jsonl`: each held-out row with its label, and what the model says of it: label and logits."""
+def write_test_rows(examples: Sequence[Example], rows: Rows, logits: Tensor, target: Path) -> None:
+    """`test.jsonl`: each held-out row with its label, and what the model says of it: label and logits.
+
+    Of words, each that the model reads has a tag and logits.
+    """
+    said = rows.problem.said(logits, rows.labels)
     with target.open("w", encoding="utf-8") as out:
-        for row, best, values in zip(rows, logits.argmax(1).tolist(), logits.tolist(), strict=True):
-            said = {"predicted": labels[best], "logits": [round(value, 6) for value in values]}
-            line = {"text": list(row.text), "label": row.label, **said}
+        for i, (example, predicted) in enumerate(zip(examples, said, strict=True)):
+            values = rows.problem.asked(logits[i : i + 1], rows.labels[i : i + 1])  # (1, C); of words (words, C)
+            each = [[plain(value) for value in one] for one in values.tolist()]
+            line = {"text": list(example.text), "label": example.label, "predicted": predicted}
+            line["logits"] = each if rows.problem.of_words else each[0]
             out.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], target: Path) -> None:
+def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], auto_class: str, target: Path) -> None:
     """`README.md`: the model card."""
     spec, results, data = manifest["spec"], report["results"], report["data"]
     lines = []
-    for label, cell in CARD_ROWS.items():
+    cells = {METRICS[name]: _quality(name) for name in results["pruned"]["test"]} | dict(CARD_ROWS)
+    for label, cell in cells.items():
         lines.append(f"| {label} | {cell(results['dense'])} | {cell(results['pruned'])} |")
     values = {
         "model": manifest["model"]["name"],
@@ -94,9 +118,17 @@ def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], target: P
         "sources": sum(data["sources"][i] for i in report["transfer"]["sources"]),
         "seed": spec["train"]["seed"],
         "budget": latency_met(report["budget"]) if "measured" in report["budget"] else "",
+        "auto_class": auto_class,
         "onnx": ONNX_CARD if "onnx" in spec["export"]["formats"] else "",
-    } | (CODED_CARD if report["sparsity"] is None else PLAIN_CARD | {"otherwise": report["sparsity"]["says"]})
+    } | _loading(spec["export"]["layout"], report["sparsity"])
     target.write_text(Template((TEMPLATES / "README.md.txt").read_text()).substitute(values))
+
+
+def _loading(layout: str, zeros: Mapping[str, Any] | None) -> dict[str, str]:
+    """How the card says that the model is loaded."""
+    if zeros:
+        return {"trust": "", "otherwise": zeros["says"]}
+    return REGULAR_CARD if layout == "regular" else CODED_CARD
 
 
 CODED_CARD = {
@@ -104,7 +136,10 @@ CODED_CARD = {
     "otherwise": "or, with nothing but torch, transformers and safetensors, and no remote code: "
     "`from load import load; model, tokenizer = load()`.",
 }
-PLAIN_CARD = {"trust": ""}
+REGULAR_CARD = {
+    "trust": "",
+    "otherwise": "Its layers are regular: a plain config.json says all, and no code comes with it.",
+}
 
 
 def latency_met(budget: Mapping[str, Any]) -> str:
@@ -132,13 +167,10 @@ batch = tokenizer(["some text", "another, longer text"], padding=True, return_te
 
 
 def _quality(metric: str) -> Any:
-    return lambda r: "{value:.1%} ({low:.1%} to {high:.1%})".format(**r["test"][metric])
+    return lambda r: "{value} ({low} to {high})".format(**{k: shown(v, metric) for k, v in r["test"][metric].items()})
 
 
 CARD_ROWS: Mapping[str, Any] = {
-    "accuracy": _quality("accuracy"),
-    "balanced accuracy": _quality("balanced_accuracy"),
-    "macro F1": _quality("f1"),
     "encoder parameters": lambda r: f"{r['encoder_params']:,}",
     "all parameters": lambda r: f"{r['model_params']:,}",
     "multiply-accumulates a text": lambda r: f"{r['macs']:,}",

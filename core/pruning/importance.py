@@ -63,7 +63,10 @@ def importance(
         with gated(network, gates, present), autocast():
             features = network(**{name: column.to(where) for name, column in collate(streams, index).items()})
             parts = features.split([len(rows) for rows in index])
-            logits = [network.heads[stream.head](part) for stream, part in zip(streams, parts, strict=True)]
+            logits = [
+                stream.rows.problem.asked(network.heads[stream.head](part), stream.rows.labels[rows].to(where))
+                for stream, part, rows in zip(streams, parts, index, strict=True)
+            ]
         total = torch.zeros((), device=where)
         for stream, part in zip(streams, logits, strict=True):
             signs = torch.randint(0, 2, part.shape, generator=generator).to(where) * 2 - 1

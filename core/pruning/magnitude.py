@@ -29,7 +29,7 @@ def norms(network: Network) -> tuple[list[Tensor], list[Tensor]]:
         if part is None or name not in parameters:
             continue
         layer, path = name.removeprefix(f"{family.base}.{family.layers}.").split(".", 1)
-        kind, i = path.rpartition(".")[0] in (family.ffn_in, family.ffn_out), int(layer)
+        kind, i = path.rpartition(".")[0] in (family.ffn_in, family.gate, family.ffn_out), int(layer)
         rows = parameters[name].movedim(part.dimension, 0).reshape(part.parts, len(kinds[kind][i]), -1)
         weights[kind][i].append(rows.movedim(1, 0).flatten(1))  # (units, weights of each)
     heads, neurons = (

@@ -122,7 +122,7 @@ def gated(network: Network, gates: Gates, present: Structure) -> Iterator[None]:
     A block adds gate(block) * projection(units * gate(units)) to the residual connection: with units or block at 0
     exactly what `cut` leaves.
     """
-    family, size = network.architecture.family, network.architecture.head_size
+    family, size = network.architecture.family, network.architecture.head_width
     layers: Any = network.body.get_submodule(family.base).get_submodule(family.layers)
     handles = []
     for i, layer in enumerate(layers):

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from core.pruning.export import write_json
-from core.pruning.fit import Scores, fit
+from core.pruning.fit import Scores
+from core.pruning.regular import fit_to
 from core.pruning.runtimes import Conditions
 from core.pruning.stopwatch import Measure, Reading
-from core.pruning.table import kept, key_of, learn, prices, smallest
+from core.pruning.table import kept, key_of, learn, prices, smallest, smallest_regular
 from core.spec.families import Architecture
-from core.spec.job import Budget
+from core.spec.job import Budget, Layout
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 
@@ -37,17 +38,20 @@ class LatencyBudget:
         measure: Measure,
         state: Path,
         cache: Path | None = None,
+        layout: Layout = "free",
     ) -> None:
         """What was measured is kept in the file `state`, and the table in `cache`, too, for other jobs.
 
         Raises SpecError if no structure can be as fast as that.
         """
-        self.budget, self.under, self.measure = budget, under, measure
+        self.budget, self.under, self.measure, self.layout = budget, under, measure, layout
         key = key_of(architecture, under)
         saved = json.loads(state.read_text()) if state.exists() else {}
         if saved.get("key") != key:  # nothing yet, or another machine's
             first = measure(smallest(architecture))
             table = kept(cache, key, lambda: learn(measure, architecture, first))
+            if layout == "regular":
+                first = measure(smallest_regular(architecture))
             saved = {"key": key, "first": asdict(first), "table": table}
             scratch = state.with_suffix(".tmp")
             write_json(scratch, saved)
@@ -66,7 +70,7 @@ class LatencyBudget:
         tried: dict[Structure, Reading] = {}
         aim = AIM * self.share
         while len(tried) < ROUNDS:
-            structure = fit(scores, self.cost, self._limit(aim))
+            structure = fit_to(self.layout, scores, self.cost, self._limit(aim))
             if structure in tried:
                 break
             reading = tried[structure] = self.measure(structure)
@@ -119,7 +123,7 @@ class LatencyBudget:
         """Of the encoder layers, in the table's unit, for a part of the dense latency."""
         cost = self.cost
         limit = int(share * (cost.dense + cost.outside)) - cost.outside
-        return min(max(limit, cost.smallest), cost.dense)
+        return min(max(limit, cost.least(self.layout)), cost.dense)
 
     def _ms(self, ratio: float) -> float:
         return ratio * self.first.dense_ms

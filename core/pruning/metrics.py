@@ -1,7 +1,8 @@
-"""Quality with its 95 % interval, computed from the confusion matrix."""
+"""Quality with its 95 % interval: of classes from the confusion matrix, of all else by a bootstrap over rows."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from math import sqrt
 
 import numpy as np
@@ -11,8 +12,28 @@ from torch import Tensor
 
 Z95 = 1.959964
 RESAMPLES = 2000
+CELLS = 4_000_000  # weights of resamples that are held at once
+
+# As they are shown; all but those of numbers are shares.
+METRICS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "f1": "macro F1",
+    "micro_f1": "micro F1",
+    "macro_f1": "macro F1",
+    "subset_accuracy": "subset accuracy",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+    "r2": "R²",
+    "rmse": "root mean square error",
+    "entity_f1": "entity F1",
+    "token_accuracy": "token accuracy",
+}
+NUMBERS = ("pearson", "spearman", "r2", "rmse")
 
 Interval = dict[str, float]
+Array = NDArray[np.float64]
+Measure = Callable[[Array], dict[str, Array]]  # how often each row counts, (R, N) -> each metric, (R,)
 
 
 def confusion(predicted: Tensor, truth: Tensor, classes: int) -> NDArray[np.int64]:
@@ -57,6 +78,116 @@ def with_intervals(logits: Tensor, truth: Tensor) -> dict[str, Interval]:
         result[name] = {"value": float(value), "low": float(low), "high": float(high)}
     result["accuracy"] |= dict(zip(("low", "high"), wilson(result["accuracy"]["value"], n), strict=True))
     return result
+
+
+def shown(value: float, metric: str) -> str:
+    """As people read it: 81.9%, or 0.8194."""
+    return f"{value:.4g}" if metric in NUMBERS else f"{value:.1%}"
+
+
+def value_of(measure: Measure, rows: int) -> dict[str, float]:
+    """Each metric on all rows."""
+    return {name: float(value[0]) for name, value in measure(np.ones((1, rows))).items()}
+
+
+def bootstrap(measure: Measure, rows: int) -> dict[str, Interval]:
+    """Each metric as {value, low, high}: percentiles over 2,000 resamples of the rows."""
+    rng = np.random.default_rng(0)
+    drawn: dict[str, list[Array]] = {}
+    at_once = max(1, CELLS // rows)
+    for start in range(0, RESAMPLES, at_once):
+        weights = rng.multinomial(rows, np.full(rows, 1 / rows), size=min(at_once, RESAMPLES - start))
+        for name, values in measure(weights.astype(np.float64)).items():
+            drawn.setdefault(name, []).append(values)
+    result = {}
+    for name, value in value_of(measure, rows).items():
+        low, high = np.percentile(np.concatenate(drawn[name]), [2.5, 97.5])
+        result[name] = {"value": value, "low": float(low), "high": float(high)}
+    return result
+
+
+def of_labels(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Measure:
+    """Micro F1, macro F1 (over the labels that occur) and the share of rows with every label right; (N, K) each."""
+    parts = [part.astype(np.float64) for part in (predicted & truth, predicted, truth)]
+    right = (predicted == truth).all(1)
+
+    def measure(weights: Array) -> dict[str, Array]:
+        both, said, true = (weights @ part for part in parts)  # (R, K)
+        present = true > 0
+        return {
+            "micro_f1": _f1(both.sum(1), said.sum(1), true.sum(1)),
+            "macro_f1": np.where(present, _f1(both, said, true), 0).sum(1) / present.sum(1).clip(min=1),
+            "subset_accuracy": weights @ right / weights.sum(1),
+        }
+
+    return measure
+
+
+def of_numbers(predicted: Array, truth: Array) -> Measure:
+    """Pearson's and Spearman's correlation (0 where either is constant), R2 and root mean square error; (N,) each."""
+
+    def measure(weights: Array) -> dict[str, Array]:
+        total = weights.sum(1)
+        error = weights @ (predicted - truth) ** 2 / total
+        spread = (weights * (truth - (weights @ truth / total)[:, None]) ** 2).sum(1) / total
+        return {
+            "pearson": _correlation(predicted, truth, weights),
+            "spearman": _correlation(_ranks(predicted, weights), _ranks(truth, weights), weights),
+            "r2": 1 - np.divide(error, spread, out=np.ones_like(error), where=spread > 0),
+            "rmse": np.sqrt(error),
+        }
+
+    return measure
+
+
+def of_tags(predicted: Sequence[Sequence[str]], truth: Sequence[Sequence[str]], iob2: bool) -> Measure:
+    """The share of words with the right tag and, of IOB2 tags, F1 of whole entities (as conlleval); rows of tags."""
+    words = np.array([[sum(map(str.__eq__, p, t)), len(t)] for p, t in zip(predicted, truth, strict=True)], float)
+    spans = [(entities(p), entities(t)) for p, t in zip(predicted, truth, strict=True)] if iob2 else []
+    counts = np.array([[len(p & t), len(p), len(t)] for p, t in spans], float)
+
+    def measure(weights: Array) -> dict[str, Array]:
+        right, all_words = (weights @ words).T
+        accuracy = np.divide(right, all_words, out=np.zeros_like(right), where=all_words > 0)
+        found = {"entity_f1": _f1(*(weights @ counts).T)} if iob2 else {}
+        return found | {"token_accuracy": accuracy}
+
+    return measure
+
+
+def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
+    """(kind, first word, word after the last) of each entity. An I- that continues nothing begins one."""
+    found, kind, start = set(), "", 0
+    for i, tag in enumerate([*tags, "O"]):
+        if kind and (tag[0] != "I" or tag[2:] != kind):
+            found.add((kind, start, i))
+            kind = ""
+        if not kind and tag != "O":
+            kind, start = tag[2:], i
+    return found
+
+
+def _f1(both: Array, said: Array, true: Array) -> Array:
+    return np.divide(2 * both, said + true, out=np.zeros(both.shape), where=said + true > 0)
+
+
+def _correlation(x: Array, y: Array, weights: Array) -> Array:
+    """Pearson's, of each resample; x and y are (N,) or (R, N)."""
+    total = weights.sum(1, keepdims=True)
+    x, y = (part - (weights * part).sum(1, keepdims=True) / total for part in (x, y))
+    both, of_x, of_y = ((weights * product).sum(1) for product in (x * y, x * x, y * y))
+    scale = np.sqrt(of_x * of_y)
+    found: Array = np.divide(both, scale, out=np.zeros_like(both), where=scale > 0)
+    return found
+
+
+def _ranks(x: Array, weights: Array) -> Array:
+    """Ranks of x in each resample, (R, N), ties at their mean."""
+    _, group, sizes = np.unique(x, return_inverse=True, return_counts=True)
+    starts = np.cumsum(sizes) - sizes
+    count = np.add.reduceat(weights[:, np.argsort(group, kind="stable")], starts, axis=1)  # (R, groups)
+    ranks: Array = (count.cumsum(1) - (count - 1) / 2)[:, group]
+    return ranks
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:

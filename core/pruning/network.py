@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
+from tokenizers import pre_tokenizers
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
-from core.pruning.batches import Rows, in_order
+from core.pruning.batches import Rows, in_order, stack
 from core.pruning.checkpoint import NOWHERE, Checkpoint
 from core.spec.families import Architecture, require_fitted, require_tokenizer
+from core.spec.job import ProblemType
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 
@@ -42,20 +45,19 @@ class Network(nn.Module):
         body.get_submodule(f"{family.base}.{family.embeddings}").requires_grad_(False)
 
     def forward(self, **inputs: Tensor) -> Tensor:
-        """Features that a head reads, for example (B, hidden)."""
+        """Features that a head reads, for example (B, hidden), of words (B, T, hidden)."""
         features: Tensor = self.body(**inputs).logits
         return features
 
     def logits(self, inputs: Mapping[str, Tensor], head: str = TARGET) -> Tensor:
-        """Logits of one task, (B, classes)."""
+        """Logits of one task, (B, outputs), of words (B, T, outputs)."""
         result: Tensor = self.heads[head](self(**inputs))
         return result
 
     def add_head(self, name: str, classes: int) -> None:
         """A fresh head with `classes` outputs, built like the target's; whatever was drawn before, it is the same."""
         head = copy.deepcopy(self.heads[TARGET])
-        linears = {path: module for path, module in head.named_modules() if isinstance(module, nn.Linear)}
-        path, last = list(linears.items())[-1]
+        path, last = last_linear(head)
         fresh = nn.Linear(last.in_features, classes, bias=last.bias is not None, device=last.weight.device)
         generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
         with torch.no_grad():
@@ -67,6 +69,13 @@ class Network(nn.Module):
         else:
             head = fresh
         self.heads[name] = head
+
+    def rescale(self, deviation: float, mean: float) -> None:
+        """Let the target's answers be multiplied by `deviation` and moved by `mean` from here on."""
+        _, last = last_linear(self.heads[TARGET])
+        with torch.no_grad():
+            last.weight.mul_(deviation)
+            last.bias.mul_(deviation).add_(mean)
 
     def keep_tokens(self, kept: Sequence[int]) -> None:
         """Keep the embeddings of some tokens, which are numbered anew: the place in `kept` is a token's id."""
@@ -97,6 +106,11 @@ class Network(nn.Module):
         return body
 
 
+def last_linear(head: nn.Module) -> tuple[str, nn.Linear]:
+    """The Linear that gives the logits, and its path inside the head."""
+    return [(path, module) for path, module in head.named_modules() if isinstance(module, nn.Linear)][-1]
+
+
 def longest_text(network: Network, wanted: int) -> int:
     """Tokens that the model can take, at most `wanted`."""
     spare = network.architecture.family.extra_positions
@@ -105,7 +119,7 @@ def longest_text(network: Network, wanted: int) -> int:
 
 def units(network: Network) -> Structure:
     """The heads and neurons that the network has, counted from 0 in each layer."""
-    family, size = network.architecture.family, network.architecture.head_size
+    family, size = network.architecture.family, network.architecture.head_width
     layers: Any = network.body.get_submodule(family.base).get_submodule(family.layers)
 
     def width(layer: Any, path: str) -> int:
@@ -118,12 +132,19 @@ def units(network: Network) -> Structure:
     )
 
 
-def read_architecture(model_dir: Path) -> Architecture:
+def read_architecture(model_dir: Path, problem: ProblemType = "single_label_classification") -> Architecture:
     """The numbers of a model folder's `config.json`."""
-    return Architecture.from_config(AutoConfig.from_pretrained(model_dir).to_dict())
+    return Architecture.from_config(AutoConfig.from_pretrained(model_dir).to_dict(), problem)
 
 
-def load_network(model_dir: Path, labels: Sequence[str], seed: int, *, fitted: bool = False) -> Network:
+def load_network(
+    model_dir: Path,
+    labels: Sequence[str],
+    seed: int,
+    problem: ProblemType = "single_label_classification",
+    *,
+    fitted: bool = False,
+) -> Network:
     """The pre-trained model with a head for `labels`; SpecError('/model') if another weight is missing.
 
     The head is fresh, unless the model has one of as many classes. The pooler may be missing, too: a model that was
@@ -131,11 +152,13 @@ def load_network(model_dir: Path, labels: Sequence[str], seed: int, *, fitted: b
     SpecError('/train/steps/teach') if it does not.
     """
     torch.manual_seed(seed)
-    architecture = read_architecture(model_dir)
+    architecture = read_architecture(model_dir, problem)
+    family = architecture.family
     known = AutoConfig.from_pretrained(model_dir).label2id
-    body, info = AutoModelForSequenceClassification.from_pretrained(
+    body, info = getattr(transformers, family.task_class).from_pretrained(
         model_dir,
         num_labels=len(labels),
+        problem_type=None if problem == "token_classification" else problem,
         id2label=dict(enumerate(labels)),
         label2id={label: i for i, label in enumerate(labels)},
         dtype=torch.float32,
@@ -143,7 +166,8 @@ def load_network(model_dir: Path, labels: Sequence[str], seed: int, *, fitted: b
         ignore_mismatched_sizes=True,  # a head for other classes gives way; anything else is refused below
         output_loading_info=True,
     )
-    family = architecture.family
+    for config in configs(body):
+        config.use_cache = False  # it classifies, and never goes on with a text
     wrong = {key for key in info["missing_keys"] if key.startswith(f"{family.base}.")}
     wrong -= {key for key in wrong if key.startswith(family.head_layers)}
     wrong |= {key for key, *_ in info["mismatched_keys"] if not key.startswith(f"{family.head}.")}
@@ -154,16 +178,33 @@ def load_network(model_dir: Path, labels: Sequence[str], seed: int, *, fitted: b
     network = Network(body, architecture)
     if fitted:
         require_fitted({} if any(key.startswith(family.head_layers) for key in info["missing_keys"]) else known, labels)
-        *_, last = (module for module in network.heads[TARGET].modules() if isinstance(module, nn.Linear))
+        _, last = last_linear(network.heads[TARGET])
         for parameter in last.parameters():
             parameter.data = parameter.data[[known[label] for label in labels]]
     return network
 
 
-def load_tokenizer(model_dir: Path) -> Any:
-    """The model's own tokenizer; raises SpecError('/model') if it has none."""
+def configs(body: Any) -> list[Any]:
+    """Every config that a part of `body` reads, once."""
+    return list({id(module.config): module.config for module in body.modules() if hasattr(module, "config")}.values())
+
+
+def load_tokenizer(model_dir: Path, of_words: bool = False) -> Any:
+    """The model's own tokenizer; raises SpecError('/model') if it has none. `of_words`: for texts split into words.
+
+    It pads on the right, where a causal model does not look; one without a padding token pads with its end of text.
+    """
     require_tokenizer(model_dir)
-    return AutoTokenizer.from_pretrained(model_dir)
+    tokenizer = AutoTokenizer.from_pretrained(model_dir, **({"add_prefix_space": True} if of_words else {}))
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if of_words and tokenizer.is_fast:  # byte-level BPE knows a word by the space before it; not every class heeds that
+        steps: Any = tokenizer.backend_tokenizer.pre_tokenizer
+        for step in list(steps) if hasattr(steps, "__getitem__") else [steps]:
+            if isinstance(step, pre_tokenizers.ByteLevel):
+                step.add_prefix_space = True
+    return tokenizer
 
 
 def device() -> torch.device:
@@ -195,7 +236,7 @@ def predict(
     alive: Callable[[], None] = lambda: None,
     checkpoint: Checkpoint = NOWHERE,
 ) -> Tensor:
-    """Logits of every row, (N, classes), on the CPU, dropout off; `fast` allows bfloat16.
+    """Logits of every row, (N, outputs), of words (N, T, outputs), on the CPU, dropout off; `fast` allows bfloat16.
 
     `alive` is called after each batch: many rows take minutes. What `checkpoint` holds is not computed again.
     """
@@ -212,7 +253,7 @@ def predict(
                 checkpoint.save({"parts": parts})
     checkpoint.keep({"parts": parts})
     network.train(was_training)
-    result = torch.empty(len(rows), parts[0][1].shape[1])
-    for index, logits in parts:
-        result[index] = logits
+    found = stack([logits for _, logits in parts], 0)
+    result = torch.empty_like(found)
+    result[[row for index, _ in parts for row in index]] = found
     return result

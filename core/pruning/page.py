@@ -15,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 
 from core.pruning.charts import Chart, chart, layers
 from core.pruning.latency import SEQUENCE_LENGTH
+from core.pruning.metrics import METRICS, NUMBERS, shown
 from core.spec.families import Architecture
 from core.spec.structure import Structure
 
@@ -29,7 +30,6 @@ COSTS = {
     "speedup": "latency",
 }
 RUNTIMES = {"torch": "eager PyTorch", "torch.compile": "torch.compile", "onnx": "ONNX Runtime"}
-METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "f1": "macro F1"}
 STAGES = {
     "teach": "Teach the dense model",
     "prune": "Prune: learn the masks",
@@ -47,6 +47,7 @@ def write_page(report: Mapping[str, Any], structure: Structure, architecture: Ar
         "mib": mib,
         "pretty": pretty,
         "ms": ms,
+        "shown": shown,
     }
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     picture = layers(structure, architecture)
@@ -56,7 +57,8 @@ def write_page(report: Mapping[str, Any], structure: Structure, architecture: Ar
         model=report.get("model"),
         spec=report.get("spec"),
         metric=metric,
-        metrics={metric: METRICS[metric]} | METRICS,
+        metrics={name: METRICS[name] for name in (metric, *report["results"]["pruned"]["test"])},
+        numbers=NUMBERS,
         models=models(report),
         stages={name: (title, curves(report, name)) for name, title in STAGES.items() if curves(report, name)},
         architecture=architecture,
@@ -93,7 +95,7 @@ def curves(report: Mapping[str, Any], stage: str) -> list[Chart]:
         chart(
             f"{METRICS[metric]} on dev",
             {METRICS[metric]: [(p["step"], p[metric]) for p in points]},
-            show=rounded,
+            show=short if metric in NUMBERS else rounded,
             turns=turns,
             kept=curve.get("kept_step"),
             low=min(quality),

@@ -6,7 +6,8 @@ rows is as near as can be to the dense model's. Ours: the whole output projectio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 import torch
@@ -27,12 +28,13 @@ def refit(
     teacher: Network,
     plan: Sequence[Phase],
     seed: int,
+    dropped: Collection[int] = (),
     alive: Callable[[], None] = lambda: None,
 ) -> None:
     """Solve for the output projections of `student`, in place, from the first block up.
 
     Each sees what the blocks below give now, and is to say what the dense `teacher` says there. No label is needed.
-    `alive` is called after each block.
+    `dropped`: the layers that the student lacks. `alive` is called after each block.
     """
     streams = [stream for phase in plan for stream in phase.streams if stream.masks != "fixed"]
     where = next(student.parameters()).device
@@ -41,18 +43,21 @@ def refit(
     student.eval()
     dense = projections(teacher)
     wanted = seen(teacher.to(where).eval(), dense, batches, outputs=True)
-    for name, projection in projections(student).items():
+    for name, projection in projections(student, dropped).items():
         inputs = seen(student, {name: projection}, batches)[name]
         solve(projection, inputs, wanted[name])
         alive()
 
 
-def projections(network: Network) -> dict[str, nn.Linear]:
-    """The output projection of every block that is left, in the order in which a row meets them."""
+def projections(network: Network, dropped: Collection[int] = ()) -> dict[str, nn.Linear]:
+    """The output projection of every block that is left, in the order in which a row meets them.
+
+    Named by the layer's number in the dense model, where those `dropped` are counted, too.
+    """
     family = network.architecture.family
     layers: Any = network.body.get_submodule(family.base).get_submodule(family.layers)
     found = {}
-    for i, layer in enumerate(layers):
+    for i, layer in zip((i for i in count() if i not in dropped), layers, strict=False):
         modules = dict(layer.named_modules())
         for path in (family.attention_out, family.ffn_out):
             if isinstance(modules.get(path), nn.Linear):

@@ -33,8 +33,8 @@ def shrink(model: Any, paths: dict[str, Any], shape: dict[str, Any]) -> None:
     New Linears are uninitialised in effect: load the checkpoint's weights afterwards, strictly. A layer that is
     already of the right size is left alone. `paths` says where the parts lie (see the family table).
     """
-    size = paths["head_size"]
-    inner = [paths[name] for name in ("query", "key", "value")]
+    size, width = paths["head_size"], paths["head_size"] * paths["queries"]
+    inner = [*(paths[name] for name in ("query", "key", "value")), *paths["relative"]]
 
     def resize(layer: Any, path: str, rows: int | None = None, columns: int | None = None) -> None:
         old = layer.get_submodule(path)
@@ -47,11 +47,14 @@ def shrink(model: Any, paths: dict[str, Any], shape: dict[str, Any]) -> None:
     for layer, heads, neurons in zip(layers, shape["heads"], shape["neurons"], strict=True):
         whole = paths["attention_out"].startswith(paths["attention"] + ".")
         if heads:
-            for path in inner:
-                resize(layer, path, rows=inner.count(path) * len(heads) * size)
-            resize(layer, paths["attention_out"], columns=len(heads) * size)
+            attention = layer.get_submodule(paths["attention"])
+            for path in {*inner} & {name for name, _ in layer.named_modules()}:
+                resize(layer, path, rows=inner.count(path) * len(heads) * (width if path == paths["query"] else size))
+            resize(layer, paths["attention_out"], columns=len(heads) * width)
+            if hasattr(attention, "num_attention_heads"):
+                attention.num_attention_heads = len(heads) * paths["queries"]
             if paths["attention_bias"]:
-                select_bias(layer.get_submodule(paths["attention"]), heads, len(heads) * size)
+                select_bias(attention, heads, len(heads) * size)
         elif whole:
             layer.set_submodule(paths["attention"], Nothing(alone=False))
         else:
@@ -59,6 +62,8 @@ def shrink(model: Any, paths: dict[str, Any], shape: dict[str, Any]) -> None:
             layer.set_submodule(paths["attention_out"], Nothing())
         if neurons:
             resize(layer, paths["ffn_in"], rows=neurons * (1 + paths["gated"]))
+            if paths["gate"]:
+                resize(layer, paths["gate"], rows=neurons)
             resize(layer, paths["ffn_out"], columns=neurons)
         elif paths["ffn_out"].startswith(paths["ffn"] + "."):
             layer.set_submodule(paths["ffn"], Nothing())

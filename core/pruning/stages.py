@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +21,36 @@ from core.pruning.auto import PRICE, Choice, Trials
 from core.pruning.batches import tokenise
 from core.pruning.checkpoint import Checkpoints
 from core.pruning.coupling import Phase, TaskRows, add_heads, phases
-from core.pruning.cut import cut, paths_of
+from core.pruning.cut import cut, reshape
 from core.pruning.export import weights_bytes, write_json
-from core.pruning.fit import Scores, fit
+from core.pruning.fit import Scores
 from core.pruning.latency import SEQUENCE_LENGTH, latencies_ms
 from core.pruning.losses import labelled_by
 from core.pruning.meet import LatencyBudget
 from core.pruning.methods import METHODS
-from core.pruning.metrics import with_intervals
-from core.pruning.network import TARGET, Network, device, load_network, load_tokenizer, longest_text, predict
+from core.pruning.network import (
+    TARGET,
+    Network,
+    configs,
+    device,
+    load_network,
+    load_tokenizer,
+    longest_text,
+    predict,
+    read_architecture,
+)
+from core.pruning.problem import IGNORED, Problem, Regression, problem_of
 from core.pruning.refit import refit
+from core.pruning.regular import compare, fit_to
 from core.pruning.runtimes import conditions
-from core.pruning.shrink import shrink
 from core.pruning.stopwatch import Stopwatch
 from core.pruning.train import History, train
 from core.pruning.vocabulary import trim
 from core.spec.cost import CostModel, Costs
-from core.spec.data import Splits, prepare
+from core.spec.data import Example, Splits, labels_of, prepare
+from core.spec.families import require_text
 from core.spec.job import JobSpec
+from core.spec.labels import label_names
 from core.spec.methods import METHODS as FACTS
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
@@ -121,6 +133,7 @@ class Stages:
         self.transfer = spec.transfer.model_copy(update={"coupling": spec.coupling})  # `auto` fills it in
         self.used = list(range(len(spec.sources)))  # numbers of the sources in use
         self.auto: dict[str, Any] | None = None
+        self.layout: dict[str, Any] | None = None  # what a regular structure has, beside the free one
         self.timings: dict[str, float] = {}
         self.curves: dict[str, Any] = {}
 
@@ -148,12 +161,17 @@ class Stages:
     def prepare(self) -> tuple[Splits, Network, Costs]:
         """The rows, the dense network, and what its units cost."""
         splits = self.read()
-        fitted = self.spec.train.steps.teach == 0
-        network = load_network(self.model.path, splits.labels, self.spec.train.seed, fitted=fitted)
+        task, fitted = self.spec.task, self.spec.train.steps.teach == 0
+        self.problem = problem_of(task.problem, splits.labels, labels_of(splits.train))
+        require_text(read_architecture(self.model.path).family)
+        network = load_network(self.model.path, splits.labels, self.spec.train.seed, task.problem, fitted=fitted)
         self.plan = plan_training(self.spec, len(splits.train), network.architecture.hidden)
         self.max_length = longest_text(network, self.spec.train.max_length)
-        self.tokenizer = load_tokenizer(self.model.path)
+        self.tokenizer = load_tokenizer(self.model.path, self.problem.of_words)
         self.tokenizer.model_max_length = self.max_length
+        for config in configs(network.body):
+            if config.pad_token_id is None:  # a causal model reads the last token before the padding
+                config.pad_token_id = self.tokenizer.pad_token_id
         if len(self.tokenizer) > network.body.config.vocab_size:
             raise SpecError(
                 "/model",
@@ -173,7 +191,7 @@ class Stages:
         """The cost that the job limits, and the most that the encoder layers may cost; SpecError if out of reach."""
         budget = self.spec.budget
         if not budget.timed:
-            return costs.limit(budget)
+            return costs.limit(budget, self.spec.export.layout)
         length = longest_text(network, self.spec.length)
         if budget.sequence_length and length < budget.sequence_length:
             raise SpecError("/budget/sequence_length", f"this model reads at most {length} tokens")
@@ -181,7 +199,8 @@ class Stages:
         self._report({"event": "note", "message": f"measuring latency: {under.runtime} on {under.device_name}"})
         watch = Stopwatch(network, list(self.test.inputs), under, self.alive)
         state = self.state / "latency.json"  # the control's, too: it prunes the same model
-        self.latency = LatencyBudget(budget, network.architecture, under, watch.measure, state, self.cache)
+        layout = self.spec.export.layout
+        self.latency = LatencyBudget(budget, network.architecture, under, watch.measure, state, self.cache, layout)
         self._report({"event": "saved", "stage": "data"})
         return self.latency.cost, self.latency.limit
 
@@ -208,8 +227,11 @@ class Stages:
         """Rows of every split and source. A source with the target's label set shares the target's head."""
         length = self.max_length
         self.train, self.dev, self.test = (
-            tokenise(part, splits.labels, self.tokenizer, length) for part in (splits.train, splits.dev, splits.test)
+            tokenise(part, self.problem, self.tokenizer, length) for part in (splits.train, splits.dev, splits.test)
         )
+        unread = sum(len(row.text) for row in splits.test) - int((self.test.labels != IGNORED).sum())
+        if self.problem.of_words and unread:
+            splits.dropped["words of the test rows that the model does not read"] = unread
         self.target = TaskRows(self.train, TARGET, len(splits.labels))
         self.sources = []
         most = sum(self.plan.steps.values()) * self.spec.train.batch_size  # more rows than this are never drawn
@@ -218,11 +240,17 @@ class Stages:
             if self.transfer.coupling == "none":
                 break
             rows = [rows[j] for j in torch.randperm(len(rows), generator=generator)[:most].tolist()]
-            labels = sorted({row.label for row in rows if row.label is not None})
-            head = TARGET if labels == splits.labels else f"source{i}"
+            problem = self.source_problem(i, rows)
+            head = TARGET if problem == self.problem else f"source{i}"
+            weight = self.spec.sources[i].weight
             self.sources.append(
-                TaskRows(tokenise(rows, labels, self.tokenizer, length), head, len(labels), self.spec.sources[i].weight)
+                TaskRows(tokenise(rows, problem, self.tokenizer, length), head, len(problem.labels), weight)
             )
+
+    def source_problem(self, i: int, rows: list[Example]) -> Problem:
+        """As the target's, with labels of its own. Numbers of another column have another mean and deviation."""
+        kind, column, known = self.spec.task.problem, self.spec.sources[i].label, labels_of(rows)
+        return problem_of(kind, label_names(known, kind, column) if column else [], known)
 
     def decide(self, network: Network, cost: CostModel, limit: int) -> None:
         """`auto`: settle the coupling, the stages and the sources by trials on the train and dev rows."""
@@ -240,9 +268,10 @@ class Stages:
                 steps=self.plan.steps,
                 rates=self.plan.rates,
                 batch_size=self.spec.train.batch_size,
-                balanced=self.spec.task.metric != "accuracy",
+                balanced=self.spec.task.metric in ("balanced_accuracy", "f1"),
                 seed=self.spec.train.seed,
                 report=self.report,
+                layout=self.spec.export.layout,
                 checkpoints=self.checkpoints.at,
             )
             decision = trials.decide()
@@ -302,14 +331,14 @@ class Stages:
                 add_heads(student, plan, self.sources)
                 cut(student, structure)
             if not self.plan.steps["recover"] and not FACTS[name].trains and budget.sparsity is None:
-                refit(student, teacher, plan, self.spec.train.seed, self.alive)
+                refit(student, teacher, plan, self.spec.train.seed, structure.dropped, self.alive)
             self.curves["prune"] = asdict(history)
-            fits = self.latency.fits if self.latency else []
-            self.save("prune", student, {"history": asdict(history), "structure": structure.to_json(), "fits": fits})
+            found = {"history": asdict(history), "structure": structure.to_json(), "layout": self.layout}
+            self.save("prune", student, found | {"fits": self.latency.fits if self.latency else []})
         else:
             weights, facts = saved
-            structure = Structure.from_json(facts["structure"])
-            shrink(student.body, paths_of(student.architecture), structure.shape())
+            structure, self.layout = Structure.from_json(facts["structure"]), facts.get("layout")
+            reshape(student, structure)
             student.load_state_dict(weights, strict=True)
             self.curves["prune"] = facts["history"]
             if self.latency:
@@ -317,8 +346,13 @@ class Stages:
         return student.to(device()), structure
 
     def fit(self, scores: Scores, cost: CostModel, limit: int) -> Structure:
-        """The structure that meets the budget; a latency is measured until it does."""
-        return self.latency.fit(scores) if self.latency else fit(scores, cost, limit)
+        """The structure that meets the budget in the layout; a latency is measured until it does."""
+        if self.latency:
+            return self.latency.fit(scores)
+        structure = fit_to(self.spec.export.layout, scores, cost, limit)
+        if self.spec.export.layout == "regular":
+            self.layout = compare(scores, cost, limit, structure)
+        return structure
 
     def recover(self, student: Network, teacher: Network) -> None:
         """Train what is left."""
@@ -339,8 +373,13 @@ class Stages:
     def measure(
         self, teacher: Network, student: Network, structure: Structure, costs: Costs
     ) -> tuple[dict[str, Any], Tensor]:
-        """The test rows, once, in float32; sizes; latency of both models in turn."""
+        """The test rows, once, in float32; sizes; latency of both models in turn. Numbers are in their own unit."""
         models = {"dense": teacher.eval(), "pruned": student.eval()}
+        if isinstance(self.problem, Regression):
+            for network in models.values():
+                network.rescale(self.problem.deviation, self.problem.mean)
+            unscaled = Regression(self.problem.labels)
+            self.test = replace(self.test, labels=self.problem.decode(self.test.labels), problem=unscaled)
         structures = {"dense": Structure.dense(teacher.architecture), "pruned": structure}
         speed = latencies_ms(
             {name: network.assembled() for name, network in models.items()},
@@ -353,7 +392,7 @@ class Stages:
             done = self.checkpoints.at(f"recover-test-{name}")
             logits[name] = predict(network, self.test, alive=self.alive, checkpoint=done)
             results[name] = {
-                "test": with_intervals(logits[name], self.test.labels),
+                "test": self.test.problem.intervals(logits[name], self.test.labels),
                 "encoder_params": costs.params.encoder(structures[name]),
                 "model_params": costs.params.model(structures[name]),
                 "macs": costs.macs.model(structures[name]),

@@ -39,6 +39,13 @@ def smallest(architecture: Architecture) -> Structure:
     return Structure.of([()] * architecture.layers, [(0,), *[()] * (architecture.layers - 1)])
 
 
+def smallest_regular(architecture: Architecture) -> Structure:
+    """A layer with a neuron, and as few heads as a plain config.json can say."""
+    rest = range(1, architecture.layers)
+    heads = range(architecture.head_counts[0])
+    return Structure.of([heads, *[()] * len(rest)], [(0,), *[()] * len(rest)], rest)
+
+
 def levels(architecture: Architecture) -> list[Structure]:
     """What else is measured beside the dense model: each kind of block alone, and both at some sizes.
 
@@ -74,7 +81,7 @@ def prices(architecture: Architecture, table: Table) -> CostModel:
     counts = np.array([[count / level["ratio"] for count in _counts(level)] for level in every])
     found = DENSE * _least_squares(counts, np.ones(len(every)))
     head, attention_block, neuron, ffn_block, fixed = (int(price) for price in found.round())
-    return CostModel(architecture, max(1, head), attention_block, max(1, neuron), ffn_block, 0, fixed)
+    return CostModel(architecture, max(1, head), attention_block, max(1, neuron), ffn_block, 0, 0, fixed)
 
 
 def _counts(level: Mapping[str, Any]) -> list[int]:

@@ -10,14 +10,12 @@ from itertools import islice
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from core.pruning.batches import Rows, draw
 from core.pruning.checkpoint import NOWHERE, Checkpoint, random_state, restore, set_random_state, trained
 from core.pruning.coupling import Phase
 from core.pruning.losses import batch_loss
-from core.pruning.metrics import confusion, scores
 from core.pruning.network import Network, device, predict
 from core.pruning.weighting import LearnedWeights
 
@@ -67,9 +65,7 @@ def rate_at(step: int, steps: int) -> float:
 def dev_scores(network: Network, dev: Rows) -> dict[str, float]:
     """Metrics and loss on the dev rows."""
     logits = predict(network, dev, fast=True)
-    counts = confusion(logits.argmax(1), dev.labels, logits.shape[1])
-    quality = {name: float(value) for name, value in scores(counts).items()}
-    return quality | {"loss": float(F.cross_entropy(logits, dev.labels))}
+    return dev.problem.quality(logits, dev.labels) | {"loss": float(dev.problem.loss(logits, dev.labels))}
 
 
 class Pace:

@@ -2,8 +2,9 @@
 
     python -m core.pruning.verify CHECKPOINT
 
-Prints one line of JSON: how far the ways of loading, and the measured logits, are from each other. Only what ships in
-the checkpoint is used to load it; where no code does (a budget in zeros), none is trusted.
+Prints one line of JSON: the metrics anew, and how far the ways of loading, and the measured logits, are from each other
+(of numbers in standard deviations). Only what ships in the checkpoint is used to load it; where no code does (a regular
+layout, a budget in zeros), none is trusted.
 """
 
 from __future__ import annotations
@@ -27,56 +28,77 @@ def main(checkpoint: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as cache:
         os.environ["HF_MODULES_CACHE"] = cache
         import torch
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        import transformers
 
+        from core.pruning.batches import encode, stack
+        from core.pruning.network import read_architecture
+        from core.pruning.problem import IGNORED, problem_of
+        from core.spec.job import JobSpec
+
+        manifest = json.loads((checkpoint / "manifest.json").read_text())
+        kind = JobSpec.model_validate(manifest["spec"]).task.problem
+        auto_class = getattr(transformers, read_architecture(checkpoint, kind).family.auto_class)
         coded = (checkpoint / "load.py").exists()
-        model = AutoModelForSequenceClassification.from_pretrained(checkpoint, trust_remote_code=coded).eval()
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+        model = auto_class.from_pretrained(checkpoint, trust_remote_code=coded).eval()
+        tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
         other = None
         if coded:
-            spec = importlib.util.spec_from_file_location("load", checkpoint / "load.py")
-            assert spec is not None and spec.loader is not None
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
+            loader = importlib.util.spec_from_file_location("load", checkpoint / "load.py")
+            assert loader is not None and loader.loader is not None
+            module = importlib.util.module_from_spec(loader)
+            loader.loader.exec_module(module)
             other, tokenizer = module.load(checkpoint)
+        problem = problem_of(kind, [model.config.id2label[i] for i in range(model.config.num_labels)])
         rows = [json.loads(line) for line in (checkpoint / "test.jsonl").read_text(encoding="utf-8").splitlines()]
-        max_length = json.loads((checkpoint / "manifest.json").read_text())["max_length"]
         exported = checkpoint / "model.onnx"
         runtime = None
         if exported.exists():
             from onnxruntime import InferenceSession
 
             runtime = InferenceSession(exported, providers=["CPUExecutionProvider"])
-        changed, right, to_measured, to_other, to_onnx = 0, 0, 0.0, 0.0, 0.0
+        changed, to_measured, to_other, to_onnx = 0, 0.0, 0.0, 0.0
+        every: list[tuple[Any, Any]] = []
         with torch.inference_mode():
             rows.sort(key=lambda row: len("".join(row["text"])))
             for start in range(0, len(rows), BATCH):
                 part = rows[start : start + BATCH]
-                texts = list(zip(*(row["text"] for row in part), strict=True))
-                batch = tokenizer(
-                    *map(list, texts), padding=True, truncation=True, max_length=max_length, return_tensors="pt"
-                )
+                texts = [row["text"] for row in part]
+                batch = encode(texts, problem, tokenizer, manifest["max_length"], padding=True, return_tensors="pt")
+                labels = problem.encode([row["label"] for row in part], batch)
                 logits = model(**batch).logits
-                measured = torch.tensor([row["logits"] for row in part])
-                to_measured = max(to_measured, float((logits - measured).abs().max()))
+                asked = problem.asked(logits, labels)
+                measured = torch.tensor([values for row in part for values in _answers(row)]).reshape(asked.shape)
+                to_measured = max(to_measured, _apart(asked, measured))
                 if other:
-                    to_other = max(to_other, float((logits - other(**batch).logits).abs().max()))
+                    to_other = max(to_other, _apart(logits, other(**batch).logits))
                 if runtime:
                     columns = {one.name: batch[one.name].numpy() for one in runtime.get_inputs()}
                     (said,) = runtime.run(["logits"], columns)
-                    to_onnx = max(to_onnx, float((logits - torch.from_numpy(said)).abs().max()))
-                names = [model.config.id2label[i] for i in logits.argmax(1).tolist()]
-                changed += sum(name != row["predicted"] for name, row in zip(names, part, strict=True))
-                right += sum(name == row["label"] for name, row in zip(names, part, strict=True))
+                    to_onnx = max(to_onnx, _apart(asked, problem.asked(torch.from_numpy(said), labels)))
+                told = zip(problem.said(logits, labels), (row["predicted"] for row in part), strict=True)
+                changed += sum(one != before for one, before in told if not isinstance(one, float))
+                every.append((logits, labels))
+            all_logits, all_labels = stack([one for one, _ in every], 0), stack([one for _, one in every], IGNORED)
+            scale = problem.scale(all_labels)
     return {
         "rows": len(rows),
-        "accuracy": right / len(rows),
+        "test": problem.quality(all_logits, all_labels),
         "changed_predictions": changed,  # ties within the tolerance, if any
-        "max_difference_to_measured": to_measured,
-        "max_difference_between_loaders": to_other if other else None,
-        "max_difference_onnx": to_onnx if runtime else None,
+        "max_difference_to_measured": to_measured / scale,
+        "max_difference_between_loaders": to_other / scale if other else None,
+        "max_difference_onnx": to_onnx / scale if runtime else None,
         "parameters": sum(p.numel() for p in model.parameters()),
     }
+
+
+def _apart(one: Any, other: Any) -> float:
+    return float((one - other).abs().max()) if one.numel() else 0.0
+
+
+def _answers(row: dict[str, Any]) -> list[list[float]]:
+    """The measured logits of a row, one list for each answer."""
+    logits: list[Any] = row["logits"]
+    return logits if not logits or isinstance(logits[0], list) else [logits]
 
 
 if __name__ == "__main__":

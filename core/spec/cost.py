@@ -8,7 +8,7 @@ from math import prod
 from typing import Self
 
 from core.spec.families import Architecture
-from core.spec.job import GROUPS, Budget
+from core.spec.job import GROUPS, Budget, Layout
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 from core.spec.weights import file_bytes
@@ -22,10 +22,11 @@ class CostModel:
 
     architecture: Architecture
     head: int  # q, k, v rows with their biases, and columns of the output projection
-    attention_block: int  # bias of the output projection
+    attention_block: int  # bias of the output projection, norms that the heads share
     neuron: int
     ffn_block: int
     encoder_fixed: int  # LayerNorms
+    layer_fixed: int  # of those, what goes with a whole layer
     outside: int  # embeddings, pooler, classifier
     spared: int = 0  # what a smaller vocabulary has taken from the dense model already
 
@@ -33,6 +34,7 @@ class CostModel:
         """Cost of the encoder layers."""
         return (
             self.encoder_fixed
+            - self.layer_fixed * len(structure.dropped)
             + sum(self.head * len(row) + self.attention_block * bool(row) for row in structure.heads)
             + sum(self.neuron * len(row) + self.ffn_block * bool(row) for row in structure.neurons)
         )
@@ -55,6 +57,14 @@ class CostModel:
     def smallest(self) -> int:
         """Cost of the encoder layers with a single unit left."""
         return self.encoder_fixed + min(self.attention_block + self.head, self.ffn_block + self.neuron)
+
+    def least(self, layout: Layout) -> int:
+        """Cost of the smallest encoder; a regular one has a layer with a neuron and heads that config.json can say."""
+        if layout == "free":
+            return self.smallest
+        spare = self.layer_fixed * (self.architecture.layers - 1)
+        heads = self.head * self.architecture.head_counts[0]
+        return self.encoder_fixed - spare + self.attention_block + heads + self.ffn_block + self.neuron
 
 
 @dataclass(frozen=True)
@@ -80,17 +90,25 @@ class Costs:
         """
         params = replace(_params(architecture, shapes), spared=spared)
         a, family = architecture, architecture.family
-        prefix = f"{family.base}."
-        once = sum(prod(shapes.get(f"{path}.weight", (0,))) for path in family.head_layers)
-        always = sum(prod(shapes.get(f"{prefix}{path}.weight", (0,))) for path in family.per_token)
+        once = sum(
+            prod(shapes.get(f"{path}.weight", (0,))) for path in family.head_layers if path not in family.per_token
+        )
+        always = sum(prod(shapes.get(f"{path}.weight", (0,))) for path in family.per_token)
+        inputs = 2 if family.gated or family.gate else 1  # of an FFN neuron
+        head = 2 * (a.queries + 1) * a.hidden * a.head_size * length + 2 * length**2 * a.head_width
+        if r := a.relative:
+            head += r.positions * a.head_size * (r.projections * a.hidden + r.products * length)
         macs = CostModel(
             a,
-            head=4 * a.hidden * a.head_size * length + 2 * length**2 * a.head_size,
+            head=head,
             attention_block=0,
-            neuron=(3 if family.gated else 2) * a.hidden * length,
+            neuron=(inputs + 1) * a.hidden * length,
             ffn_block=0,
             encoder_fixed=0,
-            outside=once + always * length,
+            layer_fixed=0,
+            outside=once * (length if family.of_words else 1)
+            + always * length
+            + prod(shapes.get(f"{family.patches}.weight", (0,))) * (length - 1),
         )
         size = CostModel(
             a,
@@ -99,18 +117,19 @@ class Costs:
             FLOAT32 * params.neuron,
             FLOAT32 * params.ffn_block,
             FLOAT32 * params.encoder_fixed,
+            FLOAT32 * params.layer_fixed,
             outside=file_bytes(shapes, FLOAT32) - FLOAT32 * params.dense,  # with the dense model's header, the longest
             spared=FLOAT32 * spared,
         )
-        layers = f"{prefix}{family.layers}."
+        layers = f"{family.base}.{family.layers}."
         matrices = sum(prod(shape) for name, shape in shapes.items() if name.startswith(layers) and len(shape) == 2)
         return cls(params, macs, size, length, matrices)
 
-    def limit(self, budget: Budget) -> tuple[CostModel, int]:
+    def limit(self, budget: Budget, layout: Layout = "free") -> tuple[CostModel, int]:
         """The cost that `budget` limits, and the most that the encoder layers may cost; SpecError if out of reach."""
         if budget.kind == "sparsity":
             a, (_, size) = self.params.architecture, GROUPS.get(budget.pattern or "", (1, 1))
-            if odd := [width for width in (a.hidden, a.heads * a.head_size, a.neurons) if width % size]:
+            if odd := [width for width in (a.hidden, a.heads * a.head_width, a.neurons) if width % size]:
                 raise SpecError(
                     "/budget/pattern",
                     f"this model has matrices with rows of {odd[0]}, which groups of {size} do not fill",
@@ -118,17 +137,20 @@ class Costs:
             return self.params, self.params.dense  # nothing is cut
         cost: CostModel = getattr(self, budget.kind)
         outside = 0 if budget.counted == "encoder" else cost.outside
-        low, high = cost.smallest + outside, cost.dense + outside
+        low, high = cost.least(layout) + outside, cost.dense + outside
         dense = cost.dense if budget.counted == "encoder" else cost.before
         limit = budget.limit(dense)
         if limit < low:
             unit = UNITS[budget.kind].format(length=self.length)
-            advice = '; most of the rest is embeddings: "vocabulary": "trim" keeps those that the texts use'
+            advice = '; with "layout": "free" it can be smaller' * (layout == "regular")
+            advice += '; most of the rest is embeddings: "vocabulary": "trim" keeps those that the texts use' * (
+                outside > cost.dense / 2 and not cost.spared
+            )
             raise SpecError(
                 f"/budget/{budget.kind}",
                 f"out of reach: {'the encoder of ' * (budget.counted == 'encoder')}this model can have "
                 f"{low:,} to {high:,} {unit} ({low / dense:.4f} to {high / dense:.4g} of the dense count), "
-                f"asked were {limit:,}" + advice * (outside > cost.dense / 2 and not cost.spared),
+                f"asked were {limit:,}" + advice,
             )
         return cost, min(limit, high) - outside
 
@@ -144,18 +166,25 @@ def _params(architecture: Architecture, shapes: Mapping[str, tuple[int, ...]]) -
     def size(path: str, part: str) -> int:
         return sizes.get(f"{family.layers}.0.{path}.{part}", 0)
 
-    inner = {family.query, family.key, family.value}
+    inner = {family.query, family.key, family.value, *family.relative}
+    whole = {family.query} == inner - set(family.relative)  # one Linear for all three
     encoder = sum(n for name, n in sizes.items() if name.startswith(f"{family.layers}."))
+    last = sum(n for name, n in sizes.items() if name.startswith(f"{family.layers}.{architecture.layers - 1}."))
     numbers = {name.split(f"{family.layers}.", 1)[1].split(".")[0] for name in sizes if f"{family.layers}." in name}
-    if not size(family.query, "weight") or numbers != {str(i) for i in range(architecture.layers)}:
+    rows = architecture.heads * architecture.head_width * (3 if whole else 1)
+    if size(family.query, "weight") != rows * architecture.hidden or numbers != {
+        str(i) for i in range(architecture.layers)
+    }:
         raise SpecError("/model", f"its weights do not look like a {family.model_type} of this config.json")
     head = (
         sum(size(path, part) for path in inner for part in ("weight", "bias")) + size(family.attention_out, "weight")
     ) // architecture.heads
     neuron = (
-        size(family.ffn_in, "weight") + size(family.ffn_in, "bias") + size(family.ffn_out, "weight")
+        sum(size(path, part) for path in {family.ffn_in, family.gate} for part in ("weight", "bias"))
+        + size(family.ffn_out, "weight")
     ) // architecture.neurons
-    attention_block, ffn_block = size(family.attention_out, "bias"), size(family.ffn_out, "bias")
+    norms = sum(size(path, "weight") for path in family.attention_norms)
+    attention_block, ffn_block = size(family.attention_out, "bias") + norms, size(family.ffn_out, "bias")
     prunable = head * architecture.heads + attention_block + neuron * architecture.neurons + ffn_block
     return CostModel(
         architecture,
@@ -164,5 +193,6 @@ def _params(architecture: Architecture, shapes: Mapping[str, tuple[int, ...]]) -
         neuron,
         ffn_block,
         encoder_fixed=encoder - architecture.layers * prunable,
+        layer_fixed=last - prunable,
         outside=sum(sizes.values()) - encoder,
     )

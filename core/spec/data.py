@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from statistics import fmean, pstdev
+from typing import TypeVar
 
-from core.spec.job import JobSpec, Source, Split, SplitRefs, Task
+from core.spec.job import JobSpec, ProblemType, Source, SplitRefs, Task
+from core.spec.labels import Label, is_iob2, label_names, numbers, read_label, read_words, strata
 from core.spec.problems import SpecError
 
+T = TypeVar("T")
 Table = Mapping[str, Sequence[str | None]]  # column -> values
 
 MIN_ROWS = 10
+MAX_LABELS = 1000
+MAX_OFFSET = 1000  # standard deviations between 0 and the mean of numbers: further off, float32 blurs them
 
 
 @dataclass(frozen=True)
 class Example:
-    """One row: one text or a pair, and its label where it has one."""
+    """One row: one text, a pair, or the words of one text; and its label where it has one."""
 
     text: tuple[str, ...]
-    label: str | None
+    label: Label | None
 
     @property
     def key(self) -> str:
@@ -36,7 +43,7 @@ class Example:
 class Splits:
     """What a job trains and measures on. `dropped` counts rows left out, by reason."""
 
-    labels: list[str]
+    labels: list[str]  # what the model's outputs stand for
     train: list[Example]
     dev: list[Example]
     test: list[Example]
@@ -47,8 +54,8 @@ class Splits:
 def prepare(spec: JobSpec, tables: Mapping[str, Table]) -> Splits:
     """Read, check, deduplicate and split. `tables` maps data set id -> table.
 
-    Raises SpecError naming the field for a missing column, too few rows, one class only, or a label that the
-    training rows never show.
+    Raises SpecError naming the field for a missing column, a cell that does not hold what the problem asks for (with
+    its row), too few rows, one class only, or a label that the training rows never show.
     """
     dropped: Counter[str] = Counter()
     task = spec.task
@@ -56,31 +63,44 @@ def prepare(spec: JobSpec, tables: Mapping[str, Table]) -> Splits:
         parts = _given_splits(task, tables, spec.train.seed, dropped)
         where = "/task/data/train/dataset"
     else:
-        rows = _examples(tables[task.data.dataset], task, "/task", dropped)
+        rows = _examples(tables[task.data.dataset], task, task.problem, "/task", dropped)
         unique = _unique(rows, set(), dropped, "duplicate rows in the target")
-        parts = _held_out(unique, task.split, spec.train.seed, "/task/split")
+        parts = _held_out(unique, task, spec.train.seed, "/task/split")
         where = "/task/data/dataset"
     train, dev, test = parts
-    labels = sorted({str(row.label) for row in train})
-    _check_labels(labels, {"train": train, "dev": dev, "test": test}, where, isinstance(task.data, SplitRefs))
+    labels = label_names(labels_of(train), task.problem, task.label)
+    if task.problem == "regression":
+        _check_numbers(numbers(labels_of(train)), where)
+    else:
+        _check_labels(task, labels, {"train": train, "dev": dev, "test": test}, where)
 
     seen = {row.key for part in parts for row in part}
     sources = []
     for i, source in enumerate(spec.sources):
-        rows = _examples(tables[source.data.dataset], source, f"/sources/{i}", dropped)
+        rows = _examples(tables[source.data.dataset], source, task.problem, f"/sources/{i}", dropped)
         kept = _unique(rows, seen, dropped, "source rows that repeat a target row or an earlier source row")
         if len(kept) < MIN_ROWS:
             raise SpecError(
                 f"/sources/{i}/data/dataset",
                 f"has {len(kept)} usable rows that do not repeat the target; at least {MIN_ROWS} are needed",
             )
-        if source.label is not None and len({row.label for row in kept}) < 2:
+        if source.label is not None and _kinds(kept, task.problem) < 2:
             raise SpecError(f"/sources/{i}/label", "has one class only; leave 'label' out to use the text alone")
         sources.append(kept)
     return Splits(labels, train, dev, test, sources, dropped)
 
 
-def _examples(table: Table, part: Task | Source, pointer: str, dropped: Counter[str]) -> list[Example]:
+def labels_of(rows: Sequence[Example]) -> list[Label]:
+    """The labels of rows that have one."""
+    return [row.label for row in rows if row.label is not None]
+
+
+def _examples(
+    table: Table, part: Task | Source, problem: ProblemType, pointer: str, dropped: Counter[str]
+) -> list[Example]:
+    words = problem == "token_classification"
+    if words and len(part.text) > 1:
+        raise SpecError(f"{pointer}/text", "a token-classification task reads one column, of arrays of words")
     for i, name in enumerate(part.text):
         _require(table, name, f"{pointer}/text/{i}")
     if part.label is not None:
@@ -88,16 +108,31 @@ def _examples(table: Table, part: Task | Source, pointer: str, dropped: Counter[
     texts = zip(*(table[name] for name in part.text), strict=True)
     labels = table[part.label] if part.label is not None else [None] * len(table[part.text[0]])
     rows = []
-    for text, label in zip(texts, labels, strict=True):
+    for number, (text, cell) in enumerate(zip(texts, labels, strict=True), 1):
         full = tuple(cell for cell in text if cell is not None and cell.strip())
-        label = label.strip() if label is not None else None
+        if words:
+            full = tuple(word for one in full for word in _read(read_words, one, f"{pointer}/text/0", number))
+        cell = cell.strip() if cell is not None else None
         if len(full) < len(part.text):
             dropped["rows without text"] += 1
-        elif part.label is not None and not label:
+        elif part.label is not None and not cell:
             dropped["rows without label"] += 1
         else:
+            label = _read(partial(read_label, problem=problem), cell, f"{pointer}/label", number) if cell else None
+            if words and isinstance(label, tuple) and len(label) != len(full):
+                raise SpecError(
+                    f"{pointer}/label", f"row {number}: {len(label)} tags for {len(full)} words; give one tag a word"
+                )
             rows.append(Example(full, label))
     return rows
+
+
+def _read(read: Callable[[str], T], cell: str, pointer: str, number: int) -> T:
+    """What `read` makes of a cell; its ValueError as a SpecError that names the row."""
+    try:
+        return read(cell)
+    except ValueError as error:
+        raise SpecError(pointer, f"row {number}: {error}") from error
 
 
 def _require(table: Table, name: str, pointer: str) -> None:
@@ -126,14 +161,14 @@ def _given_splits(
     # The test rows are kept whole: a duplicate is taken out of what trains, not out of what measures.
     for name, ref in (("test", task.data.test), ("dev", task.data.dev), ("train", task.data.train)):
         if ref is not None:
-            rows = _examples(tables[ref.dataset], task, "/task", dropped)
+            rows = _examples(tables[ref.dataset], task, task.problem, "/task", dropped)
             given[name] = _unique(rows, seen, dropped, "duplicate rows in the target")
     missing = [name for name in ("dev", "test") if name not in given]
     if missing:
         rows = given["train"]
         share = {name: getattr(task.split, name) or 0.2 for name in missing}
         counts = {n: s if isinstance(s, int) else round(s * len(rows)) for n, s in share.items()}
-        held = _stratified(rows, [counts.get("dev", 0), counts.get("test", 0)], seed)
+        held = _stratified(rows, task.problem, [counts.get("dev", 0), counts.get("test", 0)], seed)
         for name, part in zip(("dev", "test"), held, strict=False):
             if name in missing:
                 given[name] = part
@@ -150,9 +185,9 @@ def _given_splits(
 
 
 def _held_out(
-    rows: Sequence[Example], split: Split, seed: int, pointer: str
+    rows: Sequence[Example], task: Task, seed: int, pointer: str
 ) -> tuple[list[Example], list[Example], list[Example]]:
-    n = len(rows)
+    n, split = len(rows), task.split
     if n < MIN_ROWS:
         raise SpecError("/task/data/dataset", f"has {n} usable, distinct rows; at least {MIN_ROWS} are needed")
     train, dev = (s if isinstance(s, int) else max(1, round(s * n)) for s in (split.train, split.dev))
@@ -163,15 +198,15 @@ def _held_out(
             pointer,
             f"asks for {train} train + {dev} dev + {max(test, 1)} test rows, but the data set has {n} distinct ones",
         )
-    dev_rows, test_rows, rest = _stratified(rows, [dev, test], seed)
-    return _stratified(rest, [train], seed)[0], dev_rows, test_rows
+    dev_rows, test_rows, rest = _stratified(rows, task.problem, [dev, test], seed)
+    return _stratified(rest, task.problem, [train], seed)[0], dev_rows, test_rows
 
 
-def _stratified(rows: Sequence[Example], counts: Sequence[int], seed: int) -> list[list[Example]]:
-    """Draw parts of exactly `counts` rows, each with the classes in proportion (largest remainder), and the rest."""
-    by_label: dict[str | None, list[Example]] = {}
-    for row in rows:
-        by_label.setdefault(row.label, []).append(row)
+def _stratified(rows: Sequence[Example], problem: ProblemType, counts: Sequence[int], seed: int) -> list[list[Example]]:
+    """Draw parts of exactly `counts` rows, each with the strata in proportion (largest remainder), and the rest."""
+    by_label: dict[Hashable, list[Example]] = {}
+    for row, stratum in zip(rows, strata(labels_of(rows), problem), strict=True):
+        by_label.setdefault(stratum, []).append(row)
     rng = random.Random(seed)
     for label in sorted(by_label, key=str):
         rng.shuffle(by_label[label])
@@ -196,19 +231,47 @@ def _stratified(rows: Sequence[Example], counts: Sequence[int], seed: int) -> li
     return [*parts, rest]
 
 
-def _check_labels(labels: list[str], parts: Mapping[str, Sequence[Example]], where: str, given: bool) -> None:
-    everything = Counter(str(row.label) for part in parts.values() for row in part)
-    if len(everything) < 2:
-        raise SpecError("/task/label", f"has one class only ({labels[0]!r}): there is nothing to classify")
+def _kinds(rows: Sequence[Example], problem: ProblemType) -> int:
+    """How many different answers the rows show."""
+    labels = labels_of(rows)
+    return len(label_names(labels, problem, "")) if problem == "token_classification" else len(set(labels))
+
+
+def _check_labels(task: Task, labels: list[str], parts: Mapping[str, Sequence[Example]], where: str) -> None:
+    given = isinstance(task.data, SplitRefs)
+    if _kinds([row for part in parts.values() for row in part], task.problem) < 2:
+        raise SpecError(
+            "/task/label",
+            f"has one class only ({', '.join(map(repr, labels[:5])) or 'no label'}): there is nothing to classify",
+        )
     for name in ("dev", "test"):
-        unseen = sorted({str(row.label) for row in parts[name]} - set(labels))
+        unseen = sorted(set(label_names(labels_of(parts[name]), task.problem, task.label)) - set(labels))
         if unseen:
             mend = "add training rows that show it" if given else "use more training rows, or merge rare classes"
             raise SpecError(
                 f"/task/data/{name}" if given else "/task/split",
                 f"the {name} rows hold labels that no training row shows: {', '.join(map(repr, unseen[:5]))}; {mend}",
             )
-    if len(labels) < 2:
+    if _kinds(parts["train"], task.problem) < 2:
         raise SpecError(where, f"the training rows show one class only ({labels[0]!r})")
-    if len(labels) > 1000:
-        raise SpecError("/task/label", f"has {len(labels)} classes; is it the right column? At most 1000 are supported")
+    if len(labels) > MAX_LABELS:
+        raise SpecError(
+            "/task/label", f"has {len(labels)} classes; is it the right column? At most {MAX_LABELS} are supported"
+        )
+    if task.metric == "entity_f1" and not is_iob2(labels):
+        raise SpecError(
+            "/task/metric",
+            f"entity_f1 needs IOB2 tags (O, B-x, I-x), and there are others ({', '.join(map(repr, labels[:5]))}); "
+            "ask for 'token_accuracy'",
+        )
+
+
+def _check_numbers(train: list[float], where: str) -> None:
+    """Of a regression."""
+    spread, mean = pstdev(train), fmean(train)
+    if not spread:
+        raise SpecError(where, f"the training rows show one value only ({mean:g}): there is nothing to learn")
+    if abs(mean) > MAX_OFFSET * spread:
+        raise SpecError(
+            "/task/label", f"lies around {mean:g} and varies by {spread:g} only, which float32 blurs: subtract {mean:g}"
+        )

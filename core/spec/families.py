@@ -5,11 +5,12 @@ Adding a family is adding a row. Paths are module paths as transformers names th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from core.spec.job import ProblemType
 from core.spec.problems import SpecError
 
 
@@ -18,19 +19,22 @@ class Family:
     """Where the prunable parts of one architecture live, relative to each layer of `layers`. Defaults are BERT's."""
 
     model_type: str
-    task_class: str  # transformers class for text classification
+    task_class: str  # transformers class for classification; for_words() turns it into that for words
     base: str  # attribute of the task model that holds the pre-trained body
     head: str = "classifier"  # attribute of the task model that maps features to logits
     # Linears between the body's last layer and the logits, hidden x hidden each, the last one to the logits.
     head_layers: tuple[str, ...] = ("classifier.dense", "classifier.out_proj")
-    head_bias: bool = True  # of those but the last
+    biasless: tuple[str, ...] = ()  # of those
     head_norms: tuple[str, ...] = ()  # LayerNorms without bias between them
+    word_head: tuple[str, ...] = ()  # those of the class for token classification; () where there is none
     embeddings: str = "embeddings"  # inside `base`
-    per_token: tuple[str, ...] = ()  # Linears inside `base` and outside the layers that every token passes
+    per_token: tuple[str, ...] = ()  # Linears outside the layers that every token passes
     layers: str = "encoder.layer"  # list of layers, inside `base`
     query: str = "attention.self.query"
     key: str = "attention.self.key"
     value: str = "attention.self.value"  # one Linear for all three where their paths are the same
+    relative: tuple[str, ...] = ()  # Linears like them for relative positions; a layer may have none
+    attention_norms: tuple[str, ...] = ()  # norms that all heads of a layer share
     attention: str = "attention.self"  # module that computes attention, up to the projection or with it
     attention_out: str = "attention.output.dense"  # projection back to the hidden size
     attention_bias: bool = False  # layers add a bias that they share, of each head, to what is attended
@@ -38,29 +42,98 @@ class Family:
     ffn: str = "intermediate"  # module before the down-projection, or with it
     ffn_out: str = "output.dense"
     gated: bool = False  # `ffn_in` holds all inputs, then all gates
+    gate: str = ""  # the Linear of the gates, where it is one of its own
+    first_layer_stays: bool = False  # it is built unlike the others, so that a plain config needs it
+    says_head_size: bool = False  # config.json may have a head_dim, so that there can be fewer heads
+    patches: str = ""  # the convolution that makes an image's tokens, all but the first; where there is none: a text's
     extra_positions: int = 0  # position embeddings that no token uses: positions count from the padding's id on
     unknown: tuple[str, ...] = ()  # options in config.json that are not provided for
     # Names in config.json of: hidden size, attention heads, layers, FFN neurons.
     sizes: tuple[str, str, str, str] = ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size")
 
+    def for_words(self) -> Family:
+        """With a head on every token; SpecError('/model') where transformers has none, or it is unknown here."""
+        if not self.word_head:
+            known = ", ".join(name for name, family in FAMILIES.items() if family.word_head)
+            raise SpecError("/model", f"family '{self.model_type}' has no token classification here; these do: {known}")
+        return replace(
+            self,
+            task_class=self.task_class.replace("ForSequence", "ForToken"),
+            head_layers=self.word_head,
+            biasless=tuple(path for path in self.biasless if path != self.word_head[-1]),
+        )
+
+    @property
+    def auto_class(self) -> str:
+        """The class of transformers that finds `task_class` by the config."""
+        return f"AutoModelFor{self.task_class.split('For')[1]}"
+
+    @property
+    def of_words(self) -> bool:
+        """Whether every token passes the head."""
+        return self.task_class.endswith("ForTokenClassification")
+
+
+CLASSIFIER = ("classifier",)
+
 
 def _roberta(model_type: str, name: str) -> Family:
-    return Family(model_type, f"{name}ForSequenceClassification", "roberta", extra_positions=2)
+    return Family(model_type, f"{name}ForSequenceClassification", "roberta", word_head=CLASSIFIER, extra_positions=2)
+
+
+def _llama(model_type: str, name: str, norms: tuple[str, ...] = ()) -> Family:
+    """Query heads that share a key and a value are one unit."""
+    return Family(
+        model_type,
+        f"{name}ForSequenceClassification",
+        "model",
+        head="score",
+        head_layers=("score",),
+        biasless=("score",),
+        word_head=("score",),
+        embeddings="embed_tokens",
+        per_token=("score",),
+        layers="layers",
+        query="self_attn.q_proj",
+        key="self_attn.k_proj",
+        value="self_attn.v_proj",
+        attention_norms=norms,
+        attention="self_attn",
+        attention_out="self_attn.o_proj",
+        ffn_in="mlp.up_proj",
+        gate="mlp.gate_proj",
+        ffn="mlp",
+        ffn_out="mlp.down_proj",
+        says_head_size=True,
+    )
 
 
 FAMILIES: Mapping[str, Family] = {
     family.model_type: family
     for family in (
-        Family("bert", "BertForSequenceClassification", "bert", head_layers=("bert.pooler.dense", "classifier")),
+        Family(
+            "bert",
+            "BertForSequenceClassification",
+            "bert",
+            head_layers=("bert.pooler.dense", "classifier"),
+            word_head=CLASSIFIER,
+        ),
         _roberta("roberta", "Roberta"),
         _roberta("xlm-roberta", "XLMRoberta"),
         _roberta("camembert", "Camembert"),
-        Family("electra", "ElectraForSequenceClassification", "electra", per_token=("embeddings_project",)),
+        Family(
+            "electra",
+            "ElectraForSequenceClassification",
+            "electra",
+            word_head=CLASSIFIER,
+            per_token=("electra.embeddings_project",),
+        ),
         Family(
             "distilbert",
             "DistilBertForSequenceClassification",
             "distilbert",
             head_layers=("pre_classifier", "classifier"),
+            word_head=CLASSIFIER,
             layers="transformer.layer",
             query="attention.q_lin",
             key="attention.k_lin",
@@ -76,6 +149,7 @@ FAMILIES: Mapping[str, Family] = {
             "mpnet",
             "MPNetForSequenceClassification",
             "mpnet",
+            word_head=CLASSIFIER,
             query="attention.attn.q",
             key="attention.attn.k",
             value="attention.attn.v",
@@ -89,8 +163,9 @@ FAMILIES: Mapping[str, Family] = {
             "ModernBertForSequenceClassification",
             "model",
             head_layers=("head.dense", "classifier"),
-            head_bias=False,
+            biasless=("head.dense",),
             head_norms=("head.norm",),
+            word_head=("head.dense", "classifier"),
             layers="layers",
             query="attn.Wqkv",
             key="attn.Wqkv",
@@ -101,7 +176,41 @@ FAMILIES: Mapping[str, Family] = {
             ffn="mlp",
             ffn_out="mlp.Wo",
             gated=True,
+            first_layer_stays=True,
             unknown=("classifier_bias", "norm_bias"),
+        ),
+        Family(
+            "deberta-v2",
+            "DebertaV2ForSequenceClassification",
+            "deberta",
+            head_layers=("pooler.dense", "classifier"),
+            word_head=CLASSIFIER,
+            per_token=("deberta.embeddings.embed_proj",),
+            query="attention.self.query_proj",
+            key="attention.self.key_proj",
+            value="attention.self.value_proj",
+            relative=("attention.self.pos_key_proj", "attention.self.pos_query_proj"),
+            unknown=("conv_kernel_size", "attention_head_size"),
+        ),
+        _llama("llama", "Llama"),
+        _llama("qwen2", "Qwen2"),
+        _llama("qwen3", "Qwen3", ("self_attn.q_norm", "self_attn.k_norm")),
+        Family(
+            "vit",
+            "ViTForImageClassification",
+            "vit",
+            head_layers=("classifier",),
+            layers="layers",
+            query="attention.q_proj",
+            key="attention.k_proj",
+            value="attention.v_proj",
+            attention="attention",
+            attention_out="attention.o_proj",
+            ffn_in="mlp.fc1",
+            ffn="mlp",
+            ffn_out="mlp.fc2",
+            says_head_size=True,
+            patches="vit.embeddings.patch_embeddings.projection",
         ),
     )
 }
@@ -128,19 +237,48 @@ def require_fitted(known: Iterable[str], labels: Iterable[str]) -> None:
         )
 
 
+def require_text(family: Family) -> None:
+    """Raises SpecError('/model') if a family does not read texts, as every task so far does."""
+    if family.patches:
+        raise SpecError("/model", f"architecture '{family.model_type}' reads images, and there is no image task yet")
+
+
+@dataclass(frozen=True)
+class Relative:
+    """What DeBERTa's attention computes of relative positions, for each head."""
+
+    positions: int
+    projections: int  # of the positions, to the size of a head
+    products: int  # of every token with every position
+
+
 @dataclass(frozen=True)
 class Architecture:
     """The numbers of one model that a structure and its cost depend on."""
 
     family: Family
     layers: int
-    heads: int  # attention heads in each layer
+    heads: int  # attention heads in each layer: those with a key and a value of their own
     head_size: int
     hidden: int
     neurons: int  # FFN neurons in each layer
+    queries: int = 1  # of each head
+    relative: Relative | None = None
+
+    @property
+    def head_width(self) -> int:
+        """Columns of the output projection that a head has."""
+        return self.queries * self.head_size
+
+    @property
+    def head_counts(self) -> Sequence[int]:
+        """How many heads the layers may have where config.json has to say it."""
+        return range(1 if self.family.says_head_size else self.heads, self.heads + 1)
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Architecture:
+    def from_config(
+        cls, config: Mapping[str, Any], problem: ProblemType = "single_label_classification"
+    ) -> Architecture:
         """Read `config.json`; raises SpecError('/model') for an unknown or odd architecture."""
         family = FAMILIES.get(str(config.get("model_type")))
         if family is None:
@@ -152,8 +290,31 @@ class Architecture:
             raise SpecError("/model", f"its config.json sets {' and '.join(unknown)}, which is not supported")
         try:
             hidden, heads, layers, neurons = (int(config[name]) for name in family.sizes)
+            said = config if family.says_head_size else {}
+            groups = int(said.get("num_key_value_heads") or heads)
+            size = int(said.get("head_dim") or hidden // max(1, heads))
+            relative = _relative(config) if family.relative else None
         except (KeyError, TypeError, ValueError) as error:
             raise SpecError("/model", f"its config.json lacks a whole number for {error}") from error
-        if min(hidden, heads, layers, neurons) < 1 or hidden % heads:
+        if min(hidden, heads, groups, size, layers, neurons) < 1 or heads % groups:
             raise SpecError("/model", "its config.json has sizes that do not fit together")
-        return cls(family, layers, heads, hidden // heads, hidden, neurons)
+        if hidden % heads and not said.get("head_dim"):
+            raise SpecError("/model", "its config.json has sizes that do not fit together")
+        if problem == "token_classification":
+            family = family.for_words()
+        if problem == "regression" and family.head_layers[-1] in family.biasless:
+            raise SpecError("/model", f"family '{family.model_type}' has no bias in its head, which a number needs")
+        return cls(family, layers, groups, size, hidden, neurons, heads // groups, relative)
+
+
+def _relative(config: Mapping[str, Any]) -> Relative | None:
+    """As DeBERTa reads its options; `pos_att_type` is a list, or one text."""
+    if not config.get("relative_attention"):
+        return None
+    kinds = config.get("pos_att_type") or []
+    kinds = kinds.lower().split("|") if isinstance(kinds, str) else kinds
+    products = len({kind.strip() for kind in kinds} & {"c2p", "p2c"})
+    reach = int(config.get("max_relative_positions") or -1)
+    span = reach if reach > 0 else int(config["max_position_embeddings"])
+    buckets = int(config.get("position_buckets") or -1)
+    return Relative(2 * (buckets if buckets > 0 else span), 2 if config.get("share_att_key") else products, products)

@@ -11,7 +11,16 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from core.spec.methods import METHODS
@@ -99,22 +108,81 @@ class Split(Strict):
 TextColumns = Annotated[list[str], Field(min_length=1, max_length=2)]
 
 
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression", "token_classification"]
+# What can be selected by, the default first; higher is better.
+METRICS: Mapping[str, tuple[str, ...]] = {
+    "single_label_classification": ("accuracy", "balanced_accuracy", "f1"),
+    "multi_label_classification": ("micro_f1", "macro_f1", "subset_accuracy"),
+    "regression": ("pearson", "spearman", "r2"),
+    "token_classification": ("entity_f1", "token_accuracy"),
+}
+
+
+def _problem(task: Mapping[str, Any]) -> ProblemType:
+    words: ProblemType | None = "token_classification" if task.get("type") == "token-classification" else None
+    return words or task.get("problem_type") or "single_label_classification"
+
+
 class Task(Strict):
     """The target task: one text column is a single text, two are a pair."""
 
     type: Annotated[
-        Literal["text-classification"],
+        Literal["text-classification", "token-classification"],
         _available(
             "task type",
-            ("text-classification",),
-            ("token-classification", "question-answering", "image-classification", "causal-lm"),
+            ("text-classification", "token-classification"),
+            ("question-answering", "image-classification", "causal-lm"),
         ),
     ] = "text-classification"
+    problem_type: Annotated[
+        Literal["single_label_classification", "multi_label_classification", "regression"] | None,
+        Field(description="of text-classification; left out: single_label_classification"),
+    ] = None
     data: DatasetRef | SplitRefs
     split: Split = Split()
     text: TextColumns = ["text"]
     label: Annotated[str, Field(min_length=1)] = "label"
-    metric: Literal["accuracy", "balanced_accuracy", "f1"] = "accuracy"
+    metric: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="what is selected by, on dev; left out: the first of its problem's. "
+            + "; ".join(f"{problem}: {', '.join(names)}" for problem, names in METRICS.items()),
+        ),
+    ] = ""
+
+    @property
+    def problem(self) -> ProblemType:
+        """What is answered, in transformers' words where it has one."""
+        return _problem({"type": self.type, "problem_type": self.problem_type})
+
+    @field_validator("problem_type")
+    @classmethod
+    def _of_texts(cls, value: str | None, task: ValidationInfo) -> str | None:
+        if value is not None and task.data.get("type") == "token-classification":
+            raise PydanticCustomError("problem_type", "is for text-classification: leave it out for words")
+        return value
+
+    @field_validator("text")
+    @classmethod
+    def _one_column(cls, value: list[str], task: ValidationInfo) -> list[str]:
+        if len(value) > 1 and task.data.get("type") == "token-classification":
+            raise PydanticCustomError("text", "token-classification reads one column, of arrays of words")
+        return value
+
+    @field_validator("metric")
+    @classmethod
+    def _fits(cls, value: str, task: ValidationInfo) -> str:
+        problem = _problem(task.data)
+        if value not in METRICS[problem]:
+            known = ", ".join(f"'{name}'" for name in METRICS[problem])
+            raise PydanticCustomError("metric", f"is no metric of a {problem} task; give one of {known}")
+        return value
+
+    @model_validator(mode="after")
+    def _default_metric(self) -> Self:
+        object.__setattr__(self, "metric", self.metric or METRICS[self.problem][0])
+        return self
 
 
 class Source(Strict):
@@ -320,6 +388,9 @@ class Train(Strict):
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
 
 
+Layout = Literal["free", "regular"]
+
+
 class Export(Strict):
     """What the download holds."""
 
@@ -327,6 +398,13 @@ class Export(Strict):
         list[Literal["safetensors", "onnx"]],
         Field(max_length=2, description="'safetensors' is always there; 'onnx' adds model.onnx for ONNX Runtime"),
     ] = ["safetensors"]
+    layout: Annotated[
+        Layout,
+        Field(
+            description="regular: only shapes that a plain config.json can say (whole layers, one FFN width), so that "
+            "the model loads with from_pretrained and no code; free: any units of any layer"
+        ),
+    ] = "free"
 
 
 class Limits(Strict):
@@ -430,11 +508,23 @@ class JobSpec(Strict):
             )
         if self.budget.sparsity is not None:
             self._sparse()
+        if self.export.layout == "regular" and method.trains:
+            raise PydanticCustomError(
+                "method",
+                f"method '{method.name}' masks single units while it trains, which no plain config.json can say: for "
+                "'layout' 'regular' use a method that scores once: "
+                + ", ".join(name for name, facts in METHODS.items() if not facts.trains),
+            )
         self._untrained()
         return self
 
     def _untrained(self) -> None:
         left_out = [stage for stage in ("teach", "recover") if getattr(self.train.steps, stage) == 0]
+        if self.task.problem == "regression" and "teach" in left_out:
+            raise PydanticCustomError(
+                "train",
+                "'steps.teach' is 0, but nothing says in what unit a model's own head gives numbers: leave it out",
+            )
         for stage in left_out:
             if self.coupling == "auto":
                 raise PydanticCustomError(
@@ -446,6 +536,11 @@ class JobSpec(Strict):
                 )
 
     def _sparse(self) -> None:
+        if self.export.layout == "regular":
+            raise PydanticCustomError(
+                "export",
+                "a budget in 'sparsity' keeps every shape, and loads with no code as it is: leave 'layout' out",
+            )
         able = [name for name, facts in METHODS.items() if facts.sparsity]
         if self.method.name not in able:
             raise PydanticCustomError(

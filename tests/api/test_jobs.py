@@ -13,7 +13,16 @@ from fastapi.testclient import TestClient
 from core.ledger import jobs
 from core.ledger.database import Database
 from core.ledger.settings import Settings
-from tests.api.conftest import MODEL, Upload, model_shapes, one_database, reviews, write_model, write_safetensors
+from tests.api.conftest import (
+    HIDDEN,
+    MODEL,
+    Upload,
+    model_shapes,
+    one_database,
+    reviews,
+    write_model,
+    write_safetensors,
+)
 
 
 def put(payload: dict[str, Any], pointer: str, value: Any) -> dict[str, Any]:
@@ -297,10 +306,12 @@ def test_every_cost_names_its_reachable_range(
     assert "out of reach" in found[f"/budget/{kind}"] and unit in found[f"/budget/{kind}"]
 
 
+@pytest.mark.parametrize("layout", ["free", "regular"])
 @pytest.mark.parametrize("kind", ["params", "macs", "bytes"])
 def test_validate_says_what_a_job_would_do_and_asks_for_none(
-    client: TestClient, payload: dict[str, Any], kind: str
+    client: TestClient, payload: dict[str, Any], kind: str, layout: str
 ) -> None:
+    payload["export"] = {"layout": layout}
     plan = client.post("/v1/jobs:validate", json=put(payload, "/budget", {kind: 0.9})).json()
     assert plan["spec"]["method"]["name"] == "fisher"
     assert sum(plan["rows"][part] for part in ("train", "dev", "test")) == 60
@@ -385,7 +396,8 @@ def test_a_model_of_the_hub_is_left_to_the_worker(client: TestClient, payload: d
 
 @one_database
 def test_broken_and_foreign_local_models(client: TestClient, payload: dict[str, Any], settings: Settings) -> None:
-    write_model(settings.models_dir / "llama", model_type="llama")
+    write_model(settings.models_dir / "gpt2", model_type="gpt2")
+    write_model(settings.models_dir / "vit", model_type="vit")
     write_model(settings.models_dir / "cut")
     weights = settings.models_dir / "cut" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
@@ -396,7 +408,8 @@ def test_broken_and_foreign_local_models(client: TestClient, payload: dict[str, 
     write_model(settings.models_dir / "layers", num_hidden_layers=3)
     (settings.models_dir / "stray.txt").write_text("")
     assert [model["name"] for model in client.get("/v1/models").json()["items"]] == ["tiny-bert"]
-    reasons = {"llama": "'llama' is not supported", "cut": "cut short", "deep": "config.json", "mute": "no tokenizer"}
+    reasons = {"gpt2": "'gpt2' is not supported; supported: bert, ", "vit": "'vit' reads images"}
+    reasons |= {"cut": "cut short", "deep": "config.json", "mute": "no tokenizer"}
     for name, reason in reasons.items():
         assert reason in faults(client.post("/v1/jobs", json=payload | {"model": name}))["/model"]
     assert client.post("/v1/jobs", json=payload | {"model": "layers"}).status_code == 422
@@ -480,3 +493,46 @@ def test_the_secret_of_a_webhook_is_in_the_answer_and_nowhere_else(client: TestC
 )
 def test_a_webhook_is_a_public_https_address(client: TestClient, payload: dict[str, Any], url: str) -> None:
     assert list(faults(client.post("/v1/jobs", json=payload | {"webhook": {"url": url}}))) == ["/webhook/url"]
+
+
+# --- other problems than one class a text -------------------------------------------------------------------
+
+LINES = [f'{{"text": ["review", "{i}"], "label": ["O", "{"B-X" if i % 2 else "O"}"]}}' for i in range(60)]
+FILES = {
+    "multi_label_classification": (
+        "\n".join(["text,label", *(f"t{i},{'a|b' if i % 2 else 'b'}" for i in range(60))]),
+        "csv",
+    ),
+    "regression": ("\n".join(["text,label", *(f"t{i},{i / 10}" for i in range(60))]), "csv"),
+    "token-classification": ("\n".join(LINES), "jsonl"),
+}
+
+
+@one_database
+@pytest.mark.parametrize("kind", FILES)
+def test_every_problem_is_planned_and_what_does_not_fit_it_is_named(
+    client: TestClient, payload: dict[str, Any], upload: Upload, kind: str
+) -> None:
+    content, ending = FILES[kind]
+    payload["task"] = {"data": {"dataset": upload(content.encode(), f"rows.{ending}")}}
+    payload["task"] |= {"type": kind} if kind.startswith("token") else {"problem_type": kind}
+    plan = client.post("/v1/jobs:validate", json=payload)
+    assert plan.status_code == 200, plan.text
+    labels = {"regression": ["label"], "token-classification": ["B-X", "O"]}
+    assert plan.json()["labels"] == labels.get(kind, ["a", "b"])
+    assert client.post("/v1/jobs", json=payload).status_code == 202
+    assert "give one of" in faults(client.post("/v1/jobs", json=put(payload, "/task/metric", "bleu")))["/task/metric"]
+    odd = "text,label\n" + "odd,\n" + "\n".join(f"t{i}," + "[1]" for i in range(60))
+    found = faults(client.post("/v1/jobs", json=put(payload, "/task/data/dataset", upload(odd.encode()))))
+    assert any("row " in detail and "give one such as" in detail for detail in found.values())
+
+
+@one_database
+def test_a_head_on_every_token_is_counted_in_macs(client: TestClient, payload: dict[str, Any], upload: Upload) -> None:
+    def outside(task: dict[str, Any]) -> int:
+        plan = client.post("/v1/jobs:validate", json={**payload, "task": task}).json()
+        (reach,) = (one for one in plan["reach"] if one["cost"] == "macs")
+        return int(reach["dense"])
+
+    words = {"data": {"dataset": upload("\n".join(LINES).encode(), "rows.jsonl")}, "type": "token-classification"}
+    assert outside(words) - outside(payload["task"]) == HIDDEN * 2 * 128 - HIDDEN * (HIDDEN + 2)  # no pooler

@@ -36,6 +36,7 @@ from cli.fetch import FetchError, Package
 from core.pruning.batches import tokenise
 from core.pruning.coupling import Stream
 from core.pruning.network import TARGET, load_network, load_tokenizer
+from core.pruning.problem import SingleLabel
 from core.spec.cost import CostModel
 from core.spec.data import Example
 from core.spec.families import FAMILIES, Architecture
@@ -236,7 +237,10 @@ def test_two_workers_do_not_teach_the_same_teacher_at_once(tmp_path: Path) -> No
 def test_the_small_dense_control_has_the_size_that_was_asked(kept: float) -> None:
     """Of MiniLM's shapes."""
     architecture = Architecture(FAMILIES["bert"], layers=6, heads=12, head_size=32, hidden=384, neurons=1536)
-    cost = CostModel(architecture, 4 * 384 * 32 + 96, 384, 769, 384, encoder_fixed=6 * 4 * 384, outside=0)
+    fixed = 4 * 384  # of a layer
+    cost = CostModel(
+        architecture, 4 * 384 * 32 + 96, 384, 769, 384, encoder_fixed=6 * fixed, layer_fixed=fixed, outside=0
+    )
     limit = int(kept * cost.dense)
     small = small_dense(cost, limit)
     assert 0.98 * limit <= cost.encoder(small) <= limit
@@ -284,7 +288,8 @@ def test_the_losses_of_cofi_are_nothing_for_the_teacher_itself_and_reach_every_l
     network.heads[cofi.MAP] = identity
     table = rows(8)
     examples = [Example((str(text),), label) for text, label in zip(table["text"], table["label"], strict=True)]
-    streams = [Stream(tokenise(examples, ["neg", "pos"], load_tokenizer(tmp_path / "tiny"), 16), 8, TARGET, 1.0, 1.0)]
+    some = tokenise(examples, SingleLabel(("neg", "pos")), load_tokenizer(tmp_path / "tiny"), 16)
+    streams = [Stream(some, 8, TARGET, 1.0, 1.0)]
     student = copy.deepcopy(network)
     assert cofi.distil(student, network, streams, [range(8)]).item() == pytest.approx(
         0, abs=1e-4

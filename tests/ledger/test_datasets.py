@@ -61,6 +61,11 @@ def test_numbers_dates_and_gaps_become_text_and_null(upload: Any, storage: Local
         "b": ["true", None, None],
         "c": [None, "0.5", None],
     }
+    lists = b'{"words": ["Zo\u00eb", "sings"], "tags": []}'
+    expected: dict[str, Any] = {"words": ['["Zo\u00eb", "sings"]'], "tags": ["[]"]}
+    assert datasets.read_table(upload(lists, "a.jsonl"), storage) == expected
+    table = pa.table({"words": [["Zo\u00eb", "sings"]], "tags": pa.array([[]], pa.list_(pa.string()))})
+    assert datasets.read_table(upload(table, "a.parquet"), storage) == expected
     table = pa.table({"day": [datetime.date(2026, 1, 2)], "n": [float("nan")], "big": [2**60]})
     expected = {"day": ["2026-01-02"], "n": [None], "big": [str(2**60)]}
     assert datasets.read_table(upload(table, "a.parquet"), storage) == expected
@@ -92,13 +97,13 @@ BAD = {
     "nul": (b"text\na\0b\n", "a.csv", "NUL"),
     "not json": (b'{"text": "a"}\n{text}', "a.jsonl", "line 2: is not JSON"),
     "json array": (b'["a"]', "a.jsonl", "not a JSON object"),
-    "nested": (b'{"text": ["a"]}', "a.jsonl", "nested"),
+    "nested": (b'{"text": ["a", 1]}', "a.jsonl", "nested"),
     "deeply nested": (b'{"text": ' + b"[" * 5000 + b"]" * 5000 + b"}", "a.jsonl", "nested|not JSON"),
     "endless number": (b'{"text": ' + b"1" * 5000 + b"}", "a.jsonl", "is not JSON"),
     "half a surrogate pair": (b'{"text": "\\ud800"}', "a.jsonl", "surrogate"),
     "not parquet": (b"PAR1 but no", "a.parquet", "not readable as Parquet"),
     "binary column": (pa.table({"text": [b"\x00\x01"]}), "a.parquet", "binary"),
-    "list column": (pa.table({"text": [["a"]]}), "a.parquet", "nested"),
+    "list column": (pa.table({"text": [[1]]}), "a.parquet", "nested"),
     "parquet names twice": (DUPLICATE, "a.parquet", "names a column twice"),
     "long cell": (b"text\n" + b"a" * 1001 + b"\n", "a.csv", "more than 1,000 characters"),
     "long json cell": (b'{"text": "' + b"a" * 1001 + b'"}', "a.jsonl", "more than 1,000 characters"),

@@ -26,13 +26,13 @@ from core.pruning.auto import (
     Trials,
     best,
     choices,
-    score,
     splits,
     weigh,
 )
 from core.pruning.batches import tokenise
 from core.pruning.coupling import TaskRows
 from core.pruning.network import TARGET, Network, load_tokenizer
+from core.pruning.problem import SingleLabel
 from core.spec.cost import CostModel
 from core.spec.data import Example
 from core.spec.job import Stage
@@ -45,8 +45,8 @@ def task_rows(tiny: Path, count: int, seed: int, classes: int = 2) -> TaskRows:
     """Rows of the tiny task; without classes, their text alone."""
     table = made_rows(count, seed)
     examples = [Example((str(text),), label) for text, label in zip(table["text"], table["label"], strict=True)]
-    labels = ["neg", "pos"] if classes else []
-    return TaskRows(tokenise(examples, labels, load_tokenizer(tiny), 32), TARGET, classes)
+    problem = SingleLabel(("neg", "pos") if classes else ())
+    return TaskRows(tokenise(examples, problem, load_tokenizer(tiny), 32), TARGET, classes)
 
 
 def trials_of(
@@ -93,10 +93,10 @@ def test_splits_hold_the_classes_in_proportion_and_score_other_rows_each_time() 
 def test_score_of_sure_predictions_is_accuracy_and_classes_can_count_alike() -> None:
     labels = torch.tensor([0, 0, 0, 1])
     logits = torch.tensor([[50.0, 0.0]]).expand(4, 2)
-    assert score(logits, labels, balanced=False).mean() == pytest.approx(0.75)
-    assert score(logits, labels, balanced=True).mean() == pytest.approx(0.5)
+    assert SingleLabel().worth(logits, labels, balanced=False).mean() == pytest.approx(0.75)
+    assert SingleLabel().worth(logits, labels, balanced=True).mean() == pytest.approx(0.5)
     unsure = torch.zeros(4, 2)
-    assert score(unsure, labels, balanced=False).tolist() == pytest.approx([0.75] * 4)
+    assert SingleLabel().worth(unsure, labels, balanced=False).tolist() == pytest.approx([0.75] * 4)
 
 
 def test_few_rows_leave_the_prior_and_many_overrule_it() -> None:
@@ -161,7 +161,7 @@ def test_the_trials_cost_no_more_than_the_job(
     monkeypatch.setattr(Trials, "train", lambda _self, _net, _plan, stage, steps, _split: pay(steps / 2 * price[stage]))
     monkeypatch.setattr(auto, "labelled_by", label)
     monkeypatch.setattr(auto, "importance", lambda *_args: pay(BATCHES / 2))
-    monkeypatch.setattr(auto, "fit", lambda *_args: None)
+    monkeypatch.setattr(auto, "fit_to", lambda *_args: None)
     monkeypatch.setattr(auto, "cut", lambda *_args: None)
     monkeypatch.setattr(auto, "predict", lambda _student, held: torch.zeros(len(held), 2))
     trials.decide()

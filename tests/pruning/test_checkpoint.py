@@ -27,6 +27,7 @@ from core.pruning.checkpoint import NOWHERE, Checkpoint, Checkpoints
 from core.pruning.coupling import Phase, TaskRows, add_heads, phases
 from core.pruning.losses import labelled_by
 from core.pruning.network import TARGET, Network, load_tokenizer
+from core.pruning.problem import SingleLabel
 from core.pruning.prune import prune
 from core.pruning.run import ModelRef, run
 from core.pruning.train import Pace, train
@@ -85,7 +86,7 @@ def task(tiny: Path, count: int, seed: int, head: str = TARGET) -> TaskRows:
     """Rows of the tiny task."""
     table = made_rows(count, seed)
     examples = [Example((str(text),), label) for text, label in zip(table["text"], table["label"], strict=True)]
-    return TaskRows(tokenise(examples, ["neg", "pos"], load_tokenizer(tiny), 32), head, 2)
+    return TaskRows(tokenise(examples, SingleLabel(("neg", "pos")), load_tokenizer(tiny), 32), head, 2)
 
 
 def folder_of(tmp_path: Path) -> Checkpoints:

@@ -17,7 +17,7 @@ def task(n: int, head: str = TARGET, *, labels: bool = True, taught: bool = Fals
     generator = torch.Generator().manual_seed(n)
     ids = [torch.ones(int(torch.randint(3, 30, (1,), generator=generator)), dtype=torch.long) for _ in range(n)]
     rows = Rows({"input_ids": ids}, torch.arange(n) % 2 if labels else torch.full((n,), -1), 0)
-    return TaskRows(replace(rows, logits=torch.zeros(n, 2)) if taught else rows, head, 2)
+    return TaskRows(replace(rows, logits=torch.zeros(n, 2)) if taught else rows, head, 2 if labels else 0)
 
 
 @pytest.mark.parametrize("coupling", ["none", "sequential", "joint", "tied", "teacher"])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +22,42 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModel
 
 from api.catalogue import find
-from core.pruning.cut import cut
+from core.pruning.cut import cut, reshape
 from core.pruning.export import write_model
 from core.pruning.magnitude import norms
 from core.pruning.masks import Gates, gated
 from core.pruning.network import Network, load_network, load_tokenizer, longest_text, units
 from core.pruning.onnx import write_onnx
 from core.pruning.run import ModelRef, run
-from core.spec.families import FAMILIES
-from core.spec.job import JobSpec
+from core.spec.families import FAMILIES, Family
+from core.spec.job import JobSpec, ProblemType
+from core.spec.problems import SpecError
 from core.spec.structure import Structure
 from tests.pruning.conftest import costs_of
 from tests.tiny import rows
 
 LAYERS, HEADS, NEURONS, HIDDEN, LENGTH = 3, 4, 24, 32, 12
+GROUPED = {"num_attention_heads": 2 * HEADS, "num_key_value_heads": HEADS}  # two query heads share key and value
+RELATIVE = {
+    "relative_attention": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_biased_input": False,
+    "norm_rel_ebd": "layer_norm",
+    "type_vocab_size": 0,
+}
+# Model folder -> family, where it is not its own, and options of config.json.
+MODELS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    **{name: (name, {}) for name in FAMILIES},
+    "llama": ("llama", GROUPED),
+    "llama-biased": ("llama", {"attention_bias": True, "mlp_bias": True, "head_dim": 6}),
+    "qwen2": ("qwen2", GROUPED | {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
+    "qwen3": ("qwen3", GROUPED | {"head_dim": 6}),
+    "deberta-v2": ("deberta-v2", RELATIVE | {"embedding_size": 24}),
+    "deberta-v3": ("deberta-v2", RELATIVE | {"position_buckets": 8, "share_att_key": True}),
+    "deberta-plain": ("deberta-v2", {}),
+    "vit": ("vit", {"image_size": 16, "patch_size": 4}),
+}
+TEXT = sorted(name for name, (family, _) in MODELS.items() if not FAMILIES[family].patches)
 STRUCTURES = [
     Structure.of([[0, 2], [1], [3]], [[1, 5, 9], range(24), [0]]),
     Structure.of([[], [0, 1, 3], []], [[], [4, 7], range(5)]),
@@ -45,10 +69,10 @@ STRUCTURES = [
 def folders(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder of each family, its body alone."""
     root = tmp_path_factory.mktemp("models")
-    for name, family in FAMILIES.items():
-        values = dict(zip(family.sizes, (HIDDEN, HEADS, LAYERS, NEURONS), strict=True))
-        options = {"vocab_size": 80, "max_position_embeddings": 64, "pad_token_id": 1, "classifier_pooling": "mean"}
-        config = AutoConfig.for_model(name, **values, **options, attention_dropout=0.3, mlp_dropout=0.3)
+    for name, (family, special) in MODELS.items():
+        values: dict[str, Any] = dict(zip(FAMILIES[family].sizes, (HIDDEN, HEADS, LAYERS, NEURONS), strict=True))
+        values |= {"vocab_size": 80, "max_position_embeddings": 64, "pad_token_id": 1, "classifier_pooling": "mean"}
+        config = AutoConfig.for_model(family, **values | {"attention_dropout": 0.3, "mlp_dropout": 0.3} | special)
         torch.manual_seed(0)
         AutoModel.from_config(config).save_pretrained(root / name)
         for file in ("tokenizer.json", "tokenizer_config.json"):
@@ -56,7 +80,7 @@ def folders(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="module", params=sorted(FAMILIES))
+@pytest.fixture(scope="module", params=sorted(MODELS))
 def folder(request: pytest.FixtureRequest, folders: Path) -> Path:
     """One of them."""
     return folders / str(request.param)
@@ -68,9 +92,9 @@ def model(folder: Path) -> Network:
     return loaded(folder)
 
 
-def loaded(folder: Path) -> Network:
+def loaded(folder: Path, problem: ProblemType = "single_label_classification") -> Network:
     """The same each time."""
-    network = load_network(folder, ["a", "b", "c"], seed=0)
+    network = load_network(folder, ["a", "b", "c"], seed=0, problem=problem)
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -78,15 +102,25 @@ def loaded(folder: Path) -> Network:
     return network.eval()
 
 
+def regular(family: Family) -> Structure:
+    """What a plain config.json can say: whole layers, one width, and fewer heads where it names their size."""
+    heads = [[1, 3], [], [0, 2]] if family.says_head_size else [range(4), [], range(4)]
+    return Structure.of(heads, [[1, 5, 9], [], range(3)], dropped=[1])
+
+
 @pytest.fixture(scope="module")
 def saved(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cut model of each family, and what each says once it is loaded, in both ways, with nothing of ours."""
     root = tmp_path_factory.mktemp("saved")
-    for name in FAMILIES:
+    for name in TEXT:
         smaller = loaded(folders / name)
         cut(smaller, STRUCTURES[1])
         write_model(smaller, STRUCTURES[1], load_tokenizer(folders / name), root / name)
-    (root / "inputs.json").write_text(json.dumps({name: column.tolist() for name, column in inputs().items()}))
+        plain = loaded(folders / name)
+        structure = regular(plain.architecture.family)
+        cut(plain, structure)
+        write_model(plain, structure, load_tokenizer(folders / name), root / "plain" / name, plain=True)
+    (root / "inputs.json").write_text(json.dumps({name: column.tolist() for name, column in texts().items()}))
     script = """
 import importlib.util, json, pathlib, torch
 from transformers import AutoModelForSequenceClassification
@@ -98,7 +132,9 @@ for folder in sorted(path.parent for path in pathlib.Path(".").glob("*/load.py")
     spec.loader.exec_module(module)
     one, _ = module.load(folder)
     other = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
-    said[folder.name] = [model(**inputs).logits.tolist() for model in (one, other)]
+    plain, how = AutoModelForSequenceClassification.from_pretrained(f"plain/{folder.name}", output_loading_info=True)
+    assert not any(how.values()), how
+    said[folder.name] = [model(**inputs).logits.tolist() for model in (one, other, plain.eval())]
 json.dump(said, open("said.json", "w"))
 """
     done = subprocess.run(
@@ -113,7 +149,14 @@ json.dump(said, open("said.json", "w"))
     return root
 
 
-def inputs(count: int = 2) -> dict[str, torch.Tensor]:
+def inputs(model: Network, count: int = 2) -> dict[str, torch.Tensor]:
+    """What the family reads."""
+    if not model.architecture.family.patches:
+        return texts(count)
+    return {"pixel_values": torch.randn(count, 3, 16, 16, generator=torch.Generator().manual_seed(0))}
+
+
+def texts(count: int = 2) -> dict[str, torch.Tensor]:
     """The last row is padded, where there are several."""
     ids = torch.randint(5, 61, (count, LENGTH), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
@@ -129,30 +172,63 @@ def test_masked_equals_cut(model: Network, structure: Structure) -> None:
     cut(smaller, structure)
     with torch.inference_mode():
         with gated(model, Gates.of(structure, dense), dense):
-            masked = model.logits(inputs())
-        logits = smaller.logits(inputs())
-        assert not torch.allclose(masked, model.logits(inputs()), atol=1e-3)
+            masked = model.logits(inputs(model))
+        logits = smaller.logits(inputs(model))
+        assert not torch.allclose(masked, model.logits(inputs(model)), atol=1e-3)
     torch.testing.assert_close(logits, masked, atol=2e-5, rtol=0)
     assert units(smaller).sizes() == structure.sizes()
 
 
-def test_a_saved_model_loads_both_ways(saved: Path, model: Network) -> None:
+@pytest.mark.parametrize("folder", TEXT, indirect=True)
+def test_a_saved_model_loads_every_way(saved: Path, folder: Path, model: Network) -> None:
     """What a process with nothing of ours said of the inputs (see `saved`)."""
-    smaller = copy.deepcopy(model)
-    cut(smaller, STRUCTURES[1])
-    said = json.loads((saved / "said.json").read_text())[model.architecture.family.model_type]
-    with torch.inference_mode():
-        logits = smaller.logits(inputs())
-    for loaded in said:
+    said = json.loads((saved / "said.json").read_text())[folder.name]
+    plain = regular(model.architecture.family)
+    for loaded, structure in zip(said, (STRUCTURES[1], STRUCTURES[1], plain), strict=True):
+        smaller = copy.deepcopy(model)
+        cut(smaller, structure)
+        with torch.inference_mode():
+            logits = smaller.logits(inputs(model))
         torch.testing.assert_close(torch.tensor(loaded), logits, atol=1e-5, rtol=0)
+    assert sorted(path.name for path in (saved / "plain").glob("*/*.py")) == []
 
 
+def test_a_dropped_layer_is_passed_by(model: Network) -> None:
+    """What enters it leaves it, LayerNorms included."""
+    structure = regular(model.architecture.family)
+    smaller = copy.deepcopy(model)
+    cut(smaller, structure)
+    dense = Structure.dense(model.architecture)
+    layer = layers_of(model)[1]
+    handle = layer.register_forward_hook(
+        lambda _layer, args, out: (args[0], *out[1:]) if isinstance(out, tuple) else args[0]
+    )
+    with torch.inference_mode():
+        with gated(model, Gates.of(structure, dense), dense):
+            skipped = model.logits(inputs(model))
+        handle.remove()
+        torch.testing.assert_close(smaller.logits(inputs(model)), skipped, atol=2e-5, rtol=0)
+    assert units(smaller).sizes() == structure.remaining().sizes()
+    again = copy.deepcopy(model)
+    reshape(again, structure)
+    again.load_state_dict(smaller.state_dict(), strict=True)
+    with torch.inference_mode():
+        assert torch.equal(again.logits(inputs(model)), smaller.logits(inputs(model)))
+
+
+def layers_of(model: Network) -> Any:
+    """The list of layers."""
+    family = model.architecture.family
+    return model.body.get_submodule(f"{family.base}.{family.layers}")
+
+
+@pytest.mark.parametrize("folder", TEXT, indirect=True)
 @pytest.mark.parametrize("structure", STRUCTURES[:2])
 def test_onnx_runtime_says_the_same_of_any_batch_and_length(
     model: Network, structure: Structure, tmp_path: Path
 ) -> None:
     cut(model, structure)
-    write_onnx(model.assembled(), inputs(), tmp_path / "model.onnx")
+    write_onnx(model.assembled(), inputs(model), tmp_path / "model.onnx")
     session = InferenceSession(tmp_path / "model.onnx")
     for ids in (torch.tensor([[7, 8, 9]]), torch.randint(5, 61, (5, 40))):
         mask = torch.ones_like(ids)
@@ -177,34 +253,93 @@ def test_every_weight_that_goes_with_a_unit_is_in_one_norm(model: Network) -> No
 
 
 def test_costs_are_what_is_counted(model: Network, folder: Path) -> None:
-    costs = costs_of(model, LENGTH)
-    assert costs == find(folder.parent, folder.name).costs(labels=3, length=LENGTH)  # the API reads the file's header
-    for structure in (*STRUCTURES, Structure.dense(model.architecture)):
+    text = not model.architecture.family.patches
+    costs = costs_of(model, LENGTH if text else 1 + (16 // 4) ** 2)  # an image's patches, and one token more
+    if text:  # the API reads the file's header
+        assert costs == find(folder.parent, folder.name).costs(labels=3, length=LENGTH)
+    for structure in (*STRUCTURES, regular(model.architecture.family), Structure.dense(model.architecture)):
         smaller = copy.deepcopy(model)
         cut(smaller, structure)
         whole = smaller.assembled()
-        layers = smaller.body.get_submodule(f"{model.architecture.family.base}.{model.architecture.family.layers}")
-        assert costs.params.encoder(structure) == sum(p.numel() for p in layers.parameters())
+        assert costs.params.encoder(structure) == sum(p.numel() for p in layers_of(smaller).parameters())
         assert costs.params.model(structure) == sum(p.numel() for p in whole.parameters())
         weights = len(save(whole.state_dict(), metadata={"format": "pt"}))
         assert weights <= costs.bytes.model(structure) <= weights + 150 * len(model.assembled().state_dict())
         whole.set_attn_implementation("eager")
-        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-            whole(**inputs(count=1))
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            whole(**inputs(model, count=1))
         assert 2 * costs.macs.model(structure) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("folder", TEXT, indirect=True)
+def test_a_head_on_every_token(folder: Path, tmp_path: Path) -> None:
+    """Masked == cut, cost == counted (the API counts alike), saved == loaded: as with a head on the whole text."""
+    model = loaded(folder, "token_classification")
+    structure, dense = STRUCTURES[1], Structure.dense(model.architecture)
+    costs = costs_of(model, LENGTH)
+    assert costs == find(folder.parent, folder.name, "token_classification").costs(labels=3, length=LENGTH)
+    with torch.inference_mode(), gated(model, Gates.of(structure, dense), dense):
+        masked = model.logits(texts())
+    cut(model, structure)
+    with torch.inference_mode():
+        logits = model.logits(texts())
+    assert logits.shape == (2, LENGTH, 3)
+    torch.testing.assert_close(logits, masked, atol=2e-5, rtol=0)
+
+    whole = model.assembled()
+    assert costs.params.model(structure) == sum(p.numel() for p in whole.parameters())
+    write_model(model, structure, load_tokenizer(folder), tmp_path / "saved")
+    spec = importlib.util.spec_from_file_location("load", tmp_path / "saved" / "load.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with torch.inference_mode():
+        torch.testing.assert_close(module.load()[0](**texts()).logits, logits, atol=1e-5, rtol=0)
+    whole.set_attn_implementation("eager")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        whole(**texts(1))
+    assert 2 * costs.macs.model(structure) == counter.get_total_flops()
+
+
+def test_a_family_without_a_head_for_words_is_refused_by_name() -> None:
+    with pytest.raises(SpecError, match="family 'other' has no token classification here; these do: bert,") as caught:
+        Family("other", "OtherForSequenceClassification", "other").for_words()
+    assert caught.value.field == "/model"
+
+
+@pytest.mark.parametrize("folder", TEXT, indirect=True)
+def test_a_number_needs_a_bias_in_the_head(folder: Path, model: Network) -> None:
+    family, values = model.architecture.family, texts()
+    if family.head_layers[-1] in family.biasless:
+        with pytest.raises(SpecError, match=f"family '{family.model_type}' has no bias in its head"):
+            load_network(folder, ["stars"], seed=0, problem="regression")
+        return
+    network = load_network(folder, ["stars"], seed=0, problem="regression").eval()
+    with torch.inference_mode():
+        before = network.logits(values)
+        network.rescale(2.0, 30.0)
+        torch.testing.assert_close(network.logits(values), 2 * before + 30, atol=1e-4, rtol=0)
 
 
 def test_cutting_twice_equals_cutting_once(model: Network) -> None:
     outer = Structure.of([[0, 2, 3], [1, 2], range(4)], [range(3, 20), range(24), range(8)])
     inner = Structure.of([[0, 3], [2], []], [range(4, 9), [0, 23], []])
+    equal_when_cut_at_once_or_twice(model, outer, inner)
+    outer, inner = (Structure.of(s.heads, s.neurons, dropped) for s, dropped in ((outer, [1]), (inner, [1, 2])))
+    equal_when_cut_at_once_or_twice(model, outer, inner)
+
+
+def equal_when_cut_at_once_or_twice(model: Network, outer: Structure, inner: Structure) -> None:
+    """`inner` lies within `outer`."""
     once, twice = copy.deepcopy(model), copy.deepcopy(model)
     cut(once, inner)
     cut(twice, outer)
     cut(twice, inner.within(outer))
     with torch.inference_mode():
-        torch.testing.assert_close(twice.logits(inputs()), once.logits(inputs()), atol=1e-6, rtol=0)
+        torch.testing.assert_close(twice.logits(inputs(model)), once.logits(inputs(model)), atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("folder", TEXT, indirect=True)
 def test_every_position_that_the_model_takes_can_be_used(model: Network) -> None:
     length = longest_text(model, 1000)
     assert length >= 62
@@ -215,16 +350,16 @@ def test_every_position_that_the_model_takes_can_be_used(model: Network) -> None
 def test_without_dropout_training_answers_as_evaluation(model: Network) -> None:
     model.drop_nothing()
     with torch.inference_mode():
-        torch.testing.assert_close(model.train().logits(inputs()), model.eval().logits(inputs()))
+        torch.testing.assert_close(model.train().logits(inputs(model)), model.eval().logits(inputs(model)))
 
 
 def test_another_head_is_of_the_same_build(model: Network) -> None:
     model.add_head("other", 5)
     with torch.inference_mode():
-        assert model.logits(inputs(), "other").shape == (2, 5)
+        assert model.logits(inputs(model), "other").shape == (2, 5)
 
 
-@pytest.mark.parametrize("folder", ["mpnet", "modernbert"], indirect=True)
+@pytest.mark.parametrize("folder", ["mpnet", "modernbert", "deberta-v3", "llama"], indirect=True)
 def test_a_whole_job(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = tmp_path / "rows.parquet"
     pq.write_table(pa.table(rows(120)), table)

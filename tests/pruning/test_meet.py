@@ -29,7 +29,7 @@ from tests.tiny import save_tiny_model
 
 HERE = Conditions("torch", "cpu", "a CPU", 1, 1, 128)
 DENSE_MS = 20.0
-TRUTH = CostModel(MINILM, 5_100, 9_000, 60, 7_000, 0, 30_000)  # in some unit of time
+TRUTH = CostModel(MINILM, 5_100, 9_000, 60, 7_000, 24_000, 4_000, 6_000)  # in some unit of time
 
 
 class Clock:
@@ -58,7 +58,7 @@ def budget_of(tmp_path: Path, measure: Callable[[Structure], Reading], cache: Pa
 def test_prices_are_found_again(numbers: tuple[int, ...], seed: int) -> None:
     """A machine that is as the cost model says, some units for nothing, is predicted everywhere."""
     head, attention, neuron, ffn, fixed = numbers
-    truth = CostModel(MINILM, head, attention, neuron, ffn, 0, fixed + 1)
+    truth = CostModel(MINILM, head, attention, neuron, ffn, 0, 0, fixed + 1)
     dense = truth.model(Structure.dense(MINILM))
     first, *others = (truth.model(structure) / dense for structure in [smallest(MINILM), *levels(MINILM)])
     readings = iter(others)
@@ -91,6 +91,20 @@ def test_the_limit_is_kept_and_nearly_reached(
     assert report["met"] >= 0.9 * report["limit"]  # a few heads are much of a small limit, and the rounds are few
     assert report["met"] == pytest.approx(DENSE_MS * report["fraction"])
     assert [one["kept"] for one in report["measured"]["fits"]].count(True) == 1
+
+
+@pytest.mark.parametrize("speedup", [1.3, 2.5, 5])
+def test_a_regular_layout_is_fitted_by_the_clock_too(speedup: float, tmp_path: Path) -> None:
+    """A dropped layer takes its LayerNorms' time along, which no price of the table says: that is measured."""
+    clock = Clock()
+    budget = LatencyBudget(Budget(speedup=speedup), MINILM, HERE, clock, tmp_path / "latency.json", layout="regular")
+    structure = budget.fit(scores_of(0))
+    kept = structure.remaining()
+    assert {*map(len, kept.heads)} == {12} and len({*map(len, kept.neurons)}) == 1
+    report = budget.report(structure)
+    assert 0.9 * report["limit"] <= report["met"] <= report["limit"]
+    with pytest.raises(SpecError, match=r"at most 12\.0 times as fast"):
+        LatencyBudget(Budget(speedup=13), MINILM, HERE, clock, tmp_path / "latency.json", layout="regular")
 
 
 def test_too_slow_is_fitted_again_with_what_was_measured(tmp_path: Path) -> None:

@@ -223,6 +223,29 @@ def test_a_budget_in_time_says_how_it_was_measured(tmp_path: Path) -> None:
         assert part in text
 
 
+def test_a_correlation_is_no_percentage_and_may_be_negative(tmp_path: Path) -> None:
+    report = full()
+    report["task"] = {"type": "text-classification", "problem": "regression", "metric": "pearson", "labels": ["stars"]}
+    results = [report["control"], *report["results"].values()]
+    for one, value in zip(results, (-0.0213, 0.9, 0.8194), strict=True):
+        one["test"] = {
+            "pearson": {"value": value, "low": value - 0.05, "high": value + 0.05},
+            "rmse": {"value": 213.4, "low": 200.0, "high": 220.0},
+        }
+    for curve in report["curves"].values():
+        for point in curve["points"]:
+            point["pearson"] = point.pop("accuracy", 0.1)
+    text = page_of(report, tmp_path).text
+    for part in (
+        "Pearson correlation on 2,247 test rows is 0.8194",
+        "−0.081",
+        "213.4",
+        "-0.0213",
+        "regression, coupling",
+    ):
+        assert part in text
+
+
 def test_what_is_missing_is_left_out(tmp_path: Path) -> None:
     page = page_of(bare(), tmp_path)
     assert "81.9%; the dense model it was cut from has 87.6%." in page.text

@@ -54,3 +54,15 @@ def test_a_cut_model_comes_nearer_to_the_dense_one_on_other_rows(network: Networ
     wanted, before = predict(network, others), predict(student, others)
     refit(student, network, [Phase((stream(tiny, 64, seed=0),))], seed=0)
     assert (predict(student, others) - wanted).square().mean() < (before - wanted).square().mean()
+
+
+def test_a_layer_answers_for_its_own_where_others_are_dropped(network: Network, tiny: Path) -> None:
+    student = copy.deepcopy(network)
+    cut(student, Structure.of([ALL, [], ALL], [range(128), [], range(128)], dropped=[1]))
+    assert [name.split(".", 1)[0] for name in projections(student, dropped=[1])] == ["0", "0", "2", "2"]
+    rows = stream(tiny, 64, seed=0)
+    refit(student, network, [Phase((rows,))], seed=0, dropped=[1])
+    before, after = projections(network), projections(student, dropped=[1])
+    for name in (name for name in after if name.startswith("0.")):  # below what is dropped nothing is missing
+        torch.testing.assert_close(after[name].weight, before[name].weight, rtol=0, atol=1e-4)
+    assert all(after[name].weight.ne(before[name].weight).any() for name in after if name.startswith("2."))

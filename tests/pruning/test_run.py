@@ -176,6 +176,58 @@ def test_a_budget_of_another_cost_is_met(
     assert (tmp_path / "output" / "model.safetensors").stat().st_size == results["pruned"]["bytes"]
 
 
+@pytest.mark.parametrize("transfer", [{}, {"coupling": "teacher"}], ids=["auto", "teacher"])
+def test_a_regular_layout_loads_without_any_code(
+    transfer: dict[str, Any], tiny: Path, tables: Mapping[str, Path], tmp_path: Path
+) -> None:
+    source = {"data": {"dataset": SOURCE}, "label": "label"}
+    asked: dict[str, Any] = {"export": {"layout": "regular", "formats": ["onnx"]}, "budget": {"params": 0.5}}
+    spec = spec_of(sources=[source], transfer=transfer, **asked)
+    report, _ = go(spec, tiny, tables, tmp_path)
+    out, budget = tmp_path / "output", report["budget"]
+    assert 0.99 * budget["limit"] <= budget["met"] <= budget["limit"]
+    assert not list(out.glob("*.py"))
+    config = json.loads((out / "config.json").read_text())
+    assert config["architectures"] == ["BertForSequenceClassification"]
+    assert not {"auto_map", "topwork"} & set(config)
+    layers = config["num_hidden_layers"]
+    assert layers == 3 - len(report["structure"]["dropped"]) < 3
+    assert report["layout"]["regular"]["worth"] <= report["layout"]["free"]["worth"]
+    assert report["verified"]["changed_predictions"] == 0
+    assert report["verified"]["max_difference_between_loaders"] is None
+    assert "The layout is regular" in (out / "report.html").read_text()
+    card = (out / "README.md").read_text()
+    assert "trust_remote_code" not in card and "load.py" not in card
+    script = """
+import json, sys
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+model, how = AutoModelForSequenceClassification.from_pretrained(".", output_loading_info=True)
+assert not any(how.values()), how
+rows = [json.loads(line) for line in open("test.jsonl", encoding="utf-8")]
+batch = AutoTokenizer.from_pretrained(".")([row["text"][0] for row in rows], padding=True, return_tensors="pt")
+right = [model.config.id2label[i] == row["label"] for i, row in zip(model(**batch).logits.argmax(1).tolist(), rows)]
+print(sum(right) / len(right), sum(p.numel() for p in model.parameters()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", script],
+        cwd=out,
+        capture_output=True,
+        text=True,
+        env={"HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    accuracy, parameters = done.stdout.split()
+    assert float(accuracy) == report["results"]["pruned"]["test"]["accuracy"]["value"]
+    assert int(parameters) == report["results"]["pruned"]["model_params"]
+
+    (tmp_path / "state/recover.json").unlink()
+    again, said = go(spec, tiny, tables, tmp_path)
+    assert {m["stage"] for m in said if m["event"] == "saved"} == {"recover"}
+    assert (again["structure"], again["layout"]) == (report["structure"], report["layout"])
+    assert again["results"]["pruned"]["test"] == report["results"]["pruned"]["test"]
+
+
 TRANSFERS: list[dict[str, Any]] = [
     {"coupling": "joint"},
     {"coupling": "tied"},

@@ -110,6 +110,24 @@ def test_known_texts_are_as_before_and_any_other_still_encodes(tokenizer: Any, t
     assert again.get_vocab() == smaller.get_vocab() and again(UNSEEN)["input_ids"] == ids
 
 
+def test_words_are_encoded_as_in_running_text_before_and_after(tokenizer: Any, tmp_path: Path) -> None:
+    """Byte-level BPE knows a word by the space before it: 'dog' and ' dog' are other tokens."""
+    tokenizer.save_pretrained(tmp_path / "given")
+    words = load_tokenizer(tmp_path / "given", of_words=True)
+
+    def inside(one: Any, said: Any) -> list[str]:
+        names: list[str] = one.convert_ids_to_tokens(said["input_ids"][0])
+        return names[1:-1]
+
+    wanted = inside(words, words([" quick dog jumps"]))
+    split = words([["quick", "dog", "jumps"]], is_split_into_words=True)
+    assert inside(words, split) == wanted and [*dict.fromkeys(split.word_ids(0)[1:-1])] == [0, 1, 2]
+    smaller, _ = trim(words, split["input_ids"][0])
+    smaller.save_pretrained(tmp_path / "trimmed")
+    again = AutoTokenizer.from_pretrained(tmp_path / "trimmed")
+    assert inside(again, again([["quick", "dog", "jumps"]], is_split_into_words=True)) == wanted
+
+
 def test_a_model_says_the_same_of_known_texts(tiny: Path) -> None:
     texts = [str(text) for text in rows(20)["text"][:3]]
     network, tokenizer = load_network(tiny, ["a", "b"], seed=0).eval(), load_tokenizer(tiny)

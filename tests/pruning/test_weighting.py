@@ -11,6 +11,7 @@ from core.pruning.batches import tokenise
 from core.pruning.coupling import Phase, Stream
 from core.pruning.cut import cut
 from core.pruning.network import TARGET, Network, load_tokenizer
+from core.pruning.problem import SingleLabel
 from core.pruning.train import train
 from core.pruning.weighting import LearnedWeights, gate_gradient
 from core.spec.data import Example
@@ -22,7 +23,7 @@ def stream(tiny: Path, count: int, seed: int) -> Stream:
     """Synthetic rows of the target's task."""
     table = rows(count, seed)
     examples = [Example((str(t),), label) for t, label in zip(table["text"], table["label"], strict=True)]
-    return Stream(tokenise(examples, ["neg", "pos"], load_tokenizer(tiny), 32), 16, TARGET, 1.0, 0.0)
+    return Stream(tokenise(examples, SingleLabel(("neg", "pos")), load_tokenizer(tiny), 32), 16, TARGET, 1.0, 0.0)
 
 
 def test_agreeing_source_outweighs_a_contradicting_one(network: Network, tiny: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import Any
 
@@ -23,7 +24,8 @@ def table(*labelled: tuple[str, str | None]) -> Table:
 
 def spec_of(data: Any = None, **parts: Any) -> JobSpec:
     """A job on data set A, or on `data`."""
-    task = {"data": data or {"dataset": A}} | {k: v for k, v in parts.items() if k in ("split", "label", "text")}
+    mine = ("split", "label", "text", "type", "problem_type", "metric")
+    task = {"data": data or {"dataset": A}} | {k: v for k, v in parts.items() if k in mine}
     rest = {k: v for k, v in parts.items() if k not in task}
     return JobSpec.model_validate({"model": "m", "task": task, "budget": {"params": 0.5}, **rest})
 
@@ -117,5 +119,90 @@ def test_given_splits_keep_the_test_rows_whole() -> None:
 def test_refusals(spec: JobSpec, tables: Any, field: str, says: str) -> None:
     with pytest.raises(SpecError) as caught:
         prepare(spec, tables)
+    assert caught.value.field == field
+    assert says in caught.value.message
+
+
+# --- other problems than one class a text ---------------------------------------------------------------------
+
+MULTI, NUMBER, WORDS = (
+    {"problem_type": "multi_label_classification"},
+    {"problem_type": "regression"},
+    {"type": "token-classification"},
+)
+
+
+def tagged(*labelled: tuple[list[str], list[str]]) -> Table:
+    """Rows of words with their tags."""
+    return {"text": [json.dumps(words) for words, _ in labelled], "label": [json.dumps(tags) for _, tags in labelled]}
+
+
+def test_labels_as_an_array_or_with_bars() -> None:
+    cells = ['["b", "a"]', "a|b", "b | a", "[]", "b", " c "] * 5
+    splits = prepare(spec_of(**MULTI), {A: table(*((f"t{i}", cell) for i, cell in enumerate(cells)))})
+    assert splits.labels == ["a", "b", "c"]
+    found = Counter(row.label for part in (splits.train, splits.dev, splits.test) for row in part)
+    assert found == {("a", "b"): 15, (): 5, ("b",): 5, ("c",): 5}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sets(st.sampled_from("abc")), min_size=40, max_size=150), st.integers(0, 3))
+def test_rare_labels_are_dealt_out_in_proportion(sets: list[set[str]], seed: int) -> None:
+    sets = [{"a"}, {"b"}, {"c"}, *sets]
+    rare = [{"rare", *labels} for labels in sets[:10]]
+    rows = table(*((f"t{i}", json.dumps(sorted(labels))) for i, labels in enumerate([*rare, *sets])))
+    splits = prepare(spec_of(split={"train": 0.6, "dev": 0.2}, train={"seed": seed}, **MULTI), {A: rows})
+    held = [sum("rare" in row.label for row in part) for part in (splits.train, splits.dev, splits.test)]  # type: ignore
+    assert sum(held) == 10 and all(abs(n - share) < 2.5 for n, share in zip(held, (6, 2, 2), strict=True))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(-5, 5) | st.floats(-1e3, 1e3), min_size=60, max_size=150, unique=True), st.integers(0, 3))
+def test_numbers_are_split_by_their_ranks(values: list[float], seed: int) -> None:
+    rows = table(*((f"t{i}", repr(value)) for i, value in enumerate(values)))
+    splits = prepare(spec_of(train={"seed": seed}, **NUMBER), {A: rows})
+    assert splits.labels == ["label"]
+    middle = sorted(values)[len(values) // 2]
+    for part in (splits.train, splits.dev, splits.test):
+        assert abs(sum(row.label < middle for row in part) - len(part) / 2) <= 6  # type: ignore[operator]
+
+
+def test_words_are_duplicates_whatever_their_tags() -> None:
+    some = [([f"w{i}", "sings"], ["B-PER", "O"] if i % 2 else ["O", "O"]) for i in range(40)]
+    splits = prepare(spec_of(**WORDS), {A: tagged(*some, (["W3", "sings"], ["O", "O"]))})
+    assert splits.labels == ["B-PER", "O"] and splits.dropped["duplicate rows in the target"] == 1
+    assert len(splits.train[0].text) == 2
+
+
+NUMBERS = [(f"t{i}", str(i)) for i in range(20)]
+TAGGED = [([f"w{i}", "x"], ["NOUN", "VERB"]) for i in range(20)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "rows", "field", "says"),
+    [
+        (spec_of(**NUMBER), table(*NUMBERS, ("a", "low")), "/task/label", "row 21: 'low' is not a finite number"),
+        (spec_of(**NUMBER), table(*NUMBERS, ("a", "1e999")), "/task/label", "row 21"),
+        (spec_of(**NUMBER), table(*NUMBERS, ("a", "nan")), "/task/label", "give one such as 3.5"),
+        (spec_of(**NUMBER), table(*((text, "7") for text, _ in NUMBERS)), "/task/data/dataset", "one value only (7)"),
+        (spec_of(**NUMBER), table(*((t, f"{1e6 + int(n)}") for t, n in NUMBERS)), "/task/label", "subtract"),
+        (spec_of(**MULTI), table(*NUMBERS, ("a", "x||y")), "/task/label", "row 21: names an empty label"),
+        (spec_of(**MULTI), table(*NUMBERS, ("a", '["x", 1]')), "/task/label", "JSON array of labels"),
+        (spec_of(**MULTI), table(*((text, "[]") for text, _ in NUMBERS)), "/task/label", "one class only"),
+        (spec_of(**WORDS), table(*NUMBERS), "/task/text/0", "row 1: 't0' is not a JSON array of words; give one such"),
+        (spec_of(**WORDS), tagged(*TAGGED, (["a", "b"], ["O"])), "/task/label", "row 21: 1 tags for 2 words"),
+        (spec_of(**WORDS), tagged(*TAGGED), "/task/metric", "ask for 'token_accuracy'"),
+        (spec_of(**WORDS), tagged(*TAGGED, (["a"], ["N\0"])), "/task/label", "NUL"),
+        (
+            spec_of(metric="token_accuracy", sources=[{"data": {"dataset": A}, "text": ["text", "label"]}], **WORDS),
+            tagged(*TAGGED),
+            "/sources/0/text",
+            "one column, of arrays of words",
+        ),
+    ],
+)
+def test_cells_that_do_not_hold_what_the_problem_asks_for(spec: JobSpec, rows: Table, field: str, says: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        prepare(spec, {A: rows})
     assert caught.value.field == field
     assert says in caught.value.message

@@ -121,6 +121,19 @@ def test_defaults() -> None:
             (),
             "share both",
         ),
+        ({"method": {"name": "l0"}, "export": {"layout": "regular"}}, (), "no plain config.json can say"),
+        ({"method": {"name": "pdp"}, "export": {"layout": "regular"}}, (), "scores once: fisher, magnitude, random"),
+        (
+            {"budget": {"sparsity": 0.5}, "method": {"name": "magnitude"}, "export": {"layout": "regular"}},
+            (),
+            "loads with no code as it is: leave 'layout' out",
+        ),
+        ({"export": {"layout": "square"}}, ("export", "layout"), "'free' or 'regular'"),
+        (
+            {"task": {"data": DATASET, "problem_type": "regression"}, "train": {"steps": {"teach": 0}}},
+            (),
+            "nothing says in what unit",
+        ),
         ({"budget": {"params": 0}}, ("budget", "params"), "greater than 0"),
         ({"budget": {"params": 2.5}}, ("budget", "params"), "whole number"),
         ({"budget": {"params": True}}, ("budget", "params"), "valid"),
@@ -135,6 +148,22 @@ def test_defaults() -> None:
         ({"transfer": {"stages": ["prune", "prune"]}}, ("transfer",), "twice"),
         ({"train": {"seed": -1}}, ("train", "seed"), "greater than or equal to 0"),
         ({"task": {"data": DATASET, "type": "causal-lm"}}, ("task", "type"), "not available yet"),
+        (
+            {"task": {"data": DATASET, "problem_type": "regression", "metric": "f1"}},
+            ("task", "metric"),
+            "give one of 'pearson', 'spearman', 'r2'",
+        ),
+        ({"task": {"data": DATASET, "metric": "pearson"}}, ("task", "metric"), "'accuracy', 'balanced_accuracy', 'f1'"),
+        (
+            {"task": {"data": DATASET, "type": "token-classification", "problem_type": "regression"}},
+            ("task", "problem_type"),
+            "leave it out",
+        ),
+        (
+            {"task": {"data": DATASET, "type": "token-classification", "text": ["a", "b"]}},
+            ("task", "text"),
+            "one column",
+        ),
         ({"task": {"data": DATASET, "split": {"train": 0.9, "dev": 0.2}}}, ("task", "split"), "over 1"),
         ({"task": {"data": DATASET, "split": {"train": 0}}}, ("task", "split", "train"), "at least 1"),
     ],
@@ -148,6 +177,21 @@ def test_refusals_name_the_field_and_the_mend(changes: dict[str, Any], where: tu
         == where
     )
     assert says in message
+
+
+@pytest.mark.parametrize(
+    ("task", "problem", "metric"),
+    [
+        ({"problem_type": "multi_label_classification"}, "multi_label_classification", "micro_f1"),
+        ({"problem_type": "regression"}, "regression", "pearson"),
+        ({"type": "token-classification"}, "token_classification", "entity_f1"),
+        ({"type": "token-classification", "metric": "token_accuracy"}, "token_classification", "token_accuracy"),
+    ],
+)
+def test_the_metric_follows_from_the_problem(task: dict[str, str], problem: str, metric: str) -> None:
+    spec = JobSpec.model_validate(MINIMAL | {"task": {"data": DATASET, **task}})
+    assert (spec.task.problem, spec.task.metric) == (problem, metric)
+    assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
 
 
 def test_masks_alone_enter_where_masks_are_learned() -> None:

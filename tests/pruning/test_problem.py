@@ -1,0 +1,307 @@
+"""Each problem: its losses teach, its metrics are those of the textbook, and a whole job gives what was measured."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from core.pruning import auto
+from core.pruning.batches import tokenise
+from core.pruning.metrics import bootstrap, entities, of_labels, of_numbers, of_tags, value_of
+from core.pruning.network import load_tokenizer
+from core.pruning.problem import IGNORED, MultiLabel, Problem, Regression, SingleLabel, Words, problem_of
+from core.pruning.run import ModelRef, run
+from core.spec.data import Example
+from core.spec.job import JobSpec
+from tests.tiny import BAD, GOOD, rows
+
+TARGET, SOURCE = "ds_" + "1" * 32, "ds_" + "2" * 32
+PROBLEMS = ["multi_label_classification", "regression", "token_classification"]
+
+# --- losses ---------------------------------------------------------------------------------------------------
+
+CASES: list[tuple[Problem, tuple[int, ...], torch.Tensor]] = [
+    (SingleLabel(("a", "b", "c")), (4, 3), torch.tensor([0, 2, 1, 1])),
+    (MultiLabel(("a", "b", "c")), (4, 3), torch.tensor([[0.0, 1, 1], [0, 0, 0], [1, 1, 1], [0, 0, 1]])),
+    (Regression(("y",)), (4, 1), torch.tensor([0.3, -1.0, 2.0, 0.0])),
+    (Words(("B-x", "O")), (2, 5, 2), torch.tensor([[IGNORED, 0, IGNORED, 1, IGNORED], [IGNORED, 1, 1, -1, IGNORED]])),
+]
+
+
+@pytest.mark.parametrize(("problem", "shape", "labels"), CASES, ids=lambda value: type(value).__name__)
+def test_labels_and_teacher_teach_each_where_the_other_is_silent(
+    problem: Problem, shape: tuple[int, ...], labels: torch.Tensor
+) -> None:
+    """Over a single logit a KL divergence would be constant: both losses must have a gradient for every problem."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, *shape, generator=generator)
+    student.requires_grad_()
+    for loss in (problem.loss(student, labels), problem.distillation(student, teacher, labels)):
+        (gradient,) = torch.autograd.grad(loss, student)
+        assert loss > 0 and (problem.asked(gradient, labels) != 0).any()
+        if problem.of_words:
+            assert gradient[labels == IGNORED].abs().sum() == 0  # sub-words, special tokens and padding say nothing
+    assert float(problem.distillation(teacher, teacher, labels)) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_distillation_of_several_labels_is_that_of_two_classes_each() -> None:
+    student, teacher = torch.randn(2, 6, 1)
+    two = [torch.cat([torch.zeros_like(logits), logits], 1) for logits in (student, teacher)]
+    one = float(MultiLabel(("a",)).distillation(student, teacher, student))
+    assert one == pytest.approx(float(SingleLabel().distillation(*two, student)), rel=1e-4)
+
+
+def test_words_are_asked_alike_however_wide_the_batch_is() -> None:
+    problem, _, labels = CASES[3]
+    logits = torch.randn(2, 5, 2)
+    wider = torch.cat([logits, torch.randn(2, 3, 2)], 1)
+    assert problem.loss(wider, labels) == problem.loss(logits, labels)
+    assert problem.said(wider, labels) == problem.said(logits, labels)
+    longer = torch.nn.functional.pad(labels, (0, 4), value=IGNORED)
+    assert problem.loss(logits, longer) == problem.loss(logits, labels)
+    assert [len(row) for row in problem.said(logits, longer)] == [2, 3]
+
+
+def test_a_tag_belongs_to_the_first_token_of_its_word(tiny: Path) -> None:
+    problem = Words(("B-x", "O"))
+    examples = [Example(("good", "w1!!", "bad"), ("B-x", "O", "B-x")), Example(("good",), None)]
+    found = tokenise(examples, problem, load_tokenizer(tiny, of_words=True), 32)
+    assert found.labels[0].tolist() == [IGNORED, 0, 1, IGNORED, IGNORED, 0, IGNORED]  # [CLS] good w1 ! ! bad [SEP]
+    assert found.labels[1].tolist() == [IGNORED, -1, *[IGNORED] * 5]
+    cut = tokenise(examples, problem, load_tokenizer(tiny, of_words=True), 4)
+    assert cut.labels[0].tolist() == [IGNORED, 0, 1, IGNORED]
+
+
+@pytest.mark.parametrize(("problem", "shape", "labels"), CASES, ids=lambda value: type(value).__name__)
+def test_worth_is_at_most_1_and_highest_for_what_is_right(
+    problem: Problem, shape: tuple[int, ...], labels: torch.Tensor
+) -> None:
+    labels = (
+        labels.clamp(min=0) if labels.dtype == torch.long and not problem.of_words else labels.where(labels != -1, 0)
+    )
+    sure = {
+        "SingleLabel": lambda: 50 * torch.nn.functional.one_hot(labels.clamp(min=0), 3).float(),
+        "MultiLabel": lambda: 100 * (labels - 0.5),
+        "Regression": lambda: labels[:, None],
+        "Words": lambda: 50 * torch.nn.functional.one_hot(labels.clamp(min=0), 2).float(),
+    }[type(problem).__name__]()
+    right, guessed = (problem.worth(logits, labels, False) for logits in (sure, torch.zeros(shape)))
+    assert right.shape == (len(labels),) and right.tolist() == pytest.approx([1.0] * len(labels))
+    assert guessed.mean() < 1
+
+
+# --- metrics --------------------------------------------------------------------------------------------------
+
+
+def test_metrics_of_several_labels() -> None:
+    truth = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 1, 0]], bool)
+    said = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 0], [0, 1, 0]], bool)
+    found = value_of(of_labels(said, truth), 4)
+    assert found == pytest.approx({"micro_f1": 6 / 8, "macro_f1": (1 + 1 / 2) / 2, "subset_accuracy": 1 / 2})
+
+
+def test_metrics_of_numbers_with_ties() -> None:
+    truth, said = np.array([1.0, 2, 2, 4]), np.array([1.0, 3, 2, 3])
+    found = value_of(of_numbers(said, truth), 4)
+    assert found["pearson"] == pytest.approx(np.corrcoef(said, truth)[0, 1])
+    assert found["spearman"] == pytest.approx(np.corrcoef([1, 3.5, 2, 3.5], [1, 2.5, 2.5, 4])[0, 1])
+    assert found["rmse"] == pytest.approx(np.sqrt(2 / 4))
+    assert found["r2"] == pytest.approx(1 - 2 / (4 * truth.var()))
+    constant = value_of(of_numbers(np.ones(4), truth), 4)
+    assert (constant["pearson"], constant["spearman"]) == (0, 0)
+
+
+def test_a_weighted_row_counts_as_often_as_its_weight_says() -> None:
+    rng = np.random.default_rng(0)
+    truth, said = rng.integers(0, 5, 30).astype(float), rng.integers(0, 5, 30).astype(float)
+    weights = rng.integers(0, 4, (1, 30))
+    once = of_numbers(said, truth)(weights.astype(float))
+    again = value_of(of_numbers(np.repeat(said, weights[0]), np.repeat(truth, weights[0])), int(weights.sum()))
+    assert {name: float(value[0]) for name, value in once.items()} == pytest.approx(again)
+
+
+def test_entities_are_those_of_conlleval() -> None:
+    tags = ["B-PER", "I-PER", "O", "I-LOC", "B-LOC", "I-ORG", "B-ORG"]
+    assert entities(tags) == {("PER", 0, 2), ("LOC", 3, 4), ("LOC", 4, 5), ("ORG", 5, 6), ("ORG", 6, 7)}
+    truth = [["B-PER", "I-PER", "O"], ["O", "B-LOC", "O"]]
+    said = [["B-PER", "O", "O"], ["O", "B-LOC", "B-LOC"]]
+    found = value_of(of_tags(said, truth, iob2=True), 2)
+    assert found == pytest.approx({"entity_f1": 2 * 1 / (3 + 2), "token_accuracy": 4 / 6})
+    assert set(value_of(of_tags(said, truth, iob2=False), 2)) == {"token_accuracy"}
+
+
+def test_bootstrap_covers_a_correlation_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(60):
+        truth = rng.standard_normal(150)
+        found = bootstrap(of_numbers(0.8 * truth + 0.6 * rng.standard_normal(150), truth), 150)["pearson"]
+        covered += found["low"] <= 0.8 <= found["high"]
+    assert covered >= 52
+
+
+# --- whole jobs -----------------------------------------------------------------------------------------------
+
+
+def table_of(problem: str, count: int, seed: int) -> dict[str, list[Any]]:
+    """The rows of `tests.tiny` with other labels, as they lie in a stored data set."""
+    table = rows(count, seed)
+    texts = [str(text).split() for text in table["text"]]
+    if problem == "regression":
+        return {
+            **table,
+            "label": [
+                str(1000 + 500 * (label == "pos") + 3 * len(set(words)))
+                for label, words in zip(table["label"], texts, strict=True)
+            ],
+        }
+    if problem == "multi_label_classification":
+        found = [
+            [str(label)] * (label == "pos") + ["low"] * ("w1" in words or "w2" in words)
+            for label, words in zip(table["label"], texts, strict=True)
+        ]
+        return {
+            **table,
+            "label": [json.dumps(labels) if i % 3 else "|".join(labels) or "[]" for i, labels in enumerate(found)],
+        }
+    tags = [["B-GOOD" if word in GOOD else "B-BAD" if word in BAD else "O" for word in words] for words in texts]
+    return {"text": list(map(json.dumps, texts)), "label": list(map(json.dumps, tags))}
+
+
+def task_of(problem: str) -> dict[str, Any]:
+    """The job's task."""
+    kind = {"type": "token-classification"} if problem == "token_classification" else {"problem_type": problem}
+    return {**kind, "data": {"dataset": TARGET}, "split": {"train": 80, "dev": 40}}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Mapping[str, Path]]:
+    """Of each problem: target and source as Parquet."""
+    found: dict[str, dict[str, Path]] = {}
+    for problem in PROBLEMS:
+        folder = tmp_path_factory.mktemp(problem)
+        for name, count, seed in ((TARGET, 180, 0), (SOURCE, 200, 1)):
+            pq.write_table(pa.table(table_of(problem, count, seed)), folder / f"{name}.parquet")
+            found.setdefault(problem, {})[name] = folder / f"{name}.parquet"
+    return found
+
+
+def go(problem: str, tiny: Path, data: Mapping[str, Path], workdir: Path, **changes: Any) -> dict[str, Any]:
+    """A quick job."""
+    body = {
+        "model": "tiny",
+        "task": task_of(problem),
+        "budget": {"params": 0.4},
+        "train": {"steps": {"teach": 60, "recover": 60}, "learning_rate": 2e-3},
+    }
+    spec = JobSpec.model_validate(body | changes)
+    return run(
+        spec,
+        ModelRef(tiny, "tiny"),
+        {i: data[i] for i in set(spec.dataset_ids().values())},
+        workdir,
+        lambda _said: None,
+    )
+
+
+STRANGER = """
+import json
+from load import load
+model, tokenizer = load()
+rows = [json.loads(line) for line in open("test.jsonl", encoding="utf-8")]
+worst = 0
+for row in rows:
+    words = isinstance(row["logits"][0], list)
+    batch = tokenizer(row["text"] if words else row["text"][0], is_split_into_words=words, return_tensors="pt")
+    logits = model(**batch).logits[0]
+    if words:
+        ids = batch.word_ids(0)
+        logits = logits[[i for i, word in enumerate(ids) if word is not None and word != ids[i - 1]]]
+    worst = max(worst, float((logits.detach() - __import__("torch").tensor(row["logits"])).abs().max()))
+print(json.dumps([worst, model.config.problem_type, model.config.id2label]))
+"""
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
+    problem: str, tiny: Path, data: Mapping[str, Mapping[str, Path]], tmp_path: Path
+) -> None:
+    """Two sources: one of the same problem, and its text without labels; ONNX beside; and it learns."""
+    sources = [{"data": {"dataset": SOURCE}, "label": "label"}]
+    export = {"formats": ["onnx"]}
+    report = go(
+        problem, tiny, data[problem], tmp_path, sources=sources, transfer={"coupling": "teacher"}, export=export
+    )
+    out = tmp_path / "output"
+    assert 0.97 * report["budget"]["limit"] <= report["budget"]["met"] <= report["budget"]["limit"]
+    metric = report["task"]["metric"]
+    quality = report["results"]["pruned"]["test"][metric]
+    assert quality["low"] <= quality["value"] <= quality["high"] and quality["value"] > 0.7
+    assert report["verified"]["test"][metric] == pytest.approx(quality["value"], abs=1e-4)
+    assert report["verified"]["max_difference_onnx"] < 1e-4
+    assert json.loads((out / "report.json").read_text()) == json.loads(json.dumps(report))
+    if problem == "regression":  # in the labels' own unit
+        said = [json.loads(line)["logits"][0] for line in (out / "test.jsonl").read_text().splitlines()]
+        assert 900 < min(said) < 1200 < max(said) < 1700
+        assert report["results"]["pruned"]["test"]["rmse"]["value"] > 1
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", "import sys; sys.path.insert(0, '.')\n" + STRANGER],
+        cwd=out,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    worst, kind, labels = json.loads(done.stdout)
+    assert worst < (0.1 if problem == "regression" else 1e-4)
+    assert kind == (None if problem == "token_classification" else problem)
+    assert list(labels.values()) == report["task"]["labels"]
+    assert ("AutoModelForToken" in (out / "README.md").read_text()) == (problem == "token_classification")
+    assert report["task"]["labels"][0] in (out / "report.html").read_text()
+    demo = subprocess.run([sys.executable, "load.py", "good w1"], cwd=out, capture_output=True, text=True, check=False)
+    assert report["task"]["labels"][0] in demo.stdout, demo.stderr
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_masks_are_learned_jointly_with_weighted_sources(
+    problem: str, tiny: Path, data: Mapping[str, Mapping[str, Path]], tmp_path: Path
+) -> None:
+    options = {"transfer": {"coupling": "joint", "weighting": "learned"}, "method": {"name": "l0"}}
+    train = {"steps": {"teach": 8, "prune": 16, "recover": 8}}
+    source = {"data": {"dataset": SOURCE}, "label": "label"}
+    report = go(problem, tiny, data[problem], tmp_path, sources=[source], train=train, **options)
+    assert set(report["transfer"]["weights"]) == {"target", "source 0"}
+
+
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_auto_tries_text_without_labels(
+    problem: str, tiny: Path, data: Mapping[str, Mapping[str, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto, "BATCHES", 1)  # or so short a job would have no trials
+    sources, train = [{"data": {"dataset": SOURCE}}], {"steps": {"teach": 16, "recover": 30}, "batch_size": 16}
+    report = go(problem, tiny, data[problem], tmp_path, sources=sources, train=train, vocabulary="trim")
+    trials = report["transfer"]["auto"]["trials"]
+    assert [trial["choice"] for trial in trials] == ["none", "teacher in prune, recover"]
+    assert all(trial["score"] <= 1 for trial in trials)
+
+
+def test_a_number_of_any_unit_is_learned_alike() -> None:
+    for unit, offset in ((1.0, 0.0), (1e-3, 0.01), (1e4, -2e5)):
+        values = [offset + unit * value for value in (1.0, 2.0, 4.0)]
+        problem = problem_of("regression", ["y"], values)
+        assert isinstance(problem, Regression)
+        found = problem.encode(values)
+        assert float(found.mean()) == pytest.approx(0, abs=1e-3) and float(found.std(correction=0)) == pytest.approx(
+            1, rel=1e-3
+        )
+        assert problem.decode(found).tolist() == pytest.approx(values, rel=1e-5)
