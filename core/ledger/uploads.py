@@ -49,7 +49,7 @@ def parts(session: Session, upload_id: str) -> Sequence[Part]:
 
 
 def put(session: Session, upload: Upload, number: int, sha256: str) -> None:
-    """A part has been stored; one that was there is replaced."""
+    """A part has been stored, or once more."""
     session.merge(Part(upload_id=upload.id, number=number, sha256=sha256))
 
 
