@@ -1,7 +1,8 @@
 """Who asks. No request reaches a route, or has its body read, before its key is known to be good.
 
 Without keys (`topwork serve` on a loopback address), whoever reaches this machine's loopback is let in; requests from
-elsewhere, or for another host name (a page in a browser that had its name resolve to here), are not.
+elsewhere, or for another host name (a page in a browser that had its name resolve to here), are not; nor are those that
+a page of another site makes a browser send, or that a proxy passes on.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,6 +24,7 @@ from core.ledger.tables import DEFAULT_TENANT
 
 OPEN = frozenset({"/", "/healthz", "/readyz", "/docs", "/redoc", "/openapi.json"})
 CALLER = "topwork.caller"  # in the scope
+PROXY = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")  # what a proxy adds
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="topwork"'}
 
 
@@ -54,7 +57,7 @@ class Authentication:
                 raise lacking(needed)
         except Problem as problem:
             return await response(problem)(scope, receive, send)
-        except DBAPIError as error:
+        except (DBAPIError, PoolTimeoutError) as error:
             return await response(database_away(error))(scope, receive, send)
         scope[CALLER] = caller
         await self.app(scope, receive, send)
@@ -92,14 +95,21 @@ def is_loopback(host: str | None) -> bool:
 def _local(scope: Scope) -> Caller:
     address = str((scope.get("server") or ("",))[0])
     elsewhere = address.replace(".", "").isdigit() or ":" in address  # an IP address: of the socket that was reached
-    try:
-        name = urlsplit("//" + Headers(scope=scope).get("host", "")).hostname
-    except ValueError:
-        name = None
-    if (elsewhere and not is_loopback(address)) or not is_loopback(name):
+    headers = Headers(scope=scope)
+    names = [_host("//" + headers.get("host", "")), *map(_host, headers.getlist("origin"))]
+    foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site") or any(name in headers for name in PROXY)
+    if (elsewhere and not is_loopback(address)) or foreign or not all(map(is_loopback, names)):
         raise Problem(
             403,
-            "Without keys, only this machine itself is served, as localhost. Make a key with `topwork keys create`, "
-            "and start the server with TOPWORK_REQUIRE_KEYS=true.",
+            "Without keys, only this machine itself is served, as localhost: no page of another site, and nobody "
+            "behind a proxy. Make a key with `topwork keys create`, and start the server with "
+            "TOPWORK_REQUIRE_KEYS=true.",
         )
     return LOCAL
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:
+        return None

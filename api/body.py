@@ -34,9 +34,10 @@ class BodyLimit:
             return await self.app(scope, receive, send)
         headers = Headers(scope=scope)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        allowed = {"multipart/form-data": self.max_upload_bytes, "application/octet-stream": PART_BYTES}
         framing = FRAMING_BYTES if kind == "multipart/form-data" else 0
-        limit = allowed.get(kind, MAX_JSON_BYTES) + framing
+        limit = (self.max_upload_bytes if framing else MAX_JSON_BYTES) + framing
+        if scope["method"] == "PUT":  # a part of an upload, whatever its type
+            limit, framing = PART_BYTES, 0
         too_large = Problem(413, f"The body is larger than {limit - framing:,} bytes.")
         declared = headers.get("content-length", "")
         if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+import httpx
 from sqlalchemy.orm import Session
 
 from api import catalogue
@@ -37,8 +38,8 @@ def check(here: Context, spec: JobSpec) -> Checked:
     with here.database.read() as session:
         found = _datasets(here, session, spec)
     faults = _missing(spec, found) + _missing_columns(spec, found)
-    if spec.webhook is not None and not here.settings.webhook_allow_private:
-        faults += _webhook_faults(spec.webhook.url)
+    if spec.webhook is not None:
+        faults += _webhook_faults(spec.webhook.url, here.settings.webhook_allow_private)
     splits = costs = None
     if not faults:
         try:
@@ -62,14 +63,18 @@ def check(here: Context, spec: JobSpec) -> Checked:
     return Checked(splits, costs)
 
 
-def _webhook_faults(url: str) -> list[Fault]:
+def _webhook_faults(url: str, allow_private: bool) -> list[Fault]:
     """A name's addresses are checked when a message is sent; what can be told from the URL itself is refused here."""
     parts = urlsplit(url)
+    try:
+        httpx.URL(url)  # which sends it, and reads hosts more strictly
+    except httpx.InvalidURL as error:
+        return [Fault(pointer="/webhook/url", detail=f"is not an address: {error}")]
     try:
         public = webhooks.is_public(str(parts.hostname))
     except ValueError:
         public = parts.hostname != "localhost"
-    if parts.scheme != "https" or not public:
+    if not allow_private and (parts.scheme != "https" or not public):
         detail = "give an https address on the public internet (or have the operator set TOPWORK_WEBHOOK_ALLOW_PRIVATE)"
         return [Fault(pointer="/webhook/url", detail=detail)]
     return []

@@ -37,10 +37,15 @@ def upload(here: Here, file: UploadFile, response: Response) -> Dataset:
     limit = here.settings.max_upload_bytes
     if file.size is not None and file.size > limit:
         raise Problem(413, f"The file is larger than {limit:,} bytes.", [Fault(pointer="/file", detail="is too large")])
+
+    def check_size(size_bytes: int) -> None:  # what is refused is not stored; requests at once are told apart below
+        with here.database.begin() as session:
+            quotas.check_storage(session, here.tenant_id, here.settings, size_bytes)
+
     with tempfile.NamedTemporaryFile(prefix="topwork-upload-") as copy:
         shutil.copyfileobj(file.file, copy, 2**20)
         copy.flush()
-        row = datasets.ingest(Path(copy.name), name, here.storage, here.settings, here.tenant_id)
+        row = datasets.ingest(Path(copy.name), name, here.storage, here.settings, here.tenant_id, check_size)
     with here.database.begin() as session:
         quotas.check_storage(session, here.tenant_id, here.settings, row.size_bytes)
         session.add(row)

@@ -19,6 +19,7 @@ from core.ledger import tallies, workers
 from core.ledger.database import Database
 from core.ledger.tables import Job, now_ms
 
+METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 STATUSES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
 
 router = APIRouter(tags=["health"])
@@ -96,7 +97,7 @@ class Requests:
     def count(self, scope: Scope, status: int, seconds: float) -> None:
         """One request that was answered."""
         route = getattr(scope.get("route"), "path", "")
-        method = scope["method"] if route else ""  # what nobody asked us to know makes no label
+        method = scope["method"] if route and scope["method"] in METHODS else ""  # or anybody could make labels
         self._count.labels(str(os.getpid()), method, route, str(status)).inc()
         self._seconds.labels(str(os.getpid()), route).observe(seconds)
 

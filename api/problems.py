@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
@@ -77,6 +78,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(QueueFullError, _queue_full)
     app.add_exception_handler(StorageFullError, _storage_full)
     app.add_exception_handler(DBAPIError, _database)
+    app.add_exception_handler(PoolTimeoutError, _database)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -156,9 +158,9 @@ async def _database(_request: Request, error: Exception) -> Response:
 
 
 def database_away(error: Exception) -> Problem:
-    """503 if the database may come back by itself, else 500."""
+    """503 if the database, or a free connection to it, may come back by itself; else 500."""
     log.error("database error", exc_info=error)
-    if isinstance(error, OperationalError | InterfaceError):
+    if isinstance(error, OperationalError | InterfaceError | PoolTimeoutError):
         detail = "The database is not available at the moment; try again. GET /readyz says more."
         return Problem(503, detail, headers={"Retry-After": "5"})
     return _unexpected_problem()

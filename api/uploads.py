@@ -26,6 +26,7 @@ from core.ledger.storage import file_sha256
 FILE = EXAMPLE["file"].encode()
 SHA256 = hashlib.sha256(FILE).hexdigest()
 EXAMPLES: dict[str, Example] = {"csv": {"value": {"name": "reviews.csv", "size_bytes": len(FILE), "sha256": SHA256}}}
+OCTETS = "application/octet-stream"
 BINARY = {"schema": {"type": "string", "format": "binary"}, "example": EXAMPLE["file"]}
 
 router = APIRouter(prefix="/v1/uploads", tags=["data sets"], route_class=StrictRoute)
@@ -70,8 +71,8 @@ def get_upload(here: Here, upload_id: str) -> Upload:
 @router.put(
     "/{upload_id}/parts/{number}",
     status_code=204,
-    responses={s: RESPONSES[s] for s in (403, 404, 409, 413, 422)},
-    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": BINARY}}},
+    responses={s: RESPONSES[s] for s in (403, 404, 409, 413, 415, 422)},
+    openapi_extra={"requestBody": {"required": True, "content": {OCTETS: BINARY}}},
 )
 async def put_part(
     here: Here,
@@ -80,10 +81,10 @@ async def put_part(
     request: Request,
     sha256: Annotated[Sha256, Query(description="of this part", examples=[SHA256])],
 ) -> None:
-    """Send a part: `part_bytes` of the file, the last one what is left. To send it again is harmless."""
-    row = await run_in_threadpool(_open, here, upload_id)
-    if not 1 <= number <= uploads.part_count(row):
-        raise Problem(404, f"The file has the parts 1 to {uploads.part_count(row)}.")
+    """Send a part: `part_bytes` of the file, the last one what is left. To send the same bytes again is harmless."""
+    row = await run_in_threadpool(_open, here, upload_id, number, sha256)
+    if request.headers.get("content-type", OCTETS).partition(";")[0].strip().lower() != OCTETS:
+        raise Problem(415, f"A part is sent as it is: set the Content-Type header to {OCTETS}, or leave it out.")
     content = await request.body()
     wanted = uploads.part_size(row, number)
     if len(content) != wanted:
@@ -136,12 +137,25 @@ def _finish(here: Context, row: tables.Upload, arrived: Sequence[tables.Part]) -
         return locked
 
 
-def _open(here: Context, upload_id: str) -> tables.Upload:
+def _open(here: Context, upload_id: str, number: int, sha256: str) -> tables.Upload:
     with here.database.read() as session:
         row = _find(here, session, upload_id)
-    if row.dataset_id is not None:
-        raise Problem(409, "The upload is complete already.")
+        if row.dataset_id is not None:
+            raise Problem(409, "The upload is complete already.")
+        if not 1 <= number <= uploads.part_count(row):
+            raise Problem(404, f"The file has the parts 1 to {uploads.part_count(row)}.")
+        _refuse_another(session, row, number, sha256)
     return row
+
+
+def _refuse_another(session: Session, row: tables.Upload, number: int, sha256: str) -> None:
+    """A part that could be replaced without end would fill the disk beyond any quota."""
+    there = session.get(tables.Part, (row.id, number))
+    if there is not None and there.sha256 != sha256:
+        detail = (
+            f"Part {number} has arrived with other bytes; to change it, DELETE /v1/uploads/{row.id} and begin again."
+        )
+        raise Problem(409, detail)
 
 
 def _store(here: Context, upload_id: str, number: int, content: bytes) -> None:
@@ -152,6 +166,7 @@ def _store(here: Context, upload_id: str, number: int, content: bytes) -> None:
     with here.database.begin() as session:
         row = _find(here, session, upload_id, lock=True)
         if row.dataset_id is None:
+            _refuse_another(session, row, number, sha256)
             uploads.put(session, row, number, sha256)
 
 

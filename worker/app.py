@@ -90,8 +90,7 @@ def log_to_stderr() -> None:
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
 def _ready(**_: Any) -> None:
     try:
-        with database().read() as session:
-            tidy_work_folders(session, settings.work_dir)
+        tidy_work_folders(database(), settings.work_dir)
     except SQLAlchemyError as error:
         log.warning("cannot tidy the work folders: %s", error)
     threading.Thread(target=announce, args=(database(), _name(), settings.worker_slots, stopping), daemon=True).start()

@@ -7,12 +7,15 @@ unpickled.
 from __future__ import annotations
 
 import errno
+import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.ledger.settings import Settings
 from core.spec.problems import SpecError
+
+log = logging.getLogger(__name__)
 
 FILES = (
     "config.json",
@@ -63,7 +66,7 @@ def _local(name: str, settings: Settings) -> Resolved:
 
 
 def _from_hub(name: str, settings: Settings) -> Resolved:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
         HFValidationError,
@@ -72,10 +75,27 @@ def _from_hub(name: str, settings: Settings) -> Resolved:
     )
 
     repository, _, revision = name.partition("@")
+    size_bytes = None
     try:
+        try:
+            info = HfApi().model_info(repository, revision=revision or "main", files_metadata=True)
+            size_bytes = sum(file.size or 0 for file in info.siblings or () if file.rfilename in FILES)
+        except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
+            raise
+        except Exception:  # the hub is away, or shall not be asked: what is cached will do
+            log.warning("the hub does not tell of %s", name, exc_info=True)
+        if size_bytes is not None and size_bytes > settings.max_model_bytes:
+            detail = f"'{name}' has {size_bytes:,} bytes; choose one of at most {settings.max_model_bytes:,}"
+            raise SpecError("/model", detail + ", or have the operator raise TOPWORK_MAX_MODEL_BYTES")
         folder = snapshot_download(
-            repository, revision=revision or None, cache_dir=settings.data_dir / "hub", allow_patterns=list(FILES)
+            repository,
+            revision=revision or None,
+            cache_dir=settings.data_dir / "hub",
+            allow_patterns=list(FILES),
+            local_files_only=size_bytes is None,
         )
+    except SpecError:
+        raise
     except GatedRepoError as error:
         raise SpecError(
             "/model", f"'{repository}' is gated; accept its terms on the hub and give the worker an HF_TOKEN that may"

@@ -9,7 +9,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import httpx
@@ -21,6 +21,7 @@ from core.ledger import jobs, tallies, uploads, webhooks
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.storage import LocalStorage
+from core.ledger.tables import clock_ms
 from worker.app import app, database, log_to_stderr, settings
 from worker.tidy import tidy_work_folders, used_blobs
 from worker.webhooks import RefusedError, post
@@ -29,7 +30,7 @@ log = logging.getLogger("topwork.relay")
 
 PUBLISH_S = 0.25
 REMIND_S = 5.0
-DELIVER_S = 1.0
+DELIVER_S = 0.25
 POSTMEN = 4
 TIDY_S = 600.0
 KEEP_BLOBS_S = 3600.0  # longer than from putting a file to committing its row
@@ -49,7 +50,7 @@ class Relay:
         self._mourning_until = 0.0
         self._clock: float | None = None  # the database's, less the time that passes here
         self._postmen = ThreadPoolExecutor(POSTMEN, "webhook")
-        self._posting: set[Future[None]] = set()
+        self._posting: dict[Future[None], str] = {}  # whose message it is
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop."""
@@ -83,7 +84,7 @@ class Relay:
         if time.monotonic() < self._mourning_until:
             return []
         with self.database.begin() as session:
-            before, self._clock = self._clock, jobs.clock_ms(session) / 1000 - time.monotonic()
+            before, self._clock = self._clock, clock_ms(session) / 1000 - time.monotonic()
             if before is not None and abs(self._clock - before) > JUMP_S:
                 log.warning("the clock jumped by %+.1f s: every lease begins anew", self._clock - before)
                 jobs.renew(session, self.settings.lease_s)
@@ -108,25 +109,26 @@ class Relay:
             return jobs.remind(session, self.remind_after_s)
 
     def deliver(self) -> None:
-        """Hand the webhook messages that are due to threads beside: a slow receiver keeps nobody else waiting."""
-        self._posting = {posting for posting in self._posting if not posting.done()}
+        """Hand the webhook messages that are due to threads beside, one a tenant at a time."""
+        self._posting = {posting: tenant for posting, tenant in self._posting.items() if not posting.done()}
         free = POSTMEN - len(self._posting)
         with self.database.read() as session:
             if not free or not webhooks.any_due(session):
                 return
         with self.database.begin() as session:
-            letters = webhooks.take(session, free)
-        self._posting |= {self._postmen.submit(self._post, letter) for letter in letters}
+            letters = webhooks.take(session, free, list(self._posting.values()))
+        self._posting |= {self._postmen.submit(self._post, letter): letter.tenant_id for letter in letters}
 
     def _post(self, letter: webhooks.Letter) -> None:
         try:
             try:
                 post(letter, self.settings.webhook_allow_private)
-            except (RefusedError, httpx.HTTPError, OSError, ValueError) as error:
+            except Exception as error:
+                strange = not isinstance(error, RefusedError | httpx.HTTPError | OSError)  # it would be so each time
+                for_good = strange or (isinstance(error, RefusedError) and error.for_good)
                 with self.database.begin() as session:
-                    for_good = isinstance(error, RefusedError) and error.for_good
                     given_up = webhooks.failed(session, letter.id, for_good=for_good)
-                log.warning("webhook %s%s: %s", letter.id, " is given up" if given_up else "", error)
+                log.warning("webhook %s%s: %s", letter.id, " is given up" * given_up, error, exc_info=strange)
             else:
                 with self.database.begin() as session:
                     webhooks.delivered(session, letter.id)
@@ -140,12 +142,14 @@ class Relay:
             uploads.forget(session, KEEP_UPLOADS_S)
             tallies.compact(session)
         try:
-            with self.database.read() as session:
-                tidy_work_folders(session, self.settings.work_dir)
-                storage = LocalStorage(self.settings.blobs_dir)
-                storage.sweep(lambda names: used_blobs(session, list(names)), KEEP_BLOBS_S)
+            tidy_work_folders(self.database, self.settings.work_dir)
+            LocalStorage(self.settings.blobs_dir).sweep(self._used, KEEP_BLOBS_S)
         except OSError as error:  # of the disk; it does not touch what else the relay does
             log.warning("cannot tidy: %s", error)
+
+    def _used(self, names: Sequence[str]) -> set[str]:
+        with self.database.read() as session:
+            return used_blobs(session, list(names))
 
     def _do(self, name: str, every_s: float, action: Callable[[], object]) -> None:
         if time.monotonic() < self._due.get(name, 0.0):
@@ -155,16 +159,17 @@ class Relay:
             action()
         except SQLAlchemyError as error:
             log.warning("%s: the database is away: %s", name, str(error).partition("\n")[0])
-            # Workers could not extend their leases either: let them, before any is reaped.
-            self._mourning_until = time.monotonic() + self.settings.lease_s
-            self._due[name] = time.monotonic() + 1.0
+            if name in ("publish", "reap"):
+                # Workers could not extend their leases either: let them, before any is reaped.
+                self._mourning_until = time.monotonic() + self.settings.lease_s
+            self._due[name] = time.monotonic() + max(1.0, every_s / 10)
         except (BrokerError, OSError) as error:
             self._back_off_s = min(MAX_BACK_OFF_S, 2 * self._back_off_s or 0.5)
             log.warning("%s: the broker is away, next try in %g s: %s", name, self._back_off_s, error)
             self._due[name] = time.monotonic() + self._back_off_s
         except Exception:
             log.exception("%s failed", name)
-            self._due[name] = time.monotonic() + MAX_BACK_OFF_S
+            self._due[name] = time.monotonic() + max(MAX_BACK_OFF_S, every_s / 10)
 
 
 def _broker() -> Connection:

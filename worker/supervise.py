@@ -284,8 +284,11 @@ class Supervisor:
     def _drop(self, replaced: set[str]) -> None:
         """Remove saved files that later ones have replaced: a long job would fill the disk before the relay tidies."""
         used = self._read(lambda session: used_blobs(session, list(replaced)))
-        for sha256 in replaced - used:
-            self.storage.delete(sha256)
+        try:
+            for sha256 in replaced - used:
+                self.storage.delete(sha256)
+        except OSError as error:  # the relay tidies
+            self.log.warning("cannot remove an earlier state: %s", error)
 
     def _store(self, folder: Path) -> dict[str, tuple[str, int]]:
         """Put the files of a folder into storage; those that it has from an earlier save are not copied again."""

@@ -8,13 +8,15 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from core.ledger.database import Database
 from core.ledger.tables import Dataset, File, Job, Part
 
 
-def tidy_work_folders(session: Session, work_dir: Path) -> None:
-    """Remove folders of attempts that are over: work/<job_id>/<attempt>/."""
+def tidy_work_folders(database: Database, work_dir: Path) -> None:
+    """Remove folders of attempts that are over, each outside of any transaction: work/<job_id>/<attempt>/."""
     for folder in work_dir.glob("job_*"):
-        job = session.get(Job, folder.name)
+        with database.read() as session:
+            job = session.get(Job, folder.name)
         running = str(job.attempt) if job is not None and job.status in ("running", "cancelling") else None
         for attempt in folder.glob("*"):  # of none, if another relay has just removed it
             if attempt.name != running and not (job is not None and _newer(attempt.name, job.attempt)):

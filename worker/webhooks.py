@@ -5,6 +5,7 @@ The name is resolved once, and the address that was checked is the one that is c
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -16,7 +17,8 @@ import httpx
 
 from core.ledger.webhooks import SECRET_PREFIX, Letter, is_public
 
-TIMEOUT = httpx.Timeout(10.0, connect=5.0)
+CALL_S = 30.0  # of a whole call, less than `HOLD_S`
+TIMEOUT = httpx.Timeout(10.0, connect=5.0)  # of each read, which alone would bound nothing
 
 
 class RefusedError(Exception):
@@ -41,14 +43,23 @@ def post(letter: Letter, allow_private: bool) -> None:
         "webhook-timestamp": str(sent_at),
         "webhook-signature": sign(letter.secret, letter.id, sent_at, body),
     }
-    with (
-        httpx.Client(timeout=TIMEOUT, trust_env=False) as http,
-        http.stream(
-            "POST", url.copy_with(host=address), content=body, headers=headers, extensions={"sni_hostname": host}
-        ) as answer,  # what it says in its body is not read
-    ):
-        if not answer.is_success:
-            raise RefusedError(f"it answered {answer.status_code}", for_good=answer.status_code == 410)
+    request = httpx.Request(
+        "POST", url.copy_with(host=address), content=body, headers=headers, extensions={"sni_hostname": host}
+    )
+    try:
+        answer = asyncio.run(asyncio.wait_for(_send(request), CALL_S))
+    except TimeoutError:
+        raise RefusedError(f"it took longer than {CALL_S:g} s") from None
+    if not answer.is_success:
+        raise RefusedError(f"it answered {answer.status_code}", for_good=answer.status_code == 410)
+
+
+async def _send(request: httpx.Request) -> httpx.Response:
+    """The head of the answer; what it says in its body is not read."""
+    async with httpx.AsyncClient(timeout=TIMEOUT, trust_env=False) as http:
+        answer = await http.send(request, stream=True)
+        await answer.aclose()
+        return answer
 
 
 def sign(secret: str, message_id: str, sent_at: int, body: bytes) -> str:

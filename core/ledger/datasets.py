@@ -9,7 +9,7 @@ import math
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,17 @@ class InUseError(Exception):
         self.job_id = job_id
 
 
-def ingest(upload: Path, name: str, storage: Storage, settings: Settings, tenant_id: str) -> Dataset:
+def ingest(
+    upload: Path,
+    name: str,
+    storage: Storage,
+    settings: Settings,
+    tenant_id: str,
+    check_size: Callable[[int], None] = lambda size_bytes: None,
+) -> Dataset:
     """Read an uploaded file into a stored Parquet table; the caller adds the returned row to its session.
 
+    `check_size` may refuse the table before it is stored, by raising.
     The format follows from the ending of `name`. Raises SpecError('/file') that says what is wrong and where.
     """
     file_format = FORMATS.get(Path(name).suffix.lower())
@@ -61,6 +69,7 @@ def ingest(upload: Path, name: str, storage: Storage, settings: Settings, tenant
     parquet = Path(temporary)
     try:
         pq.write_table(table, parquet, compression="zstd")
+        check_size(parquet.stat().st_size)
         sha256, size = storage.put(parquet)
     finally:
         parquet.unlink(missing_ok=True)

@@ -15,12 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, func, select, text, update
+from sqlalchemy import ColumnElement, delete, exists, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from core.ledger import tallies, webhooks
-from core.ledger.tables import Attempt, Delivery, Event, File, Job, Outbox, Tenant, new_id, now_ms
+from core.ledger.tables import Attempt, Delivery, Event, File, Job, Outbox, Tenant, clock_ms, new_id, now_ms
 from core.spec.job import JobSpec
 
 EDGES: Mapping[str, frozenset[str]] = {
@@ -74,7 +74,7 @@ def create(
         webhook_secret=webhooks.new_secret() if spec.webhook else None,
         idempotency_key=idempotency_key,
         request_sha256=_digest(spec),
-        announced_at=now_ms(),
+        announced_at=clock_ms(session),
     )
     try:
         with session.begin_nested():
@@ -211,10 +211,13 @@ def claim_next(session: Session, worker: str, lease_s: float, max_running: int |
     if max_running is not None:
         running = select(Job.tenant_id).where(Job.status.in_(("running", "cancelling"))).group_by(Job.tenant_id)
         best = best.where(Job.tenant_id.not_in(running.having(func.count() >= max_running)))
-    while (found := session.execute(best.with_for_update(skip_locked=True)).first()) is not None:
+    else:
+        best = best.with_for_update(skip_locked=True)
+    while (found := session.execute(best).first()) is not None:
         job_id, tenant_id = found
         if max_running is not None:
-            lock_tenant(session, tenant_id)  # or two workers at once would each see room for one
+            # Or two workers at once would each see room for one. Before the job is locked: `retry` keeps that order.
+            lock_tenant(session, tenant_id)
             if count(session, tenant_id, "running", "cancelling") >= max_running:
                 continue
         if (job := claim(session, job_id, worker, lease_s)) is not None:
@@ -349,7 +352,7 @@ def remind(session: Session, older_than_s: float, limit: int = 100) -> list[str]
 
     This is what makes a wiped broker harmless. Returns their ids.
     """
-    since = now_ms() - int(older_than_s * 1000)
+    since = clock_ms(session) - int(older_than_s * 1000)
     waiting = exists().where(Outbox.job_id == Job.id)
     query = select(Job).where(Job.status == "queued", Job.announced_at <= since, ~waiting).order_by(Job.announced_at)
     stale = session.scalars(query.limit(limit).with_for_update(skip_locked=True)).all()
@@ -360,7 +363,7 @@ def remind(session: Session, older_than_s: float, limit: int = 100) -> list[str]
 
 def forget_states(session: Session, older_than_s: float) -> None:
     """Forget what jobs that failed or were cancelled longer ago than that could be resumed from."""
-    since = now_ms() - int(older_than_s * 1000)
+    since = clock_ms(session) - int(older_than_s * 1000)
     ended = select(Job.id).where(Job.status.in_(TERMINAL), Job.finished_at < since)
     session.execute(delete(File).where(File.kind == "state", File.job_id.in_(ended)))
 
@@ -377,13 +380,6 @@ def outbox(session: Session, limit: int = 100) -> Sequence[Outbox]:
 def published(session: Session, ids: Sequence[int]) -> None:
     """Forget announcements that the broker has."""
     session.execute(delete(Outbox).where(Outbox.id.in_(ids)))
-
-
-def clock_ms(session: Session) -> int:
-    """The database's clock, which all hosts that share it go by; leases are times of this clock."""
-    if session.get_bind().dialect.name == "sqlite":  # a file of this host
-        return now_ms()
-    return int(session.execute(text("SELECT extract(epoch FROM clock_timestamp()) * 1000")).scalar_one())
 
 
 # --- inside -------------------------------------------------------------------------------------------------
@@ -416,10 +412,10 @@ def _move(session: Session, job: Job, to: str, **data: Any) -> None:
     if to not in ("running", "cancelling"):
         job.lease_until = None
     if to in TERMINAL:
-        job.finished_at = now_ms()
+        job.finished_at = clock_ms(session)
         tallies.add(session, "finished", to)
         if job.webhook_secret is not None:
-            session.add(Delivery(id=new_id("msg"), job_id=job.id, body=_news(job)))
+            session.add(Delivery(id=new_id("msg"), job_id=job.id, body=_news(job), due_at=job.finished_at))
     if to == "succeeded":
         session.execute(delete(File).where(File.job_id == job.id, File.kind == "state"))
     _record(session, job, "status", {"status": to, **data})
@@ -436,7 +432,7 @@ def _news(job: Job) -> dict[str, Any]:
 
 
 def _announce(session: Session, job: Job) -> None:
-    job.announced_at = now_ms()
+    job.announced_at = clock_ms(session)
     session.add(Outbox(job_id=job.id))
 
 

@@ -27,6 +27,7 @@ class Settings(BaseSettings):
     max_running: int | None = Field(None, ge=1, description="jobs of one tenant that run at once; more wait")
     max_stored_bytes: int | None = Field(None, ge=1, description="data sets and files of one tenant")
     webhook_allow_private: bool = Field(False, description="webhooks may be plain http, and in your own network")
+    max_model_bytes: int = Field(20 * 2**30, ge=1, description="a model that is fetched from a hub")
     max_upload_bytes: int = Field(256 * 2**20, ge=1)
     max_rows: int = Field(1_000_000, ge=1)
     max_columns: int = Field(256, ge=1)

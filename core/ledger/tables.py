@@ -6,9 +6,9 @@ import time
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, MetaData, String, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 Json = JSON().with_variant(JSONB(), "postgresql")
 Serial = BigInteger().with_variant(Integer(), "sqlite")
@@ -19,6 +19,13 @@ DEFAULT_TENANT = "tenant_default"
 def now_ms() -> int:
     """The time, in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
+
+
+def clock_ms(session: Session) -> int:
+    """The database's clock, which all hosts that share it go by: leases and what is due are times of this clock."""
+    if session.get_bind().dialect.name == "sqlite":  # a file of this host
+        return now_ms()
+    return int(session.execute(text("SELECT extract(epoch FROM clock_timestamp()) * 1000")).scalar_one())
 
 
 def new_id(prefix: str) -> str:

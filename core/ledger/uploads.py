@@ -7,14 +7,21 @@ from collections.abc import Sequence
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from core.ledger.tables import Part, Upload, new_id, now_ms
+from core.ledger.tables import Part, Upload, clock_ms, new_id
 
 PART_BYTES = 8 * 2**20  # of every part but the last
 
 
 def create(session: Session, tenant_id: str, name: str, size_bytes: int, sha256: str) -> Upload:
     """An upload without any part yet; `sha256` is that of the whole file."""
-    upload = Upload(id=new_id("up"), tenant_id=tenant_id, name=name, size_bytes=size_bytes, sha256=sha256)
+    upload = Upload(
+        id=new_id("up"),
+        tenant_id=tenant_id,
+        name=name,
+        size_bytes=size_bytes,
+        sha256=sha256,
+        created_at=clock_ms(session),
+    )
     session.add(upload)
     session.flush()
     return upload
@@ -42,7 +49,7 @@ def parts(session: Session, upload_id: str) -> Sequence[Part]:
 
 
 def put(session: Session, upload: Upload, number: int, sha256: str) -> None:
-    """A part has been stored; one that was there is replaced."""
+    """A part has been stored, or once more."""
     session.merge(Part(upload_id=upload.id, number=number, sha256=sha256))
 
 
@@ -60,4 +67,4 @@ def open_bytes(session: Session, tenant_id: str) -> int:
 
 def forget(session: Session, older_than_s: float) -> None:
     """Forget uploads begun longer ago than that, finished or not."""
-    session.execute(delete(Upload).where(Upload.created_at < now_ms() - int(older_than_s * 1000)))
+    session.execute(delete(Upload).where(Upload.created_at < clock_ms(session) - int(older_than_s * 1000)))

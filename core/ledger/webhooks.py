@@ -5,15 +5,15 @@ from __future__ import annotations
 import base64
 import ipaddress
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, exists, select
+from sqlalchemy import delete, exists, func, select
 from sqlalchemy.orm import Session
 
 from core.ledger import tallies
-from core.ledger.tables import Delivery, Job, now_ms
+from core.ledger.tables import Delivery, Job, clock_ms
 
 SECRET_PREFIX = "whsec_"
 HOLD_S = 120.0  # who takes a message has so long to send it
@@ -25,6 +25,7 @@ class Letter:
     """A message to send."""
 
     id: str
+    tenant_id: str
     url: str
     secret: str
     body: Mapping[str, Any]
@@ -37,19 +38,24 @@ def new_secret() -> str:
 
 def any_due(session: Session) -> bool:
     """Whether there is anything to take."""
-    return bool(session.scalar(select(exists().where(Delivery.due_at <= now_ms()))))
+    return bool(session.scalar(select(exists().where(Delivery.due_at <= clock_ms(session)))))
 
 
-def take(session: Session, limit: int) -> list[Letter]:
-    """Messages that are due; nobody else gets them for a while."""
-    query = select(Delivery).where(Delivery.due_at <= now_ms()).order_by(Delivery.due_at).limit(limit)
-    rows = session.scalars(query.with_for_update(skip_locked=True)).all()
+def take(session: Session, limit: int, but_of: Sequence[str] = ()) -> list[Letter]:
+    """Messages that are due; nobody else gets them for a while.
+
+    One a tenant, and none of the tenants `but_of`: whose receivers are slow keeps no other tenant waiting.
+    """
+    now = clock_ms(session)
+    due = Delivery.due_at <= now
+    first = select(func.min(Delivery.id)).join(Job).where(due, Job.tenant_id.not_in(but_of)).group_by(Job.tenant_id)
+    query = select(Delivery).where(due, Delivery.id.in_(first)).order_by(Delivery.due_at).limit(limit)
     letters = []
-    for row in rows:
-        row.due_at = now_ms() + int(HOLD_S * 1000)
+    for row in session.scalars(query.with_for_update(skip_locked=True)).all():
+        row.due_at = now + int(HOLD_S * 1000)
         job = session.get_one(Job, row.job_id)
         assert job.webhook_secret is not None
-        letters.append(Letter(row.id, job.spec["webhook"]["url"], job.webhook_secret, row.body))
+        letters.append(Letter(row.id, job.tenant_id, job.spec["webhook"]["url"], job.webhook_secret, row.body))
     return letters
 
 
@@ -69,7 +75,7 @@ def failed(session: Session, letter_id: str, *, for_good: bool = False) -> bool:
         session.delete(row)
         tallies.add(session, "webhook", "given_up")
         return True
-    row.due_at = now_ms() + RETRY_AFTER_S[row.tries - 1] * 1000
+    row.due_at = clock_ms(session) + RETRY_AFTER_S[row.tries - 1] * 1000
     return False
 
 
@@ -79,6 +85,6 @@ def is_public(address: str) -> bool:
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is not None:
             return is_public(str(ip.ipv4_mapped))
-        if ip.sixtofour or ip.teredo or ip in ipaddress.ip_network("64:ff9b::/96"):
+        if ip.is_site_local or ip.sixtofour or ip.teredo or ip in ipaddress.ip_network("64:ff9b::/96"):
             return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from core.ledger.tables import Job, Worker, now_ms
+from core.ledger.tables import Job, Worker, clock_ms
 
 SAY_EVERY_S = 5.0
 ALIVE_S = 20.0  # without a word for so long, it counts as gone
@@ -16,12 +16,13 @@ ALIVE_S = 20.0  # without a word for so long, it counts as gone
 
 def seen(session: Session, name: str, slots: int, device: Mapping[str, Any]) -> None:
     """The worker says that it is there; whoever has been silent for long is forgotten."""
-    session.execute(delete(Worker).where(Worker.seen_at < now_ms() - int(10 * ALIVE_S * 1000)))
+    now = clock_ms(session)
+    session.execute(delete(Worker).where(Worker.seen_at < now - int(10 * ALIVE_S * 1000)))
     worker = session.get(Worker, name)
     if worker is None:
-        session.add(Worker(name=name, slots=slots, device=dict(device)))
+        session.add(Worker(name=name, slots=slots, device=dict(device), seen_at=now))
     else:
-        worker.seen_at = now_ms()
+        worker.seen_at = now
 
 
 def gone(session: Session, name: str) -> None:
@@ -32,5 +33,5 @@ def gone(session: Session, name: str) -> None:
 def alive(session: Session) -> Sequence[tuple[Worker, int]]:
     """Each worker that was heard of lately, with how many jobs it runs."""
     busy = select(func.count()).where(Job.worker == Worker.name, Job.status.in_(("running", "cancelling")))
-    query = select(Worker, busy.scalar_subquery()).where(Worker.seen_at >= now_ms() - int(ALIVE_S * 1000))
+    query = select(Worker, busy.scalar_subquery()).where(Worker.seen_at >= clock_ms(session) - int(ALIVE_S * 1000))
     return session.execute(query.order_by(Worker.name)).tuples().all()

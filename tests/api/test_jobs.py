@@ -488,7 +488,13 @@ def test_the_secret_of_a_webhook_is_in_the_answer_and_nowhere_else(client: TestC
             "https://exa mple.org/",
             "",
         ),
-        *("https://example.org:99999/", "https://example.org/#x", "https://ex\u00e4mple.org/"),
+        *(
+            "https://256.256.256.256/",
+            "https://[v1.a]/",
+            "https://example.org:99999/",
+            "https://example.org/#x",
+            "https://ex\u00e4mple.org/",
+        ),
     ],
 )
 def test_a_webhook_is_a_public_https_address(client: TestClient, payload: dict[str, Any], url: str) -> None:

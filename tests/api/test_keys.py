@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +14,7 @@ from sqlalchemy import update
 from api.auth import OPEN
 from api.main import create_app
 from core.ledger import jobs, keys
-from core.ledger.database import Database
+from core.ledger.database import READ_ONLY, Database
 from core.ledger.settings import Settings
 from core.ledger.storage import LocalStorage
 from core.ledger.tables import DEFAULT_TENANT, Key
@@ -236,6 +237,39 @@ def test_without_keys_only_this_machine_is_served(settings: Settings, database: 
             assert (answer.status_code, answer.headers["content-type"]) == (403, "application/problem+json")
     with TestClient(app, "http://10.0.0.5") as client:  # or a header that says so, over the network
         assert client.get("/v1/jobs", headers={"Host": "localhost"}).status_code == 403
+
+
+@one_database
+def test_without_keys_no_page_of_another_site_and_nobody_behind_a_proxy_is_served(
+    settings: Settings, database: Database
+) -> None:
+    with TestClient(create_app(settings), "http://localhost") as client:
+
+        def code(**headers: str) -> int:
+            given = {name.replace("_", "-"): value for name, value in headers.items()}
+            return client.post("/v1/datasets", files={"file": ("a.csv", b"a,b\n1,2\n")}, headers=given).status_code
+
+        assert code() == code(origin="http://localhost:8000", sec_fetch_site="same-origin") == 201
+        for origin in ("https://evil.example", "null", "", "http://[", "http://10.0.0.5"):
+            assert code(origin=origin) == 403, origin
+        for site in ("cross-site", "same-site"):
+            assert code(sec_fetch_site=site) == 403
+        for name in ("x-forwarded-for", "forwarded", "via", "x-real-ip"):
+            assert code(**{name: "10.0.0.5"}) == 403, name
+        assert len(client.get("/v1/datasets", headers={"Sec-Fetch-Site": "none"}).json()["items"]) == 2
+        assert client.get("/healthz", headers={"X-Forwarded-For": "10.0.0.5"}).status_code == 200
+
+
+@one_database
+def test_no_free_connection_is_503(app: Any, client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = app.state.context.database.engine
+    monkeypatch.setattr(engine.pool, "_timeout", 0.1)
+    with contextlib.ExitStack() as stack:
+        for _ in range(engine.pool.size() + engine.pool._max_overflow):
+            stack.enter_context(engine.execution_options(**READ_ONLY).connect())
+        answer = client.get("/v1/jobs")
+        assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+    assert client.get("/v1/jobs").status_code == 200
 
 
 def test_a_database_that_is_away_lets_nobody_in(tmp_path: Any) -> None:

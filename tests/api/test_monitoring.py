@@ -58,6 +58,9 @@ def test_every_process_says_what_the_ledger_says(
         assert found["topwork_http_requests_total", "method=GET,route=/v1/jobs/{job_id},status=200"] == 1
         assert found["topwork_http_requests_total", "method=,route=,status=404"] == 1
         assert found["topwork_http_requests_total", "method=POST,route=/v1/jobs,status=202"] == 3
+        for method in ("BREW", "WHEN"):  # labels that anybody could make up
+            assert client.request(method, "/healthz").status_code == 405
+        assert samples(client)["topwork_http_requests_total", "method=,route=/healthz,status=405"] == 2
 
 
 def test_compacting_at_once_loses_no_count(database: Database) -> None:

@@ -44,14 +44,16 @@ def test_a_request_sent_again_is_no_new_job(client: TestClient, payload: dict[st
 
 @pytest.mark.parametrize("settings", [{"max_stored_bytes": 100_000}], indirect=True)
 def test_full_storage_is_403_and_deleting_makes_room(
-    client: TestClient, payload: dict[str, Any], database: Database
+    client: TestClient, payload: dict[str, Any], database: Database, settings: Settings
 ) -> None:
     job_id = client.post("/v1/jobs", json=payload).json()["id"]
     with database.begin() as session:
         jobs.claim(session, job_id, "w", 30)
         jobs.succeed(session, job_id, 1, {}, {"model.safetensors": ("0" * 64, 99_999)})
+    stored = sorted(settings.blobs_dir.glob("*/*/*"))
     refused = client.post("/v1/datasets", files={"file": ("more.csv", reviews(60, first=100))})
     assert refused.status_code == 403 and "DELETE /v1/jobs" in refused.json()["detail"]
+    assert sorted(settings.blobs_dir.glob("*/*/*")) == stored
     assert client.post("/v1/jobs", json=payload).status_code == 403
     client.delete(f"/v1/jobs/{job_id}")
     assert client.post("/v1/datasets", files={"file": ("more.csv", reviews(60, first=100))}).status_code == 201

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from api import body
 from core.ledger import uploads
 from core.ledger.database import Database
+from core.ledger.settings import Settings
 from tests.api.conftest import one_database, reviews
 
 CONTENT = reviews(100)
@@ -76,6 +78,33 @@ def test_a_damaged_or_wrong_part_is_refused(client: TestClient) -> None:
         assert send(client, here, number).status_code == 404
     assert send(client, here, 1, sha256="x").status_code == 422
     assert client.get(here).json()["arrived"] == []
+
+
+def test_a_part_is_not_replaced_by_other_bytes(client: TestClient, settings: Settings) -> None:
+    here = begin(client).headers["location"]
+    assert send(client, here, 1).status_code == 204
+    stored = list(settings.blobs_dir.glob("*/*/*"))
+    other = send(client, here, 1, b"x" * 500)
+    assert other.status_code == 409 and "begin again" in other.json()["detail"]
+    assert send(client, here, 1).status_code == 204
+    assert list(settings.blobs_dir.glob("*/*/*")) == stored
+
+
+@one_database
+def test_a_part_is_octets_of_its_size_at_most(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "PART_BYTES", body.PART_BYTES)
+    content = reviews(60_000)
+    assert 2**20 < len(content) < body.PART_BYTES
+    address = begin(client, content, size_bytes=2**20).headers["location"] + "/parts/1"
+    params = {"sha256": sha(content)}
+
+    def put(content: bytes, **headers: str) -> Any:
+        return client.put(address, content=content, params=params, headers=headers)
+
+    assert put(content).status_code == 422  # as `curl -T` sends it: only the size is not that of the part
+    for kind in ("application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/csv"):
+        assert put(content, **{"Content-Type": kind}).status_code == 415
+        assert put(bytes(body.PART_BYTES + 1), **{"Content-Type": kind}).status_code == 413
 
 
 @one_database

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -322,6 +323,19 @@ def test_a_tenant_at_its_limit_is_passed_over(database: Database) -> None:
     do(database, "succeed", running[0])
     assert claim_next(database, 2) in set(mine) - set(running)
     assert claim_next(database, 2) is None
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_claim_and_a_retry_take_their_locks_in_one_order(database: Database) -> None:
+    job_id = new_job(database)
+    with ThreadPoolExecutor(1) as pool:
+        with database.begin() as session:
+            jobs.lock_tenant(session, DEFAULT_TENANT)  # as the quota's check does, before the retry
+            claimed = pool.submit(claim_next, database, 2)
+            time.sleep(0.5)
+            with pytest.raises(jobs.IllegalTransitionError):
+                jobs.retry(session, DEFAULT_TENANT, job_id, 3)
+        assert claimed.result(20) == job_id
 
 
 def test_jobs_are_found_by_their_labels(database: Database) -> None:

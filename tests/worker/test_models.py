@@ -29,8 +29,10 @@ REPOSITORIES = {
         "modeling_evil.py",
         "a/config.json",
     ],
+    "huge/model": ["config.json", "model.safetensors", "huge.bin"],
     "pickle/only": ["config.json", "pytorch_model.bin"],
 }
+SIZES = {("huge/model", "model.safetensors"): 21 * 2**30, ("good/model", "pytorch_model.bin"): 21 * 2**30}
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -57,7 +59,8 @@ class Hub(BaseHTTPRequestHandler):
         if parts[0] == "api":
             if parts[4:6] not in (["revision", "main"], ["revision", "v1"]):
                 return self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
-            info = {"id": repository, "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]}
+            siblings = [{"rfilename": name, "size": SIZES.get((repository, name), len(name))} for name in files]
+            info = {"id": repository, "sha": COMMIT, "siblings": siblings}
             return self.answer(200, json.dumps(info).encode())
         name = "/".join(parts[4:])  # owner/name/resolve/<commit>/<file>
         self.answer(200, name.encode(), {"ETag": f'"{self.oid(name)}"', "X-Repo-Commit": COMMIT})
@@ -134,6 +137,12 @@ def test_a_hub_model_that_cannot_be_had_says_how_to_mend(hub: str, tmp_path: Pat
         answers, ("no public model", "no revision 'v9'", "gated", "has no model.safetensors"), strict=True
     ):
         assert expected in message
+
+
+def test_a_hub_model_that_is_too_large_is_not_fetched(hub: str, tmp_path: Path) -> None:
+    [[field, message]] = ask(hub, tmp_path, "huge/model")
+    assert field == "/model" and "22,548,578," in message and "TOPWORK_MAX_MODEL_BYTES" in message
+    assert not any("/resolve/" in path for path in Hub.asked)
 
 
 def test_a_local_model_is_found_by_its_name(tmp_path: Path) -> None:

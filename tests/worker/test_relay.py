@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from kombu.exceptions import OperationalError
+from sqlalchemy.exc import DatabaseError
 
-from core.ledger import jobs
-from core.ledger.tables import now_ms
+from core.ledger import jobs, tables, webhooks, workers
+from core.ledger.tables import clock_ms, now_ms
 from tests.conftest import Broker
 from tests.worker.conftest import House
 from worker import relay as module
+from worker import tidy
 from worker.relay import Relay
 
 
@@ -67,11 +71,12 @@ def test_a_relay_that_dies_before_the_ledger_knows_announces_twice_and_the_job_i
 def test_a_clock_that_jumps_costs_no_job_and_delays_no_reaping(
     jump_s: float, house: House, relay: Relay, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job_id, clock_ms = house.new_job(), jobs.clock_ms
+    job_id = house.new_job()
     with house.database.begin() as session:
         jobs.claim(session, job_id, "worker", 10.0)
     assert relay.reap() == []
-    monkeypatch.setattr(jobs, "clock_ms", lambda session: clock_ms(session) + int(jump_s * 1000))
+    for room in (jobs, module):
+        monkeypatch.setattr(room, "clock_ms", lambda session: clock_ms(session) + int(jump_s * 1000))
     assert relay.reap() == []
     with house.database.begin() as session:
         assert jobs.beat(session, job_id, 1, 2.0) == "running"
@@ -80,10 +85,18 @@ def test_a_clock_that_jumps_costs_no_job_and_delays_no_reaping(
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-def test_leases_go_by_the_clock_of_the_database(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    job_id = house.new_job()
-    monkeypatch.setattr(jobs, "now_ms", lambda: now_ms() - 3_600_000)  # this worker is an hour behind
+def test_what_is_due_goes_by_the_clock_of_the_database(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    behind = now_ms() - 3_600_000  # this host's clock is an hour behind
+    for room in (jobs, tables):
+        monkeypatch.setattr(room, "now_ms", lambda: behind)
+    job_id, ended = house.new_job(), house.new_job(webhook={"url": "https://example.org/"})
+    house.cancel(ended)
     with house.database.begin() as session:
+        assert jobs.remind(session, 60) == []
+        assert [letter.url for letter in webhooks.take(session, 9)] == ["https://example.org/"]
+        assert webhooks.take(session, 9) == []
+        workers.seen(session, "worker", 1, {})
+        assert len(workers.alive(session)) == 1
         jobs.claim(session, job_id, "worker", 60)
         assert jobs.reap(session) == [] and jobs.beat(session, job_id, 1, 60) == "running"
         assert jobs.reap(session) == []
@@ -115,6 +128,41 @@ def test_a_disk_that_fails_while_tidying_is_not_taken_for_the_broker(
     monkeypatch.setattr(module, "tidy_work_folders", fail)
     relay.step()
     assert "cannot tidy" in caplog.text and "broker" not in caplog.text
+
+
+def test_tidying_that_fails_stops_no_reaping_and_is_not_hurried(
+    house: House, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*_: object) -> None:
+        raise DatabaseError("SELECT", {}, Exception("terminating connection"))
+
+    monkeypatch.setattr(module, "tidy_work_folders", cut_off)
+    relay.step()
+    job_id = house.new_job()
+    with house.database.begin() as session:
+        jobs.claim(session, job_id, "worker", -1)
+    assert relay.reap() == [job_id]
+    assert relay._due["tidy"] > time.monotonic() + 30
+
+
+def test_files_are_removed_outside_of_any_transaction(
+    house: House, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (house.settings.work_dir / "job_gone" / "1").mkdir(parents=True)
+    unused = house.settings.data_dir / "unused"
+    unused.write_bytes(b"unused")
+    blob = house.storage.path(house.storage.put(unused)[0])
+    os.utime(blob, (1, 1))
+    held, unlink = [], Path.unlink
+
+    def watched(path: Path, **options: bool) -> None:
+        held.append(house.database.engine.pool.checkedout())  # type: ignore[attr-defined]
+        unlink(path, **options)
+
+    monkeypatch.setattr(Path, "unlink", watched)
+    monkeypatch.setattr(tidy.shutil, "rmtree", lambda *_, **__: watched(unused, missing_ok=True))
+    relay.tidy()
+    assert held == [0, 0] and not blob.exists()
 
 
 def test_tidying_leaves_what_is_in_use(house: House, relay: Relay) -> None:

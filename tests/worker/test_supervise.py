@@ -340,6 +340,22 @@ def test_a_full_disk_on_the_way_costs_the_save_and_not_the_job(house: House) -> 
     assert house.notes(job_id) == ["starting at step 0", "starting at step 0"]
 
 
+class StubbornStorage(LocalStorage):
+    """A disk that does not let go of what it has."""
+
+    refused = 0
+
+    def delete(self, sha256: str) -> None:
+        self.refused += 1
+        raise OSError(30, "Read-only file system")
+
+
+def test_a_saved_state_that_cannot_be_removed_costs_no_attempt(house: House) -> None:
+    job_id, storage = house.new_job(steps=4), StubbornStorage(house.settings.blobs_dir)
+    claim(house, job_id, storage=storage).run()
+    assert storage.refused and house.job(job_id).status == "succeeded"
+
+
 def test_a_cancel_while_the_files_are_stored_leaves_none(house: House) -> None:
     job_id = house.new_job()
     with running(claim(house, job_id, storage=SlowOutputs(house.settings.blobs_dir))):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,9 +18,10 @@ import pytest
 from sqlalchemy import select, update
 
 from core.ledger import jobs, tallies, webhooks
-from core.ledger.tables import Delivery
+from core.ledger.tables import DEFAULT_TENANT, Delivery, Job, Tenant
 from core.ledger.webhooks import Letter
 from tests.worker.conftest import House
+from worker import webhooks as sender
 from worker.relay import Relay
 from worker.webhooks import RefusedError, post, sign
 
@@ -75,9 +78,12 @@ def ended_job(house: House, url: str) -> str:
 
 def deliver(relay: Relay) -> None:
     """Send what is due, and wait for it."""
-    relay.deliver()
-    for posting in relay._posting:
-        posting.result(20)
+    while True:
+        relay.deliver()
+        if not relay._posting:
+            return
+        for posting in relay._posting:
+            posting.result(20)
 
 
 def waiting(house: House) -> list[Delivery]:
@@ -154,6 +160,65 @@ def test_nobody_listening_harms_nobody(house: House, relay: Relay) -> None:
     assert message.tries == 1
 
 
+@pytest.fixture
+def dripping() -> Iterator[int]:
+    """The port of a server that sends a byte of its answer now and then, for ever."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def drip(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            while True:
+                connection.sendall(b"x")
+                time.sleep(0.05)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=drip, args=(server.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield server.getsockname()[1]
+    server.close()
+
+
+def test_a_receiver_that_drips_is_cut_off(dripping: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sender.CALL_S < webhooks.HOLD_S
+    monkeypatch.setattr(sender, "CALL_S", 0.5)
+    started = time.monotonic()
+    with pytest.raises(RefusedError, match="took longer"):
+        post(letter(f"http://127.0.0.1:{dripping}/"), allow_private=True)
+    assert time.monotonic() - started < 5
+
+
+def test_a_slow_receiver_holds_one_sender_and_no_other_tenant(
+    house: House, relay: Relay, receiver: Receiver, dripping: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "CALL_S", 2.0)
+    slow = [ended_job(house, f"http://127.0.0.1:{dripping}/") for _ in range(6)]
+    relay.deliver()
+    other = ended_job(house, f"http://127.0.0.1:{receiver.port}/")
+    with house.database.begin() as session:
+        session.add(Tenant(id="tenant_other", name="other"))
+        session.flush()
+        session.execute(update(Job).where(Job.id == other).values(tenant_id="tenant_other"))
+    relay.deliver()
+    assert sorted(relay._posting.values()) == [DEFAULT_TENANT, "tenant_other"]
+    house.wait(lambda: len(receiver.got) == 1, 1.5)
+    for posting in relay._posting:
+        posting.result(20)
+    tries = {message.job_id: message.tries for message in waiting(house)}
+    assert tries.keys() == set(slow) and sorted(tries.values()) == [0] * 5 + [1]
+
+
+def test_a_message_that_cannot_be_sent_is_given_up(
+    house: House, relay: Relay, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended_job(house, "https://256.256.256.256/")
+    deliver(relay)
+    assert waiting(house) == [] and "256" in caplog.text
+
+
 def test_relays_at_once_send_a_message_once(house: House, relay: Relay, receiver: Receiver) -> None:
     for _ in range(3):
         ended_job(house, f"http://127.0.0.1:{receiver.port}/")
@@ -184,7 +249,7 @@ def test_a_message_is_written_with_the_end_or_not_at_all(house: House) -> None:
 
 
 def letter(url: str) -> Letter:
-    return Letter("msg_1", url, webhooks.new_secret(), {"type": "job.succeeded"})
+    return Letter("msg_1", DEFAULT_TENANT, url, webhooks.new_secret(), {"type": "job.succeeded"})
 
 
 Names = Callable[..., None]
@@ -243,7 +308,10 @@ def test_tls_is_checked_against_the_name_and_not_the_address(names: Names, monke
         ("93.184.215.14", True),
         ("2606:4700::1111", True),
         *((address, False) for address in ("0.0.0.0", "100.64.0.1", "192.168.0.1", "172.16.5.5", "224.0.0.1")),
-        *((address, False) for address in ("255.255.255.255", "fe80::1", "ff02::1", "2002:a00:1::", "64:ff9b::a00:1")),
+        *(
+            (address, False)
+            for address in ("255.255.255.255", "fe80::1", "fec0::1", "ff02::1", "2002:a00:1::", "64:ff9b::a00:1")
+        ),
     ],
 )
 def test_what_is_public(address: str, public: bool) -> None:
