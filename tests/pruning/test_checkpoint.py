@@ -26,8 +26,8 @@ from core.pruning.batches import tokenise
 from core.pruning.checkpoint import NOWHERE, Checkpoint, Checkpoints
 from core.pruning.coupling import Phase, TaskRows, add_heads, phases
 from core.pruning.losses import labelled_by
-from core.pruning.network import TARGET, Network, load_tokenizer
-from core.pruning.problem import SingleLabel
+from core.pruning.network import TARGET, Network, load_network, load_tokenizer, predict
+from core.pruning.problem import SingleLabel, Words
 from core.pruning.prune import prune
 from core.pruning.run import ModelRef, run
 from core.pruning.train import Pace, train
@@ -221,6 +221,30 @@ def test_pdp_that_is_killed_ends_as_if_it_had_not_been(
     again, curve = killed_at(kills, work, tmp_path, steps)
     assert same(again, weights) and curve == history
     assert set(steps.taken) == set(range(1, 33)) and len(steps.taken) <= 32 + len(kills) * EVERY
+
+
+@pytest.mark.usefixtures("often")
+def test_answers_for_words_of_any_number_are_not_computed_again(tiny: Path, tmp_path: Path) -> None:
+    """Batches of their own width come back from the file, and give what was never interrupted."""
+    problem = Words(("B-x", "O"))
+    examples = [Example(("good",) * (i % 7 + 1), ("O",) * (i % 7 + 1)) for i in range(30)]
+    rows = tokenise(examples, problem, load_tokenizer(tiny, of_words=True), 32)
+    network = load_network(tiny, problem.labels, seed=0, problem="token_classification")
+    done: list[int] = []
+
+    def once(stop: int = 99) -> Tensor:
+        def alive() -> None:
+            done.append(1)
+            if len(done) == stop:
+                raise Killed
+
+        return predict(network, rows, batch_size=4, alive=alive, checkpoint=folder_of(tmp_path).at("loop"))
+
+    with pytest.raises(Killed):
+        once(stop=6)
+    assert torch.equal(once(), predict(network, rows, batch_size=4))
+    assert len(done) == 6 + (8 - 4)  # of eight batches four were saved
+    assert predict(network, rows, batch_size=4).shape == (30, 9, 2)
 
 
 @pytest.mark.usefixtures("often")

@@ -272,6 +272,37 @@ def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
     assert report["task"]["labels"][0] in demo.stdout, demo.stderr
 
 
+PLAIN: list[tuple[str, dict[str, Any]]] = [
+    (
+        "token_classification",
+        {
+            "budget": {"params": 0.6},
+            "method": {"name": "magnitude"},
+            "export": {"layout": "regular"},
+            "train": {"steps": {"teach": 30, "recover": 0}, "learning_rate": 2e-3},
+        },
+    ),
+    ("regression", {"budget": {"params": 0.6}, "export": {"layout": "regular"}}),
+    ("multi_label_classification", {"budget": {"sparsity": 0.5, "pattern": "2:4"}, "method": {"name": "magnitude"}}),
+]
+
+
+@pytest.mark.parametrize(("problem", "changes"), PLAIN, ids=[problem for problem, _ in PLAIN])
+def test_what_a_plain_config_says_needs_no_code(
+    problem: str, changes: dict[str, Any], tiny: Path, data: Mapping[str, Mapping[str, Path]], tmp_path: Path
+) -> None:
+    report = go(problem, tiny, data[problem], tmp_path, **changes)
+    out = tmp_path / "output"
+    assert not list(out.glob("*.py"))
+    assert report["verified"]["max_difference_between_loaders"] is None
+    metric = report["task"]["metric"]
+    measured = report["results"]["pruned"]["test"][metric]["value"]
+    assert report["verified"]["test"][metric] == pytest.approx(measured, abs=1e-4)
+    config, card = json.loads((out / "config.json").read_text()), (out / "README.md").read_text()
+    assert not {"auto_map", "topwork"} & set(config) and "trust_remote_code" not in card
+    assert config["num_hidden_layers"] == 3 - len(report["structure"].get("dropped", ()))
+
+
 @pytest.mark.parametrize("problem", PROBLEMS)
 def test_masks_are_learned_jointly_with_weighted_sources(
     problem: str, tiny: Path, data: Mapping[str, Mapping[str, Path]], tmp_path: Path
