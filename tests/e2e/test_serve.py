@@ -103,7 +103,7 @@ BAD_SPECS: dict[str, tuple[str, dict[str, Any]]] = {
     "unknown model": ("/model", {"model": "no-such-model"}),
     "a path as model": ("/model", {"model": "../../etc"}),
     "unknown field": ("/trian", {"trian": {"seed": 1}}),
-    "planned method": ("/method/name", {"method": {"name": "pdp"}}),
+    "planned method": ("/method/name", {"method": {"name": "channels"}}),
 }
 
 
