@@ -146,8 +146,10 @@ def latency_met(budget: Mapping[str, Any]) -> str:
     """A budget in time, and how it was met, for the card."""
     how = budget["measured"]
     return (
-        f"\nAsked: at most {budget['limit']:.3g} ms for a batch of {how['batch_size']} with {how['length']} tokens; "
-        f"measured {budget['met']:.3g} ms, and {budget['dense']:.3g} ms for the dense model in turn with it "
+        f"\nAsked: at most {budget['limit']:.3g} ms, which is {budget['limit'] / budget['dense']:.1%} of what the "
+        f"dense model took at the start, for a batch of {how['batch_size']} with {how['length']} tokens; measured "
+        f"{how['ms']:.3g} ms, and {how['dense_ms']:.3g} ms for the dense model in turn with it: "
+        f"{budget['fraction']:.1%} "
         f"({how['runtime']}, {how['device_name']}, {how['threads']} threads, {how['passes']} passes whose quartiles "
         f"lie {how['spread']:.1%} apart).\n"
     )

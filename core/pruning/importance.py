@@ -38,7 +38,7 @@ def importance(
     report: Callable[[int], None] = lambda _done: None,
     checkpoint: Checkpoint = NOWHERE,
 ) -> Scores:
-    """Squared gradients of the logits by each unit's gate at 1, summed, per parameter that the unit costs; dropout off.
+    """Squared gradients of the logits by each unit's gate at 1, summed, per unit of cost that it takes; dropout off.
 
     Rows are drawn from every stream of `plan` that may move masks. A row counts by its stream's weight, whatever the
     number of its logits. Scores are in the numbering of the network as it is: heads (L, H), neurons (L, N). `report`
@@ -81,8 +81,6 @@ def importance(
     network.train(was_training)
     worth = (
         (part * factor / price).where(gate.to(where).bool(), -torch.inf).double().cpu().numpy()
-        for part, factor, price, gate in zip(
-            sums, (HEADS, 1.0), (cost.head, cost.neuron), (ones.heads, ones.neurons), strict=True
-        )
+        for part, factor, price, gate in zip(sums, (HEADS, 1.0), cost.shared, (ones.heads, ones.neurons), strict=True)
     )
     return Scores(*worth)

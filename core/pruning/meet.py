@@ -42,38 +42,47 @@ class LatencyBudget:
     ) -> None:
         """What was measured is kept in the file `state`, and the table in `cache`, too, for other jobs.
 
-        Raises SpecError if no structure can be as fast as that.
+        An attempt on another machine measures for itself, unless a structure was decided on: that, and what is said
+        of it, stay those of the machine where it was measured. Raises SpecError if no structure can be as fast as that.
         """
-        self.budget, self.under, self.measure, self.layout = budget, under, measure, layout
+        self.budget, self.under, self.measure, self.layout, self.state = budget, under, measure, layout, state
         key = key_of(architecture, under)
-        saved = json.loads(state.read_text()) if state.exists() else {}
-        if saved.get("key") != key:  # nothing yet, or another machine's
-            first = measure(smallest(architecture))
-            table = kept(cache, key, lambda: learn(measure, architecture, first))
-            if layout == "regular":
-                first = measure(smallest_regular(architecture))
-            saved = {"key": key, "first": asdict(first), "table": table}
-            scratch = state.with_suffix(".tmp")
-            write_json(scratch, saved)
-            scratch.replace(state)
-        self.first = Reading(**saved["first"])
-        self.cost = prices(architecture, saved["table"])
+        self.saved: dict[str, Any] = json.loads(state.read_text()) if state.exists() else {}
+        self.elsewhere = bool(self.saved.get("fits")) and self.saved["key"] != key
+        if self.elsewhere:
+            self.under = Conditions(**{name: self.saved["key"][name] for name in asdict(under)})
+        elif self.saved.get("key") != key:  # nothing yet, or another machine's
+            self.saved = {"key": key, "readings": [], "table": None, "fits": []}
+        self.readings = {Structure.from_json(one["of"]): Reading(**one["reading"]) for one in self.saved["readings"]}
+        self.first = self._read(smallest(architecture))
+        if self.saved["table"] is None:
+            self.saved["table"] = kept(cache, key, lambda: learn(self._read, architecture, self.first))
+            self._save()
+        self.cost = prices(architecture, self.saved["table"])
+        if layout == "regular":
+            self.first = self._read(smallest_regular(architecture))
         asked_ms = budget.latency_ms or self.first.dense_ms / (budget.speedup or 1)
         self.share = asked_ms / self.first.dense_ms
         if self.share < self.first.ratio:
             raise SpecError(f"/budget/{budget.kind}", f"out of reach: {self._reach()}")
         self.limit = self._limit(AIM * self.share)
-        self.fits: list[dict[str, Any]] = []
+        self.fits: list[dict[str, Any]] = self.saved["fits"]
 
     def fit(self, scores: Scores) -> Structure:
-        """The slowest of the measured structures that are within the limit; SpecError if none is."""
+        """The slowest of the measured structures that are within the limit; SpecError if none is.
+
+        The same scores decide alike in a later attempt: what was read for them is not read again.
+        """
         tried: dict[Structure, Reading] = {}
         aim = AIM * self.share
-        while len(tried) < ROUNDS:
+        for _ in range(ROUNDS):
             structure = fit_to(self.layout, scores, self.cost, self._limit(aim))
             if structure in tried:
-                break
-            reading = tried[structure] = self.measure(structure)
+                if tried[structure].ratio <= self.share:
+                    break
+                aim = (self.cost.model(structure) - 1) / (self.cost.dense + self.cost.outside)  # less than that
+                continue
+            reading = tried[structure] = self._read(structure)
             if FLOOR * self.share <= reading.ratio <= self.share:
                 break
             aim *= AIM * self.share / reading.ratio
@@ -89,18 +98,27 @@ class LatencyBudget:
             for structure, reading in tried.items()
         ]
         if best is None:
+            for structure in tried:  # another attempt reads anew
+                del self.readings[structure]
+            self._save()
             found = ", ".join(f"{self._ms(reading.ratio):.3g}" for reading in tried.values())
             raise SpecError(
                 f"/budget/{self.budget.kind}",
                 f"not met: {self._reach()}; what was fitted to that took {found} ms. Ask for a little more time, or "
                 "measure on a machine that does less else",
             )
+        self.saved["fits"] = self.fits
+        self._save()
         return best
 
     def report(self, structure: Structure) -> dict[str, Any]:
-        """What was asked, what was met, and how it was measured: when it was decided, and `again`."""
+        """What was asked, what was met, and how it was measured: when it was decided, and `again` on that machine.
+
+        `limit`, `met` and `dense` are parts of the dense latency in the ms that it had at the job's start; in
+        `measured`, `ms` and `dense_ms` are what was read in the run that decided.
+        """
         (deciding,) = (one for one in self.fits if one["kept"])
-        again = self.measure(structure)
+        again = None if self.elsewhere else self.measure(structure)
         return {
             "cost": self.budget.kind,
             "of": "model",
@@ -112,12 +130,24 @@ class LatencyBudget:
             "sequence_length": self.under.length,
             "measured": {
                 **asdict(self.under),
-                "passes": deciding["passes"],
-                "spread": deciding["spread"],
-                "again": self._ms(again.ratio),
+                **{name: deciding[name] for name in ("ms", "dense_ms", "passes", "spread")},
+                "again": again and self._ms(again.ratio),
                 "fits": self.fits,
             },
         }
+
+    def _read(self, structure: Structure) -> Reading:
+        """Measured once in the life of the job."""
+        if structure not in self.readings:
+            self.readings[structure] = self.measure(structure)
+            self._save()
+        return self.readings[structure]
+
+    def _save(self) -> None:
+        self.saved["readings"] = [{"of": of.to_json(), "reading": asdict(one)} for of, one in self.readings.items()]
+        scratch = self.state.with_suffix(".tmp")
+        write_json(scratch, self.saved)
+        scratch.replace(self.state)
 
     def _limit(self, share: float) -> int:
         """Of the encoder layers, in the table's unit, for a part of the dense latency."""

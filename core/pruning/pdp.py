@@ -43,6 +43,7 @@ HARD = 0.8  # of the steps: then the network is cut
 CUTS = 6  # times that units far below the threshold are cut out on the way
 MARGIN = 1.5  # the network on the way keeps at least this multiple of what its target asks
 KAPPA = 0.05  # how soft: of t^2
+TINY = 1e-6  # of a layer's mean size: a threshold is 0 where more is gone than is to be dropped
 
 Sizes = tuple[Tensor, Tensor]  # of heads (L, H) and neurons (L, N), in the dense numbering; 0 for what is gone
 
@@ -64,7 +65,7 @@ def soft_mask(sizes: Tensor, dropped: int, tau: float | None = None) -> Tensor:
     if not dropped:
         return torch.ones_like(sizes)
     square = threshold(sizes, dropped).square()
-    return torch.sigmoid((sizes.square() - square) / (KAPPA * square if tau is None else tau))
+    return torch.sigmoid((sizes.square() - square) / (KAPPA * square.clamp(min=TINY**2) if tau is None else tau))
 
 
 class Course(Protocol):
@@ -187,7 +188,8 @@ def prune(
     """Train the weights under masks that follow from them, then under none; cut `network` in place on the way.
 
     Where sources come first, in a phase of their own, the sizes that they leave are averaged into those that decide, by
-    the sources' weight, if they share masks. Source rows that do not share masks see them, but do not move them.
+    the sources' weight, if they share masks. Source rows that do not share masks see them, and no gradient of theirs
+    runs through them; but as they train the weights, they move the sizes that the masks follow from.
     """
     course = Units(network.to(device()), cost, limit, last)
     history = follow(course, plan, dev, **training)
@@ -229,17 +231,19 @@ class Units:
         return min(size.numel() - 1, round(share * self.goal * size.numel()))
 
     def gates(self, share: float) -> Gates | None:
-        """None once the network is cut, and before anything is dropped."""
+        """None once the network is cut, and before anything is dropped. A unit's times its block's is its mask."""
         if self.hard or not share:
             return None
         heads, neurons = (soft_mask(size, self.dropped(size, share)) for size in self.sizes())
-        return Gates(heads, neurons, heads.amax(1), neurons.amax(1))
+        attention, ffn = heads.amax(1).clamp(min=TINY), neurons.amax(1).clamp(min=TINY)
+        return Gates(heads / attention[:, None], neurons / ffn[:, None], attention, ffn)
 
     def scores(self, share: float) -> Scores:
         """The masks before their sigmoid, s^2 / t^2 - 1: above 0 is kept."""
         has = Gates.of(self.present, self.dense)
         heads, neurons = (
-            (size.detach() / threshold(size, max(1, self.dropped(size, share)))).square().cpu().double() - 1
+            (size.detach() / threshold(size, max(1, self.dropped(size, share))).clamp(min=TINY)).square().cpu().double()
+            - 1
             for size in self.sizes()
         )
         return Scores(

@@ -78,7 +78,8 @@ def prune(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(rate_at, steps=steps))
 
     goal = 1 - limit / cost.dense
-    reserve = 2 * cost.head // cost.neuron + cost.architecture.layers  # neurons that let the last fit be exact
+    head, neuron = cost.shared
+    reserve = 2 * head // neuron + cost.architecture.layers  # neurons that let the last fit be exact
     history, pace, first = History(), Pace(report, "prune", steps), 0
     weights = learn(plan[-1], dev, steps, seed) if learned_weights else None
     optimizers = {"network": optimizer, "masks": mask_optimizer, "lambdas": lambda_optimizer}

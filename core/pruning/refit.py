@@ -34,19 +34,27 @@ def refit(
     """Solve for the output projections of `student`, in place, from the first block up.
 
     Each sees what the blocks below give now, and is to say what the dense `teacher` says there. No label is needed.
-    `dropped`: the layers that the student lacks. `alive` is called after each block.
+    `dropped`: the layers that the student lacks. `alive` is called after each batch. One batch is held at a time.
     """
-    streams = [stream for phase in plan for stream in phase.streams if stream.masks != "fixed"]
+    streams = [stream for phase in plan for stream in phase.streams]
     where = next(student.parameters()).device
     drawn = draw([(stream.rows, stream.share) for stream in streams], BATCHES, seed)
     batches = [{name: column.to(where) for name, column in collate(streams, index).items()} for index in drawn]
     student.eval()
+    teacher.to(where).eval()
     dense = projections(teacher)
-    wanted = seen(teacher.to(where).eval(), dense, batches, outputs=True)
     for name, projection in projections(student, dropped).items():
-        inputs = seen(student, {name: projection}, batches)[name]
-        solve(projection, inputs, wanted[name])
-        alive()
+        gram, cross = torch.zeros(0), torch.zeros(0)
+        for number, batch in enumerate(batches):
+            inputs, given = seen(student, projection, batch)
+            _, wanted = seen(teacher, dense[name], batch)
+            double = inputs.double()
+            if projection.bias is not None:
+                double = torch.cat([double, double.new_ones(len(double), 1)], 1)
+            products = double.T @ double, double.T @ (wanted - given).double()
+            gram, cross = products if not number else (gram + products[0], cross + products[1])
+            alive()
+        solve(projection, gram, cross)
 
 
 def projections(network: Network, dropped: Collection[int] = ()) -> dict[str, nn.Linear]:
@@ -65,41 +73,29 @@ def projections(network: Network, dropped: Collection[int] = ()) -> dict[str, nn
     return found
 
 
-def seen(
-    network: Network,
-    modules: Mapping[str, nn.Module],
-    batches: Sequence[Mapping[str, Tensor]],
-    outputs: bool = False,
-) -> dict[str, Tensor]:
-    """What each of `modules` gets (or gives) at every token that is no padding: (tokens, features)."""
-    parts: dict[str, list[Tensor]] = {name: [] for name in modules}
-    real = torch.zeros(0)
+def seen(network: Network, module: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """What `module` gets and gives at every token that is no padding: (tokens, features) each."""
+    real, found = batch["attention_mask"].bool(), list[Tensor]()
 
-    def hear(name: str) -> Any:
-        def keep(_module: nn.Module, args: Any, output: Tensor) -> None:
-            parts[name].append((output if outputs else args[0]).reshape(*real.shape, -1)[real])
+    def keep(_module: nn.Module, args: Any, output: Tensor) -> None:
+        found.extend(part.reshape(*real.shape, -1)[real] for part in (args[0], output))
 
-        return keep
-
-    handles = [module.register_forward_hook(hear(name)) for name, module in modules.items()]
+    handle = module.register_forward_hook(keep)
     try:
-        for batch in batches:
-            real = batch["attention_mask"].bool()
-            network(**batch)
+        network(**batch)
     finally:
-        for handle in handles:
-            handle.remove()
-    return {name: torch.cat(each) for name, each in parts.items()}
+        handle.remove()
+    inputs, outputs = found
+    return inputs, outputs
 
 
-def solve(projection: nn.Linear, inputs: Tensor, wanted: Tensor) -> None:
-    """Move weight and bias to the ridge solution of projection(inputs) = wanted, measured from where they are."""
-    double = inputs.double()
-    if projection.bias is not None:
-        double = torch.cat([double, double.new_ones(len(double), 1)], 1)
-    gram = double.T @ double
+def solve(projection: nn.Linear, gram: Tensor, cross: Tensor) -> None:
+    """Move weight and bias, measured from where they are, to the ridge solution.
+
+    gram: inputs' products with each other, (features, features); cross: with what is missing, (features, outputs).
+    """
     gram.diagonal().add_(RIDGE * gram.diagonal().mean())
-    change = torch.linalg.solve(gram, double.T @ (wanted - projection(inputs)).double()).to(projection.weight.dtype)
+    change = torch.linalg.solve(gram, cross).to(projection.weight.dtype)
     width = projection.in_features
     projection.weight.add_(change[:width].T)
     if projection.bias is not None:

@@ -29,7 +29,9 @@ def fit_regular(scores: Scores, cost: CostModel, limit: int) -> Structure:
     1 % of the limit goes first. One step of the width costs a neuron in every layer.
     """
     a = cost.architecture
-    heads, neurons = (_worth(part, price) for part, price in ((scores.heads, cost.head), (scores.neurons, cost.neuron)))
+    heads, neurons = (
+        _worth(part, price) for part, price in zip((scores.heads, scores.neurons), cost.shared, strict=True)
+    )
     found = []
     for layers, count in product(range(1, a.layers + 1), a.head_counts):
         price = partial(_price, cost, layers, count)
@@ -55,7 +57,8 @@ def fit_to(layout: Layout, scores: Scores, cost: CostModel, limit: int) -> Struc
 
 def worth(scores: Scores, cost: CostModel, structure: Structure) -> float:
     """Part of the summed worth (score times cost) of all units that `structure` keeps."""
-    heads, neurons = _worth(scores.heads, cost.head), _worth(scores.neurons, cost.neuron)
+    prices = cost.shared
+    heads, neurons = _worth(scores.heads, prices[0]), _worth(scores.neurons, prices[1])
     kept = sum(
         heads[i, list(structure.heads[i])].sum() + neurons[i, list(structure.neurons[i])].sum()
         for i in range(len(heads))
@@ -79,7 +82,7 @@ def _price(cost: CostModel, layers: int, heads: int, width: int) -> int:
     return cost.encoder(Structure(units, neurons, tuple(range(layers, every))))
 
 
-def _worth(scores: Rows, price: int) -> Rows:
+def _worth(scores: Rows, price: float) -> Rows:
     return np.where(np.isfinite(scores), scores, 0.0) * price
 
 

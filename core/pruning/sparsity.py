@@ -214,18 +214,21 @@ def describe(network: Network, pattern: Pattern, file: Path, inputs: Sequence[st
         "zeros": sum(int((weight == 0).sum()) for weight in weights),
         "weights": sum(weight.numel() for weight in weights),
         "gzip_bytes": size,
-        "says": SAYS + SAYS_2_4 * (pattern == "2:4"),
-        "gpu_latency_ms": on_sparse_cores(network, inputs) if pattern == "2:4" else None,
-    }
+    } | ({"says": SAYS, "gpu_latency_ms": None} if pattern != "2:4" else on_sparse_cores(network, inputs))
 
 
-def on_sparse_cores(network: Network, inputs: Sequence[str]) -> dict[str, dict[str, float]] | None:
-    """Latency in half precision of dense and of 2:4 kernels; None where no GPU has the latter."""
+def on_sparse_cores(network: Network, inputs: Sequence[str]) -> dict[str, Any]:
+    """Latency in half precision of dense and of 2:4 kernels; None where no GPU can run the latter."""
+    says = SAYS + SAYS_2_4
     if not (torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)):
-        return None
+        return {"says": says, "gpu_latency_ms": None}
     dense = copy.deepcopy(network).assembled().half().cuda().eval()
-    models = {"dense": dense, "2:4": semi_structured(copy.deepcopy(dense), list(matrices(network)))}
-    return latencies_ms(models, inputs, network.body.config.vocab_size, longest_text(network, SEQUENCE_LENGTH))
+    try:
+        models = {"dense": dense, "2:4": semi_structured(copy.deepcopy(dense), list(matrices(network)))}
+        length = longest_text(network, SEQUENCE_LENGTH)
+        return {"says": says, "gpu_latency_ms": latencies_ms(models, inputs, network.body.config.vocab_size, length)}
+    except RuntimeError:  # the kernels want multiples of 16 or more
+        return {"says": says + " Not measured: this GPU's kernels do not take these shapes.", "gpu_latency_ms": None}
 
 
 def semi_structured(model: Any, names: Sequence[str]) -> Any:

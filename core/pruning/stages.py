@@ -24,6 +24,7 @@ from core.pruning.coupling import Phase, TaskRows, add_heads, phases
 from core.pruning.cut import cut, reshape
 from core.pruning.export import weights_bytes, write_json
 from core.pruning.fit import Scores
+from core.pruning.importance import BATCHES
 from core.pruning.latency import SEQUENCE_LENGTH, latencies_ms
 from core.pruning.losses import labelled_by
 from core.pruning.meet import LatencyBudget
@@ -234,7 +235,8 @@ class Stages:
             splits.dropped["words of the test rows that the model does not read"] = unread
         self.target = TaskRows(self.train, TARGET, len(splits.labels))
         self.sources = []
-        most = sum(self.plan.steps.values()) * self.spec.train.batch_size  # more rows than this are never drawn
+        # More rows than this are never drawn, by training or for scores.
+        most = max(BATCHES, sum(self.plan.steps.values())) * self.spec.train.batch_size
         generator = torch.Generator().manual_seed(self.spec.train.seed)
         for i, rows in enumerate(splits.sources):
             if self.transfer.coupling == "none":
@@ -320,7 +322,7 @@ class Stages:
                 "learned_weights": self.learned,
                 "checkpoint": self.checkpoints.at("prune"),
             }
-            name, budget = self.spec.method.name, self.spec.budget
+            name, budget, batch = self.spec.method.name, self.spec.budget, self.spec.train.batch_size
             if budget.sparsity is not None:
                 structure, pattern = Structure.dense(student.architecture), budget.pattern or "unstructured"
                 history = sparsity.METHODS[name](student, budget.sparsity, pattern, plan, self.dev, **training)
@@ -331,7 +333,8 @@ class Stages:
                 add_heads(student, plan, self.sources)
                 cut(student, structure)
             if not self.plan.steps["recover"] and not FACTS[name].trains and budget.sparsity is None:
-                refit(student, teacher, plan, self.spec.train.seed, structure.dropped, self.alive)
+                taken = plan if "weights" in self.transfer.share else phases("none", "prune", False, target, [], batch)
+                refit(student, teacher, taken, self.spec.train.seed, structure.dropped, self.alive)
             self.curves["prune"] = asdict(history)
             found = {"history": asdict(history), "structure": structure.to_json(), "layout": self.layout}
             self.save("prune", student, found | {"fits": self.latency.fits if self.latency else []})

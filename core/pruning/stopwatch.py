@@ -96,6 +96,7 @@ def in_turn(
     repeats = {}
     for name, run in runs.items():
         run()  # whatever is made at the first pass
+        alive()
         took = min(timed(run)[0] for _ in range(2))
         repeats[name] = max(1, min(20, int(TURN_S / took)))
     until, rounds = time.perf_counter() + SECONDS, 0
@@ -107,8 +108,8 @@ def in_turn(
                 took, without = timed(run)
                 times[name].append(took)
                 waited[name].append(without)
+                alive()
         rounds += 1
-        alive()
     return times, waited
 
 

@@ -81,7 +81,7 @@ def prices(architecture: Architecture, table: Table) -> CostModel:
     counts = np.array([[count / level["ratio"] for count in _counts(level)] for level in every])
     found = DENSE * _least_squares(counts, np.ones(len(every)))
     head, attention_block, neuron, ffn_block, fixed = (int(price) for price in found.round())
-    return CostModel(architecture, max(1, head), attention_block, max(1, neuron), ffn_block, 0, 0, fixed)
+    return CostModel(architecture, max(1, head), attention_block, max(1, neuron), ffn_block, 0, 0, fixed, measured=True)
 
 
 def _counts(level: Mapping[str, Any]) -> list[int]:

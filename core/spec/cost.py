@@ -29,6 +29,7 @@ class CostModel:
     layer_fixed: int  # of those, what goes with a whole layer
     outside: int  # embeddings, pooler, classifier
     spared: int = 0  # what a smaller vocabulary has taken from the dense model already
+    measured: bool = False  # prices fitted to a clock: most of a block's may be its own, next to none its units'
 
     def encoder(self, structure: Structure) -> int:
         """Cost of the encoder layers."""
@@ -42,6 +43,14 @@ class CostModel:
     def model(self, structure: Structure) -> int:
         """Cost of the whole model, embeddings and head counted."""
         return self.encoder(structure) + self.outside
+
+    @property
+    def shared(self) -> tuple[float, float]:
+        """Of a head and of a neuron, to weigh against their worth; where measured, with their part of the block's."""
+        if not self.measured:
+            return self.head, self.neuron
+        a = self.architecture
+        return self.head + self.attention_block / a.heads, self.neuron + self.ffn_block / a.neurons
 
     @property
     def dense(self) -> int:

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from core.pruning import checkpoint as module
-from core.pruning import pdp, sparsity
+from core.pruning import pdp, sparsity, stopwatch
 from core.pruning.auto import Decision
 from core.pruning.batches import tokenise
 from core.pruning.checkpoint import NOWHERE, Checkpoint, Checkpoints
@@ -322,6 +322,33 @@ def test_a_job_that_is_killed_again_and_again_ends_with_the_same_file(
     assert again["results"]["pruned"]["test"] == whole["results"]["pruned"]["test"]
     files = [(tmp_path / name / "output/model.safetensors").read_bytes() for name in ("whole", "killed")]
     assert files[0] == files[1]
+
+
+@pytest.mark.usefixtures("often")
+def test_a_budget_in_time_is_known_though_it_was_met_before_the_kill(
+    tiny: Path, tmp_path: Path, steps: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`pdp` cuts at 80 % of its steps, and goes on."""
+    monkeypatch.setattr(stopwatch, "SECONDS", 0.1)
+    dataset, path = "ds_" + "1" * 32, tmp_path / "target.parquet"
+    pq.write_table(pa.table(made_rows(120, 0)), path)
+    spec = JobSpec.model_validate(
+        {
+            "model": "tiny",
+            "task": {"data": {"dataset": dataset}, "split": {"train": 60, "dev": 20}},
+            "budget": {"speedup": 1.5, "batch_size": 8, "sequence_length": 64},
+            "method": {"name": "pdp"},
+            "train": {"steps": {"teach": 4, "prune": 40, "recover": 4}},
+        }
+    )
+    steps.kills = [39]
+    with pytest.raises(Killed):
+        run(spec, ModelRef(tiny, "tiny"), {dataset: path}, tmp_path / "work", lambda _message: None)
+    steps.taken.clear()
+    report = run(spec, ModelRef(tiny, "tiny"), {dataset: path}, tmp_path / "work", lambda _message: None)
+    assert steps.taken[0] > 33  # after the cut
+    (kept,) = (one for one in report["budget"]["measured"]["fits"] if one["kept"])
+    assert kept["of_dense"] == report["budget"]["fraction"] <= 1 / 1.5
 
 
 def test_the_time_to_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

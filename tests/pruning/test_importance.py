@@ -75,3 +75,14 @@ def test_rows_that_may_not_move_masks_have_no_say(network: Network, cost: CostMo
     shared = importance(network, cost, [Phase((target, source))], 0, 4)
     assert np.array_equal(alone.heads, fixed.heads)
     assert not np.array_equal(alone.heads, shared.heads)
+
+
+def test_units_that_are_nearly_free_share_what_their_block_takes(network: Network, cost: CostModel, tiny: Path) -> None:
+    """By a latency table most of an attention block may be its own: its heads are not worth everything for that."""
+    plan = [Phase((stream(tiny, 16, seed=0),))]
+    counted = importance(network, cost, plan, seed=0, batches=2)
+    heads = cost.architecture.heads
+    timed = replace(cost, head=1, attention_block=heads * cost.head - heads, ffn_block=0, measured=True)
+    found = importance(network, timed, plan, seed=0, batches=2)
+    np.testing.assert_allclose(found.heads, counted.heads)
+    np.testing.assert_allclose(found.neurons, counted.neurons)

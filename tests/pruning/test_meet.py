@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from core.pruning import stopwatch
+from core.pruning import meet, stopwatch
 from core.pruning.fit import Scores
 from core.pruning.meet import AIM, FLOOR, ROUNDS, LatencyBudget
 from core.pruning.network import load_network
@@ -187,6 +187,61 @@ def test_another_machine_measures_for_itself(tmp_path: Path) -> None:
     elsewhere = replace(HERE, device_name="another CPU")
     LatencyBudget(Budget(speedup=3), MINILM, elsewhere, clock, tmp_path / "latency.json", tmp_path / "cache")
     assert len(clock.seen) == 1 + len(levels(MINILM))
+
+
+def test_what_was_decided_on_stays_that_machines(tmp_path: Path) -> None:
+    """A job that goes on elsewhere says what it was measured on, and decides alike if it has to decide again."""
+    budget = budget_of(tmp_path, Clock(), latency_ms=5)
+    structure = budget.fit(scores_of(0))
+
+    def never(_structure: Structure) -> Reading:
+        raise AssertionError("measured elsewhere")
+
+    elsewhere = replace(HERE, device_name="another CPU")
+    later = LatencyBudget(Budget(latency_ms=5), MINILM, elsewhere, never, tmp_path / "latency.json")
+    report = later.report(structure)
+    assert report["measured"]["device_name"] == "a CPU" and report["measured"]["again"] is None
+    assert report["met"] <= report["limit"] == 5 and report["measured"]["fits"] == budget.fits
+    assert later.fit(scores_of(0)) == structure
+
+
+def test_a_table_that_was_half_measured_is_gone_on_with(tmp_path: Path) -> None:
+    clock, seen = Clock(), list[Structure]()
+
+    def dies(structure: Structure) -> Reading:
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        seen.append(structure)
+        return clock(structure)
+
+    with pytest.raises(KeyboardInterrupt):
+        budget_of(tmp_path, dies, speedup=3)
+    clock.seen.clear()
+    budget_of(tmp_path, clock, speedup=3)
+    assert [*seen, *clock.seen] == [smallest(MINILM), *levels(MINILM)]
+
+
+def test_a_failed_decision_is_measured_anew(tmp_path: Path) -> None:
+    budget = budget_of(tmp_path, Clock(), latency_ms=5)
+    budget.measure = lambda _structure: Reading(6, DENSE_MS, 9.0, 1.0, 10)
+    with pytest.raises(SpecError, match="not met"):
+        budget.fit(scores_of(0))
+    budget_of(tmp_path, Clock(), latency_ms=5).fit(scores_of(0))
+
+
+def test_what_is_fitted_again_and_was_too_slow_gives_way_to_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fit that takes coarse steps, as a regular layout's, may come to the same structure with a smaller aim."""
+    steps = [Structure.of([range(12)] * 6, [range(n)] * 6) for n in (1200, 800, 400)]
+    monkeypatch.setattr(
+        meet, "fit_to", lambda _layout, _scores, cost, limit: next(s for s in steps if cost.encoder(s) <= limit)
+    )
+    budget = budget_of(tmp_path, Clock(), latency_ms=DENSE_MS)
+    budget.share = budget.cost.model(steps[1]) / budget.cost.model(Structure.dense(MINILM)) / AIM * 1.1
+    honest = budget.measure
+    budget.measure = lambda s: replace(honest(s), ms=1.01 * budget.share * DENSE_MS) if s == steps[1] else honest(s)
+    assert budget.fit(scores_of(0)) == steps[2]
 
 
 # --- the real stopwatch -----------------------------------------------------------------------------------------

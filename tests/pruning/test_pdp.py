@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -17,6 +18,7 @@ from core.pruning.network import Network, units
 from core.pruning.pdp import KAPPA, Units, gated_loss, prune, soft_mask, threshold
 from core.pruning.train import dev_scores, optimizer_for
 from core.spec.cost import CostModel
+from core.spec.structure import Structure
 from tests.pruning.test_weighting import stream
 
 
@@ -52,6 +54,28 @@ def test_nothing_to_drop_leaves_the_network_as_it_is(network: Network, cost: Cos
     assert course.gates(0.0) is None
     gates = course.gates(1.0)
     assert gates is not None and 0 < int((gates.neurons < 0.5).sum()) < gates.neurons.numel()
+
+
+def test_a_unit_and_its_block_are_masked_once(network: Network, cost: CostModel) -> None:
+    """Also where the largest unit of a block is half masked itself."""
+    course = Units(network, cost, cost.dense // 2)
+    gates = course.gates(0.7)
+    assert gates is not None and (gates.attention < 0.9).any()
+    heads, neurons = (soft_mask(size, course.dropped(size, 0.7)) for size in course.sizes())
+    torch.testing.assert_close(gates.heads * gates.attention[:, None], heads)
+    torch.testing.assert_close(gates.neurons * gates.ffn[:, None], neurons)
+
+
+def test_where_more_is_gone_than_is_to_be_dropped_masks_stay_numbers(network: Network, cost: CostModel) -> None:
+    """As where a latency table has made whole blocks go: the threshold is 0."""
+    course = Units(network, cost, cost.dense // 2)
+    course._cut(Structure.of([[0], [], []], [[0, 1], [], []]), optimizer_for(network, 1e-3))
+    gates, scores = course.gates(0.3), course.scores(0.3)
+    assert gates is not None and gates.neurons[0, :2].tolist() == [1, 1]
+    assert all(gate.isfinite().all() for gate in (gates.heads, gates.neurons, gates.attention, gates.ffn))
+    assert (scores.neurons[0, :2] > 0).all() and not np.isnan(scores.heads).any()
+    (gates.heads.sum() + gates.neurons.sum()).backward()  # type: ignore[no-untyped-call]
+    assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
 
 
 @pytest.mark.parametrize("share", [0.15, 0.5, 1.0])
