@@ -28,6 +28,7 @@ class LocalModel:
     shapes: Mapping[str, tuple[int, ...]]
     size_bytes: int
     labels: tuple[str, ...] = ()  # that its head knows, where it has one
+    reads: int | None = None  # tokens of a text, at most; None where config.json does not say
 
     def costs(self, labels: int = 0, length: int = 1) -> Costs:
         """With a classifier for so many labels on top, for texts of `length` tokens; raises SpecError('/model')."""
@@ -106,4 +107,6 @@ def _read(folder: Path, problem: ProblemType = "single_label_classification") ->
     kept = {name: shape for name, shape in body.items() if used or not name.startswith(pooler)}
     head = f"{architecture.family.head_layers[-1]}.weight" in shapes
     labels = tuple(map(str, (values.get("label2id") or {}).keys())) if head else ()
-    return LocalModel(folder.name, architecture, kept, weights.stat().st_size, labels)
+    positions = values.get("max_position_embeddings")
+    reads = positions - architecture.family.extra_positions if isinstance(positions, int) else None
+    return LocalModel(folder.name, architecture, kept, weights.stat().st_size, labels, reads)

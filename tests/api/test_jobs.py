@@ -373,12 +373,19 @@ def test_validate_refuses_what_a_job_would_be_refused_for(client: TestClient, pa
     assert plan["units"] is plan["limit"] is None and "the worker fetches it" in plan["warnings"][0]
 
 
-def test_a_budget_in_time_is_left_to_the_worker(client: TestClient, payload: dict[str, Any]) -> None:
+def test_a_budget_in_time_is_left_to_the_worker(
+    client: TestClient, payload: dict[str, Any], settings: Settings
+) -> None:
     body = put(payload, "/budget", {"latency_ms": 0.001, "runtime": "onnx", "batch_size": 4})
     plan = client.post("/v1/jobs:validate", json=body).json()
     assert plan["limit"] is None and plan["reach"]
     assert any("measured by the worker" in warning for warning in plan["warnings"])
     assert client.post("/v1/jobs", json=body).status_code == 202
+
+    config = settings.models_dir / MODEL / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"max_position_embeddings": 256}))
+    longer = put(payload, "/budget", {"speedup": 2, "sequence_length": 512})
+    assert "reads at most 256 tokens" in faults(client.post("/v1/jobs", json=longer))["/budget/sequence_length"]
 
 
 def test_the_reachable_range_counts_the_classifier(client: TestClient, payload: dict[str, Any]) -> None:
