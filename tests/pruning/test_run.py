@@ -467,11 +467,11 @@ def test_a_damaged_checkpoint_does_not_pass_verification(
 
     honest = module.write_model
 
-    def damaging(network: Any, *rest: Any) -> None:
+    def damaging(network: Any, *rest: Any, **options: Any) -> None:
         damaged = copy.deepcopy(network)
         weight = damaged.heads["target"].weight.data
         weight.copy_(-weight)
-        honest(damaged, *rest)
+        honest(damaged, *rest, **options)
 
     monkeypatch.setattr(module, "write_model", damaging)
     with pytest.raises(RuntimeError, match="not the model that was measured"):
