@@ -20,7 +20,7 @@ test: $(STAMP) ## Run all tests
 	$(BIN)/python -m pytest
 
 soak: $(STAMP) ## Run 500 fake jobs while everything around them is killed (up to 26 minutes; SOAK_JOBS=60 for fewer)
-	$(BIN)/python -m pytest tests/worker/soak.py -s
+	SOAK_RESULT=benchmarks/results/soak.md $(BIN)/python -m pytest tests/worker/soak.py -s
 
 check: $(STAMP) ## Lint, formatting, types, and which room may import which
 	$(BIN)/ruff check .
