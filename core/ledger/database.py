@@ -17,7 +17,6 @@ from sqlalchemy.orm import Session, sessionmaker
 import migrations
 from core.ledger.settings import Settings
 
-READ_ONLY: dict[str, Any] = {"sqlite_begin": "DEFERRED", "postgresql_readonly": True}
 
 
 class Database:
@@ -27,7 +26,7 @@ class Database:
         self.url = url
         self.engine = _engine(url)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
-        self._readers = sessionmaker(self.engine.execution_options(**READ_ONLY), expire_on_commit=False)
+        self._readers = sessionmaker(self.engine.execution_options(**reading(url)), expire_on_commit=False)
 
     @contextmanager
     def begin(self) -> Iterator[Session]:
@@ -37,7 +36,10 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A session that only reads: on SQLite it waits for no writer, and no writer waits for it."""
+        """A session that only reads: on SQLite it waits for no writer, and no writer waits for it.
+
+        What a later statement sees is as new as what an earlier one saw, or newer.
+        """
         with self._readers.begin() as session:
             yield session
 
@@ -48,7 +50,7 @@ class Database:
     def at_head(self) -> bool:
         """Whether the schema is at the newest revision."""
         heads = set(ScriptDirectory.from_config(_alembic(self.url)).get_heads())
-        with self.engine.execution_options(**READ_ONLY).connect() as connection:
+        with self.engine.execution_options(**reading(self.url)).connect() as connection:
             return set(MigrationContext.configure(connection).get_current_heads()) == heads
 
     def close(self) -> None:
@@ -61,6 +63,11 @@ def open_database(settings: Settings) -> Database:
     if settings.database_url is None:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
     return Database(settings.database)
+
+
+def reading(url: str) -> dict[str, Any]:
+    """Options of a connection that only reads. PostgreSQL reads what is committed either way: spare it BEGIN, COMMIT."""
+    return {"sqlite_begin": "DEFERRED"} if url.startswith("sqlite") else {"isolation_level": "AUTOCOMMIT"}
 
 
 def _alembic(url: str) -> Config:
