@@ -74,8 +74,7 @@ class Authentication:
         return caller
 
     def _find(self, secret: str) -> Caller | None:
-        with self.database.read() as session:
-            key = keys.find(session, secret)
+        key = keys.find(self.database, secret)
         return None if key is None else Caller(key.tenant_id, frozenset(key.scopes), key.id)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Query, Response
 from pydantic import StringConstraints
+from sqlalchemy import Row
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
@@ -22,6 +23,7 @@ from core.ledger import jobs, quotas, tables
 from core.spec.job import JobSpec
 
 POLL_AFTER_S = "2"
+ID = re.compile("job_[0-9a-f]{32}")
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
@@ -116,10 +118,9 @@ def list_jobs(
 async def get_job(
     here: Here,
     job_id: str,
-    response: Response,
     wait: Annotated[float, Query(ge=0, le=60, description="seconds to wait for a change, if need be")] = 0.0,
     if_none_match: Annotated[str | None, Header(description="`ETag` of an earlier answer")] = None,
-) -> Job | Response:
+) -> Response:
     """One job. With `wait`, the answer comes once the job is not (or no longer) as `If-None-Match` says, or has ended.
 
     `Retry-After` says when to ask again, and is absent once nothing will change.
@@ -133,8 +134,7 @@ async def get_job(
         headers["Retry-After"] = POLL_AFTER_S
     if matches(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    response.headers.update(headers)
-    return _job(job)
+    return Response(_job(job).model_dump_json(), media_type="application/json", headers=headers)
 
 
 @router.delete("/{job_id}", status_code=204, responses={s: RESPONSES[s] for s in (404, 409)})
@@ -187,7 +187,7 @@ def retry(here: Here, job_id: str, response: Response) -> Job:
 
 def find(here: Context, session: Session, job_id: str) -> tables.Job:
     """The job; raises a 404 Problem if there is none (or it is another tenant's)."""
-    job = jobs.find(session, here.tenant_id, job_id) if re.fullmatch("job_[0-9a-f]{32}", job_id) else None
+    job = jobs.find(session, here.tenant_id, job_id) if ID.fullmatch(job_id) else None
     if job is None:
         raise _no_such_job()
     return job
@@ -199,12 +199,14 @@ def matches(if_none_match: str | None, etag: str) -> bool:
     return etag.removeprefix("W/") in tags or tags == ["*"]
 
 
-def _read(here: Context, job_id: str) -> tables.Job:
-    with here.database.read() as session:
-        return find(here, session, job_id)
+def _read(here: Context, job_id: str) -> Row[Any]:
+    job = jobs.shown(here.database, here.tenant_id, job_id) if ID.fullmatch(job_id) else None
+    if job is None:
+        raise _no_such_job()
+    return job
 
 
-def _etag(job: tables.Job) -> str:
+def _etag(job: Row[Any]) -> str:
     return f'W/"{job.version}"'
 
 
@@ -225,7 +227,7 @@ def _submit(here: Context, spec: JobSpec, key: str | None) -> tuple[tables.Job, 
         return jobs.create(session, here.tenant_id, spec, here.settings.max_attempts, key)
 
 
-def _job(row: tables.Job) -> Job:
+def _job(row: tables.Job | Row[Any]) -> Job:
     here = f"/v1/jobs/{row.id}"
     links = {"self": here} | {part: f"{here}/{part}" for part in ("events", "metrics", "files")}
     if row.status == "succeeded":

@@ -11,12 +11,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, Executable, Row, create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
 
 import migrations
 from core.ledger.settings import Settings
 
+READ_ONLY: dict[str, Any] = {"sqlite_begin": "DEFERRED", "postgresql_readonly": True}
 
 
 class Database:
@@ -26,7 +27,9 @@ class Database:
         self.url = url
         self.engine = _engine(url)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
-        self._readers = sessionmaker(self.engine.execution_options(**reading(url)), expire_on_commit=False)
+        self._readers = sessionmaker(self.engine.execution_options(**READ_ONLY), expire_on_commit=False)
+        alone: dict[str, Any] = READ_ONLY if url.startswith("sqlite") else {"isolation_level": "AUTOCOMMIT"}
+        self._plain = self.engine.execution_options(**alone)
 
     @contextmanager
     def begin(self) -> Iterator[Session]:
@@ -36,12 +39,17 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A session that only reads: on SQLite it waits for no writer, and no writer waits for it.
-
-        What a later statement sees is as new as what an earlier one saw, or newer.
-        """
+        """A session that only reads: on SQLite it waits for no writer, and no writer waits for it."""
         with self._readers.begin() as session:
             yield session
+
+    def row(self, query: Executable, **values: Any) -> Row[Any] | None:
+        """The first row of a query on tables that was built once, or None: what every request asks.
+
+        No session, no entity to fill, and on PostgreSQL no transaction around: a third of what `read` takes.
+        """
+        with self._plain.connect() as connection:
+            return connection.execute(query, values).first()
 
     def migrate(self) -> None:
         """Bring the schema to the newest revision."""
@@ -50,7 +58,7 @@ class Database:
     def at_head(self) -> bool:
         """Whether the schema is at the newest revision."""
         heads = set(ScriptDirectory.from_config(_alembic(self.url)).get_heads())
-        with self.engine.execution_options(**reading(self.url)).connect() as connection:
+        with self.engine.execution_options(**READ_ONLY).connect() as connection:
             return set(MigrationContext.configure(connection).get_current_heads()) == heads
 
     def close(self) -> None:
@@ -63,11 +71,6 @@ def open_database(settings: Settings) -> Database:
     if settings.database_url is None:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
     return Database(settings.database)
-
-
-def reading(url: str) -> dict[str, Any]:
-    """Options of a connection that only reads. PostgreSQL reads what is committed either way: spare it BEGIN, COMMIT."""
-    return {"sqlite_begin": "DEFERRED"} if url.startswith("sqlite") else {"isolation_level": "AUTOCOMMIT"}
 
 
 def _alembic(url: str) -> Config:

@@ -15,11 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Row, bindparam, delete, exists, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from core.ledger import tallies, webhooks
+from core.ledger.database import Database
 from core.ledger.tables import Attempt, Delivery, Event, File, Job, Outbox, Tenant, clock_ms, new_id, now_ms
 from core.spec.job import JobSpec
 
@@ -101,6 +102,18 @@ def earlier(session: Session, tenant_id: str, spec: JobSpec, idempotency_key: st
 def find(session: Session, tenant_id: str, job_id: str) -> Job | None:
     """The tenant's job, or None."""
     return session.scalar(select(Job).where(Job.tenant_id == tenant_id, Job.id == job_id))
+
+
+_columns = Job.__table__.c
+_SHOWN = select(
+    *(_columns[name] for name in ("id", "version", "status", "stage", "progress", "attempt", "max_attempts")),
+    *(_columns[name] for name in ("metrics", "error", "spec", "created_at", "started_at", "finished_at")),
+).where(_columns.tenant_id == bindparam("tenant"), _columns.id == bindparam("job"))
+
+
+def shown(database: Database, tenant_id: str, job_id: str) -> Row[Any] | None:
+    """What is shown of the tenant's job, or None; for those who poll."""
+    return database.row(_SHOWN, tenant=tenant_id, job=job_id)
 
 
 def page(

@@ -236,7 +236,7 @@ def check_ends(house: House, asked: dict[str, str], cancelled: set[str]) -> None
 
 
 def check_files(house: House) -> None:
-    """A succeeded job has its files, whole; no other has any to download; what no row names can be swept, nothing else."""
+    """A succeeded job has its files, whole; no other has outputs; what no row names can be swept, and nothing else."""
     with house.database.read() as session:
         files = session.scalars(select(File)).all()
         succeeded = set(session.scalars(select(Job.id).where(Job.status == "succeeded")))
