@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
+from sqlalchemy import Row
 
 from api.auth import CALLER, NOBODY, Caller, lacking
 from api.problems import Problem
+from api.together import Together
 from api.watch import Watch
 from core.ledger.database import Database
 from core.ledger.settings import Settings
@@ -24,6 +26,7 @@ class Context:
     database: Database
     storage: Storage
     watch: Watch
+    polls: Together[tuple[str, str], Row[Any]]  # (tenant, job) -> what is shown of it
     caller: Caller = NOBODY
 
     @property

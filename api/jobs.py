@@ -10,7 +10,6 @@ from fastapi import APIRouter, Body, Header, Query, Response
 from pydantic import StringConstraints
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
-from starlette.concurrency import run_in_threadpool
 
 from api.body import StrictRoute
 from api.checks import check, still_there
@@ -125,10 +124,10 @@ async def get_job(
 
     `Retry-After` says when to ask again, and is absent once nothing will change.
     """
-    job = await run_in_threadpool(_read, here, job_id)
+    job = await _read(here, job_id)
     if wait and job.status not in jobs.TERMINAL and (if_none_match is None or matches(if_none_match, _etag(job))):
         await here.watch.change(job_id, job.version, wait)
-        job = await run_in_threadpool(_read, here, job_id)
+        job = await _read(here, job_id)
     headers = {"ETag": _etag(job), "Cache-Control": "private, no-cache"}
     if job.status not in jobs.TERMINAL:
         headers["Retry-After"] = POLL_AFTER_S
@@ -199,8 +198,8 @@ def matches(if_none_match: str | None, etag: str) -> bool:
     return etag.removeprefix("W/") in tags or tags == ["*"]
 
 
-def _read(here: Context, job_id: str) -> Row[Any]:
-    job = jobs.shown(here.database, here.tenant_id, job_id) if ID.fullmatch(job_id) else None
+async def _read(here: Context, job_id: str) -> Row[Any]:
+    job = await here.polls.get((here.tenant_id, job_id)) if ID.fullmatch(job_id) else None
     if job is None:
         raise _no_such_job()
     return job

@@ -12,10 +12,8 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from sqlalchemy import Text, cast, select
 from sqlalchemy.orm import Session
 
@@ -24,6 +22,9 @@ from core.ledger.settings import Settings
 from core.ledger.storage import Storage, file_sha256
 from core.ledger.tables import Dataset, Job, new_id
 from core.spec.problems import SpecError
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # where it runs, those who need it load it: 40 MB that an idle process does without
 
 FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 Row = dict[str, str | None]
@@ -55,6 +56,8 @@ def ingest(
     `check_size` may refuse the table before it is stored, by raising.
     The format follows from the ending of `name`. Raises SpecError('/file') that says what is wrong and where.
     """
+    import pyarrow.parquet as pq
+
     file_format = FORMATS.get(Path(name).suffix.lower())
     if file_format is None:
         raise SpecError("/file", f"'{name}': the name must end in one of {', '.join(FORMATS)}")
@@ -118,6 +121,8 @@ def remove(session: Session, tenant_id: str, dataset_id: str) -> bool:
 
 def read_table(dataset: Dataset, storage: Storage, columns: Sequence[str] | None = None) -> dict[str, list[str | None]]:
     """Columns of a stored data set (all, or those of `columns` that exist)."""
+    import pyarrow.parquet as pq
+
     names = dataset.columns if columns is None else [c for c in dict.fromkeys(columns) if c in dataset.columns]
     with storage.open(dataset.sha256) as data:
         table: dict[str, list[str | None]] = pq.read_table(data, columns=names).to_pydict()
@@ -126,6 +131,8 @@ def read_table(dataset: Dataset, storage: Storage, columns: Sequence[str] | None
 
 def preview(dataset: Dataset, storage: Storage, rows: int) -> list[Row]:
     """The first rows."""
+    import pyarrow.parquet as pq
+
     with storage.open(dataset.sha256) as data:
         batch = next(pq.ParquetFile(data).iter_batches(batch_size=rows), None)
     return batch.to_pylist() if batch is not None else []
@@ -133,6 +140,8 @@ def preview(dataset: Dataset, storage: Storage, rows: int) -> list[Row]:
 
 def _collect(parsed: Iterable[tuple[int, dict[str, Any]]], settings: Settings) -> pa.Table:
     """All rows as one table of strings; a column that a row lacks is null there."""
+    import pyarrow as pa
+
     columns: dict[str, None] = {}
     tables: list[pa.Table] = []
     rows: list[Row] = []
@@ -239,6 +248,9 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _read_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     number = 0
     try:
         with pq.ParquetFile(path) as file:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from typing import Any
 
@@ -106,14 +106,17 @@ def find(session: Session, tenant_id: str, job_id: str) -> Job | None:
 
 _columns = Job.__table__.c
 _SHOWN = select(
-    *(_columns[name] for name in ("id", "version", "status", "stage", "progress", "attempt", "max_attempts")),
-    *(_columns[name] for name in ("metrics", "error", "spec", "created_at", "started_at", "finished_at")),
-).where(_columns.tenant_id == bindparam("tenant"), _columns.id == bindparam("job"))
+    *(_columns[name] for name in ("tenant_id", "id", "version", "status", "stage", "progress", "attempt")),
+    *(_columns[name] for name in ("max_attempts", "metrics", "error", "spec")),
+    *(_columns[name] for name in ("created_at", "started_at", "finished_at")),
+).where(_columns.tenant_id.in_(bindparam("tenants", expanding=True)), _columns.id.in_(bindparam("ids", expanding=True)))
 
 
-def shown(database: Database, tenant_id: str, job_id: str) -> Row[Any] | None:
-    """What is shown of the tenant's job, or None; for those who poll."""
-    return database.row(_SHOWN, tenant=tenant_id, job=job_id)
+def shown(database: Database, asked: Set[tuple[str, str]]) -> dict[tuple[str, str], Row[Any]]:
+    """What is shown of jobs to those who poll: (tenant, id) -> row, of those that there are."""
+    tenants, ids = ({one[i] for one in asked} for i in (0, 1))
+    rows = database.rows(_SHOWN, tenants=list(tenants), ids=list(ids))
+    return {(row.tenant_id, row.id): row for row in rows}
 
 
 def page(

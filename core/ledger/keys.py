@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from typing import Any, Literal, get_args
 
 from sqlalchemy import ColumnElement, Row, and_, bindparam, or_, select
@@ -40,9 +40,10 @@ def create(
     return key, secret
 
 
-def find(database: Database, secret: str) -> Row[Any] | None:
-    """`id`, `tenant_id` and `scopes` of the key of that secret, if it is good now."""
-    return database.row(_FIND, sha256=_digest(secret), now=now_ms())
+def find(database: Database, secrets: Set[str]) -> dict[str, Row[Any]]:
+    """Secret -> `id`, `tenant_id` and `scopes` of its key, of those that are good now."""
+    digests = {_digest(secret): secret for secret in secrets}
+    return {digests[row.sha256]: row for row in database.rows(_FIND, sha256=list(digests), now=now_ms())}
 
 
 def admins(session: Session) -> bool:
@@ -79,7 +80,9 @@ _columns = Key.__table__.c
 _GOOD: ColumnElement[bool] = and_(
     _columns.revoked_at.is_(None), or_(_columns.expires_at.is_(None), _columns.expires_at > bindparam("now"))
 )
-_FIND = select(_columns.id, _columns.tenant_id, _columns.scopes).where(_columns.sha256 == bindparam("sha256"), _GOOD)
+_FIND = select(_columns.sha256, _columns.id, _columns.tenant_id, _columns.scopes).where(
+    _columns.sha256.in_(bindparam("sha256", expanding=True)), _GOOD
+)
 
 
 def _digest(secret: str) -> str:
