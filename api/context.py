@@ -35,11 +35,12 @@ class Context:
         return self.caller.tenant_id
 
 
-async def _context(request: Request) -> Context:
+async def context(request: Request) -> Context:
+    """What a handler of this request works on."""
     return replace(cast(Context, request.app.state.context), caller=request.scope.get(CALLER, NOBODY))
 
 
-Here = Annotated[Context, Depends(_context)]
+Here = Annotated[Context, Depends(context)]
 
 
 async def admin(here: Here) -> None:

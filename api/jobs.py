@@ -6,14 +6,16 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi import APIRouter, Body, Header, Query, Request, Response
 from pydantic import StringConstraints
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from api.body import StrictRoute
 from api.checks import check, still_there
-from api.context import Context, Here
+from api.context import Context, Here, context
 from api.paging import After, Limit, cut, position
 from api.plan import plan
 from api.problems import RESPONSES, Problem, invalid
@@ -128,12 +130,30 @@ async def get_job(
     if wait and job.status not in jobs.TERMINAL and (if_none_match is None or matches(if_none_match, _etag(job))):
         await here.watch.change(job_id, job.version, wait)
         job = await _read(here, job_id)
-    headers = {"ETag": _etag(job), "Cache-Control": "private, no-cache"}
-    if job.status not in jobs.TERMINAL:
-        headers["Retry-After"] = POLL_AFTER_S
-    if matches(if_none_match, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    return Response(_job(job).model_dump_json(), media_type="application/json", headers=headers)
+    return _answer(job, if_none_match)
+
+
+class Poll(Route):
+    """GET /v1/jobs/{id} as most ask it, without a query: what `get_job` answers, at a third of its cost.
+
+    The rest is what FastAPI needs to find a route and its parameters; nothing is asked as often as this.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("/v1/jobs/{job_id}", poll)
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """See Route."""
+        if scope["type"] != "http" or scope["method"] != "GET" or scope["query_string"]:
+            return Match.NONE, {}
+        match, child_scope = super().matches(scope)
+        return match, child_scope | {"route": self}  # as FastAPI does: the requests are counted by it
+
+
+async def poll(request: Request) -> Response:
+    """One job, as it is."""
+    job = await _read(await context(request), request.path_params["job_id"])
+    return _answer(job, request.headers.get("if-none-match"))
 
 
 @router.delete("/{job_id}", status_code=204, responses={s: RESPONSES[s] for s in (404, 409)})
@@ -203,6 +223,15 @@ async def _read(here: Context, job_id: str) -> Row[Any]:
     if job is None:
         raise _no_such_job()
     return job
+
+
+def _answer(job: Row[Any], if_none_match: str | None) -> Response:
+    headers = {"ETag": _etag(job), "Cache-Control": "private, no-cache"}
+    if job.status not in jobs.TERMINAL:
+        headers["Retry-After"] = POLL_AFTER_S
+    if matches(if_none_match, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(_job(job).model_dump_json(), media_type="application/json", headers=headers)
 
 
 def _etag(job: Row[Any]) -> str:
