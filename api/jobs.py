@@ -20,10 +20,11 @@ from api.paging import After, Limit, cut, position
 from api.plan import plan
 from api.problems import RESPONSES, Problem, invalid
 from api.schemas import Accepted, Fault, Job, JobPage, Plan, Status, instant
-from core.ledger import jobs, quotas, tables
+from core.ledger import jobs, quotas, tables, workers
 from core.spec.job import JobSpec
 
 POLL_AFTER_S = "2"
+GO_BY = 20  # finished jobs that an estimate goes by
 ID = re.compile("job_[0-9a-f]{32}")
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
@@ -97,7 +98,10 @@ def submit(here: Here, spec: Spec, response: Response, idempotency_key: Idempote
 def validate(here: Here, spec: Spec) -> Plan:
     """What a job would do, without asking for it: the same checks, the rows it would use, the budgets in reach."""
     checked = check(here, spec)
-    return plan(spec, checked.splits, checked.costs)
+    with here.database.read() as session:
+        earlier = jobs.finished(session, here.tenant_id, GO_BY)
+        devices = [worker.device for worker, _ in workers.alive(session)]
+    return plan(spec, checked, earlier, devices)
 
 
 @router.get("", responses={422: RESPONSES[422]})
@@ -147,7 +151,7 @@ class Poll(Route):
         if scope["type"] != "http" or scope["method"] != "GET" or scope["query_string"]:
             return Match.NONE, {}
         match, child_scope = super().matches(scope)
-        return match, child_scope | {"route": self}  # as FastAPI does: the requests are counted by it
+        return match, {**child_scope, "route": self}  # as FastAPI does: the requests are counted by it
 
 
 async def poll(request: Request) -> Response:

@@ -70,8 +70,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Authentication, database=database, require_keys=settings.require_keys)
     app.add_middleware(BodyLimit, max_upload_bytes=settings.max_upload_bytes)
     app.add_middleware(monitoring.Measured, requests=app.state.requests)  # the last added is the outermost
-    # Jobs first: routes are tried in this order, and nothing is asked as often as how a job is doing.
-    parts = (jobs, events, results, files, datasets, uploads, models, methods, workers, keys, health, monitoring)
+    parts = (datasets, uploads, jobs, events, results, files, models, methods, workers, keys, health, monitoring)
     for part in parts:
         app.include_router(part.router)
     app.router.routes.insert(0, jobs.Poll())

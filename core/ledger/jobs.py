@@ -149,6 +149,12 @@ def lock_tenant(session: Session, tenant_id: str) -> None:
     session.execute(select(Tenant.id).where(Tenant.id == tenant_id).with_for_update(key_share=True))
 
 
+def finished(session: Session, tenant_id: str, limit: int) -> Sequence[Job]:
+    """The tenant's jobs that succeeded at their first attempt, newest first."""
+    query = select(Job).where(Job.tenant_id == tenant_id, Job.status == "succeeded", Job.attempt == 1)
+    return session.scalars(query.order_by(Job.id.desc()).limit(limit)).all()
+
+
 def versions(session: Session, ids: Iterable[str]) -> dict[str, int]:
     """Version of each of these jobs that there is; it grows with whatever a client could see change."""
     return dict(session.execute(select(Job.id, Job.version).where(Job.id.in_(ids))).tuples().all())
