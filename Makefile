@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test soak check openapi venv bench-budget bench-speed bench-overhead bench-transfer bench-methods clean
+.PHONY: help demo serve test soak check openapi venv bench-budget bench-speed bench-overhead bench-transfer bench-methods bench-api bench-estimate clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,13 @@ bench-transfer: $(STAMP) ## Run what is left of the transfer benchmark; hours on
 bench-methods: $(STAMP) ## Run what is left of the benchmark of pruning methods; hours on two cores, resumable (needs npm)
 	$(BIN)/topwork fetch-demo
 	$(BIN)/python -m benchmarks.methods --workers 2
+
+bench-api: $(STAMP) ## Measure polls, submits, event streams, downloads and memory of the service (needs wrk; uses nginx if it is there)
+	$(BIN)/python -m benchmarks.api
+
+bench-estimate: $(STAMP) ## Measure how far the estimates of jobs:validate are off, on small jobs
+	$(BIN)/topwork fetch-demo
+	$(BIN)/python -m benchmarks.estimate
 
 clean: ## Remove the virtual environment and all caches; ./data stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -375,16 +375,20 @@ def fetch(url: str, headers: dict[str, str]) -> Numbers:
 
 
 def memory(folder: Path) -> dict[str, Any]:
-    """What an API and a worker hold that have nothing to do."""
+    """What an API and a worker hold that have nothing to do; and the API once it had to load what reads tables."""
     from tests.conftest import Broker
 
     house, broker = House(folder / "house", None, FEW), Broker(folder / "broker")
     broker.start()
     environment = house.environment | {"TOPWORK_BROKER_URL": broker.url}
     try:
-        with house.api() as (_, api), running([sys.executable, "-m", "worker"], **environment) as worker:
+        with house.api() as (address, api), running([sys.executable, "-m", "worker"], **environment) as worker:
             time.sleep(IDLE_S)
-            return {name: held(process.pid) for name, process in (("API", api), ("worker", worker))}
+            found = {name: held(process.pid) for name, process in (("API", api), ("worker", worker))}
+            upload = {"file": ("rows.csv", b"text,label\na,b\n")}
+            httpx.post(f"{address}/v1/datasets", headers=house.headers, files=upload).raise_for_status()
+            time.sleep(1)
+            return found | {"API that has taken an upload": held(api.pid)}
     finally:
         broker.stop()
 
