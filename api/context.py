@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, cast
 
@@ -15,7 +16,7 @@ from api.watch import Watch
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.storage import Storage
-from core.ledger.tables import DEFAULT_TENANT
+from core.ledger.tables import DEFAULT_TENANT, Event, Job
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Context:
     storage: Storage
     watch: Watch
     polls: Together[tuple[str, str], Row[Any]]  # (tenant, job) -> what is shown of it
+    streams: Together[tuple[str, str, int, int], tuple[Job, Sequence[Event]]]  # see `api.events.read`
     caller: Caller = NOBODY
 
     @property

@@ -182,7 +182,7 @@ def cancel(here: Here, job_id: str) -> Job:
         except jobs.IllegalTransitionError as error:
             raise Problem(409, f"The job has already {error.status}; only an unfinished job can be stopped.") from None
     if job is None:  # deleted meanwhile
-        raise _no_such_job()
+        raise no_such_job()
     return _job(job)
 
 
@@ -203,7 +203,7 @@ def retry(here: Here, job_id: str, response: Response) -> Job:
             raise Problem(409, detail) from None
         still_there(here, session, spec)
     if again is None:
-        raise _no_such_job()
+        raise no_such_job()
     response.headers["Retry-After"] = POLL_AFTER_S
     return _job(again)
 
@@ -212,7 +212,7 @@ def find(here: Context, session: Session, job_id: str) -> tables.Job:
     """The job; raises a 404 Problem if there is none (or it is another tenant's)."""
     job = jobs.find(session, here.tenant_id, job_id) if ID.fullmatch(job_id) else None
     if job is None:
-        raise _no_such_job()
+        raise no_such_job()
     return job
 
 
@@ -225,7 +225,7 @@ def matches(if_none_match: str | None, etag: str) -> bool:
 async def _read(here: Context, job_id: str) -> Row[Any]:
     job = await here.polls.get((here.tenant_id, job_id)) if ID.fullmatch(job_id) else None
     if job is None:
-        raise _no_such_job()
+        raise no_such_job()
     return job
 
 
@@ -242,7 +242,8 @@ def _etag(job: Row[Any]) -> str:
     return f'W/"{job.version}"'
 
 
-def _no_such_job() -> Problem:
+def no_such_job() -> Problem:
+    """404."""
     return Problem(404, "There is no such job; GET /v1/jobs lists what there is.")
 
 

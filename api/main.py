@@ -47,8 +47,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The HTTP face on the database and storage that the settings (by default the environment's) name."""
     settings = settings or Settings()
     database = open_database(settings)
-    polls = Together(partial(shown, database))
-    context = Context(settings, database, LocalStorage(settings.blobs_dir), Watch(database), polls)
+    context = Context(
+        settings,
+        database,
+        LocalStorage(settings.blobs_dir),
+        Watch(database),
+        polls=Together(partial(shown, database)),
+        streams=Together(partial(events.read, database)),
+    )
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
