@@ -30,6 +30,7 @@ class Together(Generic[K, V]):
 
     async def _work(self) -> None:
         while self._waiting:
+            await asyncio.sleep(0)  # requests that have arrived by now come along
             asked, self._waiting = self._waiting, []
             try:
                 found = await run_in_threadpool(self._read, {key for key, _ in asked})

@@ -21,7 +21,7 @@ MEASURED = 2  # forward passes over the test rows: dense and pruned, and the pru
 # Without jobs to go by: one thread, and what `python -m benchmarks.estimate` printed; a range, since machines differ.
 SECONDS_PER_MAC = 3e-11
 START_S = (10.0, 60.0)
-BASE_BYTES = 600e6  # a process that has loaded torch and transformers, and trains nothing
+BASE_BYTES = 400e6  # a process that has loaded torch and transformers, and trains nothing
 SPREAD = 1.25  # what the next job may differ by from all that were seen
 
 FLOAT = 4  # bytes
