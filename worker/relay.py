@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from core.ledger import jobs, tallies, uploads, webhooks
 from core.ledger.database import Database
 from core.ledger.settings import Settings
-from core.ledger.storage import LocalStorage
+from core.ledger.storage import open_storage
 from core.ledger.tables import clock_ms
 from worker.app import app, database, log_to_stderr, settings
 from worker.tidy import tidy_work_folders, used_blobs
@@ -45,6 +45,7 @@ class Relay:
 
     def __init__(self, database: Database, settings: Settings, remind_after_s: float = 30.0) -> None:
         self.database, self.settings, self.remind_after_s = database, settings, remind_after_s
+        self.storage = open_storage(settings)
         self._due: dict[str, float] = {}
         self._back_off_s = 0.0
         self._mourning_until = 0.0
@@ -143,8 +144,8 @@ class Relay:
             tallies.compact(session)
         try:
             tidy_work_folders(self.database, self.settings.work_dir)
-            LocalStorage(self.settings.blobs_dir).sweep(self._used, KEEP_BLOBS_S)
-        except OSError as error:  # of the disk; it does not touch what else the relay does
+            self.storage.sweep(self._used, KEEP_BLOBS_S)
+        except OSError as error:  # of the disk or the storage; it does not touch what else the relay does
             log.warning("cannot tidy: %s", error)
 
     def _used(self, names: Sequence[str]) -> set[str]:
