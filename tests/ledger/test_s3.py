@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from botocore.config import Config
 
@@ -178,6 +179,35 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
     finally:
         server.shutdown()
         server.server_close()
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("size", [100, SMALLEST_PART + 1])
+def test_all_that_is_sent_carries_its_sha256_for_the_server_to_check(
+    s3_server: str, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    checked = []
+
+    class Checks(Quiet):
+        """Passes what comes on to the server of the tests, which checks nothing."""
+
+        def _pass_on(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if self.command == "PUT":
+                checked.append(self.headers["x-amz-checksum-sha256"] == s3._base64(body))
+            answer = httpx.request(self.command, s3_server + self.path, content=body, headers=dict(self.headers))
+            self.send_response(answer.status_code)
+            for name in ("ETag", "Content-Length"):
+                self.send_header(name, answer.headers.get(name, ""))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        do_PUT = do_POST = _pass_on
+
+    with serving(Checks) as url:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        put(S3Storage(s3_url), tmp_path, os.urandom(size))
+    assert checked == [True] * (1 if size == 100 else 2)
 
 
 def test_a_server_that_never_sends_what_it_announces_is_given_up(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
