@@ -51,6 +51,7 @@ class Relay:
         self._mourning_until = 0.0
         self._clock: float | None = None  # the database's, less the time that passes here
         self._postmen = ThreadPoolExecutor(POSTMEN, "webhook")
+        self._tidying = threading.Thread()
         self._posting: dict[Future[None], str] = {}  # whose message it is
 
     def run(self, stop: threading.Event) -> None:
@@ -64,7 +65,9 @@ class Relay:
         self._do("reap", max(0.25, min(1.0, self.settings.lease_s / 5)), self.reap)
         self._do("remind", min(REMIND_S, self.remind_after_s), self.remind)
         self._do("deliver", DELIVER_S, self.deliver)
-        self._do("tidy", TIDY_S, self.tidy)
+        if not self._tidying.is_alive() and self._is_due("tidy"):  # beside: a large bucket takes a while to list
+            self._tidying = threading.Thread(target=self._do, args=("tidy", TIDY_S, self.tidy), daemon=True)
+            self._tidying.start()
 
     def publish(self) -> int:
         """Send the announcements of the outbox; what the broker has is deleted. Returns how many."""
@@ -152,8 +155,11 @@ class Relay:
         with self.database.read() as session:
             return used_blobs(session, list(names))
 
+    def _is_due(self, name: str) -> bool:
+        return time.monotonic() >= self._due.get(name, 0.0)
+
     def _do(self, name: str, every_s: float, action: Callable[[], object]) -> None:
-        if time.monotonic() < self._due.get(name, 0.0):
+        if not self._is_due(name):
             return
         self._due[name] = time.monotonic() + every_s
         try:
