@@ -106,17 +106,17 @@ class S3Storage(Storage):
         with _plain_errors():
             for page in self._pages("list_objects_v2"):
                 before = _date(page) - timedelta(seconds=older_than_s)
-                keys = [item["Key"] for item in page.get("Contents", ()) if item["LastModified"] < before]
-                aged = [name for key in keys if re.fullmatch("[0-9a-f]{64}", name := key.removeprefix(self.prefix))]
+                old = [item for item in page.get("Contents", ()) if item["LastModified"] < before]
+                aged = [name for item in old if (name := self._name(item["Key"]))]
                 for name in set(aged) - in_use(aged) if aged else ():
                     if self._is_older(name, before):
                         self._s3.delete_object(**self._at(name))
                         swept += 1
             for page in self._pages("list_multipart_uploads"):
                 for upload in page.get("Uploads", ()):
-                    if upload["Initiated"] < _date(page) - ABANDONED:
-                        target = {"Key": upload["Key"], "UploadId": upload["UploadId"]}
-                        self._s3.abort_multipart_upload(Bucket=self.bucket, **target)
+                    name = self._name(upload["Key"])
+                    if name and upload["Initiated"] < _date(page) - ABANDONED:
+                        self._s3.abort_multipart_upload(**self._at(name), UploadId=upload["UploadId"])
         return swept
 
     def link(self, sha256: str, headers: dict[str, str]) -> str | None:
@@ -128,6 +128,11 @@ class S3Storage(Storage):
 
     def _at(self, sha256: str) -> dict[str, str]:
         return {"Bucket": self.bucket, "Key": self.prefix + check_name(sha256)}
+
+    def _name(self, key: str) -> str | None:
+        """The sha256 that the key ends in; None for what is not ours, under this prefix."""
+        name = key.removeprefix(self.prefix)
+        return name if re.fullmatch("[0-9a-f]{64}", name) else None
 
     def _pages(self, operation: str) -> Iterator[dict[str, Any]]:
         yield from self._s3.get_paginator(operation).paginate(Bucket=self.bucket, Prefix=self.prefix)
