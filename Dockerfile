@@ -9,8 +9,8 @@ USER topwork
 EXPOSE 8000
 
 FROM api AS worker
-# Where torch for a CPU is, a tenth of the size; https://pypi.org/simple has the one for GPUs.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# torch comes with CUDA; its project has an index of builds for CPUs, a tenth of the size: --build-arg PIP_EXTRA_INDEX_URL=...
+ARG PIP_EXTRA_INDEX_URL
 USER root
-RUN pip install --no-cache-dir -c constraints.txt --extra-index-url "$TORCH_INDEX" '.[s3,worker]'
+RUN pip install --no-cache-dir -c constraints.txt '.[s3,worker]'
 USER topwork

@@ -61,7 +61,7 @@ def test_images_are_pinned_and_those_we_build_are_there(services: dict[str, Any]
     for one in ours(services):
         assert one["build"]["target"] in targets.values()
         for argument in one["build"].get("args", {}):
-            assert f"ARG {argument}=" in file
+            assert f"ARG {argument}\n" in file
     assert {name for name, one in services.items() if one.get("build", {}).get("target") == "worker"} == {
         "worker",
         "worker-gpu",
