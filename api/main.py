@@ -34,7 +34,7 @@ from api.watch import Watch
 from core.ledger.database import open_database
 from core.ledger.jobs import shown
 from core.ledger.settings import Settings
-from core.ledger.storage import LocalStorage
+from core.ledger.storage import open_storage
 
 DESCRIPTION = """
 Prune a pre-trained model to an exact budget for one task with little data, with transfer from related data.
@@ -50,7 +50,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     context = Context(
         settings,
         database,
-        LocalStorage(settings.blobs_dir),
+        open_storage(settings),
         Watch(database),
         polls=Together(partial(shown, database)),
         streams=Together(partial(events.read, database)),

@@ -464,8 +464,8 @@ def tell(found: dict[str, Any]) -> str:
         lines += [
             f"## Polls: GET /v1/jobs/{{id}} of running jobs, with a key, {CLIENTS} clients without a pause",
             "",
-            "The bare route is a FastAPI application of one route that returns the same bytes, without a key. Other load "
-            "on the machine changes CPU time least: where there is any, compare that, not the rates.",
+            "The bare route is a FastAPI application of one route that returns the same bytes, without a key. Other "
+            "load on the machine changes CPU time least: where there is any, compare that, not the rates.",
             "",
             "| | a second | p50 ms | p99 ms | CPU ms of the API | ratio to the bare route |",
             "| --- | ---: | ---: | ---: | ---: | ---: |",
