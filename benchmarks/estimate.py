@@ -25,16 +25,16 @@ RESULTS = Path(__file__).parent / "results"
 MODEL = Path("data/models/all-minilm-l6-v2")
 DATASET = "ds_" + 32 * "0"
 WORDS = ("the", "film", "was", "good", "bad", "long", "quiet", "a", "story", "of", "people", "who", "meet", "again")
-JOBS = {"short texts, batch 16": (12, 16, 64), "long texts, batch 64": (90, 64, 128)}  # words, batch, tokens
+JOBS = {"short texts, batch 16": (12, 16, 64), "long texts, batch 32": (90, 32, 128)}  # words, batch, tokens
 STEPS = {"teach": 6, "recover": 12}
 
 
 def rows(words: int) -> pa.Table:
     """Distinct texts of so many words."""
     texts = [
-        f"{i} " + " ".join(WORDS[(i * 7 + j * (1 + i % 5)) % len(WORDS)] for j in range(words)) for i in range(290)
+        f"{i} " + " ".join(WORDS[(i * 7 + j * (1 + i % 5)) % len(WORDS)] for j in range(words)) for i in range(260)
     ]
-    return pa.table({"text": texts, "label": ["good" if i % 2 else "bad" for i in range(290)]})
+    return pa.table({"text": texts, "label": ["good" if i % 2 else "bad" for i in range(260)]})
 
 
 def one(words: int, batch_size: int, max_length: int) -> dict[str, Any]:
@@ -53,6 +53,7 @@ def one(words: int, batch_size: int, max_length: int) -> dict[str, Any]:
             "model": MODEL.name,
             "task": {"data": {"dataset": DATASET}, "split": {"train": 200, "dev": 50}},
             "budget": {"params": 0.2},
+            "method": {"name": "magnitude"},  # so that nothing but training takes time
             "train": {"steps": STEPS, "batch_size": batch_size, "max_length": max_length},
         }
     )
