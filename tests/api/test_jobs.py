@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from core.ledger import jobs
+from core.ledger import jobs, webhooks
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from tests.api.conftest import (
@@ -480,6 +480,41 @@ def test_the_secret_of_a_webhook_is_in_the_answer_and_nowhere_else(client: TestC
     assert secret.startswith("whsec_") and again.json()["webhook_secret"] == secret  # the first answer may be lost
     assert "webhook_secret" not in client.get(first.headers["location"]).json()
     assert secret not in client.get("/v1/jobs").text
+
+
+def test_how_the_call_of_a_webhook_fares_is_seen(
+    client: TestClient, payload: dict[str, Any], database: Database
+) -> None:
+    payload["webhook"] = {"url": "https://example.org/hooks"}
+    here = client.post("/v1/jobs", json=payload).headers["location"]
+    assert client.get(here).json()["delivery"] is None
+
+    def attempts() -> tuple[Any, ...]:
+        answer = client.get(here).json()
+        assert client.get("/v1/jobs").json()["items"][0] == answer
+        told = answer["delivery"]
+        times = [told[name] is not None for name in ("last_attempt_at", "next_attempt_at")]
+        return told["status"], told["attempts"], told["last_status"], *times
+
+    waiting = client.post(f"{here}/cancel").json()["delivery"]
+    assert (waiting["status"], waiting["attempts"], waiting["last_status"]) == ("waiting", 0, None)
+    for status, seen in (
+        (503, ("waiting", 1, 503, True, True)),
+        (None, ("waiting", 2, None, True, True)),
+        (200, ("delivered", 3, 200, True, False)),
+    ):
+        etag = client.get(here).headers["etag"]
+        with database.begin() as session:
+            letter = webhooks.latest(session, [here.rpartition("/")[2]]).popitem()[1].id
+            webhooks.delivered(session, letter, status) if status == 200 else webhooks.failed(session, letter, status)
+        assert attempts() == seen
+        assert client.get(here, headers={"If-None-Match": etag}).status_code == 200
+    client.post(f"{here}/retry")
+    client.post(f"{here}/cancel")
+    with database.begin() as session:
+        letter = webhooks.latest(session, [here.rpartition("/")[2]]).popitem()[1].id
+        webhooks.failed(session, letter, 410, for_good=True)
+    assert attempts() == ("given_up", 1, 410, True, False)
 
 
 @one_database

@@ -282,3 +282,40 @@ def test_the_default_tenant_is_the_operators(database: Database) -> None:
     with database.begin() as session:
         assert keys.tenant(session, "default") == DEFAULT_TENANT
         assert not keys.admins(session)
+
+
+def test_a_key_has_quotas_of_its_own(client: TestClient, database: Database) -> None:
+    made = client.post("/v1/keys", json={"name": "nightly", "max_queued": 1, "max_running": 1, "max_stored_bytes": 9999})
+    assert made.status_code == 201
+    small = {"Authorization": f"Bearer {made.json()['secret']}"}
+    data = client.post("/v1/datasets", files={"file": ("reviews.csv", reviews(60))}, headers=small).json()
+    spec = {"model": MODEL, "task": {"data": {"dataset": data["id"]}}, "budget": {"params": 0.3}}
+
+    def submit(headers: dict[str, str]) -> Any:
+        return client.post("/v1/jobs", json=spec, headers=headers)
+
+    first, full = submit(small), submit(small)
+    assert (first.status_code, full.status_code) == (202, 429) and "of this key" in full.json()["detail"]
+    of_other_keys = [submit({}).json()["id"] for _ in range(2)]
+
+    with database.begin() as session:
+        assert jobs.claim_next(session, "w", 60).id == first.json()["id"]  # type: ignore[union-attr]
+    second = submit(small)
+    assert second.status_code == 202
+    with database.begin() as session:
+        claimed = [jobs.claim_next(session, "w", 60) for _ in range(3)]
+        assert [job and job.id for job in claimed] == [*of_other_keys, None]  # passed over, and nobody waits for it
+        jobs.succeed(session, first.json()["id"], 1, {}, {"model.safetensors": ("0" * 64, 9000)})
+        assert jobs.claim_next(session, "w", 60).id == second.json()["id"]  # type: ignore[union-attr]
+
+    def upload(headers: dict[str, str]) -> Any:
+        return client.post("/v1/datasets", files={"file": ("more.csv", reviews(60, first=100))}, headers=headers)
+
+    refused = upload(small)
+    assert refused.status_code == 403 and "of this key" in refused.json()["detail"]
+    part = {"name": "a.csv", "size_bytes": 9000, "sha256": "0" * 64}
+    assert client.post("/v1/uploads", json=part, headers=small).status_code == 403
+    assert upload({}).status_code == 201 and client.post("/v1/uploads", json=part).status_code == 201
+    assert submit(small).status_code == 403
+    client.delete(f"/v1/jobs/{first.json()['id']}")
+    assert upload(small).status_code == 201

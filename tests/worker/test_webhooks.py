@@ -87,12 +87,12 @@ def deliver(relay: Relay) -> None:
 
 def waiting(house: House) -> list[Delivery]:
     with house.database.read() as session:
-        return list(session.scalars(select(Delivery)))
+        return list(session.scalars(select(Delivery).where(Delivery.due_at.is_not(None))))
 
 
 def make_due(house: House) -> None:
     with house.database.begin() as session:
-        session.execute(update(Delivery).values(due_at=1))
+        session.execute(update(Delivery).where(Delivery.due_at.is_not(None)).values(due_at=1))
 
 
 def test_a_message_says_how_the_job_ended_and_is_signed(house: House, relay: Relay, receiver: Receiver) -> None:
@@ -130,6 +130,26 @@ def test_a_receiver_that_fails_is_tried_again_under_the_same_id(house: House, re
     deliver(relay)
     assert waiting(house) == []
     assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 1
+
+
+def test_how_a_message_fares_is_seen_with_the_job(house: House, relay: Relay, receiver: Receiver) -> None:
+    receiver.answers = [500, 200]
+    job_id = ended_job(house, f"http://127.0.0.1:{receiver.port}/")
+
+    def seen() -> tuple[Delivery, int]:
+        with house.database.read() as session:
+            return webhooks.latest(session, [job_id])[job_id], house.job(job_id).version
+
+    before, version = seen()
+    assert (before.tries, before.status, before.tried_at) == (0, None, None)
+    deliver(relay)
+    failed, later = seen()
+    assert (failed.tries, failed.status) == (1, 500) and later > version
+    assert failed.tried_at is not None and failed.due_at == failed.tried_at + 1000 * webhooks.RETRY_AFTER_S[0]
+    make_due(house)
+    deliver(relay)
+    arrived, last = seen()
+    assert (arrived.tries, arrived.status, arrived.due_at) == (2, 200, None) and last > later
 
 
 def test_it_is_given_up_when_the_receiver_says_so_or_after_the_last_try(
