@@ -11,6 +11,7 @@ from pydantic import StringConstraints
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
+from api import hub
 from api.body import StrictRoute
 from api.checks import check, still_there
 from api.context import Context, Here
@@ -73,7 +74,10 @@ Labels = Annotated[
 
 
 @router.post(
-    "", status_code=202, response_model_exclude_unset=True, responses={s: RESPONSES[s] for s in (413, 415, 422, 429)}
+    "",
+    status_code=202,
+    response_model_exclude_unset=True,
+    responses={s: RESPONSES[s] for s in (413, 415, 422, 429, 503)},
 )
 def submit(here: Here, spec: Spec, response: Response, idempotency_key: IdempotencyKey = None) -> Accepted:
     """Ask for a pruning job. It is checked against the data and the model before it is accepted."""
@@ -92,9 +96,13 @@ def submit(here: Here, spec: Spec, response: Response, idempotency_key: Idempote
     return Accepted.model_validate(answer.model_dump() | secret)
 
 
-@router.post(":validate", responses={s: RESPONSES[s] for s in (413, 415, 422)})
+@router.post(":validate", responses={s: RESPONSES[s] for s in (413, 415, 422, 503)})
 def validate(here: Here, spec: Spec) -> Plan:
-    """What a job would do, without asking for it: the same checks, the rows it would use, the budgets in reach."""
+    """What a job would do, without asking for it: the same checks, the rows it would use, the budgets in reach.
+
+    Data that it names of a hub is fetched, as for the job, and then is there.
+    """
+    spec = hub.fetch(here, spec)
     checked = check(here, spec)
     return plan(spec, checked.splits, checked.costs)
 
@@ -215,17 +223,18 @@ def _no_such_job() -> Problem:
     return Problem(404, "There is no such job; GET /v1/jobs lists what there is.")
 
 
-def _submit(here: Context, spec: JobSpec, key: str | None) -> tuple[tables.Job, bool]:
+def _submit(here: Context, asked: JobSpec, key: str | None) -> tuple[tables.Job, bool]:
     # A request sent again gets its job, even if it would be refused today.
     if key is not None:
         with here.database.read() as session:
-            if (earlier := jobs.earlier(session, here.tenant_id, spec, key)) is not None:
+            if (earlier := jobs.earlier(session, here.tenant_id, asked, key)) is not None:
                 return earlier, False
+    spec = hub.fetch(here, asked)
     check(here, spec)
     with here.database.begin() as session:
         quotas.check_queue(session, here.tenant_id, here.caller.key_id, here.settings)
         still_there(here, session, spec)
-        return jobs.create(session, here.tenant_id, spec, here.settings.max_attempts, key, here.caller.key_id)
+        return jobs.create(session, here.tenant_id, spec, here.settings.max_attempts, key, here.caller.key_id, asked)
 
 
 def _described(session: Session, rows: Sequence[tables.Job]) -> list[Job]:

@@ -38,16 +38,18 @@ class ProblemDetails(BaseModel):
 
 
 class Dataset(BaseModel):
-    """An uploaded table."""
+    """A table that was uploaded, or fetched from a hub."""
 
     id: DatasetId
-    name: str = Field(examples=["reviews.csv"])
+    name: str = Field(examples=["reviews.csv"], description="of the file; of a hub's: owner/name@commit/config/split")
     format: Literal["csv", "jsonl", "parquet"]
     rows: int = Field(examples=[1300])
     columns: list[str] = Field(examples=[["text", "label"]])
     size_bytes: int = Field(description="as stored (Parquet)", examples=[48213])
     sha256: Annotated[Sha256, Field(description="of the stored Parquet file")]
-    upload_sha256: Annotated[Sha256, Field(description="of the file as uploaded")]
+    upload_sha256: Annotated[
+        Sha256, Field(description="of the file as uploaded; of a hub's files, one after the other")
+    ]
     created_at: datetime
     links: dict[str, str] = Field(examples=[{"self": "/v1/datasets/ds_...", "preview": "/v1/datasets/ds_.../preview"}])
 
@@ -109,7 +111,9 @@ class Delivery(BaseModel):
     status: Literal["waiting", "delivered", "given_up"]
     attempts: int = Field(description="so far", examples=[2])
     last_attempt_at: datetime | None
-    last_status: int | None = Field(description="HTTP status that was answered; null if nobody answered", examples=[503])
+    last_status: int | None = Field(
+        description="HTTP status that was answered; null if nobody answered", examples=[503]
+    )
     next_attempt_at: datetime | None = Field(description="null once it has arrived or is given up")
 
 

@@ -30,7 +30,10 @@ class RefusedError(Exception):
 
 
 def post(letter: Letter, allow_private: bool) -> int:
-    """Send it; returns the status of the answer, a success. Raises RefusedError, or httpx.HTTPError or OSError where nobody answers."""
+    """Send it; returns the status of the answer, a success.
+
+    Raises RefusedError, or httpx.HTTPError or OSError where nobody answers.
+    """
     url = httpx.URL(letter.url)
     host = url.raw_host.decode()
     address = resolve(host, url.port or (443 if url.scheme == "https" else 80), allow_private)

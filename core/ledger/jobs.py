@@ -61,13 +61,15 @@ def create(
     max_attempts: int,
     idempotency_key: str | None = None,
     key_id: str | None = None,
+    asked: JobSpec | None = None,
 ) -> tuple[Job, bool]:
     """A new queued job with its event and outbox row; returns (job, whether it is new).
 
-    The same key with the same body returns the first job, also for requests at the very same time. Raises
-    IdempotencyConflictError for another body.
+    The same key with the same body returns the first job, also for requests at the very same time; `asked` is that
+    body, if what it names of a hub was filled in since. Raises IdempotencyConflictError for another body.
     """
-    if idempotency_key is not None and (job := earlier(session, tenant_id, spec, idempotency_key)) is not None:
+    asked = asked or spec
+    if idempotency_key is not None and (job := earlier(session, tenant_id, asked, idempotency_key)) is not None:
         return job, False
     job = Job(
         id=new_id("job"),
@@ -79,7 +81,7 @@ def create(
         max_attempts=max_attempts,
         webhook_secret=webhooks.new_secret() if spec.webhook else None,
         idempotency_key=idempotency_key,
-        request_sha256=_digest(spec),
+        request_sha256=_digest(asked),
         key_id=key_id,
         announced_at=clock_ms(session),
     )
@@ -88,7 +90,7 @@ def create(
             session.add(job)
     except IntegrityError:
         # The unique key: a twin of this request was faster, and is committed by now.
-        if idempotency_key is None or (twin := earlier(session, tenant_id, spec, idempotency_key)) is None:
+        if idempotency_key is None or (twin := earlier(session, tenant_id, asked, idempotency_key)) is None:
             raise
         return twin, False
     _record(session, job, "status", {"status": "queued"})

@@ -80,7 +80,7 @@ def failed(session: Session, letter_id: str, status: int | None = None, *, for_g
         row.due_at = None
         tallies.add(session, "webhook", "given_up")
         return True
-    row.due_at = clock_ms(session) + RETRY_AFTER_S[row.tries - 1] * 1000
+    row.due_at = (row.tried_at or 0) + RETRY_AFTER_S[row.tries - 1] * 1000
     return False
 
 
