@@ -112,12 +112,12 @@ def _ask(hub: str) -> Repository:
         raise _unreachable(error) from error
     if info.private or info.gated:
         raise _private(name)
-    if info.sha is None:
+    if not re.fullmatch("[0-9a-f]{40}", info.sha or ""):
         raise SpecError("", f"the hub names no commit of '{name}'; {UPLOAD}")
     configs = info.card_data.get("configs") if info.card_data is not None else None
     sizes = {file.rfilename: file.size for file in info.siblings or ()}
     named = [one for one in configs if isinstance(one, Mapping)] if isinstance(configs, list) else []
-    return Repository(name, info.sha, sizes, named)
+    return Repository(name, str(info.sha), sizes, named)
 
 
 def _private(name: str) -> SpecError:

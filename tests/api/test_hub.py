@@ -234,6 +234,9 @@ def test_what_cannot_be_had_says_how_to_mend(client: TestClient, hub: Hub) -> No
     assert "no public data set 'acme/secret'" in refusal(client, {"hub": "acme/secret"})
     assert "private or gated" in refusal(client, {"hub": "acme/gated"})
     assert "no revision 'v9'" in refusal(client, {"hub": "acme/reviews@v9"})
+    hub.files["acme/vague"] = {"train.csv": reviews(9)}
+    hub.commit = "main"
+    assert "names no commit" in refusal(client, {"hub": "acme/vague"})
     hub.refused["acme/odd"] = (500, "")
     assert "did not answer as it should (HfHubHTTPError)" in refusal(client, {"hub": "acme/odd"})
     both = client.post("/v1/jobs", json=job({"hub": "acme/secret"}, sources=[source({"hub": "acme/gated"})]))
