@@ -17,7 +17,7 @@ serve: $(STAMP) ## Run the whole server on this machine, data in ./data
 	$(BIN)/topwork serve
 
 test: $(STAMP) ## Run all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 soak: $(STAMP) ## Run 500 fake jobs while everything around them is killed (up to 26 minutes; SOAK_JOBS=60 for fewer)
 	$(BIN)/python -m pytest tests/worker/soak.py -s

@@ -67,6 +67,7 @@ def list_files(here: Here, job_id: str) -> FileList:
         },
         206: {"description": "The part that Range asks for"},
         304: {"description": "If-None-Match names the file as it is"},
+        307: {"description": "The file is to be had from the storage, for a few minutes, at Location"},
         404: RESPONSES[404],
         416: {"description": "Range lies outside the file"},
     },
@@ -93,11 +94,15 @@ def send(here: Context, file: File, request: Request, inline: bool = False) -> R
         span = _span(request.headers.get("range", ""), file.size_bytes)
     start, end = span or (0, file.size_bytes)
     name = quote(PurePosixPath(file.path).name, safe="")
-    headers |= {
-        "Content-Length": str(end - start),
+    described = {
         "Content-Type": _media_type(file.path),
         "Content-Disposition": f"{'inline' if inline else 'attachment'}; filename*=utf-8''{name}",
     }
+    # A page that a browser shows needs our policy, and If-Range our ETag: the storage knows neither.
+    direct = here.settings.downloads == "redirect" and not inline and "if-range" not in request.headers
+    if direct and request.method == "GET" and (link := here.storage.link(file.sha256, described)):
+        return Response(status_code=307, headers={"Location": link, "Cache-Control": "no-store"})
+    headers |= {"Content-Length": str(end - start)} | described
     if span is not None:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size_bytes}"
     if request.method == "HEAD":

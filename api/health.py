@@ -14,6 +14,7 @@ from redis.retry import Retry
 from api.context import Context, Here
 from api.problems import RESPONSES, Problem
 from api.schemas import Fault, Health, ProblemDetails, Readiness
+from core.ledger.storage import StorageAwayError
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +38,8 @@ def readyz(here: Here) -> Readiness:
             probe(here)
         except Exception as error:
             log.warning("%s is not ready: %s", part, error)
-            reason = str(error) if isinstance(error, _NotReadyError) else f"cannot be reached ({type(error).__name__})"
+            told = isinstance(error, _NotReadyError | StorageAwayError)
+            reason = str(error) if told else f"cannot be reached ({type(error).__name__})"
             faults.append(Fault(parameter=part, detail=reason))
     if faults:
         raise Problem(503, "Not ready; see 'errors' for what is missing.", faults, headers={"Retry-After": "2"})

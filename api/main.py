@@ -31,7 +31,7 @@ from api.context import Context
 from api.watch import Watch
 from core.ledger.database import open_database
 from core.ledger.settings import Settings
-from core.ledger.storage import LocalStorage
+from core.ledger.storage import open_storage
 
 PARTS = (datasets, uploads, jobs, events, results, files, models, methods, workers, keys, health, monitoring)
 DESCRIPTION = """
@@ -45,7 +45,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The HTTP face on the database and storage that the settings (by default the environment's) name."""
     settings = settings or Settings()
     database = open_database(settings)
-    context = Context(settings, database, LocalStorage(settings.blobs_dir), Watch(database))
+    context = Context(settings, database, open_storage(settings), Watch(database))
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:

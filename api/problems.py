@@ -18,6 +18,7 @@ from starlette.routing import Match
 
 from api.schemas import Fault, ProblemDetails
 from core.ledger.quotas import QueueFullError, StorageFullError
+from core.ledger.storage import StorageAwayError
 from core.spec.job import JobSpec
 from core.spec.problems import SpecError
 
@@ -77,6 +78,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(SpecError, _spec)
     app.add_exception_handler(QueueFullError, _queue_full)
     app.add_exception_handler(StorageFullError, _storage_full)
+    app.add_exception_handler(StorageAwayError, _storage_away)
     app.add_exception_handler(DBAPIError, _database)
     app.add_exception_handler(PoolTimeoutError, _database)
     app.add_exception_handler(Exception, _unexpected)
@@ -151,6 +153,12 @@ async def _queue_full(_request: Request, error: Exception) -> Response:
 
 async def _storage_full(_request: Request, error: Exception) -> Response:
     return response(Problem(403, f"The quota is used up: {error}."))
+
+
+async def _storage_away(_request: Request, error: Exception) -> Response:
+    log.error("storage error", exc_info=error)
+    detail = "The storage is not available at the moment; try again. GET /readyz says more."
+    return response(Problem(503, detail, headers={"Retry-After": "5"}))
 
 
 async def _database(_request: Request, error: Exception) -> Response:

@@ -114,7 +114,7 @@ class Client:
         have = part.stat().st_size if part.exists() else 0
         headers = {"Range": f"bytes={have}-", "If-Range": f'"{sha256}"'} if have else {}
         headers["Accept-Encoding"] = "identity"
-        with self._http.stream("GET", href, headers=headers) as answer:
+        with self._http.stream("GET", href, headers=headers, follow_redirects=True) as answer:  # to S3, without our key
             if answer.status_code == 416:  # all of it is there already
                 return
             if answer.status_code not in (200, 206):

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -94,6 +95,8 @@ class Supervisor:
     # --- starting -------------------------------------------------------------------------------------------
 
     def _start(self, settings: Settings) -> None:
+        if find_spec("torch") is None:
+            raise ServeError("the jobs that it runs need torch: pip install 'topwork[worker]'")
         self.embedded = settings.broker_url is None
         if self.embedded:
             self.environment["TOPWORK_BROKER_URL"] = f"redis+socket://{self._start_broker(settings)}"

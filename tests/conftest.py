@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import shutil
 import signal
@@ -19,7 +20,7 @@ import redis
 
 from core.ledger.database import Database
 from core.ledger.settings import Settings
-from core.ledger.storage import LocalStorage
+from core.ledger.storage import Storage, open_storage
 
 
 @pytest.fixture(scope="session")
@@ -118,10 +119,45 @@ def database(database_url: str) -> Iterator[Database]:
     database.close()
 
 
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """Address of an S3 server of its own."""
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
 @pytest.fixture
-def storage(tmp_path: Path) -> LocalStorage:
-    """Storage in a folder of its own."""
-    return LocalStorage(tmp_path / "blobs")
+def s3_url(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of an empty bucket, and a prefix; the environment says where it is, and has the credentials."""
+    import boto3
+
+    for name, value in {"ENDPOINT_URL": s3_server, "ACCESS_KEY_ID": "test", "SECRET_ACCESS_KEY": "tests-own"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    bucket = f"test-{uuid.uuid4().hex[:12]}"
+    boto3.client("s3", region_name="us-east-1").create_bucket(Bucket=bucket)
+    return f"s3://{bucket}/top/work"
+
+
+# For tests of what is kept in files: once on a local disk, once in S3.
+every_storage = pytest.mark.parametrize("storage_url", ["local", "s3"], indirect=True)
+
+
+@pytest.fixture
+def storage_url(request: pytest.FixtureRequest) -> str | None:
+    """Where files are kept: with the parameter "s3" in a bucket of its own, else in the data folder."""
+    return request.getfixturevalue("s3_url") if getattr(request, "param", "local") == "s3" else None
+
+
+@pytest.fixture
+def storage(tmp_path: Path, storage_url: str | None) -> Storage:
+    """Storage of its own."""
+    return open_storage(Settings(data_dir=tmp_path, storage_url=storage_url))
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from core.ledger import jobs
 from core.ledger.database import Database, open_database
 from core.ledger.settings import Settings
-from core.ledger.storage import LocalStorage
+from core.ledger.storage import Storage, open_storage
 from worker.presence import announce
 from worker.supervise import Supervisor
 from worker.tidy import tidy_work_folders
@@ -62,7 +62,7 @@ def look(job_id: str) -> None:
             return
         if job is None:
             return
-        Supervisor(job, database(), LocalStorage(settings.blobs_dir), settings, CHILD, stopping).run()
+        Supervisor(job, database(), storage(), settings, CHILD, stopping).run()
 
 
 def _name() -> str:
@@ -73,6 +73,12 @@ def _name() -> str:
 def database() -> Database:
     """The ledger's database, opened at first use."""
     return open_database(settings)
+
+
+@cache
+def storage() -> Storage:
+    """The storage, opened at first use."""
+    return open_storage(settings)
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from core.ledger import jobs, tallies, uploads, webhooks
 from core.ledger.database import Database
 from core.ledger.settings import Settings
-from core.ledger.storage import LocalStorage
+from core.ledger.storage import open_storage
 from core.ledger.tables import clock_ms
 from worker.app import app, database, log_to_stderr, settings
 from worker.tidy import tidy_work_folders, used_blobs
@@ -45,11 +45,13 @@ class Relay:
 
     def __init__(self, database: Database, settings: Settings, remind_after_s: float = 30.0) -> None:
         self.database, self.settings, self.remind_after_s = database, settings, remind_after_s
+        self.storage = open_storage(settings)
         self._due: dict[str, float] = {}
         self._back_off_s = 0.0
         self._mourning_until = 0.0
         self._clock: float | None = None  # the database's, less the time that passes here
         self._postmen = ThreadPoolExecutor(POSTMEN, "webhook")
+        self._tidying = threading.Thread()
         self._posting: dict[Future[None], str] = {}  # whose message it is
 
     def run(self, stop: threading.Event) -> None:
@@ -63,7 +65,9 @@ class Relay:
         self._do("reap", max(0.25, min(1.0, self.settings.lease_s / 5)), self.reap)
         self._do("remind", min(REMIND_S, self.remind_after_s), self.remind)
         self._do("deliver", DELIVER_S, self.deliver)
-        self._do("tidy", TIDY_S, self.tidy)
+        if not self._tidying.is_alive() and self._is_due("tidy"):  # beside: a large bucket takes a while to list
+            self._tidying = threading.Thread(target=self._do, args=("tidy", TIDY_S, self.tidy), daemon=True)
+            self._tidying.start()
 
     def publish(self) -> int:
         """Send the announcements of the outbox; what the broker has is deleted. Returns how many."""
@@ -144,16 +148,19 @@ class Relay:
             tallies.compact(session)
         try:
             tidy_work_folders(self.database, self.settings.work_dir)
-            LocalStorage(self.settings.blobs_dir).sweep(self._used, KEEP_BLOBS_S)
-        except OSError as error:  # of the disk; it does not touch what else the relay does
+            self.storage.sweep(self._used, KEEP_BLOBS_S)
+        except OSError as error:  # of the disk or the storage; it does not touch what else the relay does
             log.warning("cannot tidy: %s", error)
 
     def _used(self, names: Sequence[str]) -> set[str]:
         with self.database.read() as session:
             return used_blobs(session, list(names))
 
+    def _is_due(self, name: str) -> bool:
+        return time.monotonic() >= self._due.get(name, 0.0)
+
     def _do(self, name: str, every_s: float, action: Callable[[], object]) -> None:
-        if time.monotonic() < self._due.get(name, 0.0):
+        if not self._is_due(name):
             return
         self._due[name] = time.monotonic() + every_s
         try:

@@ -11,6 +11,7 @@ write where its successor reads; what the next attempt resumes from goes through
 
 Slow steps (fetching, storing) run in a thread beside, while the loop goes on to extend the lease and to look for a
 cancel, the time limit, the worker's end. The database may be away for a while: messages are kept until it is back.
+So may the storage: what must come from there, or go there, waits.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from sqlalchemy.orm import Session
 from core.ledger import datasets, jobs
 from core.ledger.database import Database
 from core.ledger.settings import Settings
-from core.ledger.storage import Storage
+from core.ledger.storage import Storage, StorageAwayError
 from core.ledger.tables import Job
 from core.spec.job import JobSpec
 from core.spec.problems import SpecError
@@ -48,6 +49,7 @@ from worker.tidy import remove_if_empty, used_blobs
 
 TICK_S = 0.1
 GRACE_S = 0.5  # between SIGTERM and SIGKILL
+AWAY_S = 5.0  # between tries while the storage is away
 EXIT_S = 5.0  # for a child that has said its last line
 STOP_WRITE_S = 5.0  # how long a worker that was told to stop tries to give its job back
 MAX_LINE_BYTES = 1 << 20
@@ -134,7 +136,7 @@ class Supervisor:
             if last["event"] == "failed":
                 error = _error(last.get("error"))
                 return lambda session: jobs.fail(session, job_id, attempt, error)
-            outputs = self._aside(lambda: self._store(self.folder / "output"))
+            outputs = self._aside(lambda: self._patiently(lambda: self._store(self.folder / "output")))
             metrics = last.get("metrics")
             metrics = metrics if isinstance(metrics, dict) else {}
             return lambda session: jobs.succeed(session, job_id, attempt, metrics, outputs)
@@ -171,7 +173,7 @@ class Supervisor:
             if dataset is None:
                 raise SpecError(pointer, f"the data set {dataset_id} was deleted; upload it again")
             inputs[dataset_id] = f"inputs/{dataset_id}.parquet"
-            self.storage.fetch(dataset.sha256, self.folder / inputs[dataset_id])
+            self._fetch(dataset.sha256, self.folder / inputs[dataset_id])
         self._restore_state()
         model = models.resolve(self.spec.model, self.settings)
         request = {
@@ -187,7 +189,7 @@ class Supervisor:
         self._saved = {file.path: (file.sha256, file.size_bytes) for file in saved}
         try:
             for file in saved:
-                self.storage.fetch(file.sha256, self.folder / "state" / Path(file.path).name)
+                self._fetch(file.sha256, self.folder / "state" / Path(file.path).name)
         except OSError as error:
             self.log.warning("the saved state cannot be restored, starting afresh: %s", error)
             shutil.rmtree(self.folder / "state")
@@ -289,6 +291,19 @@ class Supervisor:
                 self.storage.delete(sha256)
         except OSError as error:  # the relay tidies
             self.log.warning("cannot remove an earlier state: %s", error)
+
+    def _fetch(self, sha256: str, target: Path) -> None:
+        self._patiently(lambda: self.storage.fetch(sha256, target))
+
+    def _patiently(self, work: Callable[[], T]) -> T:
+        """Do something, in a thread beside, that may have to wait for the storage to come back."""
+        while True:
+            try:
+                return work()
+            except StorageAwayError as error:
+                self.log.warning("waiting: %s", error)
+                if self._over.wait(AWAY_S):
+                    raise
 
     def _store(self, folder: Path) -> dict[str, tuple[str, int]]:
         """Put the files of a folder into storage; those that it has from an earlier save are not copied again."""

@@ -12,6 +12,24 @@ from benchmarks.transfer.data import MAX_LENGTH, PAIRS
 from benchmarks.transfer.table import METRICS, interval, paired
 
 Runs = Mapping[int, tuple[float, float]]  # seed -> points, seconds
+Section = tuple[str, int, float, bool]  # pair, rows, kept, whether of single weights
+
+
+def of_steps(results: Sequence[Mapping[str, Any]], steps: Mapping[str, int]) -> list[Mapping[str, Any]]:
+    """The runs that took as many steps."""
+    return [r for r in results if r["steps"] == steps_of(METHOD_ARMS[r["cell"]["arm"]], steps)]
+
+
+def sections(results: Sequence[Mapping[str, Any]]) -> dict[Section, dict[str, dict[int, tuple[float, float]]]]:
+    """Section -> arm -> seed -> points, seconds of the prune and recover stages."""
+    found: dict[Section, dict[str, dict[int, tuple[float, float]]]] = defaultdict(lambda: defaultdict(dict))
+    for result in results:
+        cell, seconds = cell_of(result), result["cpu_seconds"]
+        points = 100 * result["pruned"][PAIRS[cell.pair].metric]["value"]
+        zeros = METHOD_ARMS[cell.arm].pattern is not None
+        spent = seconds["prune"] + seconds.get("recover", 0.0)
+        found[cell.pair, cell.rows, cell.kept, zeros][cell.arm][cell.seed] = points, spent
+    return found
 
 
 def markdown(
@@ -21,7 +39,7 @@ def markdown(
     steps: Mapping[str, int],
 ) -> str:
     """A section for each pair and part kept that any run stands of, then how much was not run."""
-    used = [r for r in results if r["steps"] == steps_of(METHOD_ARMS[r["cell"]["arm"]], steps)]
+    used = of_steps(results, steps)
     total = " + ".join(f"{count} {stage}" for stage, count in steps.items())
     revisions = ", ".join(sorted({str(r["revision"]) for r in used})) or "none"
     machines = ", ".join(sorted({str(r["environment"]["device"]) for r in used})) or "none"
@@ -32,22 +50,13 @@ def markdown(
         f"Every method takes {total} steps of the same batch size, but for those without recovery; what trains nothing "
         f"while it prunes recovers for as many steps more. {DEV_ROWS} dev rows, texts of {MAX_LENGTH} tokens, the same "
         "held-out rows and the same teacher for a seed. Quality: mean over seeds, in points, with the 95 % t interval. "
-        "Seconds: those of the prune and recover stages; teaching is the same for all. *front*: no other row of its "
-        "table is both better and quicker.",
+        "Seconds: of the processor, one thread, in the prune and recover stages; teaching is the same for all. "
+        "*front*: no other row of its table is both better and quicker.",
+        "",
+        "![Quality against seconds](methods.svg)",
         "",
     ]
-    sections: dict[tuple[str, int, float, bool], dict[str, dict[int, tuple[float, float]]]] = defaultdict(
-        lambda: defaultdict(dict)
-    )
-    for result in used:
-        cell, seconds = cell_of(result), result["seconds"]
-        points = 100 * result["pruned"][PAIRS[cell.pair].metric]["value"]
-        zeros = METHOD_ARMS[cell.arm].pattern is not None
-        sections[cell.pair, cell.rows, cell.kept, zeros][cell.arm][cell.seed] = (
-            points,
-            seconds["prune"] + seconds["recover"],
-        )
-    for (pair, rows, kept, zeros), arms in sorted(sections.items()):
+    for (pair, rows, kept, zeros), arms in sorted(sections(used).items()):
         what = "of single weights kept" if zeros else "of the encoder kept"
         lines += [f"## {pair}, {rows} rows, {kept:.0%} {what}", "", *_section(PAIRS[pair].metric, arms), ""]
     missing = [cell for cell in planned if cell not in finished(results, steps)]

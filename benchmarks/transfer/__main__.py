@@ -59,6 +59,7 @@ class Bench:
     arms: Mapping[str, Arm]
     order: Sequence[Block]
     markdown: Callable[..., str]
+    picture: Callable[[Sequence[Mapping[str, Any]], Mapping[str, int], Path], None] | None = None
 
 
 TRANSFER = Bench("transfer", ARMS, ORDER, table.markdown)
@@ -81,8 +82,11 @@ def main(arguments: Sequence[str] | None = None, bench: Bench = TRANSFER) -> int
         except (FetchError, FileNotFoundError) as error:
             say(str(error))
             return 1
-    text = bench.markdown(read_results(options.results), plan(Choice(), bench.order), unavailable, steps)
+    results = read_results(options.results)
+    text = bench.markdown(results, plan(Choice(), bench.order), unavailable, steps)
     table.write(options.results.with_suffix(".md"), text)
+    if bench.picture is not None:
+        bench.picture(results, steps, options.results.with_suffix(".svg"))
     say(f"{options.results.with_suffix('.md')} written")
     return 1 if failures else 0
 

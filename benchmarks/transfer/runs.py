@@ -47,7 +47,8 @@ def run_cell(
     spec, arm, pair = spec_of(cell, steps, model.name), EVERY[cell.arm], PAIRS[cell.pair]
     names = [pair.target] + [pair.source] * bool(spec.sources)
     notes: list[str] = []
-    began = time.monotonic()
+    cpu: dict[str, float] = {}
+    began, last = time.monotonic(), time.process_time()
     with tempfile.TemporaryDirectory(prefix="transfer-") as folder:
         state = Path(folder) / "state"
         state.mkdir()
@@ -66,6 +67,11 @@ def run_cell(
                 place(arm.control, model, state, spec.budget)
 
         def report(message: Mapping[str, Any]) -> None:
+            nonlocal last
+            if "stage" in message:  # what was computed since the last message belongs to it
+                now = time.process_time()
+                cpu[message["stage"]] = cpu.get(message["stage"], 0.0) + now - last
+                last = now
             if message["event"] == "note":
                 notes.append(str(message["message"]))
             if message["event"] == "saved" and message["stage"] == "auto":  # the job goes on as another arm
@@ -100,6 +106,7 @@ def run_cell(
         "data": found["data"],
         "notes": notes,
         "seconds": {**found["timings_s"], "all": round(time.monotonic() - began, 1)},
+        "cpu_seconds": {stage: round(seconds, 2) for stage, seconds in cpu.items()},
         "teacher_reused": reused,
         "model": model.name,
         "environment": found["environment"] | _peer(arm.control),

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+S3_URL = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?$"
 
 
 class Settings(BaseSettings):
     """Every process reads these once, at its start."""
 
-    model_config = SettingsConfigDict(env_prefix="TOPWORK_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="TOPWORK_", env_ignore_empty=True, extra="ignore", frozen=True)
 
     data_dir: Path = Field(Path("data"), description="database, files, models and work folders of the embedded default")
     database_url: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in data_dir")
     broker_url: str | None = Field(None, description="redis:// URL; default: embedded Valkey in data_dir")
+    storage_url: str | None = Field(
+        None, pattern=S3_URL, description="s3://bucket/prefix (needs topwork[s3]); default: files in data_dir"
+    )
+    downloads: Literal["proxy", "redirect"] = Field(
+        "proxy", description="redirect: clients fetch files from S3 itself, by URLs that are good for minutes"
+    )
     require_keys: bool = Field(True, description="false: whoever reaches this machine's loopback needs no API key")
     lease_s: float = Field(15.0, gt=0, description="a worker silent for so long loses its job")
     heartbeat_s: float = Field(1.0, gt=0, description="how often a worker extends its lease and looks for a cancel")

@@ -4,39 +4,78 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence, Set
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
+
+from core.ledger.settings import Settings
 
 CHUNK = 1 << 20
 
 
-class Storage(Protocol):
-    """Files by the sha256 of their content."""
+class StorageAwayError(OSError):
+    """The storage cannot be used: why, in words that name no address, bucket or key."""
 
+
+class Storage(ABC):
+    """Files by the sha256 of their content. Every method may raise OSError: no space, no access, no network."""
+
+    @abstractmethod
     def put(self, source: Path) -> tuple[str, int]:
         """Store a copy of `source`; returns (sha256, size in bytes). Storing the same content again is harmless."""
 
+    @abstractmethod
     def open(self, sha256: str) -> BinaryIO:
-        """Read a stored file; raises FileNotFoundError."""
+        """Read a stored file, from any place in it; raises FileNotFoundError."""
 
-    def fetch(self, sha256: str, target: Path) -> None:
-        """Copy a stored file to `target`, checking its content; raises FileNotFoundError or OSError."""
-
+    @abstractmethod
     def delete(self, sha256: str) -> None:
         """Forget a file; no error if it is not there."""
 
+    @abstractmethod
     def sweep(self, in_use: Callable[[Sequence[str]], Set[str]], older_than_s: float) -> int:
         """Delete files put longer ago than `older_than_s` that `in_use` does not return; returns how many.
 
         The age protects a file whose row is not committed yet; to put the same content again makes it young.
         """
 
+    def fetch(self, sha256: str, target: Path) -> None:
+        """Copy a stored file to `target`, checking its content; raises FileNotFoundError or OSError."""
+        with self.open(sha256) as data, target.open("wb") as out:
+            shutil.copyfileobj(data, out, CHUNK)
+        if file_sha256(target) != sha256:
+            target.unlink()
+            raise OSError(f"stored file {sha256} is damaged")
 
-class LocalStorage:
+    def link(self, sha256: str, headers: dict[str, str]) -> str | None:
+        """A URL by which anybody may read the file for a while, answered with these headers; None: there is none."""
+        return None
+
+
+def open_storage(settings: Settings) -> Storage:
+    """The storage that the settings name."""
+    if settings.storage_url is None:
+        return LocalStorage(settings.blobs_dir)
+    try:
+        from core.ledger.s3 import S3Storage
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("TOPWORK_STORAGE_URL names S3, which needs: pip install 'topwork[s3]'") from error
+    return S3Storage(settings.storage_url)
+
+
+def check_name(sha256: str) -> str:
+    """`sha256`, if it is one; raises FileNotFoundError."""
+    if not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise FileNotFoundError(sha256)
+    return sha256
+
+
+class LocalStorage(Storage):
     """On a local disk, two levels of folders deep. A file appears whole or not at all."""
 
     def __init__(self, root: Path) -> None:
@@ -44,8 +83,7 @@ class LocalStorage:
 
     def path(self, sha256: str) -> Path:
         """Where the content lies."""
-        if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
-            raise FileNotFoundError(sha256)
+        check_name(sha256)
         return self.root / sha256[:2] / sha256[2:4] / sha256
 
     def put(self, source: Path) -> tuple[str, int]:
@@ -72,14 +110,6 @@ class LocalStorage:
     def open(self, sha256: str) -> BinaryIO:
         """See `Storage.open`."""
         return self.path(sha256).open("rb")
-
-    def fetch(self, sha256: str, target: Path) -> None:
-        """See `Storage.fetch`."""
-        with self.open(sha256) as data, target.open("wb") as out:
-            shutil.copyfileobj(data, out, CHUNK)
-        if file_sha256(target) != sha256:
-            target.unlink()
-            raise OSError(f"stored file {sha256} is damaged")
 
     def delete(self, sha256: str) -> None:
         """See `Storage.delete`."""

@@ -18,7 +18,7 @@ from api.main import create_app
 from core.ledger import jobs
 from core.ledger.database import Database
 from core.ledger.settings import Settings
-from core.ledger.storage import LocalStorage
+from core.ledger.storage import open_storage
 
 MODEL = "tiny-bert"
 LAYERS, HIDDEN, HEADS, NEURONS = 2, 16, 4, 32
@@ -86,10 +86,15 @@ def reviews(rows: int, labels: tuple[str, ...] = ("negative", "positive"), first
 
 
 @pytest.fixture
-def settings(tmp_path: Path, database_url: str) -> Settings:
+def settings(tmp_path: Path, database_url: str, storage_url: str | None) -> Settings:
     """One data folder a test; small limits."""
     return Settings(
-        data_dir=tmp_path / "data", database_url=database_url, require_keys=False, max_upload_bytes=2**20, max_rows=5000
+        data_dir=tmp_path / "data",
+        database_url=database_url,
+        storage_url=storage_url,
+        require_keys=False,
+        max_upload_bytes=2**20,
+        max_rows=5000,
     )
 
 
@@ -139,7 +144,7 @@ def live(client: TestClient) -> Iterator[str]:
 def files(client: TestClient, payload: dict[str, Any], settings: Settings, database: Database, tmp_path: Path) -> str:
     """The address of the files of a job that has succeeded."""
     job_id = client.post("/v1/jobs", json=payload).json()["id"]
-    storage, outputs = LocalStorage(settings.blobs_dir), {}
+    storage, outputs = open_storage(settings), {}
     for path, content in OUTPUTS.items():
         (tmp_path / "file").write_bytes(content)
         outputs[path] = storage.put(tmp_path / "file")

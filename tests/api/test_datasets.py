@@ -16,6 +16,7 @@ from fastapi.testclient import TestClient
 from core.ledger import jobs
 from core.ledger.database import Database
 from tests.api.conftest import Upload, one_database, reviews
+from tests.conftest import every_storage
 
 
 def parquet(columns: dict[str, Any]) -> bytes:
@@ -28,6 +29,7 @@ def post(client: TestClient, name: str, content: bytes) -> Any:
     return client.post("/v1/datasets", files={"file": (name, content)})
 
 
+@every_storage
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -52,6 +54,7 @@ def test_upload_of_each_format_can_be_read_back(client: TestClient, name: str, c
     }
 
 
+@every_storage
 def test_preview_gives_as_many_rows_as_asked_and_shortens_cells(client: TestClient, upload: Upload) -> None:
     here = f"/v1/datasets/{upload(b'text' + b''.join(b'%c%s' % (10, b'x' * 5000) for _ in range(9)))}/preview"
     rows = client.get(here, params={"rows": 3}).json()["rows"]
@@ -205,6 +208,7 @@ def test_odd_column_names_can_be_used(client: TestClient, upload: Upload) -> Non
     assert answer.status_code == 202, answer.text
 
 
+@every_storage
 def test_a_data_set_is_deleted_unless_a_job_needs_it(
     client: TestClient, payload: dict[str, Any], upload: Upload, database: Database
 ) -> None:

@@ -9,8 +9,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from core.ledger.settings import Settings
-from core.ledger.storage import LocalStorage
+from core.ledger.storage import open_storage
 from tests.api.conftest import OUTPUTS, WEIGHTS, one_database
+from tests.conftest import every_storage
+
+pytestmark = every_storage
 
 
 def test_list_and_download_every_file(client: TestClient, files: str) -> None:
@@ -134,7 +137,7 @@ def test_other_paths_are_404(client: TestClient, files: str, path: str) -> None:
 def test_a_file_that_storage_has_lost_is_an_error_and_no_short_download(
     client: TestClient, files: str, settings: Settings
 ) -> None:
-    LocalStorage(settings.blobs_dir).delete(hashlib.sha256(WEIGHTS).hexdigest())
+    open_storage(settings).delete(hashlib.sha256(WEIGHTS).hexdigest())
     answer = client.get(f"{files}/model.safetensors")
     assert answer.status_code == 500
     assert answer.headers["content-type"] == "application/problem+json"

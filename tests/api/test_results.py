@@ -11,8 +11,9 @@ from fastapi.testclient import TestClient
 from core.ledger import jobs
 from core.ledger.database import Database
 from core.ledger.settings import Settings
-from core.ledger.storage import LocalStorage
+from core.ledger.storage import open_storage
 from tests.api.conftest import OUTPUTS, one_database
+from tests.conftest import every_storage
 
 
 def test_curves_follow_the_steps_and_a_resumed_job_overwrites_them(
@@ -37,6 +38,7 @@ def test_curves_follow_the_steps_and_a_resumed_job_overwrites_them(
     assert curve["points"] == [[0, 1], [5, 1], [10, 2], [20, 2], [30, 2]]
 
 
+@every_storage
 def test_the_report_as_json_and_as_a_page(client: TestClient, files: str) -> None:
     here = files.removesuffix("/files")
     assert client.get(here).json()["links"]["report"] == f"{here}/report"
@@ -50,6 +52,7 @@ def test_the_report_as_json_and_as_a_page(client: TestClient, files: str) -> Non
     assert (again.status_code, again.headers["vary"]) == (304, "Accept")
 
 
+@every_storage
 def test_the_archive_holds_every_file_and_says_its_length(client: TestClient, files: str) -> None:
     here = files.removesuffix("/files") + "/archive"
     answer = client.get(here)
@@ -63,9 +66,10 @@ def test_the_archive_holds_every_file_and_says_its_length(client: TestClient, fi
     assert (same.status_code, same.content) == (304, b"")
 
 
+@every_storage
 @one_database
 def test_an_archive_that_would_be_cut_short_is_an_error(client: TestClient, files: str, settings: Settings) -> None:
-    LocalStorage(settings.blobs_dir).delete(client.get(files).json()["items"][0]["sha256"])
+    open_storage(settings).delete(client.get(files).json()["items"][0]["sha256"])
     assert client.get(files.removesuffix("/files") + "/archive").status_code == 500
 
 

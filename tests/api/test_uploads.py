@@ -15,6 +15,7 @@ from core.ledger import quotas, uploads
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from tests.api.conftest import one_database, reviews
+from tests.conftest import every_storage
 
 CONTENT = reviews(100)
 
@@ -40,6 +41,7 @@ def send(client: TestClient, here: str, number: int, content: bytes = CONTENT, *
     return client.put(f"{here}/parts/{number}", content=part, params=params, headers=headers)
 
 
+@every_storage
 def test_parts_in_any_order_make_the_data_set(client: TestClient) -> None:
     begun = begin(client)
     here, upload = begun.headers["location"], begun.json()
@@ -67,6 +69,7 @@ def test_parts_in_any_order_make_the_data_set(client: TestClient) -> None:
     assert client.get(here).status_code == 404 and client.get(f"/v1/datasets/{dataset_id}").status_code == 200
 
 
+@every_storage
 @one_database
 def test_a_damaged_or_wrong_part_is_refused(client: TestClient) -> None:
     here = begin(client).headers["location"]

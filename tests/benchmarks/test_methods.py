@@ -49,7 +49,7 @@ def line(arm: str, seed: int, points: float, seconds: float) -> dict[str, Any]:
         "cell": {"pair": "movies->yelp", "rows": 300, "kept": 0.1, "arm": arm, "seed": seed},
         "steps": steps_of(METHOD_ARMS[arm], STEPS),
         "pruned": {"accuracy": {"value": points}},
-        "seconds": {"prune": seconds, "recover": 1.0},
+        "cpu_seconds": {"prune": seconds, "recover": 1.0},
         "environment": {"device": "CPU"},
         "revision": "abc",
     }
@@ -81,6 +81,7 @@ def test_runs_go_through_and_torchs_zeros_are_ours(tmp_path: Path, capsys: pytes
     for option, name in (("--data", "data"), ("--model", "tiny"), ("--results", "x.jsonl")):
         arguments += [option, str(tmp_path / name)]
     assert main(arguments, METHODS) == 0
+    assert "movies-&gt;yelp, 50% kept" in (tmp_path / "x.svg").read_text()
     results = {r["cell"]["arm"]: r for r in read_results(tmp_path / "x.jsonl")}
     assert set(results) == set(arms)
     assert all(r["fraction"] == pytest.approx(0.5, abs=0.005) for r in results.values())

@@ -95,6 +95,21 @@ def test_a_complete_part_is_taken_as_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "x.bin").read_bytes() == CONTENT
 
 
+def test_a_redirect_to_the_storage_is_followed_without_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOPWORK_KEY", "topwork_secret")
+    files = FileServer({"x.bin": CONTENT})
+
+    def server(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "stub" and not request.url.path.endswith("/files"):
+            assert request.headers["authorization"] == "Bearer topwork_secret"
+            return httpx.Response(307, headers={"Location": f"http://storage{request.url.path}?signed"})
+        assert request.url.host == "stub" or "authorization" not in request.headers
+        return files(request)
+
+    download_all(Stub(server).client(), "job_1", tmp_path)
+    assert (tmp_path / "x.bin").read_bytes() == CONTENT and files.sent == len(CONTENT)
+
+
 def test_damaged_content_never_gets_the_file_name(tmp_path: Path) -> None:
     def server(request: httpx.Request) -> httpx.Response:
         if request.url.path.endswith("/files"):

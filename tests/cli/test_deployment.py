@@ -2,31 +2,139 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
 import subprocess
+import sys
 import tomllib
+from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
+from typing import Any
 
+import pytest
 import yaml
+from packaging.requirements import Requirement
 
+from cli import serve
 from core.ledger.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_every_variable_of_the_compose_file_is_a_setting() -> None:
-    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    assert {"postgres", "redis", "migrate", "api", "relay", "worker"} <= set(compose["services"])
-    known = {f"TOPWORK_{name.upper()}" for name in Settings.model_fields}
-    used = {name for one in compose["services"].values() for name in one.get("environment", {}) if "TOPWORK" in name}
-    assert used
-    assert used <= known
+@pytest.fixture
+def services() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    assert found.keys() == {"postgres", "redis", "migrate", "api", "relay", "worker", "worker-gpu"}
+    return found
 
 
-def test_the_compose_file_publishes_nothing_beyond_loopback() -> None:
+def ours(services: dict[str, Any]) -> list[dict[str, Any]]:
+    return [one for one in services.values() if "build" in one]
+
+
+def test_every_variable_of_the_compose_file_is_a_setting_and_every_setting_is_documented(
+    services: dict[str, Any],
+) -> None:
+    settings = {f"TOPWORK_{name.upper()}" for name in Settings.model_fields}
+    used = {name for one in ours(services) for name in one["environment"]}
+    assert {"TOPWORK_DATABASE_URL", "TOPWORK_BROKER_URL"} <= used <= settings
+    pages = "".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
+    named = set(re.findall(r"\bTOPWORK_[A-Z_]+", pages))
+    assert settings <= named
+    assert named <= settings | {"TOPWORK_KEY", "TOPWORK_SERVER"}  # of the command line
+
+
+def test_every_service_is_bounded_restarted_and_looked_after(services: dict[str, Any]) -> None:
+    for name, one in services.items():
+        assert one["mem_limit"] and one["stop_grace_period"], name
+        if name != "migrate":  # which ends
+            assert one["restart"] == "unless-stopped" and one["healthcheck"]["test"], name
+
+
+def test_images_are_pinned_and_those_we_build_are_there(services: dict[str, Any]) -> None:
+    file = (ROOT / "Dockerfile").read_text()
+    targets = dict(re.findall(r"^FROM (\S+) AS (\S+)$", file, re.MULTILINE))
+    bases = targets.keys() - targets.values()
+    for image in bases | {one["image"] for one in services.values() if "build" not in one}:
+        assert re.search(r":\d+\.\d+(\.\d+)?-", image), image
+    for one in ours(services):
+        assert one["build"]["target"] in targets.values()
+        for argument in one["build"].get("args", {}):
+            assert f"ARG {argument}\n" in file
+    assert {name for name, one in services.items() if one.get("build", {}).get("target") == "worker"} == {
+        "worker",
+        "worker-gpu",
+    }
+
+
+def test_every_command_of_the_compose_file_can_be_run(services: dict[str, Any]) -> None:
+    commands = [one["command"] for one in ours(services)]
+    commands += [one["healthcheck"]["test"][1:] for one in ours(services) if "healthcheck" in one]
+    for program, *words in commands:
+        assert Path(sys.executable).with_name(program).exists(), program
+        if program == "uvicorn":
+            module, _, factory = words[0].partition(":")
+            assert callable(getattr(importlib.import_module(module), factory))
+        elif words[0] == "-m":
+            assert importlib.util.find_spec(words[1]) is not None
+        elif words[0] == "-c":
+            compile(words[1], "healthcheck", "exec")
+
+
+def test_the_api_image_holds_no_torch_and_all_that_it_imports(tmp_path: Path) -> None:
+    light, full = installed("s3"), installed("s3", "worker")
+    heavy = {name for name in full if re.match("torch|transformers|onnx|numpy|nvidia", name)}
+    assert {"torch", "transformers", "numpy"} <= heavy and not heavy & light
+    owners = {module: set(map(canonical, names)) for module, names in packages_distributions().items()}
+    missing = [module for module, names in owners.items() if not light & names and not (ROOT / module).exists()]
+    assert {"torch", "jinja2", "pytest"} <= set(missing)
+    program = """if True:
+        import sys
+        sys.modules.update(dict.fromkeys(sys.argv[1:]))  # whatever imports one of them fails
+        import alembic.config, cli.main, cli.serve, core.ledger.s3, worker.health, worker.relay, worker.supervise
+        from api.main import create_app
+        assert create_app().openapi()
+        from worker.app import app
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program, *missing],
+        env=os.environ | {"TOPWORK_DATA_DIR": str(tmp_path), "TOPWORK_STORAGE_URL": "s3://bucket"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    worker = "import runpy, sys; sys.modules['torch'] = None; runpy.run_module('worker', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", worker], capture_output=True, text=True)
+    assert done.returncode == 1 and "pip install 'topwork[worker]'" in done.stderr
+
+
+def installed(*extras: str) -> set[str]:
+    """The distributions that `pip install .[extras]` brings, by what the installed ones say that they require."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = project["dependencies"] + [one for extra in extras for one in project["optional-dependencies"][extra]]
+    todo, done = [Requirement(one) for one in asked], set[tuple[str, str]]()
+    while todo:
+        one = todo.pop()
+        if one.marker is not None and not one.marker.evaluate():
+            continue
+        for extra in {"", *one.extras} - {extra for name, extra in done if name == canonical(one.name)}:
+            done.add((canonical(one.name), extra))
+            for text in distribution(one.name).requires or ():
+                required = Requirement(text)
+                if required.marker is None or required.marker.evaluate({"extra": extra}):
+                    required.marker = None
+                    todo.append(required)
+    return {name for name, _ in done}
+
+
+def canonical(name: str) -> str:
+    return re.sub("[-_.]+", "-", name).lower()
+
+
+def test_the_compose_file_publishes_nothing_beyond_loopback(services: dict[str, Any]) -> None:
     """It speaks plain HTTP."""
-    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
-    ports = [port for one in compose["services"].values() for port in one.get("ports", [])]
+    ports = [port for one in services.values() for port in one.get("ports", [])]
     assert ports
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
@@ -43,9 +151,15 @@ def test_make_help_names_every_target() -> None:
 def test_every_dependency_is_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-    def name(requirement: str) -> str:
-        return re.split(r"[\[<>=;\s]", requirement)[0].lower().replace("_", "-")
-
-    asked = {name(one) for one in [*project["dependencies"], *project["optional-dependencies"]["dev"]]}
-    pinned = {name(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    extras = project["optional-dependencies"].values()
+    asked = {canonical(Requirement(one).name) for one in sum(extras, project["dependencies"])} - {"topwork"}
+    pinned = {
+        canonical(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
+    }
     assert asked <= pinned
+
+
+def test_serve_without_torch_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "find_spec", lambda _name: None)
+    with pytest.raises(serve.ServeError, match=r"pip install 'topwork\[worker\]'"):
+        serve.Supervisor("127.0.0.1", 0, tmp_path, print)._start(Settings(data_dir=tmp_path))

@@ -13,9 +13,10 @@ import pytest
 from core.ledger import datasets
 from core.ledger.database import Database
 from core.ledger.settings import Settings
-from core.ledger.storage import LocalStorage
+from core.ledger.storage import Storage
 from core.ledger.tables import DEFAULT_TENANT, Dataset
 from core.spec.problems import SpecError
+from tests.conftest import every_storage
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def limits(tmp_path: Path) -> Settings:
 
 
 @pytest.fixture
-def upload(storage: LocalStorage, limits: Settings, tmp_path: Path) -> Any:
+def upload(storage: Storage, limits: Settings, tmp_path: Path) -> Any:
     def ingest(content: bytes | pa.Table, name: str) -> Dataset:
         path = tmp_path / "upload"
         if isinstance(content, bytes):
@@ -41,12 +42,13 @@ CSV = b'\xef\xbb\xbftext,label\r\n"good, really",pos\r\n\r\n"bad\nline",neg\r\n'
 JSONL = b'{"text": "good, really", "label": "pos"}\n\n{"text": "bad\\nline", "label": "neg"}'
 
 
+@every_storage
 @pytest.mark.parametrize(
     ("content", "name"),
     [(CSV, "a.csv"), (JSONL, "a.jsonl"), (JSONL, "a.NDJSON"), (pa.table(ROWS), "a.parquet")],
     ids=["csv", "jsonl", "ndjson", "parquet"],
 )
-def test_every_format_gives_the_same_table(upload: Any, storage: LocalStorage, content: Any, name: str) -> None:
+def test_every_format_gives_the_same_table(upload: Any, storage: Storage, content: Any, name: str) -> None:
     dataset = upload(content, name)
     assert (dataset.rows, dataset.columns, dataset.name) == (2, ["text", "label"], name)
     assert datasets.read_table(dataset, storage) == ROWS
@@ -54,7 +56,7 @@ def test_every_format_gives_the_same_table(upload: Any, storage: LocalStorage, c
     assert datasets.preview(dataset, storage, 1) == [{"text": "good, really", "label": "pos"}]
 
 
-def test_numbers_dates_and_gaps_become_text_and_null(upload: Any, storage: LocalStorage) -> None:
+def test_numbers_dates_and_gaps_become_text_and_null(upload: Any, storage: Storage) -> None:
     jsonl = b'{"a": 1, "b": true}\n{"a": null, "c": 0.5}\n{"a": NaN}'
     assert datasets.read_table(upload(jsonl, "a.jsonl"), storage) == {
         "a": ["1", None, None],
@@ -71,7 +73,8 @@ def test_numbers_dates_and_gaps_become_text_and_null(upload: Any, storage: Local
     assert datasets.read_table(upload(table, "a.parquet"), storage) == expected
 
 
-def test_many_rows_with_columns_that_appear_late(upload: Any, storage: LocalStorage, monkeypatch: Any) -> None:
+@every_storage
+def test_many_rows_with_columns_that_appear_late(upload: Any, storage: Storage, monkeypatch: Any) -> None:
     monkeypatch.setattr(datasets, "CHUNK_ROWS", 10)
     lines = [f'{{"text": "{i}"}}' for i in range(25)] + ['{"label": "late"}']
     table = datasets.read_table(upload("\n".join(lines).encode(), "a.jsonl"), storage)
@@ -114,16 +117,16 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_a_bad_file_is_refused_with_what_is_wrong(upload: Any, storage: LocalStorage, case: str) -> None:
+def test_a_bad_file_is_refused_with_what_is_wrong(upload: Any, limits: Settings, case: str) -> None:
     content, name, message = BAD[case]
     with pytest.raises(SpecError, match=message) as error:
         upload(content, name)
     assert error.value.field == "/file"
     assert len(error.value.message) < 500
-    assert not [path for path in storage.root.rglob("*") if path.is_file()]
+    assert not [path for path in limits.blobs_dir.rglob("*") if path.is_file()]
 
 
-def test_a_small_file_does_not_fill_the_memory(storage: LocalStorage, limits: Settings, tmp_path: Path) -> None:
+def test_a_small_file_does_not_fill_the_memory(storage: Storage, limits: Settings, tmp_path: Path) -> None:
     """Of 64 rows that share one long cell, few are unpacked before that is seen to be too long."""
     cell = 2**22
     pq.write_table(pa.table({"text": ["a" * cell] * 64}), tmp_path / "a", dictionary_pagesize_limit=2 * cell)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -127,6 +128,7 @@ def test_a_disk_that_fails_while_tidying_is_not_taken_for_the_broker(
 
     monkeypatch.setattr(module, "tidy_work_folders", fail)
     relay.step()
+    relay._tidying.join()
     assert "cannot tidy" in caplog.text and "broker" not in caplog.text
 
 
@@ -138,11 +140,27 @@ def test_tidying_that_fails_stops_no_reaping_and_is_not_hurried(
 
     monkeypatch.setattr(module, "tidy_work_folders", cut_off)
     relay.step()
+    relay._tidying.join()
     job_id = house.new_job()
     with house.database.begin() as session:
         jobs.claim(session, job_id, "worker", -1)
     assert relay.reap() == [job_id]
     assert relay._due["tidy"] > time.monotonic() + 30
+
+
+def test_a_storage_that_takes_long_to_list_holds_up_nothing(
+    house: House, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = threading.Event()
+    monkeypatch.setattr(relay.storage, "sweep", lambda *_: listed.wait(30))
+    relay.step()
+    house.new_job()
+    assert relay.publish() == 1
+    tidying, relay._due["tidy"] = relay._tidying, 0.0
+    relay.step()
+    assert relay._tidying is tidying and tidying.is_alive()  # one at a time
+    listed.set()
+    tidying.join()
 
 
 def test_files_are_removed_outside_of_any_transaction(

@@ -10,7 +10,7 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import psycopg
 import pytest
@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 
 from core.ledger import jobs
 from core.ledger.database import Database
-from core.ledger.storage import LocalStorage
+from core.ledger.storage import LocalStorage, StorageAwayError
 from core.ledger.tables import Job
 from tests.worker.conftest import House
 from worker import supervise
@@ -339,6 +339,34 @@ def test_a_full_disk_on_the_way_costs_the_save_and_not_the_job(house: House) -> 
     claim(house, job_id).run()
     assert house.job(job_id).status == "succeeded"
     assert house.notes(job_id) == ["starting at step 0", "starting at step 0"]
+
+
+class DistantStorage(LocalStorage):
+    """Away every other time that it is asked."""
+
+    away = False
+
+    def put(self, source: Path) -> tuple[str, int]:
+        self._ask()
+        return super().put(source)
+
+    def open(self, sha256: str) -> BinaryIO:
+        self._ask()
+        return super().open(sha256)
+
+    def _ask(self) -> None:
+        self.away = not self.away
+        if self.away:
+            raise StorageAwayError("the storage cannot be reached")
+
+
+def test_a_storage_that_is_away_is_waited_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "AWAY_S", 0.1)
+    job_id, storage = house.new_job("crash late", steps=4), DistantStorage(house.settings.blobs_dir)
+    for _ in range(2):
+        claim(house, job_id, storage=storage).run()
+    assert (house.job(job_id).status, house.job(job_id).attempt) == ("succeeded", 2)
+    assert int(house.notes(job_id)[-1].rpartition(" ")[2]) >= 1  # what was saved came back
 
 
 class StubbornStorage(LocalStorage):

@@ -1,0 +1,33 @@
+"""The health check of a worker's container, and of the relay's."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from core.ledger import tables, workers
+from core.ledger.tables import now_ms
+from tests.worker.conftest import House
+from worker.health import LATE_S, fault
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds_ago", "healthy"),
+    [(f"{socket.gethostname()}:1", 0, True), (f"{socket.gethostname()}:1", 30, False), ("another:1", 0, False)],
+)
+def test_a_worker_is_healthy_while_it_reports_from_this_host(
+    house: House, name: str, seconds_ago: int, healthy: bool
+) -> None:
+    with house.database.begin() as session:
+        workers.seen(session, name, 1, {})
+        session.get_one(tables.Worker, name).seen_at -= seconds_ago * 1000
+    assert (fault("worker", house.settings) is None) == healthy
+
+
+def test_a_relay_is_healthy_while_no_announcement_waits_for_long(house: House) -> None:
+    house.new_job()
+    assert fault("relay", house.settings) is None
+    with house.database.begin() as session:
+        session.query(tables.Outbox).update({"created_at": now_ms() - (LATE_S + 1) * 1000})
+    assert fault("relay", house.settings) == "1 announcements wait"

@@ -1,0 +1,31 @@
+"""`python -m worker.health relay|worker`: does that part of this host do its work? The health check of a container."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+from core.ledger import jobs, workers
+from core.ledger.database import open_database
+from core.ledger.settings import Settings
+from core.ledger.tables import now_ms
+
+LATE_S = 60.0  # for an announcement, with a relay that works and a broker that listens
+
+
+def fault(part: str, settings: Settings) -> str | None:
+    """What is wrong, or None."""
+    database = open_database(settings)
+    try:
+        with database.read() as session:
+            if part == "relay":
+                late = [row for row in jobs.outbox(session) if row.created_at < now_ms() - LATE_S * 1000]
+                return f"{len(late)} announcements wait" if late else None
+            names = [worker.name for worker, _ in workers.alive(session)]
+            return None if any(name.startswith(f"{socket.gethostname()}:") for name in names) else "it does not report"
+    finally:
+        database.close()
+
+
+if __name__ == "__main__":
+    sys.exit(fault(sys.argv[1], Settings()))
