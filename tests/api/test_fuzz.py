@@ -21,7 +21,7 @@ from core.ledger.database import Database
 from tests.api.conftest import one_database
 from tests.api.test_keys import app, belongings, client, make_key  # noqa: F401, fixtures among them
 
-EXAMPLES = 4  # for each operation, caller and mode
+EXAMPLES = 3  # for each operation, caller and mode
 CHECKS = [
     not_a_server_error,
     checks.status_code_conformance,
