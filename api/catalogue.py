@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.spec.cost import Costs
-from core.spec.families import Architecture, require_text, require_tokenizer
+from core.spec.families import Architecture, read_config, require_text, require_tokenizer
 from core.spec.job import ProblemType
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 from core.spec.weights import read_shapes
 
-MAX_CONFIG_BYTES = 2**20
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -84,15 +82,7 @@ def _folders(models_dir: Path) -> dict[str, Path]:
 
 
 def _read(folder: Path, problem: ProblemType = "single_label_classification") -> LocalModel:
-    config = folder / "config.json"
-    try:
-        if config.stat().st_size > MAX_CONFIG_BYTES:
-            raise ValueError("too large")
-        values = json.loads(config.read_bytes())
-        if not isinstance(values, dict):
-            raise ValueError("not an object")
-    except (OSError, ValueError, RecursionError) as error:
-        raise SpecError("/model", "its config.json cannot be read as JSON") from error
+    values = read_config(folder / "config.json")
     architecture = Architecture.from_config(values, problem)
     require_text(architecture.family)
     require_tokenizer(folder)

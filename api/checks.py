@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import httpx
 from sqlalchemy.orm import Session
 
-from api import catalogue
+from api import catalogue, hub
 from api.context import Context
 from api.problems import fault, invalid
 from api.schemas import Fault
@@ -38,7 +38,7 @@ def check(here: Context, spec: JobSpec) -> Checked:
     """Raises a 422 Problem that lists every fault found."""
     with here.database.read() as session:
         found = _datasets(here, session, spec)
-    faults = _missing(spec, found) + _missing_columns(spec, found)
+    faults = _missing(spec, found) + _mistaken(spec, found) + _missing_columns(spec, found)
     if spec.webhook is not None:
         faults += _webhook_faults(spec.webhook.url, here.settings.webhook_allow_private)
     splits = costs = model = None
@@ -94,6 +94,15 @@ def _missing(spec: JobSpec, found: Mapping[str, Dataset]) -> list[Fault]:
         Fault(pointer=pointer, detail=f"there is no data set '{dataset_id}'; upload it with POST /v1/datasets")
         for pointer, dataset_id in spec.dataset_ids().items()
         if dataset_id not in found
+    ]
+
+
+def _mistaken(spec: JobSpec, found: Mapping[str, Dataset]) -> list[Fault]:
+    """References that say of a data set that it came from a hub, as answers do, when it did not."""
+    return [
+        Fault(pointer=f"{pointer}/hub", detail="the data set did not come from there; leave 'hub' or 'dataset' out")
+        for pointer, ref in spec.references().items()
+        if ref.hub and ref.dataset and ref.dataset in found and found[ref.dataset].name != hub.origin(ref)
     ]
 
 

@@ -40,14 +40,15 @@ def upload(here: Here, file: UploadFile, response: Response) -> Dataset:
 
     def check_size(size_bytes: int) -> None:  # what is refused is not stored; requests at once are told apart below
         with here.database.begin() as session:
-            quotas.check_storage(session, here.tenant_id, here.settings, size_bytes)
+            quotas.check_storage(session, here.tenant_id, here.caller.key_id, here.settings, size_bytes)
 
     with tempfile.NamedTemporaryFile(prefix="topwork-upload-") as copy:
         shutil.copyfileobj(file.file, copy, 2**20)
         copy.flush()
         row = datasets.ingest(Path(copy.name), name, here.storage, here.settings, here.tenant_id, check_size)
     with here.database.begin() as session:
-        quotas.check_storage(session, here.tenant_id, here.settings, row.size_bytes)
+        quotas.check_storage(session, here.tenant_id, here.caller.key_id, here.settings, row.size_bytes)
+        row.key_id = here.caller.key_id
         session.add(row)
     response.headers["Location"] = f"/v1/datasets/{row.id}"
     return described(row)

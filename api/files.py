@@ -20,6 +20,7 @@ from core.ledger import jobs
 from core.ledger.storage import CHUNK
 from core.ledger.tables import File
 
+OTHER = "application/octet-stream"
 MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".json": "application/json",
@@ -60,7 +61,10 @@ def list_files(here: Here, job_id: str) -> FileList:
     "/{path:path}",
     response_class=Response,
     responses={
-        200: {"description": "The file", "content": {"application/octet-stream": {}}},
+        200: {
+            "description": "The file",
+            "content": {kind.partition(";")[0]: {} for kind in (*MEDIA_TYPES.values(), OTHER)},
+        },
         206: {"description": "The part that Range asks for"},
         304: {"description": "If-None-Match names the file as it is"},
         307: {"description": "The file is to be had from the storage, for a few minutes, at Location"},
@@ -149,4 +153,4 @@ def chunks(data: BinaryIO, start: int, end: int) -> Iterator[bytes]:
 
 
 def _media_type(path: str) -> str:
-    return MEDIA_TYPES.get(PurePosixPath(path).suffix, "application/octet-stream")
+    return MEDIA_TYPES.get(PurePosixPath(path).suffix, OTHER)

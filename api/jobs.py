@@ -10,17 +10,19 @@ from fastapi import APIRouter, Body, Header, Query, Request, Response
 from pydantic import StringConstraints
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
+from api import hub
 from api.body import StrictRoute
 from api.checks import check, still_there
 from api.context import Context, Here, context
 from api.paging import After, Limit, cut, position
 from api.plan import plan
 from api.problems import RESPONSES, Problem, invalid
-from api.schemas import Accepted, Fault, Job, JobPage, Plan, Status, instant
-from core.ledger import jobs, quotas, tables, workers
+from api.schemas import Accepted, Delivery, Fault, Job, JobPage, Plan, Status, instant
+from core.ledger import jobs, quotas, tables, webhooks, workers
 from core.spec.job import JobSpec
 
 POLL_AFTER_S = "2"
@@ -77,7 +79,10 @@ Labels = Annotated[
 
 
 @router.post(
-    "", status_code=202, response_model_exclude_unset=True, responses={s: RESPONSES[s] for s in (413, 415, 422, 429)}
+    "",
+    status_code=202,
+    response_model_exclude_unset=True,
+    responses={s: RESPONSES[s] for s in (413, 415, 422, 429, 503)},
 )
 def submit(here: Here, spec: Spec, response: Response, idempotency_key: IdempotencyKey = None) -> Accepted:
     """Ask for a pruning job. It is checked against the data and the model before it is accepted."""
@@ -91,12 +96,18 @@ def submit(here: Here, spec: Spec, response: Response, idempotency_key: Idempote
     if not new:
         response.headers["Idempotent-Replayed"] = "true"
     secret = {"webhook_secret": job.webhook_secret} if job.webhook_secret is not None else {}
-    return Accepted.model_validate(_job(job).model_dump() | secret)
+    with here.database.read() as session:
+        [answer] = _described(session, [job])
+    return Accepted.model_validate(answer.model_dump() | secret)
 
 
-@router.post(":validate", responses={s: RESPONSES[s] for s in (413, 415, 422)})
+@router.post(":validate", responses={s: RESPONSES[s] for s in (413, 415, 422, 503)})
 def validate(here: Here, spec: Spec) -> Plan:
-    """What a job would do, without asking for it: the same checks, the rows it would use, the budgets in reach."""
+    """What a job would do, without asking for it: the same checks, the rows it would use, the budgets in reach.
+
+    Data that it names of a hub is fetched, as for the job, and then is there.
+    """
+    spec = hub.fetch(here, spec)
     checked = check(here, spec)
     with here.database.read() as session:
         earlier = jobs.finished(session, here.tenant_id, GO_BY)
@@ -112,7 +123,7 @@ def list_jobs(
     before, labels = position(cursor, "job"), dict(one.split(":", 1) for one in label)
     with here.database.read() as session:
         rows, following = cut(jobs.page(session, here.tenant_id, limit + 1, before, status, labels), limit)
-    return JobPage(items=[_job(row) for row in rows], next=following)
+        return JobPage(items=_described(session, rows), next=following)
 
 
 @router.get(
@@ -134,7 +145,7 @@ async def get_job(
     if wait and job.status not in jobs.TERMINAL and (if_none_match is None or matches(if_none_match, _etag(job))):
         await here.watch.change(job_id, job.version, wait)
         job = await _read(here, job_id)
-    return _answer(job, if_none_match)
+    return await _answer(here, job, if_none_match)
 
 
 class Poll(Route):
@@ -145,6 +156,7 @@ class Poll(Route):
 
     def __init__(self) -> None:
         super().__init__("/v1/jobs/{job_id}", poll)
+        self.methods = {"GET"}
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """See Route."""
@@ -156,8 +168,9 @@ class Poll(Route):
 
 async def poll(request: Request) -> Response:
     """One job, as it is."""
-    job = await _read(await context(request), request.path_params["job_id"])
-    return _answer(job, request.headers.get("if-none-match"))
+    here = await context(request)
+    job = await _read(here, request.path_params["job_id"])
+    return await _answer(here, job, request.headers.get("if-none-match"))
 
 
 @router.delete("/{job_id}", status_code=204, responses={s: RESPONSES[s] for s in (404, 409)})
@@ -181,9 +194,9 @@ def cancel(here: Here, job_id: str) -> Job:
             job = jobs.cancel(session, here.tenant_id, job_id)
         except jobs.IllegalTransitionError as error:
             raise Problem(409, f"The job has already {error.status}; only an unfinished job can be stopped.") from None
-    if job is None:  # deleted meanwhile
-        raise no_such_job()
-    return _job(job)
+        if job is None:  # deleted meanwhile
+            raise no_such_job()
+        return _described(session, [job])[0]
 
 
 @router.post("/{job_id}/retry", status_code=202, responses={s: RESPONSES[s] for s in (404, 409, 422, 429)})
@@ -195,17 +208,17 @@ def retry(here: Here, job_id: str, response: Response) -> Job:
     if job.status in ("failed", "cancelled"):
         check(here, spec)
     with here.database.begin() as session:
-        quotas.check_queue(session, here.tenant_id, here.settings)
+        quotas.check_queue(session, here.tenant_id, here.caller.key_id, here.settings)
         try:
-            again = jobs.retry(session, here.tenant_id, job_id, here.settings.max_attempts)
+            again = jobs.retry(session, here.tenant_id, job_id, here.settings.max_attempts, here.caller.key_id)
         except jobs.IllegalTransitionError as error:
             detail = f"The job is {error.status}; only one that failed or was cancelled can be tried again."
             raise Problem(409, detail) from None
         still_there(here, session, spec)
-    if again is None:
-        raise no_such_job()
-    response.headers["Retry-After"] = POLL_AFTER_S
-    return _job(again)
+        if again is None:
+            raise no_such_job()
+        response.headers["Retry-After"] = POLL_AFTER_S
+        return _described(session, [again])[0]
 
 
 def find(here: Context, session: Session, job_id: str) -> tables.Job:
@@ -229,13 +242,19 @@ async def _read(here: Context, job_id: str) -> Row[Any]:
     return job
 
 
-def _answer(job: Row[Any], if_none_match: str | None) -> Response:
+async def _answer(here: Context, job: Row[Any], if_none_match: str | None) -> Response:
     headers = {"ETag": _etag(job), "Cache-Control": "private, no-cache"}
     if job.status not in jobs.TERMINAL:
         headers["Retry-After"] = POLL_AFTER_S
     if matches(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
-    return Response(_job(job).model_dump_json(), media_type="application/json", headers=headers)
+    news = await run_in_threadpool(_news, here, job.id) if job.webhook_secret is not None else None
+    return Response(_job(job, news).model_dump_json(), media_type="application/json", headers=headers)
+
+
+def _news(here: Context, job_id: str) -> tables.Delivery | None:
+    with here.database.read() as session:
+        return webhooks.latest(session, [job_id]).get(job_id)
 
 
 def _etag(job: Row[Any]) -> str:
@@ -247,20 +266,39 @@ def no_such_job() -> Problem:
     return Problem(404, "There is no such job; GET /v1/jobs lists what there is.")
 
 
-def _submit(here: Context, spec: JobSpec, key: str | None) -> tuple[tables.Job, bool]:
+def _submit(here: Context, asked: JobSpec, key: str | None) -> tuple[tables.Job, bool]:
     # A request sent again gets its job, even if it would be refused today.
     if key is not None:
         with here.database.read() as session:
-            if (earlier := jobs.earlier(session, here.tenant_id, spec, key)) is not None:
+            if (earlier := jobs.earlier(session, here.tenant_id, asked, key)) is not None:
                 return earlier, False
+    spec = hub.fetch(here, asked)
     check(here, spec)
     with here.database.begin() as session:
-        quotas.check_queue(session, here.tenant_id, here.settings)
+        quotas.check_queue(session, here.tenant_id, here.caller.key_id, here.settings)
         still_there(here, session, spec)
-        return jobs.create(session, here.tenant_id, spec, here.settings.max_attempts, key)
+        return jobs.create(session, here.tenant_id, spec, here.settings.max_attempts, key, here.caller.key_id, asked)
 
 
-def _job(row: tables.Job | Row[Any]) -> Job:
+def _described(session: Session, rows: Sequence[tables.Job]) -> list[Job]:
+    """Jobs as they are answered."""
+    called = [row.id for row in rows if row.webhook_secret is not None]
+    news = webhooks.latest(session, called) if called else {}
+    return [_job(row, news.get(row.id)) for row in rows]
+
+
+def _delivery(row: tables.Delivery) -> Delivery:
+    arrived = row.status is not None and 200 <= row.status < 300
+    return Delivery(
+        status="waiting" if row.due_at is not None else "delivered" if arrived else "given_up",
+        attempts=row.tries,
+        last_attempt_at=instant(row.tried_at) if row.tried_at is not None else None,
+        last_status=row.status,
+        next_attempt_at=instant(row.due_at) if row.due_at is not None else None,
+    )
+
+
+def _job(row: tables.Job | Row[Any], news: tables.Delivery | None) -> Job:
     here = f"/v1/jobs/{row.id}"
     links = {"self": here} | {part: f"{here}/{part}" for part in ("events", "metrics", "files")}
     if row.status == "succeeded":
@@ -280,6 +318,7 @@ def _job(row: tables.Job | Row[Any]) -> Job:
             "max_attempts": row.max_attempts,
             "metrics": row.metrics,
             "error": row.error,
+            "delivery": news and _delivery(news),
             "spec": row.spec,
             "created_at": instant(row.created_at),
             "started_at": instant(row.started_at) if row.started_at is not None else None,

@@ -18,21 +18,22 @@ from core.ledger import keys, tables
 from core.ledger.keys import Scope
 from core.ledger.tables import now_ms
 
+QUOTAS = ("max_queued", "max_running", "max_stored_bytes")
 DAY_MS = 24 * 3600 * 1000
 EXAMPLES: dict[str, Example] = {
-    "key": {"value": {"name": "nightly jobs", "scopes": ["read", "write"], "expires_in_days": 90}}
+    "key": {"value": {"name": "nightly jobs", "scopes": ["read", "write"], "expires_in_days": 90, "max_queued": 20}}
 }
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"], route_class=StrictRoute, dependencies=[Depends(admin)])
 
 
+Limited = Annotated[int, Field(ge=1, le=2**53)] | None
+
+
 class KeyRequest(BaseModel):
     """A key to make."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-    )
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     scopes: Annotated[
@@ -42,14 +43,18 @@ class KeyRequest(BaseModel):
         ),
     ] = ["read", "write"]
     expires_in_days: Annotated[int, Field(ge=1, le=3650)] | None = None
+    max_queued: Annotated[Limited, Field(description="jobs of this key that wait; more are refused")] = None
+    max_running: Annotated[Limited, Field(description="jobs of this key that run at once; more wait")] = None
+    max_stored_bytes: Annotated[Limited, Field(description="data sets and files that this key brought")] = None
 
 
 @router.post("", status_code=201, responses={s: RESPONSES[s] for s in (413, 415, 422)})
 def create_key(here: Here, body: Annotated[KeyRequest, Body(openapi_examples=EXAMPLES)], response: Response) -> NewKey:
-    """Make a key. Its secret is in this answer, and nowhere else."""
+    """Make a key. Its secret is in this answer, and nowhere else. Its quotas hold beside those of the tenant."""
     expires_at = None if body.expires_in_days is None else now_ms() + body.expires_in_days * DAY_MS
     with here.database.begin() as session:
-        row, secret = keys.create(session, here.tenant_id, body.name, body.scopes, expires_at)
+        limits = {name: getattr(body, name) for name in QUOTAS}
+        row, secret = keys.create(session, here.tenant_id, body.name, body.scopes, expires_at, **limits)
     response.headers["Cache-Control"] = "no-store"
     return NewKey(**_key(row).model_dump(), secret=secret)
 
@@ -81,6 +86,9 @@ def _key(row: tables.Key) -> Key:
         id=row.id,
         name=row.name,
         scopes=row.scopes,
+        max_queued=row.max_queued,
+        max_running=row.max_running,
+        max_stored_bytes=row.max_stored_bytes,
         created_at=instant(row.created_at),
         expires_at=None if row.expires_at is None else instant(row.expires_at),
         revoked_at=None if row.revoked_at is None else instant(row.revoked_at),

@@ -36,6 +36,7 @@ from core.ledger.jobs import shown
 from core.ledger.settings import Settings
 from core.ledger.storage import open_storage
 
+PARTS = (datasets, uploads, jobs, events, results, files, models, methods, workers, keys, health, monitoring)
 DESCRIPTION = """
 Prune a pre-trained model to an exact budget for one task with little data, with transfer from related data.
 
@@ -76,8 +77,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Authentication, database=database, require_keys=settings.require_keys)
     app.add_middleware(BodyLimit, max_upload_bytes=settings.max_upload_bytes)
     app.add_middleware(monitoring.Measured, requests=app.state.requests)  # the last added is the outermost
-    parts = (datasets, uploads, jobs, events, results, files, models, methods, workers, keys, health, monitoring)
-    for part in parts:
+    for part in PARTS:
         app.include_router(part.router)
     app.router.routes.insert(0, jobs.Poll())
     return app

@@ -31,7 +31,7 @@ MAX_TEXT = 1000
 # What each error answer looks like, for /docs.
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": ProblemDetails, "description": HTTPStatus(status).phrase}
-    for status in (401, 403, 404, 409, 413, 415, 422, 429)
+    for status in (401, 403, 404, 409, 413, 415, 422, 429, 503)
 }
 
 

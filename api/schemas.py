@@ -38,16 +38,18 @@ class ProblemDetails(BaseModel):
 
 
 class Dataset(BaseModel):
-    """An uploaded table."""
+    """A table that was uploaded, or fetched from a hub."""
 
     id: DatasetId
-    name: str = Field(examples=["reviews.csv"])
+    name: str = Field(examples=["reviews.csv"], description="of the file; of a hub's: owner/name@commit/config/split")
     format: Literal["csv", "jsonl", "parquet"]
     rows: int = Field(examples=[1300])
     columns: list[str] = Field(examples=[["text", "label"]])
     size_bytes: int = Field(description="as stored (Parquet)", examples=[48213])
     sha256: Annotated[Sha256, Field(description="of the stored Parquet file")]
-    upload_sha256: Annotated[Sha256, Field(description="of the file as uploaded")]
+    upload_sha256: Annotated[
+        Sha256, Field(description="of the file as uploaded; of a hub's files, one after the other")
+    ]
     created_at: datetime
     links: dict[str, str] = Field(examples=[{"self": "/v1/datasets/ds_...", "preview": "/v1/datasets/ds_.../preview"}])
 
@@ -103,6 +105,18 @@ class JobError(BaseModel):
     field: str | None = Field(None, description="JSON pointer into the specification, where one field is to blame")
 
 
+class Delivery(BaseModel):
+    """How the last message to a job's webhook fares."""
+
+    status: Literal["waiting", "delivered", "given_up"]
+    attempts: int = Field(description="so far", examples=[2])
+    last_attempt_at: datetime | None
+    last_status: int | None = Field(
+        description="HTTP status that was answered; null if nobody answered", examples=[503]
+    )
+    next_attempt_at: datetime | None = Field(description="null once it has arrived or is given up")
+
+
 class Job(BaseModel):
     """A pruning job."""
 
@@ -115,6 +129,7 @@ class Job(BaseModel):
     max_attempts: int = Field(examples=[3])
     metrics: dict[str, Any] | None = Field(description="the report, once the job has succeeded")
     error: JobError | None
+    delivery: Delivery | None = Field(description="with `webhook`, once the job has ended")
     spec: dict[str, Any] = Field(description="the specification, with every default filled in")
     created_at: datetime
     started_at: datetime | None
@@ -232,6 +247,9 @@ class Key(BaseModel):
     id: str = Field(examples=["key_0192f0c4d3e27a1b8c9d0e1f2a3b4c5d"])
     name: str = Field(examples=["nightly jobs"])
     scopes: list[Literal["read", "write", "admin"]]
+    max_queued: int | None
+    max_running: int | None
+    max_stored_bytes: int | None
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None

@@ -54,8 +54,8 @@ def begin(here: Here, body: Annotated[UploadRequest, Body(openapi_examples=EXAMP
         )
     name = file_name(body.name, "/name")
     with here.database.begin() as session:
-        quotas.check_storage(session, here.tenant_id, here.settings, body.size_bytes)
-        row = uploads.create(session, here.tenant_id, name, body.size_bytes, body.sha256)
+        quotas.check_storage(session, here.tenant_id, here.caller.key_id, here.settings, body.size_bytes)
+        row = uploads.create(session, here.tenant_id, name, body.size_bytes, body.sha256, here.caller.key_id)
     response.headers["Location"] = f"/v1/uploads/{row.id}"
     return _upload(row, [])
 
@@ -132,6 +132,7 @@ def _finish(here: Context, row: tables.Upload, arrived: Sequence[tables.Part]) -
     with here.database.begin() as session:
         locked = _find(here, session, row.id, lock=True)
         if locked.dataset_id is None:  # else a twin of this request was faster
+            dataset.key_id = locked.key_id
             session.add(dataset)
             uploads.complete(session, locked, dataset.id)
         return locked

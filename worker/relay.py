@@ -126,16 +126,17 @@ class Relay:
     def _post(self, letter: webhooks.Letter) -> None:
         try:
             try:
-                post(letter, self.settings.webhook_allow_private)
+                status = post(letter, self.settings.webhook_allow_private)
             except Exception as error:
                 strange = not isinstance(error, RefusedError | httpx.HTTPError | OSError)  # it would be so each time
                 for_good = strange or (isinstance(error, RefusedError) and error.for_good)
                 with self.database.begin() as session:
-                    given_up = webhooks.failed(session, letter.id, for_good=for_good)
+                    answered = getattr(error, "status", None)
+                    given_up = webhooks.failed(session, letter.id, answered, for_good=for_good)
                 log.warning("webhook %s%s: %s", letter.id, " is given up" * given_up, error, exc_info=strange)
             else:
                 with self.database.begin() as session:
-                    webhooks.delivered(session, letter.id)
+                    webhooks.delivered(session, letter.id, status)
         except SQLAlchemyError as error:  # it is sent again, under the same id
             log.warning("webhook %s: the database is away: %s", letter.id, error)
 

@@ -22,15 +22,18 @@ TIMEOUT = httpx.Timeout(10.0, connect=5.0)  # of each read, which alone would bo
 
 
 class RefusedError(Exception):
-    """The message was not accepted; `for_good` if there is no use in sending it again."""
+    """The message was not accepted, but answered with `status`; `for_good` if there is no use in sending it again."""
 
-    def __init__(self, reason: str, for_good: bool = False) -> None:
+    def __init__(self, reason: str, status: int | None = None, for_good: bool = False) -> None:
         super().__init__(reason)
-        self.for_good = for_good
+        self.status, self.for_good = status, for_good
 
 
-def post(letter: Letter, allow_private: bool) -> None:
-    """Send it; raises RefusedError, or httpx.HTTPError or OSError where nobody answers."""
+def post(letter: Letter, allow_private: bool) -> int:
+    """Send it; returns the status of the answer, a success.
+
+    Raises RefusedError, or httpx.HTTPError or OSError where nobody answers.
+    """
     url = httpx.URL(letter.url)
     host = url.raw_host.decode()
     address = resolve(host, url.port or (443 if url.scheme == "https" else 80), allow_private)
@@ -51,7 +54,8 @@ def post(letter: Letter, allow_private: bool) -> None:
     except TimeoutError:
         raise RefusedError(f"it took longer than {CALL_S:g} s") from None
     if not answer.is_success:
-        raise RefusedError(f"it answered {answer.status_code}", for_good=answer.status_code == 410)
+        raise RefusedError(f"it answered {answer.status_code}", answer.status_code, answer.status_code == 410)
+    return answer.status_code
 
 
 async def _send(request: httpx.Request) -> httpx.Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import math
@@ -11,6 +12,8 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from core.ledger import jobs
 from core.ledger.settings import Settings
-from core.ledger.storage import Storage, file_sha256
+from core.ledger.storage import Storage
 from core.ledger.tables import Dataset, Job, new_id
 from core.spec.problems import SpecError
 
@@ -30,6 +33,7 @@ FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "pa
 Row = dict[str, str | None]
 
 CHUNK_ROWS = 10_000
+BATCH_BYTES = 64 * 2**20  # of Parquet, unpacked at a time
 MAX_NAME_CHARS = 200
 # PostgreSQL stores no NUL, UTF-8 no lone surrogate; both would surface only when the job writes its report.
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
@@ -56,15 +60,34 @@ def ingest(
     `check_size` may refuse the table before it is stored, by raising.
     The format follows from the ending of `name`. Raises SpecError('/file') that says what is wrong and where.
     """
-    import pyarrow.parquet as pq
-
     file_format = FORMATS.get(Path(name).suffix.lower())
     if file_format is None:
         raise SpecError("/file", f"'{name}': the name must end in one of {', '.join(FORMATS)}")
-    if upload.stat().st_size == 0:
+    shown = "".join(c for c in Path(name).name if c.isprintable())[:MAX_NAME_CHARS]
+    return keep([upload], file_format, shown, storage, settings, tenant_id, check_size)
+
+
+def keep(
+    files: Sequence[Path],
+    file_format: str,
+    name: str,
+    storage: Storage,
+    settings: Settings,
+    tenant_id: str,
+    check_size: Callable[[int], None],
+) -> Dataset:
+    """Read files of one format, one after the other, into one stored table; as `ingest` does."""
+    import pyarrow.parquet as pq
+
+    if not any(file.stat().st_size for file in files):
         raise SpecError("/file", f"'{name}' is empty")
-    readers = {"csv": _read_csv, "jsonl": _read_jsonl, "parquet": _read_parquet}
-    table = _collect(readers[file_format](upload), settings)
+    bounded = partial(_read_parquet, max_bytes=settings.max_upload_bytes)
+    readers: dict[str, Callable[[Path], Iterator[tuple[int, dict[str, Any]]]]] = {
+        "csv": _read_csv,
+        "jsonl": _read_jsonl,
+        "parquet": bounded,
+    }
+    table = _collect(chain.from_iterable(map(readers[file_format], files)), settings)
     if not table.num_rows:
         raise SpecError("/file", f"'{name}' has no rows")
     handle, temporary = tempfile.mkstemp(suffix=".parquet")
@@ -79,9 +102,9 @@ def ingest(
     return Dataset(
         id=new_id("ds"),
         tenant_id=tenant_id,
-        name="".join(c for c in Path(name).name if c.isprintable())[:200],
+        name=name,
         format=file_format,
-        upload_sha256=file_sha256(upload),
+        upload_sha256=_sha256(files),
         sha256=sha256,
         size_bytes=size,
         rows=table.num_rows,
@@ -92,6 +115,12 @@ def ingest(
 def find(session: Session, tenant_id: str, dataset_id: str) -> Dataset | None:
     """The tenant's data set, or None."""
     return session.scalar(select(Dataset).where(Dataset.tenant_id == tenant_id, Dataset.id == dataset_id))
+
+
+def named(session: Session, tenant_id: str, name: str) -> Dataset | None:
+    """The tenant's newest data set of that name, or None."""
+    query = select(Dataset).where(Dataset.tenant_id == tenant_id, Dataset.name == name)
+    return session.scalar(query.order_by(Dataset.id.desc()).limit(1))
 
 
 def page(session: Session, tenant_id: str, limit: int, before: str | None = None) -> Sequence[Dataset]:
@@ -168,6 +197,15 @@ def _collect(parsed: Iterable[tuple[int, dict[str, Any]]], settings: Settings) -
             flush()
     flush()
     return pa.concat_tables(tables, promote_options="default")
+
+
+def _sha256(files: Sequence[Path]) -> str:
+    """Of the files, one after the other."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as data:
+            hashlib.file_digest(data, lambda: digest)
+    return digest.hexdigest()
 
 
 def _check_name(column: str) -> None:
@@ -247,7 +285,7 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, row
 
 
-def _read_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_parquet(path: Path, max_bytes: int) -> Iterator[tuple[int, dict[str, Any]]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -256,8 +294,14 @@ def _read_parquet(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         with pq.ParquetFile(path) as file:
             if len(set(file.schema_arrow.names)) != len(file.schema_arrow.names):
                 raise SpecError("/file", "names a column twice")
-            # A few bytes of Parquet can expand without bound: read in small batches, and stop at the limits.
-            for batch in file.iter_batches(batch_size=128):
+            # A few bytes of Parquet can expand without bound. A column of a row group has so many once it is
+            # decompressed, and each row may hold all of them again, from its dictionary: few rows at a time, then.
+            groups = map(file.metadata.row_group, range(file.num_row_groups))
+            chunks = (group.column(i).total_uncompressed_size for group in groups for i in range(group.num_columns))
+            largest = max(chunks, default=0)
+            if largest > 2 * max_bytes:
+                raise SpecError("/file", f"unpacks to more than {max_bytes:,} characters of text")
+            for batch in file.iter_batches(batch_size=max(1, min(128, BATCH_BYTES // max(1, largest)))):
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row

@@ -15,13 +15,13 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, bindparam, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, Row, bindparam, delete, exists, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from core.ledger import tallies, webhooks
 from core.ledger.database import Database
-from core.ledger.tables import Attempt, Delivery, Event, File, Job, Outbox, Tenant, clock_ms, new_id, now_ms
+from core.ledger.tables import Attempt, Delivery, Event, File, Job, Key, Outbox, Tenant, clock_ms, new_id, now_ms
 from core.spec.job import JobSpec
 
 EDGES: Mapping[str, frozenset[str]] = {
@@ -32,6 +32,7 @@ EDGES: Mapping[str, frozenset[str]] = {
     "failed": frozenset({"queued"}),  # by `retry` alone
     "cancelled": frozenset({"queued"}),
 }
+RUNNING = ("running", "cancelling")
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 
 
@@ -55,14 +56,21 @@ class IdempotencyConflictError(Exception):
 
 
 def create(
-    session: Session, tenant_id: str, spec: JobSpec, max_attempts: int, idempotency_key: str | None = None
+    session: Session,
+    tenant_id: str,
+    spec: JobSpec,
+    max_attempts: int,
+    idempotency_key: str | None = None,
+    key_id: str | None = None,
+    asked: JobSpec | None = None,
 ) -> tuple[Job, bool]:
     """A new queued job with its event and outbox row; returns (job, whether it is new).
 
-    The same key with the same body returns the first job, also for requests at the very same time. Raises
-    IdempotencyConflictError for another body.
+    The same key with the same body returns the first job, also for requests at the very same time; `asked` is that
+    body, if what it names of a hub was filled in since. Raises IdempotencyConflictError for another body.
     """
-    if idempotency_key is not None and (job := earlier(session, tenant_id, spec, idempotency_key)) is not None:
+    asked = asked or spec
+    if idempotency_key is not None and (job := earlier(session, tenant_id, asked, idempotency_key)) is not None:
         return job, False
     job = Job(
         id=new_id("job"),
@@ -74,7 +82,8 @@ def create(
         max_attempts=max_attempts,
         webhook_secret=webhooks.new_secret() if spec.webhook else None,
         idempotency_key=idempotency_key,
-        request_sha256=_digest(spec),
+        request_sha256=_digest(asked),
+        key_id=key_id,
         announced_at=clock_ms(session),
     )
     try:
@@ -82,7 +91,7 @@ def create(
             session.add(job)
     except IntegrityError:
         # The unique key: a twin of this request was faster, and is committed by now.
-        if idempotency_key is None or (twin := earlier(session, tenant_id, spec, idempotency_key)) is None:
+        if idempotency_key is None or (twin := earlier(session, tenant_id, asked, idempotency_key)) is None:
             raise
         return twin, False
     _record(session, job, "status", {"status": "queued"})
@@ -107,7 +116,7 @@ def find(session: Session, tenant_id: str, job_id: str) -> Job | None:
 _columns = Job.__table__.c
 _SHOWN = select(
     *(_columns[name] for name in ("tenant_id", "id", "version", "status", "stage", "progress", "attempt")),
-    *(_columns[name] for name in ("max_attempts", "metrics", "error", "spec")),
+    *(_columns[name] for name in ("max_attempts", "metrics", "error", "spec", "webhook_secret")),
     *(_columns[name] for name in ("created_at", "started_at", "finished_at")),
 ).where(_columns.tenant_id.in_(bindparam("tenants", expanding=True)), _columns.id.in_(bindparam("ids", expanding=True)))
 
@@ -138,9 +147,11 @@ def page(
     return session.scalars(query.order_by(Job.id.desc()).limit(limit)).all()
 
 
-def count(session: Session, tenant_id: str, *statuses: str) -> int:
-    """How many jobs of the tenant are in one of these states."""
+def count(session: Session, tenant_id: str, *statuses: str, key_id: str | None = None) -> int:
+    """How many jobs of the tenant (that the key queued) are in one of these states."""
     query = select(func.count()).select_from(Job).where(Job.tenant_id == tenant_id, Job.status.in_(statuses))
+    if key_id is not None:
+        query = query.where(Job.key_id == key_id)
     return session.scalar(query) or 0
 
 
@@ -190,7 +201,7 @@ def cancel(session: Session, tenant_id: str, job_id: str) -> Job | None:
     return job
 
 
-def retry(session: Session, tenant_id: str, job_id: str, attempts: int) -> Job | None:
+def retry(session: Session, tenant_id: str, job_id: str, attempts: int, key_id: str | None = None) -> Job | None:
     """Queue a failed or cancelled job again, with so many more attempts; it goes on from the state it saved, if kept.
 
     Returns None if the tenant has no such job; raises IllegalTransitionError if it has not failed or been cancelled.
@@ -200,7 +211,7 @@ def retry(session: Session, tenant_id: str, job_id: str, attempts: int) -> Job |
         return None
     if job.status not in ("failed", "cancelled"):
         raise IllegalTransitionError(job, "queued")
-    job.max_attempts = job.attempt + attempts
+    job.max_attempts, job.key_id = job.attempt + attempts, key_id
     job.stage = job.worker = job.error = job.finished_at = None
     job.progress = {}
     _move(session, job, "queued")
@@ -227,20 +238,24 @@ def remove(session: Session, tenant_id: str, job_id: str) -> bool:
 def claim_next(session: Session, worker: str, lease_s: float, max_running: int | None = None) -> Job | None:
     """Take the queued job of the highest priority, of those the oldest; None if there is none.
 
-    Tenants that have `max_running` jobs running are passed over.
+    Tenants that have `max_running` jobs running are passed over, and keys that have as many as they may.
     """
     best = select(Job.id, Job.tenant_id).where(Job.status == "queued").order_by(Job.priority.desc(), Job.id).limit(1)
     if max_running is not None:
-        running = select(Job.tenant_id).where(Job.status.in_(("running", "cancelling"))).group_by(Job.tenant_id)
+        running = select(Job.tenant_id).where(Job.status.in_(RUNNING)).group_by(Job.tenant_id)
         best = best.where(Job.tenant_id.not_in(running.having(func.count() >= max_running)))
-    else:
-        best = best.with_for_update(skip_locked=True)
-    while (found := session.execute(best).first()) is not None:
+    keys_limited = session.scalar(select(exists().where(Key.max_running.is_not(None))))
+    if keys_limited:
+        of_keys = select(Key.id).join(Job, Job.key_id == Key.id).where(Job.status.in_(RUNNING))
+        full = of_keys.group_by(Key.id, Key.max_running).having(func.count() >= Key.max_running)
+        best = best.where(or_(Job.key_id.is_(None), Job.key_id.not_in(full)))
+    limited = keys_limited or max_running is not None
+    while (found := session.execute(best if limited else best.with_for_update(skip_locked=True)).first()) is not None:
         job_id, tenant_id = found
-        if max_running is not None:
+        if limited:
             # Or two workers at once would each see room for one. Before the job is locked: `retry` keeps that order.
             lock_tenant(session, tenant_id)
-            if count(session, tenant_id, "running", "cancelling") >= max_running:
+            if session.execute(best.where(Job.id == job_id)).first() is None:
                 continue
         if (job := claim(session, job_id, worker, lease_s)) is not None:
             return job

@@ -23,9 +23,14 @@ PREFIX = "topwork_"  # so that scanners for leaked secrets, and people, know it 
 
 
 def create(
-    session: Session, tenant_id: str, name: str, scopes: Iterable[str], expires_at: int | None = None
+    session: Session,
+    tenant_id: str,
+    name: str,
+    scopes: Iterable[str],
+    expires_at: int | None = None,
+    **quotas: int | None,
 ) -> tuple[Key, str]:
-    """A new key and its secret, which cannot be had again."""
+    """A new key and its secret, which cannot be had again. `quotas`: the columns `max_...` of `Key`."""
     secret = PREFIX + secrets.token_urlsafe(32)
     key = Key(
         id=new_id("key"),
@@ -34,6 +39,7 @@ def create(
         sha256=_digest(secret),
         scopes=sorted(set(scopes)),
         expires_at=expires_at,
+        **quotas,
     )
     session.add(key)
     session.flush()

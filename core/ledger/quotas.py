@@ -1,50 +1,70 @@
-"""What one tenant may have: jobs that wait, bytes that are kept. (How many run at once, `jobs.claim_next` heeds.)"""
+"""What a tenant, and one key of it, may have: jobs that wait, bytes that are kept.
+
+How many run at once, `jobs.claim_next` heeds.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core.ledger import jobs, uploads
+from core.ledger import jobs
 from core.ledger.settings import Settings
-from core.ledger.tables import Dataset, File, Job
+from core.ledger.tables import Dataset, File, Job, Key, Upload
 
 
 class QueueFullError(Exception):
-    """The tenant has as many jobs waiting as it may."""
+    """There are as many jobs waiting as there may."""
 
 
 class StorageFullError(Exception):
-    """The tenant keeps as many bytes as it may."""
+    """There are as many bytes kept as there may."""
 
 
-def check_queue(session: Session, tenant_id: str, settings: Settings) -> None:
-    """Raises QueueFullError or StorageFullError if there is no room for one more job.
+def check_queue(session: Session, tenant_id: str, key_id: str | None, settings: Settings) -> None:
+    """Raises QueueFullError or StorageFullError if the tenant or the key has no room for one more job.
 
     The tenant is held until the transaction ends, so that requests at once cannot each find the same room.
     """
     jobs.lock_tenant(session, tenant_id)
-    if (waiting := jobs.count(session, tenant_id, "queued")) >= settings.max_queued:
-        raise QueueFullError(f"{waiting:,} jobs are queued already; wait until some have run, or cancel some")
-    check_storage(session, tenant_id, settings, 1)
+    for whose, one, limit in _limits(session, key_id, "max_queued", settings.max_queued):
+        if (waiting := jobs.count(session, tenant_id, "queued", key_id=one)) >= limit:
+            detail = f"{waiting:,} jobs{whose} are queued already; wait until some have run, or cancel some"
+            raise QueueFullError(detail)
+    check_storage(session, tenant_id, key_id, settings, 1)
 
 
-def check_storage(session: Session, tenant_id: str, settings: Settings, more_bytes: int) -> None:
+def check_storage(session: Session, tenant_id: str, key_id: str | None, settings: Settings, more_bytes: int) -> None:
     """Raises StorageFullError if so much more would be too much; holds the tenant like `check_queue`."""
-    if settings.max_stored_bytes is None:
-        return
-    jobs.lock_tenant(session, tenant_id)
-    stored = stored_bytes(session, tenant_id)
-    if stored + more_bytes > settings.max_stored_bytes:
-        raise StorageFullError(
-            f"{stored:,} of {settings.max_stored_bytes:,} bytes are used; delete jobs or data sets that are not needed "
-            "any more (DELETE /v1/jobs/{id}, DELETE /v1/datasets/{id})"
-        )
+    for whose, one, limit in _limits(session, key_id, "max_stored_bytes", settings.max_stored_bytes):
+        jobs.lock_tenant(session, tenant_id)
+        stored = stored_bytes(session, tenant_id, one)
+        if stored + more_bytes > limit:
+            raise StorageFullError(
+                f"{stored:,} of {limit:,} bytes{whose} are used; delete jobs or data sets that are not needed "
+                "any more (DELETE /v1/jobs/{id}, DELETE /v1/datasets/{id})"
+            )
 
 
-def stored_bytes(session: Session, tenant_id: str) -> int:
-    """Bytes of the tenant's data sets, of the files of its jobs, and of uploads that are under way."""
-    data = select(func.coalesce(func.sum(Dataset.size_bytes), 0)).where(Dataset.tenant_id == tenant_id)
-    files = select(func.coalesce(func.sum(File.size_bytes), 0)).join(Job, Job.id == File.job_id)
-    counted = (data, files.where(Job.tenant_id == tenant_id))
-    return sum(int(session.scalar(query) or 0) for query in counted) + uploads.open_bytes(session, tenant_id)
+def stored_bytes(session: Session, tenant_id: str, key_id: str | None = None) -> int:
+    """Bytes of data sets, of files of jobs, and of uploads that are under way: all, or those that the key brought."""
+    data = select(func.sum(Dataset.size_bytes)).where(Dataset.tenant_id == tenant_id)
+    files = select(func.sum(File.size_bytes)).join(Job, Job.id == File.job_id).where(Job.tenant_id == tenant_id)
+    arriving = select(func.sum(Upload.size_bytes)).where(Upload.tenant_id == tenant_id, Upload.dataset_id.is_(None))
+    if key_id is not None:
+        data, files = data.where(Dataset.key_id == key_id), files.where(Job.key_id == key_id)
+        arriving = arriving.where(Upload.key_id == key_id)
+    return sum(int(session.scalar(query) or 0) for query in (data, files, arriving))
+
+
+def _limits(
+    session: Session, key_id: str | None, name: str, of_tenant: int | None
+) -> Iterator[tuple[str, str | None, int]]:
+    """The limits in force: (words for a message, the key that is counted or None for all of the tenant's, limit)."""
+    if of_tenant is not None:
+        yield "", None, of_tenant
+    key = session.get(Key, key_id) if key_id is not None else None
+    if key is not None and (limit := getattr(key, name)) is not None:
+        yield " of this key", key_id, limit

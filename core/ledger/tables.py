@@ -65,6 +65,9 @@ class Key(Base):
     name: Mapped[str] = mapped_column(String(200))
     sha256: Mapped[str] = mapped_column(String(64), unique=True)
     scopes: Mapped[list[Any]]
+    max_queued: Mapped[int | None]
+    max_running: Mapped[int | None]
+    max_stored_bytes: Mapped[int | None]
     created_at: Mapped[int] = mapped_column(default=now_ms)
     expires_at: Mapped[int | None]
     revoked_at: Mapped[int | None]
@@ -83,6 +86,7 @@ class Dataset(Base):
     size_bytes: Mapped[int]
     rows: Mapped[int]
     columns: Mapped[list[Any]]
+    key_id: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[int] = mapped_column(default=now_ms)
 
 
@@ -96,6 +100,7 @@ class Upload(Base):
     size_bytes: Mapped[int]
     sha256: Mapped[str] = mapped_column(String(64))
     dataset_id: Mapped[str | None] = mapped_column(String(64))
+    key_id: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[int] = mapped_column(default=now_ms)
 
 
@@ -109,7 +114,7 @@ class Part(Base):
 
 
 class Job(Base):
-    """A job. This row is the truth; broker messages only say "look at it".
+    """A job. This row is the truth; broker messages only say "look at it". `key_id` is the key that queued it.
 
     `attempt` is also the fencing token: a worker's writes carry the attempt that it claimed, and are refused once
     another attempt has begun.
@@ -133,6 +138,7 @@ class Job(Base):
     lease_until: Mapped[int | None]
     idempotency_key: Mapped[str | None] = mapped_column(String(255))
     request_sha256: Mapped[str] = mapped_column(String(64))
+    key_id: Mapped[str | None] = mapped_column(String(64))
     version: Mapped[int] = mapped_column(Integer, default=1)
     created_at: Mapped[int] = mapped_column(default=now_ms)
     announced_at: Mapped[int] = mapped_column(default=now_ms)
@@ -197,14 +203,16 @@ class File(Base):
 
 
 class Delivery(Base):
-    """A message to a job's webhook that has not arrived yet; its id is the `webhook-id`."""
+    """A message to a job's webhook; its id is the `webhook-id`. Once it has arrived or is given up, none is due."""
 
     __tablename__ = "deliveries"
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
     body: Mapped[dict[str, Any]]
     tries: Mapped[int] = mapped_column(Integer, default=0)
-    due_at: Mapped[int] = mapped_column(default=now_ms, index=True)
+    due_at: Mapped[int | None] = mapped_column(default=now_ms, index=True)
+    tried_at: Mapped[int | None]
+    status: Mapped[int | None] = mapped_column(Integer)
 
 
 class Worker(Base):

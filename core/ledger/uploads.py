@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from core.ledger.tables import Part, Upload, clock_ms, new_id
@@ -12,7 +12,9 @@ from core.ledger.tables import Part, Upload, clock_ms, new_id
 PART_BYTES = 8 * 2**20  # of every part but the last
 
 
-def create(session: Session, tenant_id: str, name: str, size_bytes: int, sha256: str) -> Upload:
+def create(
+    session: Session, tenant_id: str, name: str, size_bytes: int, sha256: str, key_id: str | None = None
+) -> Upload:
     """An upload without any part yet; `sha256` is that of the whole file."""
     upload = Upload(
         id=new_id("up"),
@@ -20,6 +22,7 @@ def create(session: Session, tenant_id: str, name: str, size_bytes: int, sha256:
         name=name,
         size_bytes=size_bytes,
         sha256=sha256,
+        key_id=key_id,
         created_at=clock_ms(session),
     )
     session.add(upload)
@@ -57,12 +60,6 @@ def complete(session: Session, upload: Upload, dataset_id: str) -> None:
     """The file has become a data set: the parts are no longer needed."""
     upload.dataset_id = dataset_id
     session.execute(delete(Part).where(Part.upload_id == upload.id))
-
-
-def open_bytes(session: Session, tenant_id: str) -> int:
-    """Bytes that the tenant's unfinished uploads have announced."""
-    query = select(func.sum(Upload.size_bytes)).where(Upload.tenant_id == tenant_id, Upload.dataset_id.is_(None))
-    return int(session.scalar(query) or 0)
 
 
 def forget(session: Session, older_than_s: float) -> None:

@@ -1,15 +1,18 @@
-"""Messages to a job's webhook: written in the transaction that ends the job, kept until they arrive or are given up."""
+"""Messages to a job's webhook: written in the transaction that ends the job, kept as long as the job is.
+
+A message is due until it has arrived or is given up; how its tries went is part of what a job's owner sees.
+"""
 
 from __future__ import annotations
 
 import base64
 import ipaddress
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, exists, func, select
+from sqlalchemy import exists, func, select, update
 from sqlalchemy.orm import Session
 
 from core.ledger import tallies
@@ -59,24 +62,43 @@ def take(session: Session, limit: int, but_of: Sequence[str] = ()) -> list[Lette
     return letters
 
 
-def delivered(session: Session, letter_id: str) -> None:
-    """It arrived."""
-    session.execute(delete(Delivery).where(Delivery.id == letter_id))
+def delivered(session: Session, letter_id: str, status: int) -> None:
+    """It arrived; its receiver answered `status`."""
+    if (row := _tried(session, letter_id, status)) is not None:
+        row.due_at = None
     tallies.add(session, "webhook", "delivered")
 
 
-def failed(session: Session, letter_id: str, *, for_good: bool = False) -> bool:
-    """It did not: try again later, or give up, after the last try or `for_good`. Returns whether it gave up."""
-    row = session.get(Delivery, letter_id, with_for_update=True)
-    if row is None:  # its job was deleted
+def failed(session: Session, letter_id: str, status: int | None = None, *, for_good: bool = False) -> bool:
+    """It did not (`status`: what was answered, if anything was): try again later, or give up, after the last try or
+    `for_good`. Returns whether it gave up.
+    """
+    row = _tried(session, letter_id, status)
+    if row is None:
         return False
-    row.tries += 1
     if for_good or row.tries > len(RETRY_AFTER_S):
-        session.delete(row)
+        row.due_at = None
         tallies.add(session, "webhook", "given_up")
         return True
-    row.due_at = clock_ms(session) + RETRY_AFTER_S[row.tries - 1] * 1000
+    row.due_at = (row.tried_at or 0) + RETRY_AFTER_S[row.tries - 1] * 1000
     return False
+
+
+def latest(session: Session, job_ids: Iterable[str]) -> dict[str, Delivery]:
+    """The last message about each of these jobs that there is one about."""
+    newest = select(func.max(Delivery.id)).where(Delivery.job_id.in_(job_ids)).group_by(Delivery.job_id)
+    return {row.job_id: row for row in session.scalars(select(Delivery).where(Delivery.id.in_(newest)))}
+
+
+def _tried(session: Session, letter_id: str, status: int | None) -> Delivery | None:
+    """The message, locked, with one try more; None if its job was deleted meanwhile."""
+    # The job first, as whoever deletes it has it: and who waits for a change of the job sees this one.
+    about = select(Delivery.job_id).where(Delivery.id == letter_id).scalar_subquery()
+    session.execute(update(Job).where(Job.id == about).values(version=Job.version + 1))
+    row = session.get(Delivery, letter_id, with_for_update=True)
+    if row is not None:
+        row.tries, row.tried_at, row.status = row.tries + 1, clock_ms(session), status
+    return row
 
 
 def is_public(address: str) -> bool:

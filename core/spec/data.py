@@ -63,7 +63,7 @@ def prepare(spec: JobSpec, tables: Mapping[str, Table]) -> Splits:
         parts = _given_splits(task, tables, spec.train.seed, dropped)
         where = "/task/data/train/dataset"
     else:
-        rows = _examples(tables[task.data.dataset], task, task.problem, "/task", dropped)
+        rows = _examples(tables[task.data.id], task, task.problem, "/task", dropped)
         unique = _unique(rows, set(), dropped, "duplicate rows in the target")
         parts = _held_out(unique, task, spec.train.seed, "/task/split")
         where = "/task/data/dataset"
@@ -77,7 +77,7 @@ def prepare(spec: JobSpec, tables: Mapping[str, Table]) -> Splits:
     seen = {row.key for part in parts for row in part}
     sources = []
     for i, source in enumerate(spec.sources):
-        rows = _examples(tables[source.data.dataset], source, task.problem, f"/sources/{i}", dropped)
+        rows = _examples(tables[source.data.id], source, task.problem, f"/sources/{i}", dropped)
         kept = _unique(rows, seen, dropped, "source rows that repeat a target row or an earlier source row")
         if len(kept) < MIN_ROWS:
             raise SpecError(
@@ -161,7 +161,7 @@ def _given_splits(
     # The test rows are kept whole: a duplicate is taken out of what trains, not out of what measures.
     for name, ref in (("test", task.data.test), ("dev", task.data.dev), ("train", task.data.train)):
         if ref is not None:
-            rows = _examples(tables[ref.dataset], task, task.problem, "/task", dropped)
+            rows = _examples(tables[ref.id], task, task.problem, "/task", dropped)
             given[name] = _unique(rows, seen, dropped, "duplicate rows in the target")
     missing = [name for name in ("dev", "test") if name not in given]
     if missing:

@@ -5,6 +5,7 @@ Adding a family is adding a row. Paths are module paths as transformers names th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -225,6 +226,31 @@ def require_tokenizer(folder: Path) -> None:
     """
     if not any((folder / name).is_file() for name in VOCABULARIES):
         raise SpecError("/model", f"it has no tokenizer; put one of {', '.join(VOCABULARIES)} beside its config.json")
+
+
+MAX_CONFIG_BYTES = 2**20
+PLAIN = ("eager", "sdpa", None)  # ways to compute that transformers has itself; others it would load from a hub
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """A model's config.json; raises SpecError('/model') if it is none, or names code to run or kernels to load."""
+    try:
+        if file.stat().st_size > MAX_CONFIG_BYTES:
+            raise ValueError("too large")
+        values = json.loads(file.read_bytes())
+        if not isinstance(values, dict):
+            raise ValueError("not an object")
+    except (OSError, ValueError, RecursionError) as error:
+        raise SpecError("/model", "its config.json cannot be read as JSON") from error
+    for name, value in values.items():
+        chosen = name.endswith(("_implementation", "_implementation_internal"))
+        if name in ("auto_map", "custom_pipelines", "use_kernels") or (chosen and value not in PLAIN):
+            raise SpecError(
+                "/model",
+                f"its config.json sets '{name[:100]}': no code of a model is run here; take that out, if the model is "
+                "one of transformers' own without it",
+            )
+    return values
 
 
 def require_fitted(known: Iterable[str], labels: Iterable[str]) -> None:

@@ -39,15 +39,6 @@ def _available(what: str, built: tuple[str, ...], planned: tuple[str, ...]) -> B
     return BeforeValidator(check)
 
 
-def _not_yet(what: str) -> BeforeValidator:
-    def check(value: Any) -> Any:
-        if value is not None:
-            raise PydanticCustomError("not_available", f"{what} is not available yet")
-        return value
-
-    return BeforeValidator(check)
-
-
 def _model_name(value: str) -> str:
     """A local name, or `owner/name@revision` of a hub: never a path."""
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w.-]+)?", value) or ".." in value:
@@ -64,11 +55,54 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class DatasetRef(Strict):
-    """An uploaded data set, by id."""
+def _hub_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w.-]+(/[\w.-]+)*)?", value) or ".." in value:
+        raise PydanticCustomError(
+            "hub_name", "is no data set of a hub; give 'owner/name' or 'owner/name@revision', a branch, tag or commit"
+        )
+    return value
 
-    dataset: Annotated[str, Field(pattern=r"^ds_[0-9a-f]{32}$", examples=["ds_0192f0c1e0a77c5fb0a6c3a1d2e4f5a6"])]
-    hub: Annotated[None, _not_yet("a hub data set")] = None
+
+HUB_PART = r"^[^/\x00-\x1f]{1,100}$"
+HubPart = Annotated[str, Field(pattern=HUB_PART)]
+
+
+class DatasetRef(Strict):
+    """A data set: one of yours by its id, or a public one of a hub, which becomes one of yours when it is fetched."""
+
+    dataset: Annotated[
+        str | None, Field(pattern=r"^ds_[0-9a-f]{32}$", examples=["ds_0192f0c1e0a77c5fb0a6c3a1d2e4f5a6"])
+    ] = None
+    hub: Annotated[
+        str | None,
+        Field(
+            max_length=200,
+            description="owner/name@revision; beside `dataset`, in an answer: where that came from, at which commit",
+            examples=["stanfordnlp/imdb@main"],
+        ),
+        AfterValidator(lambda value: value and _hub_name(value)),
+    ] = None
+    config: Annotated[HubPart | None, Field(description="of `hub`; left out: its only one, or its default")] = None
+    split: Annotated[
+        HubPart | None,
+        Field(description="of `hub`; left out: 'train', for data.dev 'validation', for data.test 'test'"),
+    ] = None
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if self.dataset is None and self.hub is None:
+            raise PydanticCustomError(
+                "data", "give 'dataset', an id that POST /v1/datasets gave, or 'hub', as in 'owner/name@revision'"
+            )
+        if self.hub is None and (self.config or self.split):
+            raise PydanticCustomError("data", "'config' and 'split' are of a hub's data set: give 'hub' with them")
+        return self
+
+    @property
+    def id(self) -> str:
+        """Id of the data set, which a hub's has once it is fetched."""
+        assert self.dataset is not None
+        return self.dataset
 
 
 class SplitRefs(Strict):
@@ -566,8 +600,8 @@ class JobSpec(Strict):
         """Tokens of the text that MACs are counted for, and latency is measured on."""
         return self.budget.sequence_length or self.train.max_length
 
-    def dataset_ids(self) -> dict[str, str]:
-        """Every data set that the job reads: JSON pointer of the reference -> data set id."""
+    def references(self) -> dict[str, DatasetRef]:
+        """Every data set that the job reads, by the JSON pointer of its reference."""
         data = self.task.data
         refs = (
             {"/task/data": data}
@@ -578,5 +612,19 @@ class JobSpec(Strict):
                 if ref is not None
             }
         )
-        refs |= {f"/sources/{i}/data": source.data for i, source in enumerate(self.sources)}
-        return {f"{pointer}/dataset": ref.dataset for pointer, ref in refs.items()}
+        return refs | {f"/sources/{i}/data": source.data for i, source in enumerate(self.sources)}
+
+    def dataset_ids(self) -> dict[str, str]:
+        """Data sets that are there: JSON pointer of the id -> id. A hub's has none until it is fetched."""
+        return {f"{pointer}/dataset": ref.dataset for pointer, ref in self.references().items() if ref.dataset}
+
+    def with_data(self, found: Mapping[str, DatasetRef]) -> Self:
+        """The same job with other references at these JSON pointers."""
+        values = self.model_dump(mode="json")
+        for pointer, ref in found.items():
+            *path, last = pointer.split("/")[1:]
+            part = values
+            for name in path:
+                part = part[int(name)] if isinstance(part, list) else part[name]
+            part[last] = ref.model_dump(mode="json")
+        return type(self).model_validate(values)

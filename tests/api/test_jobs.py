@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
-from core.ledger import jobs, workers
+from core.ledger import jobs, webhooks, workers
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.tables import Job, Tenant
@@ -227,7 +227,7 @@ BAD_FIELDS = [
     ("/transfer/coupling", "magic", "'teacher'"),
     ("/transfer/coupling", "teacher", "needs at least one entry in 'sources'"),
     ("/export/formats/0", "gguf", "'safetensors' or 'onnx'"),
-    ("/task/data/hub", "name@main", "not available yet"),
+    ("/task/data/hub", "name@main", "did not come from there"),
     ("/labels/team", "x" * 300, "200"),
     ("/labels/team", "a\x00b", "NUL"),
     ("/labels/my team", "search", "pattern"),
@@ -263,7 +263,7 @@ def test_an_empty_request_names_what_is_required(client: TestClient) -> None:
 
 def test_of_two_forms_of_data_the_fitting_one_is_explained(client: TestClient, payload: dict[str, Any]) -> None:
     payload["task"]["data"] = {"train": payload["task"]["data"], "dev": {"datset": "x"}}
-    assert set(faults(client.post("/v1/jobs", json=payload))) == {"/task/data/dev/dataset", "/task/data/dev/datset"}
+    assert set(faults(client.post("/v1/jobs", json=payload))) == {"/task/data/dev/datset"}
 
 
 @one_database
@@ -447,10 +447,13 @@ def test_broken_and_foreign_local_models(client: TestClient, payload: dict[str, 
     write_model(settings.models_dir / "deep")
     (settings.models_dir / "deep" / "config.json").write_text("[" * 100_000)
     write_model(settings.models_dir / "layers", num_hidden_layers=3)
+    write_model(settings.models_dir / "coded", auto_map={"AutoModel": "modeling.Model"})
+    write_model(settings.models_dir / "kernel", _attn_implementation="someone/kernel")
     (settings.models_dir / "stray.txt").write_text("")
     assert [model["name"] for model in client.get("/v1/models").json()["items"]] == ["tiny-bert"]
     reasons = {"gpt2": "'gpt2' is not supported; supported: bert, ", "vit": "'vit' reads images"}
     reasons |= {"cut": "cut short", "deep": "config.json", "mute": "no tokenizer"}
+    reasons |= {"coded": "'auto_map': no code of a model", "kernel": "'_attn_implementation'"}
     for name, reason in reasons.items():
         assert reason in faults(client.post("/v1/jobs", json=payload | {"model": name}))["/model"]
     assert client.post("/v1/jobs", json=payload | {"model": "layers"}).status_code == 422
@@ -514,6 +517,41 @@ def test_the_secret_of_a_webhook_is_in_the_answer_and_nowhere_else(client: TestC
     assert secret.startswith("whsec_") and again.json()["webhook_secret"] == secret  # the first answer may be lost
     assert "webhook_secret" not in client.get(first.headers["location"]).json()
     assert secret not in client.get("/v1/jobs").text
+
+
+def test_how_the_call_of_a_webhook_fares_is_seen(
+    client: TestClient, payload: dict[str, Any], database: Database
+) -> None:
+    payload["webhook"] = {"url": "https://example.org/hooks"}
+    here = client.post("/v1/jobs", json=payload).headers["location"]
+    assert client.get(here).json()["delivery"] is None
+
+    def attempts() -> tuple[Any, ...]:
+        answer = client.get(here).json()
+        assert client.get("/v1/jobs").json()["items"][0] == answer
+        told = answer["delivery"]
+        times = [told[name] is not None for name in ("last_attempt_at", "next_attempt_at")]
+        return told["status"], told["attempts"], told["last_status"], *times
+
+    waiting = client.post(f"{here}/cancel").json()["delivery"]
+    assert (waiting["status"], waiting["attempts"], waiting["last_status"]) == ("waiting", 0, None)
+    for status, seen in (
+        (503, ("waiting", 1, 503, True, True)),
+        (None, ("waiting", 2, None, True, True)),
+        (200, ("delivered", 3, 200, True, False)),
+    ):
+        etag = client.get(here).headers["etag"]
+        with database.begin() as session:
+            letter = webhooks.latest(session, [here.rpartition("/")[2]]).popitem()[1].id
+            webhooks.delivered(session, letter, status) if status == 200 else webhooks.failed(session, letter, status)
+        assert attempts() == seen
+        assert client.get(here, headers={"If-None-Match": etag}).status_code == 200
+    client.post(f"{here}/retry")
+    client.post(f"{here}/cancel")
+    with database.begin() as session:
+        letter = webhooks.latest(session, [here.rpartition("/")[2]]).popitem()[1].id
+        webhooks.failed(session, letter, 410, for_good=True)
+    assert attempts() == ("given_up", 1, 410, True, False)
 
 
 @one_database

@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api import body
-from core.ledger import uploads
+from core.ledger import quotas, uploads
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from tests.api.conftest import one_database, reviews
@@ -139,11 +139,11 @@ def test_a_wrong_announcement(client: TestClient, changes: dict[str, Any], statu
 def test_what_is_under_way_counts_and_is_forgotten_after_a_day(client: TestClient, database: Database) -> None:
     here = begin(client).headers["location"]
     with database.begin() as session:
-        assert uploads.open_bytes(session, "tenant_default") == len(CONTENT)
+        assert quotas.stored_bytes(session, "tenant_default") == len(CONTENT)
         uploads.forget(session, 3600)
     assert client.get(here).status_code == 200
     send(client, here, 1)
     with database.begin() as session:
         uploads.forget(session, -1)
-        assert uploads.open_bytes(session, "tenant_default") == 0
+        assert quotas.stored_bytes(session, "tenant_default") == 0
     assert client.get(here).status_code == 404

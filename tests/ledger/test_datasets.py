@@ -126,6 +126,24 @@ def test_a_bad_file_is_refused_with_what_is_wrong(upload: Any, limits: Settings,
     assert not [path for path in limits.blobs_dir.rglob("*") if path.is_file()]
 
 
+def test_a_small_file_does_not_fill_the_memory(storage: Storage, limits: Settings, tmp_path: Path) -> None:
+    """Of 64 rows that share one long cell, few are unpacked before that is seen to be too long."""
+    cell = 2**22
+    pq.write_table(pa.table({"text": ["a" * cell] * 64}), tmp_path / "a", dictionary_pagesize_limit=2 * cell)
+    assert (tmp_path / "a").stat().st_size < 2**20
+    default = pa.default_memory_pool()
+    counted = pa.proxy_memory_pool(default)
+    pa.set_memory_pool(counted)
+    try:
+        for allowed, message in ((cell, "more than 1,000 characters"), (cell // 4, "unpacks to more than")):
+            settings = limits.model_copy(update={"max_upload_bytes": allowed})
+            with pytest.raises(SpecError, match=message):
+                datasets.ingest(tmp_path / "a", "a.parquet", storage, settings, DEFAULT_TENANT)
+            assert counted.max_memory() < 40 * cell
+    finally:
+        pa.set_memory_pool(default)
+
+
 def test_a_file_of_any_name_can_be_kept(upload: Any, database: Database) -> None:
     dataset = upload(CSV, "../../ü\0\ud800" + "x" * 300 + ".csv")
     with database.begin() as session:

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from core.ledger import jobs
+from core.ledger import jobs, keys
 from core.ledger.database import Database
 from core.ledger.tables import DEFAULT_TENANT, Job, Outbox, Tenant
 from tests.ledger.helpers import claimed_job, get, make_spec, new_job, statuses
@@ -323,6 +323,20 @@ def test_a_tenant_at_its_limit_is_passed_over(database: Database) -> None:
     do(database, "succeed", running[0])
     assert claim_next(database, 2) in set(mine) - set(running)
     assert claim_next(database, 2) is None
+
+
+def test_a_key_at_its_limit_is_passed_over(database: Database) -> None:
+    with database.begin() as session:
+        key, _ = keys.create(session, DEFAULT_TENANT, "small", ["write"], max_running=2)
+        mine = [jobs.create(session, DEFAULT_TENANT, make_spec(priority=9), 3, key_id=key.id)[0].id for _ in range(6)]
+    other = new_job(database)
+    with ThreadPoolExecutor(6) as pool:
+        won = list(pool.map(lambda _: claim_next(database), range(6)))
+    running = [job_id for job_id in won if job_id in mine]
+    assert len(running) == 2 and won.count(other) == 1 and won.count(None) == 3
+    do(database, "succeed", running[0])
+    assert claim_next(database, 9) in set(mine) - set(running)
+    assert claim_next(database, 9) is None
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from core.spec.problems import SpecError
-from core.spec.weights import read_shapes
+from core.spec.weights import MAX_HEADER_BYTES, read_shapes
 
 
 def test_shapes_of_a_real_file(tmp_path: Path) -> None:
@@ -66,3 +66,11 @@ def test_anything_else_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="cannot be read"):
         read_shapes(tmp_path / "model.safetensors")
+
+
+def test_a_header_is_read_only_so_far(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    padded = json.dumps({"a": TENSOR}).encode() + b" " * MAX_HEADER_BYTES
+    path.write_bytes(header(padded, bytes(8)))
+    with pytest.raises(SpecError, match="no sane length"):
+        read_shapes(path)

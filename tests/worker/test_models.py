@@ -31,6 +31,7 @@ REPOSITORIES = {
     ],
     "huge/model": ["config.json", "model.safetensors", "huge.bin"],
     "pickle/only": ["config.json", "pytorch_model.bin"],
+    "coded/model": ["config.json", "model.safetensors"],
 }
 SIZES = {("huge/model", "model.safetensors"): 21 * 2**30, ("good/model", "pytorch_model.bin"): 21 * 2**30}
 
@@ -63,7 +64,12 @@ class Hub(BaseHTTPRequestHandler):
             info = {"id": repository, "sha": COMMIT, "siblings": siblings}
             return self.answer(200, json.dumps(info).encode())
         name = "/".join(parts[4:])  # owner/name/resolve/<commit>/<file>
-        self.answer(200, name.encode(), {"ETag": f'"{self.oid(name)}"', "X-Repo-Commit": COMMIT})
+        body = json.dumps({"auto_map": {}} if repository == "coded/model" else {}).encode()
+        self.answer(
+            200,
+            body if name == "config.json" else name.encode(),
+            {"ETag": f'"{self.oid(name)}"', "X-Repo-Commit": COMMIT},
+        )
 
     @staticmethod
     def oid(name: str) -> str:
@@ -130,11 +136,11 @@ def test_a_hub_model_comes_at_its_commit_without_code_or_pickles(hub: str, tmp_p
 
 
 def test_a_hub_model_that_cannot_be_had_says_how_to_mend(hub: str, tmp_path: Path) -> None:
-    names = ("missing/model", "good/model@v9", "gated/model", "pickle/only")
+    names = ("missing/model", "good/model@v9", "gated/model", "pickle/only", "coded/model")
     answers = ask(hub, tmp_path, *names)
     assert {field for field, _ in answers} == {"/model"}
     for (_, message), expected in zip(
-        answers, ("no public model", "no revision 'v9'", "gated", "has no model.safetensors"), strict=True
+        answers, ("no public model", "no revision 'v9'", "gated", "has no model.safetensors", "'auto_map'"), strict=True
     ):
         assert expected in message
 
@@ -151,8 +157,8 @@ def test_a_local_model_is_found_by_its_name(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     with pytest.raises(SpecError, match=r"has no config\.json"):
         resolve("tiny", settings)
-    for name in ("config.json", "model.safetensors"):
-        (folder / name).touch()
+    (folder / "model.safetensors").touch()
+    (folder / "config.json").write_text("{}")
     found = resolve("tiny", settings)
     assert (found.path, found.name, found.revision) == (folder, "tiny", None)
 

@@ -84,13 +84,14 @@ def test_a_job_succeeds_with_its_files_metrics_and_events(house: House) -> None:
 
 
 def test_the_child_sees_no_secrets_and_no_settings(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TOPWORK_DATABASE_URL", "postgresql://secret")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("HF_TOKEN", "secret")
+    for name in ("TOPWORK_DATABASE_URL", "TOPWORK_BROKER_URL", "TOPWORK_STORAGE_URL", "TOPWORK_KEY", "PGPASSWORD"):
+        monkeypatch.setenv(name, "secret")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "HTTPS_PROXY", "WHATEVER_COMES"):
+        monkeypatch.setenv(name, "secret")
     job_id = house.new_job()
     claim(house, job_id).run()
     environment = json.loads(house.starts(job_id)[0].read_text())
-    assert "secret" not in json.dumps(environment)
+    assert "secret" not in json.dumps(environment) and not [name for name in environment if "TOPWORK" in name]
     assert environment["HF_HUB_OFFLINE"] == "1" and environment["PATH"] == os.environ["PATH"]
 
 

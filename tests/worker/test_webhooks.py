@@ -15,6 +15,7 @@ from typing import Any
 
 import certifi
 import pytest
+import trustme
 from sqlalchemy import select, update
 
 from core.ledger import jobs, tallies, webhooks
@@ -25,13 +26,11 @@ from worker import webhooks as sender
 from worker.relay import Relay
 from worker.webhooks import RefusedError, post, sign
 
-TLS = Path(__file__).with_name("tls")  # a certificate for hooks.test that signs itself, for these tests alone
-
 
 class Receiver:
     """A server that answers in turn (the last answer for ever) and remembers what it got."""
 
-    def __init__(self, tls: bool = False) -> None:
+    def __init__(self, certificate: trustme.LeafCert | None = None) -> None:
         self.answers = [200]
         self.got: list[tuple[dict[str, str], bytes]] = []
         receiver = self
@@ -49,9 +48,9 @@ class Receiver:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        if tls:
+        if certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(TLS / "certificate.pem", TLS / "key.pem")
+            certificate.configure_cert(context)
             self.server.socket = context.wrap_socket(self.server.socket, server_side=True)
         self.port = self.server.server_address[1]
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -88,12 +87,12 @@ def deliver(relay: Relay) -> None:
 
 def waiting(house: House) -> list[Delivery]:
     with house.database.read() as session:
-        return list(session.scalars(select(Delivery)))
+        return list(session.scalars(select(Delivery).where(Delivery.due_at.is_not(None))))
 
 
 def make_due(house: House) -> None:
     with house.database.begin() as session:
-        session.execute(update(Delivery).values(due_at=1))
+        session.execute(update(Delivery).where(Delivery.due_at.is_not(None)).values(due_at=1))
 
 
 def test_a_message_says_how_the_job_ended_and_is_signed(house: House, relay: Relay, receiver: Receiver) -> None:
@@ -131,6 +130,26 @@ def test_a_receiver_that_fails_is_tried_again_under_the_same_id(house: House, re
     deliver(relay)
     assert waiting(house) == []
     assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 1
+
+
+def test_how_a_message_fares_is_seen_with_the_job(house: House, relay: Relay, receiver: Receiver) -> None:
+    receiver.answers = [500, 200]
+    job_id = ended_job(house, f"http://127.0.0.1:{receiver.port}/")
+
+    def seen() -> tuple[Delivery, int]:
+        with house.database.read() as session:
+            return webhooks.latest(session, [job_id])[job_id], house.job(job_id).version
+
+    before, version = seen()
+    assert (before.tries, before.status, before.tried_at) == (0, None, None)
+    deliver(relay)
+    failed, later = seen()
+    assert (failed.tries, failed.status) == (1, 500) and later > version
+    assert failed.tried_at is not None and failed.due_at == failed.tried_at + 1000 * webhooks.RETRY_AFTER_S[0]
+    make_due(house)
+    deliver(relay)
+    arrived, last = seen()
+    assert (arrived.tries, arrived.status, arrived.due_at) == (2, 200, None) and last > later
 
 
 def test_it_is_given_up_when_the_receiver_says_so_or_after_the_last_try(
@@ -290,9 +309,13 @@ def test_the_address_that_was_checked_is_the_one_that_is_called(names: Names, re
     assert headers["host"] == f"hooks.test:{receiver.port}"
 
 
-def test_tls_is_checked_against_the_name_and_not_the_address(names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certifi, "where", lambda: str(TLS / "certificate.pem"))
-    receiver = Receiver(tls=True)
+def test_tls_is_checked_against_the_name_and_not_the_address(
+    names: Names, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setattr(certifi, "where", lambda: str(tmp_path / "authority.pem"))
+    receiver = Receiver(authority.issue_cert("hooks.test"))
     names(hooks_test=[["127.0.0.1"]], other_test=[["127.0.0.1"]])
     post(letter(f"https://hooks.test:{receiver.port}/"), allow_private=True)
     with pytest.raises(Exception, match=r"CERTIFICATE_VERIFY_FAILED"):

@@ -1,0 +1,356 @@
+"""Data sets of a hub, which a server on this machine plays."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fastapi.testclient import TestClient
+from huggingface_hub import constants
+
+from api import hub as room
+from core.ledger import keys
+from core.ledger.database import Database
+from core.ledger.settings import Settings
+from core.spec.problems import SpecError
+from tests.api.conftest import MODEL, one_database, reviews
+
+COMMITS = ["c0ffee" * 6 + "c0ff", "decade" * 6 + "deca"]
+Files = dict[str, bytes]
+
+
+def parquet(content: bytes) -> bytes:
+    """A CSV file as Parquet."""
+    rows = [line.split(",") for line in content.decode().splitlines()[1:]]
+    out = io.BytesIO()
+    pq.write_table(pa.table({"text": [r[0] for r in rows], "label": [r[1] for r in rows]}), out)
+    return out.getvalue()
+
+
+class Hub:
+    """The two routes that a data set is fetched by; what it holds can change, as after a push."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, Files] = {
+            "acme/reviews": {
+                "README.md": b"# Reviews\n",
+                "load.py": b"raise SystemExit\n",
+                "data/train-00000-of-00002.parquet": parquet(reviews(60)),
+                "data/train-00001-of-00002.parquet": parquet(reviews(40, first=60)),
+                "data/validation-00000-of-00001.parquet": parquet(reviews(30, first=200)),
+                "data/test.parquet": parquet(reviews(20, first=300)),
+            },
+            "acme/movies": {"movies.csv": reviews(50, first=1000)},
+        }
+        self.cards: dict[str, Any] = {}
+        self.commit = COMMITS[0]
+        self.refused: dict[str, tuple[int, str]] = {"acme/secret": (401, "RepoNotFound"), "acme/gated": (200, "")}
+        self.sizes: dict[str, int] = {}
+        self.redirects: dict[str, str] = {}
+        self.asked: list[str] = []
+        self.headers: list[dict[str, str]] = []
+        played = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                played.headers.append({k.lower(): v for k, v in self.headers.items()})
+                played.answer(self, unquote(self.path.partition("?")[0]).strip("/").split("/"))
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def answer(self, request: BaseHTTPRequestHandler, path: list[str]) -> None:
+        """Answer one request."""
+        self.asked.append("/".join(path))
+        name = "/".join(path[2:4] if path[0] == "api" else path[1:3])
+        headers, body, status = {}, b"{}", 200
+        if name in self.refused and self.refused[name][0] != 200:
+            status, headers["X-Error-Code"] = self.refused[name]
+        elif path[0] == "api":
+            revision = "/".join(path[5:])
+            if revision not in ("main", "v1", "refs/convert/parquet", self.commit):
+                status, headers["X-Error-Code"] = 404, "RevisionNotFound"
+            files = self.files.get(name, {})
+            sizes = {file: self.sizes.get(file, len(content)) for file, content in files.items()}
+            siblings = [{"rfilename": file, "size": size} for file, size in sizes.items()]
+            info = {"id": name, "sha": self.commit, "siblings": siblings, "cardData": self.cards.get(name)}
+            body = json.dumps(info | {"gated": "auto" if name in self.refused else False, "private": False}).encode()
+        else:
+            file = "/".join(path[5:])
+            if file in self.redirects:
+                status, headers["Location"] = 302, self.redirects.pop(file)
+            elif path[4] != self.commit:
+                status, headers["X-Error-Code"] = 404, "EntryNotFound"
+            else:
+                body = self.files[name][file]
+        request.send_response(status)
+        for header, value in (headers | {"Content-Length": str(len(body))}).items():
+            request.send_header(header, value)
+        request.end_headers()
+        request.wfile.write(body)
+
+    @property
+    def fetched(self) -> list[str]:
+        """Files that were asked for."""
+        return [path.rpartition(f"/{self.commit}/")[2] for path in self.asked if "/resolve/" in path]
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    hub = Hub()
+    threading.Thread(target=hub.server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    yield hub
+    hub.server.shutdown()
+    hub.server.server_close()
+
+
+def job(data: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {"model": MODEL, "task": {"data": data}, "budget": {"params": 0.3}} | changes
+
+
+def source(data: dict[str, Any]) -> dict[str, Any]:
+    return {"data": data, "label": "label"}
+
+
+def refusal(client: TestClient, data: dict[str, Any]) -> str:
+    """Why the data of a task is refused."""
+    answer = client.post("/v1/jobs", json=job(data))
+    assert answer.status_code == 422, answer.text
+    [fault] = answer.json()["errors"]
+    assert fault["pointer"] == "/task/data/hub"
+    return str(fault["detail"])
+
+
+def test_a_job_takes_data_of_a_hub_as_it_is_at_its_commit(client: TestClient, hub: Hub) -> None:
+    body = job({"hub": "acme/reviews@v1"}, sources=[source({"hub": "acme/movies"})])
+    plan = client.post("/v1/jobs:validate", json=body)
+    assert plan.status_code == 200, plan.text
+    rows = plan.json()["rows"]
+    assert (rows["train"] + rows["dev"] + rows["test"], rows["sources"]) == (100, [50])
+    assert sorted(hub.fetched) == [*(f"data/train-0000{n}-of-00002.parquet" for n in (0, 1)), "movies.csv"]
+
+    first = client.post("/v1/jobs", json=body, headers={"Idempotency-Key": "one"})
+    assert first.status_code == 202, first.text
+    assert len(hub.fetched) == 3  # what was fetched is there
+    target = first.json()["spec"]["task"]["data"]
+    assert (target["hub"], target["split"]) == (f"acme/reviews@{COMMITS[0]}", "train")
+    made = client.get(f"/v1/datasets/{target['dataset']}").json()
+    assert (made["name"], made["rows"], made["format"]) == (f"acme/reviews@{COMMITS[0]}/train", 100, "parquet")
+
+    hub.commit = COMMITS[1]  # a push
+    hub.files["acme/reviews"] = {"train.jsonl": b'{"text": "x", "label": "y"}\n'}
+    again = client.post("/v1/jobs", json=body, headers={"Idempotency-Key": "one"})
+    assert (again.json()["id"], again.json()["spec"]) == (first.json()["id"], first.json()["spec"])
+    assert client.post("/v1/jobs", json=body).status_code == 422  # one row: it is the new commit that is read
+
+    hub.server.shutdown()
+    hub.server.server_close()
+    pinned = client.post("/v1/jobs", json=first.json()["spec"])
+    by_commit = client.post("/v1/jobs", json=job({"hub": f"acme/reviews@{COMMITS[0]}"}))
+    assert (pinned.status_code, by_commit.status_code) == (202, 202)
+    assert by_commit.json()["spec"]["task"]["data"] == target == pinned.json()["spec"]["task"]["data"]
+    assert not any("authorization" in headers for headers in hub.headers)  # for every tenant, so for nobody
+
+
+@one_database
+def test_each_part_of_a_task_has_its_split(client: TestClient, hub: Hub) -> None:
+    named = {"hub": "acme/reviews"}
+    answer = client.post("/v1/jobs:validate", json=job({"train": named, "dev": named, "test": named}))
+    assert answer.status_code == 200, answer.text
+    assert [answer.json()["rows"][part] for part in ("train", "dev", "test")] == [100, 30, 20]
+    data = client.get("/v1/datasets").json()["items"]
+    assert sorted(one["name"].rpartition("/")[2] for one in data) == ["test", "train", "validation"]
+    assert refusal(client, named | {"split": "extra"}).startswith("'acme/reviews' has no Parquet, CSV or JSONL files")
+
+
+@one_database
+def test_the_card_says_which_files_are_which(client: TestClient, hub: Hub) -> None:
+    english, german = reviews(40), reviews(50, first=100)
+    hub.files["acme/many"] = {"a/x.csv": english, "b/x-1.csv": german, "b/other.csv": reviews(9), "train.csv": b""}
+    configs = [
+        {"config_name": "en", "data_files": "a/*.csv"},
+        {"config_name": "de", "data_files": [{"split": "train", "path": ["b/x-*"]}]},
+    ]
+    hub.cards["acme/many"] = {"configs": configs}
+    assert "several configs; give one of these as 'config': 'de', 'en'" in refusal(client, {"hub": "acme/many"})
+    assert "no config 'fr'" in refusal(client, {"hub": "acme/many", "config": "fr"})
+    assert "no split 'test'; give one of 'train'" in refusal(
+        client, {"hub": "acme/many", "config": "de", "split": "test"}
+    )
+    german_job = client.post("/v1/jobs", json=job({"hub": "acme/many", "config": "de"}))
+    assert german_job.status_code == 202, german_job.text
+    configs[0]["default"] = True  # type: ignore[assignment]
+    hub.commit = COMMITS[1]
+    english_job = client.post("/v1/jobs", json=job({"hub": "acme/many"}))
+    assert english_job.json()["spec"]["task"]["data"]["config"] == "en"
+    made = client.get("/v1/datasets").json()["items"]
+    assert [one["rows"] for one in made] == [40, 50]
+
+
+@one_database
+def test_the_hubs_own_conversion_can_be_named(client: TestClient, hub: Hub) -> None:
+    hub.files["acme/odd"] = {"odd.py": b"", "data.zip": b"PK"}
+    assert "'acme/odd@refs/convert/parquet'" in refusal(client, {"hub": "acme/odd"})
+    hub.files["acme/odd"] = {
+        "plain/train/0000.parquet": parquet(reviews(30)),
+        "plain/test/0000.parquet": parquet(reviews(9)),
+        "other/partial-train/0000.parquet": parquet(reviews(20)),
+    }
+    converted = {"hub": "acme/odd@refs/convert/parquet"}
+    assert "'other', 'plain'" in refusal(client, converted)
+    for config, rows in (("plain", 30), ("other", 20)):
+        data = client.post("/v1/jobs", json=job(converted | {"config": config})).json()["spec"]["task"]["data"]
+        assert client.get(f"/v1/datasets/{data['dataset']}").json()["rows"] == rows
+
+
+@one_database
+def test_nothing_but_tables_is_ever_fetched(client: TestClient, hub: Hub) -> None:
+    hub.files["acme/script"] = {"script.py": b"", "train.pkl": b"x", "train.csv.gz": b"x", "train.zip": b"x"}
+    assert "no Parquet, CSV or JSONL" in refusal(client, {"hub": "acme/script"})
+    hub.files["acme/mixed"] = {"train.csv": reviews(9), "train.parquet": parquet(reviews(9))}
+    assert "several formats" in refusal(client, {"hub": "acme/mixed"})
+    hub.files["acme/shards"] = {f"train-{n}.csv": b"" for n in range(201)}
+    assert "more than 200 files" in refusal(client, {"hub": "acme/shards"})
+    assert hub.fetched == []
+
+
+@one_database
+def test_what_cannot_be_had_says_how_to_mend(client: TestClient, hub: Hub) -> None:
+    assert "no public data set 'acme/secret'" in refusal(client, {"hub": "acme/secret"})
+    assert "private or gated" in refusal(client, {"hub": "acme/gated"})
+    assert "no revision 'v9'" in refusal(client, {"hub": "acme/reviews@v9"})
+    hub.files["acme/vague"] = {"train.csv": reviews(9)}
+    hub.commit = "main"
+    assert "names no commit" in refusal(client, {"hub": "acme/vague"})
+    hub.refused["acme/odd"] = (500, "")
+    assert "did not answer as it should (HfHubHTTPError)" in refusal(client, {"hub": "acme/odd"})
+    both = client.post("/v1/jobs", json=job({"hub": "acme/secret"}, sources=[source({"hub": "acme/gated"})]))
+    assert [fault["pointer"] for fault in both.json()["errors"]] == ["/task/data/hub", "/sources/0/data/hub"]
+    assert client.get("/v1/datasets").json()["items"] == []
+
+
+@one_database
+def test_a_hub_that_cannot_be_reached_is_said_at_once(
+    client: TestClient, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.server.shutdown()
+    hub.server.server_close()
+    started = time.monotonic()
+    assert "HF_ENDPOINT, or download it, and upload it" in refusal(client, {"hub": "acme/reviews"})
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "OfflineModeIsEnabled" in refusal(client, {"hub": "acme/reviews"})
+    assert time.monotonic() - started < 5
+
+
+@one_database
+def test_a_data_set_of_a_hub_is_bounded_like_an_upload(client: TestClient, hub: Hub, settings: Settings) -> None:
+    def said(files: Files) -> str:
+        hub.files["acme/large"] = files
+        return refusal(client, {"hub": "acme/large"})
+
+    hub.sizes["train-0.csv"] = settings.max_upload_bytes
+    assert "1,048,577 bytes, more than the 1,048,576" in said({"train-0.csv": b"", "train-1.csv": b"x"})
+    assert hub.fetched == []
+    assert "has more than 5,000 rows" in said({"train-a.csv": reviews(3000), "train-b.csv": reviews(3000)})
+    assert "more than 256 columns" in said(
+        {"a.csv": ",".join(f"c{n}" for n in range(257)).encode() + b"\n" + b"," * 256}
+    )
+    assert "more than 100,000 characters" in said({"a.csv": b"text,label\n" + b"a" * 100_001 + b",b\n"})
+    bomb = b"text,label\n" + b"".join(b"%s%d,a\n" % (b"a" * 99_000, n) for n in range(12))
+    small = parquet(bomb)
+    assert len(small) < settings.max_upload_bytes / 10
+    assert "unpacks to more than 1,048,576 characters" in said({"train.parquet": small})
+    assert client.get("/v1/datasets").json()["items"] == []
+
+
+@one_database
+def test_more_than_was_announced_is_not_read(client: TestClient, hub: Hub) -> None:
+    hub.sizes["movies.csv"] = 100
+    assert "of 100 bytes came" in refusal(client, {"hub": "acme/movies"})
+    hub.sizes["movies.csv"] = 10_000
+    assert "of 10,000 bytes came" in refusal(client, {"hub": "acme/movies"})
+    assert client.get("/v1/datasets").json()["items"] == []
+
+
+@one_database
+def test_a_hub_that_drips_is_cut_off(client: TestClient, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "FETCH_S", -1.0)
+    hub.files["acme/movies"]["movies.csv"] = reviews(5000)
+    assert "within -1 s" in refusal(client, {"hub": "acme/movies"})
+
+
+@one_database
+def test_redirects_lead_to_the_hub_itself_or_out_in_public(client: TestClient, hub: Hub) -> None:
+    here = f"/datasets/acme/movies/resolve/{COMMITS[0]}/movies.csv"
+    for inside in (
+        "http://127.0.0.1:9/x",
+        "https://127.0.0.1/x",
+        "https://10.0.0.1/x",
+        "https://localhost/",
+        "file:///x",
+    ):
+        hub.redirects["movies.csv"] = inside
+        assert "not public" in refusal(client, {"hub": "acme/movies"}), inside
+    for fine in (here, hub.url + here):
+        hub.redirects["movies.csv"] = fine
+        assert client.post("/v1/jobs", json=job({"hub": "acme/movies"})).status_code == 202
+    assert room._next(hub.url, "https://93.184.215.14/x", hub.url) == "https://93.184.215.14/x"
+    with pytest.raises(SpecError):
+        room._next(hub.url, "http://93.184.215.14/x", hub.url)
+
+
+@one_database
+def test_only_so_many_are_fetched_at_once(client: TestClient, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "AT_ONCE", threading.BoundedSemaphore(1))
+    with room.AT_ONCE:
+        busy = client.post("/v1/jobs", json=job({"hub": "acme/movies"}))
+    assert (busy.status_code, busy.headers["retry-after"]) == (503, "10")
+    assert client.post("/v1/jobs", json=job({"hub": "acme/movies"})).status_code == 202
+
+
+@one_database
+def test_a_data_set_of_yours_is_not_said_to_be_another(client: TestClient, hub: Hub, upload: Any) -> None:
+    mine = {"dataset": upload(reviews(60)), "hub": "acme/reviews"}
+    assert "did not come from there" in refusal(client, mine)
+
+
+@one_database
+@pytest.mark.parametrize(
+    ("data", "pointer"),
+    [
+        ({}, "/task/data"),
+        ({"config": "en"}, "/task/data"),
+        ({"dataset": "ds_" + "0" * 32, "split": "train"}, "/task/data"),
+        *(({"hub": name}, "/task/data/hub") for name in ("../x", "a/../b", "/etc", "a/b/c", "a/b@", "http://h/x", "")),
+        ({"hub": "a/b", "config": "x/y"}, "/task/data/config"),
+        ({"hub": "a/b", "trust_remote_code": True}, "/task/data/trust_remote_code"),
+    ],
+)
+def test_a_wrong_name_is_refused_by_field(client: TestClient, hub: Hub, data: dict[str, Any], pointer: str) -> None:
+    answer = client.post("/v1/jobs", json=job(data))
+    assert (answer.status_code, [one["pointer"] for one in answer.json()["errors"]]) == (422, [pointer])
+    assert hub.asked == []
+
+
+def test_what_one_tenant_fetched_is_not_anothers(client: TestClient, hub: Hub, database: Database) -> None:
+    with database.begin() as session:
+        other = keys.tenant(session, "other")
+    data = client.post("/v1/jobs", json=job({"hub": "acme/movies"})).json()["spec"]["task"]["data"]
+    with database.read() as session:
+        assert room.datasets.named(session, other, f"acme/movies@{COMMITS[0]}/train") is None
+        assert room.datasets.find(session, other, data["dataset"]) is None
