@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test soak check openapi venv bench-budget bench-speed bench-overhead bench-transfer bench-methods clean
+.PHONY: help demo serve test soak check openapi venv bench-budget bench-speed bench-overhead bench-transfer bench-methods bench-api bench-estimate clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,7 +20,7 @@ test: $(STAMP) ## Run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 soak: $(STAMP) ## Run 500 fake jobs while everything around them is killed (up to 26 minutes; SOAK_JOBS=60 for fewer)
-	$(BIN)/python -m pytest tests/worker/soak.py -s
+	SOAK_RESULT=benchmarks/results/soak.md $(BIN)/python -m pytest tests/worker/soak.py -s
 
 check: $(STAMP) ## Lint, formatting, types, and which room may import which
 	$(BIN)/ruff check .
@@ -59,6 +59,13 @@ bench-transfer: $(STAMP) ## Run what is left of the transfer benchmark; hours on
 bench-methods: $(STAMP) ## Run what is left of the benchmark of pruning methods; hours on two cores, resumable (needs npm)
 	$(BIN)/topwork fetch-demo
 	$(BIN)/python -m benchmarks.methods --workers 2
+
+bench-api: $(STAMP) ## Measure polls, submits, event streams, downloads and memory of the service (needs wrk; uses nginx if it is there)
+	$(BIN)/python -m benchmarks.api
+
+bench-estimate: $(STAMP) ## Measure how far the estimates of jobs:validate are off, on small jobs
+	$(BIN)/topwork fetch-demo
+	$(BIN)/python -m benchmarks.estimate
 
 clean: ## Remove the virtual environment and all caches; ./data stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import urlsplit
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.problems import Problem, database_away, response
+from api.together import Together
 from core.ledger import keys
 from core.ledger.database import Database
 from core.ledger.tables import DEFAULT_TENANT
@@ -45,7 +46,8 @@ class Authentication:
     """ASGI middleware: everything but the open addresses needs a caller with the scope that the method asks for."""
 
     def __init__(self, app: ASGIApp, database: Database, require_keys: bool) -> None:
-        self.app, self.database, self.require_keys = app, database, require_keys
+        self.app, self.require_keys = app, require_keys
+        self.keys = Together(partial(keys.find, database))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in OPEN:
@@ -66,17 +68,12 @@ class Authentication:
         scheme, _, secret = Headers(scope=scope).get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
             raise Problem(401, "This needs a key: send the header 'Authorization: Bearer KEY'.", headers=CHALLENGE)
-        caller = await run_in_threadpool(self._find, secret.strip())
-        if caller is None:
+        key = await self.keys.get(secret.strip())
+        if key is None:
             raise Problem(
                 401, "The key is unknown, expired or revoked; ask your admin for a new one.", headers=CHALLENGE
             )
-        return caller
-
-    def _find(self, secret: str) -> Caller | None:
-        with self.database.read() as session:
-            key = keys.find(session, secret)
-        return None if key is None else Caller(key.tenant_id, frozenset(key.scopes), key.id)
+        return Caller(key.tenant_id, frozenset(key.scopes), key.id)
 
 
 def lacking(scope: str) -> Problem:

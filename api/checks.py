@@ -31,6 +31,7 @@ class Checked:
 
     splits: Splits
     costs: Costs | None
+    model: catalogue.LocalModel | None
 
 
 def check(here: Context, spec: JobSpec) -> Checked:
@@ -40,7 +41,7 @@ def check(here: Context, spec: JobSpec) -> Checked:
     faults = _missing(spec, found) + _mistaken(spec, found) + _missing_columns(spec, found)
     if spec.webhook is not None:
         faults += _webhook_faults(spec.webhook.url, here.settings.webhook_allow_private)
-    splits = costs = None
+    splits = costs = model = None
     if not faults:
         try:
             splits = _splits(here, spec, found)
@@ -62,7 +63,7 @@ def check(here: Context, spec: JobSpec) -> Checked:
             faults.append(fault(error))
     if splits is None or faults:
         raise invalid(faults)
-    return Checked(splits, costs)
+    return Checked(splits, costs, model)
 
 
 def _webhook_faults(url: str, allow_private: bool) -> list[Fault]:

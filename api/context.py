@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 from fastapi import Depends, Request
+from sqlalchemy import Row
 
 from api.auth import CALLER, NOBODY, Caller, lacking
 from api.problems import Problem
+from api.together import Together
 from api.watch import Watch
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.storage import Storage
-from core.ledger.tables import DEFAULT_TENANT
+from core.ledger.tables import DEFAULT_TENANT, Event, Job
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Context:
     database: Database
     storage: Storage
     watch: Watch
+    polls: Together[tuple[str, str], Row[Any]]  # (tenant, job) -> what is shown of it
+    streams: Together[tuple[str, str, int, int], tuple[Job, Sequence[Event]]]  # see `api.events.read`
     caller: Caller = NOBODY
 
     @property
@@ -32,11 +37,12 @@ class Context:
         return self.caller.tenant_id
 
 
-async def _context(request: Request) -> Context:
+async def context(request: Request) -> Context:
+    """What a handler of this request works on."""
     return replace(cast(Context, request.app.state.context), caller=request.scope.get(CALLER, NOBODY))
 
 
-Here = Annotated[Context, Depends(_context)]
+Here = Annotated[Context, Depends(context)]
 
 
 async def admin(here: Here) -> None:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence, Set
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from api.context import Context, Here
-from api.jobs import find
+from api.jobs import ID, no_such_job
 from api.problems import RESPONSES, Problem
 from api.schemas import Event, EventPage, instant
 from core.ledger import jobs, tables
+from core.ledger.database import Database
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,9 @@ EVENT_STREAM = "text/event-stream"
 HEARTBEAT_S = 15.0
 MAX_STREAM_S = 900.0  # then the client connects again, with a key that still has to be good
 PAGE = 100
+
+Asked = tuple[str, str, int, int]  # tenant, job, after, limit
+Happened = tuple[tables.Job, Sequence[tables.Event]]
 
 router = APIRouter(prefix="/v1/jobs/{job_id}/events", tags=["jobs"])
 
@@ -54,10 +57,10 @@ async def list_events(
     `Last-Event-ID` misses none and gets none twice.
     """
     if EVENT_STREAM not in request.headers.get("accept", ""):
-        _, rows = await run_in_threadpool(_read, here, job_id, after, limit)
+        _, rows = await _read(here, job_id, after, limit)
         return EventPage(items=[_event(row) for row in rows], after=rows[-1].seq if rows else after)
     after = after if last_event_id is None else last_event_id
-    job, rows = await run_in_threadpool(_read, here, job_id, after, 1)
+    job, rows = await _read(here, job_id, after, 1)
     if job.status in jobs.TERMINAL and not rows:
         return Response(status_code=204)  # which tells an EventSource to stop
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -68,8 +71,8 @@ async def _frames(here: Context, job_id: str, after: int) -> AsyncIterator[bytes
     end = time.monotonic() + MAX_STREAM_S
     try:
         while True:
-            # One transaction: of a job that has ended, every event is among the rows.
-            job, rows = await run_in_threadpool(_read, here, job_id, after, PAGE)
+            # The job is read first: of one that has ended, every event is among the rows.
+            job, rows = await _read(here, job_id, after, PAGE)
             for row in rows:
                 after = row.seq
                 yield format_sse_event(id=str(row.seq), event=row.type, data_str=_event(row).model_dump_json())
@@ -85,9 +88,21 @@ async def _frames(here: Context, job_id: str, after: int) -> AsyncIterator[bytes
         return
 
 
-def _read(here: Context, job_id: str, after: int, limit: int) -> tuple[tables.Job, Sequence[tables.Event]]:
-    with here.database.read() as session:
-        return find(here, session, job_id), jobs.events(session, job_id, after, limit)
+def read(database: Database, asked: Set[Asked]) -> dict[Asked, Happened]:
+    """Jobs, and what happened to them next, of those that there are: those who watch one job have one answer."""
+    found = {}
+    with database.read() as session:
+        for tenant_id, job_id, after, limit in asked:
+            if (job := jobs.find(session, tenant_id, job_id)) is not None:
+                found[tenant_id, job_id, after, limit] = job, jobs.events(session, job_id, after, limit)
+    return found
+
+
+async def _read(here: Context, job_id: str, after: int, limit: int) -> Happened:
+    found = await here.streams.get((here.tenant_id, job_id, after, limit)) if ID.fullmatch(job_id) else None
+    if found is None:
+        raise no_such_job()
+    return found
 
 
 def _event(row: tables.Event) -> Event:

@@ -6,6 +6,7 @@ import json
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -28,8 +29,10 @@ from api import (
 from api.auth import Authentication
 from api.body import BodyLimit
 from api.context import Context
+from api.together import Together
 from api.watch import Watch
 from core.ledger.database import open_database
+from core.ledger.jobs import shown
 from core.ledger.settings import Settings
 from core.ledger.storage import open_storage
 
@@ -45,7 +48,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The HTTP face on the database and storage that the settings (by default the environment's) name."""
     settings = settings or Settings()
     database = open_database(settings)
-    context = Context(settings, database, open_storage(settings), Watch(database))
+    context = Context(
+        settings,
+        database,
+        open_storage(settings),
+        Watch(database),
+        polls=Together(partial(shown, database)),
+        streams=Together(partial(events.read, database)),
+    )
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -69,6 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(monitoring.Measured, requests=app.state.requests)  # the last added is the outermost
     for part in PARTS:
         app.include_router(part.router)
+    app.router.routes.insert(0, jobs.Poll())
     return app
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from api.schemas import Plan, Reach, Rows, Units
+from api.catalogue import LocalModel
+from api.checks import Checked
+from api.schemas import Estimate, Plan, Reach, Rows, Seconds, Units
+from core.ledger.tables import Job
+from core.spec import estimate
 from core.spec.cost import CostModel, Costs
 from core.spec.data import Splits
 from core.spec.job import JobSpec, Layout
+from core.spec.structure import Structure
 
 FEW = 100  # test rows: an accuracy is then known to about 10 points
 
 
-def plan(spec: JobSpec, splits: Splits, costs: Costs | None) -> Plan:
-    """Of a specification that has passed `check`."""
+def plan(spec: JobSpec, checked: Checked, earlier: Sequence[Job], devices: Sequence[Mapping[str, Any]]) -> Plan:
+    """Of a specification that has passed `check`; by jobs that have succeeded, and what the workers have."""
+    splits, costs, model = checked.splits, checked.costs, checked.model
     return Plan(
         spec=spec.model_dump(mode="json"),
         labels=splits.labels,
@@ -27,8 +34,63 @@ def plan(spec: JobSpec, splits: Splits, costs: Costs | None) -> Plan:
         units=costs and _units(costs),
         limit=None if costs is None or spec.budget.timed else _limit(costs, spec),
         reach=_reach(costs, spec.export.layout) if costs else [],
+        estimate=model and _estimate(spec, splits, model, earlier, devices),
         warnings=list(_warnings(spec, splits, costs)),
     )
+
+
+def _estimate(
+    spec: JobSpec,
+    splits: Splits,
+    model: LocalModel,
+    earlier: Sequence[Job],
+    devices: Sequence[Mapping[str, Any]],
+) -> Estimate:
+    seen = [(_device(job), found) for job in earlier if (found := _seen(job)) is not None]
+    kinds = [device["type"] for device in devices] or [kind for kind, _ in seen[:1]] or ["cpu"]
+    kind = "cuda" if "cuda" in kinds else "cpu"
+    cpus = min((device["cpus"] for device in devices if device["type"] == kind), default=1)
+    return foretell(spec, splits, model, [found for of, found in seen if of == kind], kind, cpus)
+
+
+def foretell(
+    spec: JobSpec, splits: Splits, model: LocalModel, seen: Sequence[estimate.Seen], device: str, cpus: int
+) -> Estimate:
+    """By jobs that were seen on such a device."""
+    rows = [*splits.train, *(row for source in splits.sources for row in source)]
+    length = min(spec.train.max_length, model.reads or spec.train.max_length)
+    costs = model.costs(len(splits.labels), estimate.tokens_of(rows, length))
+    steps = estimate.training_steps(spec, len(splits.train))
+    row_macs = costs.macs.model(Structure.dense(model.architecture))
+    asked = estimate.work(spec, steps, row_macs, len(splits.test))
+    low, high = estimate.seconds(asked, seen, cpus)
+    if seen:
+        basis = f"from {len(seen)} finished job{'s' * (len(seen) > 1)} on {device}"
+    else:
+        basis = f"no finished jobs on {device} yet: " + ("rough" if device == "cpu" else "nothing to go by")
+    memory = estimate.memory_bytes(
+        model.architecture, costs.params.dense, costs.params.before, spec.train.batch_size, length
+    )
+    return Estimate(
+        device="cuda" if device == "cuda" else "cpu",
+        seconds=Seconds(low=round(low, 1), high=round(high, 1)) if seen or device == "cpu" else None,
+        basis=basis,
+        memory_bytes=round(memory + (estimate.BASE_BYTES if device == "cpu" else 0)),
+    )
+
+
+def _device(job: Job) -> str:
+    return "cpu" if str((job.metrics or {}).get("environment", {}).get("device", "CPU")).startswith("CPU") else "cuda"
+
+
+def _seen(job: Job) -> estimate.Seen | None:
+    """What a job computed and took; None of one whose report does not say, or whose control is not in its timings."""
+    metrics = job.metrics or {}
+    if not metrics.get("work_macs") or metrics.get("control") or not job.started_at or not job.finished_at:
+        return None
+    timings = metrics["timings_s"]
+    train_s = sum(timings.get(stage, 0.0) for stage in ("auto", "teach", "prune", "recover"))
+    return estimate.Seen(estimate.Work(**metrics["work_macs"]), train_s, (job.finished_at - job.started_at) / 1000)
 
 
 def _units(costs: Costs) -> Units:

@@ -180,6 +180,22 @@ class Units(BaseModel):
     neurons: int = Field(description="in each layer", examples=[1536])
 
 
+class Seconds(BaseModel):
+    """From, to."""
+
+    low: float = Field(examples=[85.0])
+    high: float = Field(examples=[170.0])
+
+
+class Estimate(BaseModel):
+    """What a job would take, once a worker has it."""
+
+    device: Literal["cpu", "cuda"] = Field(description="what the workers have that are there; else of the last job")
+    seconds: Seconds | None = Field(description="null where there is nothing to go by")
+    basis: str = Field(examples=["from 12 finished jobs on cpu", "no finished jobs on cpu yet: rough"])
+    memory_bytes: int = Field(description="of the device, at most; by arithmetic", examples=[1200000000])
+
+
 class Plan(BaseModel):
     """What a job would do."""
 
@@ -189,6 +205,7 @@ class Plan(BaseModel):
     units: Units | None = Field(description="null for a model of the hub, which the worker fetches")
     limit: int | None = Field(description="of what `budget` names, as a count; null for a latency", examples=[1064678])
     reach: list[Reach]
+    estimate: Estimate | None = Field(description="null for a model of the hub, which the worker fetches")
     warnings: list[str]
 
 

@@ -40,6 +40,7 @@ class Client:
     ) -> None:
         self.server = server
         self._pause = pause
+        self._told: dict[str, tuple[str, dict[str, Any]]] = {}  # job -> (ETag, how it stood)
         headers = {"Authorization": f"Bearer {key}"} if (key := os.environ.get("TOPWORK_KEY")) else {}
         try:
             self._http = httpx.Client(
@@ -72,9 +73,16 @@ class Client:
         """Ask for a job; sent again, the same key gives the same job."""
         return self._json("POST", "/v1/jobs", json=spec, headers={"Idempotency-Key": key})
 
-    def job(self, job_id: str) -> dict[str, Any]:
-        """How a job stands."""
-        return self._json("GET", f"/v1/jobs/{quote(job_id, safe='')}")
+    def job(self, job_id: str, wait_s: float = 0) -> dict[str, Any]:
+        """How a job stands; with `wait_s`, the answer comes once that is not what was told last, or then."""
+        etag, told = self._told.get(job_id, ("", {}))
+        headers = {"If-None-Match": etag} if etag else {}
+        params = {"wait": f"{wait_s:g}"} if wait_s else {}
+        answer = self._send("GET", f"/v1/jobs/{quote(job_id, safe='')}", headers=headers, params=params)
+        if answer.status_code != httpx.codes.NOT_MODIFIED:
+            told = _object(answer, self.server)
+            self._told[job_id] = answer.headers.get("etag", ""), told
+        return told
 
     def cancel_all(self) -> None:
         """Stop every job that has not ended."""
@@ -125,6 +133,9 @@ class Client:
                     out.write(chunk)
 
     def _json(self, method: str, path: str, *, again: bool = True, **arguments: Any) -> dict[str, Any]:
+        return _object(self._send(method, path, again=again, **arguments), self.server)
+
+    def _send(self, method: str, path: str, *, again: bool = True, **arguments: Any) -> httpx.Response:
         for attempt in range(TRIES):
             last = attempt == TRIES - 1
             try:
@@ -136,8 +147,8 @@ class Client:
                 if last or not (again or never_sent):
                     raise _unreachable(self.server, error) from error
             else:
-                if answer.is_success:
-                    return _object(answer, self.server)
+                if answer.is_success or answer.status_code == httpx.codes.NOT_MODIFIED:
+                    return answer
                 if last or not again or not _passing(answer.status_code):
                     raise _refused(answer)
             self._pause(_backoff(attempt))

@@ -16,6 +16,7 @@ from cli.client import Client
 
 ENDED = ("succeeded", "failed", "cancelled")
 POLL_S = 1.0
+LONG_POLL_S = 20.0
 LINE_EVERY_S = 10.0
 
 Job = Mapping[str, Any]
@@ -27,15 +28,19 @@ def follow(
     """Poll until every job (name -> id) has ended; returns name -> job."""
     printer = _Lines(console)
     live = Live(console=console, refresh_per_second=4) if console.is_terminal else None
+    seen: dict[str, Job] = {}
     with live or nullcontext():
         while True:
-            seen = {name: client.job(job_id) for name, job_id in jobs.items()}
+            left = [name for name in jobs if name not in seen or seen[name]["status"] not in ENDED]
+            # Alone, a job that waits in the queue need not be asked for every second.
+            wait_s = LONG_POLL_S if len(left) == 1 and left[0] in seen else 0
+            seen |= {name: client.job(jobs[name], wait_s) for name in left}
             if live is not None:
                 live.update(_table(seen))
             else:
                 printer.show(seen)
             if all(job["status"] in ENDED for job in seen.values()):
-                return dict(seen)
+                return seen
             pause(POLL_S)
 
 

@@ -15,10 +15,8 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from sqlalchemy import Text, cast, select
 from sqlalchemy.orm import Session
 
@@ -27,6 +25,9 @@ from core.ledger.settings import Settings
 from core.ledger.storage import Storage
 from core.ledger.tables import Dataset, Job, new_id
 from core.spec.problems import SpecError
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # where it runs, those who need it load it: 40 MB that an idle process does without
 
 FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 Row = dict[str, str | None]
@@ -76,6 +77,8 @@ def keep(
     check_size: Callable[[int], None],
 ) -> Dataset:
     """Read files of one format, one after the other, into one stored table; as `ingest` does."""
+    import pyarrow.parquet as pq
+
     if not any(file.stat().st_size for file in files):
         raise SpecError("/file", f"'{name}' is empty")
     bounded = partial(_read_parquet, max_bytes=settings.max_upload_bytes)
@@ -147,6 +150,8 @@ def remove(session: Session, tenant_id: str, dataset_id: str) -> bool:
 
 def read_table(dataset: Dataset, storage: Storage, columns: Sequence[str] | None = None) -> dict[str, list[str | None]]:
     """Columns of a stored data set (all, or those of `columns` that exist)."""
+    import pyarrow.parquet as pq
+
     names = dataset.columns if columns is None else [c for c in dict.fromkeys(columns) if c in dataset.columns]
     with storage.open(dataset.sha256) as data:
         table: dict[str, list[str | None]] = pq.read_table(data, columns=names).to_pydict()
@@ -155,6 +160,8 @@ def read_table(dataset: Dataset, storage: Storage, columns: Sequence[str] | None
 
 def preview(dataset: Dataset, storage: Storage, rows: int) -> list[Row]:
     """The first rows."""
+    import pyarrow.parquet as pq
+
     with storage.open(dataset.sha256) as data:
         batch = next(pq.ParquetFile(data).iter_batches(batch_size=rows), None)
     return batch.to_pylist() if batch is not None else []
@@ -162,6 +169,8 @@ def preview(dataset: Dataset, storage: Storage, rows: int) -> list[Row]:
 
 def _collect(parsed: Iterable[tuple[int, dict[str, Any]]], settings: Settings) -> pa.Table:
     """All rows as one table of strings; a column that a row lacks is null there."""
+    import pyarrow as pa
+
     columns: dict[str, None] = {}
     tables: list[pa.Table] = []
     rows: list[Row] = []
@@ -277,6 +286,9 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _read_parquet(path: Path, max_bytes: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     number = 0
     try:
         with pq.ParquetFile(path) as file:

@@ -11,15 +11,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Row, bindparam, delete, exists, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from core.ledger import tallies, webhooks
+from core.ledger.database import Database
 from core.ledger.tables import Attempt, Delivery, Event, File, Job, Key, Outbox, Tenant, clock_ms, new_id, now_ms
 from core.spec.job import JobSpec
 
@@ -112,6 +113,21 @@ def find(session: Session, tenant_id: str, job_id: str) -> Job | None:
     return session.scalar(select(Job).where(Job.tenant_id == tenant_id, Job.id == job_id))
 
 
+_columns = Job.__table__.c
+_SHOWN = select(
+    *(_columns[name] for name in ("tenant_id", "id", "version", "status", "stage", "progress", "attempt")),
+    *(_columns[name] for name in ("max_attempts", "metrics", "error", "spec", "webhook_secret")),
+    *(_columns[name] for name in ("created_at", "started_at", "finished_at")),
+).where(_columns.tenant_id.in_(bindparam("tenants", expanding=True)), _columns.id.in_(bindparam("ids", expanding=True)))
+
+
+def shown(database: Database, asked: Set[tuple[str, str]]) -> dict[tuple[str, str], Row[Any]]:
+    """What is shown of jobs to those who poll: (tenant, id) -> row, of those that there are."""
+    tenants, ids = ({one[i] for one in asked} for i in (0, 1))
+    rows = database.rows(_SHOWN, tenants=list(tenants), ids=list(ids))
+    return {(row.tenant_id, row.id): row for row in rows}
+
+
 def page(
     session: Session,
     tenant_id: str,
@@ -142,6 +158,12 @@ def count(session: Session, tenant_id: str, *statuses: str, key_id: str | None =
 def lock_tenant(session: Session, tenant_id: str) -> None:
     """Let no other transaction count and add to what the tenant has, until this one ends."""
     session.execute(select(Tenant.id).where(Tenant.id == tenant_id).with_for_update(key_share=True))
+
+
+def finished(session: Session, tenant_id: str, limit: int) -> Sequence[Job]:
+    """The tenant's jobs that succeeded at their first attempt, newest first."""
+    query = select(Job).where(Job.tenant_id == tenant_id, Job.status == "succeeded", Job.attempt == 1)
+    return session.scalars(query.order_by(Job.id.desc()).limit(limit)).all()
 
 
 def versions(session: Session, ids: Iterable[str]) -> dict[str, int]:

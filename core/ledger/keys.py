@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Sequence
-from typing import Literal, get_args
+from collections.abc import Iterable, Sequence, Set
+from typing import Any, Literal, get_args
 
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import ColumnElement, Row, and_, bindparam, or_, select
 from sqlalchemy.orm import Session
 
+from core.ledger.database import Database
 from core.ledger.tables import Key, Tenant, new_id, now_ms
 
 Scope = Literal["read", "write", "admin"]
@@ -45,14 +46,15 @@ def create(
     return key, secret
 
 
-def find(session: Session, secret: str) -> Key | None:
-    """The key of that secret, if it is good now."""
-    return session.scalar(select(Key).where(Key.sha256 == _digest(secret), _good()))
+def find(database: Database, secrets: Set[str]) -> dict[str, Row[Any]]:
+    """Secret -> `id`, `tenant_id` and `scopes` of its key, of those that are good now."""
+    digests = {_digest(secret): secret for secret in secrets}
+    return {digests[row.sha256]: row for row in database.rows(_FIND, sha256=list(digests), now=now_ms())}
 
 
 def admins(session: Session) -> bool:
     """Whether there is any good key that can make others."""
-    return any("admin" in key.scopes for key in session.scalars(select(Key).where(_good())))
+    return any("admin" in key.scopes for key in session.scalars(select(Key).where(_GOOD), {"now": now_ms()}))
 
 
 def page(session: Session, tenant_id: str, limit: int, before: str | None = None) -> Sequence[Key]:
@@ -80,8 +82,13 @@ def tenant(session: Session, name: str) -> str:
     return tenant_id
 
 
-def _good() -> ColumnElement[bool]:
-    return and_(Key.revoked_at.is_(None), or_(Key.expires_at.is_(None), Key.expires_at > now_ms()))
+_columns = Key.__table__.c
+_GOOD: ColumnElement[bool] = and_(
+    _columns.revoked_at.is_(None), or_(_columns.expires_at.is_(None), _columns.expires_at > bindparam("now"))
+)
+_FIND = select(_columns.sha256, _columns.id, _columns.tenant_id, _columns.scopes).where(
+    _columns.sha256.in_(bindparam("sha256", expanding=True)), _GOOD
+)
 
 
 def _digest(secret: str) -> str:

@@ -31,6 +31,7 @@ from core.pruning.network import TARGET, Network, device, predict
 from core.pruning.regular import fit_to
 from core.pruning.train import Report, train
 from core.spec.cost import CostModel
+from core.spec.estimate import PRICE
 from core.spec.job import Layout, Stage
 
 SPLITS = 2
@@ -40,7 +41,6 @@ FIDELITY = 0.03  # deviation of a trial's lead from the job's: a few dozen steps
 ROWS = 0.2  # least deviation of a row's gain: students that have hardly learned agree, and that is no evidence
 TIE = 0.005  # a lead of less goes to the simpler choice
 # Of a step, against a dense one with frozen embeddings (benchmarks/results/overhead.md).
-PRICE = {"teach": 1.0, "prune": 0.5, "recover": 0.2}
 FORWARD = 1 / 3  # of the price of a dense step: to label a batch by the teacher
 
 

@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from math import isclose
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,7 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
         "train": {"steps": dict(done.plan.steps), "rates": dict(done.plan.rates), "seed": spec.train.seed},
         "curves": done.curves,
         "timings_s": {name: round(seconds, 1) for name, seconds in done.timings.items()},
+        "work_macs": asdict(done.work) if done.work else None,
         "peak_memory_bytes": peak_memory_bytes(),
         "environment": environment(),
     }

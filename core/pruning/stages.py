@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from core.pruning import sparsity
-from core.pruning.auto import PRICE, Choice, Trials
+from core.pruning.auto import Choice, Trials
 from core.pruning.batches import tokenise
 from core.pruning.checkpoint import Checkpoints
 from core.pruning.coupling import Phase, TaskRows, add_heads, phases
@@ -49,6 +49,7 @@ from core.pruning.train import History, train
 from core.pruning.vocabulary import trim
 from core.spec.cost import CostModel, Costs
 from core.spec.data import Example, Splits, labels_of, prepare
+from core.spec.estimate import PRICE, Work, training_steps, work
 from core.spec.families import require_text
 from core.spec.job import JobSpec
 from core.spec.labels import label_names
@@ -77,13 +78,8 @@ class Plan:
 
 
 def plan_training(spec: JobSpec, train_rows: int, hidden: int) -> Plan:
-    """Defaults: enough steps for a hundred rows, three epochs of many; small models take larger steps."""
-    epochs3 = 3 * train_rows // spec.train.batch_size
-    defaults = {"teach": max(200, epochs3), "prune": max(300, 2 * epochs3), "recover": max(600, 2 * epochs3)}
-    if not FACTS[spec.method.name].trains:  # recovery has those steps
-        defaults |= {"prune": 0, "recover": defaults["prune"] + defaults["recover"]}
-    asked = {stage: getattr(spec.train.steps, stage) for stage in defaults}
-    steps = {stage: count if asked[stage] is None else asked[stage] for stage, count in defaults.items()}
+    """Steps as in `core.spec.estimate`; small models take larger ones."""
+    steps = training_steps(spec, train_rows)
     rate = spec.train.learning_rate or 0.04 / hidden
     return Plan(steps, {"teach": rate, "prune": rate, "recover": 3 * rate})
 
@@ -137,6 +133,7 @@ class Stages:
         self.layout: dict[str, Any] | None = None  # what a regular structure has, beside the free one
         self.timings: dict[str, float] = {}
         self.curves: dict[str, Any] = {}
+        self.work: Work | None = None  # what the job computes, counted once its rows are read
 
     def prune_and_measure(self) -> Outcome:
         """Every stage but the export."""
@@ -186,6 +183,9 @@ class Stages:
             spared = self.trim(network)
             self.tokenise(splits)
         shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
+        lengths = torch.cat([rows.lengths for rows in (self.train, *(source.rows for source in self.sources))])
+        macs = Costs.from_shapes(network.architecture, shapes, round(float(lengths.float().mean()))).macs
+        self.work = work(self.spec, self.plan.steps, macs.model(Structure.dense(network.architecture)), len(self.test))
         return splits, network, Costs.from_shapes(network.architecture, shapes, self.spec.length, spared)
 
     def budget(self, network: Network, costs: Costs) -> tuple[CostModel, int]:

@@ -1,4 +1,4 @@
-"""The API and the worker's parent process stay small: neither loads torch."""
+"""The API and the worker's parent process stay small: neither loads torch, nor, before it reads a table, pyarrow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.mark.parametrize("module", ["api.main", "worker.app"])
 def test_importing_does_not_load_torch(module: str) -> None:
-    code = f"import sys, {module}; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    code = f"import sys, {module}; print([m for m in ('torch', 'transformers', 'pyarrow') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"

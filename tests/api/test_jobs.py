@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 
-from core.ledger import jobs, webhooks
+from core.ledger import jobs, webhooks, workers
 from core.ledger.database import Database
 from core.ledger.settings import Settings
+from core.ledger.tables import Job, Tenant
+from core.spec.job import JobSpec
 from tests.api.conftest import (
     HIDDEN,
     MODEL,
@@ -328,6 +331,37 @@ def test_validate_says_what_a_job_would_do_and_asks_for_none(
 
 
 @one_database
+def test_an_estimate_goes_by_the_jobs_that_finished_here(
+    client: TestClient, payload: dict[str, Any], database: Database
+) -> None:
+    def estimate(**changes: Any) -> Any:
+        return client.post("/v1/jobs:validate", json=payload | changes).json()["estimate"]
+
+    rough = estimate()
+    assert (rough["device"], rough["basis"]) == ("cpu", "no finished jobs on cpu yet: rough")
+    assert 0 < rough["seconds"]["low"] < rough["seconds"]["high"]
+    assert estimate(train={"batch_size": 64})["memory_bytes"] > rough["memory_bytes"] > 10**8
+    report = {"work_macs": {"train": 1e9, "measure": 1e6}, "timings_s": {"teach": 30.0, "recover": 70.0}}
+    with database.begin() as session:
+        for device in ("CPU, 2 threads", "NVIDIA H200"):
+            job, _ = jobs.create(session, "tenant_default", JobSpec.model_validate(payload), 3)
+            jobs.claim(session, job.id, "w", 30)
+            jobs.succeed(session, job.id, 1, report | {"environment": {"device": device}}, {})
+            job.finished_at = job.started_at + 150_000
+    assert estimate()["basis"] == "from 1 finished job on cuda"  # the last one; no worker says otherwise
+    with database.begin() as session:
+        workers.seen(session, "w", 1, {"type": "cpu", "gpus": [], "cpus": 2, "memory_bytes": 2**30})
+    here, longer = estimate(), estimate(train={"steps": {"teach": 2000}})
+    assert here["basis"] == "from 1 finished job on cpu"
+    assert 50 / 1.25 - 4 < here["seconds"]["low"] < here["seconds"]["high"]  # of which 50 s were not training
+    assert longer["seconds"]["low"] > here["seconds"]["low"]
+    with database.begin() as session:
+        session.add(Tenant(id="tenant_other", name="other"))
+        session.flush()
+        session.execute(update(Job).values(tenant_id="tenant_other"))
+    assert estimate()["basis"] == "no finished jobs on cpu yet: rough"  # another tenant's jobs tell nothing
+
+
 def test_a_budget_in_zeros_is_counted_and_what_it_does_not_buy_is_said(
     client: TestClient, payload: dict[str, Any]
 ) -> None:

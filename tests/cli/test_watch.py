@@ -47,6 +47,24 @@ def test_a_live_table_on_a_terminal() -> None:
     assert all(part in shown for part in ("overall", "succeeded", "━"))
 
 
+def test_the_last_job_is_waited_for_and_one_that_has_ended_not_asked_for_again() -> None:
+    answers = {
+        "job_1": iter([job("queued"), None, job("succeeded")]),
+        "job_2": iter([job("succeeded", id="job_2")]),
+    }
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        found = next(answers[request.url.path.rpartition("/")[2]])
+        return httpx.Response(304) if found is None else httpx.Response(200, json=found, headers={"ETag": 'W/"1"'})
+
+    stub = Stub(answer)
+    ended = follow(stub.client(), {"a": "job_1", "b": "job_2"}, Console(file=io.StringIO()), pause=lambda _: None)
+    assert {name: one["status"] for name, one in ended.items()} == {"a": "succeeded", "b": "succeeded"}
+    asked = [(r.url.path[-5:], r.url.params.get("wait"), r.headers.get("if-none-match")) for r in stub.requests]
+    assert asked[:2] == [("job_1", None, None), ("job_2", None, None)]
+    assert asked[2:] == [("job_1", "20", 'W/"1"')] * 2
+
+
 def test_why_a_job_failed() -> None:
     assert failure(job("succeeded")) is None
     assert failure(job("cancelled")) == "job job_1 cancelled"

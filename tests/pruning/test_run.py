@@ -147,6 +147,7 @@ def test_a_budget_in_time_is_met_and_measured_once(
     assert results["pruned"]["encoder_params"] < results["dense"]["encoder_params"]  # counted as ever
     assert report["verified"]["parameters"] == results["pruned"]["model_params"]
     assert report["peak_memory_bytes"]["process"] > 2**26
+    assert report["work_macs"]["train"] > report["work_macs"]["measure"] > 0
     assert (
         f"measured {kept['ms']:.3g} ms, and {kept['dense_ms']:.3g} ms for the dense"
         in (tmp_path / "output" / "README.md").read_text()

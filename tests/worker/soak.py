@@ -1,5 +1,7 @@
 """Many jobs while everything around them is killed: `make soak`. SOAK_JOBS says how many, SOAK_SEED which kills.
 
+What happened is printed, and written to the file that SOAK_RESULT names.
+
 Workers, children and relays are killed, frozen and drained; the broker is wiped and killed; PostgreSQL crashes. At the
 end every job has ended exactly once and as it had to, no lease is left, and the stored files are those of the rows.
 """
@@ -20,7 +22,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from cli.processes import children
-from core.ledger import jobs
+from core.ledger import jobs, tallies
 from core.ledger.storage import file_sha256
 from core.ledger.tables import Attempt, Dataset, Event, File, Job, Outbox
 from tests.conftest import Broker
@@ -165,10 +167,51 @@ def test_every_job_ends_once_whatever_is_killed(house: House, chaos: Chaos) -> N
         assert time.monotonic() - began < SECONDS, statuses(house)
         chaos.tend()
         time.sleep(0.5)
-    print(f"\n{dict(statuses(house))} after {time.monotonic() - began:.0f} s and {dict(chaos.done)}")
+    seconds = time.monotonic() - began
+    print(f"\n{dict(statuses(house))} after {seconds:.0f} s and {dict(chaos.done)}")
     check_ends(house, asked, cancelled)
     chaos.fleet.end()
     check_files(house)
+    text = told(house, Counter(kinds), chaos.done, seconds)
+    print(text)
+    if "SOAK_RESULT" in os.environ:
+        Path(os.environ["SOAK_RESULT"]).write_text(text)
+
+
+def told(house: House, kinds: Counter[str], faults: Counter[str], seconds: float) -> str:
+    """What happened, as Markdown; written once every check has passed."""
+    with house.database.read() as session:
+        outcomes = Counter(session.scalars(select(Attempt.outcome)))
+        most = session.scalar(select(func.max(Job.attempt)))
+        lost, _ = tallies.totals(session, "lease_lost").get("", (0, 0.0))
+    rows = {
+        "jobs, by what their child does": kinds,
+        "faults": faults,
+        "ends of jobs": statuses(house),
+        "ends of attempts": outcomes,
+    }
+    table = [f"| {what} | {count(counts)} | {counts.total()} |" for what, counts in rows.items()]
+    lines = [
+        "# Soak",
+        "",
+        f"`SOAK_JOBS={JOBS} SOAK_SEED={SEED} make soak`: {WORKERS} workers of {SLOTS} slots and {RELAYS} relays on "
+        f"PostgreSQL and Valkey, {seconds:.0f} s.",
+        "Faults at random for as long as there were unfinished jobs (at most half of the time allowed), then peace.",
+        "",
+        "| what | of which | in all |",
+        "| --- | --- | ---: |",
+        *table,
+        "",
+        f"Leases that ran out: {lost}. Most attempts of one job: {most}.",
+        "Held at the end: every job has one end, the one that it had to have; no lease and no attempt is open; every "
+        "succeeded job has its files, whole; what is stored is what rows name.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def count(counts: Counter[str]) -> str:
+    """The most frequent first."""
+    return ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in counts.most_common())
 
 
 def check_ends(house: House, asked: dict[str, str], cancelled: set[str]) -> None:
@@ -187,18 +230,20 @@ def check_ends(house: House, asked: dict[str, str], cancelled: set[str]) -> None
         assert job.status in may, (do, job.status, job.error)
         assert (ends[job_id], job.lease_until) == (1, None)
         assert attempts[job_id] == job.attempt
-    assert not open_attempts and not state
+    assert not open_attempts
+    assert {rows[file.job_id].status for file in state} <= {"failed", "cancelled"}  # kept a day, for a retry
     assert all(rows[row.job_id].status in jobs.TERMINAL for row in waiting)  # stale hints
 
 
 def check_files(house: House) -> None:
-    """A succeeded job has its files, whole; no other has any; what no row names can be swept, and nothing else."""
+    """A succeeded job has its files, whole; no other has outputs; what no row names can be swept, and nothing else."""
     with house.database.read() as session:
         files = session.scalars(select(File)).all()
         succeeded = set(session.scalars(select(Job.id).where(Job.status == "succeeded")))
         wanted = {file.sha256 for file in files} | set(session.scalars(select(Dataset.sha256)))
         house.storage.sweep(lambda names: used_blobs(session, list(names)), -60)
-    assert Counter(file.job_id for file in files) == Counter(dict.fromkeys(succeeded, 2))
+    outputs = Counter(file.job_id for file in files if file.kind == "output")
+    assert outputs == Counter(dict.fromkeys(succeeded, 2))
     blobs = [path for path in house.settings.blobs_dir.rglob("*") if path.is_file()]
     assert {path.name for path in blobs} == wanted
     assert all(file_sha256(path) == path.name for path in blobs)

@@ -1,0 +1,96 @@
+"""How long a job takes, and how much memory, by arithmetic on what it computes. No torch.
+
+A job's work is counted in multiply-accumulates: of its training steps, and of reading the test rows. Jobs that have
+ended say how long a unit of work took here, and what there was beside (starting, exporting).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from core.spec.data import Example
+from core.spec.families import Architecture
+from core.spec.job import JobSpec
+from core.spec.methods import METHODS
+
+PRICE = {"teach": 1.0, "prune": 0.5, "recover": 0.2}  # of a step, against one of the dense model
+TRAIN = 3  # a training step is a forward pass, and twice that backward
+MEASURED = 2  # forward passes over the test rows: dense and pruned, and the pruned one again in a fresh process
+
+# Without jobs to go by: one thread, and what `python -m benchmarks.estimate` printed; a range, since machines differ.
+SECONDS_PER_MAC = 3e-11
+START_S = (10.0, 60.0)
+BASE_BYTES = 400e6  # a process that has loaded torch and transformers, and trains nothing
+SPREAD = 1.25  # what the next job may differ by from all that were seen
+
+FLOAT = 4  # bytes
+CHARS_A_TOKEN = 4.0
+SPECIAL_TOKENS = 2
+
+
+def training_steps(spec: JobSpec, train_rows: int) -> dict[str, int]:
+    """Optimiser steps of each stage. Defaults: enough for a hundred rows, three epochs of many."""
+    epochs3 = 3 * train_rows // spec.train.batch_size
+    defaults = {"teach": max(200, epochs3), "prune": max(300, 2 * epochs3), "recover": max(600, 2 * epochs3)}
+    if not METHODS[spec.method.name].trains:  # recovery has those steps
+        defaults |= {"prune": 0, "recover": defaults["prune"] + defaults["recover"]}
+    asked = {stage: getattr(spec.train.steps, stage) for stage in defaults}
+    return {stage: count if asked[stage] is None else asked[stage] for stage, count in defaults.items()}
+
+
+def tokens_of(rows: Sequence[Example], max_length: int) -> int:
+    """Mean tokens of a row, guessed from its characters: the tokenizer is with the worker."""
+    counts = [sum(len(part) + 1 for part in row.text) / CHARS_A_TOKEN + SPECIAL_TOKENS for row in rows]
+    return max(1, round(sum(min(count, max_length) for count in counts) / max(1, len(counts))))
+
+
+@dataclass(frozen=True)
+class Work:
+    """Multiply-accumulates of a job: what training takes, and what measuring does."""
+
+    train: float
+    measure: float
+
+
+def work(spec: JobSpec, steps: Mapping[str, int], row_macs: float, test_rows: int) -> Work:
+    """`row_macs`: of the dense model on a row of mean length."""
+    train = TRAIN * spec.train.batch_size * row_macs * sum(steps[stage] * price for stage, price in PRICE.items())
+    if spec.coupling == "auto":  # its trials take about as much as what they decide on
+        train *= 2
+    return Work(train * (1 + spec.control), MEASURED * row_macs * test_rows * (1 + spec.control))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A job that has ended: what it computed, and the seconds of its training and of all of it."""
+
+    work: Work
+    train_s: float
+    total_s: float
+
+    def predict(self, asked: Work) -> float:
+        """Seconds of another job, if it were as fast."""
+        pace = self.train_s / self.work.train
+        return max(0.0, self.total_s - self.train_s - pace * self.work.measure) + pace * (asked.train + asked.measure)
+
+
+def seconds(asked: Work, seen: Iterable[Seen], cpus: int) -> tuple[float, float]:
+    """From, to: what the jobs seen would have taken; of none, from all cores put to use to one thread."""
+    found = [one.predict(asked) for one in seen if one.work.train > 0]
+    if found:
+        return min(found) / SPREAD, max(found) * SPREAD
+    rough = SECONDS_PER_MAC * (asked.train + asked.measure)
+    return START_S[0] + rough / cpus / 2, START_S[1] + 2 * rough
+
+
+def memory_bytes(architecture: Architecture, encoder_params: int, params: int, batch_size: int, length: int) -> float:
+    """The most that training holds: models (teacher, student, one being loaded or measured) and, of what is trained,
+    gradients, two moments and the best so far; activations.
+
+    `params` with the embeddings, which are not trained. Activations of one batch of the longest rows, float32: of each
+    layer what a backward pass needs of the hidden states, the FFN and the attention.
+    """
+    a = architecture
+    row = length * (10 * a.hidden + 5 * a.heads * a.head_width + 4 * a.neurons) + 3 * a.heads * length**2
+    return FLOAT * (3 * params + 4 * encoder_params + batch_size * a.layers * row)

@@ -1,0 +1,67 @@
+"""What a job takes, by arithmetic: it grows with what it computes, and finished jobs are predicted as they were."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from core.spec.data import Example
+from core.spec.estimate import SPREAD, Seen, Work, memory_bytes, seconds, tokens_of, training_steps, work
+from core.spec.families import FAMILIES, Architecture
+from core.spec.job import JobSpec
+
+DATASET = {"dataset": "ds_" + 32 * "0"}
+BERT = Architecture(FAMILIES["bert"], layers=6, heads=12, head_size=32, hidden=384, neurons=1536)
+
+
+def spec_of(**changes: Any) -> JobSpec:
+    return JobSpec.model_validate({"model": "tiny", "task": {"data": DATASET}, "budget": {"params": 0.1}} | changes)
+
+
+def test_steps_follow_from_the_rows_unless_they_are_given() -> None:
+    assert training_steps(spec_of(), 100) == {"teach": 200, "prune": 0, "recover": 900}
+    assert training_steps(spec_of(method={"name": "l0"}), 100) == {"teach": 200, "prune": 300, "recover": 600}
+    assert training_steps(spec_of(), 32_000) == {"teach": 3000, "prune": 0, "recover": 12_000}
+    assert training_steps(spec_of(train={"steps": {"teach": 5, "recover": 0}}), 100)["recover"] == 0
+
+
+def test_tokens_are_guessed_from_characters_up_to_the_length() -> None:
+    rows = [Example(("x" * 39,), None), Example(("x" * 399,), None)]
+    assert tokens_of(rows, 512) == (12 + 102) / 2
+    assert tokens_of(rows, 32) == (12 + 32) / 2
+    assert tokens_of([Example(("ab", "cd", "e"), None)], 32) == 4  # words, each with its space
+
+
+def test_work_counts_what_is_computed() -> None:
+    steps = {"teach": 10, "prune": 0, "recover": 100}
+    once = work(spec_of(), steps, 1e6, 50)
+    assert once == Work(train=3 * 32 * 1e6 * (10 + 0.2 * 100), measure=2 * 50 * 1e6)
+    source = {"data": DATASET | {"dataset": "ds_" + 32 * "1"}, "label": "label"}
+    assert work(spec_of(sources=[source]), steps, 1e6, 50).train == 2 * once.train  # `auto` tries first
+    both = work(spec_of(sources=[source], transfer={"coupling": "joint"}, control=True), steps, 1e6, 50)
+    assert both == Work(2 * once.train, 2 * once.measure)
+
+
+def test_a_job_like_one_seen_takes_as_long_and_one_of_twice_the_work_longer() -> None:
+    seen = Seen(Work(train=1e12, measure=1e11), train_s=60.0, total_s=90.0)
+    assert seen.predict(seen.work) == pytest.approx(90)
+    assert seen.predict(Work(2e12, 1e11)) == pytest.approx(150)
+    slower = Seen(Work(train=1e12, measure=1e11), train_s=120.0, total_s=150.0)
+    low, high = seconds(seen.work, [seen, slower], cpus=2)
+    assert (low, high) == pytest.approx((90 / SPREAD, 150 * SPREAD))
+    untrained = Seen(Work(0.0, 1e11), train_s=0.0, total_s=5.0)  # nothing can be learned from it
+    assert seconds(seen.work, [untrained], cpus=2) == seconds(seen.work, [], cpus=2)
+
+
+def test_without_jobs_more_cores_may_be_quicker() -> None:
+    one, many = (seconds(Work(1e13, 1e11), [], cpus) for cpus in (1, 16))
+    assert many[0] < one[0] < one[1] == many[1]
+
+
+def test_memory_grows_with_batch_and_length() -> None:
+    sizes = [
+        memory_bytes(BERT, 10_646_784, 22_713_986, batch, length) for batch, length in ((8, 64), (32, 64), (32, 256))
+    ]
+    assert 4 * (3 * 22_713_986 + 4 * 10_646_784) < sizes[0] < sizes[1] < sizes[2]
+    assert sizes[2] - sizes[1] > 4 * (sizes[1] - sizes[0])  # attention meets every pair of tokens
