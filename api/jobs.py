@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from typing import Annotated
+from zlib import crc32
 
 from fastapi import APIRouter, Body, Header, Query, Response
 from pydantic import StringConstraints
@@ -18,7 +19,7 @@ from api.paging import After, Limit, cut, position
 from api.plan import plan
 from api.problems import RESPONSES, Problem, invalid
 from api.schemas import Accepted, Fault, Job, JobPage, Plan, Status, instant
-from core.ledger import jobs, quotas, tables
+from core.ledger import jobs, quotas, tables, workers
 from core.spec.job import JobSpec
 
 POLL_AFTER_S = "2"
@@ -87,14 +88,16 @@ def submit(here: Here, spec: Spec, response: Response, idempotency_key: Idempote
     if not new:
         response.headers["Idempotent-Replayed"] = "true"
     secret = {"webhook_secret": job.webhook_secret} if job.webhook_secret is not None else {}
-    return Accepted.model_validate(_job(job).model_dump() | secret)
+    return Accepted.model_validate(_shown(here, job).model_dump() | secret)
 
 
 @router.post(":validate", responses={s: RESPONSES[s] for s in (413, 415, 422)})
 def validate(here: Here, spec: Spec) -> Plan:
     """What a job would do, without asking for it: the same checks, the rows it would use, the budgets in reach."""
     checked = check(here, spec)
-    return plan(spec, checked.splits, checked.costs)
+    with here.database.read() as session:
+        lacking = workers.Fleet(session).lacks(spec.model_dump(mode="json"))
+    return plan(spec, checked.splits, checked.costs, lacking)
 
 
 @router.get("", responses={422: RESPONSES[422]})
@@ -105,7 +108,8 @@ def list_jobs(
     before, labels = position(cursor, "job"), dict(one.split(":", 1) for one in label)
     with here.database.read() as session:
         rows, following = cut(jobs.page(session, here.tenant_id, limit + 1, before, status, labels), limit)
-    return JobPage(items=[_job(row) for row in rows], next=following)
+        waiting = _waiting(here, session, rows)
+    return JobPage(items=[_job(row, waiting.get(row.id)) for row in rows], next=following)
 
 
 @router.get(
@@ -124,17 +128,18 @@ async def get_job(
 
     `Retry-After` says when to ask again, and is absent once nothing will change.
     """
-    job = await run_in_threadpool(_read, here, job_id)
-    if wait and job.status not in jobs.TERMINAL and (if_none_match is None or matches(if_none_match, _etag(job))):
+    job, waiting = await run_in_threadpool(_read, here, job_id)
+    same = if_none_match is None or matches(if_none_match, _etag(job, waiting))
+    if wait and job.status not in jobs.TERMINAL and same:
         await here.watch.change(job_id, job.version, wait)
-        job = await run_in_threadpool(_read, here, job_id)
-    headers = {"ETag": _etag(job), "Cache-Control": "private, no-cache"}
+        job, waiting = await run_in_threadpool(_read, here, job_id)
+    headers = {"ETag": _etag(job, waiting), "Cache-Control": "private, no-cache"}
     if job.status not in jobs.TERMINAL:
         headers["Retry-After"] = POLL_AFTER_S
     if matches(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     response.headers.update(headers)
-    return _job(job)
+    return _job(job, waiting)
 
 
 @router.delete("/{job_id}", status_code=204, responses={s: RESPONSES[s] for s in (404, 409)})
@@ -182,7 +187,7 @@ def retry(here: Here, job_id: str, response: Response) -> Job:
     if again is None:
         raise _no_such_job()
     response.headers["Retry-After"] = POLL_AFTER_S
-    return _job(again)
+    return _shown(here, again)
 
 
 def find(here: Context, session: Session, job_id: str) -> tables.Job:
@@ -199,13 +204,30 @@ def matches(if_none_match: str | None, etag: str) -> bool:
     return etag.removeprefix("W/") in tags or tags == ["*"]
 
 
-def _read(here: Context, job_id: str) -> tables.Job:
+def _read(here: Context, job_id: str) -> tuple[tables.Job, str | None]:
     with here.database.read() as session:
-        return find(here, session, job_id)
+        job = find(here, session, job_id)
+        return job, _waiting(here, session, [job]).get(job.id)
 
 
-def _etag(job: tables.Job) -> str:
-    return f'W/"{job.version}"'
+def _waiting(here: Context, session: Session, rows: Sequence[tables.Job]) -> dict[str, str]:
+    """Why each of the tenant's jobs that are queued waits: by its id."""
+    queued = [row for row in rows if row.status == "queued"]
+    if not queued:
+        return {}
+    fleet, most = workers.Fleet(session), here.settings.max_running
+    full = most is not None and jobs.count(session, here.tenant_id, "running", "cancelling") >= most
+    own = f"{most} of your jobs run, as many as may at once"
+    return {row.id: own if full and not fleet.lacks(row.spec) else fleet.why(row.spec) for row in queued}
+
+
+def _shown(here: Context, row: tables.Job) -> Job:
+    with here.database.read() as session:
+        return _job(row, _waiting(here, session, [row]).get(row.id))
+
+
+def _etag(job: tables.Job, waiting: str | None) -> str:
+    return f'W/"{job.version}{f"-{crc32(waiting.encode()):x}" if waiting else ""}"'
 
 
 def _no_such_job() -> Problem:
@@ -225,7 +247,7 @@ def _submit(here: Context, spec: JobSpec, key: str | None) -> tuple[tables.Job, 
         return jobs.create(session, here.tenant_id, spec, here.settings.max_attempts, key)
 
 
-def _job(row: tables.Job) -> Job:
+def _job(row: tables.Job, waiting: str | None = None) -> Job:
     here = f"/v1/jobs/{row.id}"
     links = {"self": here} | {part: f"{here}/{part}" for part in ("events", "metrics", "files")}
     if row.status == "succeeded":
@@ -239,6 +261,7 @@ def _job(row: tables.Job) -> Job:
             "id": row.id,
             "status": row.status,
             "stage": row.stage,
+            "waiting": waiting,
             "progress": row.progress,
             "eta_s": row.progress.get("eta_s") if row.status == "running" else None,
             "attempt": row.attempt,

@@ -12,8 +12,8 @@ from core.spec.job import JobSpec, Layout
 FEW = 100  # test rows: an accuracy is then known to about 10 points
 
 
-def plan(spec: JobSpec, splits: Splits, costs: Costs | None) -> Plan:
-    """Of a specification that has passed `check`."""
+def plan(spec: JobSpec, splits: Splits, costs: Costs | None, lacking: str | None = None) -> Plan:
+    """Of a specification that has passed `check`; `lacking`: what no living worker has."""
     return Plan(
         spec=spec.model_dump(mode="json"),
         labels=splits.labels,
@@ -27,7 +27,7 @@ def plan(spec: JobSpec, splits: Splits, costs: Costs | None) -> Plan:
         units=costs and _units(costs),
         limit=None if costs is None or spec.budget.timed else _limit(costs, spec),
         reach=_reach(costs, spec.export.layout) if costs else [],
-        warnings=list(_warnings(spec, splits, costs)),
+        warnings=[*_warnings(spec, splits, costs), *([f"{lacking}: the job would wait for one"] if lacking else [])],
     )
 
 

@@ -1,6 +1,6 @@
 """`python -m worker`: a worker with the settings of the environment."""
 
-from worker.app import app
+from worker.app import main
 
 if __name__ == "__main__":
-    app.worker_main(["worker", "--without-gossip", "--without-mingle", "--without-heartbeat"])
+    main()

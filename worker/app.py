@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -20,7 +21,9 @@ from core.ledger import jobs
 from core.ledger.database import Database, open_database
 from core.ledger.settings import Settings
 from core.ledger.storage import LocalStorage
-from worker.presence import announce
+from core.ledger.workers import Needs
+from worker.presence import announce, device
+from worker.slots import Slots
 from worker.supervise import Supervisor
 from worker.tidy import tidy_work_folders
 
@@ -35,7 +38,6 @@ app.conf.update(
     accept_content=["json"],
     task_default_queue="topwork",
     worker_pool="threads",  # each thread waits for a child process
-    worker_concurrency=settings.worker_slots,
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=True,  # a message behind a long job is left for another worker
     worker_enable_remote_control=False,
@@ -51,18 +53,24 @@ stopping = threading.Event()
 
 
 @app.task(name="topwork.look")  # type: ignore[untyped-decorator]
-def look(job_id: str) -> None:
-    """There is work, that job at least: take the best queued job and see it through, until none is left."""
+def look(_job_id: str = "") -> None:
+    """There may be work: take the best queued job that this worker has room for and see it through, until none is left."""
     while not stopping.is_set():
         try:
-            with database().begin() as session:
-                job = jobs.claim_next(session, _name(), settings.lease_s, settings.max_running)
+            with slots().lock:
+                with database().begin() as session:
+                    offer = slots().offer()
+                    job = jobs.claim_next(session, _name(), settings.lease_s, settings.max_running, offer)
+                if job is None:
+                    return
+                gpus = slots().take(Needs.of(job.spec).gpus or 1)
         except SQLAlchemyError as error:
-            log.warning("job %s: cannot look at it, the relay will remind: %s", job_id, error)
+            log.warning("cannot look for work: %s", error)
             return
-        if job is None:
-            return
-        Supervisor(job, database(), LocalStorage(settings.blobs_dir), settings, CHILD, stopping).run()
+        try:
+            Supervisor(job, database(), LocalStorage(settings.blobs_dir), settings, CHILD, stopping, gpus).run()
+        finally:
+            slots().give_back(gpus)
 
 
 def _name() -> str:
@@ -73,6 +81,33 @@ def _name() -> str:
 def database() -> Database:
     """The ledger's database, opened at first use."""
     return open_database(settings)
+
+
+@cache
+def slots() -> Slots:
+    """What this worker runs jobs on."""
+    return Slots(settings.worker_slots, device())
+
+
+def main() -> None:
+    """A worker, until it is told to stop. Refuses a database that it does not know."""
+    log_to_stderr()
+    require_schema(database())
+    arguments = ["worker", "--concurrency", str(slots().count)]
+    app.worker_main([*arguments, "--without-gossip", "--without-mingle", "--without-heartbeat"])
+
+
+def require_schema(database: Database) -> None:
+    """Waits for the database; ends the process if it is of another version."""
+    while True:
+        try:
+            fault = database.schema_fault()
+            break
+        except SQLAlchemyError as error:
+            log.warning("the database is away: %s", str(error).partition("\n")[0])
+            time.sleep(2)
+    if fault is not None:
+        sys.exit(fault)
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
@@ -88,12 +123,18 @@ def log_to_stderr() -> None:
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
-def _ready(**_: Any) -> None:
+def _ready(sender: Any, **_: Any) -> None:
     try:
         tidy_work_folders(database(), settings.work_dir)
     except SQLAlchemyError as error:
         log.warning("cannot tidy the work folders: %s", error)
-    threading.Thread(target=announce, args=(database(), _name(), settings.worker_slots, stopping), daemon=True).start()
+
+    def look_around() -> None:
+        if slots().busy < slots().count:
+            sender.pool.executor.submit(look)
+
+    facts = (database(), _name(), slots().count, slots().device, stopping, look_around)
+    threading.Thread(target=announce, args=facts, daemon=True).start()
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]

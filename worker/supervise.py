@@ -91,10 +91,12 @@ class Supervisor:
         settings: Settings,
         command: Sequence[str],
         stopping: threading.Event,
+        gpus: Sequence[str] = (),
     ) -> None:
+        """`gpus`: ids of those that the job may use; none: whatever the worker may."""
         self.job, self.spec, self.attempt = job, JobSpec.model_validate(job.spec), job.attempt
         self.database, self.storage, self.settings = database, storage, settings
-        self.command, self.stopping = command, stopping
+        self.command, self.stopping, self.gpus = command, stopping, gpus
         self.folder = settings.work_dir.resolve() / job.id / str(job.attempt)
         self.process: subprocess.Popen[bytes] | None = None
         self.log = JobLog(logging.getLogger("topwork.job"), {"job": f"{job.id}/{job.attempt}"})
@@ -179,6 +181,7 @@ class Supervisor:
             "model": asdict(model) | {"path": str(model.path.resolve())},
             "datasets": inputs,
             "cache": str(self.settings.cache_dir.resolve()),
+            "processes": self.spec.resources.gpus or 1,
         }
         (self.folder / "request.json").write_text(json.dumps(request))
 
@@ -194,7 +197,8 @@ class Supervisor:
             (self.folder / "state").mkdir()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        environment = {name: value for name, value in os.environ.items() if name in KEPT_VARIABLES} | {
+        kept = {name: value for name, value in os.environ.items() if name in KEPT_VARIABLES or name[:5] == "NCCL_"}
+        environment = kept | {
             "HF_HUB_OFFLINE": "1",
             "TRANSFORMERS_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false",
@@ -203,6 +207,8 @@ class Supervisor:
             "PYTHONUNBUFFERED": "1",
             "SUPERVISOR_PID": str(os.getpid()),
         }
+        if self.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
         with (self.folder / "log.txt").open("wb") as log:
             self.process = subprocess.Popen(
                 [*self.command, str(self.folder)],
@@ -437,11 +443,13 @@ class Supervisor:
             assert ended is not None
             how = f"its process exited with code {ended.si_status}"
             if ended.si_code != os.CLD_EXITED:
-                name = signal.Signals(ended.si_status).name
-                how = f"its process was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+                how = f"its process was killed by {_signal(ended.si_status)}"
         with (self.folder / "log.txt").open("rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
+            log.seek(max(0, log.seek(0, os.SEEK_END) - 8192))
             text = log.read().decode("utf-8", "replace")
+        if killed := re.search(r"Root Cause.*exitcode +: -(\d+)", text, re.DOTALL):  # one of several processes
+            how = f"one of its processes was killed by {_signal(int(killed[1]))}"
+        text = re.sub(r"\n[^\n]*torch/distributed/elastic/.*", "", text, flags=re.DOTALL)  # what their launcher adds
         if text.strip():
             self.log.warning("%s; its log ends:\n%s", how, text)
             how += f": {_without_paths(text.strip().splitlines()[-1])}"
@@ -451,6 +459,11 @@ class Supervisor:
 def _has_exited(pid: int) -> bool:
     """Whether a child has ended; it is left to be reaped, so its number cannot be given to another process."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+
+def _signal(number: int) -> str:
+    name = signal.Signals(number).name
+    return name + (" (out of memory?)" if name == "SIGKILL" else "")
 
 
 def _is_behind(folder: Path) -> bool:

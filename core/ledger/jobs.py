@@ -15,12 +15,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import ColumnElement, delete, exists, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from core.ledger import tallies, webhooks
 from core.ledger.tables import Attempt, Delivery, Event, File, Job, Outbox, Tenant, clock_ms, new_id, now_ms
+from core.ledger.workers import Offer
 from core.spec.job import JobSpec
 
 EDGES: Mapping[str, frozenset[str]] = {
@@ -31,6 +33,7 @@ EDGES: Mapping[str, frozenset[str]] = {
     "failed": frozenset({"queued"}),  # by `retry` alone
     "cancelled": frozenset({"queued"}),
 }
+MAX_UNREAD = 100  # queued jobs of a newer version that a worker steps over
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 
 
@@ -202,19 +205,31 @@ def remove(session: Session, tenant_id: str, job_id: str) -> bool:
 # --- said by a worker ---------------------------------------------------------------------------------------
 
 
-def claim_next(session: Session, worker: str, lease_s: float, max_running: int | None = None) -> Job | None:
+def claim_next(
+    session: Session, worker: str, lease_s: float, max_running: int | None = None, offer: Offer | None = None
+) -> Job | None:
     """Take the queued job of the highest priority, of those the oldest; None if there is none.
 
-    Tenants that have `max_running` jobs running are passed over.
+    Passed over are tenants that have `max_running` jobs running, jobs that need more than `offer`, and those whose
+    specification this version cannot read: they are left to a newer worker.
     """
-    best = select(Job.id, Job.tenant_id).where(Job.status == "queued").order_by(Job.priority.desc(), Job.id).limit(1)
+    best = select(Job.id, Job.tenant_id, Job.spec).where(Job.status == "queued", *(offer.takes() if offer else ()))
+    best = best.order_by(Job.priority.desc(), Job.id).limit(1)
+    unread: set[str] = set()
     if max_running is not None:
         running = select(Job.tenant_id).where(Job.status.in_(("running", "cancelling"))).group_by(Job.tenant_id)
         best = best.where(Job.tenant_id.not_in(running.having(func.count() >= max_running)))
     else:
         best = best.with_for_update(skip_locked=True)
-    while (found := session.execute(best).first()) is not None:
-        job_id, tenant_id = found
+    while (found := session.execute(best.where(Job.id.not_in(unread))).first()) is not None:
+        job_id, tenant_id, spec = found
+        try:
+            JobSpec.model_validate(spec)
+        except ValidationError:
+            unread.add(job_id)
+            if len(unread) == MAX_UNREAD:
+                return None
+            continue
         if max_running is not None:
             # Or two workers at once would each see room for one. Before the job is locked: `retry` keeps that order.
             lock_tenant(session, tenant_id)

@@ -22,7 +22,7 @@ class Settings(BaseSettings):
     heartbeat_s: float = Field(1.0, gt=0, description="how often a worker extends its lease and looks for a cancel")
     silence_s: float = Field(600.0, gt=0, description="a child that reports nothing for so long is killed")
     max_attempts: int = Field(3, ge=1, description="starts of a job before it fails")
-    worker_slots: int = Field(1, ge=1, description="jobs that one worker runs at the same time")
+    worker_slots: int | None = Field(None, ge=1, description="jobs that one worker runs at once; default: one a GPU")
     max_queued: int = Field(1000, ge=1, description="jobs of one tenant that wait; more are refused")
     max_running: int | None = Field(None, ge=1, description="jobs of one tenant that run at once; more wait")
     max_stored_bytes: int | None = Field(None, ge=1, description="data sets and files of one tenant")

@@ -45,6 +45,7 @@ def workdir(tmp_path: Path) -> Path:
         "model": {"path": "/models/tiny", "name": "tiny", "revision": None},
         "datasets": {DATASET: f"inputs/{DATASET}.parquet"},
         "cache": str(tmp_path / "cache"),
+        "processes": 1,
     }
     (tmp_path / "request.json").write_text(json.dumps(request))
     (tmp_path / "state").mkdir()
