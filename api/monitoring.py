@@ -65,11 +65,22 @@ class Ledger(Collector):
             for outcome, (count, _) in tallies.totals(session, "webhook").items():
                 webhooks.add_metric([outcome], count)
             yield webhooks
-            lost, _ = tallies.totals(session, "lease_lost").get("", (0, 0.0))
-            yield CounterMetricFamily("topwork_leases_lost", "Jobs taken from workers that fell silent", value=lost)
-            alive = workers.alive(session)
-        yield GaugeMetricFamily("topwork_workers", "Workers heard of lately", value=len(alive))
-        yield GaugeMetricFamily("topwork_worker_slots", "Their slots", value=sum(worker.slots for worker, _ in alive))
+            failed = CounterMetricFamily("topwork_jobs_failed", "Jobs that have failed", labels=["code"])
+            for code, (count, _) in tallies.totals(session, "failed").items():
+                failed.add_metric([code], count)
+            yield failed
+            silent, _ = tallies.totals(session, "lease_lost").get("", (0, 0.0))
+            yield CounterMetricFamily("topwork_leases_lost", "Jobs taken from workers that fell silent", value=silent)
+            others = CounterMetricFamily("topwork_attempts_ended", "Attempts that said nothing final", labels=["cause"])
+            for cause, (count, _) in tallies.totals(session, "attempt_ended").items():
+                others.add_metric([cause], count)
+            yield others
+            fleet = workers.Fleet(session)
+            unserved = sum(count for spec, count in workers.queued(session) if fleet.lacks(spec))
+        yield GaugeMetricFamily("topwork_queue_unserved", "Queued jobs that no living worker can run", value=unserved)
+        yield GaugeMetricFamily("topwork_workers", "Workers heard of lately", value=len(fleet.workers))
+        slots = sum(worker.slots for worker, _ in fleet.workers)
+        yield GaugeMetricFamily("topwork_worker_slots", "Their slots", value=slots)
 
 
 def _jobs(session: Session) -> Iterator[Metric]:

@@ -326,12 +326,14 @@ def stopped(session: Session, job_id: str, attempt: int) -> None:
 
 def give_back(session: Session, job_id: str, attempt: int, reason: str) -> None:
     """The attempt ended without a verdict on the job (its process died): try again, up to the cap."""
+    tallies.add(session, "attempt_ended", "broke_off")
     _retry_or_fail(session, _held(session, job_id, attempt), reason)
 
 
 def release(session: Session, job_id: str, attempt: int, reason: str) -> None:
     """The worker is being stopped in good order: like `give_back`, but it does not count against the cap."""
     job = _held(session, job_id, attempt)
+    tallies.add(session, "attempt_ended", "drained")
     job.max_attempts += 1
     _retry_or_fail(session, job, reason)
 
@@ -453,6 +455,8 @@ def _announce(session: Session, job: Job) -> None:
 
 def _finish(session: Session, job: Job, to: str, error: dict[str, Any] | None) -> None:
     job.error = error
+    if error:
+        tallies.add(session, "failed", str(error["code"])[:32])
     _close_attempt(session, job, to, str(error["message"]) if error else None)
     _move(session, job, to, **({"error": error} if error else {}))
 

@@ -83,16 +83,33 @@ class Offer:
 
     def takes(self) -> list[ColumnElement[bool]]:
         """Conditions on a `Job` whose `Needs` this meets."""
-        device = Job.spec[("resources", "device")].as_string()
-        gpus = Job.spec[("resources", "gpus")].as_integer()
-        latency = Job.spec[("budget", "device")].as_string()
-        memory = func.coalesce(Job.spec[("resources", "memory_gb")].as_float(), 0.0)
+        device, gpus, memory, latency = _asked()
         kind = (
             [device.is_distinct_from("cuda"), gpus.is_(None), latency.is_distinct_from("cuda")]
             if self.gpus is None
             else [device.is_distinct_from("cpu"), func.coalesce(gpus, 1) <= self.gpus]
         )
-        return [*kind, memory * 1e9 <= self.memory_bytes]
+        return [*kind, func.coalesce(memory, 0.0) * 1e9 <= self.memory_bytes]
+
+
+def _asked() -> tuple[ColumnElement[Any], ...]:
+    """What `Needs` reads, of each job: device, gpus, memory_gb, the budget's device."""
+    return (
+        Job.spec[("resources", "device")].as_string(),
+        Job.spec[("resources", "gpus")].as_integer(),
+        Job.spec[("resources", "memory_gb")].as_float(),
+        Job.spec[("budget", "device")].as_string(),
+    )
+
+
+def queued(session: Session) -> list[tuple[Mapping[str, Any], int]]:
+    """How many jobs wait, of each kind of needs, in the form of a specification."""
+    asked = select(*(value.label(str(i)) for i, value in enumerate(_asked()))).where(Job.status == "queued").subquery()
+    found = session.execute(select(*asked.c, func.count()).group_by(*asked.c)).tuples()
+    return [
+        ({"resources": {"device": device, "gpus": gpus, "memory_gb": memory}, "budget": {"device": latency}}, count)
+        for device, gpus, memory, latency, count in found
+    ]
 
 
 class Fleet:

@@ -52,6 +52,7 @@ def test_every_process_says_what_the_ledger_says(
             assert 2 <= found["topwork_stage_seconds_sum", "stage=prune"] < 60
             assert (found["topwork_workers", ""], found["topwork_worker_slots", ""]) == (1, 2)
             assert found["topwork_queue_oldest_seconds", ""] > 0
+            assert found["topwork_queue_unserved", ""] == 0
         client.get("/nothing/here")
         client.get(f"/v1/jobs/{queued}")
         found = samples(client)
@@ -61,6 +62,32 @@ def test_every_process_says_what_the_ledger_says(
         for method in ("BREW", "WHEN"):  # labels that anybody could make up
             assert client.request(method, "/healthz").status_code == 405
         assert samples(client)["topwork_http_requests_total", "method=,route=/healthz,status=405"] == 2
+
+
+def test_failures_are_counted_by_reason_and_jobs_that_nobody_can_run(
+    client: TestClient, payload: dict[str, Any], database: Database
+) -> None:
+    ids = [client.post("/v1/jobs", json=payload).json()["id"] for _ in range(4)]
+    for needs in ({"gpus": 2}, {"gpus": 2}, {"device": "cuda", "memory_gb": 80}, {"memory_gb": 1}):
+        client.post("/v1/jobs", json=payload | {"resources": needs})
+    with database.begin() as session:
+        workers.seen(session, "host:1", 1, DEVICE)
+        for job_id in ids:
+            jobs.claim(session, job_id, "w", 30)
+        jobs.fail(session, ids[0], 1, {"code": "invalid", "message": "m"})
+        jobs.fail(session, ids[1], 1, {"code": "time_limit", "message": "m"})
+        jobs.give_back(session, ids[2], 1, "its process was killed by SIGKILL")
+        jobs.release(session, ids[3], 1, "its worker was stopped")
+    with database.begin() as session:
+        for attempt in (2, 3):
+            jobs.claim(session, ids[2], "w", 30)
+            jobs.give_back(session, ids[2], attempt, "its process was killed by SIGKILL")
+    found = samples(client)
+    codes = ("invalid", "time_limit", "attempts_exhausted")
+    assert [found["topwork_jobs_failed_total", f"code={code}"] for code in codes] == [1, 1, 1]
+    assert found["topwork_attempts_ended_total", "cause=broke_off"] == 3
+    assert found["topwork_attempts_ended_total", "cause=drained"] == 1
+    assert (found["topwork_jobs", "status=queued"], found["topwork_queue_unserved", ""]) == (5, 3)
 
 
 def test_compacting_at_once_loses_no_count(database: Database) -> None:

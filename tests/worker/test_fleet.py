@@ -203,7 +203,7 @@ def test_a_job_of_a_newer_api_outlives_old_workers(house: House, start: Start) -
     assert house.job(newer).attempt == 1
 
 
-@pytest.mark.parametrize("what", ["worker", "relay"])
+@pytest.mark.parametrize("what", ["worker", "worker.relay"])
 def test_a_database_of_a_newer_version_is_refused_at_the_start(what: str, house: House, start: Start) -> None:
     with house.database.begin() as session:
         session.execute(text("UPDATE alembic_version SET version_num = 'of_2030'"))
