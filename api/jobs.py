@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from typing import Annotated
@@ -21,6 +22,8 @@ from api.problems import RESPONSES, Problem, invalid
 from api.schemas import Accepted, Fault, Job, JobPage, Plan, Status, instant
 from core.ledger import jobs, quotas, tables, workers
 from core.spec.job import JobSpec
+
+log = logging.getLogger("topwork.api")
 
 POLL_AFTER_S = "2"
 
@@ -244,7 +247,9 @@ def _submit(here: Context, spec: JobSpec, key: str | None) -> tuple[tables.Job, 
     with here.database.begin() as session:
         quotas.check_queue(session, here.tenant_id, here.settings)
         still_there(here, session, spec)
-        return jobs.create(session, here.tenant_id, spec, here.settings.max_attempts, key)
+        job, new = jobs.create(session, here.tenant_id, spec, here.settings.max_attempts, key)
+    log.info("accepted", extra={"job": job.id})
+    return job, new
 
 
 def _job(row: tables.Job, waiting: str | None = None) -> Job:

@@ -17,7 +17,7 @@ from typing import Any
 from celery import Celery, signals
 from sqlalchemy.exc import SQLAlchemyError
 
-from core.ledger import jobs
+from core.ledger import jobs, logs
 from core.ledger.database import Database, open_database
 from core.ledger.settings import Settings
 from core.ledger.storage import LocalStorage
@@ -54,7 +54,7 @@ stopping = threading.Event()
 
 @app.task(name="topwork.look")  # type: ignore[untyped-decorator]
 def look(_job_id: str = "") -> None:
-    """There may be work: take the best queued job that this worker has room for and see it through, until none is left."""
+    """There may be work: take the best queued job that there is room for and see it through, until none is left."""
     while not stopping.is_set():
         try:
             with slots().lock:
@@ -68,7 +68,9 @@ def look(_job_id: str = "") -> None:
             log.warning("cannot look for work: %s", error)
             return
         try:
-            Supervisor(job, database(), LocalStorage(settings.blobs_dir), settings, CHILD, stopping, gpus).run()
+            with logs.bound(job=job.id, attempt=job.attempt, worker=_name()):
+                storage = LocalStorage(settings.blobs_dir)
+                Supervisor(job, database(), storage, settings, CHILD, stopping, gpus).run()
         finally:
             slots().give_back(gpus)
 
@@ -116,8 +118,8 @@ def _log(loglevel: int | str | None = None, **_: Any) -> None:
 
 
 def log_to_stderr() -> None:
-    """One line a record, on stderr; Celery leaves the root logger to us."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    """As the settings say; Celery leaves the root logger to us."""
+    logs.configure(settings.log)
     logging.getLogger("celery.app.trace").setLevel(logging.WARNING)  # a line for each message says nothing
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
 

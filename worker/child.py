@@ -15,6 +15,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import structlog
+
+from core.ledger import logs
 from core.pruning.lifeline import die_with_parent
 
 Report = Callable[[Mapping[str, Any]], None]
@@ -63,6 +66,8 @@ def main(workdir: Path) -> None:
     parent = os.environ.get("SUPERVISOR_PID")
     die_with_parent(int(parent) if parent is not None else None)
     request = json.loads((workdir / "request.json").read_text())
+    logs.configure(os.environ.get("TOPWORK_LOG", "info"))
+    structlog.contextvars.bind_contextvars(**request["log"])
     if request["processes"] > 1 and "RANK" not in os.environ:
         launch(workdir, request["processes"])
     report: Report = Reporter(workdir)

@@ -25,8 +25,9 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
+from contextvars import copy_context
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -55,8 +56,17 @@ MAX_NOTES = 200
 STAGES = frozenset({"data", "auto", "teach", "prune", "recover", "measure", "export"})
 KEPT_VARIABLES = {
     *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH"),
-    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES"),
+    *(
+        "TOPWORK_LOG",
+        "OMP_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "CUDA_VISIBLE_DEVICES",
+        "CUDA_DEVICE_ORDER",
+        "NVIDIA_VISIBLE_DEVICES",
+    ),
 }
+
+log = logging.getLogger("topwork.job")
 
 T = TypeVar("T")
 Message = dict[str, Any]
@@ -70,14 +80,6 @@ class Ended(Exception):
     ) -> None:
         super().__init__(reason)
         self.verdict, self.reason, self.code = verdict, reason, code
-
-
-class JobLog(logging.LoggerAdapter[logging.Logger]):
-    """Puts the job and its attempt before each message."""
-
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        """See `logging.LoggerAdapter`."""
-        return f"{(self.extra or {})['job']}: {msg}", kwargs
 
 
 class Supervisor:
@@ -99,7 +101,6 @@ class Supervisor:
         self.command, self.stopping, self.gpus = command, stopping, gpus
         self.folder = settings.work_dir.resolve() / job.id / str(job.attempt)
         self.process: subprocess.Popen[bytes] | None = None
-        self.log = JobLog(logging.getLogger("topwork.job"), {"job": f"{job.id}/{job.attempt}"})
         self._deadline = time.monotonic() + self.spec.limits.max_runtime_s
         self._next_beat = 0.0
         self._status = "running"
@@ -111,13 +112,13 @@ class Supervisor:
 
     def run(self) -> None:
         """See the attempt through."""
-        self.log.info("claimed, attempt %d of %d", self.attempt, self.job.max_attempts)
+        log.info("claimed, attempt %d of %d", self.attempt, self.job.max_attempts)
         try:
             self._tell(self._attempt())
         except jobs.LeaseLostError as lost:
-            self.log.warning("%s; its work is dropped", lost)
+            log.warning("%s; its work is dropped", lost)
         except Exception:
-            self.log.exception("the supervisor failed; the lease will expire and the job be tried again")
+            log.exception("the supervisor failed; the lease will expire and the job be tried again")
         finally:
             self._over.set()
             self._end_child()
@@ -141,8 +142,8 @@ class Supervisor:
             metrics = metrics if isinstance(metrics, dict) else {}
             return lambda session: jobs.succeed(session, job_id, attempt, metrics, outputs)
         except Ended as ended:
-            self.log.info("%s: %s", ended.verdict, ended)
             reason = ended.reason
+            log.info("%s: %s", ended.verdict, reason.partition(": ")[0])  # what follows may quote a row
             if ended.verdict == "cancelled":
                 return lambda session: jobs.stopped(session, job_id, attempt)
             if ended.verdict == "released":
@@ -155,7 +156,7 @@ class Supervisor:
             error = {"code": "invalid", "field": problem.field, "message": problem.message}
             return lambda session: jobs.fail(session, job_id, attempt, error)
         except OSError as problem:
-            self.log.warning("%s", problem)
+            log.warning("%s", problem)
             reason = f"the worker could not read or write a file: {problem.strerror or _without_paths(str(problem))}"
             return lambda session: jobs.give_back(session, job_id, attempt, reason)
         finally:
@@ -182,6 +183,7 @@ class Supervisor:
             "datasets": inputs,
             "cache": str(self.settings.cache_dir.resolve()),
             "processes": self.spec.resources.gpus or 1,
+            "log": {"job": self.job.id, "attempt": self.attempt},
         }
         (self.folder / "request.json").write_text(json.dumps(request))
 
@@ -192,7 +194,7 @@ class Supervisor:
             for file in saved:
                 self.storage.fetch(file.sha256, self.folder / "state" / Path(file.path).name)
         except OSError as error:
-            self.log.warning("the saved state cannot be restored, starting afresh: %s", error)
+            log.warning("the saved state cannot be restored, starting afresh: %s", error)
             shutil.rmtree(self.folder / "state")
             (self.folder / "state").mkdir()
 
@@ -209,14 +211,14 @@ class Supervisor:
         }
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
-        with (self.folder / "log.txt").open("wb") as log:
+        with (self.folder / "log.txt").open("wb") as errors:
             self.process = subprocess.Popen(
                 [*self.command, str(self.folder)],
                 cwd=self.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=log,
+                stderr=errors,
                 start_new_session=True,
             )
         return self.process
@@ -266,6 +268,7 @@ class Supervisor:
                     if folder.name != "state":
                         shutil.rmtree(folder, ignore_errors=True)
             case "stage" if message.get("stage") in STAGES:
+                log.info("stage %s", message["stage"])
                 self._pending.append(message)
                 self._next_beat = 0.0
             case "progress":
@@ -282,7 +285,7 @@ class Supervisor:
         try:
             self._saved = saved = self._aside(lambda: self._store(folder))
         except OSError as error:
-            self.log.warning("cannot store the state: %s", error)
+            log.warning("cannot store the state: %s", error)
             return
         self._write(lambda session: jobs.save_state(session, self.job.id, self.attempt, saved))
         self._aside(lambda: self._drop(before - {sha256 for sha256, _ in saved.values()}))
@@ -294,7 +297,7 @@ class Supervisor:
             for sha256 in replaced - used:
                 self.storage.delete(sha256)
         except OSError as error:  # the relay tidies
-            self.log.warning("cannot remove an earlier state: %s", error)
+            log.warning("cannot remove an earlier state: %s", error)
 
     def _store(self, folder: Path) -> dict[str, tuple[str, int]]:
         """Put the files of a folder into storage; those that it has from an earlier save are not copied again."""
@@ -340,7 +343,7 @@ class Supervisor:
             if not _transient(error):
                 raise
             # The child goes on: if the lease is lost meanwhile, the first beat that gets through says so.
-            self.log.warning("the database is away: %s", _first_line(error))
+            log.warning("the database is away: %s", _first_line(error))
 
     def _aside(self, work: Callable[[], T]) -> T:
         """Do something slow in a thread, and go on ticking. If a tick ends the attempt, the thread is left alone."""
@@ -352,7 +355,7 @@ class Supervisor:
             except BaseException as error:
                 future.set_exception(error)
 
-        threading.Thread(target=run, daemon=True).start()
+        threading.Thread(target=copy_context().run, args=(run,), daemon=True).start()
         while not future.done():
             self._tick()
             wait([future], timeout=TICK_S)
@@ -377,7 +380,7 @@ class Supervisor:
             except (DBAPIError, PoolTimeoutError) as error:
                 if not _transient(error):
                     raise
-                self.log.warning("the database is away: %s", _first_line(error))
+                log.warning("the database is away: %s", _first_line(error))
             self._tick()
             time.sleep(TICK_S)
 
@@ -395,14 +398,14 @@ class Supervisor:
             try:
                 with self.database.begin() as session:
                     write(session)
-                self.log.info("attempt %d is over", self.attempt)
+                log.info("attempt %d is over", self.attempt)
                 return
             except jobs.IllegalTransitionError:
                 verdict = lambda session: jobs.stopped(session, self.job.id, self.attempt)  # noqa: E731  cancelled meanwhile
             except (DBAPIError, PoolTimeoutError) as error:
                 if not _transient(error):
                     raise
-                self.log.warning("the database is away: %s", _first_line(error))
+                log.warning("the database is away: %s", _first_line(error))
                 if self.stopping.is_set():
                     given_up = given_up or time.monotonic() + STOP_WRITE_S
                     if time.monotonic() > given_up:
@@ -444,14 +447,14 @@ class Supervisor:
             how = f"its process exited with code {ended.si_status}"
             if ended.si_code != os.CLD_EXITED:
                 how = f"its process was killed by {_signal(ended.si_status)}"
-        with (self.folder / "log.txt").open("rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - 8192))
-            text = log.read().decode("utf-8", "replace")
+        with (self.folder / "log.txt").open("rb") as errors:
+            errors.seek(max(0, errors.seek(0, os.SEEK_END) - 8192))
+            text = errors.read().decode("utf-8", "replace")
         if killed := re.search(r"Root Cause.*exitcode +: -(\d+)", text, re.DOTALL):  # one of several processes
             how = f"one of its processes was killed by {_signal(int(killed[1]))}"
         text = re.sub(r"\n[^\n]*torch/distributed/elastic/.*", "", text, flags=re.DOTALL)  # what their launcher adds
         if text.strip():
-            self.log.warning("%s; its log ends:\n%s", how, text)
+            log.debug("the log of the process ends:\n%s", text)  # it may quote a row
             how += f": {_without_paths(text.strip().splitlines()[-1])}"
         return how
 

@@ -60,8 +60,8 @@ class Database:
             has = f"is at schema {', '.join(sorted(found))}" if found else "has no tables"
             return f"the database {has}, older than this version of Topwork: run `alembic upgrade head`"
         return (
-            f"the database is at schema {', '.join(sorted(found))}, which this version of Topwork does not know: it was "
-            "made by a newer one. Upgrade this process, too, or restore the backup from before the upgrade"
+            f"the database is at schema {', '.join(sorted(found))}, which this version of Topwork does not know: it is "
+            "of a newer one. Upgrade this process, too, or restore the backup from before the upgrade"
         )
 
     def close(self) -> None:
@@ -87,10 +87,10 @@ def _engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
         # A host that vanished is noticed in seconds, not in the minutes that TCP would take.
         patience = {"connect_timeout": 10, "tcp_user_timeout": 15_000}
-        engine = create_engine(url, pool_pre_ping=True, connect_args=patience)
+        engine = create_engine(url, pool_pre_ping=True, connect_args=patience, hide_parameters=True)
         event.listen(engine, "connect", _bound_idling)
         return engine
-    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
+    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False}, hide_parameters=True)
     prepare_sqlite(engine, foreign_keys=True)
     return engine
 

@@ -17,6 +17,11 @@ class Settings(BaseSettings):
     data_dir: Path = Field(Path("data"), description="database, files, models and work folders of the embedded default")
     database_url: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in data_dir")
     broker_url: str | None = Field(None, description="redis:// URL; default: embedded Valkey in data_dir")
+    log: str = Field(
+        "info",
+        pattern="^(debug|info|warning|error)(:(json|text))?$",
+        description="level of the log, and its form: 'info:json', 'debug:text'; without: text on a terminal, else JSON",
+    )
     require_keys: bool = Field(True, description="false: whoever reaches this machine's loopback needs no API key")
     lease_s: float = Field(15.0, gt=0, description="a worker silent for so long loses its job")
     heartbeat_s: float = Field(1.0, gt=0, description="how often a worker extends its lease and looks for a cancel")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import update
@@ -129,3 +131,23 @@ def test_workers_are_shown_while_they_are_heard_of(
         session.execute(update(Worker).where(Worker.name == "host:1").values(seen_at=1))
         workers.seen(session, "host:2", 1, DEVICE)
         assert session.get(Worker, "host:1") is None
+
+
+def test_each_request_is_a_line_that_quotes_nobody(
+    client: TestClient, payload: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    job_id = client.post("/v1/jobs", json=payload, headers={"X-Request-ID": "from-a-proxy.1"}).json()["id"]
+    address, bad = f"/v1/jobs/{job_id}/files/a secret", {"X-Request-ID": "a secret"}
+    answer = client.get(address, params={"q": "secret"}, headers=bad)
+    client.get("/secret")
+    client.get("/healthz")
+    written = map(json.loads, capsys.readouterr().err.splitlines())
+    lines = [line for line in written if not line["logger"].startswith("httpx")]  # the client's
+    accepted, posted, got, missing = lines
+    assert accepted["event"] == "accepted" and accepted["job"] == job_id
+    assert accepted["request"] == posted["request"] == "from-a-proxy.1"
+    assert (posted["method"], posted["route"], posted["status"], posted["level"]) == ("POST", "/v1/jobs", 202, "info")
+    assert (got["job"], got["status"]) == (job_id, 404) and got["request"] == answer.headers["x-request-id"]
+    assert (missing["route"], missing["status"]) == ("", 404)
+    assert "secret" not in str(lines)

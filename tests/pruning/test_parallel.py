@@ -56,6 +56,7 @@ def start(workdir: Path, tiny: Path) -> subprocess.Popen[str]:
         "datasets": {DATASET: "inputs/rows.parquet"},
         "cache": str(workdir / "cache"),
         "processes": 2,
+        "log": {},
     }
     (workdir / "request.json").write_text(json.dumps(request))
     return subprocess.Popen(

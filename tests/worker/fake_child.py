@@ -16,7 +16,6 @@ from typing import Any
 
 from worker.child import Reporter, die_with_parent
 
-
 LAUNCHER = """\
 [rank1]: RuntimeError: CUDA out of memory
 E1121 17:12:29.269000 1 torch/distributed/elastic/multiprocessing/api.py:1002] failed (exitcode: 1) local_rank: 1

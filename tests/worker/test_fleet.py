@@ -209,4 +209,4 @@ def test_a_database_of_a_newer_version_is_refused_at_the_start(what: str, house:
         session.execute(text("UPDATE alembic_version SET version_num = 'of_2030'"))
     assert start(what).wait(60) == 1
     said = (house.settings.data_dir / f"{what}-0.log").read_text()
-    assert "made by a newer one. Upgrade this process" in said and "Traceback" not in said
+    assert "of a newer one. Upgrade this process" in said and "Traceback" not in said

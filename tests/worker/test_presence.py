@@ -34,7 +34,10 @@ def test_it_is_there_until_it_leaves(database: Database, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("output", "gpus"),
     [
-        ("GPU-1, NVIDIA H200, 143771\nGPU-2, Odd, name, 10\n", [("GPU-1", "NVIDIA H200", 143771), ("GPU-2", "Odd, name", 10)]),
+        (
+            "GPU-1, NVIDIA H200, 143771\nGPU-2, Odd, name, 10\n",
+            [("GPU-1", "NVIDIA H200", 143771), ("GPU-2", "Odd, name", 10)],
+        ),
         ("", []),
         ("No devices were found\n", []),
     ],
