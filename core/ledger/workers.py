@@ -105,7 +105,7 @@ def _asked() -> tuple[ColumnElement[Any], ...]:
 def queued(session: Session) -> list[tuple[Mapping[str, Any], int]]:
     """How many jobs wait, of each kind of needs, in the form of a specification."""
     asked = select(*(value.label(str(i)) for i, value in enumerate(_asked()))).where(Job.status == "queued").subquery()
-    found = session.execute(select(*asked.c, func.count()).group_by(*asked.c)).tuples()
+    found: Sequence[Any] = session.execute(select(*asked.c, func.count()).group_by(*asked.c)).all()
     return [
         ({"resources": {"device": device, "gpus": gpus, "memory_gb": memory}, "budget": {"device": latency}}, count)
         for device, gpus, memory, latency, count in found
