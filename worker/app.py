@@ -65,7 +65,7 @@ def look(_job_id: str = "") -> None:
                     return
                 gpus = slots().take(Needs.of(job.spec).gpus or 1)
         except SQLAlchemyError as error:
-            log.warning("cannot look for work: %s", error)
+            log.warning("cannot look for work: %s", str(error).partition("\n")[0])
             return
         try:
             with logs.bound(job=job.id, attempt=job.attempt, worker=_name()):
@@ -109,7 +109,8 @@ def require_schema(database: Database) -> None:
             log.warning("the database is away: %s", str(error).partition("\n")[0])
             time.sleep(2)
     if fault is not None:
-        sys.exit(fault)
+        log.error("%s", fault)
+        sys.exit(1)
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]

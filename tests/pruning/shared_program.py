@@ -12,9 +12,12 @@ import copy
 import json
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
@@ -23,13 +26,14 @@ from torch import Tensor
 from core.pruning import network as module
 from core.pruning import parallel, pdp, sparsity
 from core.pruning.batches import tokenise
+from core.pruning.checkpoint import Checkpoints
 from core.pruning.coupling import TaskRows, add_heads, phases
 from core.pruning.importance import importance
 from core.pruning.losses import batch_loss, labelled_by
 from core.pruning.network import TARGET, load_network, load_tokenizer
 from core.pruning.problem import Problem, SingleLabel, Words
 from core.pruning.prune import prune
-from core.pruning.train import train
+from core.pruning.train import Pace, train
 from core.spec.cost import Costs
 from core.spec.data import Example
 from tests.tiny import rows as made_rows
@@ -75,6 +79,24 @@ def loops(model: Path) -> dict[str, Loop]:
         train(student, plan, stage="teach", **options | more)
         return dict(student.named_parameters())
 
+    def resumed() -> Mapping[str, Tensor]:
+        """Killed at step 8, and gone on with from what the first process saved at step 7."""
+
+        def step(_pace: Pace, done: int, sparsity: float | None = None) -> None:
+            if done == 8:
+                raise KeyboardInterrupt
+
+        with TemporaryDirectory() as folder:
+            checkpoint = Checkpoints(Path(folder), "", lambda: None).at("loop")
+            save = patch.object(Checkpoints, "due", lambda _: parallel.first())
+            with save, patch.object(Pace, "step", step), suppress(KeyboardInterrupt):
+                taught(network, plans["joint"], dev=dev, metric="accuracy", checkpoint=checkpoint)
+            saved = parallel.agree(lambda: {path.name: path.read_bytes() for path in Path(folder).iterdir()})
+            assert saved
+            for name, content in saved.items():
+                (Path(folder) / name).write_bytes(content)
+            return taught(network, plans["joint"], dev=dev, metric="accuracy", checkpoint=checkpoint)
+
     def cut(method: Callable[..., Any], *arguments: Any, **more: Any) -> Mapping[str, Tensor]:
         student = copy.deepcopy(network)
         method(student, *arguments, dev, **options | more)
@@ -95,6 +117,7 @@ def loops(model: Path) -> dict[str, Loop]:
     return {
         "gradients": gradients,
         "train": partial(taught, network, plans["joint"], dev=dev, metric="accuracy", learned_weights=True),
+        "resumed": resumed,
         "tags": partial(taught, tagger, alone, dev=None, metric=""),
         "l0": partial(cut, prune, cost, limit, plans["tied"]),
         "pdp": partial(cut, pdp.prune, cost, limit, plans["sequential"]),

@@ -31,7 +31,7 @@ def test_every_loop_that_two_processes_share_ends_where_one_alone_does(tiny: Pat
     program = ("--module", "tests.pruning.shared_program", str(tiny), str(tmp_path / "found.json"))
     subprocess.run([sys.executable, *LAUNCH, *PLAIN, *program], env=ENVIRONMENT, cwd=ROOT, check=True)
     found = json.loads((tmp_path / "found.json").read_text())
-    assert found.keys() == {"gradients", "train", "tags", "l0", "pdp", "zeros", "fisher"}
+    assert found.keys() == {"gradients", "train", "resumed", "tags", "l0", "pdp", "zeros", "fisher"}
     most = {"gradients": 1e-6, "fisher": 1e-4}
     assert {name: far for name, (far, _) in found.items() if not far < most.get(name, 1e-3)} == {}
     assert all(same for _, same in found.values())  # or the processes would drift apart
