@@ -177,13 +177,13 @@ def test_a_job_waits_for_a_worker_that_has_what_it_needs(house: House, start: St
     """Its message may have woken another meanwhile: a worker looks around by itself."""
     start("worker"), start("relay")
     needy, plain = house.new_job(resources={"gpus": 2}), house.new_job()
-    house.wait(done(house, plain))
+    house.wait(done(house, plain), 60)
     assert house.job(needy).status == "queued"
     tool = tmp_path / "nvidia-smi"
     tool.write_text("#!/bin/sh\necho 'GPU-1, NVIDIA H200, 143771'\necho 'GPU-2, NVIDIA H200, 143771'\n")
     tool.chmod(0o755)
     second = start("worker", PATH=f"{tmp_path}:{os.environ['PATH']}")
-    house.wait(done(house, needy))
+    house.wait(done(house, needy), 60)
     assert str(house.job(needy).worker).endswith(f":{second.pid}")
     (trace,) = house.starts(needy)
     assert json.loads(trace.read_text())["CUDA_VISIBLE_DEVICES"] == "GPU-1,GPU-2"
@@ -196,10 +196,10 @@ def test_a_job_of_a_newer_api_outlives_old_workers(house: House, start: Start) -
         job.spec = {**job.spec, "invented_in_2030": {"depth": 3}}
     start("worker"), start("relay")
     plain = house.new_job()
-    house.wait(done(house, plain))
+    house.wait(done(house, plain), 60)
     assert (house.job(newer).status, house.job(newer).attempt) == ("queued", 0)
     start("tests.worker.newer_worker")
-    house.wait(done(house, newer))
+    house.wait(done(house, newer), 60)
     assert house.job(newer).attempt == 1
 
 
