@@ -51,8 +51,8 @@ class _NotReadyError(Exception):
 
 
 def _database(here: Context) -> None:
-    if not here.database.at_head():
-        raise _NotReadyError("the schema is not the newest; run the migrations (`alembic upgrade head`)")
+    if (fault := here.database.schema_fault()) is not None:
+        raise _NotReadyError(fault)
 
 
 def _broker(here: Context) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from typing import Annotated, Any
+from zlib import crc32
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
 from pydantic import StringConstraints
@@ -24,6 +26,8 @@ from api.problems import RESPONSES, Problem, invalid
 from api.schemas import Accepted, Delivery, Fault, Job, JobPage, Plan, Status, instant
 from core.ledger import jobs, quotas, tables, webhooks, workers
 from core.spec.job import JobSpec
+
+log = logging.getLogger("topwork.api")
 
 POLL_AFTER_S = "2"
 GO_BY = 20  # finished jobs that an estimate goes by
@@ -97,7 +101,7 @@ def submit(here: Here, spec: Spec, response: Response, idempotency_key: Idempote
         response.headers["Idempotent-Replayed"] = "true"
     secret = {"webhook_secret": job.webhook_secret} if job.webhook_secret is not None else {}
     with here.database.read() as session:
-        [answer] = _described(session, [job])
+        [answer] = _described(here, session, [job])
     return Accepted.model_validate(answer.model_dump() | secret)
 
 
@@ -110,9 +114,9 @@ def validate(here: Here, spec: Spec) -> Plan:
     spec = hub.fetch(here, spec)
     checked = check(here, spec)
     with here.database.read() as session:
-        earlier = jobs.finished(session, here.tenant_id, GO_BY)
-        devices = [worker.device for worker, _ in workers.alive(session)]
-    return plan(spec, checked, earlier, devices)
+        earlier, fleet = jobs.finished(session, here.tenant_id, GO_BY), workers.Fleet(session)
+    devices = [worker.device for worker, _ in fleet.workers]
+    return plan(spec, checked, earlier, devices, fleet.lacks(spec.model_dump(mode="json")))
 
 
 @router.get("", responses={422: RESPONSES[422]})
@@ -123,7 +127,7 @@ def list_jobs(
     before, labels = position(cursor, "job"), dict(one.split(":", 1) for one in label)
     with here.database.read() as session:
         rows, following = cut(jobs.page(session, here.tenant_id, limit + 1, before, status, labels), limit)
-        return JobPage(items=_described(session, rows), next=following)
+        return JobPage(items=_described(here, session, rows), next=following)
 
 
 @router.get(
@@ -141,11 +145,12 @@ async def get_job(
 
     `Retry-After` says when to ask again, and is absent once nothing will change.
     """
-    job = await _read(here, job_id)
-    if wait and job.status not in jobs.TERMINAL and (if_none_match is None or matches(if_none_match, _etag(job))):
+    job, waiting = await _read(here, job_id)
+    same = if_none_match is None or matches(if_none_match, _etag(job, waiting))
+    if wait and job.status not in jobs.TERMINAL and same:
         await here.watch.change(job_id, job.version, wait)
-        job = await _read(here, job_id)
-    return await _answer(here, job, if_none_match)
+        job, waiting = await _read(here, job_id)
+    return await _answer(here, job, waiting, if_none_match)
 
 
 class Poll(Route):
@@ -169,8 +174,8 @@ class Poll(Route):
 async def poll(request: Request) -> Response:
     """One job, as it is."""
     here = await context(request)
-    job = await _read(here, request.path_params["job_id"])
-    return await _answer(here, job, request.headers.get("if-none-match"))
+    job, waiting = await _read(here, request.path_params["job_id"])
+    return await _answer(here, job, waiting, request.headers.get("if-none-match"))
 
 
 @router.delete("/{job_id}", status_code=204, responses={s: RESPONSES[s] for s in (404, 409)})
@@ -196,7 +201,7 @@ def cancel(here: Here, job_id: str) -> Job:
             raise Problem(409, f"The job has already {error.status}; only an unfinished job can be stopped.") from None
         if job is None:  # deleted meanwhile
             raise no_such_job()
-        return _described(session, [job])[0]
+        return _described(here, session, [job])[0]
 
 
 @router.post("/{job_id}/retry", status_code=202, responses={s: RESPONSES[s] for s in (404, 409, 422, 429)})
@@ -218,7 +223,7 @@ def retry(here: Here, job_id: str, response: Response) -> Job:
         if again is None:
             raise no_such_job()
         response.headers["Retry-After"] = POLL_AFTER_S
-        return _described(session, [again])[0]
+        return _described(here, session, [again])[0]
 
 
 def find(here: Context, session: Session, job_id: str) -> tables.Job:
@@ -235,21 +240,37 @@ def matches(if_none_match: str | None, etag: str) -> bool:
     return etag.removeprefix("W/") in tags or tags == ["*"]
 
 
-async def _read(here: Context, job_id: str) -> Row[Any]:
+async def _read(here: Context, job_id: str) -> tuple[Row[Any], str | None]:
+    """The job, and why it waits."""
     job = await here.polls.get((here.tenant_id, job_id)) if ID.fullmatch(job_id) else None
     if job is None:
         raise no_such_job()
-    return job
+    return job, await run_in_threadpool(_why, here, job) if job.status == "queued" else None
 
 
-async def _answer(here: Context, job: Row[Any], if_none_match: str | None) -> Response:
-    headers = {"ETag": _etag(job), "Cache-Control": "private, no-cache"}
+def _why(here: Context, job: Row[Any]) -> str:
+    with here.database.read() as session:
+        return _waiting(here, session, [job])[job.id]
+
+
+def _waiting(here: Context, session: Session, rows: Sequence[tables.Job | Row[Any]]) -> dict[str, str]:
+    """Why each of the tenant's jobs that are queued waits: by its id."""
+    queued = [row for row in rows if row.status == "queued"]
+    if not queued:
+        return {}
+    fleet, settings = workers.Fleet(session), here.settings
+    full = {key: quotas.all_running(session, here.tenant_id, key, settings) for key in {row.key_id for row in queued}}
+    return {row.id: fleet.lacks(row.spec) or full[row.key_id] or fleet.why(row.spec) for row in queued}
+
+
+async def _answer(here: Context, job: Row[Any], waiting: str | None, if_none_match: str | None) -> Response:
+    headers = {"ETag": _etag(job, waiting), "Cache-Control": "private, no-cache"}
     if job.status not in jobs.TERMINAL:
         headers["Retry-After"] = POLL_AFTER_S
     if matches(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     news = await run_in_threadpool(_news, here, job.id) if job.webhook_secret is not None else None
-    return Response(_job(job, news).model_dump_json(), media_type="application/json", headers=headers)
+    return Response(_job(job, news, waiting).model_dump_json(), media_type="application/json", headers=headers)
 
 
 def _news(here: Context, job_id: str) -> tables.Delivery | None:
@@ -257,8 +278,8 @@ def _news(here: Context, job_id: str) -> tables.Delivery | None:
         return webhooks.latest(session, [job_id]).get(job_id)
 
 
-def _etag(job: Row[Any]) -> str:
-    return f'W/"{job.version}"'
+def _etag(job: Row[Any], waiting: str | None) -> str:
+    return f'W/"{job.version}{f"-{crc32(waiting.encode()):x}" if waiting else ""}"'
 
 
 def no_such_job() -> Problem:
@@ -277,14 +298,19 @@ def _submit(here: Context, asked: JobSpec, key: str | None) -> tuple[tables.Job,
     with here.database.begin() as session:
         quotas.check_queue(session, here.tenant_id, here.caller.key_id, here.settings)
         still_there(here, session, spec)
-        return jobs.create(session, here.tenant_id, spec, here.settings.max_attempts, key, here.caller.key_id, asked)
+        job, new = jobs.create(
+            session, here.tenant_id, spec, here.settings.max_attempts, key, here.caller.key_id, asked
+        )
+    log.info("accepted", extra={"job": job.id})
+    return job, new
 
 
-def _described(session: Session, rows: Sequence[tables.Job]) -> list[Job]:
+def _described(here: Context, session: Session, rows: Sequence[tables.Job]) -> list[Job]:
     """Jobs as they are answered."""
     called = [row.id for row in rows if row.webhook_secret is not None]
     news = webhooks.latest(session, called) if called else {}
-    return [_job(row, news.get(row.id)) for row in rows]
+    waiting = _waiting(here, session, rows)
+    return [_job(row, news.get(row.id), waiting.get(row.id)) for row in rows]
 
 
 def _delivery(row: tables.Delivery) -> Delivery:
@@ -298,7 +324,7 @@ def _delivery(row: tables.Delivery) -> Delivery:
     )
 
 
-def _job(row: tables.Job | Row[Any], news: tables.Delivery | None) -> Job:
+def _job(row: tables.Job | Row[Any], news: tables.Delivery | None, waiting: str | None) -> Job:
     here = f"/v1/jobs/{row.id}"
     links = {"self": here} | {part: f"{here}/{part}" for part in ("events", "metrics", "files")}
     if row.status == "succeeded":
@@ -312,6 +338,7 @@ def _job(row: tables.Job | Row[Any], news: tables.Delivery | None) -> Job:
             "id": row.id,
             "status": row.status,
             "stage": row.stage,
+            "waiting": waiting,
             "progress": row.progress,
             "eta_s": row.progress.get("eta_s") if row.status == "running" else None,
             "attempt": row.attempt,

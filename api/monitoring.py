@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import time
 from collections.abc import Iterator
+from uuid import uuid4
 
 from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -12,13 +15,19 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.auth import CALLER, NOBODY
 from api.context import Here, operator
-from core.ledger import tallies, workers
+from core.ledger import logs, tallies, workers
 from core.ledger.database import Database
 from core.ledger.tables import Job, now_ms
 
+log = logging.getLogger("topwork.api")
+
+REQUEST_ID = "X-Request-ID"
+QUIET = ("/healthz", "/readyz", "/metrics")
 METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 STATUSES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
 
@@ -65,11 +74,22 @@ class Ledger(Collector):
             for outcome, (count, _) in tallies.totals(session, "webhook").items():
                 webhooks.add_metric([outcome], count)
             yield webhooks
-            lost, _ = tallies.totals(session, "lease_lost").get("", (0, 0.0))
-            yield CounterMetricFamily("topwork_leases_lost", "Jobs taken from workers that fell silent", value=lost)
-            alive = workers.alive(session)
-        yield GaugeMetricFamily("topwork_workers", "Workers heard of lately", value=len(alive))
-        yield GaugeMetricFamily("topwork_worker_slots", "Their slots", value=sum(worker.slots for worker, _ in alive))
+            failed = CounterMetricFamily("topwork_jobs_failed", "Jobs that have failed", labels=["code"])
+            for code, (count, _) in tallies.totals(session, "failed").items():
+                failed.add_metric([code], count)
+            yield failed
+            silent, _ = tallies.totals(session, "lease_lost").get("", (0, 0.0))
+            yield CounterMetricFamily("topwork_leases_lost", "Jobs taken from workers that fell silent", value=silent)
+            others = CounterMetricFamily("topwork_attempts_ended", "Attempts that said nothing final", labels=["cause"])
+            for cause, (count, _) in tallies.totals(session, "attempt_ended").items():
+                others.add_metric([cause], count)
+            yield others
+            fleet = workers.Fleet(session)
+            unserved = sum(count for spec, count in workers.queued(session) if fleet.lacks(spec))
+        yield GaugeMetricFamily("topwork_queue_unserved", "Queued jobs that no living worker can run", value=unserved)
+        yield GaugeMetricFamily("topwork_workers", "Workers heard of lately", value=len(fleet.workers))
+        slots = sum(worker.slots for worker, _ in fleet.workers)
+        yield GaugeMetricFamily("topwork_worker_slots", "Their slots", value=slots)
 
 
 def _jobs(session: Session) -> Iterator[Metric]:
@@ -112,14 +132,38 @@ class Measured:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         started, status = time.perf_counter(), 500
+        given = Headers(scope=scope).get(REQUEST_ID, "")
+        request = given if re.fullmatch(r"[\w.:-]{1,100}", given, re.ASCII) else uuid4().hex
 
         async def watched(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                MutableHeaders(scope=message)[REQUEST_ID] = request
             await send(message)
 
-        try:
-            await self.app(scope, receive, watched)
-        finally:
-            self.requests.count(scope, status, time.perf_counter() - started)
+        with logs.bound(request=request):
+            try:
+                await self.app(scope, receive, watched)
+            finally:
+                seconds = time.perf_counter() - started
+                self.requests.count(scope, status, seconds)
+                _log(scope, status, seconds)
+
+
+def _log(scope: Scope, status: int, seconds: float) -> None:
+    route = getattr(scope.get("route"), "path", "")
+    level = logging.ERROR if status >= 500 else logging.DEBUG if route in QUIET else logging.INFO
+    facts = {"method": scope["method"] if scope["method"] in METHODS else "", "route": route, "status": status}
+    job = scope.get("path_params", {}).get("job_id", "")
+    facts |= {"ms": round(seconds * 1000, 1), "tenant": scope.get(CALLER, NOBODY).tenant_id}
+    log.log(level, "request", extra=facts | ({"job": job} if re.fullmatch("job_[0-9a-f]{32}", job) else {}))
+
+
+def log_to_stderr(how: str) -> None:
+    """Every line of this process in one form, uvicorn's too; ours of requests stands for its own."""
+    logs.configure(how)
+    for name in ("uvicorn", "uvicorn.error"):
+        logging.getLogger(name).handlers.clear()
+    logging.getLogger("uvicorn").propagate = True
+    logging.getLogger("uvicorn.access").disabled = True

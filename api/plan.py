@@ -18,8 +18,14 @@ from core.spec.structure import Structure
 FEW = 100  # test rows: an accuracy is then known to about 10 points
 
 
-def plan(spec: JobSpec, checked: Checked, earlier: Sequence[Job], devices: Sequence[Mapping[str, Any]]) -> Plan:
-    """Of a specification that has passed `check`; by jobs that have succeeded, and what the workers have."""
+def plan(
+    spec: JobSpec,
+    checked: Checked,
+    earlier: Sequence[Job],
+    devices: Sequence[Mapping[str, Any]],
+    lacking: str | None = None,
+) -> Plan:
+    """Of a specification that has passed `check`; by jobs that have succeeded, and what the workers have or lack."""
     splits, costs, model = checked.splits, checked.costs, checked.model
     return Plan(
         spec=spec.model_dump(mode="json"),
@@ -35,7 +41,7 @@ def plan(spec: JobSpec, checked: Checked, earlier: Sequence[Job], devices: Seque
         limit=None if costs is None or spec.budget.timed else _limit(costs, spec),
         reach=_reach(costs, spec.export.layout) if costs else [],
         estimate=model and _estimate(spec, splits, model, earlier, devices),
-        warnings=list(_warnings(spec, splits, costs)),
+        warnings=[*_warnings(spec, splits, costs), *([f"{lacking}: the job would wait for one"] if lacking else [])],
     )
 
 

@@ -123,6 +123,7 @@ class Job(BaseModel):
     id: JobId
     status: Status
     stage: str | None = Field(description="data, auto, teach, prune, recover, measure or export", examples=["prune"])
+    waiting: str | None = Field(description="why a queued job does not run yet", examples=["no GPU worker is alive"])
     progress: Progress
     eta_s: float | None = Field(description="estimate of the seconds of training left; null while there is none")
     attempt: int = Field(description="starts so far: attempt n of max_attempts", examples=[1])

@@ -67,6 +67,8 @@ def describe(job: Job) -> dict[str, str]:
         metric = job["spec"]["task"]["metric"]
         if (value := (progress.get("dev") or {}).get(metric)) is not None:
             parts["dev"] = f"{value:.1%} {metric}"
+    if job.get("waiting"):
+        parts["because"] = str(job["waiting"])
     if job.get("attempt", 1) > 1:
         parts["attempt"] = f"{job['attempt']} of {job['max_attempts']}"
     return parts
@@ -91,6 +93,7 @@ def _table(jobs: Mapping[str, Job]) -> Table:
     for name, job in jobs.items():
         parts = describe(job)
         status = str(job["status"]) + (f" (attempt {parts['attempt']})" if "attempt" in parts else "")
+        status += f": {parts['because']}" if "because" in parts else ""
         cells = (parts.get(key, "") for key in ("stage", "step", "left", "sparsity", "dev"))
         table.add_row(name, status, *cells, ProgressBar(1.0, overall(job), width=24))
     return table
@@ -106,7 +109,7 @@ class _Lines:
     def show(self, jobs: Mapping[str, Job]) -> None:
         """Print what is new."""
         for name, job in jobs.items():
-            state = (job["status"], job["stage"], job["attempt"])
+            state = (job["status"], job["stage"], job["attempt"], job.get("waiting"))
             before, at = self._last.get(name, (None, 0.0))
             waiting = job["status"] in ("queued", *ENDED)
             if state == before and (waiting or time.monotonic() - at < LINE_EVERY_S):

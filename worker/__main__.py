@@ -3,9 +3,9 @@
 import sys
 from importlib.util import find_spec
 
-from worker.app import app
+from worker.app import main
 
 if __name__ == "__main__":
     if find_spec("torch") is None:  # looked for and not loaded: only the child may
         sys.exit("the jobs of a worker need torch: pip install 'topwork[worker]'")
-    app.worker_main(["worker", "--without-gossip", "--without-mingle", "--without-heartbeat"])
+    main()

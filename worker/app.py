@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -16,11 +17,13 @@ from typing import Any
 from celery import Celery, signals
 from sqlalchemy.exc import SQLAlchemyError
 
-from core.ledger import jobs
+from core.ledger import jobs, logs
 from core.ledger.database import Database, open_database
 from core.ledger.settings import Settings
 from core.ledger.storage import Storage, open_storage
-from worker.presence import announce
+from core.ledger.workers import Needs
+from worker.presence import announce, device
+from worker.slots import Slots
 from worker.supervise import Supervisor
 from worker.tidy import tidy_work_folders
 
@@ -35,7 +38,6 @@ app.conf.update(
     accept_content=["json"],
     task_default_queue="topwork",
     worker_pool="threads",  # each thread waits for a child process
-    worker_concurrency=settings.worker_slots,
     worker_prefetch_multiplier=1,
     worker_disable_prefetch=True,  # a message behind a long job is left for another worker
     worker_enable_remote_control=False,
@@ -51,18 +53,25 @@ stopping = threading.Event()
 
 
 @app.task(name="topwork.look")  # type: ignore[untyped-decorator]
-def look(job_id: str) -> None:
-    """There is work, that job at least: take the best queued job and see it through, until none is left."""
+def look(_job_id: str = "") -> None:
+    """There may be work: take the best queued job that there is room for and see it through, until none is left."""
     while not stopping.is_set():
         try:
-            with database().begin() as session:
-                job = jobs.claim_next(session, _name(), settings.lease_s, settings.max_running)
+            with slots().lock:
+                with database().begin() as session:
+                    offer = slots().offer()
+                    job = jobs.claim_next(session, _name(), settings.lease_s, settings.max_running, offer)
+                if job is None:
+                    return
+                gpus = slots().take(Needs.of(job.spec).gpus or 1)
         except SQLAlchemyError as error:
-            log.warning("job %s: cannot look at it, the relay will remind: %s", job_id, error)
+            log.warning("cannot look for work: %s", str(error).partition("\n")[0])
             return
-        if job is None:
-            return
-        Supervisor(job, database(), storage(), settings, CHILD, stopping).run()
+        try:
+            with logs.bound(job=job.id, attempt=job.attempt, worker=_name()):
+                Supervisor(job, database(), storage(), settings, CHILD, stopping, gpus).run()
+        finally:
+            slots().give_back(gpus)
 
 
 def _name() -> str:
@@ -81,25 +90,59 @@ def storage() -> Storage:
     return open_storage(settings)
 
 
+@cache
+def slots() -> Slots:
+    """What this worker runs jobs on."""
+    return Slots(settings.worker_slots, device())
+
+
+def main() -> None:
+    """A worker, until it is told to stop. Refuses a database that it does not know."""
+    log_to_stderr()
+    require_schema(database())
+    arguments = ["worker", "--concurrency", str(slots().count)]
+    app.worker_main([*arguments, "--without-gossip", "--without-mingle", "--without-heartbeat"])
+
+
+def require_schema(database: Database) -> None:
+    """Waits for the database; ends the process if it is of another version."""
+    while True:
+        try:
+            fault = database.schema_fault()
+            break
+        except SQLAlchemyError as error:
+            log.warning("the database is away: %s", str(error).partition("\n")[0])
+            time.sleep(2)
+    if fault is not None:
+        log.error("%s", fault)
+        sys.exit(1)
+
+
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
 def _log(loglevel: int | str | None = None, **_: Any) -> None:
     log_to_stderr()
 
 
 def log_to_stderr() -> None:
-    """One line a record, on stderr; Celery leaves the root logger to us."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    """As the settings say; Celery leaves the root logger to us."""
+    logs.configure(settings.log)
     logging.getLogger("celery.app.trace").setLevel(logging.WARNING)  # a line for each message says nothing
     logging.getLogger("celery.worker.strategy").setLevel(logging.WARNING)
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
-def _ready(**_: Any) -> None:
+def _ready(sender: Any, **_: Any) -> None:
     try:
         tidy_work_folders(database(), settings.work_dir)
     except SQLAlchemyError as error:
         log.warning("cannot tidy the work folders: %s", error)
-    threading.Thread(target=announce, args=(database(), _name(), settings.worker_slots, stopping), daemon=True).start()
+
+    def look_around() -> None:
+        if slots().busy < slots().count:
+            sender.pool.executor.submit(look)
+
+    facts = (database(), _name(), slots().count, slots().device, stopping, look_around)
+    threading.Thread(target=announce, args=facts, daemon=True).start()
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]

@@ -1,22 +1,26 @@
 """The process that does a job's work: `python -m worker.child WORKDIR`, started by the supervisor.
 
 It reads WORKDIR/request.json and says what happens as JSON lines on its stdout; the last line is `done` or `failed`.
-It knows no database, no broker and no secrets, and it dies with its supervisor.
+It knows no database, no broker and no secrets, and it dies with its supervisor. Where the request is for several
+processes, it becomes `accelerate launch`, which starts this module once for each; they die with it.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
-import signal
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-PR_SET_PDEATHSIG = 1
+import structlog
+
+from core.ledger import logs
+from core.pruning.lifeline import die_with_parent
+
+Report = Callable[[Mapping[str, Any]], None]
 
 
 class Reporter:
@@ -48,25 +52,32 @@ class Reporter:
         return frozen.relative_to(self._workdir).as_posix()
 
 
-def die_with_parent() -> None:
-    """Be killed when the supervisor is, however it ends."""
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
-    parent = os.environ.get("SUPERVISOR_PID")
-    if parent is not None and int(parent) != os.getppid():
-        sys.exit("the supervisor is gone")  # it died before the line above
+def launch(workdir: Path, processes: int) -> None:
+    """Become the launcher of so many processes of this job, each with a GPU of its own where there are any."""
+    command = [sys.executable, "-P", "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
+    command += ["--num_processes", str(processes), "--gpu_ids", "all", "--mixed_precision", "no"]
+    command += ["--dynamo_backend", "no", "--main_process_port", "0", "--module", "worker.child", str(workdir)]
+    os.environ |= {"SUPERVISOR_PID": str(os.getpid()), "PYTHONSAFEPATH": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    os.execv(sys.executable, command)
 
 
 def main(workdir: Path) -> None:
     """Run the job of `workdir`."""
-    die_with_parent()
-    report = Reporter(workdir)
+    parent = os.environ.get("SUPERVISOR_PID")
+    die_with_parent(int(parent) if parent is not None else None)
+    request = json.loads((workdir / "request.json").read_text())
+    logs.configure(os.environ.get("TOPWORK_LOG", "info"))
+    structlog.contextvars.bind_contextvars(**request["log"])
+    if request["processes"] > 1 and "RANK" not in os.environ:
+        launch(workdir, request["processes"])
+    report: Report = Reporter(workdir)
+    if int(os.environ.get("RANK", "0")):  # the first speaks for all
+        report = lambda _message: None  # noqa: E731
 
     from core.pruning.run import ModelRef, run
     from core.spec.job import JobSpec
     from core.spec.problems import SpecError
 
-    request = json.loads((workdir / "request.json").read_text())
     spec = JobSpec.model_validate(request["spec"])
     model = ModelRef(**request["model"] | {"path": Path(request["model"]["path"])})
     datasets = {name: workdir / path for name, path in request["datasets"].items()}

@@ -7,6 +7,9 @@ import os
 import shutil
 import subprocess
 import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,9 +20,18 @@ from core.ledger.database import Database
 log = logging.getLogger("topwork.worker")
 
 
-def announce(database: Database, name: str, slots: int, stop: threading.Event) -> None:
-    """Every few seconds until told to stop; then it takes its leave."""
-    found = device()
+def announce(
+    database: Database,
+    name: str,
+    slots: int,
+    device: Mapping[str, Any],
+    stop: threading.Event,
+    look: Callable[[], None] = lambda: None,
+) -> None:
+    """Every few seconds until told to stop; then it takes its leave. Each time it has a `look` for work, too.
+
+    For a message wakes any worker, and may not meet the one that has what the job needs.
+    """
     while True:
         leaving = stop.is_set()
         try:
@@ -27,35 +39,48 @@ def announce(database: Database, name: str, slots: int, stop: threading.Event) -
                 if leaving:
                     workers.gone(session, name)
                 else:
-                    workers.seen(session, name, slots, found)
+                    workers.seen(session, name, slots, device)
         except SQLAlchemyError as error:
             log.warning("cannot say that this worker is there: %s", str(error).partition("\n")[0])
         if leaving:
             return
+        look()
         stop.wait(workers.SAY_EVERY_S)
 
 
 def device() -> dict[str, Any]:
-    """GPUs that jobs may use, processors, memory."""
+    """GPUs that jobs may use, by the ids that CUDA_VISIBLE_DEVICES takes; processors; memory."""
     gpus = _gpus()
     return {
         "type": "cuda" if gpus else "cpu",
         "gpus": gpus,
         "cpus": len(os.sched_getaffinity(0)),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "memory_bytes": _memory(),
     }
+
+
+def _memory() -> int:
+    """Of the machine, or what its container may have."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    with suppress(OSError, ValueError):  # no such limit, or "max"
+        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return min(found)
 
 
 def _gpus() -> list[dict[str, Any]]:
     command, visible = shutil.which("nvidia-smi"), os.environ.get("CUDA_VISIBLE_DEVICES")
     if command is None or visible == "":
         return []
-    asked = [command, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    asked = [command, "--query-gpu=uuid,name,memory.total", "--format=csv,noheader,nounits"]
     asked += ["-i", visible] if visible else []
     try:
         lines = subprocess.run(asked, capture_output=True, text=True, timeout=20, check=True).stdout.splitlines()
-        cells = [line.rsplit(",", 1) for line in lines if line.strip()]
-        return [{"name": name.strip(), "memory_bytes": int(mib) * 2**20} for name, mib in cells]
+        found = []
+        for line in filter(str.strip, lines):
+            uuid, rest = line.split(",", 1)
+            name, mib = rest.rsplit(",", 1)
+            found.append({"id": uuid.strip(), "name": name.strip(), "memory_bytes": int(mib) * 2**20})
+        return found
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         log.warning("nvidia-smi does not say which GPUs there are: %s", error)
         return []

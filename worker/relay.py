@@ -22,7 +22,7 @@ from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.storage import open_storage
 from core.ledger.tables import clock_ms
-from worker.app import app, database, log_to_stderr, settings
+from worker.app import app, database, log_to_stderr, require_schema, settings
 from worker.tidy import tidy_work_folders, used_blobs
 from worker.webhooks import RefusedError, post
 
@@ -190,6 +190,7 @@ def _broker() -> Connection:
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
     log_to_stderr()
+    require_schema(database())
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -26,8 +26,9 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
+from contextvars import copy_context
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -57,8 +58,17 @@ MAX_NOTES = 200
 STAGES = frozenset({"data", "auto", "teach", "prune", "recover", "measure", "export"})
 KEPT_VARIABLES = {
     *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH"),
-    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES"),
+    *(
+        "TOPWORK_LOG",
+        "OMP_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "CUDA_VISIBLE_DEVICES",
+        "CUDA_DEVICE_ORDER",
+        "NVIDIA_VISIBLE_DEVICES",
+    ),
 }
+
+log = logging.getLogger("topwork.job")
 
 T = TypeVar("T")
 Message = dict[str, Any]
@@ -74,14 +84,6 @@ class Ended(Exception):
         self.verdict, self.reason, self.code = verdict, reason, code
 
 
-class JobLog(logging.LoggerAdapter[logging.Logger]):
-    """Puts the job and its attempt before each message."""
-
-    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        """See `logging.LoggerAdapter`."""
-        return f"{(self.extra or {})['job']}: {msg}", kwargs
-
-
 class Supervisor:
     """Runs one attempt; `run` returns when it is over and never raises for what the child or the user did."""
 
@@ -93,13 +95,14 @@ class Supervisor:
         settings: Settings,
         command: Sequence[str],
         stopping: threading.Event,
+        gpus: Sequence[str] = (),
     ) -> None:
+        """`gpus`: ids of those that the job may use; none: whatever the worker may."""
         self.job, self.spec, self.attempt = job, JobSpec.model_validate(job.spec), job.attempt
         self.database, self.storage, self.settings = database, storage, settings
-        self.command, self.stopping = command, stopping
+        self.command, self.stopping, self.gpus = command, stopping, gpus
         self.folder = settings.work_dir.resolve() / job.id / str(job.attempt)
         self.process: subprocess.Popen[bytes] | None = None
-        self.log = JobLog(logging.getLogger("topwork.job"), {"job": f"{job.id}/{job.attempt}"})
         self._deadline = time.monotonic() + self.spec.limits.max_runtime_s
         self._next_beat = 0.0
         self._status = "running"
@@ -111,13 +114,13 @@ class Supervisor:
 
     def run(self) -> None:
         """See the attempt through."""
-        self.log.info("claimed, attempt %d of %d", self.attempt, self.job.max_attempts)
+        log.info("claimed, attempt %d of %d", self.attempt, self.job.max_attempts)
         try:
             self._tell(self._attempt())
         except jobs.LeaseLostError as lost:
-            self.log.warning("%s; its work is dropped", lost)
+            log.warning("%s; its work is dropped", lost)
         except Exception:
-            self.log.exception("the supervisor failed; the lease will expire and the job be tried again")
+            log.exception("the supervisor failed; the lease will expire and the job be tried again")
         finally:
             self._over.set()
             self._end_child()
@@ -141,8 +144,8 @@ class Supervisor:
             metrics = metrics if isinstance(metrics, dict) else {}
             return lambda session: jobs.succeed(session, job_id, attempt, metrics, outputs)
         except Ended as ended:
-            self.log.info("%s: %s", ended.verdict, ended)
             reason = ended.reason
+            log.info("%s: %s", ended.verdict, reason.partition(": ")[0])  # what follows may quote a row
             if ended.verdict == "cancelled":
                 return lambda session: jobs.stopped(session, job_id, attempt)
             if ended.verdict == "released":
@@ -155,7 +158,7 @@ class Supervisor:
             error = {"code": "invalid", "field": problem.field, "message": problem.message}
             return lambda session: jobs.fail(session, job_id, attempt, error)
         except OSError as problem:
-            self.log.warning("%s", problem)
+            log.warning("%s", problem)
             reason = f"the worker could not read or write a file: {problem.strerror or _without_paths(str(problem))}"
             return lambda session: jobs.give_back(session, job_id, attempt, reason)
         finally:
@@ -181,6 +184,8 @@ class Supervisor:
             "model": asdict(model) | {"path": str(model.path.resolve())},
             "datasets": inputs,
             "cache": str(self.settings.cache_dir.resolve()),
+            "processes": self.spec.resources.gpus or 1,
+            "log": {"job": self.job.id, "attempt": self.attempt},
         }
         (self.folder / "request.json").write_text(json.dumps(request))
 
@@ -191,12 +196,13 @@ class Supervisor:
             for file in saved:
                 self._fetch(file.sha256, self.folder / "state" / Path(file.path).name)
         except OSError as error:
-            self.log.warning("the saved state cannot be restored, starting afresh: %s", error)
+            log.warning("the saved state cannot be restored, starting afresh: %s", error)
             shutil.rmtree(self.folder / "state")
             (self.folder / "state").mkdir()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        environment = {name: value for name, value in os.environ.items() if name in KEPT_VARIABLES} | {
+        kept = {name: value for name, value in os.environ.items() if name in KEPT_VARIABLES or name[:5] == "NCCL_"}
+        environment = kept | {
             "HF_HUB_OFFLINE": "1",
             "TRANSFORMERS_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false",
@@ -205,14 +211,16 @@ class Supervisor:
             "PYTHONUNBUFFERED": "1",
             "SUPERVISOR_PID": str(os.getpid()),
         }
-        with (self.folder / "log.txt").open("wb") as log:
+        if self.gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
+        with (self.folder / "log.txt").open("wb") as errors:
             self.process = subprocess.Popen(
                 [*self.command, str(self.folder)],
                 cwd=self.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=log,
+                stderr=errors,
                 start_new_session=True,
             )
         return self.process
@@ -262,6 +270,7 @@ class Supervisor:
                     if folder.name != "state":
                         shutil.rmtree(folder, ignore_errors=True)
             case "stage" if message.get("stage") in STAGES:
+                log.info("stage %s", message["stage"])
                 self._pending.append(message)
                 self._next_beat = 0.0
             case "progress":
@@ -278,7 +287,7 @@ class Supervisor:
         try:
             self._saved = saved = self._aside(lambda: self._store(folder))
         except OSError as error:
-            self.log.warning("cannot store the state: %s", error)
+            log.warning("cannot store the state: %s", error)
             return
         self._write(lambda session: jobs.save_state(session, self.job.id, self.attempt, saved))
         self._aside(lambda: self._drop(before - {sha256 for sha256, _ in saved.values()}))
@@ -290,7 +299,7 @@ class Supervisor:
             for sha256 in replaced - used:
                 self.storage.delete(sha256)
         except OSError as error:  # the relay tidies
-            self.log.warning("cannot remove an earlier state: %s", error)
+            log.warning("cannot remove an earlier state: %s", error)
 
     def _fetch(self, sha256: str, target: Path) -> None:
         self._patiently(lambda: self.storage.fetch(sha256, target))
@@ -301,7 +310,7 @@ class Supervisor:
             try:
                 return work()
             except StorageAwayError as error:
-                self.log.warning("waiting: %s", error)
+                log.warning("waiting: %s", error)
                 if self._over.wait(AWAY_S):
                     raise
 
@@ -349,7 +358,7 @@ class Supervisor:
             if not _transient(error):
                 raise
             # The child goes on: if the lease is lost meanwhile, the first beat that gets through says so.
-            self.log.warning("the database is away: %s", _first_line(error))
+            log.warning("the database is away: %s", _first_line(error))
 
     def _aside(self, work: Callable[[], T]) -> T:
         """Do something slow in a thread, and go on ticking. If a tick ends the attempt, the thread is left alone."""
@@ -361,7 +370,7 @@ class Supervisor:
             except BaseException as error:
                 future.set_exception(error)
 
-        threading.Thread(target=run, daemon=True).start()
+        threading.Thread(target=copy_context().run, args=(run,), daemon=True).start()
         while not future.done():
             self._tick()
             wait([future], timeout=TICK_S)
@@ -386,7 +395,7 @@ class Supervisor:
             except (DBAPIError, PoolTimeoutError) as error:
                 if not _transient(error):
                     raise
-                self.log.warning("the database is away: %s", _first_line(error))
+                log.warning("the database is away: %s", _first_line(error))
             self._tick()
             time.sleep(TICK_S)
 
@@ -404,14 +413,14 @@ class Supervisor:
             try:
                 with self.database.begin() as session:
                     write(session)
-                self.log.info("attempt %d is over", self.attempt)
+                log.info("attempt %d is over", self.attempt)
                 return
             except jobs.IllegalTransitionError:
                 verdict = lambda session: jobs.stopped(session, self.job.id, self.attempt)  # noqa: E731  cancelled meanwhile
             except (DBAPIError, PoolTimeoutError) as error:
                 if not _transient(error):
                     raise
-                self.log.warning("the database is away: %s", _first_line(error))
+                log.warning("the database is away: %s", _first_line(error))
                 if self.stopping.is_set():
                     given_up = given_up or time.monotonic() + STOP_WRITE_S
                     if time.monotonic() > given_up:
@@ -452,13 +461,15 @@ class Supervisor:
             assert ended is not None
             how = f"its process exited with code {ended.si_status}"
             if ended.si_code != os.CLD_EXITED:
-                name = signal.Signals(ended.si_status).name
-                how = f"its process was killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-        with (self.folder / "log.txt").open("rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
-            text = log.read().decode("utf-8", "replace")
+                how = f"its process was killed by {_signal(ended.si_status)}"
+        with (self.folder / "log.txt").open("rb") as errors:
+            errors.seek(max(0, errors.seek(0, os.SEEK_END) - 8192))
+            text = errors.read().decode("utf-8", "replace")
+        if killed := re.search(r"Root Cause.*exitcode +: -(\d+)", text, re.DOTALL):  # one of several processes
+            how = f"one of its processes was killed by {_signal(int(killed[1]))}"
+        text = re.sub(r"\n[^\n]*torch/distributed/elastic/.*", "", text, flags=re.DOTALL)  # what their launcher adds
         if text.strip():
-            self.log.warning("%s; its log ends:\n%s", how, text)
+            log.debug("the log of the process ends:\n%s", text)  # it may quote a row
             how += f": {_without_paths(text.strip().splitlines()[-1])}"
         return how
 
@@ -466,6 +477,11 @@ class Supervisor:
 def _has_exited(pid: int) -> bool:
     """Whether a child has ended; it is left to be reaped, so its number cannot be given to another process."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+
+def _signal(number: int) -> str:
+    name = signal.Signals(number).name
+    return name + (" (out of memory?)" if name == "SIGKILL" else "")
 
 
 def _is_behind(folder: Path) -> bool:

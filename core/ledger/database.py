@@ -11,6 +11,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Engine, Executable, Row, create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -52,14 +53,26 @@ class Database:
             return connection.execute(query, values).all()
 
     def migrate(self) -> None:
-        """Bring the schema to the newest revision."""
-        command.upgrade(_alembic(self.url), "head")
+        """Bring the schema to the newest revision. Raises RuntimeError for one that this version does not know."""
+        try:
+            command.upgrade(_alembic(self.url), "head")
+        except CommandError as error:
+            raise RuntimeError(self.schema_fault() or str(error)) from error
 
-    def at_head(self) -> bool:
-        """Whether the schema is at the newest revision."""
-        heads = set(ScriptDirectory.from_config(_alembic(self.url)).get_heads())
+    def schema_fault(self) -> str | None:
+        """Why this version does not work on the database as it is, and what mends that; None if it does."""
+        scripts = ScriptDirectory.from_config(_alembic(self.url))
         with self.engine.execution_options(**READ_ONLY).connect() as connection:
-            return set(MigrationContext.configure(connection).get_current_heads()) == heads
+            found = set(MigrationContext.configure(connection).get_current_heads())
+        if found == set(scripts.get_heads()):
+            return None
+        if found <= {script.revision for script in scripts.walk_revisions()}:
+            has = f"is at schema {', '.join(sorted(found))}" if found else "has no tables"
+            return f"the database {has}, older than this version of Topwork: run `alembic upgrade head`"
+        return (
+            f"the database is at schema {', '.join(sorted(found))}, which this version of Topwork does not know: it is "
+            "of a newer one. Upgrade this process, too, or restore the backup from before the upgrade"
+        )
 
     def close(self) -> None:
         """Close all connections."""
@@ -84,10 +97,10 @@ def _engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
         # A host that vanished is noticed in seconds, not in the minutes that TCP would take.
         patience = {"connect_timeout": 10, "tcp_user_timeout": 15_000}
-        engine = create_engine(url, pool_pre_ping=True, connect_args=patience)
+        engine = create_engine(url, pool_pre_ping=True, connect_args=patience, hide_parameters=True)
         event.listen(engine, "connect", _bound_idling)
         return engine
-    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
+    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False}, hide_parameters=True)
     prepare_sqlite(engine, foreign_keys=True)
     return engine
 

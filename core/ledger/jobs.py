@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import ColumnElement, Row, bindparam, delete, exists, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -22,6 +23,7 @@ from sqlalchemy.orm import Session
 from core.ledger import tallies, webhooks
 from core.ledger.database import Database
 from core.ledger.tables import Attempt, Delivery, Event, File, Job, Key, Outbox, Tenant, clock_ms, new_id, now_ms
+from core.ledger.workers import Offer
 from core.spec.job import JobSpec
 
 EDGES: Mapping[str, frozenset[str]] = {
@@ -33,6 +35,7 @@ EDGES: Mapping[str, frozenset[str]] = {
     "cancelled": frozenset({"queued"}),
 }
 RUNNING = ("running", "cancelling")
+MAX_UNREAD = 100  # queued jobs of a newer version that a worker steps over
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 
 
@@ -116,7 +119,7 @@ def find(session: Session, tenant_id: str, job_id: str) -> Job | None:
 _columns = Job.__table__.c
 _SHOWN = select(
     *(_columns[name] for name in ("tenant_id", "id", "version", "status", "stage", "progress", "attempt")),
-    *(_columns[name] for name in ("max_attempts", "metrics", "error", "spec", "webhook_secret")),
+    *(_columns[name] for name in ("max_attempts", "metrics", "error", "spec", "webhook_secret", "key_id")),
     *(_columns[name] for name in ("created_at", "started_at", "finished_at")),
 ).where(_columns.tenant_id.in_(bindparam("tenants", expanding=True)), _columns.id.in_(bindparam("ids", expanding=True)))
 
@@ -235,12 +238,17 @@ def remove(session: Session, tenant_id: str, job_id: str) -> bool:
 # --- said by a worker ---------------------------------------------------------------------------------------
 
 
-def claim_next(session: Session, worker: str, lease_s: float, max_running: int | None = None) -> Job | None:
+def claim_next(
+    session: Session, worker: str, lease_s: float, max_running: int | None = None, offer: Offer | None = None
+) -> Job | None:
     """Take the queued job of the highest priority, of those the oldest; None if there is none.
 
-    Tenants that have `max_running` jobs running are passed over, and keys that have as many as they may.
+    Passed over are tenants that have `max_running` jobs running, keys that have as many as they may, jobs that need
+    more than `offer`, and those whose specification this version cannot read: they are left to a newer worker.
     """
-    best = select(Job.id, Job.tenant_id).where(Job.status == "queued").order_by(Job.priority.desc(), Job.id).limit(1)
+    best = select(Job.id, Job.tenant_id, Job.spec).where(Job.status == "queued", *(offer.takes() if offer else ()))
+    best = best.order_by(Job.priority.desc(), Job.id).limit(1)
+    unread: set[str] = set()
     if max_running is not None:
         running = select(Job.tenant_id).where(Job.status.in_(RUNNING)).group_by(Job.tenant_id)
         best = best.where(Job.tenant_id.not_in(running.having(func.count() >= max_running)))
@@ -250,8 +258,17 @@ def claim_next(session: Session, worker: str, lease_s: float, max_running: int |
         full = of_keys.group_by(Key.id, Key.max_running).having(func.count() >= Key.max_running)
         best = best.where(or_(Job.key_id.is_(None), Job.key_id.not_in(full)))
     limited = keys_limited or max_running is not None
-    while (found := session.execute(best if limited else best.with_for_update(skip_locked=True)).first()) is not None:
-        job_id, tenant_id = found
+    if not limited:
+        best = best.with_for_update(skip_locked=True)
+    while (found := session.execute(best.where(Job.id.not_in(unread))).first()) is not None:
+        job_id, tenant_id, spec = found
+        try:
+            JobSpec.model_validate(spec)
+        except ValidationError:
+            unread.add(job_id)
+            if len(unread) == MAX_UNREAD:
+                return None
+            continue
         if limited:
             # Or two workers at once would each see room for one. Before the job is locked: `retry` keeps that order.
             lock_tenant(session, tenant_id)
@@ -348,12 +365,14 @@ def stopped(session: Session, job_id: str, attempt: int) -> None:
 
 def give_back(session: Session, job_id: str, attempt: int, reason: str) -> None:
     """The attempt ended without a verdict on the job (its process died): try again, up to the cap."""
+    tallies.add(session, "attempt_ended", "broke_off")
     _retry_or_fail(session, _held(session, job_id, attempt), reason)
 
 
 def release(session: Session, job_id: str, attempt: int, reason: str) -> None:
     """The worker is being stopped in good order: like `give_back`, but it does not count against the cap."""
     job = _held(session, job_id, attempt)
+    tallies.add(session, "attempt_ended", "drained")
     job.max_attempts += 1
     _retry_or_fail(session, job, reason)
 
@@ -475,6 +494,8 @@ def _announce(session: Session, job: Job) -> None:
 
 def _finish(session: Session, job: Job, to: str, error: dict[str, Any] | None) -> None:
     job.error = error
+    if error:
+        tallies.add(session, "failed", str(error["code"])[:32])
     _close_attempt(session, job, to, str(error["message"]) if error else None)
     _move(session, job, to, **({"error": error} if error else {}))
 

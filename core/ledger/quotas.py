@@ -36,6 +36,14 @@ def check_queue(session: Session, tenant_id: str, key_id: str | None, settings: 
     check_storage(session, tenant_id, key_id, settings, 1)
 
 
+def all_running(session: Session, tenant_id: str, key_id: str | None, settings: Settings) -> str | None:
+    """Why no more jobs of the tenant or the key may run for now, or None."""
+    for whose, one, limit in _limits(session, key_id, "max_running", settings.max_running):
+        if jobs.count(session, tenant_id, *jobs.RUNNING, key_id=one) >= limit:
+            return f"{limit} of your jobs{whose} run, as many as may at once"
+    return None
+
+
 def check_storage(session: Session, tenant_id: str, key_id: str | None, settings: Settings, more_bytes: int) -> None:
     """Raises StorageFullError if so much more would be too much; holds the tenant like `check_queue`."""
     for whose, one, limit in _limits(session, key_id, "max_stored_bytes", settings.max_stored_bytes):

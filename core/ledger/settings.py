@@ -26,12 +26,17 @@ class Settings(BaseSettings):
     downloads: Literal["proxy", "redirect"] = Field(
         "proxy", description="redirect: clients fetch files from S3 itself, by URLs that are good for minutes"
     )
+    log: str = Field(
+        "info",
+        pattern="^(debug|info|warning|error)(:(json|text))?$",
+        description="level of the log, and its form: 'info:json', 'debug:text'; without: text on a terminal, else JSON",
+    )
     require_keys: bool = Field(True, description="false: whoever reaches this machine's loopback needs no API key")
     lease_s: float = Field(15.0, gt=0, description="a worker silent for so long loses its job")
     heartbeat_s: float = Field(1.0, gt=0, description="how often a worker extends its lease and looks for a cancel")
     silence_s: float = Field(600.0, gt=0, description="a child that reports nothing for so long is killed")
     max_attempts: int = Field(3, ge=1, description="starts of a job before it fails")
-    worker_slots: int = Field(1, ge=1, description="jobs that one worker runs at the same time")
+    worker_slots: int | None = Field(None, ge=1, description="jobs that one worker runs at once; default: one a GPU")
     max_queued: int = Field(1000, ge=1, description="jobs of one tenant that wait; more are refused")
     max_running: int | None = Field(None, ge=1, description="jobs of one tenant that run at once; more wait")
     max_stored_bytes: int | None = Field(None, ge=1, description="data sets and files of one tenant")

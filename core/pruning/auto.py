@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from math import ceil, sqrt
 from statistics import mean
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from core.pruning import parallel
 from core.pruning.batches import Rows
 from core.pruning.checkpoint import NOWHERE, Checkpoint, restore, trained
 from core.pruning.coupling import Phase, TaskRows, add_heads, phases
@@ -229,12 +231,16 @@ class Trials:
                 teacher = self.teach(target, taught, number)
                 teachers[taught] = teacher, labelled_by(teacher, target, TARGET)
             student = self.student(choice, *teachers[taught], number)
-            worth = held.problem.worth(predict(student, held), held.labels, self.balanced)
+            worth = parallel.agree(partial(self.worth, student, held))
             self.seen.setdefault(choice, {})[number] = worth
             self.checkpoints("auto").keep({"seen": [asdict(c) | {"scores": s} for c, s in self.seen.items()]})
             self.tell()
         for taught in teachers:
             self.teacher(taught, number).drop()
+
+    def worth(self, student: Network, held: Rows) -> Tensor:
+        """Of each row that was held out."""
+        return held.problem.worth(predict(student, held), held.labels, self.balanced)
 
     def teacher(self, taught: Sequence[int], number: int) -> Checkpoint:
         """A teacher of a split, once it is trained."""

@@ -20,6 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from core.pruning import parallel
+
 EVERY_S = 30.0  # between two saves
 OVERHEAD = 0.02  # of the time may go into saving; else the next save waits,
 LATEST_S = 45.0  # but no longer than this,
@@ -83,6 +85,8 @@ class Checkpoints:
 
     def due(self) -> bool:
         """Whether so much time has passed that what is lost by a kill outweighs what saving costs."""
+        if not parallel.first():
+            return False
         now = time.monotonic()
         ago, work = now - self._last, now - self._began
         return ago >= EVERY_S and (self._spent <= OVERHEAD * work or ago >= max(LATEST_S, REPEATED * work))

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from core.pruning import shrink
+from core.pruning import parallel, shrink
 from core.pruning.batches import Rows
 from core.pruning.cut import paths_of
 from core.pruning.metrics import METRICS, shown
@@ -210,6 +210,7 @@ def environment() -> dict[str, Any]:
         "device": torch.cuda.get_device_name()
         if torch.cuda.is_available()
         else f"CPU, {torch.get_num_threads()} threads",
+        "processes": parallel.processes(),  # a GPU each, where there are several
         "machine": platform.machine(),
         "python": platform.python_version(),
         "versions": {name: version(name).split("+")[0] for name in LIBRARIES},

@@ -15,6 +15,7 @@ from math import sqrt
 
 import torch
 
+from core.pruning import parallel
 from core.pruning.batches import draw
 from core.pruning.checkpoint import NOWHERE, Checkpoint
 from core.pruning.coupling import Phase
@@ -61,8 +62,9 @@ def importance(
     drawn = draw([(stream.rows, stream.share) for stream in streams], batches, seed)
     for done, index in enumerate(islice(drawn, first, None), first + 1):
         with gated(network, gates, present), autocast():
-            features = network(**{name: column.to(where) for name, column in collate(streams, index).items()})
-            parts = features.split([len(rows) for rows in index])
+            inputs = {name: column.to(where) for name, column in collate(streams, index).items()}
+            features = parallel.features(network, inputs)
+            parts = features.split([len(rows) for rows in index])  # type: ignore[no-untyped-call]
             logits = [
                 stream.rows.problem.asked(network.heads[stream.head](part), stream.rows.labels[rows].to(where))
                 for stream, part, rows in zip(streams, parts, index, strict=True)
@@ -73,6 +75,7 @@ def importance(
             weight = max(stream.label_weight, stream.distil_weight) / part.shape[1]
             total = total + sqrt(weight) * (part.float() * signs).sum()
         found = torch.autograd.grad(total, (heads, neurons), allow_unused=True, materialize_grads=True)
+        parallel.average(found)
         for part, gradient in zip(sums, found, strict=True):
             part += gradient.square()
         report(done)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from core.pruning import parallel
 from core.pruning.batches import stack
 from core.pruning.checkpoint import NOWHERE, Checkpoint
 from core.pruning.coupling import Stream, TaskRows
@@ -19,7 +20,7 @@ def batch_loss(network: Network, streams: Sequence[Stream], drawn: Sequence[Sequ
     where = next(network.parameters()).device
     inputs = {name: column.to(where) for name, column in collate(streams, drawn).items()}
     with autocast():
-        features = network(**inputs)
+        features = parallel.features(network, inputs)
     total = torch.zeros((), device=where)
     rows = sum(map(len, drawn))
     start = 0

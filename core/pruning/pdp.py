@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.pruning import parallel
 from core.pruning.batches import Rows, draw
 from core.pruning.checkpoint import NOWHERE, Checkpoint, State, random_state, restore, set_random_state, trained
 from core.pruning.coupling import Phase, Stream
@@ -141,6 +142,7 @@ def follow(
                 course.thin(share, optimizer)
             optimizer.zero_grad(set_to_none=True)
             course.backward(weights.streams if weights else phase.streams, index, share)
+            parallel.average(parameter.grad for parameter in network.parameters())
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             schedule.step()

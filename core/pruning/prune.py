@@ -14,6 +14,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
+from core.pruning import parallel
 from core.pruning.batches import Rows, draw
 from core.pruning.checkpoint import NOWHERE, Checkpoint, random_state, restore, set_random_state, trained
 from core.pruning.coupling import Phase, Stream
@@ -104,6 +105,8 @@ def prune(
         for each in optimizers.values():
             each.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
+        moved = [p for each in optimizers.values() for group in each.param_groups for p in group["params"]]
+        parallel.average(parameter.grad for parameter in moved)
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         for each in optimizers.values():
             each.step()

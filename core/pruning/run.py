@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from core.pruning import sparsity
+from core.pruning import parallel, sparsity
 from core.pruning.export import (
     environment,
     sha256,
@@ -44,8 +44,25 @@ def run(
     """Run the whole job; the checkpoint is left in `workdir/output`. Returns what `report.json` holds.
 
     Stages that `workdir/state` holds already are not run again; what other jobs may use, too, is kept in `cache`.
-    Raises SpecError for a request that cannot be met.
+    Raises SpecError for a request that cannot be met. Of several processes (`parallel`), the first reports and exports.
     """
+    parallel.join()
+    if not parallel.first():
+        workdir, report, cache = parallel.folder_beside(workdir), lambda _message: None, None
+    parallel.meet()  # before the first changes what the others start from
+    found = _run(spec, model, datasets, workdir, report, cache)
+    parallel.leave()
+    return found
+
+
+def _run(
+    spec: JobSpec,
+    model: ModelRef,
+    datasets: Mapping[str, Path],
+    workdir: Path,
+    report: Report,
+    cache: Path | None,
+) -> dict[str, Any]:
     main = Stages(spec, model, datasets, workdir, report, cache=cache, width=0.5 if spec.control else 1.0)
     outcome = main.prune_and_measure()
     control = None
@@ -56,7 +73,7 @@ def run(
         same = main.transfer.coupling == "none" and spec.vocabulary == "keep"
         control = (outcome if same else beside.prune_and_measure()).results["pruned"]
     with main.stage("export"):
-        return export(main, outcome, control)
+        return {} if not parallel.first() else export(main, outcome, control)
 
 
 def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> dict[str, Any]:

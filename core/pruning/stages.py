@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from core.pruning import sparsity
+from core.pruning import parallel, sparsity
 from core.pruning.auto import Choice, Trials
 from core.pruning.batches import tokenise
 from core.pruning.checkpoint import Checkpoints
@@ -150,6 +151,8 @@ class Stages:
         with self.stage("recover"):
             self.recover(student, teacher)
         with self.stage("measure"):
+            if not parallel.first():  # it has done its part
+                return Outcome(splits, student, structure, costs, cost, limit, {"pruned": {}}, torch.empty(0))
             results, logits = self.measure(teacher, student, structure, costs)
             latency = self.latency.report(structure) if self.latency else None
         return Outcome(splits, student, structure, costs, cost, limit, results, logits, latency)
@@ -190,9 +193,13 @@ class Stages:
 
     def budget(self, network: Network, costs: Costs) -> tuple[CostModel, int]:
         """The cost that the job limits, and the most that the encoder layers may cost; SpecError if out of reach."""
+        if not self.spec.budget.timed:
+            return costs.limit(self.spec.budget, self.spec.export.layout)
+        return parallel.agree(partial(self.time_budget, network))
+
+    def time_budget(self, network: Network) -> tuple[CostModel, int]:
+        """As `budget`, of a latency: by what is measured."""
         budget = self.spec.budget
-        if not budget.timed:
-            return costs.limit(budget, self.spec.export.layout)
         length = longest_text(network, self.spec.length)
         if budget.sequence_length and length < budget.sequence_length:
             raise SpecError("/budget/sequence_length", f"this model reads at most {length} tokens")
@@ -350,12 +357,17 @@ class Stages:
 
     def fit(self, scores: Scores, cost: CostModel, limit: int) -> Structure:
         """The structure that meets the budget in the layout; a latency is measured until it does."""
-        if self.latency:
-            return self.latency.fit(scores)
+        if self.spec.budget.timed:
+            return parallel.agree(partial(self.time_fit, scores))
         structure = fit_to(self.spec.export.layout, scores, cost, limit)
         if self.spec.export.layout == "regular":
             self.layout = compare(scores, cost, limit, structure)
         return structure
+
+    def time_fit(self, scores: Scores) -> Structure:
+        """As `fit`, under a budget in time."""
+        assert self.latency is not None
+        return self.latency.fit(scores)
 
     def recover(self, student: Network, teacher: Network) -> None:
         """Train what is left."""

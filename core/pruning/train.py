@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from core.pruning import parallel
 from core.pruning.batches import Rows, draw
 from core.pruning.checkpoint import NOWHERE, Checkpoint, random_state, restore, set_random_state, trained
 from core.pruning.coupling import Phase
@@ -64,8 +65,12 @@ def rate_at(step: int, steps: int) -> float:
 
 def dev_scores(network: Network, dev: Rows) -> dict[str, float]:
     """Metrics and loss on the dev rows."""
-    logits = predict(network, dev, fast=True)
-    return dev.problem.quality(logits, dev.labels) | {"loss": float(dev.problem.loss(logits, dev.labels))}
+
+    def scores() -> dict[str, float]:
+        logits = predict(network, dev, fast=True)
+        return dev.problem.quality(logits, dev.labels) | {"loss": float(dev.problem.loss(logits, dev.labels))}
+
+    return parallel.agree(scores)
 
 
 class Pace:
@@ -150,6 +155,7 @@ def train(
             loss = batch_loss(network, weights.streams if weights else phase.streams, index)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
+            parallel.average(parameter.grad for parameter in network.parameters())
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             schedule.step()

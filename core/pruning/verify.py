@@ -17,6 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from core.pruning.lifeline import die_with_parent
+
 BATCH = 64
 ONNX_TOLERANCE = 1e-4  # between logits of torch and of ONNX Runtime
 TOLERANCE = 1e-3  # between logits, of float32 arithmetic on other batches or another device
@@ -102,4 +104,5 @@ def _answers(row: dict[str, Any]) -> list[list[float]]:
 
 
 if __name__ == "__main__":
+    die_with_parent()
     print(json.dumps(main(Path(sys.argv[1]))))

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from core.pruning import parallel
 from core.pruning.batches import Rows, draw
 from core.pruning.coupling import Stream
 from core.pruning.losses import batch_loss
@@ -82,4 +83,5 @@ def gate_gradient(network: Network, stream: Stream, index: Sequence[int]) -> Ten
         loss = batch_loss(network, [stream], [index])
     parts = (gates.heads, gates.neurons)
     found = torch.autograd.grad(loss, parts, allow_unused=True, materialize_grads=True)
+    parallel.average(found)
     return torch.cat([gradient.flatten().float().cpu() for gradient in found])

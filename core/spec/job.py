@@ -447,6 +447,28 @@ class Limits(Strict):
     max_runtime_s: Annotated[int, Field(ge=10, le=7 * 24 * 3600)] = 7200
 
 
+class Resources(Strict):
+    """What a worker must have to run the job, as GET /v1/workers shows it; the job waits until one has."""
+
+    device: Annotated[
+        Literal["cpu", "cuda"] | None, Field(description="cuda: one with a GPU; cpu: one without; left out: any")
+    ] = None
+    gpus: Annotated[
+        int | None,
+        Field(ge=1, le=64, description="GPUs that share each batch, all of one worker; left out: one, if it has any"),
+    ] = None
+    memory_gb: Annotated[
+        float | None,
+        Field(gt=0, description="of each GPU, or of the machine where the worker has none; in all, in 10^9 bytes"),
+    ] = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.device == "cpu" and self.gpus is not None:
+            raise PydanticCustomError("resources", "'gpus' are of device 'cuda': leave 'gpus' out, or give that device")
+        return self
+
+
 def _address(value: str) -> str:
     try:
         parts = urlsplit(value)
@@ -482,6 +504,7 @@ class JobSpec(Strict):
     train: Train = Train()
     export: Export = Export()
     limits: Limits = Limits()
+    resources: Resources = Resources()
     priority: Annotated[int, Field(ge=0, le=9, description="of the queued jobs, the highest runs first")] = 5
     labels: Annotated[
         dict[
@@ -568,6 +591,19 @@ class JobSpec(Strict):
                 raise PydanticCustomError(
                     "transfer", f"nothing can enter the '{stage}' stage, which has 0 steps: give 'stages' without it"
                 )
+
+    @model_validator(mode="after")
+    def _placed(self) -> Self:
+        if self.resources.device == "cpu" and self.budget.device == "cuda":
+            raise PydanticCustomError(
+                "resources",
+                "the budget's latency is of a GPU, which a worker with device 'cpu' has not: leave one 'device' out",
+            )
+        if (self.resources.gpus or 1) > self.train.batch_size:
+            raise PydanticCustomError(
+                "resources", f"'gpus' share each batch, which has {self.train.batch_size} rows: give no more than that"
+            )
+        return self
 
     def _sparse(self) -> None:
         if self.export.layout == "regular":

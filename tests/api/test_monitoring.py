@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import update
@@ -52,6 +54,7 @@ def test_every_process_says_what_the_ledger_says(
             assert 2 <= found["topwork_stage_seconds_sum", "stage=prune"] < 60
             assert (found["topwork_workers", ""], found["topwork_worker_slots", ""]) == (1, 2)
             assert found["topwork_queue_oldest_seconds", ""] > 0
+            assert found["topwork_queue_unserved", ""] == 0
         client.get("/nothing/here")
         client.get(f"/v1/jobs/{queued}")
         found = samples(client)
@@ -61,6 +64,32 @@ def test_every_process_says_what_the_ledger_says(
         for method in ("BREW", "WHEN"):  # labels that anybody could make up
             assert client.request(method, "/healthz").status_code == 405
         assert samples(client)["topwork_http_requests_total", "method=,route=/healthz,status=405"] == 2
+
+
+def test_failures_are_counted_by_reason_and_jobs_that_nobody_can_run(
+    client: TestClient, payload: dict[str, Any], database: Database
+) -> None:
+    ids = [client.post("/v1/jobs", json=payload).json()["id"] for _ in range(4)]
+    for needs in ({"gpus": 2}, {"gpus": 2}, {"device": "cuda", "memory_gb": 80}, {"memory_gb": 1}):
+        client.post("/v1/jobs", json=payload | {"resources": needs})
+    with database.begin() as session:
+        workers.seen(session, "host:1", 1, DEVICE)
+        for job_id in ids:
+            jobs.claim(session, job_id, "w", 30)
+        jobs.fail(session, ids[0], 1, {"code": "invalid", "message": "m"})
+        jobs.fail(session, ids[1], 1, {"code": "time_limit", "message": "m"})
+        jobs.give_back(session, ids[2], 1, "its process was killed by SIGKILL")
+        jobs.release(session, ids[3], 1, "its worker was stopped")
+    with database.begin() as session:
+        for attempt in (2, 3):
+            jobs.claim(session, ids[2], "w", 30)
+            jobs.give_back(session, ids[2], attempt, "its process was killed by SIGKILL")
+    found = samples(client)
+    codes = ("invalid", "time_limit", "attempts_exhausted")
+    assert [found["topwork_jobs_failed_total", f"code={code}"] for code in codes] == [1, 1, 1]
+    assert found["topwork_attempts_ended_total", "cause=broke_off"] == 3
+    assert found["topwork_attempts_ended_total", "cause=drained"] == 1
+    assert (found["topwork_jobs", "status=queued"], found["topwork_queue_unserved", ""]) == (5, 3)
 
 
 def test_compacting_at_once_loses_no_count(database: Database) -> None:
@@ -102,3 +131,23 @@ def test_workers_are_shown_while_they_are_heard_of(
         session.execute(update(Worker).where(Worker.name == "host:1").values(seen_at=1))
         workers.seen(session, "host:2", 1, DEVICE)
         assert session.get(Worker, "host:1") is None
+
+
+def test_each_request_is_a_line_that_quotes_nobody(
+    client: TestClient, payload: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    job_id = client.post("/v1/jobs", json=payload, headers={"X-Request-ID": "from-a-proxy.1"}).json()["id"]
+    address, bad = f"/v1/jobs/{job_id}/files/a secret", {"X-Request-ID": "a secret"}
+    answer = client.get(address, params={"q": "secret"}, headers=bad)
+    client.get("/secret")
+    client.get("/healthz")
+    written = map(json.loads, capsys.readouterr().err.splitlines())
+    lines = [line for line in written if not line["logger"].startswith("httpx")]  # the client's
+    accepted, posted, got, missing = lines
+    assert accepted["event"] == "accepted" and accepted["job"] == job_id
+    assert accepted["request"] == posted["request"] == "from-a-proxy.1"
+    assert (posted["method"], posted["route"], posted["status"], posted["level"]) == ("POST", "/v1/jobs", 202, "info")
+    assert (got["job"], got["status"]) == (job_id, 404) and got["request"] == answer.headers["x-request-id"]
+    assert (missing["route"], missing["status"]) == ("", 404)
+    assert "secret" not in str(lines)

@@ -32,8 +32,10 @@ def watch(*jobs: dict[str, object], terminal: bool = False) -> str:
 def test_plain_lines_where_there_is_no_terminal() -> None:
     running = job(stage="prune", progress=PROGRESS)
     again = job(stage="prune", progress={**PROGRESS, "overall": 0.4}, attempt=2)
-    shown = watch(job("queued"), job("queued"), running, running, again, job("succeeded", stage="export", attempt=2))
+    alone, queued = (job("queued") | {"waiting": why} for why in ("no GPU worker is alive", None))
+    shown = watch(alone, queued, queued, running, running, again, job("succeeded", stage="export", attempt=2))
     assert shown.splitlines() == [
+        "mine: queued, because no GPU worker is alive, 0% overall",
         "mine: queued, 0% overall",
         "mine: running, stage prune, step 3 of 10, left 1:15, sparsity 50%, dev 81.2% accuracy, 31% overall",
         "mine: running, stage prune, step 3 of 10, left 1:15, sparsity 50%, dev 81.2% accuracy, attempt 2 of 3, "

@@ -3,8 +3,8 @@
 import sys
 
 import worker.app
-from worker.app import app
+from worker.app import main
 
 if __name__ == "__main__":
     worker.app.CHILD = (sys.executable, "-m", "tests.e2e.doomed_child")
-    app.worker_main(["worker", "--without-gossip", "--without-mingle", "--without-heartbeat"])
+    main()

@@ -23,13 +23,23 @@ from tests.ledger.helpers import claimed_job, get, new_job
 
 def test_migrations_give_exactly_the_tables_of_the_models(empty_database_url: str) -> None:
     database = Database(empty_database_url)
-    assert not database.at_head()
+    assert "run `alembic upgrade head`" in str(database.schema_fault())
     database.migrate()
-    assert database.at_head()
+    assert database.schema_fault() is None
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
     database.close()
+
+
+def test_a_database_of_a_newer_version_is_told_from_an_older_one(database: Database) -> None:
+    with database.begin() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    assert "is at schema 0001, older" in str(database.schema_fault())
+    with database.begin() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = 'of_2030'"))
+    with pytest.raises(RuntimeError, match="at schema of_2030, which this version of Topwork does not know"):
+        database.migrate()
 
 
 def test_migrations_can_be_taken_back(empty_database_url: str) -> None:
@@ -39,7 +49,7 @@ def test_migrations_can_be_taken_back(empty_database_url: str) -> None:
     command.downgrade(_alembic(empty_database_url), "base")
     assert inspect(database.engine).get_table_names() == ["alembic_version"]
     database.migrate()
-    assert database.at_head()
+    assert database.schema_fault() is None
     database.close()
 
 

@@ -115,12 +115,13 @@ class Fleet:
             "PYTHONPATH": str(Path(__file__).parents[2]),
         }
 
-    def start(self, what: str) -> subprocess.Popen[bytes]:
+    def start(self, what: str, **environment: str) -> subprocess.Popen[bytes]:
         """Run `python -m WHAT`; `worker` and `relay` stand for those with a child that does as it is told."""
         module = {"worker": "tests.worker.fake_worker", "relay": "tests.worker.fake_relay"}.get(what, what)
         with (self.logs / f"{what}-{len(self.processes)}.log").open("wb") as log:
             command = [sys.executable, "-m", module]
-            process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=subprocess.STDOUT)
+            settings = self.environment | environment
+            process = subprocess.Popen(command, env=settings, stdout=log, stderr=subprocess.STDOUT)
         self.processes.append(process)
         return process
 
@@ -134,7 +135,7 @@ class Fleet:
 
 
 @pytest.fixture
-def start(house: House, broker: Broker) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
+def start(house: House, broker: Broker) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Start `worker` or `relay` as a process; all are ended after the test."""
     fleet = Fleet(house.settings, broker)
     yield fleet.start

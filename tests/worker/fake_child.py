@@ -16,12 +16,24 @@ from typing import Any
 
 from worker.child import Reporter, die_with_parent
 
+LAUNCHER = """\
+[rank1]: RuntimeError: CUDA out of memory
+E1121 17:12:29.269000 1 torch/distributed/elastic/multiprocessing/api.py:1002] failed (exitcode: 1) local_rank: 1
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
+Root Cause (first observed failure):
+[0]:
+  exitcode  : EXITCODE (pid: 31060)
+============================================================
+"""
+
 
 def main(workdir: Path) -> None:
     die_with_parent()
-    labels = json.loads((workdir / "request.json").read_text())["spec"]["labels"]
+    request = json.loads((workdir / "request.json").read_text())
+    labels = request["spec"]["labels"]
     traces = Path(labels["log"])
-    (traces / f"{workdir.parent.name}-{workdir.name}-{os.getpid()}").write_text(json.dumps(dict(os.environ)))
+    facts = {**os.environ, "processes": request["processes"]}
+    (traces / f"{workdir.parent.name}-{workdir.name}-{os.getpid()}").write_text(json.dumps(facts))
     report = Reporter(workdir)
     print("a stray print must do no harm")
     if labels["do"] == "spec error":
@@ -74,6 +86,8 @@ def misbehave(do: str, step: int, workdir: Path, traces: Path) -> None:
     if do == "poison":
         os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(60)
+    if do.startswith("shared"):  # as `accelerate launch` tells of one of its processes
+        sys.exit(LAUNCHER.replace("EXITCODE", do.partition(" ")[2]))
     if do == "exit quietly":
         sys.exit(0)
     if do == "hang" or (do == "hang once" and attempt == 1):

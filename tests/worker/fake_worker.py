@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 
 import worker.app
-from worker.app import app
+from worker.app import main
 
 if __name__ == "__main__":
     worker.app.CHILD = (sys.executable, str(Path(__file__).with_name("fake_child.py")))
-    app.worker_main(["worker", "--without-gossip", "--without-mingle", "--without-heartbeat"])
+    main()

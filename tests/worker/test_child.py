@@ -45,6 +45,8 @@ def workdir(tmp_path: Path) -> Path:
         "model": {"path": "/models/tiny", "name": "tiny", "revision": None},
         "datasets": {DATASET: f"inputs/{DATASET}.parquet"},
         "cache": str(tmp_path / "cache"),
+        "processes": 1,
+        "log": {"job": "job_1", "attempt": 2},
     }
     (tmp_path / "request.json").write_text(json.dumps(request))
     (tmp_path / "state").mkdir()
@@ -86,6 +88,13 @@ def test_any_other_exception_is_a_crash_with_its_traceback_in_the_log(workdir: P
     messages, log, code = play(workdir, 'raise RuntimeError("CUDA out of memory")')
     assert (messages, code) == ([], 1)
     assert log.strip().endswith("RuntimeError: CUDA out of memory")
+
+
+def test_what_is_logged_names_the_job(workdir: Path) -> None:
+    body = 'import logging; logging.getLogger("core.pruning").warning("cannot save %s", "it"); return {}'
+    _, log, _ = play(workdir, body)
+    line = json.loads(log)
+    assert (line["job"], line["attempt"], line["event"]) == ("job_1", 2, "cannot save it")
 
 
 def test_prints_of_libraries_go_to_the_log(workdir: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import subprocess
 import time
@@ -9,11 +11,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
+from core.ledger.tables import Job
 from tests.conftest import Broker
 from tests.worker.conftest import House
 
-Start = Callable[[str], subprocess.Popen[bytes]]
+Start = Callable[..., subprocess.Popen[bytes]]
 
 
 def done(house: House, *ids: str) -> Callable[[], bool]:
@@ -167,3 +171,42 @@ def test_a_database_that_restarts_costs_no_attempt(house: House, start: Start, s
     house.database.engine.dispose()
     house.wait(done(house, job_id), 60)
     assert (house.job(job_id).attempt, house.job(job_id).progress["step"]) == (1, 50)
+
+
+def test_a_job_waits_for_a_worker_that_has_what_it_needs(house: House, start: Start, tmp_path: Path) -> None:
+    """Its message may have woken another meanwhile: a worker looks around by itself."""
+    start("worker"), start("relay")
+    needy, plain = house.new_job(resources={"gpus": 2}), house.new_job()
+    house.wait(done(house, plain), 60)
+    assert house.job(needy).status == "queued"
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'GPU-1, NVIDIA H200, 143771'\necho 'GPU-2, NVIDIA H200, 143771'\n")
+    tool.chmod(0o755)
+    second = start("worker", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    house.wait(done(house, needy), 60)
+    assert str(house.job(needy).worker).endswith(f":{second.pid}")
+    (trace,) = house.starts(needy)
+    assert json.loads(trace.read_text())["CUDA_VISIBLE_DEVICES"] == "GPU-1,GPU-2"
+
+
+def test_a_job_of_a_newer_api_outlives_old_workers(house: House, start: Start) -> None:
+    newer = house.new_job(priority=9)
+    with house.database.begin() as session:
+        job = session.get_one(Job, newer)
+        job.spec = {**job.spec, "invented_in_2030": {"depth": 3}}
+    start("worker"), start("relay")
+    plain = house.new_job()
+    house.wait(done(house, plain), 60)
+    assert (house.job(newer).status, house.job(newer).attempt) == ("queued", 0)
+    start("tests.worker.newer_worker")
+    house.wait(done(house, newer), 60)
+    assert house.job(newer).attempt == 1
+
+
+@pytest.mark.parametrize("what", ["worker", "worker.relay"])
+def test_a_database_of_a_newer_version_is_refused_at_the_start(what: str, house: House, start: Start) -> None:
+    with house.database.begin() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = 'of_2030'"))
+    assert start(what).wait(60) == 1
+    said = (house.settings.data_dir / f"{what}-0.log").read_text()
+    assert "of a newer one. Upgrade this process" in said and "Traceback" not in said

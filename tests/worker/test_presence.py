@@ -20,26 +20,30 @@ def names(database: Database) -> list[str]:
 
 def test_it_is_there_until_it_leaves(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "SAY_EVERY_S", 0.05)
-    stop = threading.Event()
-    thread = threading.Thread(target=presence.announce, args=(database, "host:1", 1, stop))
+    stop, looks = threading.Event(), list[int]()
+    facts = (database, "host:1", 1, presence.device(), stop, lambda: looks.append(1))
+    thread = threading.Thread(target=presence.announce, args=facts)
     thread.start()
     while names(database) != ["host:1"]:
         assert thread.is_alive()
     stop.set()
     thread.join(10)
-    assert names(database) == []
+    assert names(database) == [] and looks
 
 
 @pytest.mark.parametrize(
     ("output", "gpus"),
     [
-        ("NVIDIA H200, 143771\nOdd, name, 10\n", [("NVIDIA H200", 143771), ("Odd, name", 10)]),
+        (
+            "GPU-1, NVIDIA H200, 143771\nGPU-2, Odd, name, 10\n",
+            [("GPU-1", "NVIDIA H200", 143771), ("GPU-2", "Odd, name", 10)],
+        ),
         ("", []),
         ("No devices were found\n", []),
     ],
 )
 def test_gpus_are_asked_of_the_driver(
-    output: str, gpus: list[tuple[str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    output: str, gpus: list[tuple[str, str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tool = tmp_path / "nvidia-smi"
     tool.write_text(f"#!/bin/sh\nprintf '{output}'\n".replace("\n'", "\\n'") if output else "#!/bin/sh\nexit 9\n")
@@ -47,7 +51,7 @@ def test_gpus_are_asked_of_the_driver(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     found = presence.device()
-    assert [(gpu["name"], gpu["memory_bytes"]) for gpu in found["gpus"]] == [(n, mib * 2**20) for n, mib in gpus]
+    assert [tuple(gpu.values()) for gpu in found["gpus"]] == [(uuid, name, mib * 2**20) for uuid, name, mib in gpus]
     assert found["type"] == ("cuda" if gpus else "cpu") and found["cpus"] >= 1 and found["memory_bytes"] > 2**20
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert presence.device()["gpus"] == []

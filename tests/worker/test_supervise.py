@@ -95,6 +95,17 @@ def test_the_child_sees_no_secrets_and_no_settings(house: House, monkeypatch: py
     assert environment["HF_HUB_OFFLINE"] == "1" and environment["PATH"] == os.environ["PATH"]
 
 
+def test_a_job_sees_the_gpus_that_it_was_given(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    monkeypatch.setenv("NCCL_P2P_DISABLE", "1")
+    for gpus, seen, processes in ((["GPU-2", "GPU-3"], "GPU-2,GPU-3", 2), ([], "0,1,2,3", 1)):
+        job_id = house.new_job(resources={"gpus": processes})
+        claim(house, job_id, gpus=gpus).run()
+        environment = json.loads(house.starts(job_id)[0].read_text())
+        assert (environment["CUDA_VISIBLE_DEVICES"], environment["processes"]) == (seen, processes)
+        assert environment["NCCL_P2P_DISABLE"] == "1"
+
+
 def test_a_fault_of_the_request_fails_the_job_at_once(house: House) -> None:
     job_id = house.new_job("spec error")
     claim(house, job_id).run()
@@ -122,6 +133,8 @@ def test_a_deleted_data_set_and_an_unknown_model_name_their_field(house: House) 
         ("crash", "its process exited with code 1: RuntimeError: no such file: …"),
         ("killed", "its process was killed by SIGKILL (out of memory?)"),
         ("exit quietly", "its process exited with code 0"),
+        ("shared 1", "its process exited with code 1: [rank1]: RuntimeError: CUDA out of memory"),
+        ("shared -9", "one of its processes was killed by SIGKILL (out of memory?)"),
     ],
 )
 def test_a_child_that_dies_is_tried_again_up_to_the_cap(house: House, do: str, reason: str) -> None:
