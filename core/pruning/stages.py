@@ -29,6 +29,7 @@ from core.pruning.latency import SEQUENCE_LENGTH, latencies_ms
 from core.pruning.losses import labelled_by
 from core.pruning.meet import LatencyBudget
 from core.pruning.methods import METHODS
+from core.pruning.narrow import fit_narrow
 from core.pruning.network import (
     TARGET,
     Network,
@@ -186,13 +187,14 @@ class Stages:
             spared = self.trim(network)
             self.tokenise(splits)
         shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
-        return splits, network, Costs.from_shapes(network.architecture, shapes, self.spec.length, spared)
+        self.costs = Costs.from_shapes(network.architecture, shapes, self.spec.length, spared)
+        return splits, network, self.costs
 
     def budget(self, network: Network, costs: Costs) -> tuple[CostModel, int]:
         """The cost that the job limits, and the most that the encoder layers may cost; SpecError if out of reach."""
         budget = self.spec.budget
         if not budget.timed:
-            return costs.limit(budget, self.spec.export.layout)
+            return costs.limit(budget, self.spec.export.layout, self.spec.hidden_size)
         length = longest_text(network, self.spec.length)
         if budget.sequence_length and length < budget.sequence_length:
             raise SpecError("/budget/sequence_length", f"this model reads at most {length} tokens")
@@ -273,7 +275,8 @@ class Stages:
                 balanced=self.spec.task.metric in ("balanced_accuracy", "f1"),
                 seed=self.spec.train.seed,
                 report=self.report,
-                layout=self.spec.export.layout,
+                last=self.fit_counted,
+                hidden=self.narrow,
                 checkpoints=self.checkpoints.at,
             )
             decision = trials.decide()
@@ -327,6 +330,7 @@ class Stages:
                 structure, pattern = Structure.dense(student.architecture), budget.pattern or "unstructured"
                 history = sparsity.METHODS[name](student, budget.sparsity, pattern, plan, self.dev, **training)
             else:
+                training |= {"hidden": True} if self.narrow else {}
                 structure, history = METHODS[name](student, cost, limit, plan, self.dev, last=self.fit, **training)
             if "weights" not in self.transfer.share:  # the structure is all that the sources may give
                 student = copy.deepcopy(teacher)
@@ -334,7 +338,7 @@ class Stages:
                 cut(student, structure)
             if not self.plan.steps["recover"] and not FACTS[name].trains and budget.sparsity is None:
                 taken = plan if "weights" in self.transfer.share else phases("none", "prune", False, target, [], batch)
-                refit(student, teacher, taken, self.spec.train.seed, structure.dropped, self.alive)
+                refit(student, teacher, taken, self.spec.train.seed, structure, self.alive)
             self.curves["prune"] = asdict(history)
             found = {"history": asdict(history), "structure": structure.to_json(), "layout": self.layout}
             self.save("prune", student, found | {"fits": self.latency.fits if self.latency else []})
@@ -352,10 +356,22 @@ class Stages:
         """The structure that meets the budget in the layout; a latency is measured until it does."""
         if self.latency:
             return self.latency.fit(scores)
-        structure = fit_to(self.spec.export.layout, scores, cost, limit)
+        structure = self.fit_counted(scores, cost, limit)
         if self.spec.export.layout == "regular":
             self.layout = compare(scores, cost, limit, structure)
         return structure
+
+    def fit_counted(self, scores: Scores, cost: CostModel, limit: int) -> Structure:
+        """As `fit`, with nothing measured: a latency is what its table says."""
+        if self.narrow:
+            budget = self.spec.budget
+            return fit_narrow(scores, self.costs, budget.kind, budget.counted == "model", limit)
+        return fit_to(self.spec.export.layout, scores, cost, limit)
+
+    @property
+    def narrow(self) -> bool:
+        """Whether hidden dimensions may go."""
+        return self.spec.hidden_size == "trim"
 
     def recover(self, student: Network, teacher: Network) -> None:
         """Train what is left."""
@@ -396,9 +412,9 @@ class Stages:
             logits[name] = predict(network, self.test, alive=self.alive, checkpoint=done)
             results[name] = {
                 "test": self.test.problem.intervals(logits[name], self.test.labels),
-                "encoder_params": costs.params.encoder(structures[name]),
-                "model_params": costs.params.model(structures[name]),
-                "macs": costs.macs.model(structures[name]),
+                "encoder_params": costs.of(structures[name]).params.encoder(structures[name]),
+                "model_params": costs.of(structures[name]).params.model(structures[name]),
+                "macs": costs.of(structures[name]).macs.model(structures[name]),
                 "bytes": weights_bytes(network),
                 "latency_ms": speed[name],
                 "speedup": {b: round(speed["dense"][b] / ms, 2) for b, ms in speed[name].items()},
