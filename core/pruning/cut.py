@@ -82,6 +82,8 @@ def sliced(tensors: Mapping[str, Tensor], plan: Mapping[str, Slice | None]) -> d
 
 def drop_layers(network: Network, dropped: Collection[int]) -> None:
     """Take whole layers out of `network`, in place; its config then says how many are left."""
+    if not dropped:
+        return
     family, body = network.architecture.family, network.body
     base = body.get_submodule(family.base)
     layers = dict(enumerate(base.get_submodule(family.layers)))

@@ -6,17 +6,16 @@ tried, the best-scored dimensions of each, and the structure that keeps the most
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from core.pruning.fit import SLACK, Scores, fit
 from core.pruning.regular import worth
 from core.spec.cost import CostModel, Costs, hidden_sizes
 from core.spec.structure import Structure
-
-Kind = Literal["params", "macs", "bytes"]
 
 
 def fit_narrow(scores: Scores, costs: Costs, kind: str, whole: bool, limit: int) -> Structure:
@@ -28,25 +27,37 @@ def fit_narrow(scores: Scores, costs: Costs, kind: str, whole: bool, limit: int)
 
 
 def narrowed(scores: Scores, costs: Costs, kind: str, whole: bool, limit: int) -> list[tuple[float, Structure]]:
-    """Kept worth and structure at each hidden size that the limit is used up by, to 1 %; else of the nearest."""
+    """Kept worth and structure at each hidden size that uses up the limit, to 1 %."""
+    assert scores.hidden is not None
+    order = np.argsort(-scores.hidden, kind="stable")
+    ladder = hidden_sizes(len(order))
+    found = _tried(scores, order, ladder, costs, kind, whole, limit)
+    if not any(one[0] <= SLACK for one in found) and len(found) < len(ladder):
+        # A large vocabulary: one step leaves units over that the next has no room for.
+        found += _tried(scores, order, range(ladder[len(found) - 1], ladder[len(found)]), costs, kind, whole, limit)
+    full = [one for one in found if one[0] <= SLACK] or [min(found, key=lambda one: one[0])]
+    return [(value, structure) for _, value, structure in full]
+
+
+def _tried(
+    scores: Scores, order: NDArray[np.int64], sizes: Iterable[int], costs: Costs, kind: str, whole: bool, limit: int
+) -> list[tuple[float, float, Structure]]:
+    """Part of the limit that is left, kept worth and structure, from the least of `sizes` to the last with room."""
     assert scores.hidden is not None
     dense: CostModel = getattr(costs, kind)
-    order = np.argsort(-scores.hidden, kind="stable")
     found = []
-    for hidden in hidden_sizes(len(order)):
+    for hidden in sizes:
         cost: CostModel = getattr(costs.at(hidden), kind)
         room = limit + (dense.outside - cost.outside) * whole
         if room < cost.smallest:
             break
-        structure = fit(priced(scores, dense, cost), cost, room)
-        kept = order[:hidden]
+        structure, kept = fit(priced(scores, dense, cost), cost, room), order[:hidden]
         if hidden < len(order):
             structure = replace(structure, hidden=tuple(sorted(kept.tolist())))
         left = 1 - (cost.encoder(structure) + cost.outside * whole) / (limit + dense.outside * whole)
         value = worth(scores, dense, structure) * scores.hidden[kept].sum() / scores.hidden.sum()
-        found.append((left, value, structure))
-    full = [one for one in found if one[0] <= SLACK] or [min(found, key=lambda one: one[0])]
-    return [(value, structure) for _, value, structure in full]
+        found.append((left, float(value), structure))
+    return found
 
 
 def priced(scores: Scores, before: CostModel, after: CostModel) -> Scores:

@@ -22,7 +22,7 @@ from core.pruning.magnitude import at_random, magnitude, stream_norms
 from core.pruning.narrow import fit_narrow
 from core.pruning.network import Network
 from core.pruning.run import ModelRef, run
-from core.spec.cost import CostModel, hidden_sizes
+from core.spec.cost import CostModel, Costs, hidden_sizes
 from core.spec.job import Budget, JobSpec
 from core.spec.problems import SpecError
 from tests.pruning.conftest import costs_of as costs_of_network
@@ -56,6 +56,18 @@ def test_a_budget_of_the_whole_model_is_met_wherever_it_is_in_reach(kind: str, p
         kept = scores.hidden
         assert kept is not None and len(structure.hidden) in hidden_sizes(a.hidden)
         assert min(kept[list(structure.hidden)]) >= max(np.delete(kept, structure.hidden))
+
+
+def test_a_vocabulary_of_many_languages_leaves_no_gap() -> None:
+    """Between steps of 32 dimensions whose embeddings alone cost more than all units that the next step has."""
+    shapes = COSTS.shapes | {"bert.embeddings.word_embeddings.weight": (250_000, 384)}
+    costs = Costs.from_shapes(COSTS.params.architecture, shapes, length=128)
+    below, above = (costs.at(hidden).params for hidden in (32, 64))
+    asked = (below.dense + below.outside + above.smallest + above.outside) // 2
+    _, limit = costs.limit(Budget.model_validate({"params": asked, "of": "model"}), hidden_size="trim")
+    structure = fit_narrow(Scores(np.ones((6, 12)), np.ones((6, 600)), np.ones(384)), costs, "params", True, limit)
+    assert structure.hidden is not None and 32 < len(structure.hidden) < 64
+    assert 0.99 * asked <= costs.of(structure).params.model(structure) <= asked
 
 
 def test_a_budget_of_the_encoder_is_of_the_whole_encoder() -> None:
