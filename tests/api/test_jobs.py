@@ -366,7 +366,7 @@ def test_fewer_hidden_dimensions_widen_the_reachable_range(
         return int(reach["lowest"])
 
     least = lowest(hidden_size="trim")
-    assert 4 * least < lowest()
+    assert 2 * least < lowest()
     budget = put(payload, "/budget", {kind: least, "of": of})
     refused = faults(client.post("/v1/jobs:validate", json=budget))[f"/budget/{kind}"]
     assert f'with "hidden_size": "trim" it can have {least:,}' in refused
