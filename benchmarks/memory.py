@@ -1,9 +1,9 @@
-"""Peak memory of whole jobs, as a ratio to plain fine-tuning of the dense model with a teacher beside it.
+"""Peak memory of a whole job, as a ratio to plain fine-tuning of the dense model with a teacher beside it.
 
     python -m benchmarks.memory MODEL_DIR
 
 Each arm is a process of its own that reports its peak (resident set, and the GPU's where there is one). Plain: float32,
-every weight trained by AdamW, the teacher asked in each step, batches as the jobs draw them. Writes
+every weight trained by AdamW, the teacher asked in each step, batches as the job draws them. Writes
 benchmarks/results/memory.{json,md}.
 """
 
@@ -38,14 +38,7 @@ from core.spec.job import JobSpec
 RESULTS = Path(__file__).parent / "results"
 STEPS, BATCH, ROWS, TEXT = 30, 32, 600, 2000
 TARGET_ID, SOURCE_ID = "ds_" + "1" * 32, "ds_" + "2" * 32
-JOBS: Mapping[str, Mapping[str, Any]] = {
-    "job, `fisher`, text through the teacher": {"method": {"name": "fisher"}},
-    "job, `l0`, text through the teacher": {"method": {"name": "l0"}},
-    "job, `fisher`, half of the whole model, `hidden_size: trim`": {
-        "budget": {"params": 0.5, "of": "model"},
-        "hidden_size": "trim",
-    },
-}
+JOB = "job, `fisher`, text through the teacher"
 PLAIN = "plain fine-tuning with a live teacher"
 
 
@@ -74,7 +67,7 @@ def plain(model: Path) -> None:
         optimizer.step()
 
 
-def job(model: Path, changes: Mapping[str, Any]) -> None:
+def job(model: Path) -> None:
     """All stages of a job, and the check of its files."""
     with tempfile.TemporaryDirectory() as scratch:
         tables = {}
@@ -82,16 +75,15 @@ def job(model: Path, changes: Mapping[str, Any]) -> None:
             tables[name] = Path(scratch) / f"{name}.parquet"
             said = texts(model, count, number)
             pq.write_table(pa.table({"text": said, "label": ["ab"[i % 2] for i in range(count)]}), tables[name])
-        trains = changes.get("method") == {"name": "l0"}
-        body: dict[str, Any] = {
+        body = {
             "model": model.name,
             "task": {"data": {"dataset": TARGET_ID}, "split": {"train": 300, "dev": 100}},
             "sources": [{"data": {"dataset": SOURCE_ID}}],
             "budget": {"params": 0.1},
             "transfer": {"coupling": "teacher"},
-            "train": {"steps": {"teach": STEPS, "recover": STEPS} | ({"prune": STEPS} if trains else {})},
+            "train": {"steps": {"teach": STEPS, "recover": STEPS}},
         }
-        spec = JobSpec.model_validate({**body, **changes})
+        spec = JobSpec.model_validate(body)
         run(spec, ModelRef(model, model.name), tables, Path(scratch) / "work", lambda _said: None)
 
 
@@ -105,7 +97,7 @@ def peak(model: Path, arm: str) -> dict[str, int | None]:
 
 def main(model: Path) -> None:
     """Measure, print and write."""
-    peaks = {arm: peak(model, arm) for arm in (PLAIN, *JOBS)}
+    peaks = {arm: peak(model, arm) for arm in (PLAIN, JOB)}
     write({"model": model.name, "batch": BATCH, "environment": environment(), "peak_bytes": peaks})
 
 
@@ -118,7 +110,7 @@ def write(facts: Mapping[str, Any]) -> None:
         "",
         f"On {facts['model']}, batch {facts['batch']}, texts of 8 to 56 words, on {facts['environment']['device']}: "
         "each arm in a process of",
-        "its own, once; whole jobs, measuring and export counted (`python -m benchmarks.memory`).",
+        "its own, once; the whole job, measuring and export counted (`python -m benchmarks.memory`).",
         "",
         "| process | peak MiB | ratio |",
         "|---|---|---|",
@@ -136,8 +128,7 @@ def write(facts: Mapping[str, Any]) -> None:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     if sys.argv[2:]:
-        arm = sys.argv[2]
-        job(Path(sys.argv[1]), JOBS[arm]) if arm in JOBS else plain(Path(sys.argv[1]))
+        {PLAIN: plain, JOB: job}[sys.argv[2]](Path(sys.argv[1]))
         print(json.dumps(peak_memory_bytes()))
     else:
         main(Path(sys.argv[1]))
