@@ -48,9 +48,10 @@ bench-speed: $(STAMP) ## Measure budgets in time, and speed-ups by runtime, batc
 	$(BIN)/python -m benchmarks.budget latency
 	$(BIN)/python -m benchmarks.speed
 
-bench-overhead: $(STAMP) ## Measure what a pruning step costs against plain fine-tuning
+bench-overhead: $(STAMP) ## Measure what pruning costs against plain fine-tuning, in time and in memory
 	$(BIN)/topwork fetch-demo
 	$(BIN)/python -m benchmarks.overhead data/models/all-minilm-l6-v2
+	$(BIN)/python -m benchmarks.memory data/models/all-minilm-l6-v2
 
 bench-transfer: $(STAMP) ## Run what is left of the transfer benchmark; hours on two cores, resumable (needs npm)
 	$(BIN)/topwork fetch-demo

@@ -58,7 +58,7 @@ def check(here: Context, spec: JobSpec) -> Checked:
             # What depends on the tokens that the texts use, or on a clock, the worker finds out.
             whole = spec.vocabulary == "keep" or spec.budget.counted == "encoder" or spec.budget.kind == "macs"
             if whole and not spec.budget.timed:
-                costs.limit(spec.budget, spec.export.layout)
+                costs.limit(spec.budget, spec.export.layout, spec.hidden_size)
         except SpecError as error:
             faults.append(fault(error))
     if splits is None or faults:

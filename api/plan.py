@@ -12,7 +12,7 @@ from core.ledger.tables import Job
 from core.spec import estimate
 from core.spec.cost import CostModel, Costs
 from core.spec.data import Splits
-from core.spec.job import JobSpec, Layout
+from core.spec.job import JobSpec
 from core.spec.structure import Structure
 
 FEW = 100  # test rows: an accuracy is then known to about 10 points
@@ -39,7 +39,7 @@ def plan(
         ),
         units=costs and _units(costs),
         limit=None if costs is None or spec.budget.timed else _limit(costs, spec),
-        reach=_reach(costs, spec.export.layout) if costs else [],
+        reach=_reach(costs, spec) if costs else [],
         estimate=model and _estimate(spec, splits, model, earlier, devices),
         warnings=[*_warnings(spec, splits, costs), *([f"{lacking}: the job would wait for one"] if lacking else [])],
     )
@@ -101,7 +101,7 @@ def _seen(job: Job) -> estimate.Seen | None:
 
 def _units(costs: Costs) -> Units:
     a = costs.params.architecture
-    return Units(layers=a.layers, heads=a.heads, neurons=a.neurons)
+    return Units(layers=a.layers, heads=a.heads, neurons=a.neurons, hidden=a.hidden)
 
 
 def _limit(costs: Costs, spec: JobSpec) -> int:
@@ -111,21 +111,30 @@ def _limit(costs: Costs, spec: JobSpec) -> int:
     return spec.budget.limit(cost.dense if spec.budget.counted == "encoder" else cost.before)
 
 
-def _reach(costs: Costs, layout: Layout) -> list[Reach]:
+def _reach(costs: Costs, spec: JobSpec) -> list[Reach]:
+    small = costs.smallest(spec.hidden_size)
+
+    def least(cost: CostModel) -> int:
+        return cost.least(spec.export.layout)
+
     params, macs, size = costs.params, costs.macs, costs.bytes
-    counted = [("params", "encoder", params, 0), ("params", "model", params, params.outside)]
-    counted += [("macs", "model", macs, macs.outside), ("bytes", "model", size, size.outside)]
+    counted = [
+        ("params", "encoder", least(small.params), params.dense),
+        ("params", "model", least(small.params) + small.params.outside, params.dense + params.outside),
+        ("macs", "model", least(small.macs) + small.macs.outside, macs.dense + macs.outside),
+        ("bytes", "model", least(small.bytes) + small.bytes.outside, size.dense + size.outside),
+    ]
     return [
         Reach.model_validate(
             {
                 "cost": name,
                 "of": of,
-                "lowest": cost.least(layout) + outside,
-                "dense": cost.dense + outside,
+                "lowest": lowest,
+                "dense": dense,
                 "sequence_length": costs.length if name == "macs" else None,
             }
         )
-        for name, of, cost, outside in counted
+        for name, of, lowest, dense in counted
     ]
 
 

@@ -179,6 +179,9 @@ class Units(BaseModel):
     layers: int = Field(examples=[6])
     heads: int = Field(description="in each layer", examples=[12])
     neurons: int = Field(description="in each layer", examples=[1536])
+    hidden: int = Field(
+        description="dimensions of the residual stream, which go with 'hidden_size' 'trim'", examples=[384]
+    )
 
 
 class Seconds(BaseModel):

@@ -19,15 +19,18 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification
+import transformers
+from transformers import AutoConfig
 
 from core.pruning.export import environment
 from core.pruning.fit import Scores, fit
 from core.pruning.meet import LatencyBudget
+from core.pruning.narrow import fit_narrow
 from core.pruning.network import load_network
 from core.pruning.runtimes import conditions
 from core.pruning.stopwatch import Stopwatch
@@ -41,8 +44,10 @@ LENGTH = 128
 RESULTS = Path(__file__).parent / "results"
 SPEEDUPS = (2.0, 4.0, 8.0)
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-# config.json of a published model, as far as its class's defaults do not say it: (hidden, heads, layers, FFN neurons).
-SHAPES: Mapping[str, tuple[str, tuple[int, int, int, int]]] = {
+# config.json of a published model, as far as its class's defaults do not say it: (hidden, heads, layers, FFN neurons),
+# and what else units depend on.
+RELATIVE = {"relative_attention": True, "pos_att_type": "p2c|c2p", "position_buckets": 256, "share_att_key": True}
+SHAPES: Mapping[str, tuple[Any, ...]] = {
     "all-MiniLM-L6-v2": ("bert", (384, 12, 6, 1536)),
     "BERT base": ("bert", (768, 12, 12, 3072)),
     "RoBERTa base": ("roberta", (768, 12, 12, 3072)),
@@ -50,14 +55,21 @@ SHAPES: Mapping[str, tuple[str, tuple[int, int, int, int]]] = {
     "ELECTRA small": ("electra", (256, 4, 12, 1024)),
     "MPNet base": ("mpnet", (768, 12, 12, 3072)),
     "ModernBERT base": ("modernbert", (768, 12, 22, 1152)),
+    "DeBERTa-v3 base": ("deberta-v2", (768, 12, 12, 3072), RELATIVE | {"position_biased_input": False}),
+    "Llama 3.2 1B": ("llama", (2048, 32, 16, 8192), {"num_key_value_heads": 8, "vocab_size": 128256}),
+    "Qwen2.5 0.5B": ("qwen2", (896, 14, 24, 4864), {"num_key_value_heads": 2}),
+    "Qwen3 0.6B": ("qwen3", (1024, 16, 28, 3072), {"num_key_value_heads": 8, "head_dim": 128}),
+    "ViT base": ("vit", (768, 12, 12, 3072)),
 }
+NARROW = ("all-MiniLM-L6-v2", "BERT base")  # fitted with fewer hidden dimensions, too
 
 
-def costs_of(family: str, sizes: tuple[int, int, int, int]) -> Costs:
+def costs_of(family: str, sizes: tuple[int, int, int, int], options: Mapping[str, Any] = MappingProxyType({})) -> Costs:
     """Of a model of these sizes; nothing is allocated."""
-    config = AutoConfig.for_model(family, **dict(zip(FAMILIES[family].sizes, sizes, strict=True)), num_labels=2)
+    values = dict(zip(FAMILIES[family].sizes, sizes, strict=True))
+    config = AutoConfig.for_model(family, **values, **options, num_labels=2)
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
+        model = getattr(transformers, FAMILIES[family].task_class)(config)
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     return Costs.from_shapes(Architecture.from_config(config.to_dict()), shapes, LENGTH)
 
@@ -71,6 +83,23 @@ def slacks(costs: Costs, kind: str) -> list[float]:
         limit = int(rng.uniform(0.02, 1) * cost.dense)
         met = cost.encoder(fit(Scores(heads, rng.normal(size=(a.layers, a.neurons))), cost, limit))
         found.append(1 - met / limit)
+    return found
+
+
+def narrow_slacks(costs: Costs, kind: str) -> list[float]:
+    """As `slacks`, of the whole model's limit, where hidden dimensions may go, too: from the least to all of it."""
+    cost, small = getattr(costs, kind), getattr(costs.smallest("trim"), kind)
+    a, rng, found = costs.params.architecture, np.random.default_rng(0), []
+    for _ in range(FITS):
+        scores = Scores(
+            rng.random((a.layers, a.heads)) + rng.uniform(-1, 1),
+            rng.random((a.layers, a.neurons)),
+            rng.random(a.hidden),
+        )
+        low = 1.02 * (small.outside + small.smallest)
+        limit = int(low + rng.uniform(0, 1) * (cost.outside + cost.dense - low))
+        structure = fit_narrow(scores, costs, kind, True, limit - cost.outside)
+        found.append(1 - getattr(costs.of(structure), kind).model(structure) / limit)
     return found
 
 
@@ -166,22 +195,28 @@ def main() -> None:
 
 
 def counts_table() -> str:
-    """Markdown, a row for each family and cost."""
+    """Markdown, a row for each model and cost."""
     lines = [
         "# Distance to the budget",
         "",
-        f"{FITS} random fits a row (`python -m benchmarks.budget`): part of the encoder's limit that is left, in %.",
+        f"{FITS} random fits a row (`python -m benchmarks.budget`): part of the encoder's limit left, in %; with",
+        "`hidden_size: trim` part of the whole model's, for limits from the least that can be reached.",
         "",
         "| model | cost | over the limit | mean | most |",
         "|---|---|---|---|---|",
     ]
-    for name, (family, sizes) in SHAPES.items():
-        costs = costs_of(family, sizes)
+    for name, shape in SHAPES.items():
+        costs = costs_of(*shape)
         for kind in ("params", "macs", "bytes"):
-            left = slacks(costs, kind)
-            over = sum(value < 0 for value in left)
-            lines.append(f"| {name} | {kind} | {over} of {FITS} | {100 * mean(left):.3f} | {100 * max(left):.3f} |")
+            lines.append(_row(name, kind, slacks(costs, kind)))
+    for name in NARROW:
+        lines.append(_row(f"{name}, `hidden_size: trim`", "params", narrow_slacks(costs_of(*SHAPES[name]), "params")))
     return "\n".join(lines) + "\n"
+
+
+def _row(name: str, kind: str, left: Sequence[float]) -> str:
+    over = sum(value < 0 for value in left)
+    return f"| {name} | {kind} | {over} of {FITS} | {100 * mean(left):.3f} | {100 * max(left):.3f} |"
 
 
 if __name__ == "__main__":

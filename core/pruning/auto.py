@@ -27,14 +27,15 @@ from core.pruning.batches import Rows
 from core.pruning.checkpoint import NOWHERE, Checkpoint, restore, trained
 from core.pruning.coupling import Phase, TaskRows, add_heads, phases
 from core.pruning.cut import cut
+from core.pruning.fit import Scores, fit
 from core.pruning.importance import importance
 from core.pruning.losses import labelled_by
 from core.pruning.network import TARGET, Network, device, predict
-from core.pruning.regular import fit_to
 from core.pruning.train import Report, train
 from core.spec.cost import CostModel
 from core.spec.estimate import PRICE
-from core.spec.job import Layout, Stage
+from core.spec.job import Stage
+from core.spec.structure import Structure
 
 SPLITS = 2
 BATCHES = 24  # that the units of a trial are scored on
@@ -155,11 +156,15 @@ class Trials:
         balanced: bool,
         seed: int,
         report: Report,
-        layout: Layout = "free",
+        last: Callable[[Scores, CostModel, int], Structure] = fit,
+        hidden: bool = False,
         checkpoints: Callable[[str], Checkpoint] = lambda _name: NOWHERE,
     ) -> None:
-        """`rows`: the target's train and dev rows; `held` of them are scored on in each split. `steps`: the job's."""
-        self.network, self.cost, self.limit, self.layout = network, cost, limit, layout
+        """`rows`: the target's train and dev rows; `held` of them are scored on in each split. `steps`: the job's.
+
+        `last` turns scores, of `hidden` dimensions too, into the structure that a student is cut to.
+        """
+        self.network, self.cost, self.limit, self.last, self.hidden = network, cost, limit, last, hidden
         self.rows, self.sources = rows, sources
         self.rates, self.balanced, self.seed, self.report = rates, balanced, seed, report
         self.batch_size = max(1, batch_size // 2)  # for the same price, more steps tell more than larger ones
@@ -284,8 +289,10 @@ class Trials:
         ]
         for plan in plans:
             add_heads(student, plan, sources)
-        scores = importance(student, self.cost, plans[0], self.seed, BATCHES, lambda _done: self.tell())
-        cut(student, fit_to(self.layout, scores, self.cost, self.limit))
+        scores = importance(
+            student, self.cost, plans[0], self.seed, BATCHES, lambda _done: self.tell(), hidden=self.hidden
+        )
+        cut(student, self.last(scores, self.cost, self.limit))
         student.drop_nothing()
         self.train(student, plans[1], "recover", self.recover_steps, number)
         return student

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from core.pruning.network import Network, configs
-from core.pruning.shrink import shrink
+from core.pruning.network import Network, configs, hidden_size, plain_name
+from core.pruning.shrink import narrow, shrink
 from core.spec.families import Architecture
+from core.spec.residual import residual_side
 from core.spec.structure import Structure
 
 
 def paths_of(architecture: Architecture) -> dict[str, Any]:
-    """The family's module paths as plain data, with the head size: what `shrink` needs."""
-    return asdict(architecture.family) | {"head_size": architecture.head_size, "queries": architecture.queries}
+    """The family's module paths as plain data, with the sizes that `shrink` needs."""
+    a = architecture
+    return asdict(a.family) | {"head_size": a.head_size, "queries": a.queries, "hidden": a.hidden}
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ def sliced(tensors: Mapping[str, Tensor], plan: Mapping[str, Slice | None]) -> d
 
 def drop_layers(network: Network, dropped: Collection[int]) -> None:
     """Take whole layers out of `network`, in place; its config then says how many are left."""
+    if not dropped:
+        return
     family, body = network.architecture.family, network.body
     base = body.get_submodule(family.base)
     layers = dict(enumerate(base.get_submodule(family.layers)))
@@ -99,25 +103,42 @@ def drop_layers(network: Network, dropped: Collection[int]) -> None:
 def reshape(network: Network, structure: Structure) -> None:
     """Give `network` the layers and shapes of `structure`; its weights have to be loaded afterwards."""
     drop_layers(network, structure.dropped)
-    shrink(network.body, paths_of(network.architecture), structure.remaining().shape())
+    paths = paths_of(network.architecture) | {"hidden": hidden_size(network)}
+    shrink(network.body, paths, structure.remaining().shape())
+    if structure.hidden is not None:
+        for head in network.heads.values():
+            narrow(head, paths, len(structure.hidden), f"{network.architecture.family.head}.")
 
 
 def cut(network: Network, structure: Structure, optimizer: torch.optim.AdamW | None = None) -> None:
     """Cut `network` in place to `structure`, which counts in the network's own numbering.
 
-    With `optimizer`, its moments are cut alike and it goes on with the new parameters; whole layers have to stay then.
+    With `optimizer`, its moments are cut alike and it goes on with the new parameters; whole layers and the hidden size
+    have to stay then.
     """
-    if structure.dropped:
+    if structure.dropped or structure.hidden is not None:
         assert optimizer is None
         drop_layers(network, structure.dropped)
         structure = structure.remaining()
     plan = slices(network.architecture, structure)
     before = dict(network.body.named_parameters())
-    weights = sliced({name: tensor.detach() for name, tensor in network.body.state_dict().items()}, plan)
-    shrink(network.body, paths_of(network.architecture), structure.shape())
-    network.body.load_state_dict(weights, strict=True)
+    weights = sliced(network.state_dict(), {f"body.{name}": part for name, part in plan.items()})
+    weights = sliced(weights, residual_slices(network, structure.hidden))
+    reshape(network, structure)
+    network.load_state_dict(weights, strict=True)
     if optimizer is not None:
         _carry_over(optimizer, before, dict(network.body.named_parameters()), plan)
+
+
+def residual_slices(network: Network, hidden: Sequence[int] | None) -> dict[str, Slice | None]:
+    """Parameter name (in `network`, heads too) -> what to keep of it for the `hidden` dimensions; None: for all."""
+    found: dict[str, Slice | None] = {}
+    paths, size = paths_of(network.architecture), hidden_size(network)
+    for name, tensor in network.named_parameters() if hidden is not None else ():
+        side = residual_side(plain_name(network, name), tensor.shape, paths, size)
+        if side is not None:
+            found[name] = Slice(side, list(hidden or ()))
+    return found
 
 
 def _carry_over(

@@ -7,6 +7,7 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from inspect import getsource
 from pathlib import Path
 from pprint import pformat
 from string import Template
@@ -25,6 +26,7 @@ from core.pruning.problem import plain
 from core.spec.cost import FLOAT32
 from core.spec.data import Example
 from core.spec.families import Architecture
+from core.spec.residual import residual_side
 from core.spec.structure import Structure
 from core.spec.weights import file_bytes
 
@@ -54,11 +56,12 @@ def write_model(network: Network, structure: Structure, tokenizer: Any, target: 
         "topwork": structure.shape(),
     }
     write_json(target / "config.json", config | said)
-    body = Path(shrink.__file__).read_text().split("from torch import Tensor, nn\n", 1)[1].strip() + "\n"
+    body = Path(shrink.__file__).read_text().split("import residual_side\n", 1)[1].strip() + "\n"
     values = {
         "task_class": family.task_class,
         "auto_class": family.auto_class,
         "paths": pformat(paths_of(network.architecture), sort_dicts=False),
+        "residual": getsource(residual_side),
         "shrink": body,
     }
     for file in ("modeling_topwork.py", "load.py"):
@@ -109,6 +112,7 @@ def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], auto_clas
         "fraction": f"{results['pruned']['encoder_params'] / results['dense']['encoder_params']:.1%}"
         if report["sparsity"] is None
         else f"{report['budget']['fraction']:.1%} non-zero weights",
+        "hidden": f", with a hidden size of {hidden}" if (hidden := report["structure"].get("hidden")) else "",
         "table": "\n".join(lines),
         "test": data["test"],
         "device": report["environment"]["device"],

@@ -18,11 +18,12 @@ class Scores:
     """How much each unit is worth keeping: heads (layers, heads) and neurons (layers, neurons).
 
     One scale for both: the method that scores has already weighed worth against cost. A unit that scores minus
-    infinity is never kept.
+    infinity is never kept. `hidden`: of each hidden dimension, where they may go, in a scale of their own.
     """
 
     heads: NDArray[np.float64]
     neurons: NDArray[np.float64]
+    hidden: NDArray[np.float64] | None = None
 
 
 def fit(scores: Scores, cost: CostModel, limit: int) -> Structure:

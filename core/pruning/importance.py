@@ -22,7 +22,7 @@ from core.pruning.coupling import Phase
 from core.pruning.fit import Scores
 from core.pruning.losses import collate
 from core.pruning.masks import Gates, gated
-from core.pruning.network import Network, autocast, units
+from core.pruning.network import Network, autocast, hidden_size, units
 from core.spec.cost import CostModel
 
 BATCHES = 40
@@ -38,12 +38,14 @@ def importance(
     batches: int = BATCHES,
     report: Callable[[int], None] = lambda _done: None,
     checkpoint: Checkpoint = NOWHERE,
+    hidden: bool = False,
 ) -> Scores:
     """Squared gradients of the logits by each unit's gate at 1, summed, per unit of cost that it takes; dropout off.
 
     Rows are drawn from every stream of `plan` that may move masks. A row counts by its stream's weight, whatever the
     number of its logits. Scores are in the numbering of the network as it is: heads (L, H), neurons (L, N). `report`
-    hears how many batches are done; those that `checkpoint` holds are not scored again.
+    hears how many batches are done; those that `checkpoint` holds are not scored again. `hidden`: score the
+    dimensions of the residual stream, too, (D,): the gate of one is shared by all layers.
     """
     streams = [stream for phase in plan for stream in phase.streams if stream.masks != "fixed"]
     was_training = network.training
@@ -53,8 +55,10 @@ def importance(
     present = units(network)
     ones = Gates.of(present, present)
     heads, neurons = (gate.to(where).requires_grad_() for gate in (ones.heads, ones.neurons))
-    gates = Gates(heads, neurons, ones.attention.to(where), ones.ffn.to(where))
-    sums = [torch.zeros_like(heads), torch.zeros_like(neurons)]
+    stream_gate = torch.ones(hidden_size(network), device=where, requires_grad=True) if hidden else None
+    gates = Gates(heads, neurons, ones.attention.to(where), ones.ffn.to(where), stream_gate)
+    scored = [gate for gate in (heads, neurons, stream_gate) if gate is not None]
+    sums = [torch.zeros_like(gate) for gate in scored]
     first = 0
     if (saved := checkpoint.load()) is not None:
         first, sums = saved["batches"], [part.to(where) for part in saved["sums"]]
@@ -74,7 +78,7 @@ def importance(
             signs = torch.randint(0, 2, part.shape, generator=generator).to(where) * 2 - 1
             weight = max(stream.label_weight, stream.distil_weight) / part.shape[1]
             total = total + sqrt(weight) * (part.float() * signs).sum()
-        found = torch.autograd.grad(total, (heads, neurons), allow_unused=True, materialize_grads=True)
+        found = torch.autograd.grad(total, scored, allow_unused=True, materialize_grads=True)
         parallel.average(found)
         for part, gradient in zip(sums, found, strict=True):
             part += gradient.square()
@@ -84,6 +88,8 @@ def importance(
     network.train(was_training)
     worth = (
         (part * factor / price).where(gate.to(where).bool(), -torch.inf).double().cpu().numpy()
-        for part, factor, price, gate in zip(sums, (HEADS, 1.0), cost.shared, (ones.heads, ones.neurons), strict=True)
+        for part, factor, price, gate in zip(
+            sums[:2], (HEADS, 1.0), cost.shared, (ones.heads, ones.neurons), strict=True
+        )
     )
-    return Scores(*worth)
+    return Scores(*worth, *(part.double().cpu().numpy() for part in sums[2:]))

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.pruning.cut import slices
+from core.pruning.cut import residual_slices, slices
 from core.pruning.fit import Scores
-from core.pruning.network import Network, units
+from core.pruning.network import Network, hidden_size, units
 from core.spec.cost import CostModel
 
 
@@ -43,18 +43,34 @@ def root_mean_square(rows: Tensor) -> Tensor:
     return rows.square().mean(1).clamp(min=1e-16).sqrt()
 
 
-def magnitude(network: Network, _cost: CostModel, *_rows: Any, **_options: Any) -> Scores:
+def stream_norms(network: Network) -> Tensor:
+    """Root mean square of all weights, the target's head included, that read or write each hidden dimension: (D,)."""
+    size = hidden_size(network)
+    everything = tuple(range(size))
+    parameters = dict(network.named_parameters())
+    rows = [
+        parameters[name].detach().movedim(part.dimension, 0).reshape(size, -1)
+        for name, part in residual_slices(network, everything).items()
+        if part is not None
+    ]
+    return root_mean_square(torch.cat(rows, 1))
+
+
+def magnitude(network: Network, _cost: CostModel, *_rows: Any, hidden: bool = False, **_options: Any) -> Scores:
     """Root mean square of a unit's weights against the mean of its layer; heads and neurons are ranked apart."""
     heads, neurons = (
         np.stack([(layer / layer.mean()).detach().double().cpu().numpy() for layer in kind]) for kind in norms(network)
     )
-    return Scores(ranks(heads), ranks(neurons))
+    return Scores(ranks(heads), ranks(neurons), ranks(stream_norms(network).double().cpu().numpy()) if hidden else None)
 
 
-def at_random(_network: Network, cost: CostModel, _plan: Sequence[Any], seed: int, **_options: Any) -> Scores:
+def at_random(
+    _network: Network, cost: CostModel, _plan: Sequence[Any], seed: int, hidden: bool = False, **_options: Any
+) -> Scores:
     """Heads and neurons drawn alike over all layers."""
     a, rng = cost.architecture, np.random.default_rng(seed)
-    return Scores(rng.random((a.layers, a.heads)), rng.random((a.layers, a.neurons)))
+    heads, neurons = rng.random((a.layers, a.heads)), rng.random((a.layers, a.neurons))
+    return Scores(heads, neurons, rng.random(a.hidden) if hidden else None)
 
 
 def ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:

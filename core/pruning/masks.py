@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from math import log
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from core.pruning.cut import paths_of
 from core.pruning.fit import Scores
-from core.pruning.network import Network
+from core.pruning.network import Network, hidden_size, plain_name
 from core.spec.cost import CostModel
+from core.spec.residual import residual_side
 from core.spec.structure import Structure
 
 BETA = 2 / 3  # temperature
@@ -37,16 +40,20 @@ def alive(log_alpha: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Gates:
-    """A value in [0, 1] for each unit and block: heads (L, H), neurons (L, N), attention (L,), ffn (L,)."""
+    """A value in [0, 1] for each unit and block: heads (L, H), neurons (L, N), attention (L,), ffn (L,).
+
+    And for each hidden dimension, (D,), shared by all layers; None: all are 1.
+    """
 
     heads: Tensor
     neurons: Tensor
     attention: Tensor
     ffn: Tensor
+    hidden: Tensor | None = None
 
     @classmethod
-    def of(cls, structure: Structure, like: Structure) -> Gates:
-        """0/1 gates that mask a network of structure `like` as `structure` would cut it."""
+    def of(cls, structure: Structure, like: Structure, size: int = 0) -> Gates:
+        """0/1 gates that mask a network of structure `like` as `structure` would cut it; `size`: its hidden size."""
 
         def rows(kept: tuple[tuple[int, ...], ...], present: tuple[tuple[int, ...], ...]) -> Tensor:
             width = max(1, *map(len, present))
@@ -56,7 +63,11 @@ class Gates:
             return out
 
         heads, neurons = rows(structure.heads, like.heads), rows(structure.neurons, like.neurons)
-        return cls(heads, neurons, heads.amax(1), neurons.amax(1))
+        hidden = None
+        if structure.hidden is not None:
+            hidden = torch.zeros(size)
+            hidden[list(structure.hidden)] = 1.0
+        return cls(heads, neurons, heads.amax(1), neurons.amax(1), hidden)
 
 
 class Masks(nn.Module):
@@ -136,11 +147,42 @@ def gated(network: Network, gates: Gates, present: Structure) -> Iterator[None]:
                 module = layer.get_submodule(path)
                 handles.append(module.register_forward_pre_hook(_scale_input(values.repeat_interleave(repeat))))
                 handles.append(module.register_forward_hook(_scale_output(block_gate)))
+    if gates.hidden is not None:
+        handles += _gate_stream(network, gates.hidden)
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _gate_stream(network: Network, gate: Tensor) -> list[Any]:
+    """Gate what every Linear reads of the residual stream, and let norms on it take their statistics by the gates."""
+    paths, size, handles = paths_of(network.architecture), hidden_size(network), []
+    for name, module in network.named_modules():
+        weight = getattr(module, "weight", None)
+        if not isinstance(weight, Tensor):
+            continue
+        side = residual_side(plain_name(network, f"{name}.weight"), weight.shape, paths, size)
+        if side == 1 and isinstance(module, nn.Linear):
+            handles.append(module.register_forward_pre_hook(_scale_input(gate)))
+        elif side == 0 and weight.ndim == 1:
+            handles.append(module.register_forward_hook(partial(_normed, gate)))
+    return handles
+
+
+def _normed(gate: Tensor, norm: Any, args: tuple[Tensor], output: Tensor) -> Tensor:
+    """LayerNorm, or RMSNorm, over the dimensions whose gate is 1, as far as it is."""
+    x = args[0].float()
+    if isinstance(norm, nn.LayerNorm):
+        x = x - (x * gate).sum(-1, keepdim=True) / gate.sum()
+        epsilon: float = norm.eps
+    else:
+        epsilon = norm.variance_epsilon
+    scale = torch.rsqrt((x.square() * gate).sum(-1, keepdim=True) / gate.sum() + epsilon)
+    normed: Tensor = x * scale * norm.weight
+    bias = getattr(norm, "bias", None)
+    return (normed if bias is None else normed + bias).to(output.dtype)
 
 
 def _scale_input(values: Tensor) -> Any:

@@ -65,12 +65,13 @@ class Score(Protocol):
         *,
         report: Callable[[int], None],
         checkpoint: Checkpoint = NOWHERE,
+        hidden: bool = False,
     ) -> Scores:
-        """Scores in one scale for heads (L, H) and neurons (L, N)."""
+        """Scores in one scale for heads (L, H) and neurons (L, N); with `hidden`, of hidden dimensions (D,), too."""
 
 
 def scored(score: Score) -> Method:
-    """The method that scores once, and cuts once."""
+    """The method that scores once, and cuts once; it can score hidden dimensions, too."""
 
     def method(
         network: Network,
@@ -83,13 +84,14 @@ def scored(score: Score) -> Method:
         report: Report,
         last: Callable[[Scores, CostModel, int], Structure] = fit,
         checkpoint: Checkpoint = NOWHERE,
+        hidden: bool = False,
         **_training: Any,
     ) -> tuple[Structure, History]:
         def heard(done: int) -> None:
             facts = {"step": done, "steps": BATCHES, "sparsity": None, "dev": None}
             report({"event": "progress", "stage": "prune", **facts})
 
-        scores = score(network.to(device()), cost, plan, seed, report=heard, checkpoint=checkpoint)
+        scores = score(network.to(device()), cost, plan, seed, report=heard, checkpoint=checkpoint, hidden=hidden)
         structure = last(scores, cost, limit)
         cut(network, structure)
         return structure, History()

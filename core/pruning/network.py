@@ -106,6 +106,18 @@ class Network(nn.Module):
         return body
 
 
+def plain_name(network: Network, name: str) -> str:
+    """What the plain model calls the parameter that is `name` in `network`; any task's head is the head."""
+    where, _, rest = name.partition(".")
+    return rest if where == "body" else f"{network.architecture.family.head}.{rest.partition('.')[2]}"
+
+
+def hidden_size(network: Network) -> int:
+    """Dimensions that the residual stream has."""
+    first: Any = network.assembled().get_submodule(network.architecture.family.head_layers[0])
+    return int(first.in_features)
+
+
 def last_linear(head: nn.Module) -> tuple[str, nn.Linear]:
     """The Linear that gives the logits, and its path inside the head."""
     return [(path, module) for path, module in head.named_modules() if isinstance(module, nn.Linear)][-1]

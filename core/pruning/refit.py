@@ -17,6 +17,7 @@ from core.pruning.batches import draw
 from core.pruning.coupling import Phase
 from core.pruning.losses import collate
 from core.pruning.network import Network
+from core.spec.structure import Structure
 
 BATCHES = 10  # of rows, target's and sources', that the outputs are compared on
 RIDGE = 0.1  # how strongly the projection is held where it was, against the mean square of its inputs
@@ -28,13 +29,13 @@ def refit(
     teacher: Network,
     plan: Sequence[Phase],
     seed: int,
-    dropped: Collection[int] = (),
+    structure: Structure,
     alive: Callable[[], None] = lambda: None,
 ) -> None:
     """Solve for the output projections of `student`, in place, from the first block up.
 
     Each sees what the blocks below give now, and is to say what the dense `teacher` says there. No label is needed.
-    `dropped`: the layers that the student lacks. `alive` is called after each batch. One batch is held at a time.
+    `structure`: what the student was cut to. `alive` is called after each batch. One batch is held at a time.
     """
     streams = [stream for phase in plan for stream in phase.streams]
     where = next(student.parameters()).device
@@ -43,7 +44,8 @@ def refit(
     student.eval()
     teacher.to(where).eval()
     dense = projections(teacher)
-    for name, projection in projections(student, dropped).items():
+    kept = slice(None) if structure.hidden is None else list(structure.hidden)
+    for name, projection in projections(student, structure.dropped).items():
         gram, cross = torch.zeros(0), torch.zeros(0)
         for number, batch in enumerate(batches):
             inputs, given = seen(student, projection, batch)
@@ -51,7 +53,7 @@ def refit(
             double = inputs.double()
             if projection.bias is not None:
                 double = torch.cat([double, double.new_ones(len(double), 1)], 1)
-            products = double.T @ double, double.T @ (wanted - given).double()
+            products = double.T @ double, double.T @ (wanted[:, kept] - given).double()
             gram, cross = products if not number else (gram + products[0], cross + products[1])
             alive()
         solve(projection, gram, cross)

@@ -28,6 +28,7 @@ from core.pruning.onnx import write_onnx
 from core.pruning.page import write_page
 from core.pruning.stages import ModelRef, Outcome, Report, Stages
 from core.pruning.verify import ONNX_TOLERANCE, TOLERANCE
+from core.spec.cost import CostModel
 from core.spec.job import Budget, JobSpec, Transfer
 
 __all__ = ["ModelRef", "run"]
@@ -147,10 +148,13 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
 
 def counted(budget: Budget, outcome: Outcome, zeros: Mapping[str, Any] | None) -> dict[str, Any]:
     """A budget that is counted, and how it was met."""
-    cost, kind = outcome.cost, budget.kind
-    outside = cost.outside if budget.counted == "model" else 0
-    limit, dense = outcome.limit + outside, cost.before if outside else cost.dense
-    met = outcome.results["pruned"]["bytes"] if kind == "bytes" else cost.encoder(outcome.structure) + outside
+    cost, kind, whole = outcome.cost, budget.kind, budget.counted == "model"
+    limit, dense = outcome.limit + cost.outside * whole, cost.before if whole else cost.dense
+    if kind == "bytes":
+        met = outcome.results["pruned"]["bytes"]
+    elif zeros is None:
+        small: CostModel = getattr(outcome.costs.of(outcome.structure), kind)
+        met = small.encoder(outcome.structure) + small.outside * whole
     if zeros is not None:
         dense, met = zeros["weights"], zeros["weights"] - zeros["zeros"]
         limit = dense - round(budget.sparsity * dense)

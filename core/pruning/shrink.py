@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from core.spec.residual import residual_side
+
 
 class NoAttention(nn.Module):
     """In place of an attention block whose heads are all dropped, up to its output projection."""
@@ -30,8 +32,9 @@ class Nothing(nn.Module):
 def shrink(model: Any, paths: dict[str, Any], shape: dict[str, Any]) -> None:
     """Resize the Linears of every layer to `shape` = {"heads": [[kept], ...], "neurons": [how many, ...]}.
 
-    New Linears are uninitialised in effect: load the checkpoint's weights afterwards, strictly. A layer that is
-    already of the right size is left alone. `paths` says where the parts lie (see the family table).
+    With "hidden": how many dimensions the residual stream keeps. New parameters are uninitialised in effect: load the
+    checkpoint's weights afterwards, strictly. A layer that is already of the right size is left alone. `paths` says
+    where the parts lie (see the family table).
     """
     size, width = paths["head_size"], paths["head_size"] * paths["queries"]
     inner = [*(paths[name] for name in ("query", "key", "value")), *paths["relative"]]
@@ -70,6 +73,28 @@ def shrink(model: Any, paths: dict[str, Any], shape: dict[str, Any]) -> None:
         else:
             layer.set_submodule(paths["ffn"], nn.Identity())
             layer.set_submodule(paths["ffn_out"], Nothing())
+    if "hidden" in shape:
+        narrow(model, paths, shape["hidden"])
+
+
+def narrow(model: Any, paths: dict[str, Any], hidden: int, prefix: str = "") -> None:
+    """Give every parameter of `model` room for `hidden` dimensions of the residual stream; see `shrink`.
+
+    `prefix`: where `model` lies in the plain model.
+    """
+    for name, old in list(model.named_parameters()):
+        side = residual_side(prefix + name, old.shape, paths, paths["hidden"])
+        if side is not None:
+            path, _, part = name.rpartition(".")
+            module = model.get_submodule(path)
+            shape = [hidden if i == side else size for i, size in enumerate(old.shape)]
+            setattr(module, part, nn.Parameter(old.new_empty(shape), old.requires_grad))
+            if isinstance(module, nn.Linear):
+                module.out_features, module.in_features = module.weight.shape
+            elif isinstance(module, nn.Embedding):
+                module.embedding_dim = hidden
+            elif isinstance(module, nn.LayerNorm):
+                module.normalized_shape = (hidden,)
 
 
 def select_bias(attention: Any, heads: list[int], width: int) -> None:

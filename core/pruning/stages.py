@@ -30,6 +30,7 @@ from core.pruning.latency import SEQUENCE_LENGTH, latencies_ms
 from core.pruning.losses import labelled_by
 from core.pruning.meet import LatencyBudget
 from core.pruning.methods import METHODS
+from core.pruning.narrow import fit_narrow
 from core.pruning.network import (
     TARGET,
     Network,
@@ -189,12 +190,13 @@ class Stages:
         lengths = torch.cat([rows.lengths for rows in (self.train, *(source.rows for source in self.sources))])
         macs = Costs.from_shapes(network.architecture, shapes, round(float(lengths.float().mean()))).macs
         self.work = work(self.spec, self.plan.steps, macs.model(Structure.dense(network.architecture)), len(self.test))
-        return splits, network, Costs.from_shapes(network.architecture, shapes, self.spec.length, spared)
+        self.costs = Costs.from_shapes(network.architecture, shapes, self.spec.length, spared)
+        return splits, network, self.costs
 
     def budget(self, network: Network, costs: Costs) -> tuple[CostModel, int]:
         """The cost that the job limits, and the most that the encoder layers may cost; SpecError if out of reach."""
         if not self.spec.budget.timed:
-            return costs.limit(self.spec.budget, self.spec.export.layout)
+            return costs.limit(self.spec.budget, self.spec.export.layout, self.spec.hidden_size)
         return parallel.agree(partial(self.time_budget, network))
 
     def time_budget(self, network: Network) -> tuple[CostModel, int]:
@@ -280,7 +282,8 @@ class Stages:
                 balanced=self.spec.task.metric in ("balanced_accuracy", "f1"),
                 seed=self.spec.train.seed,
                 report=self.report,
-                layout=self.spec.export.layout,
+                last=self.fit_counted,
+                hidden=self.narrow,
                 checkpoints=self.checkpoints.at,
             )
             decision = trials.decide()
@@ -334,6 +337,7 @@ class Stages:
                 structure, pattern = Structure.dense(student.architecture), budget.pattern or "unstructured"
                 history = sparsity.METHODS[name](student, budget.sparsity, pattern, plan, self.dev, **training)
             else:
+                training |= {"hidden": True} if self.narrow else {}
                 structure, history = METHODS[name](student, cost, limit, plan, self.dev, last=self.fit, **training)
             if "weights" not in self.transfer.share:  # the structure is all that the sources may give
                 student = copy.deepcopy(teacher)
@@ -341,7 +345,7 @@ class Stages:
                 cut(student, structure)
             if not self.plan.steps["recover"] and not FACTS[name].trains and budget.sparsity is None:
                 taken = plan if "weights" in self.transfer.share else phases("none", "prune", False, target, [], batch)
-                refit(student, teacher, taken, self.spec.train.seed, structure.dropped, self.alive)
+                refit(student, teacher, taken, self.spec.train.seed, structure, self.alive)
             self.curves["prune"] = asdict(history)
             found = {"history": asdict(history), "structure": structure.to_json(), "layout": self.layout}
             self.save("prune", student, found | {"fits": self.latency.fits if self.latency else []})
@@ -359,7 +363,7 @@ class Stages:
         """The structure that meets the budget in the layout; a latency is measured until it does."""
         if self.spec.budget.timed:
             return parallel.agree(partial(self.time_fit, scores))
-        structure = fit_to(self.spec.export.layout, scores, cost, limit)
+        structure = self.fit_counted(scores, cost, limit)
         if self.spec.export.layout == "regular":
             self.layout = compare(scores, cost, limit, structure)
         return structure
@@ -368,6 +372,18 @@ class Stages:
         """As `fit`, under a budget in time."""
         assert self.latency is not None
         return self.latency.fit(scores)
+
+    def fit_counted(self, scores: Scores, cost: CostModel, limit: int) -> Structure:
+        """As `fit`, with nothing measured: a latency is what its table says."""
+        if self.narrow:
+            budget = self.spec.budget
+            return fit_narrow(scores, self.costs, budget.kind, budget.counted == "model", limit)
+        return fit_to(self.spec.export.layout, scores, cost, limit)
+
+    @property
+    def narrow(self) -> bool:
+        """Whether hidden dimensions may go."""
+        return self.spec.hidden_size == "trim"
 
     def recover(self, student: Network, teacher: Network) -> None:
         """Train what is left."""
@@ -408,9 +424,9 @@ class Stages:
             logits[name] = predict(network, self.test, alive=self.alive, checkpoint=done)
             results[name] = {
                 "test": self.test.problem.intervals(logits[name], self.test.labels),
-                "encoder_params": costs.params.encoder(structures[name]),
-                "model_params": costs.params.model(structures[name]),
-                "macs": costs.macs.model(structures[name]),
+                "encoder_params": costs.of(structures[name]).params.encoder(structures[name]),
+                "model_params": costs.of(structures[name]).params.model(structures[name]),
+                "macs": costs.of(structures[name]).macs.model(structures[name]),
                 "bytes": weights_bytes(network),
                 "latency_ms": speed[name],
                 "speedup": {b: round(speed["dense"][b] / ms, 2) for b, ms in speed[name].items()},

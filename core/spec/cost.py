@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import prod
 from typing import Self
 
-from core.spec.families import Architecture
-from core.spec.job import GROUPS, Budget, Layout
+from core.spec.families import Architecture, require_narrow
+from core.spec.job import GROUPS, Budget, HiddenSize, Layout
 from core.spec.problems import SpecError
+from core.spec.residual import residual_side
 from core.spec.structure import Structure
 from core.spec.weights import file_bytes
 
@@ -85,6 +86,7 @@ class Costs:
     bytes: CostModel  # of the weights' file
     length: int
     matrices: int = 0  # weights in the encoder layers' matrices: what 'sparsity' is of
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)  # of the whole model
 
     @classmethod
     def from_shapes(
@@ -132,10 +134,46 @@ class Costs:
         )
         layers = f"{family.base}.{family.layers}."
         matrices = sum(prod(shape) for name, shape in shapes.items() if name.startswith(layers) and len(shape) == 2)
-        return cls(params, macs, size, length, matrices)
+        return cls(params, macs, size, length, matrices, dict(shapes))
 
-    def limit(self, budget: Budget, layout: Layout = "free") -> tuple[CostModel, int]:
-        """The cost that `budget` limits, and the most that the encoder layers may cost; SpecError if out of reach."""
+    def at(self, hidden: int) -> Self:
+        """Of the model with so many dimensions of its residual stream; `before` stays that of the whole."""
+        a = self.params.architecture
+        if hidden == a.hidden:
+            return self
+        paths, shapes = asdict(a.family), dict(self.shapes)
+        for name, shape in self.shapes.items():
+            side = residual_side(name, shape, paths, a.hidden)
+            if side is not None:
+                shapes[name] = (*shape[:side], hidden, *shape[side + 1 :])
+        small = self.from_shapes(replace(a, hidden=hidden), shapes, self.length)
+
+        def beside(one: CostModel, whole: CostModel) -> CostModel:
+            return replace(one, spared=whole.before - one.before)
+
+        return replace(
+            small,
+            params=beside(small.params, self.params),
+            macs=beside(small.macs, self.macs),
+            bytes=beside(small.bytes, self.bytes),
+        )
+
+    def of(self, structure: Structure) -> Self:
+        """At the hidden size of `structure`."""
+        return self if structure.hidden is None else self.at(len(structure.hidden))
+
+    def smallest(self, hidden_size: HiddenSize) -> Self:
+        """At the smallest hidden size that is tried; SpecError('/hidden_size') if this family's cannot shrink."""
+        if hidden_size == "keep":
+            return self
+        require_narrow(self.params.architecture.family)
+        return self.at(hidden_sizes(self.params.architecture.hidden)[0])
+
+    def limit(self, budget: Budget, layout: Layout = "free", hidden_size: HiddenSize = "keep") -> tuple[CostModel, int]:
+        """The cost that `budget` limits, and the most that the encoder layers may cost; SpecError if out of reach.
+
+        With `hidden_size` "trim", of all hidden dimensions: what they leave for the encoder may be less than nothing.
+        """
         if budget.kind == "sparsity":
             a, (_, size) = self.params.architecture, GROUPS.get(budget.pattern or "", (1, 1))
             if odd := [width for width in (a.hidden, a.heads * a.head_width, a.neurons) if width % size]:
@@ -145,16 +183,23 @@ class Costs:
                 )
             return self.params, self.params.dense  # nothing is cut
         cost: CostModel = getattr(self, budget.kind)
-        outside = 0 if budget.counted == "encoder" else cost.outside
-        low, high = cost.least(layout) + outside, cost.dense + outside
-        dense = cost.dense if budget.counted == "encoder" else cost.before
+        whole = budget.counted == "model"
+        outside = cost.outside if whole else 0
+        high, dense = cost.dense + outside, cost.before if whole else cost.dense
         limit = budget.limit(dense)
-        if limit < low:
+
+        def lowest(hidden_size: HiddenSize) -> int:
+            small: CostModel = getattr(self.smallest(hidden_size), budget.kind)
+            return small.least(layout) + (small.outside if whole else 0)
+
+        if limit < (low := lowest(hidden_size)):
             unit = UNITS[budget.kind].format(length=self.length)
             advice = '; with "layout": "free" it can be smaller' * (layout == "regular")
             advice += '; most of the rest is embeddings: "vocabulary": "trim" keeps those that the texts use' * (
                 outside > cost.dense / 2 and not cost.spared
             )
+            if hidden_size == "keep" and layout == "free" and cost.architecture.family.narrows:
+                advice += f'; with "hidden_size": "trim" it can have {lowest("trim"):,}'
             raise SpecError(
                 f"/budget/{budget.kind}",
                 f"out of reach: {'the encoder of ' * (budget.counted == 'encoder')}this model can have "
@@ -162,6 +207,12 @@ class Costs:
                 f"asked were {limit:,}" + advice,
             )
         return cost, min(limit, high) - outside
+
+
+def hidden_sizes(hidden: int) -> list[int]:
+    """Those that are tried where the hidden size may shrink: multiples of what kernels like, and the whole."""
+    step = min(32, max(1, hidden // 8))
+    return [*range(step, hidden, step), hidden]
 
 
 UNITS = {"params": "parameters", "macs": "multiply-accumulates at {length} tokens", "bytes": "bytes of weights"}

@@ -46,6 +46,7 @@ class Family:
     gate: str = ""  # the Linear of the gates, where it is one of its own
     first_layer_stays: bool = False  # it is built unlike the others, so that a plain config needs it
     says_head_size: bool = False  # config.json may have a head_dim, so that there can be fewer heads
+    narrows: bool = True  # whole dimensions of the residual stream can go
     patches: str = ""  # the convolution that makes an image's tokens, all but the first; where there is none: a text's
     extra_positions: int = 0  # position embeddings that no token uses: positions count from the padding's id on
     unknown: tuple[str, ...] = ()  # options in config.json that are not provided for
@@ -211,6 +212,7 @@ FAMILIES: Mapping[str, Family] = {
             ffn="mlp",
             ffn_out="mlp.fc2",
             says_head_size=True,
+            narrows=False,  # the class token and the positions are parameters of their own
             patches="vit.embeddings.patch_embeddings.projection",
         ),
     )
@@ -267,6 +269,13 @@ def require_text(family: Family) -> None:
     """Raises SpecError('/model') if a family does not read texts, as every task so far does."""
     if family.patches:
         raise SpecError("/model", f"architecture '{family.model_type}' reads images, and there is no image task yet")
+
+
+def require_narrow(family: Family) -> None:
+    """Raises SpecError('/hidden_size') for a family whose hidden size cannot shrink."""
+    if not family.narrows:
+        known = ", ".join(name for name, one in FAMILIES.items() if one.narrows)
+        raise SpecError("/hidden_size", f"of family '{family.model_type}' it cannot shrink; of these it can: {known}")
 
 
 @dataclass(frozen=True)

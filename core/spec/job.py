@@ -423,6 +423,7 @@ class Train(Strict):
 
 
 Layout = Literal["free", "regular"]
+HiddenSize = Literal["keep", "trim"]
 
 
 class Export(Strict):
@@ -499,6 +500,13 @@ class JobSpec(Strict):
         Literal["keep", "trim"],
         Field(description="trim: keep the tokens that the texts use, and what it takes to encode any other text"),
     ] = "keep"
+    hidden_size: Annotated[
+        HiddenSize,
+        Field(
+            description="trim: dimensions of the residual stream may go, too, from embeddings to head, so that small "
+            "budgets of the whole model can be reached"
+        ),
+    ] = "keep"
     transfer: Transfer = Transfer()
     method: Method = Method()
     train: Train = Train()
@@ -572,8 +580,26 @@ class JobSpec(Strict):
                 "'layout' 'regular' use a method that scores once: "
                 + ", ".join(name for name, facts in METHODS.items() if not facts.trains),
             )
+        if self.hidden_size == "trim":
+            self._narrow()
         self._untrained()
         return self
+
+    def _narrow(self) -> None:
+        if METHODS[self.method.name].trains:
+            raise PydanticCustomError(
+                "method",
+                f"method '{self.method.name}' has no masks on hidden dimensions: for 'hidden_size' 'trim' use one that "
+                "scores once: " + ", ".join(name for name, facts in METHODS.items() if not facts.trains),
+            )
+        if self.budget.timed or self.budget.sparsity is not None:
+            raise PydanticCustomError(
+                "budget", "'hidden_size' 'trim' is for budgets in 'params', 'macs' or 'bytes': leave it out"
+            )
+        if self.export.layout == "regular":
+            raise PydanticCustomError(
+                "export", "no plain config.json can say a hidden size that is not its heads': leave 'layout' out"
+            )
 
     def _untrained(self) -> None:
         left_out = [stage for stage in ("teach", "recover") if getattr(self.train.steps, stage) == 0]

@@ -389,6 +389,26 @@ def test_teaching_is_left_out_only_where_the_models_head_knows_the_labels(
         assert status == 202 or "knows bad, good" in faults(answer)["/train/steps/teach"]
 
 
+@pytest.mark.parametrize(("kind", "of"), [("params", "model"), ("macs", None), ("bytes", None)])
+def test_fewer_hidden_dimensions_widen_the_reachable_range(
+    client: TestClient, payload: dict[str, Any], kind: str, of: str | None
+) -> None:
+    def lowest(**changes: Any) -> int:
+        plan = client.post("/v1/jobs:validate", json=put(payload, "/budget", {kind: 0.9, "of": of}) | changes).json()
+        assert plan["units"]["hidden"] > 0
+        (reach,) = (one for one in plan["reach"] if (one["cost"], one["of"]) == (kind, "model"))
+        return int(reach["lowest"])
+
+    least = lowest(hidden_size="trim")
+    assert 2 * least < lowest()
+    budget = put(payload, "/budget", {kind: least, "of": of})
+    refused = faults(client.post("/v1/jobs:validate", json=budget))[f"/budget/{kind}"]
+    assert f'with "hidden_size": "trim" it can have {least:,}' in refused
+    assert client.post("/v1/jobs:validate", json=budget | {"hidden_size": "trim"}).json()["limit"] == least
+    less = put(payload, "/budget", {kind: least - 1, "of": of}) | {"hidden_size": "trim"}
+    assert f"{least:,} to" in faults(client.post("/v1/jobs:validate", json=less))[f"/budget/{kind}"]
+
+
 def test_how_far_a_vocabulary_can_be_trimmed_is_left_to_the_worker(client: TestClient, payload: dict[str, Any]) -> None:
     payload = put(payload, "/budget", {"bytes": 0.01})
     assert "out of reach" in faults(client.post("/v1/jobs:validate", json=payload))["/budget/bytes"]

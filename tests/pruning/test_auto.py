@@ -160,8 +160,8 @@ def test_the_trials_cost_no_more_than_the_job(
     price = {"teach": 1.0, "recover": small}
     monkeypatch.setattr(Trials, "train", lambda _self, _net, _plan, stage, steps, _split: pay(steps / 2 * price[stage]))
     monkeypatch.setattr(auto, "labelled_by", label)
-    monkeypatch.setattr(auto, "importance", lambda *_args: pay(BATCHES / 2))
-    monkeypatch.setattr(auto, "fit_to", lambda *_args: None)
+    monkeypatch.setattr(auto, "importance", lambda *_args, **_options: pay(BATCHES / 2))
+    monkeypatch.setattr(trials, "last", lambda *_args: None)
     monkeypatch.setattr(auto, "cut", lambda *_args: None)
     monkeypatch.setattr(auto, "predict", lambda _student, held: torch.zeros(len(held), 2))
     trials.decide()

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from core.pruning.cut import cut, reshape
 from core.pruning.export import write_model
 from core.pruning.magnitude import norms
 from core.pruning.masks import Gates, gated
-from core.pruning.network import Network, load_network, load_tokenizer, longest_text, units
+from core.pruning.network import Network, hidden_size, load_network, load_tokenizer, longest_text, units
 from core.pruning.onnx import write_onnx
 from core.pruning.run import ModelRef, run
 from core.spec.families import FAMILIES, Family
@@ -63,6 +64,8 @@ STRUCTURES = [
     Structure.of([[], [0, 1, 3], []], [[], [4, 7], range(5)]),
     Structure.of([[], [], []], [[], [], []]),
 ]
+# With 20 of the hidden dimensions.
+NARROW = Structure.of([[], [0, 1, 3], [2]], [[1, 5], [], range(5)], hidden=[*range(0, 32, 2), 1, 5, 9, 31])
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +119,9 @@ def saved(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         smaller = loaded(folders / name)
         cut(smaller, STRUCTURES[1])
         write_model(smaller, STRUCTURES[1], load_tokenizer(folders / name), root / name)
+        narrow = loaded(folders / name)
+        cut(narrow, NARROW)
+        write_model(narrow, NARROW, load_tokenizer(folders / name), root / f"{name}-narrow")
         plain = loaded(folders / name)
         structure = regular(plain.architecture.family)
         cut(plain, structure)
@@ -132,9 +138,13 @@ for folder in sorted(path.parent for path in pathlib.Path(".").glob("*/load.py")
     spec.loader.exec_module(module)
     one, _ = module.load(folder)
     other = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
-    plain, how = AutoModelForSequenceClassification.from_pretrained(f"plain/{folder.name}", output_loading_info=True)
-    assert not any(how.values()), how
-    said[folder.name] = [model(**inputs).logits.tolist() for model in (one, other, plain.eval())]
+    models = [one, other]
+    if not folder.name.endswith("-narrow"):
+        where = f"plain/{folder.name}"
+        plain, how = AutoModelForSequenceClassification.from_pretrained(where, output_loading_info=True)
+        assert not any(how.values()), how
+        models.append(plain.eval())
+    said[folder.name] = [model(**inputs).logits.tolist() for model in models]
 json.dump(said, open("said.json", "w"))
 """
     done = subprocess.run(
@@ -165,26 +175,37 @@ def texts(count: int = 2) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "attention_mask": mask}
 
 
-@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("structure", [*STRUCTURES, NARROW])
 def test_masked_equals_cut(model: Network, structure: Structure) -> None:
+    if structure.hidden and not model.architecture.family.narrows:
+        with pytest.raises(SpecError, match="of family 'vit' it cannot shrink; of these it can: bert, roberta,"):
+            costs_of(model).smallest("trim")
+        return
     dense = Structure.dense(model.architecture)
     smaller = copy.deepcopy(model)
     cut(smaller, structure)
     with torch.inference_mode():
-        with gated(model, Gates.of(structure, dense), dense):
+        with gated(model, Gates.of(structure, dense, HIDDEN), dense):
             masked = model.logits(inputs(model))
         logits = smaller.logits(inputs(model))
         assert not torch.allclose(masked, model.logits(inputs(model)), atol=1e-3)
     torch.testing.assert_close(logits, masked, atol=2e-5, rtol=0)
-    assert units(smaller).sizes() == structure.sizes()
+    assert units(smaller).sizes() == replace(structure, hidden=None).sizes()
+    assert hidden_size(smaller) == len(structure.hidden or range(HIDDEN))
+    again = copy.deepcopy(model)
+    reshape(again, Structure.from_json(json.loads(json.dumps(structure.to_json()))))
+    again.load_state_dict(smaller.state_dict(), strict=True)
+    with torch.inference_mode():
+        assert torch.equal(again.logits(inputs(model)), logits)
 
 
 @pytest.mark.parametrize("folder", TEXT, indirect=True)
 def test_a_saved_model_loads_every_way(saved: Path, folder: Path, model: Network) -> None:
     """What a process with nothing of ours said of the inputs (see `saved`)."""
-    said = json.loads((saved / "said.json").read_text())[folder.name]
-    plain = regular(model.architecture.family)
-    for loaded, structure in zip(said, (STRUCTURES[1], STRUCTURES[1], plain), strict=True):
+    every = json.loads((saved / "said.json").read_text())
+    said = [*every[folder.name], *every[f"{folder.name}-narrow"]]
+    structures = (STRUCTURES[1], STRUCTURES[1], regular(model.architecture.family), NARROW, NARROW)
+    for loaded, structure in zip(said, structures, strict=True):
         smaller = copy.deepcopy(model)
         cut(smaller, structure)
         with torch.inference_mode():
@@ -223,7 +244,7 @@ def layers_of(model: Network) -> Any:
 
 
 @pytest.mark.parametrize("folder", TEXT, indirect=True)
-@pytest.mark.parametrize("structure", STRUCTURES[:2])
+@pytest.mark.parametrize("structure", [STRUCTURES[0], NARROW])
 def test_onnx_runtime_says_the_same_of_any_batch_and_length(
     model: Network, structure: Structure, tmp_path: Path
 ) -> None:
@@ -255,11 +276,13 @@ def test_every_weight_that_goes_with_a_unit_is_in_one_norm(model: Network) -> No
 
 def test_costs_are_what_is_counted(model: Network, folder: Path) -> None:
     text = not model.architecture.family.patches
-    costs = costs_of(model, LENGTH if text else 1 + (16 // 4) ** 2)  # an image's patches, and one token more
+    whole_costs = costs_of(model, LENGTH if text else 1 + (16 // 4) ** 2)  # an image's patches, and one token more
     if text:  # the API reads the file's header
-        assert costs == find(folder.parent, folder.name).costs(labels=3, length=LENGTH)
-    for structure in (*STRUCTURES, regular(model.architecture.family), Structure.dense(model.architecture)):
-        smaller = copy.deepcopy(model)
+        assert whole_costs == find(folder.parent, folder.name).costs(labels=3, length=LENGTH)
+    every = [*STRUCTURES, regular(model.architecture.family), Structure.dense(model.architecture)]
+    for structure in [*every, NARROW] if model.architecture.family.narrows else every:
+        costs, smaller = whole_costs.of(structure), copy.deepcopy(model)
+        assert (costs.bytes.before, costs.macs.before) == (whole_costs.bytes.before, whole_costs.macs.before)
         cut(smaller, structure)
         whole = smaller.assembled()
         assert costs.params.encoder(structure) == sum(p.numel() for p in layers_of(smaller).parameters())
@@ -273,15 +296,20 @@ def test_costs_are_what_is_counted(model: Network, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", TEXT, indirect=True)
-def test_a_head_on_every_token(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("structure", [STRUCTURES[1], NARROW])
+def test_a_head_on_every_token(folder: Path, structure: Structure, tmp_path: Path) -> None:
     """Masked == cut, cost == counted (the API counts alike), saved == loaded: as with a head on the whole text."""
     model = loaded(folder, "token_classification")
-    structure, dense = STRUCTURES[1], Structure.dense(model.architecture)
+    model.add_head("other", 2)
+    dense = Structure.dense(model.architecture)
     costs = costs_of(model, LENGTH)
     assert costs == find(folder.parent, folder.name, "token_classification").costs(labels=3, length=LENGTH)
-    with torch.inference_mode(), gated(model, Gates.of(structure, dense), dense):
-        masked = model.logits(texts())
+    costs = costs.of(structure)
+    with torch.inference_mode(), gated(model, Gates.of(structure, dense, HIDDEN), dense):
+        masked, other = model.logits(texts()), model.logits(texts(), "other")
     cut(model, structure)
+    with torch.inference_mode():
+        torch.testing.assert_close(model.logits(texts(), "other"), other, atol=2e-5, rtol=0)
     with torch.inference_mode():
         logits = model.logits(texts())
     assert logits.shape == (2, LENGTH, 3)
@@ -328,6 +356,9 @@ def test_cutting_twice_equals_cutting_once(model: Network) -> None:
     equal_when_cut_at_once_or_twice(model, outer, inner)
     outer, inner = (Structure.of(s.heads, s.neurons, dropped) for s, dropped in ((outer, [1]), (inner, [1, 2])))
     equal_when_cut_at_once_or_twice(model, outer, inner)
+    if model.architecture.family.narrows:
+        narrow = replace(outer, hidden=tuple(range(4, 32)))
+        equal_when_cut_at_once_or_twice(model, narrow, replace(inner, hidden=(5, *range(8, 31))))
 
 
 def equal_when_cut_at_once_or_twice(model: Network, outer: Structure, inner: Structure) -> None:

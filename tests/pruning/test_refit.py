@@ -21,7 +21,7 @@ ALL = range(4)
 
 def test_a_model_that_lost_nothing_stays_as_it_is(network: Network, tiny: Path) -> None:
     student = copy.deepcopy(network)
-    refit(student, network, [Phase((stream(tiny, 16, seed=0),))], seed=0)
+    refit(student, network, [Phase((stream(tiny, 16, seed=0),))], 0, Structure.dense(network.architecture))
     for name, parameter in student.named_parameters():
         torch.testing.assert_close(parameter, network.get_parameter(name), rtol=0, atol=1e-4)
 
@@ -39,29 +39,35 @@ def test_a_twin_takes_over_what_its_dropped_twin_did(
             linear.weight[:size], linear.bias[:size] = linear.weight[size : 2 * size], linear.bias[size : 2 * size]
     rows = stream(tiny, 64, seed=0)
     student = copy.deepcopy(network)
-    cut(student, Structure.of([ALL, [1, 2, 3], ALL], [range(128), [i for i in range(128) if i != 5], range(128)]))
+    structure = Structure.of([ALL, [1, 2, 3], ALL], [range(128), [i for i in range(128) if i != 5], range(128)])
+    cut(student, structure)
     wanted, plain = predict(network, rows.rows), predict(student, rows.rows)
-    refit(student, network, [Phase((rows,))], seed=0)
+    refit(student, network, [Phase((rows,))], 0, structure)
     assert (plain - wanted).abs().max() > 0.01
     torch.testing.assert_close(predict(student, rows.rows), wanted, rtol=0, atol=2e-3)
 
 
-def test_a_cut_model_comes_nearer_to_the_dense_one_on_other_rows(network: Network, tiny: Path) -> None:
+@pytest.mark.parametrize("hidden", [None, range(4, 64)])
+def test_a_cut_model_comes_nearer_to_the_dense_one_on_other_rows(
+    network: Network, tiny: Path, hidden: range | None
+) -> None:
     student = copy.deepcopy(network)
-    cut(student, Structure.of([[0, 1, 3], [], [1, 2, 3]], [range(100), range(90), range(90)]))
+    structure = Structure.of([[0, 1, 3], [], [1, 2, 3]], [range(100), range(90), range(90)], hidden=hidden)
+    cut(student, structure)
     assert [name.split(".", 1)[0] for name in projections(student)] == ["0", "0", "1", "2", "2"]
     others = stream(tiny, 64, seed=9).rows
     wanted, before = predict(network, others), predict(student, others)
-    refit(student, network, [Phase((stream(tiny, 64, seed=0),))], seed=0)
+    refit(student, network, [Phase((stream(tiny, 64, seed=0),))], 0, structure)
     assert (predict(student, others) - wanted).square().mean() < (before - wanted).square().mean()
 
 
 def test_a_layer_answers_for_its_own_where_others_are_dropped(network: Network, tiny: Path) -> None:
     student = copy.deepcopy(network)
-    cut(student, Structure.of([ALL, [], ALL], [range(128), [], range(128)], dropped=[1]))
+    structure = Structure.of([ALL, [], ALL], [range(128), [], range(128)], dropped=[1])
+    cut(student, structure)
     assert [name.split(".", 1)[0] for name in projections(student, dropped=[1])] == ["0", "0", "2", "2"]
     rows = stream(tiny, 64, seed=0)
-    refit(student, network, [Phase((rows,))], seed=0, dropped=[1])
+    refit(student, network, [Phase((rows,))], 0, structure)
     before, after = projections(network), projections(student, dropped=[1])
     for name in (name for name in after if name.startswith("0.")):  # below what is dropped nothing is missing
         torch.testing.assert_close(after[name].weight, before[name].weight, rtol=0, atol=1e-4)

@@ -166,6 +166,14 @@ def test_defaults() -> None:
         ),
         ({"task": {"data": DATASET, "split": {"train": 0.9, "dev": 0.2}}}, ("task", "split"), "over 1"),
         ({"task": {"data": DATASET, "split": {"train": 0}}}, ("task", "split", "train"), "at least 1"),
+        ({"hidden_size": "trim", "method": {"name": "l0"}}, (), "once: fisher, magnitude, random"),
+        ({"hidden_size": "trim", "budget": {"speedup": 2}}, (), "is for budgets in 'params', 'macs' or 'bytes'"),
+        (
+            {"hidden_size": "trim", "budget": {"sparsity": 0.5}, "method": {"name": "magnitude"}},
+            (),
+            "is for budgets in 'params', 'macs' or 'bytes'",
+        ),
+        ({"hidden_size": "trim", "export": {"layout": "regular"}}, (), "leave 'layout' out"),
     ],
 )
 def test_refusals_name_the_field_and_the_mend(changes: dict[str, Any], where: tuple[Any, ...], says: str) -> None:

@@ -1,0 +1,186 @@
+"""Fewer hidden dimensions: budgets that units alone cannot reach are met, and the file is what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import given, settings
+
+from core.pruning.coupling import Phase
+from core.pruning.fit import SLACK, Scores
+from core.pruning.importance import importance
+from core.pruning.magnitude import at_random, magnitude, stream_norms
+from core.pruning.narrow import fit_narrow
+from core.pruning.network import Network
+from core.pruning.run import ModelRef, run
+from core.spec.cost import CostModel, Costs, hidden_sizes
+from core.spec.job import Budget, JobSpec
+from core.spec.problems import SpecError
+from tests.pruning.conftest import costs_of as costs_of_network
+from tests.pruning.test_fit import MINILM, costs_of
+from tests.pruning.test_weighting import stream
+from tests.tiny import rows
+
+COSTS = costs_of(replace(MINILM, neurons=600))
+DATASET = "ds_" + "1" * 32
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    kind=st.sampled_from(["params", "macs", "bytes"]),
+    place=st.floats(0, 1),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_a_budget_of_the_whole_model_is_met_wherever_it_is_in_reach(kind: str, place: float, seed: int) -> None:
+    costs, rng = COSTS, np.random.default_rng(seed)
+    a, dense = costs.params.architecture, getattr(costs, kind)
+    small: CostModel = getattr(costs.smallest("trim"), kind)
+    lowest, highest = small.smallest + small.outside, dense.dense + dense.outside
+    asked = int(lowest + (0.02 + 0.98 * place) * (highest - lowest))
+    scores = Scores(rng.random((a.layers, a.heads)), rng.random((a.layers, a.neurons)), rng.random(a.hidden))
+    _, limit = costs.limit(Budget.model_validate({kind: asked, "of": "model"}), hidden_size="trim")
+    structure = fit_narrow(scores, costs, kind, True, limit)
+    met = getattr(costs.of(structure), kind).model(structure)
+    assert (1 - SLACK) * asked <= met <= asked
+    assert structure == fit_narrow(scores, costs, kind, True, limit)
+    if structure.hidden is not None:
+        kept = scores.hidden
+        assert kept is not None and len(structure.hidden) in hidden_sizes(a.hidden)
+        assert min(kept[list(structure.hidden)]) >= max(np.delete(kept, structure.hidden))
+
+
+def test_a_vocabulary_of_many_languages_leaves_no_gap() -> None:
+    """Between steps of 32 dimensions whose embeddings alone cost more than all units that the next step has."""
+    shapes = COSTS.shapes | {"bert.embeddings.word_embeddings.weight": (250_000, 384)}
+    costs = Costs.from_shapes(COSTS.params.architecture, shapes, length=128)
+    below, above = (costs.at(hidden).params for hidden in (32, 64))
+    asked = (below.dense + below.outside + above.smallest + above.outside) // 2
+    _, limit = costs.limit(Budget.model_validate({"params": asked, "of": "model"}), hidden_size="trim")
+    structure = fit_narrow(Scores(np.ones((6, 12)), np.ones((6, 600)), np.ones(384)), costs, "params", True, limit)
+    assert structure.hidden is not None and 32 < len(structure.hidden) < 64
+    assert 0.99 * asked <= costs.of(structure).params.model(structure) <= asked
+
+
+def test_a_budget_of_the_encoder_is_of_the_whole_encoder() -> None:
+    costs, rng = COSTS, np.random.default_rng(0)
+    _, limit = costs.limit(Budget(params=0.1), hidden_size="trim")
+    scores = Scores(rng.random((6, 12)), rng.random((6, 600)), rng.random(384))
+    structure = fit_narrow(scores, costs, "params", False, limit)
+    met = costs.of(structure).params.encoder(structure)
+    assert limit == int(0.1 * costs.params.dense) and 0.99 * limit <= met <= limit
+
+
+def test_dimensions_go_where_they_are_worth_less_than_what_they_make_room_for() -> None:
+    _, limit = COSTS.limit(Budget.model_validate({"params": 0.3, "of": "model"}), hidden_size="trim")
+    few_neurons, few_dimensions = np.full((6, 600), 1e-9), np.full(384, 1e-9)
+    few_neurons[:, :20] = few_dimensions[:128] = 1.0
+    sizes = []
+    for neurons, hidden in ((np.ones((6, 600)), few_dimensions), (few_neurons, np.ones(384))):
+        found = fit_narrow(Scores(np.full((6, 12), 1e-9), neurons, hidden), COSTS, "params", True, limit)
+        sizes.append(len(found.hidden or range(384)))
+    assert sizes == [128, 160]
+
+
+def test_out_of_reach_names_the_range_with_fewer_dimensions() -> None:
+    costs = COSTS
+    with pytest.raises(SpecError, match=r'with "hidden_size": "trim" it can have ([\d,]+)') as caught:
+        costs.limit(Budget.model_validate({"params": 0.3, "of": "model"}))
+    lowest = int(str(caught.value).rsplit(" ", 1)[1].replace(",", ""))
+    costs.limit(Budget.model_validate({"params": lowest, "of": "model"}), hidden_size="trim")
+    with pytest.raises(SpecError, match=rf"out of reach: this model can have {lowest:,} to [\d,]+ parameters \(.*\)"):
+        costs.limit(Budget.model_validate({"params": lowest - 1, "of": "model"}), hidden_size="trim")
+
+
+def test_units_score_as_they_do_alone_and_dimensions_by_the_slope_of_their_gate(network: Network, tiny: Path) -> None:
+    cost, plan = costs_of_network(network).params, [Phase((stream(tiny, 1, seed=0),))]
+    alone = importance(network, cost, plan, 0, batches=1)
+    both = importance(network, cost, plan, 0, batches=1, hidden=True)
+    np.testing.assert_allclose(both.heads, alone.heads, rtol=1e-3)
+    np.testing.assert_allclose(both.neurons, alone.neurons, rtol=1e-3, atol=1e-12)
+    assert both.hidden is not None and both.hidden.shape == (64,) and (both.hidden > 0).all()
+    with torch.no_grad():  # a dimension that is 0 everywhere, and that nothing reads, moves the statistics alone
+        for name, parameter in network.named_parameters():
+            if parameter.shape[-1:] == (64,) and "pooler.dense.bias" not in name:
+                parameter[..., 7] = 0.0
+    again = importance(network, cost, plan, 0, batches=1, hidden=True)
+    assert again.hidden is not None and again.hidden[7] < 0.1 * np.median(again.hidden)
+
+
+def test_controls_rank_dimensions_too(network: Network) -> None:
+    cost = costs_of_network(network).params
+    found = magnitude(network, cost, hidden=True).hidden
+    assert found is not None
+    assert found.argsort().tolist() == stream_norms(network).argsort(stable=True).tolist()
+    drawn = at_random(network, cost, [], 3, hidden=True)
+    assert drawn.hidden is not None and sorted(set(drawn.hidden)) == sorted(drawn.hidden)
+    np.testing.assert_array_equal(drawn.heads, at_random(network, cost, [], 3).heads)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """Rows of the target, which are the source's, too."""
+    path = tmp_path_factory.mktemp("rows") / "rows.parquet"
+    pq.write_table(pa.table(rows(120)), path)
+    return {DATASET: path}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"export": {"formats": ["onnx"]}, "vocabulary": "trim"},
+        {"method": {"name": "magnitude"}, "train": {"steps": {"teach": 4, "recover": 0}}},
+    ],
+    ids=["recovered", "refitted"],
+)
+def test_a_whole_job(tiny: Path, table: Mapping[str, Path], tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Of so few bytes that heads and neurons alone cannot reach them."""
+    body: dict[str, Any] = {
+        "model": "tiny",
+        "task": {"data": {"dataset": DATASET}, "split": {"train": 40, "dev": 40}},
+        "budget": {"bytes": 0.15},
+        "hidden_size": "trim",
+        "train": {"steps": {"teach": 4, "recover": 4}},
+    } | changes
+    if "vocabulary" not in changes:
+        with pytest.raises(SpecError, match="out of reach"):
+            keep = JobSpec.model_validate(body | {"hidden_size": "keep", "budget": {"bytes": 0.05}})
+            run(keep, ModelRef(tiny, "tiny"), table, tmp_path / "no", lambda _s: None)
+    spec = JobSpec.model_validate(body)
+    report = run(spec, ModelRef(tiny, "tiny"), table, tmp_path / "w", lambda _s: None)
+    budget, kept = report["budget"], report["structure"]["hidden"]
+    assert kept in hidden_sizes(64) and kept < 64
+    assert 0.9 * budget["limit"] <= budget["met"] <= budget["limit"] == int(0.15 * budget["dense"])
+    assert budget["met"] == (tmp_path / "w/output/model.safetensors").stat().st_size
+    assert report["verified"]["max_difference_between_loaders"] < 1e-5
+    assert (report["verified"]["max_difference_onnx"] or 0) < 1e-4
+    card = (tmp_path / "w/output/README.md").read_text()
+    assert f", with a hidden size of {kept}" in card
+    assert f"{kept} of 64 hidden dimensions" in (tmp_path / "w/output/report.html").read_text()
+
+
+def test_trials_cut_as_the_job_does(tiny: Path, table: Mapping[str, Path], tmp_path: Path) -> None:
+    other = tmp_path / "other.parquet"
+    pq.write_table(pa.table(rows(200, seed=5)), other)
+    source = "ds_" + "2" * 32
+    body = {
+        "model": "tiny",
+        "task": {"data": {"dataset": DATASET}, "split": {"train": 40, "dev": 40}},
+        "sources": [{"data": {"dataset": source}}],
+        "budget": {"params": 0.15, "of": "model"},
+        "hidden_size": "trim",
+        "train": {"steps": {"teach": 60, "recover": 120}, "batch_size": 8},
+    }
+    spec = JobSpec.model_validate(body)
+    report = run(spec, ModelRef(tiny, "tiny"), {**table, source: other}, tmp_path / "w", lambda _s: None)
+    assert report["transfer"]["auto"]["trials"]
+    assert 0.99 * report["budget"]["limit"] <= report["budget"]["met"] <= report["budget"]["limit"]
+    assert report["structure"]["hidden"] < 64
