@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test soak check openapi venv bench-budget bench-speed bench-overhead bench-transfer bench-methods bench-api bench-estimate clean
+.PHONY: help demo serve test soak check openapi venv formats bench-budget bench-speed bench-overhead bench-transfer bench-methods bench-api bench-estimate clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ bench-speed: $(STAMP) ## Measure budgets in time, and speed-ups by runtime, batc
 	$(BIN)/topwork fetch-demo
 	$(BIN)/python -m benchmarks.budget latency
 	$(BIN)/python -m benchmarks.speed
+
+formats: $(STAMP) ## Load checkpoints of every format in a fresh environment with nothing of ours (needs npm)
+	$(BIN)/topwork fetch-demo
+	$(BIN)/python -m benchmarks.formats
 
 bench-overhead: $(STAMP) ## Measure what pruning costs against plain fine-tuning, in time and in memory
 	$(BIN)/topwork fetch-demo
