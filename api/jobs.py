@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Sequence
 from typing import Annotated, Any
 from zlib import crc32
@@ -30,6 +31,7 @@ from core.spec.job import JobSpec
 log = logging.getLogger("topwork.api")
 
 POLL_AFTER_S = "2"
+WAITING_S = 5.0  # how often a long poll looks again why a job waits
 GO_BY = 20  # finished jobs that an estimate goes by
 ID = re.compile("job_[0-9a-f]{32}")
 
@@ -146,9 +148,12 @@ async def get_job(
     `Retry-After` says when to ask again, and is absent once nothing will change.
     """
     job, waiting = await _read(here, job_id)
-    same = if_none_match is None or matches(if_none_match, _etag(job, waiting))
-    if wait and job.status not in jobs.TERMINAL and same:
-        await here.watch.change(job_id, job.version, wait)
+    until, known = time.monotonic() + wait, if_none_match or _etag(job, waiting)
+    while job.status not in jobs.TERMINAL and matches(known, _etag(job, waiting)):
+        if (left := until - time.monotonic()) <= 0:
+            break
+        # The version does not know why a job waits.
+        await here.watch.change(job_id, job.version, min(left, WAITING_S) if waiting else left)
         job, waiting = await _read(here, job_id)
     return await _answer(here, job, waiting, if_none_match)
 
@@ -260,7 +265,7 @@ def _waiting(here: Context, session: Session, rows: Sequence[tables.Job | Row[An
         return {}
     fleet, settings = workers.Fleet(session), here.settings
     full = {key: quotas.all_running(session, here.tenant_id, key, settings) for key in {row.key_id for row in queued}}
-    return {row.id: fleet.lacks(row.spec) or full[row.key_id] or fleet.why(row.spec) for row in queued}
+    return {row.id: fleet.why(row.spec, full[row.key_id]) for row in queued}
 
 
 async def _answer(here: Context, job: Row[Any], waiting: str | None, if_none_match: str | None) -> Response:

@@ -9,6 +9,7 @@ from api.catalogue import LocalModel
 from api.checks import Checked
 from api.schemas import Estimate, Plan, Reach, Rows, Seconds, Units
 from core.ledger.tables import Job
+from core.ledger.workers import Needs
 from core.spec import estimate
 from core.spec.cost import CostModel, Costs
 from core.spec.data import Splits
@@ -52,8 +53,11 @@ def _estimate(
     earlier: Sequence[Job],
     devices: Sequence[Mapping[str, Any]],
 ) -> Estimate:
-    seen = [(_device(job), found) for job in earlier if (found := _seen(job)) is not None]
-    kinds = [device["type"] for device in devices] or [kind for kind, _ in seen[:1]] or ["cpu"]
+    alike = [job for job in earlier if Needs.of(job.spec).gpus == spec.resources.gpus]
+    seen = [(_device(job), found) for job in alike if (found := _seen(job)) is not None]
+    needs = Needs.of(spec.model_dump(mode="json"))
+    asked = [needs.device] if needs.device else []
+    kinds = [d["type"] for d in devices if needs.met_by(d)] or asked or [kind for kind, _ in seen[:1]] or ["cpu"]
     kind = "cuda" if "cuda" in kinds else "cpu"
     cpus = min((device["cpus"] for device in devices if device["type"] == kind), default=1)
     return foretell(spec, splits, model, [found for of, found in seen if of == kind], kind, cpus)

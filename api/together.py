@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Set
+from contextvars import Context
 from typing import Generic, TypeVar
 
 from starlette.concurrency import run_in_threadpool
@@ -25,7 +26,7 @@ class Together(Generic[K, V]):
         future: asyncio.Future[V | None] = asyncio.get_running_loop().create_future()
         self._waiting.append((key, future))
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._work())
+            self._task = asyncio.create_task(self._work(), context=Context())  # of no one request
         return await future
 
     async def _work(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextvars import Context
 
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
@@ -29,7 +30,7 @@ class Watch:
         waiter = (job_id, version, asyncio.get_running_loop().create_future())
         self._waiting.add(waiter)
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._look())
+            self._task = asyncio.create_task(self._look(), context=Context())  # of no one request
         try:
             await asyncio.wait_for(waiter[2], within_s)
             return True

@@ -38,9 +38,10 @@ def check_queue(session: Session, tenant_id: str, key_id: str | None, settings: 
 
 def all_running(session: Session, tenant_id: str, key_id: str | None, settings: Settings) -> str | None:
     """Why no more jobs of the tenant or the key may run for now, or None."""
-    for whose, one, limit in _limits(session, key_id, "max_running", settings.max_running):
+    for _, one, limit in _limits(session, key_id, "max_running", settings.max_running):
         if jobs.count(session, tenant_id, *jobs.RUNNING, key_id=one) >= limit:
-            return f"{limit} of your jobs{whose} run, as many as may at once"
+            whose = "jobs of the key that queued it" if one else "of your jobs"
+            return f"{limit} {whose} run, as many as may at once"
     return None
 
 

@@ -58,7 +58,7 @@ class Needs:
         offer = Offer.of(device)
         if self.device is not None and (self.device == "cuda") != (offer.gpus is not None):
             return False
-        return (offer.gpus is None or (self.gpus or 1) <= offer.gpus) and self.memory_gb * 1e9 <= offer.memory_bytes
+        return (offer.gpus is None or (self.gpus or 1) <= offer.gpus) and self.memory_gb <= offer.memory_bytes / 1e9
 
     def __str__(self) -> str:
         if self.device == "cuda":
@@ -89,7 +89,7 @@ class Offer:
             if self.gpus is None
             else [device.is_distinct_from("cpu"), func.coalesce(gpus, 1) <= self.gpus]
         )
-        return [*kind, func.coalesce(memory, 0.0) * 1e9 <= self.memory_bytes]
+        return [*kind, func.coalesce(memory, 0.0) <= self.memory_bytes / 1e9]
 
 
 def _asked() -> tuple[ColumnElement[Any], ...]:
@@ -117,11 +117,11 @@ class Fleet:
 
     def __init__(self, session: Session) -> None:
         self.workers = alive(session)
-        running = select(Job.worker, Job.spec).where(Job.status.in_(("running", "cancelling")))
         self._gpus: dict[str | None, int] = {}  # in use
         if any(worker.device["gpus"] for worker, _ in self.workers):
-            for name, spec in session.execute(running):
-                self._gpus[name] = self._gpus.get(name, 0) + (Needs.of(spec).gpus or 1)
+            each = func.coalesce(Job.spec[("resources", "gpus")].as_integer(), 1)
+            running = select(Job.worker, func.sum(each)).where(Job.status.in_(("running", "cancelling")))
+            self._gpus = dict(session.execute(running.group_by(Job.worker)).tuples().all())
 
     def lacks(self, spec: Mapping[str, Any]) -> str | None:
         """What no living worker has that the job needs; None if one has all."""
@@ -146,10 +146,10 @@ class Fleet:
 
         return not any(room(worker, jobs) for worker, jobs in self.workers if needs.met_by(worker.device))
 
-    def why(self, spec: Mapping[str, Any]) -> str:
-        """Why a job waits, as far as the workers are to blame."""
-        if (lacking := self.lacks(spec)) is not None:
-            return lacking
+    def why(self, spec: Mapping[str, Any], quota: str | None = None) -> str:
+        """Why a job waits; `quota`: what its owner has too much of, which is to blame once some worker has all."""
+        if (reason := self.lacks(spec) or quota) is not None:
+            return reason
         if self.busy(spec):
             return "every worker that fits is busy"
         return "a worker that fits is free, and takes it in a moment (unless it is of an older version)"

@@ -460,7 +460,9 @@ class Resources(Strict):
     ] = None
     memory_gb: Annotated[
         float | None,
-        Field(gt=0, description="of each GPU, or of the machine where the worker has none; in all, in 10^9 bytes"),
+        Field(
+            gt=0, le=1e6, description="of each GPU, or of the machine where the worker has none; in all, in 10^9 bytes"
+        ),
     ] = None
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -46,6 +47,30 @@ def test_a_new_reason_is_an_answer_at_once(client: TestClient, payload: dict[str
     assert answer.status_code == 200 and "free" in answer.json()["waiting"]
 
 
+def test_a_long_poll_hears_of_a_new_reason(
+    client: TestClient, payload: dict[str, Any], database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.jobs.WAITING_S", 0.2)
+    answer = client.post("/v1/jobs", json=payload)
+
+    def arrive() -> None:
+        with database.begin() as session:
+            workers.seen(session, "host:1", 1, CPU)
+
+    threading.Timer(0.5, arrive).start()
+    told = client.get(answer.headers["location"], params={"wait": 20})
+    assert told.elapsed.total_seconds() < 10 and "free" in told.json()["waiting"]
+
+
+def test_an_estimate_is_for_a_worker_that_fits(client: TestClient, payload: dict[str, Any], database: Database) -> None:
+    with database.begin() as session:
+        workers.seen(session, "host:1", 1, CPU)
+        workers.seen(session, "host:2", 1, GPU)
+    for device in ("cpu", "cuda"):
+        asked = payload | {"resources": {"device": device}}
+        assert client.post("/v1/jobs:validate", json=asked).json()["estimate"]["device"] == device
+
+
 def test_a_tenant_at_its_limit_is_told_so(
     client: TestClient, payload: dict[str, Any], database: Database, settings: Settings
 ) -> None:
@@ -78,6 +103,7 @@ def test_validate_warns_where_no_living_worker_fits(
     ("changes", "says"),
     [
         ({"resources": {"device": "cpu", "gpus": 2}}, "leave 'gpus' out"),
+        ({"resources": {"memory_gb": 1e300}}, "1000000"),
         ({"resources": {"device": "cpu"}, "budget": {"latency_ms": 5.0, "device": "cuda"}}, "leave one 'device' out"),
         ({"resources": {"gpus": 8}, "train": {"batch_size": 4}}, "has 4 rows"),
         ({"resources": {"memory_gb": 0}}, "greater than 0"),
