@@ -53,13 +53,13 @@ def _estimate(
     earlier: Sequence[Job],
     devices: Sequence[Mapping[str, Any]],
 ) -> Estimate:
-    alike = [job for job in earlier if Needs.of(job.spec).gpus == spec.resources.gpus]
+    alike = [job for job in earlier if (Needs.of(job.spec).gpus or 1) == (spec.resources.gpus or 1)]
     seen = [(_device(job), found) for job in alike if (found := _seen(job)) is not None]
     needs = Needs.of(spec.model_dump(mode="json"))
     asked = [needs.device] if needs.device else []
     kinds = [d["type"] for d in devices if needs.met_by(d)] or asked or [kind for kind, _ in seen[:1]] or ["cpu"]
     kind = "cuda" if "cuda" in kinds else "cpu"
-    cpus = min((device["cpus"] for device in devices if device["type"] == kind), default=1)
+    cpus = min((device["cpus"] for device in devices if device["type"] == kind and needs.met_by(device)), default=1)
     return foretell(spec, splits, model, [found for of, found in seen if of == kind], kind, cpus)
 
 
@@ -94,9 +94,11 @@ def _device(job: Job) -> str:
 
 
 def _seen(job: Job) -> estimate.Seen | None:
-    """What a job computed and took; None of one whose report does not say, or whose control is not in its timings."""
+    """What a job computed and took; None of one whose timings hold something else, too."""
     metrics = job.metrics or {}
-    if not metrics.get("work_macs") or metrics.get("control") or not job.started_at or not job.finished_at:
+    if not metrics.get("work_macs") or not job.started_at or not job.finished_at:
+        return None
+    if metrics.get("control") or "measured" in metrics.get("budget", {}):
         return None
     timings = metrics["timings_s"]
     train_s = sum(timings.get(stage, 0.0) for stage in ("auto", "teach", "prune", "recover"))

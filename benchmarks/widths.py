@@ -4,7 +4,7 @@
 
 An uneven width is drawn for each layer, made odd, or rounded to multiples of 8, 16 and 32. Models with all heads
 and these widths take turns in one process on one thread; the time that a pass waited for a core is taken off, and of
-its passes the lower quartile counts. Writes benchmarks/results/widths.{json,md}: milliseconds per parameter of the
+its passes the lower quartile counts. Writes benchmarks/results/widths.{json,md}: nanoseconds per parameter of the
 encoder, as a ratio to the odd widths.
 """
 

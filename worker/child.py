@@ -57,6 +57,7 @@ def launch(workdir: Path, processes: int) -> None:
     command = [sys.executable, "-P", "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
     command += ["--num_processes", str(processes), "--gpu_ids", "all", "--mixed_precision", "no"]
     command += ["--dynamo_backend", "no", "--main_process_port", "0", "--module", "worker.child", str(workdir)]
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // processes)))
     os.environ |= {"SUPERVISOR_PID": str(os.getpid()), "PYTHONSAFEPATH": "1", "GLOO_SOCKET_IFNAME": "lo"}
     os.execv(sys.executable, command)
 

@@ -53,8 +53,7 @@ def markdown(
         "Seconds: of the processor, one thread, in the prune and recover stages; teaching is the same for all. "
         "*front*: no other row of its table is both better and quicker.",
         "",
-        "![Quality against seconds](methods.svg)",
-        "",
+        *(["![Quality against seconds](methods.svg)", ""] if any(not s[-1] for s in sections(used)) else []),
     ]
     for (pair, rows, kept, zeros), arms in sorted(sections(used).items()):
         what = "of single weights kept" if zeros else "of the encoder kept"

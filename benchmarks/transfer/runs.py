@@ -68,7 +68,7 @@ def run_cell(
 
         def report(message: Mapping[str, Any]) -> None:
             nonlocal last
-            if "stage" in message:  # what was computed since the last message belongs to it
+            if message.get("stage", "part") != "part":  # what was computed since the last message belongs to it
                 now = time.process_time()
                 cpu[message["stage"]] = cpu.get(message["stage"], 0.0) + now - last
                 last = now

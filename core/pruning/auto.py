@@ -43,7 +43,6 @@ NOISE = 0.015  # deviation of a score from training alone: what runs of one cell
 FIDELITY = 0.03  # deviation of a trial's lead from the job's: a few dozen steps are not the job (docs/methods.md)
 ROWS = 0.2  # least deviation of a row's gain: students that have hardly learned agree, and that is no evidence
 TIE = 0.005  # a lead of less goes to the simpler choice
-# Of a step, against a dense one with frozen embeddings (benchmarks/results/overhead.md).
 FORWARD = 1 / 3  # of the price of a dense step: to label a batch by the teacher
 
 

@@ -53,7 +53,7 @@ class Checkpoint:
 
     def keep(self, state: Mapping[str, Any]) -> None:
         """Like `save`, but it is said only when that is due: for what is finished, large or small."""
-        if self._folder:
+        if self._folder and parallel.first():
             self._folder.write(self._name, state)
             if self._folder.due():
                 self._folder.tell()

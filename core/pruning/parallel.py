@@ -2,8 +2,9 @@
 
 In each process the body runs on a part of the rows; what it says of all of them is gathered, so that heads and losses
 see the whole batch, whatever they average over. The gradients are averaged before each step, and so the networks stay
-the same. Numbers that decide (dev scores, latencies, structures) are the first process's: it alone reports, measures,
-saves and exports. `accelerate launch` starts the processes; in one alone all of this does nothing.
+the same. What decides (dev scores, latencies, the structure) is the first process's: it alone reports, measures, saves
+and exports. What `l0` and `pdp` cut on the way each finds for itself: bit by bit the same on devices of one kind.
+`accelerate launch` starts the processes; in one alone all of this does nothing.
 """
 
 from __future__ import annotations

@@ -152,10 +152,12 @@ class Stages:
         with self.stage("recover"):
             self.recover(student, teacher)
         with self.stage("measure"):
-            if not parallel.first():  # it has done its part
+            if not parallel.first():  # it has done its part, and leaves the machine alone
+                parallel.meet()
                 return Outcome(splits, student, structure, costs, cost, limit, {"pruned": {}}, torch.empty(0))
             results, logits = self.measure(teacher, student, structure, costs)
             latency = self.latency.report(structure) if self.latency else None
+            parallel.meet()
         return Outcome(splits, student, structure, costs, cost, limit, results, logits, latency)
 
     # --- stages ---------------------------------------------------------------------------------------------
@@ -377,8 +379,9 @@ class Stages:
         """As `fit`, with nothing measured: a latency is what its table says."""
         if self.narrow:
             budget = self.spec.budget
-            return fit_narrow(scores, self.costs, budget.kind, budget.counted == "model", limit)
-        return fit_to(self.spec.export.layout, scores, cost, limit)
+            whole = budget.counted == "model"
+            return parallel.agree(partial(fit_narrow, scores, self.costs, budget.kind, whole, limit))
+        return parallel.agree(partial(fit_to, self.spec.export.layout, scores, cost, limit))
 
     @property
     def narrow(self) -> bool:
@@ -530,6 +533,8 @@ class Stages:
 
     def save(self, stage: str, network: Network, facts: dict[str, Any]) -> None:
         """Keep a stage's result; the JSON file comes last and makes it valid."""
+        if not parallel.first():
+            return self.checkpoints.at(stage).drop()
         weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
         save_file(weights, self.scratch / "weights")
         (self.scratch / "weights").replace(self.state / f"{self.prefix}{stage}.safetensors")

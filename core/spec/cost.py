@@ -199,7 +199,7 @@ class Costs:
                 outside > cost.dense / 2 and not cost.spared
             )
             if hidden_size == "keep" and layout == "free" and cost.architecture.family.narrows:
-                advice += f'; with "hidden_size": "trim" it can have {lowest("trim"):,}'
+                advice += f'; with "hidden_size": "trim" (and no "l0" or "pdp") it can have {lowest("trim"):,}'
             raise SpecError(
                 f"/budget/{budget.kind}",
                 f"out of reach: {'the encoder of ' * (budget.counted == 'encoder')}this model can have "

@@ -14,7 +14,8 @@ from core.spec.families import Architecture
 from core.spec.job import JobSpec
 from core.spec.methods import METHODS
 
-PRICE = {"teach": 1.0, "prune": 0.5, "recover": 0.2}  # of a step, against one of the dense model
+# Of a step, against one of the dense model with frozen embeddings (benchmarks/results/overhead.md).
+PRICE = {"teach": 1.0, "prune": 0.5, "recover": 0.2}
 TRAIN = 3  # a training step is a forward pass, and twice that backward
 MEASURED = 2  # forward passes over the test rows: dense and pruned, and the pruned one again in a fresh process
 

@@ -403,7 +403,7 @@ def test_fewer_hidden_dimensions_widen_the_reachable_range(
     assert 2 * least < lowest()
     budget = put(payload, "/budget", {kind: least, "of": of})
     refused = faults(client.post("/v1/jobs:validate", json=budget))[f"/budget/{kind}"]
-    assert f'with "hidden_size": "trim" it can have {least:,}' in refused
+    assert f'with "hidden_size": "trim" (and no "l0" or "pdp") it can have {least:,}' in refused
     assert client.post("/v1/jobs:validate", json=budget | {"hidden_size": "trim"}).json()["limit"] == least
     less = put(payload, "/budget", {kind: least - 1, "of": of}) | {"hidden_size": "trim"}
     assert f"{least:,} to" in faults(client.post("/v1/jobs:validate", json=less))[f"/budget/{kind}"]

@@ -103,7 +103,7 @@ def loops(model: Path) -> dict[str, Loop]:
         return dict(student.named_parameters())
 
     def scores() -> Mapping[str, Tensor]:
-        found = importance(copy.deepcopy(network), cost, plans["joint"], 5, 6)
+        found = importance(copy.deepcopy(network), cost, plans["joint"], 5, 6, hidden=True)
         return {name: torch.from_numpy(values).log() for name, values in vars(found).items()}
 
     def gradients() -> Mapping[str, Tensor]:
