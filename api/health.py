@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import tempfile
+import time
 from pathlib import Path
 
 import redis
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from starlette.concurrency import run_in_threadpool
 
 from api.context import Context, Here
 from api.problems import RESPONSES, Problem
@@ -19,6 +22,7 @@ from core.ledger.storage import StorageAwayError
 log = logging.getLogger(__name__)
 
 BROKER_TIMEOUT_S = 1.0
+HOLD_S = 5.0  # what was found is told to all who ask: it writes to the storage, and nobody needs a key to ask
 
 router = APIRouter(tags=["health"])
 
@@ -30,8 +34,33 @@ async def healthz() -> Health:
 
 
 @router.get("/readyz", responses={503: {**RESPONSES[404], "model": ProblemDetails, "description": "Not ready"}})
-def readyz(here: Here) -> Readiness:
-    """Whether database, broker and storage can be used; 503 names each that cannot."""
+async def readyz(request: Request, here: Here) -> Readiness:
+    """Whether database, broker and storage can be used; 503 names each that cannot. An outcome holds for 5 s."""
+    if faults := await request.app.state.probes.faults(here):
+        raise Problem(
+            503, "Not ready; see 'errors' for what is missing.", faults, headers={"Retry-After": f"{HOLD_S:g}"}
+        )
+    return Readiness(parts=dict.fromkeys(("database", "broker", "storage"), "ok"))
+
+
+class Probes:
+    """One an app: one request at a time looks, and what it found holds for `HOLD_S`."""
+
+    def __init__(self) -> None:
+        self._looking = asyncio.Lock()
+        self._found: list[Fault] = []
+        self._until = 0.0
+
+    async def faults(self, here: Context) -> list[Fault]:
+        """What is missing."""
+        async with self._looking:
+            if time.monotonic() >= self._until:
+                self._found = await run_in_threadpool(_look, here)
+                self._until = time.monotonic() + HOLD_S
+            return self._found
+
+
+def _look(here: Context) -> list[Fault]:
     faults = []
     for part, probe in {"database": _database, "broker": _broker, "storage": _storage}.items():
         try:
@@ -41,9 +70,7 @@ def readyz(here: Here) -> Readiness:
             told = isinstance(error, _NotReadyError | StorageAwayError)
             reason = str(error) if told else f"cannot be reached ({type(error).__name__})"
             faults.append(Fault(parameter=part, detail=reason))
-    if faults:
-        raise Problem(503, "Not ready; see 'errors' for what is missing.", faults, headers={"Retry-After": "2"})
-    return Readiness(parts=dict.fromkeys(("database", "broker", "storage"), "ok"))
+    return faults
 
 
 class _NotReadyError(Exception):

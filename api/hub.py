@@ -24,15 +24,15 @@ from urllib.parse import urljoin, urlsplit
 from api.context import Context
 from api.problems import Problem, invalid
 from api.schemas import Fault
-from core.ledger import datasets, quotas, tables, webhooks
+from core.ledger import datasets, jobs, quotas, tables, webhooks
 from core.spec.job import HUB_PART, DatasetRef, JobSpec
 from core.spec.problems import SpecError
 
 log = logging.getLogger(__name__)
 
 ASK_S = 10.0  # for each answer of the hub
-FETCH_S = 120.0  # for the files of one data set
-AT_ONCE = threading.BoundedSemaphore(4)  # data sets that one process fetches: each holds a thread
+FETCH_S = 120.0  # for all that one request names
+AT_ONCE = threading.BoundedSemaphore(4)  # data sets that one process asks for and fetches: each holds a thread
 MAX_FILES = 200
 MAX_HOPS = 5
 CONVERTED = "refs/convert/parquet"  # where a hub keeps its own conversion: config/split/0000.parquet
@@ -54,6 +54,7 @@ class Repository:
 
 def fetch(here: Context, spec: JobSpec) -> JobSpec:
     """The job with one of the tenant's data sets for each that it names of a hub; raises a 422 Problem."""
+    until = time.monotonic() + FETCH_S
     asked: dict[str, Repository] = {}  # a push in between must not tear one request's splits apart
     found: dict[str, DatasetRef] = {}
     faults = []
@@ -61,7 +62,7 @@ def fetch(here: Context, spec: JobSpec) -> JobSpec:
         if ref.dataset is None:
             split = ref.split or DEFAULT_SPLIT.get(pointer.rpartition("/")[2], "train")
             try:
-                found[pointer] = _one(here, ref.model_copy(update={"split": split}), asked)
+                found[pointer] = _one(here, ref.model_copy(update={"split": split}), asked, until)
             except SpecError as error:
                 faults.append(Fault(pointer=f"{pointer}/hub", detail=error.message))
     if faults:
@@ -74,20 +75,33 @@ def origin(ref: DatasetRef) -> str:
     return "/".join(filter(None, (ref.hub, ref.config, ref.split)))
 
 
-def _one(here: Context, ref: DatasetRef, asked: dict[str, Repository]) -> DatasetRef:
+def _one(here: Context, ref: DatasetRef, asked: dict[str, Repository], until: float) -> DatasetRef:
     hub = str(ref.hub)
     if (row := _kept(here, ref)) is not None:  # it names a commit, and that was fetched before
         return ref.model_copy(update={"dataset": row.id})
-    repository = asked[hub] = asked.get(hub) or _ask(hub)
-    config, files = _choose(repository, ref, hub.endswith(f"@{CONVERTED}"))
-    pinned = ref.model_copy(update={"hub": f"{repository.name}@{repository.commit}", "config": config})
-    row = _kept(here, pinned) or _keep(here, repository, files, origin(pinned))
+    if not AT_ONCE.acquire(blocking=False):
+        raise Problem(503, "Other data sets are being fetched; try again.", headers={"Retry-After": "10"})
+    try:
+        _check_time(until)
+        repository = asked[hub] = asked.get(hub) or _ask(hub)
+        config, files = _choose(repository, ref, hub.endswith(f"@{CONVERTED}"))
+        pinned = ref.model_copy(update={"hub": f"{repository.name}@{repository.commit}", "config": config})
+        row = _kept(here, pinned) or _keep(here, repository, files, origin(pinned), until)
+    finally:
+        AT_ONCE.release()
     return pinned.model_copy(update={"dataset": row.id})
 
 
 def _kept(here: Context, ref: DatasetRef) -> tables.Dataset | None:
     with here.database.read() as session:
         return datasets.named(session, here.tenant_id, origin(ref))
+
+
+def _check_time(until: float) -> None:
+    if time.monotonic() > until:
+        raise SpecError(
+            "", f"not all data came within {FETCH_S:g} s; try again (whole data sets are kept), or {UPLOAD}"
+        )
 
 
 def _ask(hub: str) -> Repository:
@@ -125,7 +139,7 @@ def _private(name: str) -> SpecError:
 
 
 def _unreachable(error: Exception) -> SpecError:
-    log.warning("the hub does not answer", exc_info=error)
+    log.warning("the hub does not answer: %s", type(error).__name__)  # which may quote an address, and a signed one
     return SpecError(
         "",
         f"the hub did not answer as it should ({type(error).__name__}); try again, have the operator check the "
@@ -200,8 +214,8 @@ def _by_path(files: Sequence[str], split: str) -> list[str]:
     return list(files) if unnamed else named(next((words for words in SPLITS if split in words), (split,)))
 
 
-def _keep(here: Context, repository: Repository, files: Sequence[str], name: str) -> tables.Dataset:
-    """Fetch the files, and make a data set of them."""
+def _keep(here: Context, repository: Repository, files: Sequence[str], name: str, until: float) -> tables.Dataset:
+    """Fetch the files, and make a data set of them; or take that which another request has made meanwhile."""
     limit = here.settings.max_upload_bytes
     sizes = [repository.sizes[file] for file in files]
     total = sum(size or 0 for size in sizes)
@@ -217,19 +231,16 @@ def _keep(here: Context, repository: Repository, files: Sequence[str], name: str
         with here.database.begin() as session:
             quotas.check_storage(session, here.tenant_id, here.caller.key_id, here.settings, size_bytes)
 
-    if not AT_ONCE.acquire(blocking=False):
-        raise Problem(503, "Other data sets are being fetched; try again.", headers={"Retry-After": "10"})
-    try:
-        with tempfile.TemporaryDirectory(prefix="topwork-hub-") as folder:
-            until = time.monotonic() + FETCH_S
-            paths = [Path(folder) / str(number) for number in range(len(files))]
-            for file, path in zip(files, paths, strict=True):
-                _download(repository, file, path, until)
-            kind = datasets.FORMATS[PurePosixPath(files[0]).suffix.lower()]
-            row = datasets.keep(paths, kind, name, here.storage, here.settings, here.tenant_id, check_size)
-    finally:
-        AT_ONCE.release()
+    with tempfile.TemporaryDirectory(prefix="topwork-hub-") as folder:
+        paths = [Path(folder) / str(number) for number in range(len(files))]
+        for file, path in zip(files, paths, strict=True):
+            _download(repository, file, path, until)
+        kind = datasets.FORMATS[PurePosixPath(files[0]).suffix.lower()]
+        row = datasets.keep(paths, kind, name, here.storage, here.settings, here.tenant_id, check_size)
     with here.database.begin() as session:
+        jobs.lock_tenant(session, here.tenant_id)
+        if (twin := datasets.named(session, here.tenant_id, name)) is not None:
+            return twin
         quotas.check_storage(session, here.tenant_id, here.caller.key_id, here.settings, row.size_bytes)
         row.key_id = here.caller.key_id
         session.add(row)
@@ -248,6 +259,7 @@ def _download(repository: Repository, file: str, path: Path, until: float) -> No
     size, received = repository.sizes[file] or 0, 0
     try:
         for _ in range(MAX_HOPS):
+            _check_time(until)
             with get_session().stream("GET", url, headers=headers, timeout=ASK_S, follow_redirects=False) as answer:
                 if answer.is_redirect:
                     url = _next(url, answer.headers.get("location", ""), endpoint)
@@ -256,8 +268,10 @@ def _download(repository: Repository, file: str, path: Path, until: float) -> No
                 with path.open("wb") as copy:
                     for chunk in answer.iter_raw():
                         received += copy.write(chunk)
-                        if received > size or time.monotonic() > until:
+                        if received > size:
                             break
+                        if received < size:
+                            _check_time(until)
             break
     except SpecError:
         raise
@@ -266,7 +280,7 @@ def _download(repository: Repository, file: str, path: Path, until: float) -> No
     except Exception as error:
         raise _unreachable(error) from error
     if received != size:
-        told = f"{file[:200]}: {received:,} of {size:,} bytes came within {FETCH_S:g} s"
+        told = f"{file[:200]}: {received:,} bytes came, where {size:,} were announced"
         raise SpecError("", f"{told}; try again, or {UPLOAD}")
 
 

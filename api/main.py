@@ -71,7 +71,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
         separate_input_output_schemas=False,
     )
-    app.state.context, app.state.requests = context, monitoring.Requests()
+    app.state.context, app.state.requests, app.state.probes = context, monitoring.Requests(), health.Probes()
     problems.install(app)
     generate = app.openapi
     setattr(app, "openapi", lambda: problems.describe(generate()))  # noqa: B010, FastAPI's own way to change it

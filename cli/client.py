@@ -15,6 +15,7 @@ from urllib.parse import quote
 import httpx
 
 TRIES = 6
+SUBMIT_S = 180.0  # for an answer that may wait for data of a hub: longer than the server gives that
 
 
 class ApiError(Exception):
@@ -71,7 +72,9 @@ class Client:
 
     def submit(self, spec: Any, key: str) -> dict[str, Any]:
         """Ask for a job; sent again, the same key gives the same job."""
-        return self._json("POST", "/v1/jobs", json=spec, headers={"Idempotency-Key": key})
+        return self._json(
+            "POST", "/v1/jobs", json=spec, headers={"Idempotency-Key": key}, timeout=httpx.Timeout(SUBMIT_S, connect=5)
+        )
 
     def job(self, job_id: str, wait_s: float = 0) -> dict[str, Any]:
         """How a job stands; with `wait_s`, the answer comes once that is not what was told last, or then."""

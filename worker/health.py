@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import socket
 import sys
+import time
+from pathlib import Path
 
 from core.ledger import jobs, workers
 from core.ledger.database import open_database
 from core.ledger.settings import Settings
 from core.ledger.tables import now_ms
 
-LATE_S = 60.0  # for an announcement, with a relay that works and a broker that listens
+LATE_S = 60.0  # for a step of the relay, or an announcement, with a relay that works and a broker that listens
 
 
 def fault(part: str, settings: Settings) -> str | None:
@@ -19,12 +21,26 @@ def fault(part: str, settings: Settings) -> str | None:
     try:
         with database.read() as session:
             if part == "relay":
+                if not _is_fresh(trace(settings)):
+                    return "it does not work"
                 late = [row for row in jobs.outbox(session) if row.created_at < now_ms() - LATE_S * 1000]
                 return f"{len(late)} announcements wait" if late else None
             names = [worker.name for worker, _ in workers.alive(session)]
             return None if any(name.startswith(f"{socket.gethostname()}:") for name in names) else "it does not report"
     finally:
         database.close()
+
+
+def trace(settings: Settings) -> Path:
+    """The file that the relay of this host touches at each step."""
+    return settings.data_dir / f"relay-{socket.gethostname()}"
+
+
+def _is_fresh(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime < LATE_S
+    except FileNotFoundError:
+        return False
 
 
 if __name__ == "__main__":

@@ -84,8 +84,8 @@ def _from_hub(name: str, settings: Settings) -> Resolved:
             size_bytes = sum(file.size or 0 for file in info.siblings or () if file.rfilename in FILES)
         except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
             raise
-        except Exception:  # the hub is away, or shall not be asked: what is cached will do
-            log.warning("the hub does not tell of %s", name, exc_info=True)
+        except Exception as error:  # the hub is away, or shall not be asked: what is cached will do
+            log.warning("the hub does not tell of the model: %s", type(error).__name__)  # which may quote an address
         if size_bytes is not None and size_bytes > settings.max_model_bytes:
             detail = f"'{name}' has {size_bytes:,} bytes; choose one of at most {settings.max_model_bytes:,}"
             raise SpecError("/model", detail + ", or have the operator raise TOPWORK_MAX_MODEL_BYTES")

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 import httpx
 from kombu.connection import Connection
@@ -23,6 +24,7 @@ from core.ledger.settings import Settings
 from core.ledger.storage import open_storage
 from core.ledger.tables import clock_ms
 from worker.app import app, database, log_to_stderr, require_schema, settings
+from worker.health import trace
 from worker.tidy import tidy_work_folders, used_blobs
 from worker.webhooks import RefusedError, post
 
@@ -33,7 +35,7 @@ REMIND_S = 5.0
 DELIVER_S = 0.25
 POSTMEN = 4
 TIDY_S = 600.0
-KEEP_BLOBS_S = 3600.0  # longer than from putting a file to committing its row
+KEEP_BLOBS_S = 3600.0  # longer than from putting a file to committing its row: who waits puts it again (`AGAIN_S`)
 KEEP_STATES_S = 24 * 3600.0  # what a failed or cancelled job could be resumed from
 KEEP_UPLOADS_S = 24 * 3600.0
 MAX_BACK_OFF_S = 10.0
@@ -60,7 +62,7 @@ class Relay:
             self.step()
 
     def step(self) -> None:
-        """Do what is due."""
+        """Do what is due, and leave a trace of it for the health check."""
         self._do("publish", PUBLISH_S, self.publish)
         self._do("reap", max(0.25, min(1.0, self.settings.lease_s / 5)), self.reap)
         self._do("remind", min(REMIND_S, self.remind_after_s), self.remind)
@@ -68,6 +70,9 @@ class Relay:
         if not self._tidying.is_alive() and self._is_due("tidy"):  # beside: a large bucket takes a while to list
             self._tidying = threading.Thread(target=self._do, args=("tidy", TIDY_S, self.tidy), daemon=True)
             self._tidying.start()
+        with suppress(OSError):  # a full disk, which the health check then tells
+            self.settings.data_dir.mkdir(parents=True, exist_ok=True)
+            trace(self.settings).touch()
 
     def publish(self) -> int:
         """Send the announcements of the outbox; what the broker has is deleted. Returns how many."""
@@ -133,7 +138,9 @@ class Relay:
                 with self.database.begin() as session:
                     answered = getattr(error, "status", None)
                     given_up = webhooks.failed(session, letter.id, answered, for_good=for_good)
-                log.warning("webhook %s%s: %s", letter.id, " is given up" * given_up, error, exc_info=strange)
+                # The receiver's host is the tenant's alone: errors of other libraries may quote it.
+                reason = error if isinstance(error, RefusedError) else type(error).__name__
+                log.warning("webhook %s%s: %s", letter.id, " is given up" * given_up, reason, exc_info=strange)
             else:
                 with self.database.begin() as session:
                     webhooks.delivered(session, letter.id, status)
@@ -195,6 +202,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     Relay(database(), settings).run(stop)
+    trace(settings).unlink(missing_ok=True)
     database().close()
 
 

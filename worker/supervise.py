@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import re
 import select
@@ -51,6 +52,7 @@ from worker.tidy import remove_if_empty, used_blobs
 TICK_S = 0.1
 GRACE_S = 0.5  # between SIGTERM and SIGKILL
 AWAY_S = 5.0  # between tries while the storage is away
+AGAIN_S = 600.0  # what was put longer ago and is in no row is put again: the relay sweeps it after `KEEP_BLOBS_S`
 EXIT_S = 5.0  # for a child that has said its last line
 STOP_WRITE_S = 5.0  # how long a worker that was told to stop tries to give its job back
 MAX_LINE_BYTES = 1 << 20
@@ -109,7 +111,8 @@ class Supervisor:
         self._notes = 0
         self._over = threading.Event()
         self._pending: list[Message] = []  # not in the ledger yet
-        self._stored: dict[tuple[int, int, int], tuple[str, int]] = {}  # (inode, mtime, size) -> (sha256, size)
+        # (inode, mtime, size) -> (sha256, size), when it was put: for ever, once a row has it
+        self._stored: dict[tuple[int, int, int], tuple[tuple[str, int], float]] = {}
         self._saved: dict[str, tuple[str, int]] = {}  # the state in the ledger: path -> (sha256, size)
 
     def run(self) -> None:
@@ -290,6 +293,8 @@ class Supervisor:
             log.warning("cannot store the state: %s", error)
             return
         self._write(lambda session: jobs.save_state(session, self.job.id, self.attempt, saved))
+        rows = saved.values()
+        self._stored = {key: (put, math.inf) for key, (put, _) in self._stored.items() if put in rows}
         self._aside(lambda: self._drop(before - {sha256 for sha256, _ in saved.values()}))
 
     def _drop(self, replaced: set[str]) -> None:
@@ -315,16 +320,16 @@ class Supervisor:
                     raise
 
     def _store(self, folder: Path) -> dict[str, tuple[str, int]]:
-        """Put the files of a folder into storage; those that it has from an earlier save are not copied again."""
+        """Put the files of a folder into storage; those that it has, and keeps, are not copied again."""
         stored = {}
         for path in sorted(folder.rglob("*")):
             if path.is_symlink() or not path.is_file():
                 continue
             status = path.stat()
             key = (status.st_ino, status.st_mtime_ns, status.st_size)
-            if key not in self._stored:
-                self._stored[key] = self.storage.put(path)
-            stored[path.relative_to(folder).as_posix()] = self._stored[key]
+            if time.time() - self._stored.get(key, (None, 0.0))[1] > AGAIN_S:
+                self._stored[key] = self.storage.put(path), time.time()
+            stored[path.relative_to(folder).as_posix()] = self._stored[key][0]
         return stored
 
     # --- what goes on beside it -------------------------------------------------------------------------------

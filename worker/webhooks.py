@@ -34,9 +34,12 @@ def post(letter: Letter, allow_private: bool) -> int:
 
     Raises RefusedError, or httpx.HTTPError or OSError where nobody answers.
     """
-    url = httpx.URL(letter.url)
-    host = url.raw_host.decode()
-    address = resolve(host, url.port or (443 if url.scheme == "https" else 80), allow_private)
+    try:
+        url = httpx.URL(letter.url)
+        host = url.raw_host.decode()
+        address = resolve(host, url.port or (443 if url.scheme == "https" else 80), allow_private)
+    except (httpx.InvalidURL, UnicodeError):
+        raise RefusedError("its URL cannot be called", for_good=True) from None
     body, sent_at = json.dumps(letter.body, separators=(",", ":")).encode(), int(time.time())
     headers = {
         "Host": url.netloc.decode(),
@@ -78,5 +81,5 @@ def resolve(host: str, port: int, allow_private: bool) -> str:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = [str(entry[4][0]) for entry in sorted(found, key=lambda entry: entry[0] != socket.AF_INET)]
     if not allow_private and not all(map(is_public, addresses)):
-        raise RefusedError(f"{host} is not on the public internet")
+        raise RefusedError("its host is not on the public internet")
     return addresses[0]

@@ -16,7 +16,8 @@ import structlog
 bound = structlog.contextvars.bound_contextvars  # with bound(job=...):
 
 
-TELLTALE = ("httpx", "httpcore", "urllib3", "botocore", "boto3", "s3transfer")  # they log addresses and headers
+# They log addresses and headers; the second two are the hub's client.
+TELLTALE = ("httpx", "httpcore", "httpx2", "httpcore2", "urllib3", "botocore", "boto3", "s3transfer")
 
 
 class _ToStderr(logging.StreamHandler[TextIO]):

@@ -31,6 +31,7 @@ PART_BYTES = 16 * 2**20  # S3 takes 10,000 of them: files of 156 GiB
 TRIES = 3
 LINK_S = 300  # to begin a download; one that has begun may last
 ABANDONED = timedelta(days=1)  # an upload in parts that is not complete by then
+NO_BUCKET = "the bucket does not exist; make it, or mend TOPWORK_STORAGE_URL"
 
 CONFIG = Config(
     connect_timeout=3,
@@ -87,8 +88,7 @@ class S3Storage(Storage):
     def open(self, sha256: str) -> BinaryIO:
         """See `Storage.open`. Nothing is read before it is asked for."""
         at = self._at(sha256)
-        with _plain_errors():
-            size = self._s3.head_object(**at)["ContentLength"]
+        size = self._head(sha256)["ContentLength"]
 
         def get(start: int) -> Any:
             return self._s3.get_object(**at, Range=f"bytes={start}-")["Body"]
@@ -137,11 +137,27 @@ class S3Storage(Storage):
     def _pages(self, operation: str) -> Iterator[dict[str, Any]]:
         yield from self._s3.get_paginator(operation).paginate(Bucket=self.bucket, Prefix=self.prefix)
 
+    def _head(self, sha256: str) -> dict[str, Any]:
+        """What S3 says of a file. A HEAD has no body: after a 404, a second one tells a missing file from no bucket."""
+        try:
+            with _plain_errors():
+                head: dict[str, Any] = self._s3.head_object(**self._at(sha256))
+                return head
+        except FileNotFoundError:
+            with _plain_errors():
+                try:
+                    self._s3.head_bucket(Bucket=self.bucket)
+                except ClientError as error:
+                    if _status(error) == 404:
+                        raise StorageAwayError(NO_BUCKET) from error
+                    if _status(error) != 403:  # a bucket that may not be asked for is there
+                        raise
+            raise
+
     def _is_older(self, sha256: str, before: datetime) -> bool:
         """Whether it has not been put again, or deleted, since it was listed."""
         try:
-            with _plain_errors():
-                modified: datetime = self._s3.head_object(**self._at(sha256))["LastModified"]
+            modified: datetime = self._head(sha256)["LastModified"]
         except FileNotFoundError:
             return False
         return modified < before
@@ -208,8 +224,8 @@ def _plain_errors() -> Iterator[None]:
         if code in ("404", "NoSuchKey"):
             raise FileNotFoundError("the storage has no such file") from error
         if code == "NoSuchBucket":
-            raise StorageAwayError("the bucket does not exist; make it, or mend TOPWORK_STORAGE_URL") from error
-        if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (401, 403):
+            raise StorageAwayError(NO_BUCKET) from error
+        if _status(error) in (401, 403):
             reason = f"the storage refuses the credentials, or lacks a permission for them ({code}); see docs/fleet.md"
             raise StorageAwayError(reason) from error
         raise StorageAwayError(f"the storage refuses ({code})") from error
@@ -217,6 +233,11 @@ def _plain_errors() -> Iterator[None]:
         raise StorageAwayError("there are no credentials for the storage; see docs/fleet.md") from error
     except BotoCoreError as error:
         raise StorageAwayError(f"the storage cannot be reached ({type(error).__name__})") from error
+
+
+def _status(error: ClientError) -> int | None:
+    status: int | None = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status
 
 
 def _compare(sha256: str, digest: Any) -> None:

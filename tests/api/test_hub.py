@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import unquote
 
@@ -230,7 +231,7 @@ def test_nothing_but_tables_is_ever_fetched(client: TestClient, hub: Hub) -> Non
 
 
 @one_database
-def test_what_cannot_be_had_says_how_to_mend(client: TestClient, hub: Hub) -> None:
+def test_what_cannot_be_had_says_how_to_mend(client: TestClient, hub: Hub, caplog: pytest.LogCaptureFixture) -> None:
     assert "no public data set 'acme/secret'" in refusal(client, {"hub": "acme/secret"})
     assert "private or gated" in refusal(client, {"hub": "acme/gated"})
     assert "no revision 'v9'" in refusal(client, {"hub": "acme/reviews@v9"})
@@ -239,6 +240,8 @@ def test_what_cannot_be_had_says_how_to_mend(client: TestClient, hub: Hub) -> No
     assert "names no commit" in refusal(client, {"hub": "acme/vague"})
     hub.refused["acme/odd"] = (500, "")
     assert "did not answer as it should (HfHubHTTPError)" in refusal(client, {"hub": "acme/odd"})
+    [warned] = [line.getMessage() for line in caplog.records if line.name == "api.hub"]
+    assert warned == "the hub does not answer: HfHubHTTPError" and not any(line.exc_info for line in caplog.records)
     both = client.post("/v1/jobs", json=job({"hub": "acme/secret"}, sources=[source({"hub": "acme/gated"})]))
     assert [fault["pointer"] for fault in both.json()["errors"]] == ["/task/data/hub", "/sources/0/data/hub"]
     assert client.get("/v1/datasets").json()["items"] == []
@@ -281,17 +284,54 @@ def test_a_data_set_of_a_hub_is_bounded_like_an_upload(client: TestClient, hub: 
 @one_database
 def test_more_than_was_announced_is_not_read(client: TestClient, hub: Hub) -> None:
     hub.sizes["movies.csv"] = 100
-    assert "of 100 bytes came" in refusal(client, {"hub": "acme/movies"})
+    assert "where 100 were announced" in refusal(client, {"hub": "acme/movies"})
     hub.sizes["movies.csv"] = 10_000
-    assert "of 10,000 bytes came" in refusal(client, {"hub": "acme/movies"})
+    assert "where 10,000 were announced" in refusal(client, {"hub": "acme/movies"})
+    assert client.get("/v1/datasets").json()["items"] == []
+
+
+@pytest.fixture
+def seconds_a_file(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """What each file takes, by a clock that nothing else moves."""
+    clock, answer, takes = [0.0], hub.answer, {"each": 0.0}
+
+    def late(request: BaseHTTPRequestHandler, path: list[str]) -> None:
+        clock[0] += takes["each"] if "resolve" in path else 0.0
+        answer(request, path)
+
+    monkeypatch.setattr(hub, "answer", late)
+    monkeypatch.setattr(room, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    return takes
+
+
+@one_database
+def test_a_hub_that_drips_is_cut_off(client: TestClient, hub: Hub, seconds_a_file: dict[str, float]) -> None:
+    seconds_a_file["each"] = room.FETCH_S + 1
+    hub.files["acme/movies"]["movies.csv"] = reviews(5000)
+    assert "within 120 s" in refusal(client, {"hub": "acme/movies"})
     assert client.get("/v1/datasets").json()["items"] == []
 
 
 @one_database
-def test_a_hub_that_drips_is_cut_off(client: TestClient, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "FETCH_S", -1.0)
-    hub.files["acme/movies"]["movies.csv"] = reviews(5000)
-    assert "within -1 s" in refusal(client, {"hub": "acme/movies"})
+def test_all_that_a_request_names_has_one_deadline(
+    client: TestClient, hub: Hub, seconds_a_file: dict[str, float]
+) -> None:
+    seconds_a_file["each"] = room.FETCH_S * 0.6
+    named = {"hub": "acme/reviews"}
+    body = job({"train": {"hub": "acme/movies"}, "dev": named, "test": named})
+    answer = client.post("/v1/jobs", json=body)
+    assert [one["pointer"] for one in answer.json()["errors"]] == ["/task/data/test/hub"]
+    assert client.post("/v1/jobs", json=body).status_code == 202  # the rest is there
+
+
+@one_database
+def test_what_two_requests_fetch_at_once_is_one_data_set(
+    client: TestClient, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "_kept", lambda *_: None)  # the other is not done yet
+    used = [client.post("/v1/jobs", json=job({"hub": "acme/movies"})).json()["spec"]["task"]["data"] for _ in range(2)]
+    assert used[0] == used[1] and len(hub.fetched) == 2
+    assert len(client.get("/v1/datasets").json()["items"]) == 1
 
 
 @one_database
@@ -320,6 +360,7 @@ def test_only_so_many_are_fetched_at_once(client: TestClient, hub: Hub, monkeypa
     with room.AT_ONCE:
         busy = client.post("/v1/jobs", json=job({"hub": "acme/movies"}))
     assert (busy.status_code, busy.headers["retry-after"]) == (503, "10")
+    assert hub.asked == []
     assert client.post("/v1/jobs", json=job({"hub": "acme/movies"})).status_code == 202
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from api import models
+from api import health, models
 from api.main import create_app
 from core.ledger.settings import Settings
+from core.ledger.storage import LocalStorage
 from tests.api.conftest import one_database
 from tests.conftest import Broker
 
@@ -60,12 +63,32 @@ def test_a_model_is_described(client: TestClient) -> None:
     assert model["model_params"] == model["encoder_params"] + 100 * 16
 
 
-def test_ready_while_the_broker_answers(settings: Settings, broker: Broker) -> None:
+def test_ready_while_the_broker_answers(settings: Settings, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "HOLD_S", 0.0)
     with TestClient(create_app(settings.model_copy(update={"broker_url": broker.url})), "http://localhost") as client:
         ready = {"status": "ready", "parts": {"database": "ok", "broker": "ok", "storage": "ok"}}
         assert client.get("/readyz").json() == ready
         broker.stop()
         assert [fault["parameter"] for fault in problem(client.get("/readyz"), 503)["errors"]] == ["broker"]
+
+
+def test_many_who_ask_whether_it_is_ready_cost_one_look(
+    settings: Settings, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    def put(*_: Any) -> tuple[str, int]:
+        looks.append(time.sleep(0.2))
+        raise OSError
+
+    monkeypatch.setattr(LocalStorage, "put", put)
+    app = create_app(settings.model_copy(update={"broker_url": broker.url}))
+    with TestClient(app, "http://localhost") as client, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: client.get("/readyz"), range(16)))
+        assert {answer.status_code for answer in answers} == {503} and len(looks) == 1
+        app.state.probes._until = 0.0
+        client.get("/readyz")
+        assert len(looks) == 2
 
 
 def test_not_ready_names_each_part(tmp_path: Path) -> None:

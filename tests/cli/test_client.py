@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from api import hub
 from cli.client import TRIES, ApiError, download_all
 from tests.cli.stub import FileServer, Stub, job, sha256
 
@@ -20,6 +21,7 @@ def test_a_lost_answer_to_submit_is_asked_for_again_with_the_same_key() -> None:
     assert stub.client().submit({"model": "m"}, "key-1")["id"] == "job_1"
     assert [request.headers["Idempotency-Key"] for request in stub.requests] == ["key-1"] * 3
     assert len(stub.pauses) == 2
+    assert stub.requests[0].extensions["timeout"]["read"] > hub.FETCH_S + hub.ASK_S
 
 
 def test_an_upload_is_sent_again_only_if_the_server_was_never_reached(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import json
 import logging
 from collections.abc import Iterator
 
+import httpx
+import huggingface_hub
 import pytest
 from pydantic import ValidationError
 from sqlalchemy import text
@@ -42,6 +44,15 @@ def test_lines_are_json_with_what_is_bound(capsys: pytest.CaptureFixture[str]) -
     facts = {"event": "it took 3 s", "level": "warning", "logger": "some.library", "stage": "teach"}
     assert first == {**facts, "job": "job_1", "attempt": 2}
     assert "job" not in second and "RuntimeError: broken" in second["exception"]
+
+
+def test_clients_of_http_tell_no_addresses(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("debug")
+    for client in (httpx.Client, type(huggingface_hub.get_session())):
+        logging.getLogger(client.__module__.partition(".")[0]).info(
+            "HTTP Request: GET https://example.org/?signature=1"
+        )
+    assert capsys.readouterr().err == ""
 
 
 def test_text_and_level_can_be_asked_for(capsys: pytest.CaptureFixture[str]) -> None:

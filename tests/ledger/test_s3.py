@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,16 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 2**10)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert (tmp_path / "copy").stat().st_size == 96 * 2**20
     assert int(done.stdout) < 60
+
+
+def test_a_bucket_that_is_not_there_is_no_missing_file(storage: S3Storage) -> None:
+    with pytest.raises(FileNotFoundError):
+        storage.open("0" * 64)
+    assert not storage._is_older("0" * 64, datetime.now(UTC))
+    storage.bucket = "no-such-bucket"
+    for ask in (storage.open, lambda name: storage._is_older(name, datetime.now(UTC))):
+        with pytest.raises(StorageAwayError, match="bucket does not exist"):
+            ask("0" * 64)
 
 
 class Line:

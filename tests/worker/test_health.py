@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import time
 
 import pytest
 
 from core.ledger import tables, workers
 from core.ledger.tables import now_ms
 from tests.worker.conftest import House
-from worker.health import LATE_S, fault
+from worker.health import LATE_S, fault, trace
+from worker.relay import Relay
 
 
 @pytest.mark.parametrize(
@@ -25,7 +28,18 @@ def test_a_worker_is_healthy_while_it_reports_from_this_host(
     assert (fault("worker", house.settings) is None) == healthy
 
 
-def test_a_relay_is_healthy_while_no_announcement_waits_for_long(house: House) -> None:
+def test_a_relay_is_healthy_while_it_works_and_no_announcement_waits_for_long(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay = Relay(house.database, house.settings)
+    monkeypatch.setattr(relay, "_do", lambda *_: None)  # a broker that is away
+    assert fault("relay", house.settings) == "it does not work"  # whatever others do
+    relay.step()
+    assert fault("relay", house.settings) is None
+    long_ago = time.time() - LATE_S - 1
+    os.utime(trace(house.settings), (long_ago, long_ago))
+    assert fault("relay", house.settings) == "it does not work"
+    relay.step()
     house.new_job()
     assert fault("relay", house.settings) is None
     with house.database.begin() as session:

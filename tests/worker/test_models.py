@@ -122,6 +122,7 @@ def ask(endpoint: str, data_dir: Path, *names: str) -> list[Any]:
         [sys.executable, "-c", PROGRAM, *names], env=environment, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
+    assert not any(name in done.stderr for name in (*names, endpoint))
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 

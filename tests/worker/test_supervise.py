@@ -382,6 +382,42 @@ def test_a_storage_that_is_away_is_waited_for(house: House, monkeypatch: pytest.
     assert int(house.notes(job_id)[-1].rpartition(" ")[2]) >= 1  # what was saved came back
 
 
+class SweptStorage(LocalStorage):
+    """Is away in the middle of the outputs, for so long that what has no row yet is swept."""
+
+    outputs = 0
+
+    def put(self, source: Path) -> tuple[str, int]:
+        if "output" in source.parts:
+            self.outputs += 1
+            if self.outputs == 2:
+                self.delete(hashlib.sha256(b"weights").hexdigest())
+                raise StorageAwayError("the storage cannot be reached")
+        return super().put(source)
+
+
+def test_what_was_swept_before_its_row_was_there_is_put_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "AWAY_S", 0.01)
+    monkeypatch.setattr(supervise, "AGAIN_S", 0.0)
+    job_id, storage = house.new_job(), SweptStorage(house.settings.blobs_dir)
+    claim(house, job_id, storage=storage).run()
+    assert (house.job(job_id).status, storage.outputs) == ("succeeded", 4)
+    with house.database.read() as session:
+        for file in jobs.files(session, job_id):
+            storage.open(file.sha256).close()
+
+
+def test_files_that_a_row_has_are_not_put_again(house: House, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(supervise, "AGAIN_S", 0.0)
+    storage = SlowStorage(house.settings.blobs_dir)
+    supervisor = claim(house, house.new_job(), storage=storage)
+    (tmp_path / "save").mkdir()
+    (tmp_path / "save" / "weights").write_bytes(b"weights")
+    for _ in range(2):
+        supervisor._save(tmp_path / "save")
+    assert storage.puts == 1
+
+
 class StubbornStorage(LocalStorage):
     """A disk that does not let go of what it has."""
 

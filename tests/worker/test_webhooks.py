@@ -170,13 +170,19 @@ def test_it_is_given_up_when_the_receiver_says_so_or_after_the_last_try(
         assert tallies.totals(session, "webhook") == {"given_up": (2, 0.0)}
 
 
-def test_nobody_listening_harms_nobody(house: House, relay: Relay) -> None:
+def test_nobody_listening_harms_nobody(house: House, relay: Relay, caplog: pytest.LogCaptureFixture) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         ended_job(house, f"http://127.0.0.1:{unused.getsockname()[1]}/")
         deliver(relay)
     (message,) = waiting(house)
-    assert message.tries == 1
+    assert message.tries == 1 and f"webhook {message.id}: ConnectError" in caplog.text
+
+
+def test_the_log_does_not_name_a_receiver(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    ended_job(house, "https://localhost/")
+    deliver(Relay(house.database, house.settings))
+    assert "its host is not on the public internet" in caplog.text and "localhost" not in caplog.text
 
 
 @pytest.fixture
@@ -235,7 +241,8 @@ def test_a_message_that_cannot_be_sent_is_given_up(
 ) -> None:
     ended_job(house, "https://256.256.256.256/")
     deliver(relay)
-    assert waiting(house) == [] and "256" in caplog.text
+    assert waiting(house) == [] and "is given up: its URL cannot be called" in caplog.text
+    assert "256" not in caplog.text
 
 
 def test_relays_at_once_send_a_message_once(house: House, relay: Relay, receiver: Receiver) -> None:
