@@ -66,3 +66,4 @@ def configure(how: str) -> None:
     root.setLevel(level.upper())
     for name in TELLTALE:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)  # its warning of a retry names the address
