@@ -114,11 +114,15 @@ def in_turn(
 
 
 def timed(run: Callable[[], object]) -> tuple[float, float]:
-    """Seconds that a call took, and seconds of these that its thread waited for a core."""
-    before, start = _waited_s(), time.perf_counter()
+    """Seconds that a call took, and seconds of these that its thread waited for a core.
+
+    The kernel may book a wait late, to a call that came after it: none has waited while it worked.
+    """
+    before, worked, start = _waited_s(), time.thread_time(), time.perf_counter()
     run()
     took = time.perf_counter() - start
-    return took, min(took, _waited_s() - before)
+    idle = took - (time.thread_time() - worked)
+    return took, max(0.0, min(idle, _waited_s() - before))
 
 
 def _waited_s() -> float:

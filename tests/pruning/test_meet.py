@@ -254,6 +254,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
+def test_a_wait_that_the_kernel_books_late_takes_no_work_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(100))
+    monkeypatch.setattr(stopwatch, "_waited_s", lambda: float(next(clock)))  # a second more at each look
+    took, waited = stopwatch.timed(lambda: sum(range(200_000)))
+    assert 0 <= waited < took
+
+
 def test_passes_take_turns() -> None:
     said: list[str] = []
     times, waited = in_turn({name: lambda name=name: said.append(name) for name in "ab"})  # type: ignore[misc]
