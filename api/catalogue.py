@@ -9,9 +9,9 @@ from pathlib import Path
 
 from core.spec.cost import Costs
 from core.spec.families import Architecture, read_config, require_text, require_tokenizer
-from core.spec.job import ProblemType
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
+from core.spec.task import ProblemType
 from core.spec.weights import read_shapes
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")

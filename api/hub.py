@@ -25,8 +25,9 @@ from api.context import Context
 from api.problems import Problem, invalid
 from api.schemas import Fault
 from core.ledger import datasets, jobs, quotas, tables, webhooks
-from core.spec.job import HUB_PART, DatasetRef, JobSpec
+from core.spec.job import JobSpec
 from core.spec.problems import SpecError
+from core.spec.task import HUB_PART, DatasetRef
 
 log = logging.getLogger(__name__)
 

@@ -34,9 +34,9 @@ from core.pruning.narrow import fit_narrow
 from core.pruning.network import load_network
 from core.pruning.runtimes import conditions
 from core.pruning.stopwatch import Stopwatch
+from core.spec.budget import Budget
 from core.spec.cost import Costs
 from core.spec.families import FAMILIES, Architecture
-from core.spec.job import Budget
 from core.spec.problems import SpecError
 
 FITS = 30

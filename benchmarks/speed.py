@@ -37,8 +37,8 @@ from core.pruning.importance import importance
 from core.pruning.network import TARGET, Network, load_network
 from core.pruning.runtimes import conditions, session, to_onnx
 from core.pruning.stopwatch import Reading, Stopwatch, compare
+from core.spec.budget import Budget
 from core.spec.cost import Costs
-from core.spec.job import Budget
 from core.spec.structure import Structure
 
 RESULTS = Path(__file__).parent / "results"

@@ -23,8 +23,8 @@ from core.pruning.export import environment
 from core.pruning.network import load_network
 from core.pruning.runtimes import conditions
 from core.pruning.stopwatch import Stopwatch, in_turn
+from core.spec.budget import Budget
 from core.spec.cost import Costs
-from core.spec.job import Budget
 from core.spec.structure import Structure
 
 RESULTS = Path(__file__).parent / "results"

@@ -14,7 +14,7 @@ from core.pruning import sparsity
 from core.pruning.network import Network
 from core.pruning.pdp import threshold
 from core.pruning.train import History
-from core.spec.job import GROUPS, Pattern
+from core.spec.budget import GROUPS, Pattern
 
 
 def gradual() -> AbstractContextManager[Any]:

@@ -17,8 +17,8 @@ from core.pruning.export import write_json
 from core.pruning.fit import Scores, fit
 from core.pruning.network import load_network, read_architecture
 from core.pruning.train import History
+from core.spec.budget import Budget
 from core.spec.cost import CostModel, Costs
-from core.spec.job import Budget
 from core.spec.structure import Structure
 
 

@@ -17,8 +17,9 @@ from core.pruning.regular import fit_to
 from core.pruning.runtimes import Conditions
 from core.pruning.stopwatch import Measure, Reading
 from core.pruning.table import kept, key_of, learn, prices, smallest, smallest_regular
+from core.spec.budget import Budget
 from core.spec.families import Architecture
-from core.spec.job import Budget, Layout
+from core.spec.job import Layout
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 

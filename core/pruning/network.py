@@ -20,9 +20,9 @@ from transformers import AutoConfig, AutoTokenizer
 from core.pruning.batches import Rows, in_order, stack
 from core.pruning.checkpoint import NOWHERE, Checkpoint
 from core.spec.families import Architecture, require_fitted, require_tokenizer
-from core.spec.job import ProblemType
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
+from core.spec.task import ProblemType
 
 TARGET = "target"
 

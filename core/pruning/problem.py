@@ -29,8 +29,8 @@ from core.pruning.metrics import (
     value_of,
     with_intervals,
 )
-from core.spec.job import ProblemType
 from core.spec.labels import STRATA, Label, is_iob2, numbers
+from core.spec.task import ProblemType
 
 TEMPERATURE = 2.0  # of distillation (Hinton et al. 2015; CoFi uses the same)
 IGNORED = -100  # in place of a label: a token that is asked nothing

@@ -28,8 +28,9 @@ from core.pruning.onnx import write_onnx
 from core.pruning.page import write_page
 from core.pruning.stages import ModelRef, Outcome, Report, Stages
 from core.pruning.verify import ONNX_TOLERANCE, TOLERANCE
+from core.spec.budget import Budget
 from core.spec.cost import CostModel
-from core.spec.job import Budget, JobSpec, Transfer
+from core.spec.job import JobSpec, Transfer
 
 __all__ = ["ModelRef", "run"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from core.pruning.network import device
 from core.pruning.onnx import write_onnx
-from core.spec.job import Budget
+from core.spec.budget import Budget
 from core.spec.problems import SpecError
 
 ONNX_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}

@@ -29,7 +29,7 @@ from core.pruning.magnitude import root_mean_square
 from core.pruning.network import Network, device, longest_text
 from core.pruning.pdp import follow, soft_mask
 from core.pruning.train import History, dev_scores
-from core.spec.job import GROUPS, Pattern
+from core.spec.budget import GROUPS, Pattern
 
 TAU = 1e-4  # as published
 

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field, replace
 from math import prod
 from typing import Self
 
+from core.spec.budget import GROUPS, Budget
 from core.spec.families import Architecture, require_narrow
-from core.spec.job import GROUPS, Budget, HiddenSize, Layout
+from core.spec.job import HiddenSize, Layout
 from core.spec.problems import SpecError
 from core.spec.residual import residual_side
 from core.spec.structure import Structure

@@ -14,9 +14,10 @@ from functools import partial
 from statistics import fmean, pstdev
 from typing import TypeVar
 
-from core.spec.job import JobSpec, ProblemType, Source, SplitRefs, Task
+from core.spec.job import JobSpec
 from core.spec.labels import Label, is_iob2, label_names, numbers, read_label, read_words, strata
 from core.spec.problems import SpecError
+from core.spec.task import ProblemType, Source, SplitRefs, Task
 
 T = TypeVar("T")
 Table = Mapping[str, Sequence[str | None]]  # column -> values

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from core.spec.job import ProblemType
 from core.spec.problems import SpecError
+from core.spec.task import ProblemType
 
 
 @dataclass(frozen=True)

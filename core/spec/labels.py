@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from itertools import chain
 
-from core.spec.job import ProblemType
+from core.spec.task import ProblemType
 
 Label = str | float | tuple[str, ...]  # a class; a number; the labels that apply, or the tag of each word
 

@@ -31,9 +31,10 @@ from core.pruning.network import Network, hidden_size, load_network, load_tokeni
 from core.pruning.onnx import write_onnx
 from core.pruning.run import ModelRef, run
 from core.spec.families import FAMILIES, Family
-from core.spec.job import JobSpec, ProblemType
+from core.spec.job import JobSpec
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
+from core.spec.task import ProblemType
 from tests.pruning.conftest import costs_of
 from tests.tiny import rows
 

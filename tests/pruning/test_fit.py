@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 
 from core.pruning.fit import SLACK, Scores, fit
+from core.spec.budget import Budget
 from core.spec.cost import CostModel, Costs
 from core.spec.families import FAMILIES, Architecture
-from core.spec.job import Budget
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 

@@ -20,8 +20,8 @@ from core.pruning.network import load_network
 from core.pruning.runtimes import Conditions, conditions
 from core.pruning.stopwatch import Reading, Stopwatch, in_turn
 from core.pruning.table import learn, levels, prices, smallest
+from core.spec.budget import Budget
 from core.spec.cost import CostModel
-from core.spec.job import Budget
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 from tests.pruning.test_fit import MINILM

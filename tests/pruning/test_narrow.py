@@ -22,8 +22,9 @@ from core.pruning.magnitude import at_random, magnitude, stream_norms
 from core.pruning.narrow import fit_narrow
 from core.pruning.network import Network
 from core.pruning.run import ModelRef, run
+from core.spec.budget import Budget
 from core.spec.cost import CostModel, Costs, hidden_sizes
-from core.spec.job import Budget, JobSpec
+from core.spec.job import JobSpec
 from core.spec.problems import SpecError
 from tests.pruning.conftest import costs_of as costs_of_network
 from tests.pruning.test_fit import MINILM, costs_of

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 
 from core.pruning.fit import SLACK, Scores, fit
 from core.pruning.regular import compare, fit_regular, fit_to, worth
+from core.spec.budget import Budget
 from core.spec.cost import CostModel
 from core.spec.families import FAMILIES, Architecture
-from core.spec.job import Budget
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 from tests.pruning.test_fit import BERT_BASE, MINILM, costs_of

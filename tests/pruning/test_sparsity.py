@@ -18,7 +18,7 @@ from core.pruning.coupling import Phase
 from core.pruning.network import Network
 from core.pruning.sparsity import Weights, hold, kept, mask, masked, matrices, pdp, semi_structured, targets
 from core.pruning.train import dev_scores, train
-from core.spec.job import GROUPS, Budget, Pattern
+from core.spec.budget import GROUPS, Budget, Pattern
 from core.spec.problems import SpecError
 from tests.pruning.conftest import costs_of
 from tests.pruning.test_weighting import stream

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from core.spec.job import Budget, JobSpec
+from core.spec.budget import Budget
+from core.spec.job import JobSpec
 
 DATASET = {"dataset": "ds_" + "0" * 32}
 MINIMAL: dict[str, Any] = {"model": "tiny", "task": {"data": DATASET}, "budget": {"params": 0.1}}

@@ -1,0 +1,185 @@
+"""The target task and its sources, and where their data lie."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+
+from core.spec.strict import Strict, available
+
+
+def _hub_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w.-]+(/[\w.-]+)*)?", value) or ".." in value:
+        raise PydanticCustomError(
+            "hub_name", "is no data set of a hub; give 'owner/name' or 'owner/name@revision', a branch, tag or commit"
+        )
+    return value
+
+
+HUB_PART = r"^[^/\x00-\x1f]{1,100}$"
+HubPart = Annotated[str, Field(pattern=HUB_PART)]
+
+
+class DatasetRef(Strict):
+    """A data set: one of yours by its id, or a public one of a hub, which becomes one of yours when it is fetched."""
+
+    dataset: Annotated[
+        str | None, Field(pattern=r"^ds_[0-9a-f]{32}$", examples=["ds_0192f0c1e0a77c5fb0a6c3a1d2e4f5a6"])
+    ] = None
+    hub: Annotated[
+        str | None,
+        Field(
+            max_length=200,
+            description="owner/name@revision; beside `dataset`, in an answer: where that came from, at which commit",
+            examples=["stanfordnlp/imdb@main"],
+        ),
+        AfterValidator(lambda value: value and _hub_name(value)),
+    ] = None
+    config: Annotated[HubPart | None, Field(description="of `hub`; left out: its only one, or its default")] = None
+    split: Annotated[
+        HubPart | None,
+        Field(description="of `hub`; left out: 'train', for data.dev 'validation', for data.test 'test'"),
+    ] = None
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if self.dataset is None and self.hub is None:
+            raise PydanticCustomError(
+                "data", "give 'dataset', an id that POST /v1/datasets gave, or 'hub', as in 'owner/name@revision'"
+            )
+        if self.hub is None and (self.config or self.split):
+            raise PydanticCustomError("data", "'config' and 'split' are of a hub's data set: give 'hub' with them")
+        return self
+
+    @property
+    def id(self) -> str:
+        """Id of the data set, which a hub's has once it is fetched."""
+        assert self.dataset is not None
+        return self.dataset
+
+
+class SplitRefs(Strict):
+    """A data set for each split; a missing one is held out of `train`."""
+
+    train: DatasetRef
+    dev: DatasetRef | None = None
+    test: DatasetRef | None = None
+
+
+def _size(value: int | float) -> int | float:
+    if isinstance(value, float) and not 0 < value < 1:
+        raise PydanticCustomError("split_size", "a fraction lies between 0 and 1; give a whole number for a row count")
+    if isinstance(value, int) and value < 1:
+        raise PydanticCustomError("split_size", "a row count is at least 1")
+    return value
+
+
+Size = Annotated[int | float, AfterValidator(_size)]
+
+
+class Split(Strict):
+    """Row counts (whole numbers) or fractions of the rows; `test` left out means every row that is left."""
+
+    train: Size = 0.6
+    dev: Size = 0.2
+    test: Size | None = None
+
+    @model_validator(mode="after")
+    def _sum(self) -> Self:
+        fractions = [s for s in (self.train, self.dev, self.test) if isinstance(s, float)]
+        if sum(fractions) > 1 + 1e-9:
+            raise PydanticCustomError("split_sum", f"fractions add up to {sum(fractions):g}, over 1")
+        return self
+
+
+TextColumns = Annotated[list[str], Field(min_length=1, max_length=2)]
+
+
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression", "token_classification"]
+# What can be selected by, the default first; higher is better.
+METRICS: Mapping[str, tuple[str, ...]] = {
+    "single_label_classification": ("accuracy", "balanced_accuracy", "f1"),
+    "multi_label_classification": ("micro_f1", "macro_f1", "subset_accuracy"),
+    "regression": ("pearson", "spearman", "r2"),
+    "token_classification": ("entity_f1", "token_accuracy"),
+}
+
+
+def _problem(task: Mapping[str, Any]) -> ProblemType:
+    words: ProblemType | None = "token_classification" if task.get("type") == "token-classification" else None
+    return words or task.get("problem_type") or "single_label_classification"
+
+
+class Task(Strict):
+    """The target task: one text column is a single text, two are a pair."""
+
+    type: Annotated[
+        Literal["text-classification", "token-classification"],
+        available(
+            "task type",
+            ("text-classification", "token-classification"),
+            ("question-answering", "image-classification", "causal-lm"),
+        ),
+    ] = "text-classification"
+    problem_type: Annotated[
+        Literal["single_label_classification", "multi_label_classification", "regression"] | None,
+        Field(description="of text-classification; left out: single_label_classification"),
+    ] = None
+    data: DatasetRef | SplitRefs
+    split: Split = Split()
+    text: TextColumns = ["text"]
+    label: Annotated[str, Field(min_length=1)] = "label"
+    metric: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="what is selected by, on dev; left out: the first of its problem's. "
+            + "; ".join(f"{problem}: {', '.join(names)}" for problem, names in METRICS.items()),
+        ),
+    ] = ""
+
+    @property
+    def problem(self) -> ProblemType:
+        """What is answered, in transformers' words where it has one."""
+        return _problem({"type": self.type, "problem_type": self.problem_type})
+
+    @field_validator("problem_type")
+    @classmethod
+    def _of_texts(cls, value: str | None, task: ValidationInfo) -> str | None:
+        if value is not None and task.data.get("type") == "token-classification":
+            raise PydanticCustomError("problem_type", "is for text-classification: leave it out for words")
+        return value
+
+    @field_validator("text")
+    @classmethod
+    def _one_column(cls, value: list[str], task: ValidationInfo) -> list[str]:
+        if len(value) > 1 and task.data.get("type") == "token-classification":
+            raise PydanticCustomError("text", "token-classification reads one column, of arrays of words")
+        return value
+
+    @field_validator("metric")
+    @classmethod
+    def _fits(cls, value: str, task: ValidationInfo) -> str:
+        problem = _problem(task.data)
+        if value not in METRICS[problem]:
+            known = ", ".join(f"'{name}'" for name in METRICS[problem])
+            raise PydanticCustomError("metric", f"is no metric of a {problem} task; give one of {known}")
+        return value
+
+    @model_validator(mode="after")
+    def _default_metric(self) -> Self:
+        object.__setattr__(self, "metric", self.metric or METRICS[self.problem][0])
+        return self
+
+
+class Source(Strict):
+    """Related data to transfer from; `label` null means text without labels."""
+
+    data: DatasetRef
+    text: TextColumns = ["text"]
+    label: Annotated[str, Field(min_length=1)] | None = None
+    weight: Annotated[float, Field(gt=0, le=100, description="of its loss, beside the target's 1")] = 1.0
