@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,11 @@ from core.pruning.auto import (
     weigh,
 )
 from core.pruning.batches import tokenise
+from core.pruning.checkpoint import Checkpoints
 from core.pruning.coupling import TaskRows
 from core.pruning.network import TARGET, Network, load_tokenizer
 from core.pruning.problem import SingleLabel
+from core.pruning.related import RELATED
 from core.spec.cost import CostModel
 from core.spec.data import Example
 from core.spec.job import Stage
@@ -144,7 +147,7 @@ def test_the_trials_cost_no_more_than_the_job(
     if rows > 80:
         trials.rows = trials.rows.take([i % 80 for i in range(rows)])
         trials.splits = splits(trials.rows.labels, rows // 4, SPLITS, 0)
-        trials.planned, trials.teach_steps, trials.recover_steps = trials.plan(steps)
+        trials.planned, trials.probe_steps, trials.teach_steps, trials.recover_steps = trials.plan(steps)
     small = max(PRICE["recover"], trials.limit / cost.dense)
     spent = 0.0
 
@@ -160,6 +163,7 @@ def test_the_trials_cost_no_more_than_the_job(
     price = {"teach": 1.0, "recover": small}
     monkeypatch.setattr(Trials, "train", lambda _self, _net, _plan, stage, steps, _split: pay(steps / 2 * price[stage]))
     monkeypatch.setattr(auto, "labelled_by", label)
+    monkeypatch.setattr(Trials, "relatedness", lambda *_args: 1.0)
     monkeypatch.setattr(auto, "importance", lambda *_args, **_options: pay(BATCHES / 2))
     monkeypatch.setattr(trials, "last", lambda *_args: None)
     monkeypatch.setattr(auto, "cut", lambda *_args: None)
@@ -177,6 +181,7 @@ Quality = Callable[[Choice], float]
 
 def decided(monkeypatch: pytest.MonkeyPatch, trials: Trials, quality: Quality) -> Decision:
     """With students that are right as often as `quality` says, and sure of it."""
+    monkeypatch.setattr(Trials, "probe", lambda _self: None)
     monkeypatch.setattr(Trials, "teach", lambda *_args: None)
     monkeypatch.setattr(Trials, "student", lambda _self, choice, *_args: choice)
 
@@ -232,19 +237,63 @@ def test_sources_whose_labels_help_stay_though_their_text_does_not(
 def test_a_job_too_short_for_trials_goes_by_the_prior(tiny: Path, network: Network, cost: CostModel) -> None:
     trials = trials_of(tiny, network, cost, steps={"teach": 5, "prune": 0, "recover": 5})
     decision = trials.decide()
-    assert (str(decision.choice), decision.trials) == ("teacher in teach, prune, recover", [])
+    assert (str(decision.choice), decision.trials) == ("sequential in teach, prune, recover", [])
 
 
 def test_trials_of_real_networks(tiny: Path, network: Network, cost: CostModel) -> None:
     said: list[Any] = []
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    steps = {"teach": 100, "prune": 0, "recover": 300}
+    steps = {"teach": 200, "prune": 0, "recover": 600}
     trials = trials_of(tiny, network, cost, report=said.append, steps=steps)
     decision = trials.decide()
     assert {t["choice"] for t in decision.trials} == {str(c) for c in trials.choices}
     assert [t["splits"] for t in decision.trials].count(2) == 1 + trials.survivors
     assert all(0 < t["score"] <= 1 and t["error"] >= 0 for t in decision.trials)
+    assert all(value is not None and value > RELATED for value in decision.related)
     assert said[-1]["step"] == said[-1]["steps"] == trials.planned
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     again = trials_of(tiny, network, cost, steps=steps).decide()
     assert again == decision
+
+
+def test_labels_that_have_nothing_in_common_with_the_targets_are_not_tried(
+    tiny: Path, network: Network, cost: CostModel
+) -> None:
+    trials = trials_of(tiny, network, cost, sources=2, steps={"teach": 200, "prune": 0, "recover": 600})
+    bad = trials.sources[1]
+    shuffled = bad.rows.labels[torch.randperm(len(bad.rows), generator=torch.Generator().manual_seed(0))]
+    trials.sources[1] = replace(bad, rows=replace(bad.rows, labels=shuffled))
+    decision = trials.decide()
+    good, strange = decision.related
+    assert good is not None and strange is not None and strange < RELATED < good
+    assert {tuple(t["sources"]) for t in decision.trials if t["choice"].startswith("sequential")} == {(0,)}
+    assert f"were not used: source 1 ({strange:.2f})" in decision.why
+
+
+def test_without_related_labels_text_is_all_that_is_tried(
+    tiny: Path, network: Network, cost: CostModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trials, "relatedness", lambda *_args: 0.0)
+    steps = {"teach": 200, "prune": 0, "recover": 600}
+    for sources in (1, 2):
+        decision = trials_of(tiny, network, cost, sources=sources, steps=steps).decide()
+        assert {t["choice"] for t in decision.trials} == {"none", "teacher in prune, recover"}
+        decision = trials_of(tiny, network, cost, sources=sources, steps=steps, stages=["teach"]).decide()
+        assert decision.choice == NONE and len(decision.trials) == 1
+
+
+def test_a_source_is_not_probed_again_after_an_interruption(
+    tiny: Path, network: Network, cost: CostModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_args: Any) -> None:
+        raise KeyboardInterrupt
+
+    options = {"checkpoints": Checkpoints(tmp_path, "", lambda: None).at}
+    first = trials_of(tiny, network, cost, sources=2, **options)
+    monkeypatch.setattr(Trials, "run", stop)
+    with pytest.raises(KeyboardInterrupt):
+        first.decide()
+    monkeypatch.setattr(Trials, "probed", stop)
+    again = trials_of(tiny, network, cost, sources=2, **options)
+    again.probe()
+    assert again.related == first.related and None not in again.related
