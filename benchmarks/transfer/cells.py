@@ -62,7 +62,12 @@ ARMS: Mapping[str, Arm] = {
         Arm("magnitude", TEACHER, "peer: torch-pruning's group magnitudes, trained as `teacher`", "magnitude"),
     )
 }
-
+AS_ARM: Mapping[str, str] = {  # what `auto` chooses -> the arm that does the same
+    "none": "none",
+    "teacher in prune, recover": "teacher-taught-plain",
+    "sequential in teach, prune, recover": "sequential",
+    "teacher in teach, prune, recover": "teacher",
+}
 
 ZEROS = {"zeros": "unstructured", "2:4": "2:4"}
 METHOD_ARMS: Mapping[str, Arm] = {  # of benchmarks/methods

@@ -17,7 +17,7 @@ from unittest.mock import patch
 import torch
 
 from benchmarks.methods.peers import by_torch, gradual
-from benchmarks.transfer.cells import EVERY, Cell, cell_json, dataset_id, spec_of, steps_of
+from benchmarks.transfer.cells import AS_ARM, EVERY, Cell, cell_json, dataset_id, spec_of, steps_of
 from benchmarks.transfer.cofi import cofi_losses
 from benchmarks.transfer.controls import place
 from benchmarks.transfer.data import PAIRS
@@ -25,12 +25,6 @@ from core.pruning import run as job
 from core.pruning import stages
 
 TEACHER_FILES = ("teach.safetensors", "teach.json")  # the second makes the first valid
-AS_ARM = {
-    "none": "none",
-    "teacher in prune, recover": "teacher-taught-plain",
-    "sequential in teach, prune, recover": "sequential",
-    "teacher in teach, prune, recover": "teacher",
-}  # what `auto` chooses -> the arm that teaches alike
 
 IN_PLACE: Mapping[str, Any] = {"cofi": cofi_losses, "gradual": gradual, "torch": by_torch}  # of the product's own
 

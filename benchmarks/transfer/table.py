@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from math import sqrt
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import correlation, mean, stdev
 from typing import Any
 
-from benchmarks.transfer.cells import ARMS, DEV_ROWS, Cell, cell_of, finished, steps_of
+from benchmarks.transfer.cells import ARMS, AS_ARM, DEV_ROWS, Cell, cell_of, finished, steps_of
 from benchmarks.transfer.data import MAX_LENGTH, PAIRS
 
 # Student's t, 97.5 %, for 1, 2, ... degrees of freedom; beyond, the last (too wide rather than too narrow).
@@ -92,6 +92,7 @@ def markdown(
         if section in table:
             lines += _section(section, table[section], planned, unavailable)
     lines += _priors(table)
+    lines += _trials(used, table)
     lines += _not_run(order, table, planned, unavailable)
     return "\n".join(lines).rstrip() + "\n"
 
@@ -170,6 +171,38 @@ def _priors(table: Mapping[Section, Mapping[str, Values]]) -> list[str]:
         return []
     head = ["## Lead over `none`, over all sections", "", "| arm | sections | mean | deviation |", "|---|---|---|---|"]
     return [*head, *lines, ""]
+
+
+def _trials(results: Iterable[Mapping[str, Any]], table: Mapping[Section, Mapping[str, Values]]) -> list[str]:
+    """What `auto` saw, beside what the same choice did as a job of its own, on the same rows and seed."""
+    related: dict[str, list[float]] = defaultdict(list)
+    found: list[tuple[float, float, float]] = []  # the lead of a trial, of the job, and the error that was expected
+    for result in results:
+        cell = cell_of(result)
+        if cell.arm != "auto":
+            continue
+        facts = result["transfer"]["auto"]
+        related[cell.pair] += [value for value in facts.get("related", []) if value is not None]
+        arms = table[cell.pair, cell.rows, cell.kept]
+        for trial in facts["trials"]:
+            job = arms.get(AS_ARM[trial["choice"]], {}).get(cell.seed)
+            if trial["choice"] != "none" and job is not None and cell.seed in arms.get("none", {}):
+                found.append((100 * trial["seen"], job - arms["none"][cell.seed], 100 * trial["error"]))
+    lines = []
+    if any(related.values()):
+        lines += ["| pair | labels related, by seed |", "|---|---|"]
+        lines += [f"| {pair} | {', '.join(f'{v:.2f}' for v in values)} |" for pair, values in related.items() if values]
+        lines += [""]
+    if len(found) > 2:
+        seen, did, expected = zip(*found, strict=True)
+        off = sqrt(mean((s - d) ** 2 for s, d in zip(seen, did, strict=True)))
+        lines += [
+            f"{len(found)} trials are also arms above. Their lead over `none` is off that of the job by {off:.1f} "
+            f"points (root mean square; expected: {sqrt(mean(e**2 for e in expected)):.1f}), and both correlate by "
+            f"{correlation(seen, did):+.2f}.",
+            "",
+        ]
+    return ["## What `auto` saw", "", *lines] if lines else []
 
 
 def _show(values: Sequence[float], *, sign: bool = True) -> str:

@@ -97,6 +97,7 @@ class Decision:
     why: str
     trials: list[dict[str, Any]]
     related: list[float | None]  # of each source, how far its labels go with the target's; None: not asked
+    as_text: list[int]  # sources whose labels are not used
 
 
 def choices(stages: Sequence[Stage], labelled: Sequence[int], sources: Sequence[int]) -> list[Choice]:
@@ -228,7 +229,7 @@ class Trials:
         """Run the trials. Sources that do not lead when each is tried alone stay out of one more choice."""
         if not self.planned:
             leads = {choice: Lead(0.0, 0.0, PRIORS[choice.way][0]) for choice in self.choices[1:]}
-            return Decision(best(leads), "the job is too short for trials: by the prior alone", [], self.related)
+            return Decision(best(leads), "the job is too short for trials: by the prior alone", [], self.related, [])
         self.probe()
         everything = tuple(range(len(self.sources)))
         alone = (
@@ -401,4 +402,4 @@ class Trials:
             why += (
                 f"; labels that have nothing in common with the target's (CKA under {RELATED}) were not used: {found}"
             )
-        return Decision(choice, why, trials, self.related)
+        return Decision(choice, why, trials, self.related, self.strange)

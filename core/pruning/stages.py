@@ -304,7 +304,8 @@ class Stages:
             }
         )
         self.used = list(choice.sources)
-        self.sources = [self.sources[i] for i in self.used]
+        unlabelled = {i: replace(self.sources[i], classes=0) for i in self.auto.get("as_text", [])}
+        self.sources = [unlabelled.get(i, self.sources[i]) for i in self.used]
 
     def teach(self, network: Network) -> Network:
         """Fine-tune the dense model: the teacher, and where the student starts."""

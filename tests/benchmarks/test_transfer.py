@@ -324,7 +324,8 @@ def runs() -> list[dict[str, Any]]:
     for seed in range(3):
         lines.append(line(Cell("movies->yelp", 100, 0.05, "none", seed), 0.80 + seed / 100, dense=0.86))
         lines.append(line(Cell("movies->yelp", 100, 0.05, "teacher", seed), 0.84 + seed / 100, dense=0.90 + seed / 100))
-    lines.append(line(Cell("shuffled->yelp", 100, 0.05, "auto", 0), 0.79))
+    off = {"transfer": {"auto": {"trials": [], "related": [0.01]}}}
+    lines.append(line(Cell("shuffled->yelp", 100, 0.05, "auto", 0), 0.79) | off)
     lines.append(line(Cell("movies->yelp", 100, 0.05, "joint", 0), 0.1, steps=FEW))
     return lines
 
@@ -340,6 +341,22 @@ def test_the_table_pairs_by_seed_and_says_what_was_not_run() -> None:
     assert "`joint`" in next(row for row in text.splitlines() if row.startswith("Not run"))
     assert "- mail->sms, 100 rows, 0.05 kept" in text
     assert "- `auto` anywhere: not built" in text
+
+
+def test_the_table_says_how_far_trials_are_from_jobs() -> None:
+    lines = runs()[:6]  # seeds 0, 1, 2, each ahead by 4 points
+    for seed, seen in enumerate((0.04, 0.06, 0.00)):
+        trial = {"choice": "teacher in teach, prune, recover", "seen": seen, "error": 0.03}
+        none = {"choice": "none", "seen": 0.0, "error": 0.0}
+        found = line(Cell("movies->yelp", 100, 0.05, "auto", seed), 0.84)
+        lines.append(found | {"transfer": {"auto": {"trials": [none, trial], "related": [0.5 + seed / 10, None]}}})
+    lines[1]["pruned"]["accuracy"]["value"] = 0.85
+    text = table.markdown(lines, plan(Choice()), {}, STEPS)
+    said = text[text.index("## What `auto` saw") :]
+    assert "| movies->yelp | 0.50, 0.60, 0.70 |" in said
+    # Off by -1, 2 and -4: the square root of 7. Jobs were ahead by 5, 4 and 4.
+    assert "3 trials are also arms above." in said and "by 2.6 points (root mean square; expected: 3.0)" in said
+    assert "correlate by +0.19" in said
 
 
 def test_the_table_of_no_runs_says_so() -> None:

@@ -80,6 +80,7 @@ def full() -> dict[str, Any]:
             "auto": {
                 "chosen": "joint",
                 "why": "source 1 hurts",
+                "related": [0.523, None],
                 "trials": [
                     {"choice": "none", "sources": [], "splits": 2, "score": 0.712, "seen": 0.0},
                     {"choice": "joint", "sources": [0], "splits": 1, "score": 0.778, "seen": -0.066, "extra": ["x"]},
@@ -167,6 +168,7 @@ def test_says_what_was_measured(tmp_path: Path) -> None:
         "latency, batch 32",
         "source 0 (ds_1): 900 rows; source 1 (ds_2): 800 rows, not used",
         "Chosen: joint. source 1 hurts",
+        "source 0 0.52, source 1 not asked",
         "77.8%",
         "7 rows without text",
         "100, 50, 2,247 rows",

@@ -381,6 +381,24 @@ def test_auto_settles_what_the_job_does_and_a_resumed_job_does_not_try_again(
     assert sum(m["event"] == "stage" and m["stage"] == "teach" for m in said) == 1  # it is its own control
 
 
+def test_a_source_whose_labels_are_unrelated_is_text_in_every_stage(
+    tiny: Path, tables: Mapping[str, Path], tmp_path: Path
+) -> None:
+    source = {"data": {"dataset": SOURCE}, "label": "label"}
+    everywhere = {"coupling": "teacher", "stages": ["teach", "prune", "recover"], "sources": [0]}
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/auto.json").write_text(
+        json.dumps({"choice": everywhere, "why": "", "trials": [], "chosen": "", "related": [0.01], "as_text": [0]})
+    )
+    found, _ = go(spec_of(sources=[source]), tiny, tables, tmp_path)
+    text, _ = go(
+        spec_of(sources=[{"data": {"dataset": SOURCE}}], transfer={"coupling": "teacher"}), tiny, tables, tmp_path / "b"
+    )
+    labels, _ = go(spec_of(sources=[source], transfer={"coupling": "teacher"}), tiny, tables, tmp_path / "c")
+    assert found["results"]["pruned"]["test"] == text["results"]["pruned"]["test"]
+    assert text["curves"]["teach"] == found["curves"]["teach"] != labels["curves"]["teach"]
+
+
 def test_control_is_the_job_without_transfer(tiny: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:
     source = {"data": {"dataset": SOURCE}, "label": "label"}
     report, said = go(
