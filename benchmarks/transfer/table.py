@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.transfer.cells import ARMS, AS_ARM, DEV_ROWS, Cell, cell_of, finished, steps_of
 from benchmarks.transfer.data import MAX_LENGTH, PAIRS
+from core.pruning.related import RELATED
 
 # Student's t, 97.5 %, for 1, 2, ... degrees of freedom; beyond, the last (too wide rather than too narrow).
 T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
@@ -91,8 +92,9 @@ def markdown(
     for section in order:
         if section in table:
             lines += _section(section, table[section], planned, unavailable)
-    lines += _priors(table)
-    lines += _trials(used, table)
+    related = _related(used)
+    lines += _priors(table, related)
+    lines += _trials(used, table, related)
     lines += _not_run(order, table, planned, unavailable)
     return "\n".join(lines).rstrip() + "\n"
 
@@ -156,45 +158,67 @@ def _section(
     return [*lines, ""]
 
 
-def _priors(table: Mapping[Section, Mapping[str, Values]]) -> list[str]:
+def _related(results: Iterable[Mapping[str, Any]]) -> dict[Section, dict[int, float]]:
+    """How far `auto` found the source's labels to go with the target's, by seed."""
+    found: dict[Section, dict[int, float]] = defaultdict(dict)
+    for result in results:
+        cell = cell_of(result)
+        if cell.arm == "auto" and (values := result["transfer"]["auto"].get("related")):
+            found[cell.pair, cell.rows, cell.kept][cell.seed] = values[0]
+    return dict(sorted(found.items()))
+
+
+def _priors(table: Mapping[Section, Mapping[str, Values]], related: Mapping[Section, Mapping[int, float]]) -> list[str]:
     """The lead over `none` of what `auto` chooses among: core/pruning/auto.py rounds it to its PRIORS."""
+    strange = {pair for (pair, _, _), values in related.items() if mean(values.values()) < RELATED}
     lines = []
     for arm in ("teacher-taught-plain", "sequential", "teacher"):
+        labels = arm != "teacher-taught-plain"
         leads = [
             mean(paired(arms[arm], arms["none"]))
             for (pair, _, _), arms in table.items()
-            if not PAIRS[pair].harmful and arms.get(arm, {}).keys() & arms.get("none", {}).keys()
+            if not (PAIRS[pair].harmful or (labels and pair in strange))
+            and arms.get(arm, {}).keys() & arms.get("none", {}).keys()
         ]
         if len(leads) > 1:
             lines.append(f"| `{arm}` | {len(leads)} | {mean(leads):+.1f} | {stdev(leads):.1f} |")
     if not lines:
         return []
-    head = ["## Lead over `none`, over all sections", "", "| arm | sections | mean | deviation |", "|---|---|---|---|"]
+    head = [
+        "## Lead over `none`, over all sections",
+        "",
+        f"Where labels are used, without the pairs whose labels are not related (under {RELATED}, below).",
+        "",
+        "| arm | sections | mean | deviation |",
+        "|---|---|---|---|",
+    ]
     return [*head, *lines, ""]
 
 
-def _trials(results: Iterable[Mapping[str, Any]], table: Mapping[Section, Mapping[str, Values]]) -> list[str]:
+def _trials(
+    results: Iterable[Mapping[str, Any]],
+    table: Mapping[Section, Mapping[str, Values]],
+    related: Mapping[Section, Mapping[int, float]],
+) -> list[str]:
     """What `auto` saw, beside what the same choice did as a job of its own, on the same rows and seed."""
-    related: dict[str, list[float]] = defaultdict(list)
     found: list[tuple[float, float, float]] = []  # the lead of a trial, of the job, and the error that was expected
     for result in results:
         cell = cell_of(result)
         if cell.arm != "auto":
             continue
-        facts = result["transfer"]["auto"]
-        related[cell.pair] += [value for value in facts.get("related", []) if value is not None]
         arms = table[cell.pair, cell.rows, cell.kept]
-        for trial in facts["trials"]:
+        for trial in result["transfer"]["auto"]["trials"]:
             job = arms.get(AS_ARM[trial["choice"]], {}).get(cell.seed)
             if trial["choice"] != "none" and job is not None and cell.seed in arms.get("none", {}):
                 found.append((100 * trial["seen"], job - arms["none"][cell.seed], 100 * trial["error"]))
     lines = []
-    if any(related.values()):
-        lines += ["| pair | labels related, by seed |", "|---|---|"]
-        lines += [f"| {pair} | {', '.join(f'{v:.2f}' for v in values)} |" for pair, values in related.items() if values]
+    if related:
+        lines += ["| pair | rows | kept | how far labels go together (0 to 1), by seed |", "|---|---|---|---|"]
+        for (pair, rows, kept), values in related.items():
+            lines.append(f"| {pair} | {rows} | {kept:g} | {', '.join(f'{values[s]:.2f}' for s in sorted(values))} |")
         lines += [""]
-    if len(found) > 2:
-        seen, did, expected = zip(*found, strict=True)
+    seen, did, expected = zip(*found, strict=True) if found else ((), (), ())
+    if len(set(seen)) > 1 and len(set(did)) > 1:
         off = sqrt(mean((s - d) ** 2 for s, d in zip(seen, did, strict=True)))
         lines += [
             f"{len(found)} trials are also arms above. Their lead over `none` is off that of the job by {off:.1f} "

@@ -42,8 +42,9 @@ from core.spec.job import Stage
 from core.spec.structure import Structure
 
 SPLITS = 2
-PROBE = 60  # steps that a source is taught, at most, to see whether its labels are related
-PROBES = 1 / 6  # of the trials' price, for all of them, at most
+PROBE = 960, 320  # rows that a source is taught by to see whether its labels are related; with fewer, it is not asked
+PROBED = 400  # rows of the target that are answered, at most
+PROBES = 1 / 4  # of what the trials may cost, for all of that, at most
 BATCHES = 24  # that the units of a trial are scored on
 NOISE = 0.015  # deviation of a score from training alone: what runs of one cell differed by in first trials
 FIDELITY = 0.03  # deviation of a trial's lead from the job's: a few dozen steps are not the job (docs/methods.md)
@@ -70,13 +71,13 @@ class Choice:
 
 
 NONE = Choice("none")
-# Lead over `none` to expect of a source whose labels are related, mean and spread over tasks, in parts of 1: after
-# benchmarks/results/transfer.md, whose pairs differ by 1.3 to 2.8 points. `sequential` was never run but in all stages.
+# Lead over `none` to expect, mean and deviation over tasks, in parts of 1: after benchmarks/results/transfer.md, of
+# sources whose labels are related; few pairs, so that the deviation is rather wide. `sequential` was run in all stages.
 PRIORS: Mapping[tuple[str, bool], tuple[float, float]] = {
-    ("teacher", False): (0.015, 0.02),
-    ("sequential", False): (0.015, 0.02),
-    ("sequential", True): (0.045, 0.02),
-    ("teacher", True): (0.035, 0.02),
+    ("teacher", False): (0.01, 0.02),
+    ("sequential", False): (0.015, 0.03),
+    ("sequential", True): (0.045, 0.03),
+    ("teacher", True): (0.04, 0.03),
 }
 
 
@@ -215,28 +216,38 @@ class Trials:
         students = self.students()
         sets = any("teach" in choice.stages for choice in self.choices) * (1 + bool(several))  # of sources, taught
         teachers = SPLITS + sets * SPLITS + several * ("teach" in self.choices[1].stages)
-        labelled = len(self.labelled(range(len(self.sources))))
-        probe = min(PROBE, int(PROBES * job / max(1, labelled)))
-        fixed = students * BATCHES + (teachers + labelled) * FORWARD * len(self.rows) / self.batch_size
-        room = job - fixed - labelled * probe
+        probe, probes = self.plan_probes(job if steps["teach"] else 0)
+        fixed = students * BATCHES + teachers * FORWARD * len(self.rows) / self.batch_size + probes
+        room = job - fixed
         if room < job / 3:
-            return 0, 0, 0, 0
+            return 0, probe, 0, 0
         teach = min(steps["teach"], room / 2 / teachers)
         recover = min(after, (room - teachers * teach) / students / (small + FORWARD))
         return students, probe, max(1, int(teach)), max(1, int(recover))
 
+    def plan_probes(self, job: float) -> tuple[int, float]:
+        """Steps of each probe, and the price of all; 0 if too few rows would teach it.
+
+        A model that is not taught, as it is fitted to the target's labels, can tell nothing of the source alone.
+        """
+        labelled = len(self.labelled(range(len(self.sources))))
+        most, least = (ceil(rows / self.batch_size) for rows in PROBE)
+        answers = FORWARD * min(PROBED, len(self.rows)) / self.batch_size
+        steps = min(most, int(PROBES * job / max(1, labelled) - answers))
+        return (steps, labelled * (steps + answers)) if labelled and steps >= least else (0, 0.0)
+
     def decide(self) -> Decision:
         """Run the trials. Sources that do not lead when each is tried alone stay out of one more choice."""
-        if not self.planned:
+        if self.probe_steps:
+            self.probe()
+        if not self.planned or len(self.choices) == 1:
             leads = {choice: Lead(0.0, 0.0, PRIORS[choice.way][0]) for choice in self.choices[1:]}
-            return Decision(best(leads), "the job is too short for trials: by the prior alone", [], self.related, [])
-        self.probe()
-        everything = tuple(range(len(self.sources)))
-        alone = (
-            [replace(self.choices[1], sources=(i,)) for i in everything]
-            if len(everything) > 1 and len(self.choices) > 1
-            else []
-        )
+            why = (
+                "nothing else is left to try" if self.planned else "the job is too short for trials: by the prior alone"
+            )
+            return Decision(best(leads), why + self.about_labels(), [], self.related, self.strange)
+        usable = self.choices[1].sources
+        alone = [replace(self.choices[1], sources=(i,)) for i in usable] if len(usable) > 1 else []
         self.run(0, [*self.choices, *alone])
         ranked = sorted(self.choices[1:], key=lambda choice: -self.lead(choice).weighed)
         tried = [choice for choice in self.choices if choice in ranked[: self.survivors]]
@@ -264,18 +275,21 @@ class Trials:
             if i < len(saved["related"]):
                 self.related[i] = saved["related"][i]
             elif source.classes:
-                self.related[i] = parallel.agree(partial(self.relatedness, source, self.probed(source)))
+                self.related[i] = parallel.agree(partial(self.relatedness, source, self.probed(i)))
             self.checkpoints("auto-related").keep({"related": self.related[: i + 1]})
         self.choices = self.allowed()
-        self.planned = self.students()
+        self.planned = self.planned and self.students()
 
-    def probed(self, source: TaskRows) -> TaskRows:
-        """The target's rows with the answers of a model that knows the source alone."""
+    def probed(self, i: int) -> Rows:
+        """Rows of the target, with the answers of a model that knows source `i` alone."""
         network = copy.deepcopy(self.network).to(device())
+        source = replace(self.sources[i], head="probe")  # the target's may know its labels already
         plan = phases("none", "teach", False, source, [], self.batch_size)
         add_heads(network, plan, [source])
-        self.train(network, plan, "teach", self.probe_steps, 0)
-        return labelled_by(network.eval(), TaskRows(self.rows, source.head, source.classes), source.head)
+        self.train(network, plan, "teach", self.probe_steps, 0, loop=f"auto-probe-{i}")
+        order = torch.randperm(len(self.rows), generator=torch.Generator().manual_seed(self.seed))[:PROBED]
+        rows = TaskRows(self.rows.take(order.tolist()), source.head, source.classes)
+        return labelled_by(network.eval(), rows, source.head, self.tell).rows
 
     def run(self, number: int, tried: Sequence[Choice]) -> None:
         """One split: a student of each choice, and the teachers they need."""
@@ -288,7 +302,7 @@ class Trials:
             taught = tuple(self.labelled(choice.sources)) if "teach" in choice.stages else ()
             if taught not in teachers:
                 teacher = self.teach(target, taught, number)
-                teachers[taught] = teacher, labelled_by(teacher, target, TARGET)
+                teachers[taught] = teacher, labelled_by(teacher, target, TARGET, self.tell)
             student = self.student(choice, *teachers[taught], number)
             worth = parallel.agree(partial(self.worth, student, held))
             self.seen.setdefault(choice, {})[number] = worth
@@ -297,11 +311,10 @@ class Trials:
         for taught in teachers:
             self.teacher(taught, number).drop()
 
-    def relatedness(self, source: TaskRows, answered: TaskRows) -> float:
+    def relatedness(self, source: TaskRows, rows: Rows) -> float:
         """Of the source's labels to the target's."""
-        logits = answered.rows.logits
-        assert logits is not None
-        return relatedness(logits, self.rows.labels, self.rows.problem, source.head == TARGET)
+        assert rows.logits is not None
+        return relatedness(rows.logits, rows.labels, rows.problem, source.head == TARGET)
 
     def worth(self, student: Network, held: Rows) -> Tensor:
         """Of each row that was held out."""
@@ -314,7 +327,7 @@ class Trials:
     def tell(self) -> None:
         """How many trials are done."""
         done = sum(map(len, self.seen.values()))
-        steps = max(done, self.planned)
+        steps = max(1, done, self.planned)
         facts = {"step": done, "steps": steps, "sparsity": None, "dev": None}
         self.report({"event": "progress", "stage": "auto", **facts})
 
@@ -357,12 +370,14 @@ class Trials:
         self.train(student, plans[1], "recover", self.recover_steps, number)
         return student
 
-    def train(self, network: Network, plan: Sequence[Phase], stage: str, steps: int, number: int) -> None:
+    def train(
+        self, network: Network, plan: Sequence[Phase], stage: str, steps: int, number: int, loop: str = ""
+    ) -> None:
         """The last step counts: there is no dev to select on."""
-        loop = self.checkpoints(f"auto-{stage}-{sum(map(len, self.seen.values()))}")
-        options: dict[str, Any] = {"rate": self.rates[stage], "seed": self.seed + number, "checkpoint": loop}
+        checkpoint = self.checkpoints(loop or f"auto-{stage}-{sum(map(len, self.seen.values()))}")
+        options: dict[str, Any] = {"rate": self.rates[stage], "seed": self.seed + number, "checkpoint": checkpoint}
         train(network, plan, None, stage="auto", steps=steps, metric="", report=self.hear, **options)
-        loop.drop()
+        checkpoint.drop()
 
     def hear(self, _message: Mapping[str, Any]) -> None:
         """Steps inside a trial are a sign of life, and no more."""
@@ -397,9 +412,12 @@ class Trials:
             )
             if left := [str(i) for i in range(len(self.sources)) if i not in choice.sources]:
                 why += f"; left out: source {', '.join(left)}"
-        if self.strange:
-            found = ", ".join(f"source {i} ({self.related[i]:.2f})" for i in self.strange)
-            why += (
-                f"; labels that have nothing in common with the target's (CKA under {RELATED}) were not used: {found}"
-            )
+        why += self.about_labels()
         return Decision(choice, why, trials, self.related, self.strange)
+
+    def about_labels(self) -> str:
+        """Which were not used, and why."""
+        if not self.strange:
+            return ""
+        found = ", ".join(f"source {i} ({self.related[i]:.2f})" for i in self.strange)
+        return f"; labels that have nothing in common with the target's (under {RELATED}) were not used: {found}"

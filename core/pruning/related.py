@@ -1,35 +1,50 @@
 """Do a source's labels say anything about the target's? Asked before labels are transferred.
 
 A model that was taught by the source alone answers the target's rows, none of which it has seen. How far its answers go
-with the target's labels is their linear CKA (Kornblith et al., ICML 2019). Transferability scores such as LEEP (Nguyen
-et al., ICML 2020) ask the same of pre-trained models; CKA also serves several labels, and numbers.
+with the target's labels is the squared norm of their covariance, as in linear CKA (Kornblith et al., ICML 2019),
+placed between what chance gives and the largest that it could be. Transferability scores such as LEEP (Nguyen et al.,
+ICML 2020) ask the same of pre-trained models; this one also serves several labels, and numbers.
 """
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from core.pruning.problem import IGNORED, MultiLabel, Problem, Regression
 
 RELATED = 0.1  # less says that labels have next to nothing in common: docs/methods.md
+ORDERS = 99  # of the rows, that say what chance gives; what does not exceed them all is chance (p = 0.01)
 
 
 def relatedness(logits: Tensor, labels: Tensor, problem: Problem, same: bool) -> float:
-    """CKA of answers and labels, from 0, as much as by chance, to 1.
+    """How far answers and labels go together, from 0, as by chance, to 1.
 
     `logits`: of the source's head for the target's rows, (N, K), of words (N, T, K). `problem`: the target's. `same`:
-    the source has the target's labels. Then answers that contradict them are worth nothing, too.
+    the source has the target's labels, and only what agrees with them counts; of two classes the squared correlation.
     """
     answers = outputs(problem.asked(logits, labels), problem)
     wanted = indicators(labels, answers.shape[1] if same else 0, problem)
     answers, wanted = (part.double() - part.double().mean(0) for part in (answers, wanted))
-    common = answers.T @ wanted
-    if len(answers) < 2 or (same and common.trace() <= 0):
+    if same:
+        most = answers.square().sum() * wanted.square().sum()
+    else:  # von Neumann's trace inequality
+        sizes = [torch.linalg.svdvals(part).square() for part in (answers, wanted)]
+        most = sum((a * b for a, b in zip(*sizes, strict=False)), torch.zeros((), dtype=torch.double))
+    if most <= 0:
         return 0.0
-    chance = answers.square().sum() * wanted.square().sum() / (len(answers) - 1)  # mean over all orders of the rows
-    scale = (answers.T @ answers).norm() * (wanted.T @ wanted).norm()
-    return max(0.0, float((common.square().sum() - chance) / scale)) if scale > 0 else 0.0
+
+    def together(wanted: Tensor) -> Tensor:
+        if same:
+            return (answers * wanted).sum().clamp(min=0).square()
+        return (answers.T @ wanted).square().sum()
+
+    generator = torch.Generator().manual_seed(0)
+    orders = (torch.randperm(len(wanted), generator=generator) for _ in range(ORDERS))
+    chance = torch.stack([together(wanted[order]) for order in orders])
+    found = together(wanted)
+    return float((found - chance.mean()) / (most - chance.mean())) if found > chance.max() else 0.0
 
 
 def outputs(logits: Tensor, problem: Problem) -> Tensor:

@@ -20,7 +20,7 @@ def available(what: str, built: tuple[str, ...], planned: tuple[str, ...]) -> Be
     def check(value: Any) -> Any:
         if isinstance(value, str) and value in planned:
             raise PydanticCustomError(
-                "notavailable", f"{what} '{value}' is not available yet; available: {', '.join(built)}"
+                "not_available", f"{what} '{value}' is not available yet; available: {', '.join(built)}"
             )
         return value
 

@@ -349,11 +349,11 @@ def test_the_table_says_how_far_trials_are_from_jobs() -> None:
         trial = {"choice": "teacher in teach, prune, recover", "seen": seen, "error": 0.03}
         none = {"choice": "none", "seen": 0.0, "error": 0.0}
         found = line(Cell("movies->yelp", 100, 0.05, "auto", seed), 0.84)
-        lines.append(found | {"transfer": {"auto": {"trials": [none, trial], "related": [0.5 + seed / 10, None]}}})
+        lines.append(found | {"transfer": {"auto": {"trials": [none, trial], "related": [0.5 + seed / 10]}}})
     lines[1]["pruned"]["accuracy"]["value"] = 0.85
     text = table.markdown(lines, plan(Choice()), {}, STEPS)
     said = text[text.index("## What `auto` saw") :]
-    assert "| movies->yelp | 0.50, 0.60, 0.70 |" in said
+    assert "| movies->yelp | 100 | 0.05 | 0.50, 0.60, 0.70 |" in said
     # Off by -1, 2 and -4: the square root of 7. Jobs were ahead by 5, 4 and 4.
     assert "3 trials are also arms above." in said and "by 2.6 points (root mean square; expected: 3.0)" in said
     assert "correlate by +0.19" in said

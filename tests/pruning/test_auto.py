@@ -52,6 +52,12 @@ def task_rows(tiny: Path, count: int, seed: int, classes: int = 2) -> TaskRows:
     return TaskRows(tokenise(examples, problem, load_tokenizer(tiny), 32), TARGET, classes)
 
 
+def shuffled(source: TaskRows) -> TaskRows:
+    """With labels that say nothing."""
+    labels = source.rows.labels[torch.randperm(len(source.rows), generator=torch.Generator().manual_seed(0))]
+    return replace(source, rows=replace(source.rows, labels=labels))
+
+
 def trials_of(
     tiny: Path, network: Network, cost: CostModel, sources: int = 1, rows: int = 80, held: int = 30, **changes: Any
 ) -> Trials:
@@ -155,13 +161,15 @@ def test_the_trials_cost_no_more_than_the_job(
         nonlocal spent
         spent += price
 
-    def label(_teacher: Network, task: TaskRows, _head: str) -> TaskRows:
+    def label(_teacher: Network, task: TaskRows, *_: object) -> TaskRows:
         pay(FORWARD * len(task.rows) / 32)
         return task
 
     # What is really asked for, not what was planned; the batches of a trial are half as large as the job's.
     price = {"teach": 1.0, "recover": small}
-    monkeypatch.setattr(Trials, "train", lambda _self, _net, _plan, stage, steps, _split: pay(steps / 2 * price[stage]))
+    monkeypatch.setattr(
+        Trials, "train", lambda _self, _net, _plan, stage, steps, *_, **__: pay(steps / 2 * price[stage])
+    )
     monkeypatch.setattr(auto, "labelled_by", label)
     monkeypatch.setattr(Trials, "relatedness", lambda *_args: 1.0)
     monkeypatch.setattr(auto, "importance", lambda *_args, **_options: pay(BATCHES / 2))
@@ -171,7 +179,7 @@ def test_the_trials_cost_no_more_than_the_job(
     trials.decide()
     job = teach + PRICE["prune"] * prune + small * recover  # without any source
     assert spent <= 1.01 * job
-    assert (spent == 0) == (trials.planned == 0)
+    assert (spent == 0) == (trials.planned == trials.probe_steps == 0)
     if teach + recover > 1000 and sources == 1:
         assert spent > job / 4 and trials.recover_steps >= 30
 
@@ -191,7 +199,7 @@ def decided(monkeypatch: pytest.MonkeyPatch, trials: Trials, quality: Quality) -
         return torch.nn.functional.one_hot(said, 2) * 20.0
 
     monkeypatch.setattr(auto, "predict", predict)
-    monkeypatch.setattr(auto, "labelled_by", lambda _teacher, task, _head: task)
+    monkeypatch.setattr(auto, "labelled_by", lambda _teacher, task, *_: task)
     return trials.decide()
 
 
@@ -260,9 +268,7 @@ def test_labels_that_have_nothing_in_common_with_the_targets_are_not_tried(
     tiny: Path, network: Network, cost: CostModel
 ) -> None:
     trials = trials_of(tiny, network, cost, sources=2, steps={"teach": 200, "prune": 0, "recover": 600})
-    bad = trials.sources[1]
-    shuffled = bad.rows.labels[torch.randperm(len(bad.rows), generator=torch.Generator().manual_seed(0))]
-    trials.sources[1] = replace(bad, rows=replace(bad.rows, labels=shuffled))
+    trials.sources[1] = shuffled(trials.sources[1])
     decision = trials.decide()
     good, strange = decision.related
     assert good is not None and strange is not None and strange < RELATED < good
@@ -279,7 +285,7 @@ def test_without_related_labels_text_is_all_that_is_tried(
         decision = trials_of(tiny, network, cost, sources=sources, steps=steps).decide()
         assert {t["choice"] for t in decision.trials} == {"none", "teacher in prune, recover"}
         decision = trials_of(tiny, network, cost, sources=sources, steps=steps, stages=["teach"]).decide()
-        assert decision.choice == NONE and len(decision.trials) == 1
+        assert (decision.choice, decision.trials) == (NONE, [])
 
 
 def test_a_source_is_not_probed_again_after_an_interruption(
@@ -297,3 +303,33 @@ def test_a_source_is_not_probed_again_after_an_interruption(
     again = trials_of(tiny, network, cost, sources=2, **options)
     again.probe()
     assert again.related == first.related and None not in again.related
+
+
+def test_labels_are_asked_even_where_trials_do_not_fit(tiny: Path, network: Network, cost: CostModel) -> None:
+    steps = {"teach": 200, "prune": 0, "recover": 900}
+    trials = trials_of(tiny, network, cost, sources=6, rows=1000, held=250, steps=steps, batch_size=32)
+    trials.sources[0] = shuffled(trials.sources[0])
+    said: list[Any] = []
+    trials.report = said.append
+    assert not trials.planned and trials.probe_steps
+    decision = trials.decide()
+    assert decision.choice == Choice("sequential", tuple(ALL), (1, 2, 3, 4, 5)) and decision.as_text == [0]
+    assert "too short for trials" in decision.why and "source 0" in decision.why
+    assert all(0 <= message["step"] <= message["steps"] for message in said)
+
+
+def test_what_would_tell_nothing_is_not_asked(tiny: Path, network: Network, cost: CostModel) -> None:
+    fitted = trials_of(tiny, network, cost, steps={"teach": 0, "prune": 0, "recover": 2000})
+    short = trials_of(tiny, network, cost, steps={"teach": 20, "prune": 0, "recover": 20})
+    unlabelled = trials_of(tiny, network, cost)
+    unlabelled.sources = [task_rows(tiny, 60, 1, classes=0)]
+    assert fitted.probe_steps == short.probe_steps == 0
+    assert unlabelled.plan({"teach": 200, "prune": 0, "recover": 900})[1] == 0
+
+
+def test_many_rows_that_see_harm_switch_related_labels_off(
+    tiny: Path, network: Network, cost: CostModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = trials_of(tiny, network, cost, rows=800, held=400)
+    decision = decided(monkeypatch, trials, lambda c: 0.8 if c == NONE else 0.72)
+    assert decision.choice == NONE
