@@ -254,7 +254,7 @@ def test_trials_that_are_killed_decide_as_if_they_had_not_been(
     """Killed in each part of the work: no trial is run twice, nor is a teacher taught twice."""
 
     def work(at: Callable[[str], Checkpoint]) -> Decision:
-        lengths = {"teach": 100, "prune": 0, "recover": 300}
+        lengths = {"teach": 150, "prune": 0, "recover": 450}
         network_again = copy.deepcopy(network)
         return trials_of(tiny, network_again, cost, steps=lengths, checkpoints=at).decide()
 
