@@ -163,8 +163,10 @@ def _related(results: Iterable[Mapping[str, Any]]) -> dict[Section, dict[int, fl
     found: dict[Section, dict[int, float]] = defaultdict(dict)
     for result in results:
         cell = cell_of(result)
-        if cell.arm == "auto" and (values := result["transfer"]["auto"].get("related")):
-            found[cell.pair, cell.rows, cell.kept][cell.seed] = values[0]
+        if cell.arm == "auto":
+            [value] = result["transfer"]["auto"].get("related") or [None]
+            if value is not None:
+                found[cell.pair, cell.rows, cell.kept][cell.seed] = value
     return dict(sorted(found.items()))
 
 
