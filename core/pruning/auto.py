@@ -72,7 +72,8 @@ class Choice:
 
 NONE = Choice("none")
 # Lead over `none` to expect, mean and deviation over tasks, in parts of 1: after benchmarks/results/transfer.md, of
-# sources whose labels are related; few pairs, so that the deviation is rather wide. `sequential` was run in all stages.
+# sources whose labels are related; few pairs, so that the deviation is rather wide. `sequential` was run in all stages,
+# and what it is worth without teaching is assumed.
 PRIORS: Mapping[tuple[str, bool], tuple[float, float]] = {
     ("teacher", False): (0.01, 0.02),
     ("sequential", False): (0.015, 0.03),
