@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -59,12 +61,26 @@ def test_a_killed_worker_loses_its_job_to_another_which_resumes_it(house: House,
     house.wait(lambda: not list(house.settings.work_dir.rglob("*")))  # the killed attempt's folder is gone too
 
 
+def freeze(house: House, process: subprocess.Popen[bytes]) -> None:
+    """Stop a process, but not within a write: SQLite would keep its lock until it thaws (PostgreSQL ends it)."""
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        if not house.database.url.startswith("sqlite"):
+            return
+        with closing(sqlite3.connect(house.database.url.removeprefix("sqlite:///"), timeout=2)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError:
+                process.send_signal(signal.SIGCONT)
+
+
 def test_a_frozen_worker_that_thaws_is_refused(house: House, start: Start) -> None:
     first = start("worker")
     start("relay")
     job_id = house.new_job(steps=30)
     house.wait(lambda: house.job(job_id).progress.get("step", 0) >= 2)
-    first.send_signal(signal.SIGSTOP)
+    freeze(house, first)
     second = start("worker")
     house.wait(lambda: house.job(job_id).attempt == 2)
     first.send_signal(signal.SIGCONT)
