@@ -157,6 +157,7 @@ class Block:
 
 MAIN, FURTHER = ("movies->yelp", "mail->sms"), ("movies->products", "news->reuters")
 HARMFUL = ("shuffled->yelp", "mail->yelp")
+UNSEEN = ("products->yelp", "news->yelp", "movies->sms")  # nothing of `auto` was set after a look at these
 COUPLINGS = ("none", "sequential", "joint", "tied", "teacher", "auto")
 CONTROLS = ("random", "small-dense", "magnitude", "cofi", "none-l0", "teacher-l0")
 VARIANTS = ("joint-learned", "teacher-taught-plain", "teacher-recover-only", "teacher-teach-only", "sequential-masks")
@@ -168,6 +169,8 @@ ORDER = (
     Block(MAIN, 100, 0.05, CONTROLS),
     Block(MAIN, 100, 0.10, COUPLINGS + CONTROLS),
     Block(FURTHER[:1], 100, 0.05, ("none", "teacher", "auto", "random")),
+    Block(UNSEEN, 100, 0.05, ("auto",)),
+    Block(UNSEEN[:1], 100, 0.05, ("sequential", "teacher")),
     Block(MAIN, 300, 0.05, ("none", "teacher", "auto", "random")),
     Block(MAIN, 300, 0.10, ("none", "teacher", "auto")),
     Block(MAIN[:1], 100, 0.05, VARIANTS),  # what, and when

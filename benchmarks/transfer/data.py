@@ -74,6 +74,9 @@ PAIRS: Mapping[str, Pair] = {
         Pair("news->reuters", "reuters", "news", test=2000),
         Pair("shuffled->yelp", "yelp", "movies-shuffled", harmful=True),
         Pair("mail->yelp", "yelp", "mail", harmful=True),
+        Pair("products->yelp", "yelp", "products"),
+        Pair("news->yelp", "yelp", "news", harmful=True),
+        Pair("movies->sms", "sms", "movies", metric="f1", test=2000, harmful=True),
     )
 }
 

@@ -34,7 +34,7 @@ from core.pruning.fit import Scores, fit
 from core.pruning.importance import importance
 from core.pruning.losses import labelled_by
 from core.pruning.network import TARGET, Network, device, predict
-from core.pruning.related import RELATED, relatedness
+from core.pruning.related import RELATED, WELL_RELATED, relatedness
 from core.pruning.train import Report, train
 from core.spec.cost import CostModel
 from core.spec.estimate import PRICE
@@ -62,6 +62,11 @@ class Choice:
     sources: tuple[int, ...] = ()
 
     @property
+    def by_labels(self) -> bool:
+        """Whether the sources' own labels are used."""
+        return self.coupling == "sequential" or "teach" in self.stages
+
+    @property
     def way(self) -> tuple[str, bool]:
         """What a prior is known of: the coupling, and whether source labels enter the teacher."""
         return self.coupling, "teach" in self.stages
@@ -72,8 +77,8 @@ class Choice:
 
 NONE = Choice("none")
 # Lead over `none` to expect, mean and deviation over tasks, in parts of 1: after benchmarks/results/transfer.md, of
-# sources whose labels are related; few pairs, so that the deviation is rather wide. `sequential` was run in all stages,
-# and what it is worth without teaching is assumed.
+# sources whose labels are well related; few pairs, so that the deviation is rather wide. `sequential` was run in all
+# stages, and what it is worth without teaching is assumed.
 PRIORS: Mapping[tuple[str, bool], tuple[float, float]] = {
     ("teacher", False): (0.01, 0.02),
     ("sequential", False): (0.015, 0.03),
@@ -242,7 +247,7 @@ class Trials:
         if self.probe_steps:
             self.probe()
         if not self.planned or len(self.choices) == 1:
-            leads = {choice: Lead(0.0, 0.0, PRIORS[choice.way][0]) for choice in self.choices[1:]}
+            leads = {choice: Lead(0.0, 0.0, self.prior(choice)[0]) for choice in self.choices[1:]}
             why = (
                 "nothing else is left to try" if self.planned else "the job is too short for trials: by the prior alone"
             )
@@ -263,6 +268,14 @@ class Trials:
     def labelled(self, sources: Sequence[int]) -> list[int]:
         """Those of the sources that have labels, but for those that were found to be unrelated."""
         return [i for i in sources if self.sources[i].classes and i not in self.strange]
+
+    def prior(self, choice: Choice) -> tuple[float, float]:
+        """Lead to expect, mean and deviation: of labels the less, the less the best of the sources is related."""
+        expected, spread = PRIORS[choice.way]
+        known = [value for i in self.labelled(choice.sources) if (value := self.related[i]) is not None]
+        if choice.by_labels and known:
+            expected *= min(1.0, (max(known) - RELATED) / (WELL_RELATED - RELATED))
+        return expected, spread
 
     @property
     def strange(self) -> list[int]:
@@ -392,7 +405,7 @@ class Trials:
             for row, gain in zip(self.splits[number][1], (values - self.seen[NONE][number]).tolist(), strict=True):
                 gains.setdefault(row, []).append(gain)
         means = torch.tensor([mean(values) for values in gains.values()])
-        return weigh(means, len(tried), PRIORS[choice.way])
+        return weigh(means, len(tried), self.prior(choice))
 
     def decision(self, choice: Choice) -> Decision:
         """With the report of what was tried."""

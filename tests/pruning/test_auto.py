@@ -327,6 +327,17 @@ def test_what_would_tell_nothing_is_not_asked(tiny: Path, network: Network, cost
     assert unlabelled.plan({"teach": 200, "prune": 0, "recover": 900})[1] == 0
 
 
+def test_less_is_expected_of_labels_that_are_less_related(tiny: Path, network: Network, cost: CostModel) -> None:
+    trials = trials_of(tiny, network, cost, sources=2)
+    text, sequential, taught = (choice for choice in trials.choices if choice != NONE)
+    for related, share in ([None, None], 1), ([0.9, 0.11], 1), ([0.2, 0.15], 0.5), ([RELATED, 0.02], 0):
+        trials.related = related
+        assert trials.prior(text) == PRIORS[text.way]
+        for choice in sequential, taught:
+            expected, spread = PRIORS[choice.way]
+            assert trials.prior(choice) == (pytest.approx(share * expected), spread)
+
+
 def test_many_rows_that_see_harm_switch_related_labels_off(
     tiny: Path, network: Network, cost: CostModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
