@@ -112,7 +112,7 @@ def _about(results: Sequence[Mapping[str, Any]], steps: Mapping[str, int]) -> li
     total = " + ".join(f"{count} {stage}" for stage, count in steps.items())
     return [
         f"{len(results)} runs of {', '.join(models) or 'no model'}, {', '.join(machines) or 'no machine'}, "
-        f"code {', '.join(revisions) or 'none'} (`python -m benchmarks.transfer`; one line each in transfer.jsonl).",
+        f"code {', '.join(revisions) or 'none'} (`python -m benchmarks.transfer`; one line each in the .jsonl beside).",
         f"Every arm takes {total} steps of the same batch size (what trains nothing while it prunes recovers for as "
         f"many steps more), tunes on the same {DEV_ROWS} dev rows, and is measured on the same held-out rows of "
         f"its seed; texts are cut to {MAX_LENGTH} tokens. `rows`: labelled target rows; `kept`: part of the encoder's "
@@ -171,7 +171,7 @@ def _related(results: Iterable[Mapping[str, Any]]) -> dict[Section, dict[int, fl
 
 
 def _priors(table: Mapping[Section, Mapping[str, Values]], related: Mapping[Section, Mapping[int, float]]) -> list[str]:
-    """The lead over `none` of what `auto` chooses among: core/pruning/auto.py rounds it to its PRIORS."""
+    """The lead over `none` of what `auto` chooses among: PRIORS in core/pruning/auto.py are of the pairs not UNSEEN."""
     strange = {pair for (pair, _, _), values in related.items() if mean(values.values()) < WELL_RELATED}
     lines = []
     for arm in ("teacher-taught-plain", "sequential", "teacher"):
