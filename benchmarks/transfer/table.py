@@ -46,8 +46,8 @@ def way_closed(arm: Values, none: Values, goal: Values) -> float | None:
 def collect(results: Iterable[Mapping[str, Any]], metric: str = "") -> dict[Section, dict[str, dict[int, float]]]:
     """Section -> arm -> seed -> points of the pair's metric, or of `metric`. A later line replaces an earlier one.
 
-    The dense models were measured in the runs that taught them: `dense` in `none`, `dense-transfer` in `teacher`; no
-    budget touches them. Pairs of one target share `dense` and `none`, which no source enters.
+    The dense models were measured in the runs that taught them: `dense` in `none`, `dense-transfer` in `teacher` and
+    `sequential`, which teach alike; no budget touches them. Pairs of one target share `dense` and `none`, which no source enters.
     """
     table: dict[Section, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     none: dict[tuple[str, int, float], dict[int, float]] = defaultdict(dict)
@@ -58,7 +58,7 @@ def collect(results: Iterable[Mapping[str, Any]], metric: str = "") -> dict[Sect
         if cell.arm == "none":
             none[pair.target, cell.rows, cell.kept][cell.seed] = points
             dense[pair.target, cell.rows][cell.seed] = dense_points
-        if cell.arm == "teacher":
+        if cell.arm in ("teacher", "sequential"):
             dense[cell.pair, cell.rows][cell.seed] = dense_points
         table[cell.pair, cell.rows, cell.kept][cell.arm][cell.seed] = points
     for (name, rows, kept), arms in table.items():
