@@ -6,9 +6,10 @@
 Scores, limits (2 % to 100 % of the dense encoder's cost) and the balance between heads and neurons are random. Prints
 and writes results/budget.md.
 
-`latency` fits random scores of a real model to speed-ups of 2, 4 and 8, ten each, as a job does, and measures what was
-kept once more: two readings of one structure say how large the noise is. Each fit is appended to
-results/budget_latency.jsonl, and not made again by the next run; results/budget_latency.md is made of it.
+`latency` fits random scores of a real model to speed-ups of 2, 4 and 8, ten each, as jobs of one worker do (they share
+a table of prices), and measures what was kept once more: two readings of one structure say how large the noise is. Each
+fit is appended to results/budget_latency.jsonl, and not made again by the next run; results/budget_latency.md is made
+of it.
 """
 
 from __future__ import annotations
@@ -110,13 +111,14 @@ def latency_fits(model: Path, runtime: str, batch: int, out: Path) -> None:
     done = {(line["runtime"], line["batch"], line["speedup"], line["draw"]) for line in lines_of(out)}
     under = conditions(Budget.model_validate({"speedup": 2, "runtime": runtime, "batch_size": batch}), LENGTH)
     watch = Stopwatch(network, INPUTS, under)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as cache:
         for draw in range(FITS):
             speedup = SPEEDUPS[draw % len(SPEEDUPS)]
             if (runtime, batch, speedup, draw) in done:
                 continue
             asked = Budget(speedup=speedup)
-            budget = LatencyBudget(asked, a, under, watch.measure, Path(scratch) / "state.json")
+            state = Path(scratch) / f"{draw}.json"
+            budget = LatencyBudget(asked, a, under, watch.measure, state, Path(cache))
             rng = np.random.default_rng(draw)
             heads = rng.normal(size=(a.layers, a.heads)) + rng.uniform(-3, 3)
             try:

@@ -47,7 +47,8 @@ def collect(results: Iterable[Mapping[str, Any]], metric: str = "") -> dict[Sect
     """Section -> arm -> seed -> points of the pair's metric, or of `metric`. A later line replaces an earlier one.
 
     The dense models were measured in the runs that taught them: `dense` in `none`, `dense-transfer` in `teacher` and
-    `sequential`, which teach alike; no budget touches them. Pairs of one target share `dense` and `none`, which no source enters.
+    `sequential`, which teach alike; no budget touches them. Pairs of one target share `dense` and `none`, which no
+    source enters.
     """
     table: dict[Section, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     none: dict[tuple[str, int, float], dict[int, float]] = defaultdict(dict)
