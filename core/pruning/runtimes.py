@@ -102,11 +102,16 @@ def to_onnx(model: Any, columns: Iterable[str], file: Path) -> None:
 
 
 def session(file: Path, columns: Mapping[str, Tensor], under: Conditions) -> Callable[[], object]:
-    """A call that runs the file on a batch of the columns once."""
+    """A call that runs the file on a batch of the columns once.
+
+    ONNX Runtime's threads spin for a while after a call, each session's own: two models that take turns would slow each
+    other down. So they stop with the call.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = under.threads
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     runtime = onnxruntime.InferenceSession(file, options, providers=[ONNX_PROVIDERS[under.device]])
     batch = {one.name: columns[one.name].numpy() for one in runtime.get_inputs()}
     return lambda: runtime.run(["logits"], batch)

@@ -9,6 +9,7 @@ from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
@@ -281,6 +282,22 @@ def test_every_runtime_runs_what_can_be_left(runtime: str, tmp_path: Path) -> No
     reading = watch.measure(Structure.of([[1, 3], []], [[], range(7)]))
     assert reading.ms > 0 and reading.dense_ms > 0 and reading.passes >= stopwatch.ROUNDS[0]
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_threads_of_onnx_runtime_stop_with_the_call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    network = load_network(save_tiny_model(tmp_path / "small"), ["neg", "pos"], seed=0).eval()
+    made, real = [], onnxruntime.InferenceSession
+
+    def session(*given: Any, **named: Any) -> Any:
+        made.append(real(*given, **named))
+        return made[-1]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    under = conditions(Budget.model_validate({"speedup": 2, "runtime": "onnx"}), length=9)
+    watch = Stopwatch(network, ["input_ids", "token_type_ids", "attention_mask"], under)
+    watch.ready(Structure.dense(network.architecture))()
+    (options,) = (one.get_session_options() for one in made)
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
 
 
 def test_what_the_worker_has_not_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
