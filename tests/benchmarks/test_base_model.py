@@ -5,7 +5,8 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from benchmarks.base_model import MODEL_FILES, append_part, markdown, unpack
+from benchmarks.base_model import append_part, markdown, unpack
+from cli.fetch import MODEL_FILES
 
 
 def test_the_parts_of_the_archive_make_the_model(tmp_path: Path) -> None:
