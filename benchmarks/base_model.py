@@ -10,7 +10,6 @@ is a line of results/base_model.jsonl and not made again; results/base_model.md 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import resource
 import shutil
@@ -24,7 +23,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.transfer.cells import dataset_id
+from benchmarks.transfer.cells import append_result, dataset_id, read_results
 from benchmarks.transfer.data import MAX_LENGTH, prepare
 from cli.fetch import MODEL_FILES, Package, download
 from core.pruning.run import ModelRef, run
@@ -131,11 +130,6 @@ def measure(layout: str) -> dict[str, Any]:
     return own | {key: report[key] for key in kept}
 
 
-def lines() -> list[dict[str, Any]]:
-    """What was measured so far."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.exists() else []
-
-
 def markdown(measured: Sequence[Mapping[str, Any]]) -> str:
     """The table."""
     text = [
@@ -179,12 +173,11 @@ def main() -> None:
     asked = parser.parse_args()
     fetch(MODEL)
     for layout in asked.layout:
-        if layout not in {line["layout"] for line in lines()}:
+        if layout not in {line["layout"] for line in read_results(RESULTS)}:
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
                 result = process.submit(measure, layout).result()
-            with RESULTS.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(result) + "\n")
-    text = markdown(lines())
+            append_result(RESULTS, result)
+    text = markdown(read_results(RESULTS))
     RESULTS.with_suffix(".md").write_text(text, encoding="utf-8")
     print(text)
 

@@ -15,7 +15,6 @@ of it.
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ import torch
 import transformers
 from transformers import AutoConfig
 
+from benchmarks.transfer.cells import append_result, read_results
 from core.pruning.export import environment
 from core.pruning.fit import Scores, fit
 from core.pruning.meet import LatencyBudget
@@ -108,7 +108,7 @@ def latency_fits(model: Path, runtime: str, batch: int, out: Path) -> None:
     """Append what `out` lacks: of each fit the readings as parts of the limit, and the table's error."""
     network = load_network(model, ["a", "b"], seed=0).eval()
     a = network.architecture
-    done = {(line["runtime"], line["batch"], line["speedup"], line["draw"]) for line in lines_of(out)}
+    done = {(line["runtime"], line["batch"], line["speedup"], line["draw"]) for line in read_results(out)}
     under = conditions(Budget.model_validate({"speedup": 2, "runtime": runtime, "batch_size": batch}), LENGTH)
     watch = Stopwatch(network, INPUTS, under)
     with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as cache:
@@ -130,14 +130,8 @@ def latency_fits(model: Path, runtime: str, batch: int, out: Path) -> None:
             first = budget.fits[0]
             facts = {"runtime": runtime, "batch": batch, "speedup": speedup, "draw": draw, "fits": len(budget.fits)}
             facts |= {"met": met, "again": again, "predicted": first["predicted"] / first["of_dense"]}
-            with out.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(facts | {"model": model.name, "environment": environment()}) + "\n")
+            append_result(out, facts | {"model": model.name, "environment": environment()})
             print(facts, flush=True)
-
-
-def lines_of(out: Path) -> list[dict[str, Any]]:
-    """What was measured so far."""
-    return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
 
 
 def latency_table(measured: Sequence[Mapping[str, Any]]) -> str:
@@ -191,7 +185,7 @@ def main() -> None:
         kept, out = given.results / "budget_latency.jsonl", given.results / "budget_latency.md"
         for runtime in given.runtimes:
             latency_fits(given.model, runtime, given.batch, kept)
-        text = latency_table(lines_of(kept))
+        text = latency_table(read_results(kept))
     print(text)
     out.write_text(text, encoding="utf-8")
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -28,6 +27,7 @@ from onnxruntime.quantization import quantize_dynamic
 from transformers import BertConfig, BertForSequenceClassification
 
 from benchmarks.overhead import make_rows
+from benchmarks.transfer.cells import append_result, read_results
 from benchmarks.transfer.controls import magnitude
 from core.pruning.coupling import TaskRows, phases
 from core.pruning.cut import cut
@@ -99,7 +99,7 @@ def readings(network: Network, structure: Structure, runtime: str, batch: int) -
 
 def measure(models: Sequence[str], runtimes: Sequence[str], batches: Sequence[int], out: Path) -> None:
     """Whatever `out` does not hold yet."""
-    done = {_key(line) for line in lines(out)}
+    done = {_key(line) for line in read_results(out)}
     for name in models:
         with tempfile.TemporaryDirectory() as scratch:
             folder = model_folder(name, Path(scratch))
@@ -114,14 +114,8 @@ def measure(models: Sequence[str], runtimes: Sequence[str], batches: Sequence[in
                         continue
                     reading = readings(network, structure, runtime, batch)
                     facts = cell | asdict(reading) | {"sizes": structure.sizes(), "environment": environment()}
-                    with out.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(facts) + "\n")
+                    append_result(out, facts)
                     print({**cell, "ms": round(reading.ms, 2), "times": round(1 / reading.ratio, 2)}, flush=True)
-
-
-def lines(out: Path) -> list[dict[str, Any]]:
-    """What was measured so far."""
-    return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
 
 
 def _key(line: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -179,7 +173,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     measure(given.models, given.runtimes, given.batches, given.results / "speed.jsonl")
-    text = table(lines(given.results / "speed.jsonl"))
+    text = table(read_results(given.results / "speed.jsonl"))
     print(text)
     (given.results / "speed.md").write_text(text, encoding="utf-8")
 
