@@ -15,10 +15,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from benchmarks.methods.table import of_steps, sections
-from benchmarks.transfer.cells import METHOD_ARMS
+from benchmarks.transfer.cells import METHOD_ARMS, SHORT
 from benchmarks.transfer.data import PAIRS
 from benchmarks.transfer.table import METRICS, interval
 
+MARKERS = {1.0: "o", SHORT: "s", 0: "D"}
 COLOURS = {"fisher": "C0", "l0": "C1", "pdp": "C2", "magnitude": "C3", "random": "C7"}
 
 
@@ -40,7 +41,7 @@ def pareto(results: Sequence[Mapping[str, Any]], steps: Mapping[str, int], path:
             middle, half = interval([points for points, _ in runs.values()])
             seconds = mean(spent for _, spent in runs.values())
             filled = COLOURS[arm.method] if arm.transfer["coupling"] != "none" else "white"
-            marker = "o" if arm.recover else "D"
+            marker = MARKERS[arm.recover]
             panel.errorbar(seconds, middle, half or 0, color=COLOURS[arm.method], marker=marker, mfc=filled, capsize=2)
             centres.append((seconds, middle))
         front = [(s, p) for s, p in sorted(centres) if all(q < p for t, q in centres if (t, -q) < (s, -p))]
@@ -53,7 +54,10 @@ def pareto(results: Sequence[Mapping[str, Any]], steps: Mapping[str, int], path:
         panel.xaxis.set_minor_formatter("")
     named = [Line2D([], [], color=colour, marker="o", ls="", label=name) for name, colour in COLOURS.items()]
     named += [Line2D([], [], color="0.4", marker="o", ls="", mfc="white", label="without transfer (filled: with)")]
-    named += [Line2D([], [], color="0.4", marker="D", ls="", label="no recovery")]
+    named += [
+        Line2D([], [], color="0.4", marker=MARKERS[share], ls="", label=f"{what} recovery")
+        for share, what in ((SHORT, "short"), (0, "no"))
+    ]
     figure.legend(handles=named, loc="outside lower center", ncols=len(named), frameon=False)
     figure.tight_layout(rect=(0, 0.08, 1, 1))
     with matplotlib.rc_context({"svg.hashsalt": "topwork"}):  # the same file for the same runs

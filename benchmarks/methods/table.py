@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from benchmarks.transfer.cells import DEV_ROWS, METHOD_ARMS, Cell, cell_of, finished, steps_of
+from benchmarks.transfer.cells import DEV_ROWS, METHOD_ARMS, SHORT, Cell, cell_of, finished, steps_of
 from benchmarks.transfer.data import MAX_LENGTH, PAIRS
 from benchmarks.transfer.table import METRICS, interval, paired
 
@@ -47,9 +47,10 @@ def markdown(
         "# Methods, measured",
         "",
         f"{len(used)} runs, code {revisions}, {machines} (`python -m benchmarks.methods`, methods.jsonl).",
-        f"Every method takes {total} steps of the same batch size, but for those without recovery; what trains nothing "
-        f"while it prunes recovers for as many steps more. {DEV_ROWS} dev rows, texts of {MAX_LENGTH} tokens, the same "
-        "held-out rows and the same teacher for a seed. Quality: mean over seeds, in points, with the 95 % t interval. "
+        f"Every method takes {total} steps of the same batch size, but for those of short ({SHORT:.0%} of the steps "
+        f"after teaching) or no recovery; what trains nothing while it prunes recovers for as many steps "
+        f"more. {DEV_ROWS} dev rows, texts of {MAX_LENGTH} tokens, the same held-out rows and the same teacher for a "
+        "seed. Quality: mean over seeds, in points, with the 95 % t interval. "
         "Seconds: of the processor, one thread, in the prune and recover stages; teaching is the same for all. "
         "*front*: no other row of its table is both better and quicker.",
         "",

@@ -36,7 +36,7 @@ class Arm:
     control: str | None = None
     method: str = "fisher"
     pattern: str | None = None  # of zeros, where the part kept is one of single weights
-    recover: bool = True
+    recover: float = 1.0  # of the steps after teaching that a method which trains nothing takes to recover
 
 
 TEACHER = {"coupling": "teacher"}
@@ -69,6 +69,7 @@ AS_ARM: Mapping[str, str] = {  # what `auto` chooses -> the arm that does the sa
     "teacher in teach, prune, recover": "teacher",
 }
 
+SHORT = 0.15  # with scoring a fifth of the time that what trains masks takes, or less
 ZEROS = {"zeros": "unstructured", "2:4": "2:4"}
 METHOD_ARMS: Mapping[str, Arm] = {  # of benchmarks/methods
     arm.name: arm
@@ -78,12 +79,16 @@ METHOD_ARMS: Mapping[str, Arm] = {  # of benchmarks/methods
             for method in ("fisher", "l0", "pdp", "magnitude", "random")
             for name, transfer in (("none", {"coupling": "none"}), ("teacher", TEACHER))
         ),
-        Arm("none-fisher-alone", {"coupling": "none"}, "`fisher`, no recovery: least squares", recover=False),
+        Arm("none-fisher-alone", {"coupling": "none"}, "`fisher`, no recovery: least squares", recover=0),
         Arm(
             "teacher-fisher-alone",
             {**TEACHER, "stages": ["teach", "prune"]},
             "`fisher`, no recovery, the source in teaching and in the scores",
-            recover=False,
+            recover=0,
+        ),
+        *(
+            Arm(f"{name}-fisher-short", transfer, f"`fisher`, short recovery, transfer `{name}`", recover=SHORT)
+            for name, transfer in (("none", {"coupling": "none"}), ("teacher", TEACHER))
         ),
         *(
             Arm(f"{kind}-{name}", {"coupling": "none"}, f"{pattern}, {what}", control, method, pattern)
@@ -210,7 +215,7 @@ def steps_of(arm: Arm, steps: Mapping[str, int]) -> dict[str, int]:
     """As many for all: an arm that trains nothing while it prunes recovers for longer."""
     if METHODS[arm.method].trains:
         return dict(steps)
-    return {"teach": steps["teach"], "prune": 0, "recover": arm.recover * (steps["prune"] + steps["recover"])}
+    return {"teach": steps["teach"], "prune": 0, "recover": round(arm.recover * (steps["prune"] + steps["recover"]))}
 
 
 def dataset_id(table: str) -> str:

@@ -26,14 +26,15 @@ from benchmarks.transfer.cells import (
 from tests.tiny import rows, save_tiny_model
 
 
-def test_every_planned_cell_is_a_job_of_equal_steps_but_those_without_recovery() -> None:
+def test_every_planned_cell_is_a_job_of_equal_steps_but_those_with_less_recovery() -> None:
     cells = plan(Choice(), METHOD_ORDER)
-    assert len(cells) == len(set(cells)) == 2 * 3 * (4 * 12 + 4 + 3)
+    assert len(cells) == len(set(cells)) == 2 * 3 * (4 * 14 + 4 + 3)
     assert {cell.arm for cell in cells} == METHOD_ARMS.keys()
-    for cell in cells[:12] + cells[-48:]:
+    for cell in cells[:14] + cells[-48:]:
+        steps = {"alone": 200, "short": 335}.get(cell.arm.split("-")[-1], 1100)
         spec = spec_of(cell, STEPS)
         assert spec.method.name == METHOD_ARMS[cell.arm].method
-        assert sum(steps_of(METHOD_ARMS[cell.arm], STEPS).values()) == (200 if cell.arm.endswith("alone") else 1100)
+        assert sum(steps_of(METHOD_ARMS[cell.arm], STEPS).values()) == steps
 
 
 def test_hard_masks_are_hard_and_carry_no_gradient() -> None:
@@ -64,7 +65,7 @@ def test_the_front_is_what_nothing_beats_in_both() -> None:
     front = {name for name, row in found.items() if row.endswith("front |")}
     assert front == {f"| {METHOD_ARMS[arm].what}" for arm in (best, quick)}
     assert "+20.0 ± 0.0 | 51 |" in found[f"| {METHOD_ARMS[best].what}"]
-    assert "Not run: 322 of 330" in text
+    assert "Not run: 370 of 378" in text
 
 
 def test_runs_go_through_and_torchs_zeros_are_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +77,7 @@ def test_runs_go_through_and_torchs_zeros_are_ours(tmp_path: Path, capsys: pytes
         pairs = [(str(t), labels[str(label)]) for t, label in zip(table["text"], table["label"], strict=True)]
         data.write(tmp_path / "data" / f"{name}.parquet", pairs)
     arguments = ["--pair", "movies->yelp", "--rows", "40", "--kept", "0.5", "--seeds", "0", "--steps", "2", "10", "2"]
-    arms = ("none-pdp", "none-fisher-alone", "zeros-gradual", "zeros-once", "zeros-torch")
+    arms = ("none-pdp", "none-fisher-alone", "none-fisher-short", "zeros-gradual", "zeros-once", "zeros-torch")
     arguments += ["--arm", *arms]
     for option, name in (("--data", "data"), ("--model", "tiny"), ("--results", "x.jsonl")):
         arguments += [option, str(tmp_path / name)]
@@ -87,6 +88,7 @@ def test_runs_go_through_and_torchs_zeros_are_ours(tmp_path: Path, capsys: pytes
     assert all(r["fraction"] == pytest.approx(0.5, abs=0.005) for r in results.values())
     assert results["zeros-torch"]["pruned"] == results["zeros-once"]["pruned"]
     assert results["none-fisher-alone"]["steps"] == {"teach": 2, "prune": 0, "recover": 0}
+    assert results["none-fisher-short"]["steps"] == {"teach": 2, "prune": 0, "recover": 2}
     assert "movies->yelp, 40 rows, 50% of single weights kept" in (tmp_path / "x.md").read_text()
     assert main(arguments, METHODS) == 0
-    assert "5 stand, 0 to run" in capsys.readouterr().err
+    assert "6 stand, 0 to run" in capsys.readouterr().err
