@@ -38,8 +38,14 @@ from core.spec.job import JobSpec
 RESULTS = Path(__file__).parent / "results"
 STEPS, BATCH, ROWS, TEXT = 30, 32, 600, 2000
 TARGET_ID, SOURCE_ID = "ds_" + "1" * 32, "ds_" + "2" * 32
-JOB = "job, `fisher`, text through the teacher"
+EVERY_STAGE = {"steps": {"teach": STEPS, "prune": STEPS, "recover": STEPS}}
 PLAIN = "plain fine-tuning with a live teacher"
+JOBS: Mapping[str, Mapping[str, Any]] = {  # what the body of the job says besides
+    "job, `fisher`, text through the teacher": {},
+    "the same, `l0`": {"method": {"name": "l0"}, "train": EVERY_STAGE},
+    "the same, `pdp`": {"method": {"name": "pdp"}, "train": EVERY_STAGE},
+    "the same, `fisher`, hidden dimensions cut, too": {"hidden_size": "trim"},
+}
 
 
 def texts(model: Path, count: int, seed: int) -> list[str]:
@@ -67,7 +73,7 @@ def plain(model: Path) -> None:
         optimizer.step()
 
 
-def job(model: Path) -> None:
+def job(model: Path, change: Mapping[str, Any]) -> None:
     """All stages of a job, and the check of its files."""
     with tempfile.TemporaryDirectory() as scratch:
         tables = {}
@@ -83,7 +89,7 @@ def job(model: Path) -> None:
             "transfer": {"coupling": "teacher"},
             "train": {"steps": {"teach": STEPS, "recover": STEPS}},
         }
-        spec = JobSpec.model_validate(body)
+        spec = JobSpec.model_validate({**body, **change})
         run(spec, ModelRef(model, model.name), tables, Path(scratch) / "work", lambda _said: None)
 
 
@@ -97,7 +103,7 @@ def peak(model: Path, arm: str) -> dict[str, int | None]:
 
 def main(model: Path) -> None:
     """Measure, print and write."""
-    peaks = {arm: peak(model, arm) for arm in (PLAIN, JOB)}
+    peaks = {arm: peak(model, arm) for arm in (PLAIN, *JOBS)}
     write({"model": model.name, "batch": BATCH, "environment": environment(), "peak_bytes": peaks})
 
 
@@ -127,8 +133,8 @@ def write(facts: Mapping[str, Any]) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    if sys.argv[2:]:
-        {PLAIN: plain, JOB: job}[sys.argv[2]](Path(sys.argv[1]))
+    if arm := "".join(sys.argv[2:]):
+        job(Path(sys.argv[1]), JOBS[arm]) if arm in JOBS else plain(Path(sys.argv[1]))
         print(json.dumps(peak_memory_bytes()))
     else:
         main(Path(sys.argv[1]))
