@@ -136,7 +136,9 @@ def table(measured: Sequence[Mapping[str, Any]]) -> str:
         f"| model | runtime | batch | dense ms | {head} |",
         "|---|---|---|---|" + "---|" * len(REMOVED),
     ]
-    for model, runtime, batch in dict.fromkeys(_key(line)[:3] for line in measured):
+    order = [*RUNTIMES, INT8]
+    rows = {_key(line)[:3] for line in measured}
+    for model, runtime, batch in sorted(rows, key=lambda row: (row[0] != "minilm", order.index(row[1]), row[2])):
         at = partial(_times, found, model, runtime, batch)
         dense = found.get((model, runtime, batch, "dense", 0.0))
         cells = [
