@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from zlib import crc32
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
-from pydantic import StringConstraints
+from pydantic import StringConstraints, ValidationError
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
@@ -214,7 +214,12 @@ def retry(here: Here, job_id: str, response: Response) -> Job:
     """Queue a job again that failed or was cancelled, checked as at first. It goes on where it had saved its state."""
     with here.database.read() as session:
         job = find(here, session, job_id)
-    spec = JobSpec.model_validate(job.spec)
+    try:
+        spec = JobSpec.model_validate(job.spec)
+    except ValidationError as error:
+        fields = ", ".join(sorted({".".join(map(str, problem["loc"])) or "the job" for problem in error.errors()}))
+        detail = f"This version of Topwork cannot read what the job asks for ({fields}); ask for a new one."
+        raise Problem(409, detail) from None
     if job.status in ("failed", "cancelled"):
         check(here, spec)
     with here.database.begin() as session:

@@ -126,6 +126,16 @@ def test_a_retry_is_checked_as_the_job_was(client: TestClient, job_id: str, sett
     assert (refused.status_code, refused.json()["errors"][0]["pointer"]) == (422, "/model")
 
 
+def test_a_job_of_another_version_is_not_tried_again(client: TestClient, job_id: str, database: Database) -> None:
+    client.post(f"/v1/jobs/{job_id}/cancel")
+    with database.begin() as session:
+        job = session.get_one(Job, job_id)
+        job.spec = job.spec | {"later": 1}
+    refused = client.post(f"/v1/jobs/{job_id}/retry")
+    assert refused.status_code == 409 and "(later)" in refused.json()["detail"]
+    assert client.get(f"/v1/jobs/{job_id}").json()["status"] == "cancelled"
+
+
 def test_list_by_label(client: TestClient, job_id: str, payload: dict[str, Any]) -> None:
     both = client.post("/v1/jobs", json=payload | {"labels": {"team": "search", "run": "a:b"}}).json()["id"]
     client.post("/v1/jobs", json=payload)
