@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils import prune as torch_prune
 
 from core.pruning import sparsity
-from core.pruning.network import Network
+from core.pruning.network import Network, matrices
 from core.pruning.pdp import threshold
 from core.pruning.train import History
 from core.spec.budget import GROUPS, Pattern
@@ -37,7 +37,7 @@ def by_torch() -> AbstractContextManager[Any]:
 
 def global_magnitude(network: Network, amount: float, _pattern: Pattern, *_rows: Any, **_training: Any) -> History:
     """All matrices of the encoder at once, by L1."""
-    parts: Any = [(network.body.get_submodule(n.removesuffix(".weight")), "weight") for n in sparsity.matrices(network)]
+    parts: Any = [(network.body.get_submodule(n.removesuffix(".weight")), "weight") for n in matrices(network)]
     torch_prune.global_unstructured(parts, torch_prune.L1Unstructured, amount=amount)
     for module, name in parts:
         torch_prune.remove(module, name)  # type: ignore[no-untyped-call]

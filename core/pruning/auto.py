@@ -35,7 +35,7 @@ from core.pruning.importance import importance
 from core.pruning.losses import labelled_by
 from core.pruning.network import TARGET, Network, device, predict
 from core.pruning.related import RELATED, WELL_RELATED, relatedness
-from core.pruning.train import Report, train
+from core.pruning.train import Report, recovery_rate, train
 from core.spec.cost import CostModel
 from core.spec.estimate import PRICE
 from core.spec.job import Stage
@@ -165,7 +165,7 @@ class Trials:
         *,
         stages: Sequence[Stage],
         steps: Mapping[str, int],
-        rates: Mapping[str, float],
+        rate: float,
         batch_size: int,
         balanced: bool,
         seed: int,
@@ -180,7 +180,7 @@ class Trials:
         """
         self.network, self.cost, self.limit, self.last, self.hidden = network, cost, limit, last, hidden
         self.rows, self.sources = rows, sources
-        self.rates, self.balanced, self.seed, self.report = rates, balanced, seed, report
+        self.rate, self.balanced, self.seed, self.report = rate, balanced, seed, report
         self.batch_size = max(1, batch_size // 2)  # for the same price, more steps tell more than larger ones
         self.cheaper = batch_size / self.batch_size  # a step of a trial than the job's
         self.stages = stages
@@ -300,7 +300,7 @@ class Trials:
         source = replace(self.sources[i], head="probe")  # the target's may know its labels already
         plan = phases("none", "teach", False, source, [], self.batch_size)
         add_heads(network, plan, [source])
-        self.train(network, plan, "teach", self.probe_steps, 0, loop=f"auto-probe-{i}")
+        self.train(network, plan, "teach", self.probe_steps, self.rate, 0, loop=f"auto-probe-{i}")
         order = torch.randperm(len(self.rows), generator=torch.Generator().manual_seed(self.seed))[:PROBED]
         rows = TaskRows(self.rows.take(order.tolist()), source.head, source.classes)
         return labelled_by(network.eval(), rows, source.head, self.tell).rows
@@ -354,7 +354,7 @@ class Trials:
         if (saved := self.teacher(taught, number).load()) is not None:
             restore(network, saved["network"])
         else:
-            self.train(network, plan, "teach", self.teach_steps, number)
+            self.train(network, plan, "teach", self.teach_steps, self.rate, number)
             self.teacher(taught, number).keep({"network": trained(network)})
         return network.eval()
 
@@ -381,16 +381,17 @@ class Trials:
         )
         cut(student, self.last(scores, self.cost, self.limit))
         student.drop_nothing()
-        self.train(student, plans[1], "recover", self.recover_steps, number)
+        rate = recovery_rate(self.rate, student, teacher)
+        self.train(student, plans[1], "recover", self.recover_steps, rate, number)
         return student
 
     def train(
-        self, network: Network, plan: Sequence[Phase], stage: str, steps: int, number: int, loop: str = ""
+        self, network: Network, plan: Sequence[Phase], stage: str, steps: int, rate: float, number: int, loop: str = ""
     ) -> None:
         """The last step counts: there is no dev to select on."""
         checkpoint = self.checkpoints(loop or f"auto-{stage}-{sum(map(len, self.seen.values()))}")
-        options: dict[str, Any] = {"rate": self.rates[stage], "seed": self.seed + number, "checkpoint": checkpoint}
-        train(network, plan, None, stage="auto", steps=steps, metric="", report=self.hear, **options)
+        options: dict[str, Any] = {"seed": self.seed + number, "checkpoint": checkpoint}
+        train(network, plan, None, stage="auto", steps=steps, rate=rate, metric="", report=self.hear, **options)
         checkpoint.drop()
 
     def hear(self, _message: Mapping[str, Any]) -> None:

@@ -118,6 +118,13 @@ def hidden_size(network: Network) -> int:
     return int(first.in_features)
 
 
+def matrices(network: Network) -> dict[str, nn.Parameter]:
+    """The weight of every Linear in the encoder layers, by its name in the body."""
+    root = f"{network.architecture.family.base}.{network.architecture.family.layers}."
+    linears = {f"{name}.weight" for name, module in network.body.named_modules() if isinstance(module, nn.Linear)}
+    return {name: p for name, p in network.body.named_parameters() if name in linears and name.startswith(root)}
+
+
 def last_linear(head: nn.Module) -> tuple[str, nn.Linear]:
     """The Linear that gives the logits, and its path inside the head."""
     return [(path, module) for path, module in head.named_modules() if isinstance(module, nn.Linear)][-1]

@@ -26,19 +26,12 @@ from core.pruning.coupling import Phase, Stream
 from core.pruning.latency import SEQUENCE_LENGTH, latencies_ms
 from core.pruning.losses import batch_loss
 from core.pruning.magnitude import root_mean_square
-from core.pruning.network import Network, device, longest_text
+from core.pruning.network import Network, device, longest_text, matrices
 from core.pruning.pdp import follow, soft_mask
 from core.pruning.train import History, dev_scores
 from core.spec.budget import GROUPS, Pattern
 
 TAU = 1e-4  # as published
-
-
-def matrices(network: Network) -> dict[str, nn.Parameter]:
-    """The weight of every Linear in the encoder layers, by its name in the body."""
-    root = f"{network.architecture.family.base}.{network.architecture.family.layers}."
-    linears = {f"{name}.weight" for name, module in network.body.named_modules() if isinstance(module, nn.Linear)}
-    return {name: p for name, p in network.body.named_parameters() if name in linears and name.startswith(root)}
 
 
 def targets(weights: Mapping[str, Tensor], sparsity: float, pattern: Pattern) -> dict[str, int]:

@@ -47,7 +47,7 @@ from core.pruning.refit import refit
 from core.pruning.regular import compare, fit_to
 from core.pruning.runtimes import conditions
 from core.pruning.stopwatch import Stopwatch
-from core.pruning.train import History, train
+from core.pruning.train import History, recovery_rate, train
 from core.pruning.vocabulary import trim
 from core.spec.cost import CostModel, Costs
 from core.spec.data import Example, Splits, labels_of, prepare
@@ -83,7 +83,7 @@ def plan_training(spec: JobSpec, train_rows: int, hidden: int) -> Plan:
     """Steps as in `core.spec.estimate`; small models take larger ones."""
     steps = training_steps(spec, train_rows)
     rate = spec.train.learning_rate or 0.04 / hidden
-    return Plan(steps, {"teach": rate, "prune": rate, "recover": 3 * rate})
+    return Plan(steps, dict.fromkeys(steps, rate))
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ class Stages:
                 self.sources,
                 stages=self.transfer.active,
                 steps=self.plan.steps,
-                rates=self.plan.rates,
+                rate=self.plan.rates["teach"],
                 batch_size=self.spec.train.batch_size,
                 balanced=self.spec.task.metric in ("balanced_accuracy", "f1"),
                 seed=self.spec.train.seed,
@@ -394,6 +394,8 @@ class Stages:
         target, sources = self.taught(teacher)
         plan = self.phases("recover", target, sources)
         add_heads(student, plan, self.sources)
+        rate = recovery_rate(self.plan.rates["recover"], student, teacher)
+        self.plan = replace(self.plan, rates={**self.plan.rates, "recover": rate})
         if (saved := self.load("recover")) is None:
             student.drop_nothing()
             if self.spec.budget.sparsity is not None:

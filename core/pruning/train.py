@@ -17,12 +17,13 @@ from core.pruning.batches import Rows, draw
 from core.pruning.checkpoint import NOWHERE, Checkpoint, random_state, restore, set_random_state, trained
 from core.pruning.coupling import Phase
 from core.pruning.losses import batch_loss
-from core.pruning.network import Network, device, predict
+from core.pruning.network import Network, device, matrices, predict
 from core.pruning.weighting import LearnedWeights
 
 WARM_UP = 0.1
 EVALUATIONS = 12  # looks at dev in a stage
 HEAD_RATE = 10.0  # a fresh head learns this much faster than the body
+SMALL = 0.15  # part of the encoder's weights under which recovery learns faster than teaching (docs/methods.md)
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -61,6 +62,12 @@ def rate_at(step: int, steps: int) -> float:
     """Factor of the learning rate: linear warm-up, then linear decay to 0."""
     warm_up = max(1, round(WARM_UP * steps))
     return (step + 1) / warm_up if step < warm_up else (steps - step) / max(1, steps - warm_up)
+
+
+def recovery_rate(rate: float, student: Network, teacher: Network) -> float:
+    """The learning rate of recovery: 3 times `rate`, but `rate` itself where much of the teacher is left."""
+    left, dense = (sum(int(p.count_nonzero()) for p in matrices(network).values()) for network in (student, teacher))
+    return 3 * rate if left < SMALL * dense else rate
 
 
 def dev_scores(network: Network, dev: Rows) -> dict[str, float]:

@@ -65,7 +65,7 @@ def trials_of(
     options: dict[str, Any] = {
         "stages": ALL,
         "steps": {"teach": 400, "prune": 0, "recover": 1200},
-        "rates": {"teach": 1e-3, "prune": 1e-3, "recover": 1e-3},
+        "rate": 1e-3,
         "batch_size": 16,
         "balanced": False,
         "seed": 0,

@@ -15,8 +15,8 @@ from torch.nn.utils import prune as torch_prune
 
 from core.pruning import sparsity as module
 from core.pruning.coupling import Phase
-from core.pruning.network import Network
-from core.pruning.sparsity import Weights, hold, kept, mask, masked, matrices, pdp, semi_structured, targets
+from core.pruning.network import Network, matrices
+from core.pruning.sparsity import Weights, hold, kept, mask, masked, pdp, semi_structured, targets
 from core.pruning.train import dev_scores, train
 from core.spec.budget import GROUPS, Budget, Pattern
 from core.spec.problems import SpecError
