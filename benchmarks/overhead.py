@@ -24,7 +24,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from core.pruning import network as network_module
+from core.pruning import losses as losses_module
 from core.pruning import train as train_module
 from core.pruning.batches import Rows, draw
 from core.pruning.coupling import Stream, TaskRows, phases
@@ -41,6 +41,7 @@ from core.spec.structure import Structure
 
 RESULTS = Path(__file__).parent / "results"
 BATCH, LENGTH, ROUNDS = 32, 32, 7
+PARTS = (0.5, 0.2, 0.1)  # of the encoder
 STEPS = {"prune": 60, "recover": 60}  # of the whole-stage arms; a job's stages are this shape, only longer
 
 
@@ -85,8 +86,8 @@ class Arm:
 
 
 def precision(fast: bool) -> Any:
-    """Allow bfloat16, or hold everything to float32."""
-    return contextlib.nullcontext() if fast else patch.object(network_module, "low_precision", lambda: False)
+    """Hold everything to bfloat16, or to float32."""
+    return patch.object(losses_module, "autocast", lambda _network: torch.autocast("cpu", torch.bfloat16, enabled=fast))
 
 
 def whole(network: Network) -> Network:
@@ -113,19 +114,19 @@ def main(model_dir: Path) -> None:
     cached = replace(rows, logits=torch.zeros(len(rows), 2))
     masks = Masks(cost)
     masks.present = Structure.dense(cost.architecture)  # type: ignore[assignment]
+    small = {f"encoder cut to {100 * part:.0f} %": shrunk(network, cost, part) for part in PARTS}
     arms: dict[str, Arm] = {
         "plain float32 fine-tuning": Arm(whole(network), False),
         "embeddings left as they are": Arm(copy.deepcopy(network), False),
         "masks": Arm(copy.deepcopy(network), False, masks=masks),
         "live teacher": Arm(copy.deepcopy(network), False, teacher=copy.deepcopy(network)),
         "cached teacher logits": Arm(copy.deepcopy(network), False, cached=True),
-        "encoder cut to 50 %": Arm(shrunk(network, cost, 0.5), False),
-        "encoder cut to 20 %": Arm(shrunk(network, cost, 0.2), False),
-        "encoder cut to 10 %": Arm(shrunk(network, cost, 0.1), False),
+        **{name: Arm(copy.deepcopy(cut_model), False) for name, cut_model in small.items()},
     }
     if low_precision():
         arms["bfloat16 autocast"] = Arm(copy.deepcopy(network), True)
         arms["bfloat16, masks, cached teacher"] = Arm(copy.deepcopy(network), True, masks=masks, cached=True)
+        arms |= {f"bfloat16, {name}": Arm(copy.deepcopy(cut_model), True) for name, cut_model in small.items()}
     for index in draw([(rows, BATCH)], ROUNDS + 1, seed=0):
         for arm in arms.values():
             used = cached if arm.options.get("cached") else rows

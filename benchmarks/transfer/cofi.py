@@ -58,9 +58,9 @@ def distil(network: Network, teacher: Network, streams: Sequence[Stream], drawn:
     """Loss of one batch."""
     where = next(network.parameters()).device
     inputs = {name: column.to(where) for name, column in collate(streams, drawn).items()}
-    with torch.no_grad(), autocast(), hidden_states(teacher) as wanted:
+    with torch.no_grad(), autocast(teacher), hidden_states(teacher) as wanted:
         said = teacher.heads[TARGET](teacher(**inputs))
-    with autocast(), hidden_states(network) as found:
+    with autocast(network), hidden_states(network) as found:
         logits = network.heads[TARGET](network(**inputs))
         found = [network.heads[MAP](state) for state in found]
     real = inputs["attention_mask"].bool()

@@ -65,7 +65,7 @@ def importance(
         generator.set_state(saved["generator"])
     drawn = draw([(stream.rows, stream.share) for stream in streams], batches, seed)
     for done, index in enumerate(islice(drawn, first, None), first + 1):
-        with gated(network, gates, present), autocast():
+        with gated(network, gates, present), autocast(network):
             inputs = {name: column.to(where) for name, column in collate(streams, index).items()}
             features = parallel.features(network, inputs)
             parts = features.split([len(rows) for rows in index])  # type: ignore[no-untyped-call]

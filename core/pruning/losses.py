@@ -19,13 +19,13 @@ def batch_loss(network: Network, streams: Sequence[Stream], drawn: Sequence[Sequ
     """Loss of one mixed batch: one forward pass for all streams, then each stream's own head and losses."""
     where = next(network.parameters()).device
     inputs = {name: column.to(where) for name, column in collate(streams, drawn).items()}
-    with autocast():
+    with autocast(network):
         features = parallel.features(network, inputs)
     total = torch.zeros((), device=where)
     rows = sum(map(len, drawn))
     start = 0
     for stream, index in zip(streams, drawn, strict=True):
-        with autocast():
+        with autocast(network):
             logits = network.heads[stream.head](features[start : start + len(index)])
         start += len(index)
         total = total + stream_loss(logits.float(), stream, torch.tensor(index)) * (len(index) / rows)

@@ -239,9 +239,15 @@ def low_precision() -> bool:
     return any(getattr(torch.cpu, probe, bool)() for probe in probes)
 
 
-def autocast() -> AbstractContextManager[Any]:
-    """Matrix products in bfloat16 where that is faster; weights and sums stay in float32."""
-    return torch.autocast(device().type, torch.bfloat16) if low_precision() else contextlib.nullcontext()
+def autocast(network: Network) -> AbstractContextManager[Any]:
+    """The network's matrix products in bfloat16 where that is faster; weights and sums stay in float32.
+
+    On a CPU it is not once units are cut out: its kernels want widths in multiples of 32 (benchmarks/overhead.py).
+    """
+    fast = low_precision() and (
+        device().type == "cuda" or all(width % 32 == 0 for p in matrices(network).values() for width in p.shape)
+    )
+    return torch.autocast(device().type, torch.bfloat16) if fast else contextlib.nullcontext()
 
 
 @torch.inference_mode()
@@ -263,7 +269,7 @@ def predict(
     network.eval()
     where = next(network.parameters()).device
     parts: list[tuple[list[int], Tensor]] = (checkpoint.load() or {"parts": []})["parts"]
-    with autocast() if fast else contextlib.nullcontext():
+    with autocast(network) if fast else contextlib.nullcontext():
         for index, inputs in islice(in_order(rows, batch_size), len(parts), None):
             logits = network.logits({name: column.to(where) for name, column in inputs.items()}, head)
             parts.append((index, logits.float().cpu()))

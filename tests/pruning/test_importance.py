@@ -22,7 +22,7 @@ from tests.pruning.test_weighting import stream
 
 @pytest.fixture(autouse=True)
 def _in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "autocast", lambda: torch.autocast("cpu", enabled=False))
+    monkeypatch.setattr(module, "autocast", lambda _: torch.autocast("cpu", enabled=False))
 
 
 def by_rows(network: Network, cost: CostModel, rows: Stream) -> tuple[np.ndarray, np.ndarray]:

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
+from core.pruning import network as network_module
+from core.pruning.cut import cut
 from core.pruning.export import write_model
-from core.pruning.network import Network, load_network, load_tokenizer
+from core.pruning.network import Network, autocast, load_network, load_tokenizer
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 
@@ -80,3 +83,16 @@ def test_a_body_of_another_shape_is_refused(tiny: Path, tmp_path: Path) -> None:
     (folder / "config.json").write_text(config.replace('"intermediate_size": 128', '"intermediate_size": 96'))
     with pytest.raises(SpecError, match="in another shape"):
         load_network(folder, ["neg", "pos"], seed=0)
+
+
+def test_widths_that_no_kernel_likes_are_trained_in_float32(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network_module, "low_precision", lambda: True)
+    monkeypatch.setattr(network_module, "device", lambda: torch.device("cpu"))
+    layers, heads, neurons = 3, 4, 128
+
+    def in_bfloat16(kept: int) -> bool:
+        cut(network, Structure.of([range(heads)] * layers, [range(kept)] * layers))
+        with autocast(network):
+            return torch.is_autocast_enabled("cpu")
+
+    assert in_bfloat16(neurons) and in_bfloat16(neurons // 2) and not in_bfloat16(neurons // 2 - 1)
