@@ -72,7 +72,8 @@ def foretell(
     costs = model.costs(len(splits.labels), estimate.tokens_of(rows, length))
     steps = estimate.training_steps(spec, len(splits.train))
     row_macs = costs.macs.model(Structure.dense(model.architecture))
-    asked = estimate.work(spec, steps, row_macs, len(splits.test))
+    left = estimate.part_left(spec, model.costs(len(splits.labels), spec.length))
+    asked = estimate.work(spec, steps, left, row_macs, len(splits.test))
     low, high = estimate.seconds(asked, seen, cpus)
     if seen:
         basis = f"from {len(seen)} finished job{'s' * (len(seen) > 1)} on {device}"

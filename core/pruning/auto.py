@@ -37,7 +37,7 @@ from core.pruning.network import TARGET, Network, device, predict
 from core.pruning.related import RELATED, WELL_RELATED, relatedness
 from core.pruning.train import Report, recovery_rate, train
 from core.spec.cost import CostModel
-from core.spec.estimate import PRICE
+from core.spec.estimate import prices
 from core.spec.job import Stage
 from core.spec.structure import Structure
 
@@ -215,9 +215,8 @@ class Trials:
         They keep all within the job's own cost. 0 trials if the job is too short for any.
         """
         after = steps["prune"] + steps["recover"]
-        small = max(PRICE["recover"], self.limit / self.cost.dense)
-        job = steps["teach"] * PRICE["teach"] + steps["prune"] * PRICE["prune"] + steps["recover"] * small
-        job *= self.cheaper  # from here on in steps of a trial
+        price = prices(self.limit / self.cost.dense)
+        job = sum(steps[stage] * price[stage] for stage in price) * self.cheaper  # from here on in steps of a trial
         several = len(self.sources) if len(self.sources) > 1 else 0
         students = self.students()
         sets = any("teach" in choice.stages for choice in self.choices) * (1 + bool(several))  # of sources, taught
@@ -228,7 +227,7 @@ class Trials:
         if room < job / 3:
             return 0, probe, 0, 0
         teach = min(steps["teach"], room / 2 / teachers)
-        recover = min(after, (room - teachers * teach) / students / (small + FORWARD))
+        recover = min(after, (room - teachers * teach) / students / (price["recover"] + FORWARD))
         return students, probe, max(1, int(teach)), max(1, int(recover))
 
     def plan_probes(self, job: float) -> tuple[int, float]:

@@ -51,7 +51,7 @@ from core.pruning.train import History, recovery_rate, train
 from core.pruning.vocabulary import trim
 from core.spec.cost import CostModel, Costs
 from core.spec.data import Example, Splits, labels_of, prepare
-from core.spec.estimate import PRICE, Work, training_steps, work
+from core.spec.estimate import Work, part_left, prices, training_steps, work
 from core.spec.families import require_text
 from core.spec.job import JobSpec
 from core.spec.labels import label_names
@@ -191,8 +191,10 @@ class Stages:
         shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
         lengths = torch.cat([rows.lengths for rows in (self.train, *(source.rows for source in self.sources))])
         macs = Costs.from_shapes(network.architecture, shapes, round(float(lengths.float().mean()))).macs
-        self.work = work(self.spec, self.plan.steps, macs.model(Structure.dense(network.architecture)), len(self.test))
+        row_macs = macs.model(Structure.dense(network.architecture))
         self.costs = Costs.from_shapes(network.architecture, shapes, self.spec.length, spared)
+        self.left = part_left(self.spec, self.costs)
+        self.work = work(self.spec, self.plan.steps, self.left, row_macs, len(self.test))
         return splits, network, self.costs
 
     def budget(self, network: Network, costs: Costs) -> tuple[CostModel, int]:
@@ -509,7 +511,7 @@ class Stages:
     def report(self, message: Mapping[str, Any]) -> None:
         """Pass on, with how far the whole job is."""
         if message["event"] == "progress":
-            cost = {stage: self.plan.steps[stage] * price for stage, price in PRICE.items()}
+            cost = {stage: self.plan.steps[stage] * price for stage, price in prices(self.left).items()}
             if self.spec.coupling == "auto":
                 cost = {"auto": sum(cost.values())} | cost
             before = sum(list(cost.values())[: list(cost).index(message["stage"])])

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from core.spec.cost import Costs
 from core.spec.data import Example
 from core.spec.families import Architecture
 from core.spec.job import JobSpec
 from core.spec.methods import METHODS
 
-# Of a step, against one of the dense model with frozen embeddings (benchmarks/results/overhead.md).
-PRICE = {"teach": 1.0, "prune": 0.5, "recover": 0.2}
 TRAIN = 3  # a training step is a forward pass, and twice that backward
 MEASURED = 2  # forward passes over the test rows: dense and pruned, and the pruned one again in a fresh process
 
@@ -40,6 +39,20 @@ def training_steps(spec: JobSpec, train_rows: int) -> dict[str, int]:
     return {stage: count if asked[stage] is None else asked[stage] for stage, count in defaults.items()}
 
 
+def part_left(spec: JobSpec, costs: Costs) -> float:
+    """How much of the encoder about stays; of a latency in milliseconds, at most: what it takes is not known yet."""
+    if spec.budget.timed:
+        return 1 / (spec.budget.speedup or 1)
+    cost, limit = costs.limit(spec.budget, spec.export.layout, spec.hidden_size)
+    return limit / cost.dense
+
+
+def prices(left: float) -> dict[str, float]:
+    """Of a step of each stage, against one of the dense model with frozen embeddings, if so much of the encoder stays
+    (benchmarks/results/overhead.md)."""
+    return {"teach": 1.0, "prune": (1 + max(0.0, left)) / 2, "recover": max(0.2, left)}
+
+
 def tokens_of(rows: Sequence[Example], max_length: int) -> int:
     """Mean tokens of a row, guessed from its characters: the tokenizer is with the worker."""
     counts = [sum(len(part) + 1 for part in row.text) / CHARS_A_TOKEN + SPECIAL_TOKENS for row in rows]
@@ -54,9 +67,10 @@ class Work:
     measure: float
 
 
-def work(spec: JobSpec, steps: Mapping[str, int], row_macs: float, test_rows: int) -> Work:
-    """`row_macs`: of the dense model on a row of mean length."""
-    train = TRAIN * spec.train.batch_size * row_macs * sum(steps[stage] * price for stage, price in PRICE.items())
+def work(spec: JobSpec, steps: Mapping[str, int], left: float, row_macs: float, test_rows: int) -> Work:
+    """`left`: part of the encoder; `row_macs`: of the dense model on a row of mean length."""
+    dense_steps = sum(steps[stage] * price for stage, price in prices(left).items())
+    train = TRAIN * spec.train.batch_size * row_macs * dense_steps
     if spec.coupling == "auto":  # its trials take about as much as what they decide on
         train *= 2
     return Work(train * (1 + spec.control), MEASURED * row_macs * test_rows * (1 + spec.control))

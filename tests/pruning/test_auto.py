@@ -17,7 +17,6 @@ from core.pruning.auto import (
     FORWARD,
     NOISE,
     NONE,
-    PRICE,
     PRIORS,
     SPLITS,
     TIE,
@@ -38,6 +37,7 @@ from core.pruning.problem import SingleLabel
 from core.pruning.related import RELATED
 from core.spec.cost import CostModel
 from core.spec.data import Example
+from core.spec.estimate import prices
 from core.spec.job import Stage
 from tests.tiny import rows as made_rows
 
@@ -154,7 +154,7 @@ def test_the_trials_cost_no_more_than_the_job(
         trials.rows = trials.rows.take([i % 80 for i in range(rows)])
         trials.splits = splits(trials.rows.labels, rows // 4, SPLITS, 0)
         trials.planned, trials.probe_steps, trials.teach_steps, trials.recover_steps = trials.plan(steps)
-    small = max(PRICE["recover"], trials.limit / cost.dense)
+    price = prices(trials.limit / cost.dense)
     spent = 0.0
 
     def pay(price: float) -> None:
@@ -166,7 +166,6 @@ def test_the_trials_cost_no_more_than_the_job(
         return task
 
     # What is really asked for, not what was planned; the batches of a trial are half as large as the job's.
-    price = {"teach": 1.0, "recover": small}
     monkeypatch.setattr(
         Trials, "train", lambda _self, _net, _plan, stage, steps, *_, **__: pay(steps / 2 * price[stage])
     )
@@ -177,7 +176,7 @@ def test_the_trials_cost_no_more_than_the_job(
     monkeypatch.setattr(auto, "cut", lambda *_args: None)
     monkeypatch.setattr(auto, "predict", lambda _student, held: torch.zeros(len(held), 2))
     trials.decide()
-    job = teach + PRICE["prune"] * prune + small * recover  # without any source
+    job = sum(price[stage] * count for stage, count in steps.items())  # without any source
     assert spent <= 1.01 * job
     assert (spent == 0) == (trials.planned == trials.probe_steps == 0)
     if teach + recover > 1000 and sources == 1:

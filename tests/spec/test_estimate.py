@@ -6,8 +6,20 @@ from typing import Any
 
 import pytest
 
+from core.spec.cost import CostModel, Costs
 from core.spec.data import Example
-from core.spec.estimate import SPREAD, Seen, Work, memory_bytes, seconds, tokens_of, training_steps, work
+from core.spec.estimate import (
+    SPREAD,
+    Seen,
+    Work,
+    memory_bytes,
+    part_left,
+    prices,
+    seconds,
+    tokens_of,
+    training_steps,
+    work,
+)
 from core.spec.families import FAMILIES, Architecture
 from core.spec.job import JobSpec
 
@@ -35,12 +47,28 @@ def test_tokens_are_guessed_from_characters_up_to_the_length() -> None:
 
 def test_work_counts_what_is_computed() -> None:
     steps = {"teach": 10, "prune": 0, "recover": 100}
-    once = work(spec_of(), steps, 1e6, 50)
+    once = work(spec_of(), steps, 0.1, 1e6, 50)
     assert once == Work(train=3 * 32 * 1e6 * (10 + 0.2 * 100), measure=2 * 50 * 1e6)
     source = {"data": DATASET | {"dataset": "ds_" + 32 * "1"}, "label": "label"}
-    assert work(spec_of(sources=[source]), steps, 1e6, 50).train == 2 * once.train  # `auto` tries first
-    both = work(spec_of(sources=[source], transfer={"coupling": "joint"}, control=True), steps, 1e6, 50)
+    assert work(spec_of(sources=[source]), steps, 0.1, 1e6, 50).train == 2 * once.train  # `auto` tries first
+    both = work(spec_of(sources=[source], transfer={"coupling": "joint"}, control=True), steps, 0.1, 1e6, 50)
     assert both == Work(2 * once.train, 2 * once.measure)
+
+
+def test_a_milder_cut_makes_steps_dearer() -> None:
+    cost = CostModel(
+        BERT, head=100, attention_block=0, neuron=10, ffn_block=0, encoder_fixed=0, layer_fixed=0, outside=9
+    )
+    costs = Costs(cost, cost, cost, length=128)
+
+    def left(**budget: Any) -> float:
+        return part_left(spec_of(budget=budget, method={"name": "pdp" if "sparsity" in budget else "fisher"}), costs)
+
+    assert left(params=0.1) == pytest.approx(0.1)
+    assert left(sparsity=0.9) == 1.0  # zeros are computed with
+    assert left(speedup=4) == 0.25
+    assert left(latency_ms=4) == 1.0  # of who knows what
+    assert [prices(left)["recover"] for left in (-0.1, 0.05, 0.4, 1.0)] == [0.2, 0.2, 0.4, 1.0]
 
 
 def test_a_job_like_one_seen_takes_as_long_and_one_of_twice_the_work_longer() -> None:
