@@ -202,7 +202,7 @@ def go(problem: str, tiny: Path, data: Mapping[str, Path], workdir: Path, **chan
         "model": "tiny",
         "task": task_of(problem),
         "budget": {"params": 0.4},
-        "train": {"steps": {"teach": 60, "recover": 60}, "learning_rate": 2e-3},
+        "train": {"steps": {"teach": 120, "recover": 60}, "learning_rate": 2e-3},
     }
     spec = JobSpec.model_validate(body | changes)
     return run(
