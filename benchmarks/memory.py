@@ -2,9 +2,9 @@
 
     python -m benchmarks.memory MODEL_DIR
 
-Each arm is a process of its own that reports its peak (resident set, and the GPU's where there is one). Plain: float32,
-every weight trained by AdamW, the teacher asked in each step, batches as the job draws them. Writes
-benchmarks/results/memory.{json,md}.
+Each arm is a process of its own that reports its peak (resident set, and the GPU's where there is one). Plain: every
+weight trained by AdamW in the precision of a job, the teacher asked in each step (float32), batches as the job draws
+them. Writes benchmarks/results/memory.{json,md}.
 """
 
 from __future__ import annotations
