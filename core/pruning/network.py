@@ -242,11 +242,11 @@ def low_precision() -> bool:
 def autocast(network: Network) -> AbstractContextManager[Any]:
     """The network's matrix products in bfloat16 where that is faster; weights and sums stay in float32.
 
-    On a CPU it is not once units are cut out: its kernels want widths in multiples of 32 (benchmarks/overhead.py).
+    On a CPU it is not once most neurons are cut out: narrow and odd products gain nothing by it, and casts cost
+    (benchmarks/results/overhead.md).
     """
-    fast = low_precision() and (
-        device().type == "cuda" or all(width % 32 == 0 for p in matrices(network).values() for width in p.shape)
-    )
+    dense = network.architecture.layers * network.architecture.neurons
+    fast = low_precision() and (device().type == "cuda" or 2 * sum(map(len, units(network).neurons)) > dense)
     return torch.autocast(device().type, torch.bfloat16) if fast else contextlib.nullcontext()
 
 
