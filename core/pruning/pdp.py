@@ -31,6 +31,7 @@ from core.pruning.checkpoint import NOWHERE, Checkpoint, State, random_state, re
 from core.pruning.coupling import Phase, Stream
 from core.pruning.cut import cut
 from core.pruning.fit import Scores, fit
+from core.pruning.heap import trim_heap
 from core.pruning.losses import batch_loss
 from core.pruning.magnitude import norms
 from core.pruning.masks import Gates, gated
@@ -277,6 +278,7 @@ class Units:
 
     def _cut(self, inner: Structure, optimizer: torch.optim.AdamW) -> None:
         cut(self.network, inner.within(self.present), optimizer)
+        trim_heap()
         self.present = inner
 
     def borrow(self, streams: Sequence[Stream]) -> None:

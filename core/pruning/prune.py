@@ -20,6 +20,7 @@ from core.pruning.checkpoint import NOWHERE, Checkpoint, random_state, restore, 
 from core.pruning.coupling import Phase, Stream
 from core.pruning.cut import cut
 from core.pruning.fit import Scores, fit
+from core.pruning.heap import trim_heap
 from core.pruning.losses import batch_loss
 from core.pruning.masks import Gates, Masks, alive, gated
 from core.pruning.network import Network, device
@@ -121,6 +122,7 @@ def prune(
             inner = fit(masks.scores(), cost, max(limit, room))
             if sum(map(len, inner.neurons)) >= reserve:
                 cut(network, inner.within(present), optimizer)
+                trim_heap()
                 present = inner
                 for own in every:
                     own.keep(present)

@@ -25,6 +25,7 @@ from core.pruning.coupling import Phase, TaskRows, add_heads, phases
 from core.pruning.cut import cut, reshape
 from core.pruning.export import weights_bytes, write_json
 from core.pruning.fit import Scores
+from core.pruning.heap import trim_heap
 from core.pruning.importance import BATCHES
 from core.pruning.latency import SEQUENCE_LENGTH, latencies_ms
 from core.pruning.losses import labelled_by
@@ -532,6 +533,7 @@ class Stages:
     def stage(self, name: str) -> Any:
         """Announce a stage and time it."""
         self._report({"event": "stage", "stage": name})
+        trim_heap()
         start = time.monotonic()
         yield
         self.timings[name] = time.monotonic() - start
