@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmap import PAGESIZE
 from pathlib import Path
 
 import torch
@@ -9,12 +10,11 @@ import torch
 from core.pruning.heap import trim_heap
 
 MIB = 2**20
-PAGE = 4096
 
 
 def resident() -> int:
     """Bytes that this process has in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGESIZE
 
 
 def test_memory_between_what_is_kept_is_given_back() -> None:
