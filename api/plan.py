@@ -70,9 +70,9 @@ def foretell(
     rows = [*splits.train, *(row for source in splits.sources for row in source)]
     length = min(spec.train.max_length, model.reads or spec.train.max_length)
     costs = model.costs(len(splits.labels), estimate.tokens_of(rows, length))
-    steps = estimate.training_steps(spec, len(splits.train))
-    row_macs = costs.macs.model(Structure.dense(model.architecture))
     left = estimate.part_left(spec, model.costs(len(splits.labels), spec.length))
+    steps = estimate.training_steps(spec, len(splits.train), left)
+    row_macs = costs.macs.model(Structure.dense(model.architecture))
     asked = estimate.work(spec, steps, left, row_macs, len(splits.test))
     low, high = estimate.seconds(asked, seen, cpus)
     if seen:

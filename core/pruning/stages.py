@@ -80,9 +80,9 @@ class Plan:
     rates: Mapping[str, float]
 
 
-def plan_training(spec: JobSpec, train_rows: int, hidden: int) -> Plan:
+def plan_training(spec: JobSpec, train_rows: int, left: float, hidden: int) -> Plan:
     """Steps as in `core.spec.estimate`; small models take larger ones."""
-    steps = training_steps(spec, train_rows)
+    steps = training_steps(spec, train_rows, left)
     rate = spec.train.learning_rate or 0.04 / hidden
     return Plan(steps, dict.fromkeys(steps, rate))
 
@@ -170,7 +170,6 @@ class Stages:
         self.problem = problem_of(task.problem, splits.labels, labels_of(splits.train))
         require_text(read_architecture(self.model.path).family)
         network = load_network(self.model.path, splits.labels, self.spec.train.seed, task.problem, fitted=fitted)
-        self.plan = plan_training(self.spec, len(splits.train), network.architecture.hidden)
         self.max_length = longest_text(network, self.spec.train.max_length)
         self.tokenizer = load_tokenizer(self.model.path, self.problem.of_words)
         self.tokenizer.model_max_length = self.max_length
@@ -195,6 +194,7 @@ class Stages:
         row_macs = macs.model(Structure.dense(network.architecture))
         self.costs = Costs.from_shapes(network.architecture, shapes, self.spec.length, spared)
         self.left = part_left(self.spec, self.costs)
+        self.plan = plan_training(self.spec, len(splits.train), self.left, network.architecture.hidden)
         self.work = work(self.spec, self.plan.steps, self.left, row_macs, len(self.test))
         return splits, network, self.costs
 

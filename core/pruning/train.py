@@ -19,11 +19,11 @@ from core.pruning.coupling import Phase
 from core.pruning.losses import batch_loss
 from core.pruning.network import Network, device, matrices, predict
 from core.pruning.weighting import LearnedWeights
+from core.spec.estimate import SMALL
 
 WARM_UP = 0.1
 EVALUATIONS = 12  # looks at dev in a stage
 HEAD_RATE = 10.0  # a fresh head learns this much faster than the body
-SMALL = 0.15  # part of the encoder's weights under which recovery learns faster than teaching (docs/methods.md)
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -67,7 +67,7 @@ def rate_at(step: int, steps: int) -> float:
 def recovery_rate(rate: float, student: Network, teacher: Network) -> float:
     """The learning rate of recovery: 3 times `rate`, but `rate` itself where much of the teacher is left."""
     left, dense = (sum(int(p.count_nonzero()) for p in matrices(network).values()) for network in (student, teacher))
-    return 3 * rate if left < SMALL * dense else rate
+    return 3 * rate if left <= SMALL * dense else rate
 
 
 def dev_scores(network: Network, dev: Rows) -> dict[str, float]:

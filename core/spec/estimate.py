@@ -15,6 +15,8 @@ from core.spec.families import Architecture
 from core.spec.job import JobSpec
 from core.spec.methods import METHODS
 
+SMALL = 0.15  # part of the encoder up to which recovery learns faster than teaching, and for longer (docs/methods.md)
+
 TRAIN = 3  # a training step is a forward pass, and twice that backward
 MEASURED = 2  # forward passes over the test rows: dense and pruned, and the pruned one again in a fresh process
 
@@ -29,12 +31,14 @@ CHARS_A_TOKEN = 4.0
 SPECIAL_TOKENS = 2
 
 
-def training_steps(spec: JobSpec, train_rows: int) -> dict[str, int]:
-    """Optimiser steps of each stage. Defaults: enough for a hundred rows, three epochs of many."""
+def training_steps(spec: JobSpec, train_rows: int, left: float) -> dict[str, int]:
+    """Optimiser steps of each stage. Defaults: enough for a hundred rows, three epochs of many; a third of the recovery
+    where more than `SMALL` is `left` of the encoder, which more steps do not make better (docs/methods.md)."""
     epochs3 = 3 * train_rows // spec.train.batch_size
     defaults = {"teach": max(200, epochs3), "prune": max(300, 2 * epochs3), "recover": max(600, 2 * epochs3)}
     if not METHODS[spec.method.name].trains:  # recovery has those steps
-        defaults |= {"prune": 0, "recover": defaults["prune"] + defaults["recover"]}
+        mild = left > SMALL and spec.budget.kind in ("params", "macs", "bytes")
+        defaults |= {"prune": 0, "recover": (defaults["prune"] + defaults["recover"]) // (3 if mild else 1)}
     asked = {stage: getattr(spec.train.steps, stage) for stage in defaults}
     return {stage: count if asked[stage] is None else asked[stage] for stage, count in defaults.items()}
 

@@ -95,7 +95,7 @@ OrNone = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class Steps(Strict):
-    """Optimiser steps of each stage, the same for every coupling; left out, they follow from the data size."""
+    """Optimiser steps of each stage, the same for every coupling; left out, they follow from data size and budget."""
 
     teach: Annotated[
         OrNone | None, Field(description="0: the model's own head knows the labels already, and is kept as it is")

@@ -32,10 +32,13 @@ def spec_of(**changes: Any) -> JobSpec:
 
 
 def test_steps_follow_from_the_rows_unless_they_are_given() -> None:
-    assert training_steps(spec_of(), 100) == {"teach": 200, "prune": 0, "recover": 900}
-    assert training_steps(spec_of(method={"name": "l0"}), 100) == {"teach": 200, "prune": 300, "recover": 600}
-    assert training_steps(spec_of(), 32_000) == {"teach": 3000, "prune": 0, "recover": 12_000}
-    assert training_steps(spec_of(train={"steps": {"teach": 5, "recover": 0}}), 100)["recover"] == 0
+    assert training_steps(spec_of(), 100, 0.1) == {"teach": 200, "prune": 0, "recover": 900}
+    assert training_steps(spec_of(), 100, 0.4)["recover"] == 300  # as good as 900 there
+    timed = spec_of(budget={"speedup": 2})
+    assert training_steps(timed, 100, 0.5)["recover"] == 900  # what it leaves is not known yet
+    assert training_steps(spec_of(method={"name": "l0"}), 100, 0.4) == {"teach": 200, "prune": 300, "recover": 600}
+    assert training_steps(spec_of(), 32_000, 0.1) == {"teach": 3000, "prune": 0, "recover": 12_000}
+    assert training_steps(spec_of(train={"steps": {"teach": 5, "recover": 0}}), 100, 0.4)["recover"] == 0
 
 
 def test_tokens_are_guessed_from_characters_up_to_the_length() -> None:
