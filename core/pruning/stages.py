@@ -249,8 +249,8 @@ class Stages:
             splits.dropped["words of the test rows that the model does not read"] = unread
         self.target = TaskRows(self.train, TARGET, len(splits.labels))
         self.sources = []
-        # More rows than this are never drawn, by training or for scores.
-        most = max(BATCHES, sum(self.plan.steps.values())) * self.spec.train.batch_size
+        # More rows than this are never drawn, by training or for scores, however little is to be left.
+        most = max(BATCHES, sum(training_steps(self.spec, len(self.train), 0.0).values())) * self.spec.train.batch_size
         generator = torch.Generator().manual_seed(self.spec.train.seed)
         for i, rows in enumerate(splits.sources):
             if self.transfer.coupling == "none":
