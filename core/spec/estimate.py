@@ -14,6 +14,7 @@ from core.spec.data import Example
 from core.spec.families import Architecture
 from core.spec.job import JobSpec
 from core.spec.methods import METHODS
+from core.spec.problems import SpecError
 
 SMALL = 0.15  # part of the encoder up to which recovery learns faster than teaching, and for longer (docs/methods.md)
 
@@ -47,7 +48,10 @@ def part_left(spec: JobSpec, costs: Costs) -> float:
     """How much of the encoder about stays; of a latency in milliseconds, at most: what it takes is not known yet."""
     if spec.budget.timed:
         return 1 / (spec.budget.speedup or 1)
-    cost, limit = costs.limit(spec.budget, spec.export.layout, spec.hidden_size)
+    try:
+        cost, limit = costs.limit(spec.budget, spec.export.layout, spec.hidden_size)
+    except SpecError:  # out of reach as yet: a vocabulary that is still to be trimmed leaves more for the encoder
+        return 0.0
     return limit / cost.dense
 
 

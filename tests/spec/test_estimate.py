@@ -71,6 +71,7 @@ def test_a_milder_cut_makes_steps_dearer() -> None:
     assert left(sparsity=0.9) == 1.0  # zeros are computed with
     assert left(speedup=4) == 0.25
     assert left(latency_ms=4) == 1.0  # of who knows what
+    assert left(params=0.0001) == 0.0  # out of reach
     assert [prices(left)["recover"] for left in (-0.1, 0.05, 0.4, 1.0)] == [0.2, 0.2, 0.4, 1.0]
 
 
