@@ -28,8 +28,11 @@ class Database:
         self.url = url
         self.engine = _engine(url)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
-        self._readers = sessionmaker(self.engine.execution_options(**READ_ONLY), expire_on_commit=False)
-        alone: dict[str, Any] = READ_ONLY if url.startswith("sqlite") else {"isolation_level": "AUTOCOMMIT"}
+        sqlite = url.startswith("sqlite")
+        # SQLite's transactions see one moment anyway; PostgreSQL's statements would each see their own.
+        moment: dict[str, Any] = READ_ONLY if sqlite else READ_ONLY | {"isolation_level": "REPEATABLE READ"}
+        self._readers = sessionmaker(self.engine.execution_options(**moment), expire_on_commit=False)
+        alone: dict[str, Any] = READ_ONLY if sqlite else {"isolation_level": "AUTOCOMMIT"}
         self._plain = self.engine.execution_options(**alone)
 
     @contextmanager
@@ -40,7 +43,7 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A session that only reads: on SQLite it waits for no writer, and no writer waits for it."""
+        """A session that only reads, all of it as of one moment; it waits for no writer, and no writer waits for it."""
         with self._readers.begin() as session:
             yield session
 

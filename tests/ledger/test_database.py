@@ -87,6 +87,17 @@ def test_a_reader_waits_for_no_writer_and_sees_what_was_committed(database: Data
     assert get(database, job_id).stage == "teach"
 
 
+def test_a_read_session_sees_one_moment(database: Database) -> None:
+    job_id = claimed_job(database)
+    stage = select(Job.stage).where(Job.id == job_id)
+    with database.read() as reader:
+        assert reader.scalar(stage) is None
+        with database.begin() as writer:
+            jobs.report(writer, job_id, 1, {"event": "stage", "stage": "teach"})
+        assert reader.scalar(stage) is None
+    assert get(database, job_id).stage == "teach"
+
+
 def test_a_read_session_cannot_write_on_postgresql(database: Database) -> None:
     job_id = new_job(database)
     if database.engine.dialect.name == "postgresql":
