@@ -35,7 +35,7 @@ from core.pruning.losses import batch_loss
 from core.pruning.masks import Masks, gated
 from core.pruning.network import TARGET, Network, load_network, low_precision, predict
 from core.pruning.prune import prune
-from core.pruning.train import optimizer_for, train
+from core.pruning.train import Training, optimizer_for, train
 from core.spec.cost import CostModel, Costs
 from core.spec.structure import Structure
 
@@ -152,12 +152,14 @@ def whole_stages(network: Network, cost: CostModel, rows: Rows) -> dict[str, flo
             work()
         return time.process_time() - start
 
+    def training(stage: str) -> Training:
+        return Training(STEPS[stage], rate=1e-4, seed=0)
+
     def plain(stage: str) -> float:
         plan = phases("none", "teach", False, target, [], BATCH)
         with precision(fast=False):
-            return seconds(lambda: train(whole(network), plan, rest, stage="teach", steps=STEPS[stage], **common))
+            return seconds(lambda: train(whole(network), plan, rest, training(stage), stage="teach", metric="accuracy"))
 
-    common: dict[str, Any] = {"rate": 1e-4, "metric": "accuracy", "seed": 0, "report": lambda _message: None}
     student = copy.deepcopy(network)
     start = time.process_time()
     with torch.no_grad():
@@ -167,12 +169,8 @@ def whole_stages(network: Network, cost: CostModel, rows: Rows) -> dict[str, flo
         own = replace(target, rows=replace(target.rows, logits=predict(student, target.rows, fast=True)))
     cache = time.process_time() - start
     plan = phases("teacher", "prune", True, own, [taught], BATCH)
-    pruned = seconds(
-        lambda: prune(
-            student, cost, limit, plan, rest, steps=STEPS["prune"], rate=1e-4, seed=0, report=common["report"]
-        )
-    )
-    recovered = seconds(lambda: train(student, plan, rest, stage="recover", steps=STEPS["recover"], **common))
+    pruned = seconds(lambda: prune(student, cost, limit, plan, rest, training("prune")))
+    recovered = seconds(lambda: train(student, plan, rest, training("recover"), stage="recover", metric="accuracy"))
     dense_prune, dense_recover = plain("prune"), plain("recover")
     return {
         "whole l0 prune stage to 10 %": round(pruned / dense_prune, 3),

@@ -35,7 +35,7 @@ def by_torch() -> AbstractContextManager[Any]:
     return patch.dict(sparsity.METHODS, {"magnitude": global_magnitude})
 
 
-def global_magnitude(network: Network, amount: float, _pattern: Pattern, *_rows: Any, **_training: Any) -> History:
+def global_magnitude(network: Network, amount: float, _pattern: Pattern, *_training: Any) -> History:
     """All matrices of the encoder at once, by L1."""
     parts: Any = [(network.body.get_submodule(n.removesuffix(".weight")), "weight") for n in matrices(network)]
     torch_prune.global_unstructured(parts, torch_prune.L1Unstructured, amount=amount)

@@ -35,7 +35,7 @@ from core.pruning.importance import importance
 from core.pruning.losses import labelled_by
 from core.pruning.network import TARGET, Network, device, predict
 from core.pruning.related import RELATED, WELL_RELATED, relatedness
-from core.pruning.train import Report, recovery_rate, train
+from core.pruning.train import Report, Training, recovery_rate, train
 from core.spec.cost import CostModel
 from core.spec.estimate import prices
 from core.spec.job import Stage
@@ -389,8 +389,8 @@ class Trials:
     ) -> None:
         """The last step counts: there is no dev to select on."""
         checkpoint = self.checkpoints(loop or f"auto-{stage}-{sum(map(len, self.seen.values()))}")
-        options: dict[str, Any] = {"seed": self.seed + number, "checkpoint": checkpoint}
-        train(network, plan, None, stage="auto", steps=steps, rate=rate, metric="", report=self.hear, **options)
+        training = Training(steps, rate, self.seed + number, self.hear, checkpoint=checkpoint)
+        train(network, plan, None, training, stage="auto", metric="")
         checkpoint.drop()
 
     def hear(self, _message: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ from core.pruning.importance import BATCHES, importance
 from core.pruning.magnitude import at_random, magnitude
 from core.pruning.network import Network, device
 from core.pruning.prune import prune as l0
-from core.pruning.train import History, Report
+from core.pruning.train import History, Training
 from core.spec.cost import CostModel
 from core.spec.structure import Structure
 
@@ -35,20 +35,14 @@ class Method(Protocol):
         limit: int,
         plan: Sequence[Phase],
         dev: Rows,
+        training: Training,
         *,
-        steps: int,
-        rate: float,
-        seed: int,
-        report: Report,
-        learned_weights: bool = False,
         last: Callable[[Scores, CostModel, int], Structure] = fit,
-        checkpoint: Checkpoint = NOWHERE,
     ) -> tuple[Structure, History]:
         """Returns what it was cut to, in the dense network's numbering, and the learning curve.
 
-        `plan` says which rows to use, target and sources, and which of them may move masks; `steps` is 0 for a
-        method that does not train. `last` turns the scores that decide into the structure. What `checkpoint` holds is
-        gone on from.
+        `plan` says which rows to use, target and sources, and which of them may move masks; `training.steps` is 0 for
+        a method that does not train. `last` turns the scores that decide into the structure.
         """
 
 
@@ -79,19 +73,17 @@ def scored(score: Score) -> Method:
         limit: int,
         plan: Sequence[Phase],
         dev: Rows,
+        training: Training,
         *,
-        seed: int,
-        report: Report,
         last: Callable[[Scores, CostModel, int], Structure] = fit,
-        checkpoint: Checkpoint = NOWHERE,
         hidden: bool = False,
-        **_training: Any,
     ) -> tuple[Structure, History]:
         def heard(done: int) -> None:
             facts = {"step": done, "steps": BATCHES, "sparsity": None, "dev": None}
-            report({"event": "progress", "stage": "prune", **facts})
+            training.report({"event": "progress", "stage": "prune", **facts})
 
-        scores = score(network.to(device()), cost, plan, seed, report=heard, checkpoint=checkpoint, hidden=hidden)
+        options: dict[str, Any] = {"report": heard, "checkpoint": training.checkpoint, "hidden": hidden}
+        scores = score(network.to(device()), cost, plan, training.seed, **options)
         structure = last(scores, cost, limit)
         cut(network, structure)
         return structure, History()

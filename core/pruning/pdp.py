@@ -19,7 +19,7 @@ from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from math import ceil
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from core.pruning import parallel
 from core.pruning.batches import Rows, draw
-from core.pruning.checkpoint import NOWHERE, Checkpoint, State, random_state, restore, set_random_state, trained
+from core.pruning.checkpoint import State, random_state, restore, set_random_state, trained
 from core.pruning.coupling import Phase, Stream
 from core.pruning.cut import cut
 from core.pruning.fit import Scores, fit
@@ -36,7 +36,7 @@ from core.pruning.losses import batch_loss
 from core.pruning.magnitude import norms
 from core.pruning.masks import Gates, gated
 from core.pruning.network import Network, device
-from core.pruning.train import EVALUATIONS, History, Pace, Report, dev_scores, learn, optimizer_for, rate_at
+from core.pruning.train import EVALUATIONS, History, Pace, Training, dev_scores, learn, optimizer_for, rate_at
 from core.spec.cost import CostModel
 from core.spec.structure import Structure
 
@@ -99,30 +99,20 @@ class Course(Protocol):
         """Be as far as when this was the `state`, and these what had been `trained`."""
 
 
-def follow(
-    course: Course,
-    plan: Sequence[Phase],
-    dev: Rows,
-    *,
-    steps: int,
-    rate: float,
-    seed: int,
-    report: Report,
-    learned_weights: bool = False,
-    checkpoint: Checkpoint = NOWHERE,
-) -> History:
-    """Train under masks while the share that is dropped rises, then without. Goes on from what `checkpoint` holds."""
+def follow(course: Course, plan: Sequence[Phase], dev: Rows, training: Training) -> History:
+    """Train under masks while the share that is dropped rises, then without."""
+    steps, seed, checkpoint = training.steps, training.seed, training.checkpoint
     network = course.network
     network.to(device()).train()
     torch.manual_seed(seed)
     if (saved := checkpoint.load()) is not None:
         course.resume(saved["course"], saved["network"])
-    optimizer = optimizer_for(network, rate)
+    optimizer = optimizer_for(network, training.rate)
     for group in optimizer.param_groups:
         group["weight_decay"] = 0.0  # it would shrink for good what is masked now
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(rate_at, steps=steps))
-    weights = learn(plan[-1], dev, steps, seed) if learned_weights else None
-    history, pace, step, first = History(), Pace(report, "prune", steps), 0, 0
+    weights = learn(plan[-1], dev, steps, seed) if training.learned_weights else None
+    history, pace, step, first = History(), Pace(training.report, "prune", steps), 0, 0
     if saved is not None:
         first, history, pace.dev = saved["step"], History(**saved["history"]), saved["dev"]
         optimizer.load_state_dict(saved["optimizer"])
@@ -184,9 +174,9 @@ def prune(
     limit: int,
     plan: Sequence[Phase],
     dev: Rows,
+    training: Training,
     *,
     last: Callable[[Scores, CostModel, int], Structure] = fit,
-    **training: Any,
 ) -> tuple[Structure, History]:
     """Train the weights under masks that follow from them, then under none; cut `network` in place on the way.
 
@@ -195,7 +185,7 @@ def prune(
     runs through them; but as they train the weights, they move the sizes that the masks follow from.
     """
     course = Units(network.to(device()), cost, limit, last)
-    history = follow(course, plan, dev, **training)
+    history = follow(course, plan, dev, training)
     return course.present, history
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from core.pruning import parallel
 from core.pruning.batches import Rows, draw
-from core.pruning.checkpoint import NOWHERE, Checkpoint, random_state, restore, set_random_state, trained
+from core.pruning.checkpoint import random_state, restore, set_random_state, trained
 from core.pruning.coupling import Phase, Stream
 from core.pruning.cut import cut
 from core.pruning.fit import Scores, fit
@@ -24,7 +24,7 @@ from core.pruning.heap import trim_heap
 from core.pruning.losses import batch_loss
 from core.pruning.masks import Gates, Masks, alive, gated
 from core.pruning.network import Network, device
-from core.pruning.train import EVALUATIONS, History, Pace, Report, dev_scores, learn, optimizer_for, rate_at
+from core.pruning.train import EVALUATIONS, History, Pace, Training, dev_scores, learn, optimizer_for, rate_at
 from core.spec.cost import CostModel
 from core.spec.structure import Structure
 
@@ -42,14 +42,9 @@ def prune(
     limit: int,
     plan: Sequence[Phase],
     dev: Rows,
+    training: Training,
     *,
-    steps: int,
-    rate: float,
-    seed: int,
-    report: Report,
-    learned_weights: bool = False,
     last: Callable[[Scores, CostModel, int], Structure] = fit,
-    checkpoint: Checkpoint = NOWHERE,
 ) -> tuple[Structure, History]:
     """Train weights and masks together, then cut `network` in place to at most `limit` of `cost` in its encoder layers.
 
@@ -58,8 +53,9 @@ def prune(
     Loss = task + lambda1 (t - s) + lambda2 (t - s)^2 with s the expected sparsity and t its target; the lambdas
     rise by gradient ascent. Tied sources have masks of their own under the same constraint, and TIE times their
     distance from the target's masks is added; the target's decide. Rates of masks and lambdas are scaled so that a
-    short stage can close a mask at all. What `checkpoint` holds is gone on from.
+    short stage can close a mask at all.
     """
+    steps, seed, checkpoint = training.steps, training.seed, training.checkpoint
     where = device()
     network.to(where).train()
     torch.manual_seed(seed)
@@ -73,7 +69,7 @@ def prune(
     if saved:
         cut(network, present)
     lambdas = torch.zeros(2, device=where, requires_grad=True)
-    optimizer = optimizer_for(network, rate)
+    optimizer = optimizer_for(network, training.rate)
     mask_rate = max(1e-2, MASK_TRAVEL / steps)
     mask_optimizer = torch.optim.Adam([p for each in every for p in each.parameters()], lr=mask_rate)
     lambda_optimizer = torch.optim.Adam([lambdas], lr=LAMBDA_TRAVEL / steps, maximize=True)
@@ -82,8 +78,8 @@ def prune(
     goal = 1 - limit / cost.dense
     head, neuron = cost.shared
     reserve = 2 * head // neuron + cost.architecture.layers  # neurons that let the last fit be exact
-    history, pace, first = History(), Pace(report, "prune", steps), 0
-    weights = learn(plan[-1], dev, steps, seed) if learned_weights else None
+    history, pace, first = History(), Pace(training.report, "prune", steps), 0
+    weights = learn(plan[-1], dev, steps, seed) if training.learned_weights else None
     optimizers = {"network": optimizer, "masks": mask_optimizer, "lambdas": lambda_optimizer}
     if saved:
         first, history, pace.dev = saved["step"], History(**saved["history"]), saved["dev"]

@@ -28,7 +28,7 @@ from core.pruning.losses import batch_loss
 from core.pruning.magnitude import root_mean_square
 from core.pruning.network import Network, device, longest_text, matrices
 from core.pruning.pdp import follow, soft_mask
-from core.pruning.train import History, dev_scores
+from core.pruning.train import History, Training, dev_scores
 from core.spec.budget import GROUPS, Pattern
 
 TAU = 1e-4  # as published
@@ -171,13 +171,13 @@ class Weights:
 
 
 def pdp(
-    network: Network, sparsity: float, pattern: Pattern, plan: Sequence[Phase], dev: Rows, **training: Any
+    network: Network, sparsity: float, pattern: Pattern, plan: Sequence[Phase], dev: Rows, training: Training
 ) -> History:
     """Train under soft masks, then with zeros held."""
-    return follow(Weights(network.to(device()), sparsity, pattern), plan, dev, **training)
+    return follow(Weights(network.to(device()), sparsity, pattern), plan, dev, training)
 
 
-def magnitude(network: Network, sparsity: float, pattern: Pattern, *_rows: Any, **_training: Any) -> History:
+def magnitude(network: Network, sparsity: float, pattern: Pattern, *_training: Any) -> History:
     """The smallest at once."""
     zero(network, targets(matrices(network), sparsity, pattern), pattern)
     return History()

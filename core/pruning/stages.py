@@ -48,7 +48,7 @@ from core.pruning.refit import refit
 from core.pruning.regular import compare, fit_to
 from core.pruning.runtimes import conditions
 from core.pruning.stopwatch import Stopwatch
-from core.pruning.train import History, recovery_rate, train
+from core.pruning.train import History, Training, recovery_rate, train
 from core.pruning.vocabulary import trim
 from core.spec.cost import CostModel, Costs
 from core.spec.data import Example, Splits, labels_of, prepare
@@ -330,21 +330,14 @@ class Stages:
         plan = self.phases("prune", target, sources)
         add_heads(student, plan, self.sources)
         if (saved := self.load("prune")) is None:
-            training: dict[str, Any] = {
-                "steps": self.plan.steps["prune"],
-                "rate": self.plan.rates["prune"],
-                "seed": self.spec.train.seed,
-                "report": self.report,
-                "learned_weights": self.learned,
-                "checkpoint": self.checkpoints.at("prune"),
-            }
+            training = self.training("prune")
             name, budget, batch = self.spec.method.name, self.spec.budget, self.spec.train.batch_size
             if budget.sparsity is not None:
                 structure, pattern = Structure.dense(student.architecture), budget.pattern or "unstructured"
-                history = sparsity.METHODS[name](student, budget.sparsity, pattern, plan, self.dev, **training)
+                history = sparsity.METHODS[name](student, budget.sparsity, pattern, plan, self.dev, training)
             else:
-                training |= {"hidden": True} if self.narrow else {}
-                structure, history = METHODS[name](student, cost, limit, plan, self.dev, last=self.fit, **training)
+                options: dict[str, Any] = {"last": self.fit} | ({"hidden": True} if self.narrow else {})
+                structure, history = METHODS[name](student, cost, limit, plan, self.dev, training, **options)
             if "weights" not in self.transfer.share:  # the structure is all that the sources may give
                 student = copy.deepcopy(teacher)
                 add_heads(student, plan, self.sources)
@@ -487,21 +480,14 @@ class Stages:
         self.curves[stage] = asdict(History())
         if not self.plan.steps[stage]:
             return History()
-        history = train(
-            network,
-            plan,
-            self.dev,
-            stage=stage,
-            steps=self.plan.steps[stage],
-            rate=self.plan.rates[stage],
-            metric=self.spec.task.metric,
-            seed=self.spec.train.seed,
-            report=self.report,
-            learned_weights=self.learned,
-            checkpoint=self.checkpoints.at(stage),
-        )
+        history = train(network, plan, self.dev, self.training(stage), stage=stage, metric=self.spec.task.metric)
         self.curves[stage] = asdict(history)
         return history
+
+    def training(self, stage: str) -> Training:
+        """What a stage trains with."""
+        steps, rate, seed = self.plan.steps[stage], self.plan.rates[stage], self.spec.train.seed
+        return Training(steps, rate, seed, self.report, self.learned, self.checkpoints.at(stage))
 
     def alive(self) -> None:
         """A sign of life, at most once a second, where no steps can be counted."""

@@ -28,6 +28,21 @@ HEAD_RATE = 10.0  # a fresh head learns this much faster than the body
 Report = Callable[[dict[str, Any]], None]
 
 
+@dataclass(frozen=True)
+class Training:
+    """How a stage trains: optimiser steps, learning rate, seed, and who hears of it.
+
+    `learned_weights` lets a mixed phase set the weights of its streams. What `checkpoint` holds is gone on from.
+    """
+
+    steps: int
+    rate: float
+    seed: int
+    report: Report = lambda _message: None
+    learned_weights: bool = False
+    checkpoint: Checkpoint = NOWHERE
+
+
 @dataclass
 class History:
     """Learning curve of a stage: one point per look at dev, which point was kept, and learned weights.
@@ -115,25 +130,20 @@ def train(
     network: Network,
     plan: Sequence[Phase],
     dev: Rows | None,
+    training: Training,
     *,
     stage: str,
-    steps: int,
-    rate: float,
     metric: str,
-    seed: int,
-    report: Report,
-    learned_weights: bool = False,
-    checkpoint: Checkpoint = NOWHERE,
 ) -> History:
     """Run the phases one after the other and leave the network as it was best on dev in the last one.
 
     The last phase is always on the target; earlier ones only prepare it, so nothing is selected there.
-    `learned_weights` lets a mixed phase set the weights of its streams. Without `dev` nothing is selected: the
-    network stays as it was after the last step. What `checkpoint` holds is gone on from.
+    Without `dev` nothing is selected: the network stays as it was after the last step.
     """
+    steps, seed, checkpoint = training.steps, training.seed, training.checkpoint
     network.to(device()).train()
     torch.manual_seed(seed)
-    history, pace, before = History(), Pace(report, stage, steps), 0
+    history, pace, before = History(), Pace(training.report, stage, steps), 0
     best: tuple[float, float] | None = None
     kept: dict[str, Tensor] = {}
     saved = checkpoint.load()
@@ -143,11 +153,11 @@ def train(
         if saved and number < saved["phase"]:
             before += count
             continue
-        optimizer = optimizer_for(network, rate)
+        optimizer = optimizer_for(network, training.rate)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(rate_at, steps=count))
         every = max(1, count // (EVALUATIONS if last else 4))  # nothing is selected before the last phase
         drawn = draw([(stream.rows, stream.share) for stream in phase.streams], count, seed + number)
-        weights = learn(phase, dev, count, seed) if learned_weights and last and dev is not None else None
+        weights = learn(phase, dev, count, seed) if training.learned_weights and last and dev is not None else None
         if saved:
             first, history, pace.dev = saved["step"], History(**saved["history"]), saved["dev"]
             best, kept = saved["best"] and tuple(saved["best"]), saved["kept"]

@@ -13,6 +13,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,7 +34,7 @@ from core.pruning.losses import batch_loss, labelled_by
 from core.pruning.network import TARGET, load_network, load_tokenizer
 from core.pruning.problem import Problem, SingleLabel, Words
 from core.pruning.prune import prune
-from core.pruning.train import Pace, train
+from core.pruning.train import Pace, Training, train
 from core.spec.cost import Costs
 from core.spec.data import Example
 from tests.tiny import rows as made_rows
@@ -72,11 +73,11 @@ def loops(model: Path) -> dict[str, Loop]:
     tagger = load_network(model, words.labels, seed=0, problem="token_classification")
     tagger.drop_nothing()
     tags = task(model, words, 40, 0)
-    options: dict[str, Any] = {"steps": 16, "rate": 1e-3, "seed": 5, "report": lambda _message: None}
+    training = Training(16, 1e-3, seed=5)
 
-    def taught(dense: Any, plan: Any, **more: Any) -> Mapping[str, Tensor]:
+    def taught(dense: Any, plan: Any, rows: Any = dev, **changes: Any) -> Mapping[str, Tensor]:
         student = copy.deepcopy(dense)
-        train(student, plan, stage="teach", **options | more)
+        train(student, plan, rows, replace(training, **changes), stage="teach", metric="accuracy")
         return dict(student.named_parameters())
 
     def resumed() -> Mapping[str, Tensor]:
@@ -90,16 +91,16 @@ def loops(model: Path) -> dict[str, Loop]:
             checkpoint = Checkpoints(Path(folder), "", lambda: None).at("loop")
             save = patch.object(Checkpoints, "due", lambda _: parallel.first())
             with save, patch.object(Pace, "step", step), suppress(KeyboardInterrupt):
-                taught(network, plans["joint"], dev=dev, metric="accuracy", checkpoint=checkpoint)
+                taught(network, plans["joint"], checkpoint=checkpoint)
             saved = parallel.agree(lambda: {path.name: path.read_bytes() for path in Path(folder).iterdir()})
             assert saved
             for name, content in saved.items():
                 (Path(folder) / name).write_bytes(content)
-            return taught(network, plans["joint"], dev=dev, metric="accuracy", checkpoint=checkpoint)
+            return taught(network, plans["joint"], checkpoint=checkpoint)
 
-    def cut(method: Callable[..., Any], *arguments: Any, **more: Any) -> Mapping[str, Tensor]:
+    def cut(method: Callable[..., Any], *arguments: Any) -> Mapping[str, Tensor]:
         student = copy.deepcopy(network)
-        method(student, *arguments, dev, **options | more)
+        method(student, *arguments, dev, training)
         return dict(student.named_parameters())
 
     def scores() -> Mapping[str, Tensor]:
@@ -116,9 +117,9 @@ def loops(model: Path) -> dict[str, Loop]:
     alone = phases("none", "teach", False, tags, [], BATCH)
     return {
         "gradients": gradients,
-        "train": partial(taught, network, plans["joint"], dev=dev, metric="accuracy", learned_weights=True),
+        "train": partial(taught, network, plans["joint"], learned_weights=True),
         "resumed": resumed,
-        "tags": partial(taught, tagger, alone, dev=None, metric=""),
+        "tags": partial(taught, tagger, alone, None),
         "l0": partial(cut, prune, cost, limit, plans["tied"]),
         "pdp": partial(cut, pdp.prune, cost, limit, plans["sequential"]),
         "zeros": partial(cut, sparsity.pdp, 0.8, "unstructured", plans["joint"]),

@@ -30,7 +30,7 @@ from core.pruning.network import TARGET, Network, load_network, load_tokenizer, 
 from core.pruning.problem import SingleLabel, Words
 from core.pruning.prune import prune
 from core.pruning.run import ModelRef, run
-from core.pruning.train import Pace, train
+from core.pruning.train import Pace, Training, train
 from core.spec.cost import CostModel
 from core.spec.data import Example
 from core.spec.job import JobSpec
@@ -145,11 +145,8 @@ def test_training_that_is_killed_ends_as_if_it_had_not_been(
     def work(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:
         torch.manual_seed(99)  # a new process is in another state than the one that was killed
         student = copy.deepcopy(network)
-        options: dict[str, Any] = {"stage": "teach", "steps": 30, "rate": 1e-3, "metric": "accuracy", "seed": 5}
-        learned = kind == "learned"
-        history = train(
-            student, plans[kind], dev, report=print, learned_weights=learned, checkpoint=checkpoint, **options
-        )
+        training = Training(30, 1e-3, 5, print, kind == "learned", checkpoint)
+        history = train(student, plans[kind], dev, training, stage="teach", metric="accuracy")
         return student.state_dict(), asdict(history)
 
     weights, history = work(NOWHERE)
@@ -179,9 +176,9 @@ def test_pruning_that_is_killed_ends_as_if_it_had_not_been(
     def work(checkpoint: Checkpoint) -> tuple[Structure, dict[str, Tensor], dict[str, Any]]:
         torch.manual_seed(99)
         student = copy.deepcopy(network)
-        options: dict[str, Any] = {"steps": 32, "rate": 1e-3, "seed": 5, "learned_weights": kind == "learned"}
+        training = Training(32, 1e-3, 5, print, kind == "learned", checkpoint)
         limit = cost.encoder_fixed + (cost.dense - cost.encoder_fixed) // 4
-        structure, history = prune(student, cost, limit, plan, dev, report=print, checkpoint=checkpoint, **options)
+        structure, history = prune(student, cost, limit, plan, dev, training)
         return structure, student.state_dict(), asdict(history)
 
     structure, weights, history = work(NOWHERE)
@@ -208,12 +205,12 @@ def test_pdp_that_is_killed_ends_as_if_it_had_not_been(
     def work(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:
         torch.manual_seed(99)
         student = copy.deepcopy(network)
-        options: dict[str, Any] = {"steps": 32, "rate": 1e-3, "seed": 5, "report": print, "checkpoint": checkpoint}
+        training = Training(32, 1e-3, 5, print, checkpoint=checkpoint)
         limit = cost.encoder_fixed + (cost.dense - cost.encoder_fixed) // 4
         if what == "units":
-            _, history = pdp.prune(student, cost, limit, plan, dev, **options)
+            _, history = pdp.prune(student, cost, limit, plan, dev, training)
         else:
-            history = sparsity.pdp(student, 0.8, "unstructured", plan, dev, **options)
+            history = sparsity.pdp(student, 0.8, "unstructured", plan, dev, training)
         return student.state_dict(), asdict(history)
 
     weights, history = work(NOWHERE)

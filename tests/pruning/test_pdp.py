@@ -16,7 +16,7 @@ from core.pruning.magnitude import norms
 from core.pruning.masks import Gates
 from core.pruning.network import Network, units
 from core.pruning.pdp import KAPPA, Units, gated_loss, prune, soft_mask, threshold
-from core.pruning.train import dev_scores, optimizer_for
+from core.pruning.train import Training, dev_scores, optimizer_for
 from core.spec.cost import CostModel
 from core.spec.structure import Structure
 from tests.pruning.test_weighting import stream
@@ -83,9 +83,7 @@ def test_it_ends_cut_to_the_budget_and_what_was_looked_at_last_is_what_is_left(
     share: float, network: Network, cost: CostModel, tiny: Path
 ) -> None:
     plan, dev, limit = [Phase((stream(tiny, 16, seed=0),))], stream(tiny, 20, seed=5).rows, int(share * cost.dense)
-    structure, history = prune(
-        network, cost, limit, plan, dev, steps=10, rate=1e-3, seed=0, report=lambda _message: None
-    )
+    structure, history = prune(network, cost, limit, plan, dev, Training(10, 1e-3, seed=0))
     assert 0.99 * limit <= cost.encoder(structure) <= limit
     assert units(network).sizes() == structure.sizes()
     assert dev_scores(network, dev)["loss"] == history.points[-1]["loss"]

@@ -17,7 +17,7 @@ from core.pruning import sparsity as module
 from core.pruning.coupling import Phase
 from core.pruning.network import Network, matrices
 from core.pruning.sparsity import Weights, hold, kept, mask, masked, pdp, semi_structured, targets
-from core.pruning.train import dev_scores, train
+from core.pruning.train import Training, dev_scores, train
 from core.spec.budget import GROUPS, Budget, Pattern
 from core.spec.problems import SpecError
 from tests.pruning.conftest import costs_of
@@ -51,7 +51,7 @@ def test_the_number_of_zeros_is_exact_and_they_stay_zero(
     total = costs_of(network).matrices
     before = {name: weight.detach().clone() for name, weight in matrices(network).items()}
     assert total == sum(weight.numel() for weight in before.values())
-    history = pdp(network, sparsity, pattern, plan, dev, steps=10, rate=1e-3, seed=0, report=lambda _message: None)
+    history = pdp(network, sparsity, pattern, plan, dev, Training(10, 1e-3, seed=0))
     count = zeros(network)
     if pattern == "channel":
         assert 0 <= count - round(sparsity * total) < 128  # a row at most
@@ -62,7 +62,7 @@ def test_the_number_of_zeros_is_exact_and_they_stay_zero(
 
     alive = {name: weight != 0 for name, weight in matrices(network).items()}
     hold(network)
-    train(network, plan, dev, stage="recover", steps=3, rate=1e-3, metric="accuracy", seed=0, report=lambda _m: None)
+    train(network, plan, dev, Training(3, 1e-3, seed=0), stage="recover", metric="accuracy")
     after = matrices(network)
     assert all(torch.equal(alive[name], weight != 0) for name, weight in after.items())
     assert all((weight != before[name])[alive[name]].any() for name, weight in after.items())

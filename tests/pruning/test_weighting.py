@@ -12,7 +12,7 @@ from core.pruning.coupling import Phase, Stream
 from core.pruning.cut import cut
 from core.pruning.network import TARGET, Network, load_tokenizer
 from core.pruning.problem import SingleLabel
-from core.pruning.train import train
+from core.pruning.train import Training, train
 from core.pruning.weighting import LearnedWeights, gate_gradient
 from core.spec.data import Example
 from core.spec.structure import Structure
@@ -29,17 +29,7 @@ def stream(tiny: Path, count: int, seed: int) -> Stream:
 def test_agreeing_source_outweighs_a_contradicting_one(network: Network, tiny: Path) -> None:
     target, dev, same, other = (stream(tiny, 64, seed) for seed in range(4))
     flipped = replace(other, rows=replace(other.rows, labels=1 - other.rows.labels))
-    train(
-        network,
-        [Phase((target,))],
-        dev.rows,
-        stage="teach",
-        steps=20,
-        rate=1e-3,
-        metric="accuracy",
-        seed=0,
-        report=lambda _message: None,
-    )
+    train(network, [Phase((target,))], dev.rows, Training(20, 1e-3, seed=0), stage="teach", metric="accuracy")
     weights = LearnedWeights([target, same, flipped], dev.rows, steps=24, seed=0)
     assert weights.values() == [1.0, 1.0, 1.0]
     generator = torch.Generator().manual_seed(0)
