@@ -2,7 +2,8 @@
 
 A method is a function that gets the taught network, chooses what to keep under the limit, and leaves the network cut to
 it. One that only ranks units, without training, need only be a `Score`: `scored` makes a method of it. To add one:
-a file with the function, its row in METHODS here, and its row in core/spec/methods.py, which says what it is for.
+a file with the function, its row in METHODS here, its row in core/spec/methods.py, which says what it is for, and its
+name in core/spec/job.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`hidden_size: trim`: scores -> the structure that meets the budget with some of the hidden dimensions.
 
-At any one hidden size all costs are the six numbers of a `CostModel` again, so `fit` serves each: a ladder of sizes is
+At any one hidden size all costs are the prices of a `CostModel` again, so `fit` serves each: a ladder of sizes is
 tried, the best-scored dimensions of each, and the structure that keeps the most is taken.
 """
 

@@ -81,7 +81,7 @@ class Plan:
 
 
 def plan_training(spec: JobSpec, train_rows: int, left: float, hidden: int) -> Plan:
-    """Steps as in `core.spec.estimate`; small models take larger ones."""
+    """Steps as in `core.spec.estimate`; the rate, if none is asked for, is higher for smaller hidden sizes."""
     steps = training_steps(spec, train_rows, left)
     rate = spec.train.learning_rate or 0.04 / hidden
     return Plan(steps, dict.fromkeys(steps, rate))

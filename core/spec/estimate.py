@@ -33,11 +33,15 @@ SPECIAL_TOKENS = 2
 
 
 def training_steps(spec: JobSpec, train_rows: int, left: float) -> dict[str, int]:
-    """Optimiser steps of each stage. Defaults: enough for a hundred rows, three epochs of many; a third of the recovery
-    where more than `SMALL` is `left` of the encoder, which more steps do not make better (docs/methods.md)."""
+    """Optimiser steps of each stage, of which those asked for go before the defaults.
+
+    Defaults: enough for a hundred rows; of many, three epochs of teaching and six each of pruning and recovery. A method
+    that trains nothing while it prunes recovers for both, or a third of that under a counted budget that leaves more
+    than `SMALL` of the encoder, which more steps do not make better (docs/methods.md).
+    """
     epochs3 = 3 * train_rows // spec.train.batch_size
     defaults = {"teach": max(200, epochs3), "prune": max(300, 2 * epochs3), "recover": max(600, 2 * epochs3)}
-    if not METHODS[spec.method.name].trains:  # recovery has those steps
+    if not METHODS[spec.method.name].trains:
         mild = left > SMALL and spec.budget.kind in ("params", "macs", "bytes")
         defaults |= {"prune": 0, "recover": (defaults["prune"] + defaults["recover"]) // (3 if mild else 1)}
     asked = {stage: getattr(spec.train.steps, stage) for stage in defaults}

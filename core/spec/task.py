@@ -82,7 +82,10 @@ Size = Annotated[int | float, AfterValidator(_size)]
 
 
 class Split(Strict):
-    """Row counts (whole numbers) or fractions of the rows; `test` left out means every row that is left."""
+    """Row counts (whole numbers) or fractions of the rows; `test` left out means every row that is left.
+
+    Where `data` names a train set of its own, it means a fifth of that.
+    """
 
     train: Size = 0.6
     dev: Size = 0.2
