@@ -131,9 +131,7 @@ class Job(BaseModel):
     metrics: dict[str, Any] | None = Field(description="the report, once the job has succeeded")
     error: JobError | None
     delivery: Delivery | None = Field(description="with `webhook`, once the job has ended")
-    spec: dict[str, Any] = Field(
-        description="the specification with its fixed defaults; null where the value follows from the rest"
-    )
+    spec: dict[str, Any] = Field(description="the specification; null where the value follows from the rest")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -205,9 +203,7 @@ class Estimate(BaseModel):
 class Plan(BaseModel):
     """What a job would do."""
 
-    spec: dict[str, Any] = Field(
-        description="the specification with its fixed defaults; null where the value follows from the rest"
-    )
+    spec: dict[str, Any] = Field(description="the specification; null where the value follows from the rest")
     labels: list[str] = Field(examples=[["negative", "positive"]])
     rows: Rows
     units: Units | None = Field(description="null for a model of the hub, which the worker fetches")
@@ -352,9 +348,7 @@ class PruningMethod(BaseModel):
     cost: str = Field(description="beside fine-tuning and recovery")
     use: str = Field(description="when to use it")
     source: str = Field(description="where it comes from")
-    trains: bool = Field(
-        description="whether it takes steps in the prune stage; else recovery is longer by default, unless much is left"
-    )
+    trains: bool = Field(description="whether it takes steps in the prune stage; else recovery is longer by default")
     reads_rows: bool = Field(description="whether rows, and with them sources, have a say in what is dropped")
     sparsity: bool = Field(description="whether it takes a budget in 'sparsity', too")
 

@@ -1,4 +1,4 @@
-"""What units cost in time: a few cut copies of the model are measured whole, and a price for each kind of unit fitted to them.
+"""What units cost in time: a few cut copies of the model are measured whole, and prices of units fitted to them.
 
 Measured in the model, since sub-layers by themselves err by up to a quarter, and with blocks that are gone, since the
 first head of a block costs far more than the next. ZipLM (Kurtic, Frantar, Alistarh, NeurIPS 2023) has a table of

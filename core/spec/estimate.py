@@ -35,7 +35,7 @@ SPECIAL_TOKENS = 2
 def training_steps(spec: JobSpec, train_rows: int, left: float) -> dict[str, int]:
     """Optimiser steps of each stage, of which those asked for go before the defaults.
 
-    Defaults: enough for a hundred rows; of many, three epochs of teaching and six each of pruning and recovery. A method
+    Defaults: enough for a hundred rows; of many, three epochs of teaching, six each of pruning and recovery. A method
     that trains nothing while it prunes recovers for both, or a third of that under a counted budget that leaves more
     than `SMALL` of the encoder, which more steps do not make better (docs/methods.md).
     """

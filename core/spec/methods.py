@@ -29,7 +29,7 @@ METHODS: Mapping[str, MethodFacts] = {
             "scores units once, by what the fine-tuned model's answers owe to each, and cuts once",
             "text of the task or of any source; labels only to fine-tune the model",
             "40 batches forward and backward; no steps in the prune stage",
-            "the default; with 'train.steps.recover' 0 the cut is refitted by least squares, and needs no training after it",
+            "the default; with 'train.steps.recover' 0 the cut is refitted by least squares, without training",
             "after Kwon et al., NeurIPS 2022 (arXiv 2204.09656); the gradient of the logits is ours",
         ),
         MethodFacts(
