@@ -306,6 +306,10 @@ def _submit(here: Context, asked: JobSpec, key: str | None) -> tuple[tables.Job,
     spec = hub.fetch(here, asked)
     check(here, spec)
     with here.database.begin() as session:
+        if key is not None:  # a twin may have been faster since, and must not be counted against this one
+            jobs.lock_tenant(session, here.tenant_id)
+            if (earlier := jobs.earlier(session, here.tenant_id, asked, key)) is not None:
+                return earlier, False
         quotas.check_queue(session, here.tenant_id, here.caller.key_id, here.settings)
         still_there(here, session, spec)
         job, new = jobs.create(

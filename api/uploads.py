@@ -104,7 +104,13 @@ def complete(here: Here, upload_id: str, response: Response) -> Dataset:
         if len(arrived) < uploads.part_count(row):
             missing = sorted(set(range(1, uploads.part_count(row) + 1)) - {part.number for part in arrived})
             raise Problem(409, f"Parts are missing: {', '.join(map(str, missing[:20]))}.")
-        row = _finish(here, row, arrived)
+        try:
+            row = _finish(here, row, arrived)
+        except FileNotFoundError:  # a twin was faster, or the upload was abandoned, and its parts have been swept
+            with here.database.read() as session:
+                row = _find(here, session, upload_id)
+            if row.dataset_id is None:
+                raise
     with here.database.read() as session:
         dataset = datasets.find(session, here.tenant_id, str(row.dataset_id))
     if dataset is None:

@@ -58,6 +58,7 @@ class Relay:
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop."""
+        self._mourn()  # the database may have been away until now
         while not stop.wait(PUBLISH_S):
             self.step()
 
@@ -67,7 +68,8 @@ class Relay:
         self._do("reap", max(0.25, min(1.0, self.settings.lease_s / 5)), self.reap)
         self._do("remind", min(REMIND_S, self.remind_after_s), self.remind)
         self._do("deliver", DELIVER_S, self.deliver)
-        if not self._tidying.is_alive() and self._is_due("tidy"):  # beside: a large bucket takes a while to list
+        if not (self._mourns() or self._tidying.is_alive()) and self._is_due("tidy"):
+            # Beside: a large bucket takes a while to list.
             self._tidying = threading.Thread(target=self._do, args=("tidy", TIDY_S, self.tidy), daemon=True)
             self._tidying.start()
         with suppress(OSError):  # a full disk, which the health check then tells
@@ -90,7 +92,7 @@ class Relay:
 
     def reap(self) -> list[str]:
         """Return jobs to the queue whose worker let the lease expire."""
-        if time.monotonic() < self._mourning_until:
+        if self._mourns():
             return []
         with self.database.begin() as session:
             before, self._clock = self._clock, clock_ms(session) / 1000 - time.monotonic()
@@ -163,6 +165,13 @@ class Relay:
         with self.database.read() as session:
             return used_blobs(session, list(names))
 
+    def _mourn(self) -> None:
+        """Let workers extend their leases, and write what they could not, before any is reaped and files are swept."""
+        self._mourning_until = time.monotonic() + self.settings.lease_s
+
+    def _mourns(self) -> bool:
+        return time.monotonic() < self._mourning_until
+
     def _is_due(self, name: str) -> bool:
         return time.monotonic() >= self._due.get(name, 0.0)
 
@@ -175,8 +184,7 @@ class Relay:
         except SQLAlchemyError as error:
             log.warning("%s: the database is away: %s", name, str(error).partition("\n")[0])
             if name in ("publish", "reap"):
-                # Workers could not extend their leases either: let them, before any is reaped.
-                self._mourning_until = time.monotonic() + self.settings.lease_s
+                self._mourn()
             self._due[name] = time.monotonic() + max(1.0, every_s / 10)
         except (BrokerError, OSError) as error:
             self._back_off_s = min(MAX_BACK_OFF_S, 2 * self._back_off_s or 0.5)

@@ -65,7 +65,9 @@ def stored_bytes(session: Session, tenant_id: str, key_id: str | None = None) ->
     if key_id is not None:
         data, files = data.where(Dataset.key_id == key_id), files.where(Job.key_id == key_id)
         arriving = arriving.where(Upload.key_id == key_id)
-    return sum(int(session.scalar(query) or 0) for query in (data, files, arriving))
+    # In one statement: an upload that becomes a data set between two of them would be in neither.
+    parts = [func.coalesce(query.scalar_subquery(), 0) for query in (data, files, arriving)]
+    return int(session.scalar(select(parts[0] + parts[1] + parts[2])) or 0)
 
 
 def _limits(

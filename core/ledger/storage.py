@@ -103,6 +103,8 @@ class LocalStorage(Storage):
             final = self.path(digest.hexdigest())
             final.parent.mkdir(parents=True, exist_ok=True)
             temporary.replace(final)
+            for folder in (final.parent, final.parent.parent, self.root):  # or a power cut could take the name back
+                _sync(folder)
         finally:
             temporary.unlink(missing_ok=True)
         return digest.hexdigest(), size
@@ -135,6 +137,15 @@ class LocalStorage(Storage):
                     aged[name].unlink(missing_ok=True)
                     swept += 1
         return swept
+
+
+def _sync(folder: Path) -> None:
+    """Wait until what the folder holds by name is on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def file_sha256(path: Path) -> str:

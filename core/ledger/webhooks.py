@@ -66,7 +66,7 @@ def delivered(session: Session, letter_id: str, status: int) -> None:
     """It arrived; its receiver answered `status`."""
     if (row := _tried(session, letter_id, status)) is not None:
         row.due_at = None
-    tallies.add(session, "webhook", "delivered")
+        tallies.add(session, "webhook", "delivered")
 
 
 def failed(session: Session, letter_id: str, status: int | None = None, *, for_good: bool = False) -> bool:
@@ -91,13 +91,14 @@ def latest(session: Session, job_ids: Iterable[str]) -> dict[str, Delivery]:
 
 
 def _tried(session: Session, letter_id: str, status: int | None) -> Delivery | None:
-    """The message, locked, with one try more; None if its job was deleted meanwhile."""
+    """The message, locked, with one try more; None if its job was deleted, or another relay was done with it."""
     # The job first, as whoever deletes it has it: and who waits for a change of the job sees this one.
     about = select(Delivery.job_id).where(Delivery.id == letter_id).scalar_subquery()
     session.execute(update(Job).where(Job.id == about).values(version=Job.version + 1))
     row = session.get(Delivery, letter_id, with_for_update=True)
-    if row is not None:
-        row.tries, row.tried_at, row.status = row.tries + 1, clock_ms(session), status
+    if row is None or row.due_at is None:
+        return None
+    row.tries, row.tried_at, row.status = row.tries + 1, clock_ms(session), status
     return row
 
 

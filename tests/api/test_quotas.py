@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import event
 
-from core.ledger import jobs
+import api.jobs
+from core.ledger import jobs, quotas
 from core.ledger.database import Database
 from core.ledger.settings import Settings
+from core.ledger.tables import DEFAULT_TENANT
 from tests.api.conftest import reviews
 
 
@@ -58,3 +61,32 @@ def test_full_storage_is_403_and_deleting_makes_room(
     client.delete(f"/v1/jobs/{job_id}")
     assert client.post("/v1/datasets", files={"file": ("more.csv", reviews(60, first=100))}).status_code == 201
     assert client.post("/v1/jobs", json=payload).status_code == 202
+
+
+def test_a_twin_that_is_slower_is_not_counted_against_its_own_job(
+    client: TestClient, payload: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first takes the last place while the second, sent for lack of an answer, is being checked."""
+    for _ in range(2):
+        client.post("/v1/jobs", json=payload)
+    answers = []
+    check = api.jobs.check
+
+    def slow(*arguments: Any) -> None:
+        check(*arguments)
+        monkeypatch.setattr(api.jobs, "check", check)
+        answers.append(client.post("/v1/jobs", json=payload, headers={"Idempotency-Key": "one"}))
+
+    monkeypatch.setattr(api.jobs, "check", slow)
+    answers.append(client.post("/v1/jobs", json=payload, headers={"Idempotency-Key": "one"}))
+    assert [answer.status_code for answer in answers] == [202, 202]
+    assert len({answer.json()["id"] for answer in answers}) == 1
+
+
+def test_what_is_stored_is_summed_in_one_statement(database: Database) -> None:
+    """An upload that became a data set between two would be in neither sum."""
+    seen: list[str] = []
+    event.listen(database.engine, "before_cursor_execute", lambda *call: seen.append(call[2]))
+    with database.begin() as session:
+        quotas.stored_bytes(session, DEFAULT_TENANT)
+    assert len([statement for statement in seen if statement.startswith("SELECT")]) == 1

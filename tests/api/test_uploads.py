@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+import api.uploads
 from api import body
 from core.ledger import quotas, uploads
 from core.ledger.database import Database
 from core.ledger.settings import Settings
+from core.ledger.storage import open_storage
 from tests.api.conftest import one_database, reviews
 from tests.conftest import every_storage
 
@@ -67,6 +69,29 @@ def test_parts_in_any_order_make_the_data_set(client: TestClient) -> None:
     assert send(client, here, 1).status_code == 409
     assert client.delete(here).status_code == 204
     assert client.get(here).status_code == 404 and client.get(f"/v1/datasets/{dataset_id}").status_code == 200
+
+
+@every_storage
+@one_database
+def test_a_twin_whose_parts_are_swept_meanwhile_gives_the_same_data_set(
+    client: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = begin(client)
+    here = begun.headers["location"]
+    for number in range(1, begun.json()["parts"] + 1):
+        send(client, here, number)
+    finish, answers = api.uploads._finish, []
+
+    def overtaken(*arguments: Any) -> Any:
+        monkeypatch.setattr(api.uploads, "_finish", finish)
+        answers.append(client.post(f"{here}/complete"))
+        open_storage(settings).delete(sha(CONTENT[:500]))
+        return finish(*arguments)
+
+    monkeypatch.setattr(api.uploads, "_finish", overtaken)
+    answers.append(client.post(f"{here}/complete"))
+    assert [answer.status_code for answer in answers] == [201, 201]
+    assert len({answer.json()["id"] for answer in answers}) == 1
 
 
 @every_storage

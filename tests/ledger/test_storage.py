@@ -93,6 +93,14 @@ def test_the_same_content_is_kept_once_even_when_put_at_once(storage: Storage, t
     assert everything(storage) == [results.pop()[0]]
 
 
+def test_a_name_is_on_the_disk_before_anybody_hears_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(Path(f"/proc/self/fd/{handle}").readlink()))
+    storage = LocalStorage(tmp_path / "blobs")
+    final = storage.path(put(storage, tmp_path, b"a"))
+    assert synced[1:] == list(final.parents)[:3]  # after the file itself, under its first name
+
+
 @every_storage
 def test_a_put_that_fails_leaves_nothing(storage: Storage, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):

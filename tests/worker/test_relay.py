@@ -8,6 +8,8 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from kombu.exceptions import OperationalError
@@ -83,6 +85,26 @@ def test_a_clock_that_jumps_costs_no_job_and_delays_no_reaping(
         assert jobs.beat(session, job_id, 1, 2.0) == "running"
     assert relay.reap() == []
     house.wait(lambda: relay.reap() == [job_id], 10)
+
+
+def test_a_relay_that_starts_lets_workers_be_heard_first(house: House, relay: Relay) -> None:
+    """The database may have been away until now, and the leases run out with it."""
+    job_id = house.new_job()
+    with house.database.begin() as session:
+        jobs.claim(session, job_id, "worker", 0.0)
+    orphan = house.settings.blobs_dir / "ab" / "cd" / ("abcd" + 60 * "0")
+    orphan.parent.mkdir(parents=True)
+    orphan.touch()
+    os.utime(orphan, (1, 1))
+    stops = iter([False, True])
+    once: Any = SimpleNamespace(wait=lambda _s: next(stops))
+    relay.run(once)
+    assert not relay._tidying.is_alive()
+    assert house.job(job_id).status == "running" and orphan.exists()
+    relay._mourning_until = 0.0
+    house.wait(lambda: relay.step() or house.job(job_id).status == "queued", 10)
+    relay._tidying.join()
+    assert house.job(job_id).status == "queued" and not orphan.exists()
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

@@ -132,6 +132,22 @@ def test_a_receiver_that_fails_is_tried_again_under_the_same_id(house: House, re
     assert len({headers["webhook-id"] for headers, _ in receiver.got}) == 1
 
 
+def test_a_relay_that_thaws_does_not_take_back_what_another_delivered(
+    house: House, relay: Relay, receiver: Receiver
+) -> None:
+    job_id = ended_job(house, f"http://127.0.0.1:{receiver.port}/")
+    with house.database.begin() as session:
+        (letter,) = webhooks.take(session, 4)  # and the relay that took it stands still
+    make_due(house)
+    deliver(relay)
+    with house.database.begin() as session:
+        assert not webhooks.failed(session, letter.id)
+        webhooks.delivered(session, letter.id, 200)
+        assert tallies.totals(session, "webhook") == {"delivered": (1, 0.0)}
+        news = webhooks.latest(session, [job_id])[job_id]
+    assert (news.tries, news.status, news.due_at) == (1, 200, None)
+
+
 def test_how_a_message_fares_is_seen_with_the_job(house: House, relay: Relay, receiver: Receiver) -> None:
     receiver.answers = [500, 200]
     job_id = ended_job(house, f"http://127.0.0.1:{receiver.port}/")
