@@ -23,6 +23,7 @@ from benchmarks.transfer.controls import place
 from benchmarks.transfer.data import PAIRS
 from core.pruning import run as job
 from core.pruning import stages
+from core.pruning.lifeline import die_with_parent
 
 TEACHER_FILES = ("teach.safetensors", "teach.json")  # the second makes the first valid
 
@@ -30,7 +31,8 @@ IN_PLACE: Mapping[str, Any] = {"cofi": cofi_losses, "gradual": gradual, "torch":
 
 
 def start() -> None:
-    """Of a worker process."""
+    """Of a worker process, which must not outlive the benchmark."""
+    die_with_parent()
     torch.set_num_threads(1)
 
 
