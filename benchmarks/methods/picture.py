@@ -24,7 +24,7 @@ COLOURS = {"fisher": "C0", "l0": "C1", "pdp": "C2", "magnitude": "C3", "random":
 
 
 def pareto(results: Sequence[Mapping[str, Any]], steps: Mapping[str, int], path: Path) -> None:
-    """Write an SVG: each arm's mean over seeds with its 95 % interval; filled with transfer, the front as a line."""
+    """Write an SVG: each arm's mean over seeds with its 95 % interval (cut at the edge), and the front."""
     found = {s: arms for s, arms in sorted(sections(of_steps(results, steps)).items()) if not s[-1]}
     if not found:
         return
@@ -33,6 +33,7 @@ def pareto(results: Sequence[Mapping[str, Any]], steps: Mapping[str, int], path:
     figure, panels = plt.subplots(
         len(pairs), len(parts), figsize=(4 * len(parts), 3.4 * len(pairs)), squeeze=False, sharex=True, sharey="row"
     )
+    heights: dict[str, list[float]] = {pair: [] for pair in pairs}
     for (pair, _rows, kept, _), arms in found.items():
         panel = panels[pairs.index(pair)][parts.index(kept)]
         centres = []
@@ -47,6 +48,9 @@ def pareto(results: Sequence[Mapping[str, Any]], steps: Mapping[str, int], path:
         front = [(s, p) for s, p in sorted(centres) if all(q < p for t, q in centres if (t, -q) < (s, -p))]
         panel.plot(*zip(*front, strict=True), color="0.8", zorder=0, drawstyle="steps-post")
         panel.set(title=f"{pair}, {kept:.0%} kept", xscale="log", ylabel=METRICS[PAIRS[pair].metric])
+        heights[pair] += [middle for _, middle in centres]
+    for row, pair in zip(panels, pairs, strict=True):  # intervals of two seeds can be wider than all means
+        row[0].set_ylim(min(heights[pair]) - 2, max(heights[pair]) + 2)
     for panel in panels[-1]:
         panel.set_xlabel("seconds of one thread, prune + recover")
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -58,8 +62,8 @@ def pareto(results: Sequence[Mapping[str, Any]], steps: Mapping[str, int], path:
         Line2D([], [], color="0.4", marker=MARKERS[share], ls="", label=f"{what} recovery")
         for share, what in ((SHORT, "short"), (0, "no"))
     ]
-    figure.legend(handles=named, loc="outside lower center", ncols=len(named), frameon=False)
-    figure.tight_layout(rect=(0, 0.08, 1, 1))
+    figure.legend(handles=named, loc="outside lower center", ncols=4, frameon=False)
+    figure.tight_layout(rect=(0, 0.15, 1, 1))
     with matplotlib.rc_context({"svg.hashsalt": "topwork"}):  # the same file for the same runs
         figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
