@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils import prune as torch_prune
 
 from core.pruning import sparsity
+from core.pruning.methods import magnitude
 from core.pruning.network import Network, matrices
 from core.pruning.pdp import threshold
 from core.pruning.train import History
@@ -32,7 +33,7 @@ def hard_mask(weight: Tensor, lost: int, pattern: Pattern, share: float = 1.0) -
 
 def by_torch() -> AbstractContextManager[Any]:
     """torch.nn.utils.prune.global_unstructured in place of the product's magnitude."""
-    return patch.dict(sparsity.METHODS, {"magnitude": global_magnitude})
+    return patch.object(magnitude, "zero", global_magnitude)
 
 
 def global_magnitude(network: Network, amount: float, _pattern: Pattern, *_training: Any) -> History:

@@ -1,8 +1,7 @@
-"""`magnitude` and `random`: rankings that no row has a say in."""
+"""`magnitude`: units ranked by the size of their weights, which no row has a say in."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -62,15 +61,6 @@ def magnitude(network: Network, _cost: CostModel, *_rows: Any, hidden: bool = Fa
         np.stack([(layer / layer.mean()).detach().double().cpu().numpy() for layer in kind]) for kind in norms(network)
     )
     return Scores(ranks(heads), ranks(neurons), ranks(stream_norms(network).double().cpu().numpy()) if hidden else None)
-
-
-def at_random(
-    _network: Network, cost: CostModel, _plan: Sequence[Any], seed: int, hidden: bool = False, **_options: Any
-) -> Scores:
-    """Heads and neurons drawn alike over all layers."""
-    a, rng = cost.architecture, np.random.default_rng(seed)
-    heads, neurons = rng.random((a.layers, a.heads)), rng.random((a.layers, a.neurons))
-    return Scores(heads, neurons, rng.random(a.hidden) if hidden else None)
 
 
 def ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:

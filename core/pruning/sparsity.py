@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -181,9 +181,6 @@ def magnitude(network: Network, sparsity: float, pattern: Pattern, *_training: A
     """The smallest at once."""
     zero(network, targets(matrices(network), sparsity, pattern), pattern)
     return History()
-
-
-METHODS: Mapping[str, Callable[..., History]] = {"pdp": pdp, "magnitude": magnitude}
 
 
 SAYS = (

@@ -30,7 +30,7 @@ from core.pruning.importance import BATCHES
 from core.pruning.latency import SEQUENCE_LENGTH, latencies_ms
 from core.pruning.losses import labelled_by
 from core.pruning.meet import LatencyBudget
-from core.pruning.methods import METHODS
+from core.pruning.methods import pruning, zeroing
 from core.pruning.narrow import fit_narrow
 from core.pruning.network import (
     TARGET,
@@ -56,7 +56,7 @@ from core.spec.estimate import Work, part_left, prices, training_steps, work
 from core.spec.families import require_text
 from core.spec.job import JobSpec
 from core.spec.labels import label_names
-from core.spec.methods import METHODS as FACTS
+from core.spec.methods import METHODS
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 
@@ -334,15 +334,15 @@ class Stages:
             name, budget, batch = self.spec.method.name, self.spec.budget, self.spec.train.batch_size
             if budget.sparsity is not None:
                 structure, pattern = Structure.dense(student.architecture), budget.pattern or "unstructured"
-                history = sparsity.METHODS[name](student, budget.sparsity, pattern, plan, self.dev, training)
+                history = zeroing(name)(student, budget.sparsity, pattern, plan, self.dev, training)
             else:
                 options: dict[str, Any] = {"last": self.fit} | ({"hidden": True} if self.narrow else {})
-                structure, history = METHODS[name](student, cost, limit, plan, self.dev, training, **options)
+                structure, history = pruning(name)(student, cost, limit, plan, self.dev, training, **options)
             if "weights" not in self.transfer.share:  # the structure is all that the sources may give
                 student = copy.deepcopy(teacher)
                 add_heads(student, plan, self.sources)
                 cut(student, structure)
-            if not self.plan.steps["recover"] and not FACTS[name].trains and budget.sparsity is None:
+            if not self.plan.steps["recover"] and not METHODS[name].trains and budget.sparsity is None:
                 taken = plan if "weights" in self.transfer.share else phases("none", "prune", False, target, [], batch)
                 refit(student, teacher, taken, self.spec.train.seed, structure, self.alive)
             self.curves["prune"] = asdict(history)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
@@ -80,11 +80,17 @@ class Transfer(Strict):
         return self.stages or (["prune"] if "weights" not in self.share else ["teach", "prune", "recover"])
 
 
+if TYPE_CHECKING:
+    MethodName = str
+else:
+    MethodName = Literal[tuple(METHODS)]
+
+
 class Method(Strict):
     """How units are scored."""
 
     name: Annotated[
-        Literal["fisher", "l0", "pdp", "magnitude", "random"],
+        MethodName,
         available("method", tuple(METHODS), ("channels",)),
         Field(description="; ".join(f"{facts.name}: {facts.what}" for facts in METHODS.values())),
     ] = "fisher"

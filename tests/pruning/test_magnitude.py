@@ -8,11 +8,9 @@ import torch
 
 from core.pruning.cut import cut
 from core.pruning.fit import fit
-from core.pruning.magnitude import at_random, magnitude, norms, ranks
-from core.pruning.methods import METHODS
+from core.pruning.magnitude import magnitude, norms, ranks
 from core.pruning.network import Network
 from core.spec.cost import CostModel
-from core.spec.methods import METHODS as FACTS
 from core.spec.structure import Structure
 
 
@@ -75,15 +73,5 @@ def test_a_unit_of_zeros_is_the_smallest_and_its_gradient_is_no_nan(network: Net
     assert gradient.isfinite().all()
 
 
-def test_random_follows_the_seed(network: Network, cost: CostModel) -> None:
-    first, same, other = (fit(at_random(network, cost, [], seed), cost, cost.dense // 3) for seed in (0, 0, 1))
-    assert first == same != other
-
-
 def test_ranks_keep_the_order_and_fill_the_interval() -> None:
     assert ranks(np.array([[3.0, -1.0], [7.0, 3.5]])).tolist() == [[0.375, 0.125], [0.875, 0.625]]
-
-
-def test_every_method_is_described() -> None:
-    assert METHODS.keys() == FACTS.keys()
-    assert all(name == facts.name for name, facts in FACTS.items())

@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from core.pruning.coupling import Phase
 from core.pruning.fit import SLACK, Scores
 from core.pruning.importance import importance
-from core.pruning.magnitude import at_random, magnitude, stream_norms
+from core.pruning.magnitude import magnitude, stream_norms
+from core.pruning.methods.random import at_random
 from core.pruning.narrow import fit_narrow
 from core.pruning.network import Network
 from core.pruning.run import ModelRef, run

@@ -36,7 +36,7 @@ def test_defaults() -> None:
 @pytest.mark.parametrize(
     ("changes", "where", "says"),
     [
-        ({"method": {"name": "channels"}}, ("method", "name"), "is not available yet; available: fisher, l0, pdp"),
+        ({"method": {"name": "channels"}}, ("method", "name"), "is not available yet; available: fisher, l0, magnitude, pdp"),
         (
             {
                 "method": {"name": "pdp"},
@@ -106,7 +106,7 @@ def test_defaults() -> None:
         ({"budget": {"sparsity": 0.9, "pattern": "2:4"}}, ("budget",), "is a 'sparsity' of 0.5: give that"),
         ({"budget": {"sparsity": 0.9, "of": "model"}}, ("budget",), "leave 'of' out"),
         ({"budget": {"sparsity": 1.0}}, ("budget", "sparsity"), "less than 1"),
-        ({"budget": {"sparsity": 0.9}}, (), "for a budget in 'sparsity' use pdp or magnitude"),
+        ({"budget": {"sparsity": 0.9}}, (), "for a budget in 'sparsity' use magnitude or pdp"),
         (
             {"budget": {"sparsity": 0.9}, "method": {"name": "pdp"}, "sources": [{"data": DATASET}]},
             (),

@@ -1,27 +1,26 @@
-"""The pruning methods: what a method is, and which there are.
+"""The pruning methods: what a method is. Each is a file beside this one, and the file's name is the method's.
 
-A method is a function that gets the taught network, chooses what to keep under the limit, and leaves the network cut to
-it. One that only ranks units, without training, need only be a `Score`: `scored` makes a method of it. To add one:
-a file with the function, its row in METHODS here, its row in core/spec/methods.py, which says what it is for, and its
-name in core/spec/job.py.
+A method's file says in FACTS, a dict of literals, what core/spec/methods.py asks of it, and holds `prune`, a `Method`:
+a function that gets the taught network, chooses what to keep under the limit, and leaves the network cut to it. One
+that only ranks units, without training, need only be a `Score`: `scored` makes a method of it. One that can zero single
+weights holds `zero`, too, a `Zeroing`. Nothing else is to be changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any, Protocol, cast
 
-from core.pruning import pdp
 from core.pruning.batches import Rows
 from core.pruning.checkpoint import NOWHERE, Checkpoint
 from core.pruning.coupling import Phase
 from core.pruning.cut import cut
 from core.pruning.fit import Scores, fit
-from core.pruning.importance import BATCHES, importance
-from core.pruning.magnitude import at_random, magnitude
+from core.pruning.importance import BATCHES
 from core.pruning.network import Network, device
-from core.pruning.prune import prune as l0
 from core.pruning.train import History, Training
+from core.spec.budget import Pattern
 from core.spec.cost import CostModel
 from core.spec.structure import Structure
 
@@ -65,6 +64,22 @@ class Score(Protocol):
         """Scores in one scale for heads (L, H) and neurons (L, N); with `hidden`, of hidden dimensions (D,), too."""
 
 
+class Zeroing(Protocol):
+    """Sets this part of the encoder's weights to zero, in that pattern; shapes stay."""
+
+    def __call__(
+        self,
+        network: Network,
+        sparsity: float,
+        pattern: Pattern,
+        plan: Sequence[Phase],
+        dev: Rows,
+        training: Training,
+        /,
+    ) -> History:
+        """Returns the learning curve. Arguments as a `Method` has them."""
+
+
 def scored(score: Score) -> Method:
     """The method that scores once, and cuts once; it can score hidden dimensions, too."""
 
@@ -92,10 +107,11 @@ def scored(score: Score) -> Method:
     return method
 
 
-METHODS: Mapping[str, Method] = {
-    "fisher": scored(importance),
-    "l0": l0,
-    "pdp": pdp.prune,
-    "magnitude": scored(magnitude),
-    "random": scored(at_random),
-}
+def pruning(name: str) -> Method:
+    """How the method cuts whole units."""
+    return cast(Method, import_module(f"{__name__}.{name}").prune)
+
+
+def zeroing(name: str) -> Zeroing:
+    """How the method zeroes single weights."""
+    return cast(Zeroing, import_module(f"{__name__}.{name}").zero)

@@ -1,0 +1,18 @@
+"""`magnitude`: what is small goes, units (core/pruning/magnitude.py) or single weights (sparsity.py)."""
+
+from __future__ import annotations
+
+from core.pruning import sparsity
+from core.pruning.magnitude import magnitude
+from core.pruning.methods import scored
+
+FACTS = {
+    "what": "drops the units whose weights are smallest in the fine-tuned model, heads and neurons in like shares",
+    "needs": "nothing but the fine-tuned model",
+    "cost": "none; no steps in the prune stage",
+    "use": "a control: what a method must beat",
+    "source": "root mean square of a unit's weights, as in common libraries",
+    "reads_rows": False,
+    "sparsity": True,
+}
+prune, zero = scored(magnitude), sparsity.magnitude
