@@ -96,7 +96,8 @@ def _read(folder: Path, problem: ProblemType = "single_label_classification") ->
     used = any(path.startswith(pooler) for path in architecture.family.head_layers)
     kept = {name: shape for name, shape in body.items() if used or not name.startswith(pooler)}
     head = f"{architecture.family.head_layers[-1]}.weight" in shapes
-    labels = tuple(map(str, (values.get("label2id") or {}).keys())) if head else ()
+    known = values.get("label2id")
+    labels = tuple(known) if head and isinstance(known, dict) else ()
     positions = values.get("max_position_embeddings")
     reads = positions - architecture.family.extra_positions if isinstance(positions, int) else None
     return LocalModel(folder.name, architecture, kept, weights.stat().st_size, labels, reads)

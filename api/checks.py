@@ -5,7 +5,7 @@ The worker does the same arithmetic again on the same data; what can be refused 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -111,18 +111,9 @@ def _datasets(here: Context, session: Session, spec: JobSpec) -> dict[str, Datas
     return {i: row for i, row in rows.items() if row is not None}
 
 
-def _references(spec: JobSpec) -> Iterator[tuple[str, dict[str, str]]]:
-    """Each data set id with the columns that are read from it: JSON pointer -> name."""
-    for pointer, dataset_id in spec.dataset_ids().items():
-        root, index = pointer.split("/")[1:3]
-        where, part = (f"/sources/{index}", spec.sources[int(index)]) if root == "sources" else ("/task", spec.task)
-        columns = {f"{where}/text/{i}": name for i, name in enumerate(part.text)}
-        yield dataset_id, columns | ({f"{where}/label": part.label} if part.label is not None else {})
-
-
 def _missing_columns(spec: JobSpec, found: Mapping[str, Dataset]) -> list[Fault]:
     faults: dict[str, Fault] = {}
-    for dataset_id, columns in _references(spec):
+    for dataset_id, columns in spec.columns():
         dataset = found.get(dataset_id)
         for pointer, column in columns.items():
             if dataset is not None and column not in dataset.columns:
@@ -135,7 +126,7 @@ def _missing_columns(spec: JobSpec, found: Mapping[str, Dataset]) -> list[Fault]
 def _splits(here: Context, spec: JobSpec, found: Mapping[str, Dataset]) -> Splits:
     """The rows that the job would use."""
     needed: dict[str, set[str]] = {}
-    for dataset_id, columns in _references(spec):
+    for dataset_id, columns in spec.columns():
         needed.setdefault(dataset_id, set()).update(columns.values())
     tables = {i: datasets.read_table(found[i], here.storage, sorted(names)) for i, names in needed.items()}
     return prepare(spec, tables)

@@ -18,6 +18,7 @@ from api.schemas import Dataset, DatasetPage, Fault, Preview, instant
 from core.ledger import datasets, quotas, tables
 
 MAX_PREVIEW_CHARS = 1000
+ID = "ds_[0-9a-f]{32}"
 
 router = APIRouter(prefix="/v1/datasets", tags=["data sets"], route_class=StrictRoute)
 
@@ -72,6 +73,8 @@ def get_dataset(here: Here, dataset_id: str) -> Dataset:
 @router.delete("/{dataset_id}", status_code=204, responses={s: RESPONSES[s] for s in (404, 409)})
 def delete_dataset(here: Here, dataset_id: str) -> None:
     """Forget a data set. Jobs that have ended keep what they made of it."""
+    if not re.fullmatch(ID, dataset_id):
+        raise _no_such_dataset()
     with here.database.begin() as session:
         try:
             known = datasets.remove(session, here.tenant_id, dataset_id)
@@ -100,7 +103,7 @@ def file_name(given: str, pointer: str) -> str:
 
 def _find(here: Context, dataset_id: str) -> tables.Dataset:
     row = None
-    if re.fullmatch("ds_[0-9a-f]{32}", dataset_id):
+    if re.fullmatch(ID, dataset_id):
         with here.database.read() as session:
             row = datasets.find(session, here.tenant_id, dataset_id)
     if row is None:

@@ -126,7 +126,7 @@ def list_jobs(
     here: Here, limit: Limit = 20, cursor: After = None, status: Status | None = None, label: Labels = ()
 ) -> JobPage:
     """Jobs, newest first; with `label`, those that have it. Give several to ask for all of them."""
-    before, labels = position(cursor, "job"), dict(one.split(":", 1) for one in label)
+    before, labels = position(cursor, "job"), [(key, value) for key, _, value in (one.partition(":") for one in label)]
     with here.database.read() as session:
         rows, following = cut(jobs.page(session, here.tenant_id, limit + 1, before, status, labels), limit)
         return JobPage(items=_described(here, session, rows), next=following)

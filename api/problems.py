@@ -189,6 +189,13 @@ NO_FIELD = ("missing", "extra_forbidden")
 FIELD_OF = {"transfer": "/transfer/coupling", "split_sum": "/task/split"}
 
 
+SHAPES = {  # of parameters
+    "idempotency-key": "should be visible ASCII characters without spaces; a UUID, say",
+    "label": "should be key:value; a key has 1 to 63 of letters, digits and _./-, a value at most 200 characters",
+    "sha256": "should be 64 of 0-9 and a-f",
+}
+
+
 def _faults(errors: Sequence[Mapping[str, Any]], body: Any) -> list[Fault]:
     """One fault a place. Of a union, only the branch that fits the input best is reported."""
     branches: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
@@ -214,7 +221,8 @@ def _faults(errors: Sequence[Mapping[str, Any]], body: Any) -> list[Fault]:
             faults.setdefault(pointer, Fault(pointer=pointer, detail=detail))
         else:
             name = str(rest[0]) if rest else str(place)
-            faults.setdefault(name, Fault(parameter=name, detail=_detail(error, "")))
+            shape = SHAPES.get(name.lower()) if error["type"] == "string_pattern_mismatch" else None
+            faults.setdefault(name, Fault(parameter=name, detail=shape or _detail(error, "")))
     return list(faults.values())
 
 
@@ -250,8 +258,6 @@ def _detail(error: Mapping[str, Any], pointer: str) -> str:
         return "should be a JSON object"
     if error["type"] == "string_pattern_mismatch" and pointer.endswith("/dataset"):
         return "is not the id of a data set; POST /v1/datasets gives one"
-    if error["type"] == "string_pattern_mismatch" and not pointer:  # of a header
-        return "should be visible ASCII characters without spaces; a UUID, say"
     if "UploadFile" in message:
         return "should be a file: send it with a file name (curl -F file=@reviews.csv)"
     return message[0].lower() + message[1:] if message.startswith(("Input ", "String ", "List ", "Value ")) else message

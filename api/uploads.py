@@ -22,6 +22,7 @@ from api.problems import RESPONSES, Problem, invalid
 from api.schemas import Dataset, Fault, Upload, instant
 from core.ledger import datasets, quotas, tables, uploads
 from core.ledger.storage import file_sha256
+from core.spec.problems import SpecError
 
 FILE = EXAMPLE["file"].encode()
 SHA256 = hashlib.sha256(FILE).hexdigest()
@@ -53,6 +54,10 @@ def begin(here: Here, body: Annotated[UploadRequest, Body(openapi_examples=EXAMP
             413, f"The file is larger than {limit:,} bytes.", [Fault(pointer="/size_bytes", detail="is too much")]
         )
     name = file_name(body.name, "/name")
+    try:
+        datasets.format_of(name)
+    except SpecError as error:
+        raise invalid([Fault(pointer="/name", detail=error.message)]) from None
     with here.database.begin() as session:
         quotas.check_storage(session, here.tenant_id, here.caller.key_id, here.settings, body.size_bytes)
         row = uploads.create(session, here.tenant_id, name, body.size_bytes, body.sha256, here.caller.key_id)
@@ -134,14 +139,29 @@ def _finish(here: Context, row: tables.Upload, arrived: Sequence[tables.Part]) -
         whole.flush()
         if file_sha256(Path(whole.name)) != row.sha256:
             raise invalid([Fault(pointer="", detail="the parts together do not have the sha256 that was announced")])
-        dataset = datasets.ingest(Path(whole.name), row.name, here.storage, here.settings, here.tenant_id)
+        table = Path(whole.name), row.name, here.storage, here.settings, here.tenant_id
+        dataset = datasets.ingest(*table, lambda size_bytes: _check_size(here, row.id, size_bytes))
     with here.database.begin() as session:
         locked = _find(here, session, row.id, lock=True)
         if locked.dataset_id is None:  # else a twin of this request was faster
+            _check_room(here, session, locked, dataset.size_bytes)
             dataset.key_id = locked.key_id
             session.add(dataset)
             uploads.complete(session, locked, dataset.id)
         return locked
+
+
+def _check_size(here: Context, upload_id: str, size_bytes: int) -> None:
+    """Before the table is stored."""
+    with here.database.begin() as session:
+        row = _find(here, session, upload_id, lock=True)
+        if row.dataset_id is None:
+            _check_room(here, session, row, size_bytes)
+
+
+def _check_room(here: Context, session: Session, row: tables.Upload, size_bytes: int) -> None:
+    """Raises StorageFullError where the table is too large: it may be larger than the file, which is counted so far."""
+    quotas.check_storage(session, here.tenant_id, row.key_id, here.settings, size_bytes - row.size_bytes)
 
 
 def _open(here: Context, upload_id: str, number: int, sha256: str) -> tables.Upload:

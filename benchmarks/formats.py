@@ -44,7 +44,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 assert not any(importlib.util.find_spec(name) for name in ("core", "api", "worker", "cli"))
 folder = Path(sys.argv[1])
-rows = [json.loads(line) for line in (folder / "test.jsonl").read_text().splitlines()]
+rows = [json.loads(line) for line in (folder / "test.jsonl").open(encoding="utf-8")]
 measured = torch.tensor([row["logits"] for row in rows])
 tokenizer = AutoTokenizer.from_pretrained(folder)
 length = json.loads((folder / "manifest.json").read_text())["max_length"]

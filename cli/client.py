@@ -42,7 +42,10 @@ class Client:
         self.server = server
         self._pause = pause
         self._told: dict[str, tuple[str, dict[str, Any]]] = {}  # job -> (ETag, how it stood)
-        headers = {"Authorization": f"Bearer {key}"} if (key := os.environ.get("TOPWORK_KEY")) else {}
+        key = os.environ.get("TOPWORK_KEY", "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise ApiError("TOPWORK_KEY: holds a character that no key has; set it to what 'topwork keys create' said")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         try:
             self._http = httpx.Client(
                 base_url=server, headers=headers, timeout=httpx.Timeout(60, connect=5), transport=transport

@@ -98,8 +98,8 @@ def same_test_rows(folders: list[Path]) -> None:
     """Raises DemoError unless every checkpoint was measured on the same rows."""
     contents = []
     for folder in folders:
-        lines = (folder / "test.jsonl").read_text(encoding="utf-8").splitlines()
-        contents.append([(row["text"], row["label"]) for row in map(json.loads, lines)])
+        with (folder / "test.jsonl").open(encoding="utf-8") as lines:
+            contents.append([(row["text"], row["label"]) for row in map(json.loads, lines)])
     if any(sorted(content) != sorted(contents[0]) for content in contents):
         raise DemoError("the two jobs were measured on different test rows")
 

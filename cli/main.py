@@ -75,12 +75,15 @@ def submit(
     watch: Annotated[bool, typer.Option("--watch", help="Follow the job to its end.")] = False,
 ) -> None:
     """Upload data sets, ask for a job, and print its id."""
+    key = idempotency_key or str(uuid.uuid4())
+    if not (key.isascii() and key.isprintable()):
+        _fail("--idempotency-key: give visible ASCII characters; a UUID, say", 2)
     with _reported(), Client(server) as client:
         try:
             body = read_spec(spec, named_files(data or []), client.upload)
         except SubmitError as error:
             _fail(str(error), 2)
-        job = client.submit(body, idempotency_key or str(uuid.uuid4()))
+        job = client.submit(body, key)
         print(job["id"], flush=True)
         if watch:
             _follow(client, job["id"])
@@ -102,7 +105,7 @@ def download(
     """Download a job's files and check their sha256. A download that was cut off goes on where it stopped."""
     with _reported(), Client(server) as client:
         files = download_all(client, job, folder)
-        out.print(f"{len(files)} files in {folder}, every sha256 as the server says", soft_wrap=True)
+        out.print(f"{len(files)} files in {folder}, every sha256 as the server says", soft_wrap=True, markup=False)
 
 
 @keys.command("create")
@@ -112,7 +115,7 @@ def create_key(
         list[str] | None, typer.Option(help="read, write or admin; give several times. By default all three.")
     ] = None,
     tenant: Annotated[str, typer.Option(help="Whose key; the tenant is made if it is new.")] = "default",
-    expires_in_days: Annotated[int | None, typer.Option(min=1)] = None,
+    expires_in_days: Annotated[int | None, typer.Option(min=1, max=3650)] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Data folder; by default what the environment says.")] = None,
 ) -> None:
     """Make an API key and print its secret, once. For the server's machine; elsewhere, admins POST /v1/keys."""
@@ -132,7 +135,7 @@ def fetch_demo(data_dir: DataDir = Path("data")) -> None:
 
     with _reported():
         try:
-            fetch(data_dir, lambda line: out.print(line, soft_wrap=True))
+            fetch(data_dir, lambda line: out.print(line, soft_wrap=True, markup=False))
         except FetchError as error:
             _fail(str(error))
 

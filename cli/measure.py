@@ -64,7 +64,8 @@ def dense(folder: Path) -> Any:
 @torch.inference_mode()
 def accuracy(folder: Path, model: Any, tokenizer: Any) -> float:
     """Share of the rows of test.jsonl that the model gets right."""
-    rows = [json.loads(line) for line in (folder / "test.jsonl").read_text(encoding="utf-8").splitlines()]
+    with (folder / "test.jsonl").open(encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
     max_length = json.loads((folder / "manifest.json").read_bytes())["max_length"]
     rows.sort(key=lambda row: len("".join(row["text"])))  # little padding
     right = 0

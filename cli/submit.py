@@ -29,7 +29,8 @@ def read_spec(path: Path, files: Mapping[str, Path], upload: Callable[[Path], Ma
     """The specification, each `"dataset": "@name"` replaced by the id of the uploaded file of that name."""
     try:
         spec = json.loads(path.read_bytes())
-    except ValueError as error:
+        json.dumps(spec, ensure_ascii=False, allow_nan=False).encode()  # as it will be sent
+    except (ValueError, RecursionError) as error:
         raise SubmitError(f"{path}: is not JSON: {error}") from error
     used = _references(spec)
     if unknown := sorted(used - set(files)):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.ledger.settings import Settings
-from core.spec.families import read_config
+from core.spec.families import Architecture, read_config
 from core.spec.problems import SpecError
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def resolve(name: str, settings: Settings) -> Resolved:
                 f"'{name}' has no {file}; Topwork reads models as config.json + model.safetensors (one file, no pickle)"
                 ": convert it with `model.save_pretrained(folder)`, or choose another revision",
             )
-    read_config(found.path / "config.json")  # before transformers does
+    Architecture.from_config(read_config(found.path / "config.json"))  # before transformers reads it
     return found
 
 

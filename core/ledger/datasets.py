@@ -33,10 +33,14 @@ FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "pa
 Row = dict[str, str | None]
 
 CHUNK_ROWS = 10_000
-BATCH_BYTES = 64 * 2**20  # of Parquet, unpacked at a time
+BATCH_ROWS = 128  # of Parquet, looked at at a time
+BATCH_BYTES = 64 * 2**20  # of text in them, looked up at a time
+UTF8_BYTES = 4  # of a character, at most
 MAX_NAME_CHARS = 200
+MAX_LINE_CHARS = 8 * 2**20  # of JSONL: Python may take 25 times as much for what is in it
 # PostgreSQL stores no NUL, UTF-8 no lone surrogate; both would surface only when the job writes its report.
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+NESTED = "is nested or binary; give plain text, numbers or arrays of strings"
 
 
 class InUseError(Exception):
@@ -60,11 +64,17 @@ def ingest(
     `check_size` may refuse the table before it is stored, by raising.
     The format follows from the ending of `name`. Raises SpecError('/file') that says what is wrong and where.
     """
-    file_format = FORMATS.get(Path(name).suffix.lower())
-    if file_format is None:
-        raise SpecError("/file", f"'{name}': the name must end in one of {', '.join(FORMATS)}")
+    file_format = format_of(name)
     shown = "".join(c for c in Path(name).name if c.isprintable())[:MAX_NAME_CHARS]
     return keep([upload], file_format, shown, storage, settings, tenant_id, check_size)
+
+
+def format_of(name: str) -> str:
+    """What the ending of a file's name says; raises SpecError('/file')."""
+    found = FORMATS.get(Path(name).suffix.lower())
+    if found is None:
+        raise SpecError("/file", f"'{name[:MAX_NAME_CHARS]}': the name must end in one of {', '.join(FORMATS)}")
+    return found
 
 
 def keep(
@@ -81,11 +91,10 @@ def keep(
 
     if not any(file.stat().st_size for file in files):
         raise SpecError("/file", f"'{name}' is empty")
-    bounded = partial(_read_parquet, max_bytes=settings.max_upload_bytes)
     readers: dict[str, Callable[[Path], Iterator[tuple[int, dict[str, Any]]]]] = {
         "csv": _read_csv,
         "jsonl": _read_jsonl,
-        "parquet": bounded,
+        "parquet": partial(_read_parquet, settings=settings),
     }
     table = _collect(chain.from_iterable(map(readers[file_format], files)), settings)
     if not table.num_rows:
@@ -154,7 +163,8 @@ def read_table(dataset: Dataset, storage: Storage, columns: Sequence[str] | None
 
     names = dataset.columns if columns is None else [c for c in dict.fromkeys(columns) if c in dataset.columns]
     with storage.open(dataset.sha256) as data:
-        table: dict[str, list[str | None]] = pq.read_table(data, columns=names).to_pydict()
+        # `pq.read_table` has columns of its own, `__filename` and the like, that ours may be named, too.
+        table: dict[str, list[str | None]] = pq.ParquetFile(data).read(columns=names).to_pydict()
     return table
 
 
@@ -181,9 +191,9 @@ def _collect(parsed: Iterable[tuple[int, dict[str, Any]]], settings: Settings) -
         rows.clear()
 
     for count, (line, raw) in enumerate(parsed, 1):
-        row = {key: _cell(value, line, key, settings) for key, value in raw.items()}
-        for name in row.keys() - columns.keys():
+        for name in raw.keys() - columns.keys():
             _check_name(name)
+        row = {key: _cell(value, line, key, settings) for key, value in raw.items()}
         columns.update(dict.fromkeys(row))
         if len(columns) > settings.max_columns:
             raise SpecError("/file", f"has more than {settings.max_columns} columns")
@@ -224,7 +234,7 @@ def _cell(value: Any, line: int, column: str, settings: Settings) -> str | None:
     if isinstance(value, list | dict | bytes) and not array:
         raise SpecError(
             "/file",
-            f"row {line}, column '{column[:100]}': is nested or binary; give plain text, numbers or arrays of strings",
+            f"row {line}, column '{column[:100]}': {NESTED}",
         )
     text = json.dumps(value, ensure_ascii=False) if array or isinstance(value, bool) else str(value)
     if UNSTORABLE.search(text):
@@ -273,7 +283,9 @@ def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with _utf8(path) as text:
-        for number, line in enumerate(text, 1):
+        for number, line in enumerate(iter(lambda: text.readline(MAX_LINE_CHARS + 1), ""), 1):
+            if len(line) > MAX_LINE_CHARS:
+                raise SpecError("/file", f"line {number}: has more than {MAX_LINE_CHARS:,} characters")
             if not line.strip():
                 continue
             try:
@@ -285,27 +297,81 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, row
 
 
-def _read_parquet(path: Path, max_bytes: int) -> Iterator[tuple[int, dict[str, Any]]]:
+def _read_parquet(path: Path, settings: Settings) -> Iterator[tuple[int, dict[str, Any]]]:
+    """A few bytes of Parquet can expand without bound, so that text is read as indices into its dictionary first.
+
+    Values are looked up where no cell of the batch can be too long, a row at a time where they are many.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     number = 0
     try:
         with pq.ParquetFile(path) as file:
-            if len(set(file.schema_arrow.names)) != len(file.schema_arrow.names):
+            names, metadata = file.schema_arrow.names, file.metadata
+            if len(set(names)) != len(names):
                 raise SpecError("/file", "names a column twice")
-            # A few bytes of Parquet can expand without bound. A column of a row group has so many once it is
-            # decompressed, and each row may hold all of them again, from its dictionary: few rows at a time, then.
-            groups = map(file.metadata.row_group, range(file.num_row_groups))
-            chunks = (group.column(i).total_uncompressed_size for group in groups for i in range(group.num_columns))
-            largest = max(chunks, default=0)
-            if largest > 2 * max_bytes:
-                raise SpecError("/file", f"unpacks to more than {max_bytes:,} characters of text")
-            for batch in file.iter_batches(batch_size=max(1, min(128, BATCH_BYTES // max(1, largest)))):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
+            if len(names) > settings.max_columns:
+                raise SpecError("/file", f"has more than {settings.max_columns} columns")
+            for name, kind in zip(names, file.schema_arrow.types, strict=True):
+                if not _is_plain(kind):
+                    raise SpecError("/file", f"column '{name[:100]}': {NESTED}")
+            leaves = [file.schema.column(i) for i in range(metadata.num_columns)]
+        for group in map(metadata.row_group, range(metadata.num_row_groups)):
+            chunks = [group.column(i) for i in range(group.num_columns)]
+            # An item takes two quotes, a comma and a space at least.
+            most_items = group.num_rows + min(group.num_rows * settings.max_cell_chars, settings.max_upload_bytes) // 4
+            if (
+                sum(chunk.total_uncompressed_size for chunk in chunks) > 2 * settings.max_upload_bytes
+                or max((chunk.num_values for chunk in chunks), default=0) > most_items
+            ):
+                raise SpecError("/file", f"unpacks to more than {settings.max_upload_bytes:,} characters of text")
+        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+        with pq.ParquetFile(path, read_dictionary=texts) as file:
+            for batch in file.iter_batches(batch_size=BATCH_ROWS):
+                sizes = [_text_bytes(column) for column in batch.columns]
+                if max(sizes, default=0) > UTF8_BYTES * settings.max_cell_chars * len(batch):
+                    where = f"rows {number + 1} to {number + len(batch)}"
+                    raise SpecError("/file", f"{where}: a cell of more than {settings.max_cell_chars:,} characters")
+                step = len(batch) if sum(sizes) <= BATCH_BYTES else 1
+                exact = pa.record_batch([_in_words(column) for column in batch.columns], names=names)
+                for start in range(0, len(batch), step):
+                    for row in exact.slice(start, step).to_pylist():
+                        number += 1
+                        yield number, row
     except UnicodeDecodeError as error:
         raise SpecError("/file", f"row {number + 1} or later: text that is not UTF-8") from error
     except (pa.ArrowException, OSError, OverflowError) as error:
         raise SpecError("/file", f"is not readable as Parquet: {str(error)[:200]}") from error
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    """Whether cells of that type are text, numbers, moments or arrays of strings."""
+    from pyarrow import types
+
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        item = kind.value_type.value_type if types.is_dictionary(kind.value_type) else kind.value_type
+        return bool(types.is_string(item) or types.is_large_string(item) or types.is_null(item))
+    binary = types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+    return not (types.is_nested(kind) or binary)
+
+
+def _text_bytes(column: pa.Array) -> int:
+    """What the texts of a column, or of its lists, would take: each item 4 bytes at least."""
+    import pyarrow.compute as pc
+    from pyarrow import types
+
+    items = column.flatten() if types.is_nested(column.type) else column
+    if not types.is_dictionary(items.type):
+        return 4 * len(items)
+    lengths = pc.binary_length(items.dictionary).take(items.indices)
+    return 4 * len(items) + int(pc.sum(lengths.cast("int64")).as_py() or 0)
+
+
+def _in_words(column: pa.Array) -> pa.Array:
+    """Moments of whole nanoseconds as text, since Python has none."""
+    from pyarrow import types
+
+    kind = column.type
+    moment = types.is_timestamp(kind) or types.is_duration(kind) or types.is_time(kind)
+    return column.cast("string") if moment and kind.unit == "ns" else column

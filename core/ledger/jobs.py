@@ -137,14 +137,14 @@ def page(
     limit: int,
     before: str | None = None,
     status: str | None = None,
-    labels: Mapping[str, str] | None = None,
+    labels: Iterable[tuple[str, str]] = (),
 ) -> Sequence[Job]:
     """Newest first, `limit` at most, those before the id `before`; with that status and all of those labels."""
     query = select(Job).where(Job.tenant_id == tenant_id)
     if status is not None:
         query = query.where(Job.status == status)
-    for key, value in (labels or {}).items():
-        query = query.where(Job.spec[("labels", key)].as_string() == value)
+    for key, value in labels:
+        query = query.where(Job.spec["labels"][key].as_string() == value)
     if before is not None:
         query = query.where(Job.id < before)
     return session.scalars(query.order_by(Job.id.desc()).limit(limit)).all()

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy import URL
 
 S3_URL = r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[A-Za-z0-9._/-]*)?$"
 
@@ -50,7 +51,8 @@ class Settings(BaseSettings):
     @cached_property
     def database(self) -> str:
         """The database URL in force."""
-        return self.database_url or f"sqlite:///{self.data_dir.resolve() / 'topwork.db'}"
+        file = URL.create("sqlite", database=str(self.data_dir.resolve() / "topwork.db"))
+        return self.database_url or file.render_as_string()
 
     @property
     def models_dir(self) -> Path:

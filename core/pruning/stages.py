@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -235,7 +236,14 @@ class Stages:
 
     def read(self) -> Splits:
         """The tables, checked and split."""
-        tables = {name: pq.read_table(path).to_pydict() for name, path in self.datasets.items()}
+        columns: dict[str, set[str]] = defaultdict(set)
+        for name, named in self.spec.columns():
+            columns[name].update(named.values())
+        # Not `pq.read_table`, which has columns of its own that ours may be named like.
+        tables = {
+            name: pq.ParquetFile(path).read(columns=sorted(columns[name])).to_pydict()
+            for name, path in self.datasets.items()
+        }
         return prepare(self.spec, tables)
 
     def tokenise(self, splits: Splits) -> None:

@@ -51,7 +51,8 @@ def main(checkpoint: Path) -> dict[str, Any]:
             loader.loader.exec_module(module)
             other, tokenizer = module.load(checkpoint)
         problem = problem_of(kind, [model.config.id2label[i] for i in range(model.config.num_labels)])
-        rows = [json.loads(line) for line in (checkpoint / "test.jsonl").read_text(encoding="utf-8").splitlines()]
+        with (checkpoint / "test.jsonl").open(encoding="utf-8") as lines:  # str.splitlines knows other ends, too
+            rows = [json.loads(line) for line in lines]
         exported = checkpoint / "model.onnx"
         runtime = None
         if exported.exists():

@@ -24,6 +24,8 @@ Table = Mapping[str, Sequence[str | None]]  # column -> values
 
 MIN_ROWS = 10
 MAX_LABELS = 1000
+MAX_LABEL_CHARS = 200
+MAX_LABELS_CHARS = 50_000  # of all labels: they are said in one line of the report
 MAX_OFFSET = 1000  # standard deviations between 0 and the mean of numbers: further off, float32 blurs them
 
 
@@ -258,6 +260,13 @@ def _check_labels(task: Task, labels: list[str], parts: Mapping[str, Sequence[Ex
     if len(labels) > MAX_LABELS:
         raise SpecError(
             "/task/label", f"has {len(labels)} classes; is it the right column? At most {MAX_LABELS} are supported"
+        )
+    longest = max(map(len, labels))
+    if longest > MAX_LABEL_CHARS or sum(map(len, labels)) > MAX_LABELS_CHARS:
+        raise SpecError(
+            "/task/label",
+            f"has classes of up to {longest:,} characters; is it the right column? At most {MAX_LABEL_CHARS} are "
+            f"supported, and {MAX_LABELS_CHARS:,} in all",
         )
     if task.metric == "entity_f1" and not is_iob2(labels):
         raise SpecError(

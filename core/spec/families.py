@@ -231,6 +231,8 @@ def require_tokenizer(folder: Path) -> None:
 
 
 MAX_CONFIG_BYTES = 2**20
+MAX_LAYERS = 1000
+MAX_SIZE = 2**20  # hidden dimensions, heads, neurons
 PLAIN = ("eager", "sdpa", None)  # ways to compute that transformers has itself; others it would load from a hub
 
 
@@ -329,8 +331,10 @@ class Architecture:
             groups = int(said.get("num_key_value_heads") or heads)
             size = int(said.get("head_dim") or hidden // max(1, heads))
             relative = _relative(config) if family.relative else None
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise SpecError("/model", f"its config.json lacks a whole number for {error}") from error
+        if max(layers, groups, hidden, neurons) > MAX_SIZE or layers > MAX_LAYERS:
+            raise SpecError("/model", f"its config.json has more than {MAX_LAYERS} layers, or {MAX_SIZE} of a unit")
         if min(hidden, heads, groups, size, layers, neurons) < 1 or heads % groups:
             raise SpecError("/model", "its config.json has sizes that do not fit together")
         if hidden % heads and not said.get("head_dim"):

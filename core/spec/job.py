@@ -7,7 +7,7 @@ refused by name, with what is available.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -382,6 +382,14 @@ class JobSpec(Strict):
     def dataset_ids(self) -> dict[str, str]:
         """Data sets that are there: JSON pointer of the id -> id. A hub's has none until it is fetched."""
         return {f"{pointer}/dataset": ref.dataset for pointer, ref in self.references().items() if ref.dataset}
+
+    def columns(self) -> Iterator[tuple[str, dict[str, str]]]:
+        """Each data set id with the columns that are read from it: JSON pointer -> name."""
+        for pointer, dataset_id in self.dataset_ids().items():
+            root, index = pointer.split("/")[1:3]
+            where, part = (f"/sources/{index}", self.sources[int(index)]) if root == "sources" else ("/task", self.task)
+            found = {f"{where}/text/{i}": name for i, name in enumerate(part.text)}
+            yield dataset_id, found | ({f"{where}/label": part.label} if part.label is not None else {})
 
     def with_data(self, found: Mapping[str, DatasetRef]) -> Self:
         """The same job with other references at these JSON pointers."""

@@ -13,6 +13,7 @@ from core.spec.task import ProblemType
 
 Label = str | float | tuple[str, ...]  # a class; a number; the labels that apply, or the tag of each word
 
+MAX_NUMBER = 1e30  # the head's weights are scaled by it, in float32
 STRATA = 10  # of a regression's labels, by rank
 
 
@@ -57,6 +58,8 @@ def _number(cell: str) -> float:
         value = math.nan
     if not math.isfinite(value):
         raise ValueError(f"{cell[:60]!r} is not a finite number; give one such as 3.5")
+    if abs(value) > MAX_NUMBER:
+        raise ValueError(f"{value:g} is beyond {MAX_NUMBER:g}; give it in a larger unit")
     return value
 
 

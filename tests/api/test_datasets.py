@@ -215,6 +215,7 @@ def test_a_data_set_is_deleted_unless_a_job_needs_it(
     used, free = payload["task"]["data"]["dataset"], upload(reviews(10, first=900))
     gone = client.delete(f"/v1/datasets/{free}")
     assert (gone.status_code, gone.content) == (204, b"")
+    assert client.delete("/v1/datasets/%00").status_code == 404
     assert client.delete(f"/v1/datasets/{free}").status_code == client.get(f"/v1/datasets/{free}").status_code == 404
     job_id = client.post("/v1/jobs", json=payload).json()["id"]
     with database.begin() as session:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import random
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 
@@ -20,6 +23,12 @@ from tests.api.conftest import one_database, reviews
 from tests.conftest import every_storage
 
 CONTENT = reviews(100)
+
+
+@pytest.fixture
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    """With other quotas where a test says so."""
+    return settings.model_copy(update=getattr(request, "param", {}))
 
 
 @pytest.fixture(autouse=True)
@@ -137,7 +146,10 @@ def test_a_part_is_octets_of_its_size_at_most(client: TestClient, monkeypatch: p
 
 @one_database
 def test_a_whole_that_is_not_what_was_announced(client: TestClient) -> None:
-    for changes, reason in (({"sha256": "0" * 64}, "announced"), ({"name": "reviews.txt"}, "must end in")):
+    for changes, reason in (
+        ({"sha256": "0" * 64}, "announced"),
+        ({"name": "reviews.parquet"}, "not readable as Parquet"),
+    ):
         here = begin(client, CONTENT[:400], **changes).headers["location"]
         send(client, here, 1, CONTENT[:400])
         refused = client.post(f"{here}/complete")
@@ -153,12 +165,32 @@ def test_a_whole_that_is_not_what_was_announced(client: TestClient) -> None:
         ({"size_bytes": 0}, 422, "/size_bytes"),
         ({"sha256": "abc"}, 422, "/sha256"),
         ({"name": "a/"}, 422, "/name"),
+        ({"name": "a.zip"}, 422, "/name"),
         ({"parts": 3}, 422, "/parts"),
     ],
 )
 def test_a_wrong_announcement(client: TestClient, changes: dict[str, Any], status: int, pointer: str) -> None:
     answer = begin(client, **changes)
     assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (status, pointer)
+
+
+@pytest.mark.parametrize("settings", [{"max_stored_bytes": 30_000}], indirect=True)
+def test_a_table_that_is_larger_than_its_file_counts_whole(client: TestClient, settings: Settings) -> None:
+    """Announced are the few bytes of the file; as text the same numbers take many times as much."""
+    table = pa.table({str(i): range(7919 * i, 7919 * i + 3000) for i in range(10)})
+    file = io.BytesIO()
+    delta = dict.fromkeys(table.column_names, "DELTA_BINARY_PACKED")
+    pq.write_table(table, file, compression="zstd", use_dictionary=False, column_encoding=delta)
+    content = file.getvalue()
+    assert len(content) < 30_000
+    here = begin(client, content, name="a.parquet").headers["location"]
+    for number in range(1, client.get(here).json()["parts"] + 1):
+        assert send(client, here, number, content).status_code == 204
+    stored = sorted(settings.blobs_dir.glob("*/*/*"))
+    refused = client.post(f"{here}/complete")
+    assert refused.status_code == 403 and "are used" in refused.json()["detail"]
+    assert sorted(settings.blobs_dir.glob("*/*/*")) == stored
+    assert client.get("/v1/datasets").json()["items"] == [] and client.get(here).json()["dataset"] is None
 
 
 def test_what_is_under_way_counts_and_is_forgotten_after_a_day(client: TestClient, database: Database) -> None:

@@ -145,6 +145,9 @@ def test_list_by_label(client: TestClient, job_id: str, payload: dict[str, Any])
 
     assert found("label=team:search") == [both, job_id]
     assert found("label=team:search&label=run:a:b") == [both]
-    assert found("label=team:ads") == found("label=run:a") == []
+    assert found("label=team:ads") == found("label=run:a") == found("label=team:ads&label=team:search") == []
+    null = client.post("/v1/jobs", json=payload | {"labels": {"null": "n", "0": "a.b"}}).json()["id"]
+    assert found("label=null:n") == found("label=0:a.b") == [null]
     for bad in ("team", ":search", "te am:search", "a%00:b", "team:%00"):
-        assert client.get(f"/v1/jobs?label={bad}").json()["errors"][0]["parameter"] == "label"
+        fault = client.get(f"/v1/jobs?label={bad}").json()["errors"][0]
+        assert fault["parameter"] == "label" and "key:value" in fault["detail"]

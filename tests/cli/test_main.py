@@ -67,7 +67,15 @@ def test_watch_of_a_failed_job_exits_1_with_the_reason(stub: Stub) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["watch"], ["nonsense"], ["submit", "no-such-file.json"], ["serve", "--port", "0"], ["demo", "--seed", "-1"]],
+    [
+        ["watch"],
+        ["nonsense"],
+        ["submit", "no-such-file.json"],
+        ["submit", __file__, "--idempotency-key", "é"],
+        ["serve", "--port", "0"],
+        ["demo", "--seed", "-1"],
+        ["keys", "create", "--expires-in-days", "999999999999999"],
+    ],
 )
 def test_wrong_usage_exits_2(arguments: list[str]) -> None:
     assert runner.invoke(main.app, arguments).exit_code == 2
@@ -113,6 +121,26 @@ def test_a_key_goes_along_with_every_request(stub: Stub, monkeypatch: pytest.Mon
     stub.answers = [httpx.Response(200, json=job("succeeded"))]
     assert runner.invoke(main.app, ["watch", "job_1"]).exit_code == 0
     assert stub.requests[0].headers["authorization"] == "Bearer topwork_secret"
+
+
+@pytest.mark.parametrize("key", ["topwork_a\rb", "topwork_é"])
+def test_a_key_that_cannot_be_one_is_not_shown(stub: Stub, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("TOPWORK_KEY", key)
+    result = runner.invoke(main.app, ["watch", "job_1"])
+    assert (result.exit_code, stub.requests) == (1, [])
+    assert "TOPWORK_KEY: holds a character" in result.stderr and key not in result.stderr
+    monkeypatch.setenv("TOPWORK_KEY", "topwork_secret\r\n")
+    stub.answers = [httpx.Response(200, json=job("succeeded"))]
+    assert runner.invoke(main.app, ["watch", "job_1"]).exit_code == 0
+
+
+def test_folders_of_any_name(stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(main, "download_all", lambda *_call: [])
+    result = runner.invoke(main.app, ["download", "job_1", str(tmp_path / "out[/x]")])
+    assert (result.exit_code, result.stdout.split(",")[0]) == (0, f"0 files in {tmp_path}/out[/x]")
+    made = runner.invoke(main.app, ["keys", "create", "--data-dir", str(tmp_path / "a?b %20#")])
+    assert made.exit_code == 0 and (tmp_path / "a?b %20#" / "topwork.db").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["a?b %20#"]
 
 
 def test_a_tenant_has_a_plain_name(tmp_path: Path) -> None:

@@ -49,9 +49,10 @@ def test_nothing_is_uploaded_for_a_specification_that_cannot_work(tmp_path: Path
         read_spec(path, {"x": tmp_path / "a.csv"}, record)
     with pytest.raises(SubmitError, match=r"--data z=\.\.\.: .* does not refer to it"):
         read_spec(path, dict.fromkeys("xyz", tmp_path / "a.csv"), record)
-    path.write_text("{")
-    with pytest.raises(SubmitError, match="is not JSON"):
-        read_spec(path, {}, record)
+    for text in ("{", '{"budget": {"params": NaN}}', '{"model": "\\ud800"}', "[" * 100_000):
+        path.write_text(text)
+        with pytest.raises(SubmitError, match="is not JSON"):
+            read_spec(path, {}, record)
     assert uploaded == []
 
 

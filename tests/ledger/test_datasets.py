@@ -83,6 +83,11 @@ def test_many_rows_with_columns_that_appear_late(upload: Any, storage: Storage, 
 
 
 DUPLICATE = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
+_PAIR = pa.StructArray.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["a", "a"])
+TWINS = pa.table({"text": _PAIR})
+_WORDS = pa.DictionaryArray.from_arrays(pa.array([0] * 249, pa.int32()), pa.array(["a" * 900]))
+REFERENCES = pa.table({"text": pa.ListArray.from_arrays(pa.array([0, 249], pa.int32()), _WORDS)})
+NULLS = pa.table({"text": pa.ListArray.from_arrays(pa.array([0, 10**5], pa.int32()), pa.nulls(10**5, pa.string()))})
 BAD = {
     "ending": (b"x", "a.xlsx", "must end in one of"),
     "no ending": (b"x", "data", "must end in one of"),
@@ -112,6 +117,12 @@ BAD = {
     "long json cell": (b'{"text": "' + b"a" * 1001 + b'"}', "a.jsonl", "more than 1,000 characters"),
     "many rows": (b"text\n" + b"a\n" * 1001, "a.csv", "more than 1,000 rows"),
     "many columns": (b"a,b,c,d,e,f\n1,2,3,4,5,6\n", "a.csv", "more than 5 columns"),
+    "binary, half a surrogate pair for a name": (b'{"\\ud800": {"a": 1}}', "a.jsonl", "column name"),
+    "parquet of many columns": (pa.table({name: ["x"] for name in "abcdef"}), "a.parquet", "more than 5 columns"),
+    "struct": (pa.table({"text": [{"a": 1}]}), "a.parquet", "column 'text': is nested"),
+    "struct of doubled names": (TWINS, "a.parquet", "column 'text': is nested"),
+    "many references to one text": (REFERENCES, "a.parquet", "more than 1,000 characters"),
+    "a list of many nulls": (NULLS, "a.parquet", "unpacks to more than"),
     "bomb": (pa.table({"text": ["a" * 1000] * 900}), "a.parquet", "unpacks to more than"),
 }
 
@@ -142,6 +153,30 @@ def test_a_small_file_does_not_fill_the_memory(storage: Storage, limits: Setting
             assert counted.max_memory() < 40 * cell
     finally:
         pa.set_memory_pool(default)
+
+
+def test_a_line_of_json_is_not_read_without_end(upload: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "MAX_LINE_CHARS", 100)
+    assert upload(b'{"text": "%s"}\n' % (b"a" * 86) * 2, "a.jsonl").rows == 2
+    with pytest.raises(SpecError, match="line 2: has more than 100 characters"):
+        upload(b'{"text": "a"}\n{"text": [%s]}' % b",".join([b"[]"] * 50), "a.jsonl")
+
+
+def test_nanoseconds_are_kept(upload: Any, storage: Storage) -> None:
+    at = 1_700_000_000_000_000_001
+    kinds = {"moment": pa.timestamp("ns"), "span": pa.duration("ns"), "time": pa.time64("ns")}
+    table = pa.table({name: pa.array([at % 10**12, None], kind) for name, kind in kinds.items()})
+    read = datasets.read_table(upload(table, "a.parquet"), storage)
+    assert read == {
+        "moment": ["1970-01-01 00:00:00.000000001", None],
+        "span": ["1", None],
+        "time": ["00:00:00.000000001", None],
+    }
+
+
+def test_a_column_may_be_named_like_one_of_arrows_scanner(upload: Any, storage: Storage) -> None:
+    dataset = upload(b"__filename,text\na,b\n", "a.csv")
+    assert datasets.read_table(dataset, storage, ["__filename", "text"]) == {"__filename": ["a"], "text": ["b"]}
 
 
 def test_a_file_of_any_name_can_be_kept(upload: Any, database: Database) -> None:

@@ -45,10 +45,12 @@ def spec_of(**changes: Any) -> JobSpec:
 
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    """Target and source as Parquet."""
+    """Target and source as Parquet; the target's texts hold what Python, but no JSON, takes for ends of lines."""
     folder = tmp_path_factory.mktemp("data")
     paths = {TARGET: folder / "target.parquet", SOURCE: folder / "source.parquet"}
-    pq.write_table(pa.table(rows(200, seed=0)), paths[TARGET])
+    target = rows(200, seed=0)
+    target["text"] = [str(text).replace(" ", "\u2028\u2029\x85"[i % 3], 1) for i, text in enumerate(target["text"])]
+    pq.write_table(pa.table(target), paths[TARGET])
     pq.write_table(pa.table(rows(300, seed=1)), paths[SOURCE])
     return paths
 

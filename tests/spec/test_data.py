@@ -37,6 +37,15 @@ def keys(part: list[Any]) -> set[str]:
 MANY = table(*((f"row {i}", "ab"[i % 2]) for i in range(100)))
 
 
+@pytest.mark.parametrize("size", [201, 50_000])
+def test_labels_are_names_and_no_texts(size: int) -> None:
+    kinds = ["a" * size, "b"] if size < 1000 else [f"{i:0200}" for i in range(size // 200 + 1)]
+    rows = [(f"row {i}", kinds[i % len(kinds)]) for i in range(20 * len(kinds))]
+    with pytest.raises(SpecError, match="is it the right column") as error:
+        prepare(spec_of(), {A: table(*rows)})
+    assert error.value.field == "/task/label"
+
+
 @settings(max_examples=50, deadline=None)
 @given(
     labels=st.lists(st.sampled_from("abc"), min_size=30, max_size=200),
@@ -135,6 +144,14 @@ MULTI, NUMBER, WORDS = (
 def tagged(*labelled: tuple[list[str], list[str]]) -> Table:
     """Rows of words with their tags."""
     return {"text": [json.dumps(words) for words, _ in labelled], "label": [json.dumps(tags) for _, tags in labelled]}
+
+
+def test_numbers_that_float32_cannot_hold_are_refused() -> None:
+    for huge in ("1e308", "-1e31"):
+        rows = table(*((f"t{i}", huge if i == 7 else str(i)) for i in range(60)))
+        with pytest.raises(SpecError, match="give it in a larger unit") as error:
+            prepare(spec_of(**NUMBER), {A: rows})
+        assert error.value.field == "/task/label"
 
 
 def test_labels_as_an_array_or_with_bars() -> None:

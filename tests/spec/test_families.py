@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.spec.families import MAX_CONFIG_BYTES, read_config
+from core.spec.families import MAX_CONFIG_BYTES, Architecture, read_config
 from core.spec.problems import SpecError
 
 
@@ -32,6 +32,25 @@ def test_a_configuration_that_names_code_or_is_none_is_refused(tmp_path: Path, v
     with pytest.raises(SpecError) as error:
         read_config(tmp_path / "config.json")
     assert error.value.field == "/model" and len(error.value.message) < 300
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"hidden_size": float("inf")},
+        {"hidden_size": "many"},
+        {"num_hidden_layers": 3_000_000},
+        {"intermediate_size": 2**40},
+        {"model_type": "deberta-v2", "relative_attention": True, "pos_att_type": [1]},
+    ],
+)
+def test_odd_sizes_are_refused(odd: dict[str, Any]) -> None:
+    plain = {"model_type": "bert", "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 3}
+    plain |= {"intermediate_size": 128, "max_position_embeddings": 128}
+    assert Architecture.from_config(plain).layers == 3
+    with pytest.raises(SpecError) as error:
+        Architecture.from_config(plain | odd)
+    assert error.value.field == "/model"
 
 
 def test_an_ordinary_configuration_is_read(tmp_path: Path) -> None:

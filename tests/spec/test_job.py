@@ -36,7 +36,11 @@ def test_defaults() -> None:
 @pytest.mark.parametrize(
     ("changes", "where", "says"),
     [
-        ({"method": {"name": "channels"}}, ("method", "name"), "is not available yet; available: fisher, l0, magnitude, pdp"),
+        (
+            {"method": {"name": "channels"}},
+            ("method", "name"),
+            "is not available yet; available: fisher, l0",
+        ),
         (
             {
                 "method": {"name": "pdp"},
