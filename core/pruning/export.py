@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from core.pruning import parallel, shrink
-from core.pruning.batches import Rows
+from core.pruning.batches import Rows, encode
 from core.pruning.cut import paths_of
 from core.pruning.metrics import METRICS, shown
 from core.pruning.network import Network
@@ -85,14 +85,18 @@ def weights_bytes(network: Network) -> int:
     return file_bytes(shapes, FLOAT32)
 
 
-def write_test_rows(examples: Sequence[Example], rows: Rows, logits: Tensor, target: Path) -> None:
+def write_test_rows(examples: Sequence[Example], rows: Rows, logits: Tensor, tokenizer: Any, target: Path) -> None:
     """`test.jsonl`: each held-out row with its label, and what the model says of it: label and logits.
 
-    Of words, each that the model reads has a tag and logits.
+    Of words, each that the model reads has logits, and a tag; others, which give no token or come too late, have None.
     """
     said = rows.problem.said(logits, rows.labels)
     with target.open("w", encoding="utf-8") as out:
         for i, (example, predicted) in enumerate(zip(examples, said, strict=True)):
+            if rows.problem.of_words and len(predicted) < len(example.text):
+                of = encode([example.text], rows.problem, tokenizer, tokenizer.model_max_length).word_ids(0)
+                told = dict(zip(sorted({word for word in of if word is not None}), predicted, strict=True))
+                predicted = [told.get(i) for i in range(len(example.text))]
             values = rows.problem.asked(logits[i : i + 1], rows.labels[i : i + 1])  # (1, C); of words (words, C)
             each = [[plain(value) for value in one] for one in values.tolist()]
             line = {"text": list(example.text), "label": example.label, "predicted": predicted}

@@ -58,6 +58,12 @@ def fit(scores: Scores, cost: CostModel, limit: int) -> Structure:
     return Structure.of(heads, neurons)
 
 
+def reserve(cost: CostModel) -> int:
+    """How many neurons a network needs that is still to be cut, so that the last fit can be exact."""
+    head, neuron = cost.shared
+    return int(2 * head // neuron) + cost.architecture.layers
+
+
 def _fill(
     heads: list[list[int]],
     neurons: list[list[int]],

@@ -44,18 +44,23 @@ def confusion(predicted: Tensor, truth: Tensor, classes: int) -> NDArray[np.int6
 
 
 def scores(counts: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """Accuracy, balanced accuracy and macro F1 of confusion matrices, (..., C, C) -> (...).
+    """Accuracy, balanced accuracy and macro F1 of a confusion matrix, (C, C)."""
+    return _scores(np.diagonal(counts), counts.sum(-1), counts.sum(-2))
+
+
+def _scores(
+    right: NDArray[np.int64], true: NDArray[np.int64], predicted: NDArray[np.int64]
+) -> dict[str, NDArray[np.float64]]:
+    """Of how many rows of each class are right, there are, and were predicted: (..., C) each -> (...).
 
     Classes that do not occur do not count in the two means.
     """
-    right = np.diagonal(counts, axis1=-2, axis2=-1)
-    true, predicted = counts.sum(-1), counts.sum(-2)
     present = true > 0
     recall = np.divide(right, true, out=np.zeros(right.shape), where=present)
     f1 = np.divide(2 * right, true + predicted, out=np.zeros(right.shape), where=true + predicted > 0)
     classes = present.sum(-1)
     return {
-        "accuracy": right.sum(-1) / counts.sum((-2, -1)),
+        "accuracy": right.sum(-1) / true.sum(-1),
         "balanced_accuracy": recall.sum(-1) / classes,
         "f1": np.where(present, f1, 0).sum(-1) / classes,
     }
@@ -65,19 +70,35 @@ def with_intervals(logits: Tensor, truth: Tensor) -> dict[str, Interval]:
     """Each metric as {value, low, high}.
 
     Accuracy has Wilson's interval; the others a bootstrap over rows (percentiles of 2,000 resamples), which for
-    functions of the confusion matrix is one multinomial draw a resample.
+    functions of the confusion matrix is one multinomial draw a resample, of the cells that are not empty.
     """
     classes = logits.shape[1]
     counts = confusion(logits.argmax(1), truth, classes)
     n = int(counts.sum())
-    drawn = np.random.default_rng(0).multinomial(n, counts.reshape(-1) / n, size=RESAMPLES)
-    resampled = scores(drawn.reshape(-1, classes, classes))
+    rows, columns = counts.nonzero()
+    each, rng = counts[rows, columns] / n, np.random.default_rng(0)
+    resampled: dict[str, list[NDArray[np.float64]]] = {}
+    at_once = max(1, CELLS // (len(each) + classes))
+    for start in range(0, RESAMPLES, at_once):
+        drawn = rng.multinomial(n, each, size=min(at_once, RESAMPLES - start))
+        parts = (drawn * (rows == columns), rows), (drawn, rows), (drawn, columns)
+        for name, values in _scores(*(_summed(cells, owner, classes) for cells, owner in parts)).items():
+            resampled.setdefault(name, []).append(values)
     result = {}
     for name, value in scores(counts).items():
-        low, high = np.percentile(resampled[name], [2.5, 97.5])
+        low, high = np.percentile(np.concatenate(resampled[name]), [2.5, 97.5])
         result[name] = {"value": float(value), "low": float(low), "high": float(high)}
     result["accuracy"] |= dict(zip(("low", "high"), wilson(result["accuracy"]["value"], n), strict=True))
     return result
+
+
+def _summed(cells: NDArray[np.int64], owner: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """Sums of the cells of each owner, (R, K) -> (R, classes)."""
+    order = owner.argsort(kind="stable")
+    present, starts = np.unique(owner[order], return_index=True)
+    sums = np.zeros((len(cells), classes), dtype=np.int64)
+    sums[:, present] = np.add.reduceat(cells[:, order], starts, axis=1)
+    return sums
 
 
 def shown(value: float, metric: str) -> str:

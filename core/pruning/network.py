@@ -166,9 +166,9 @@ def load_network(
 ) -> Network:
     """The pre-trained model with a head for `labels`; SpecError('/model') if another weight is missing.
 
-    The head is fresh, unless the model has one of as many classes. The pooler may be missing, too: a model that was
-    trained on words alone has none. `fitted`: the head is to know these very labels already, in any order;
-    SpecError('/train/steps/teach') if it does not.
+    The head is fresh, unless the model has one of as many classes; one of these very labels is put into their order.
+    The pooler may be missing, too: a model that was trained on words alone has none. `fitted`: the head is to know
+    these labels already; SpecError('/train/steps/teach') if it does not.
     """
     torch.manual_seed(seed)
     architecture = read_architecture(model_dir, problem)
@@ -195,9 +195,11 @@ def load_network(
             "/model", f"its weights lack, or have in another shape, what config.json asks for: {sorted(wrong)[:3]}"
         )
     network = Network(body, architecture)
+    fresh = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
     if fitted:
-        require_fitted({} if any(key.startswith(family.head_layers) for key in info["missing_keys"]) else known, labels)
-        _, last = last_linear(network.heads[TARGET])
+        require_fitted({} if any(key.startswith(family.head_layers) for key in fresh) else known, labels)
+    _, last = last_linear(network.heads[TARGET])
+    if {*known} == {*labels} and not any(key.startswith(family.head_layers[-1]) for key in fresh):
         for parameter in last.parameters():
             parameter.data = parameter.data[[known[label] for label in labels]]
     return network

@@ -30,7 +30,7 @@ from core.pruning.batches import Rows, draw
 from core.pruning.checkpoint import State, random_state, restore, set_random_state, trained
 from core.pruning.coupling import Phase, Stream
 from core.pruning.cut import cut
-from core.pruning.fit import Scores, fit
+from core.pruning.fit import Scores, fit, reserve
 from core.pruning.heap import trim_heap
 from core.pruning.losses import batch_loss
 from core.pruning.magnitude import norms
@@ -259,7 +259,9 @@ class Units:
         """Cut out what is far below the thresholds."""
         room = int(MARGIN * (1 - share * self.goal) * self.cost.dense)
         if room < self.cost.encoder(self.present):
-            self._cut(fit(self.scores(share), self.cost, max(self.limit, room)), optimizer)
+            inner = fit(self.scores(share), self.cost, max(self.limit, room))
+            if sum(map(len, inner.neurons)) >= reserve(self.cost):
+                self._cut(inner, optimizer)
 
     def harden(self, optimizer: torch.optim.AdamW) -> None:
         """Cut to the budget."""

@@ -187,6 +187,11 @@ class Regression(Problem):
     def measure(self, logits: Tensor, labels: Tensor) -> Measure:
         return of_numbers(logits.squeeze(1).double().numpy(), labels.double().numpy())
 
+    def quality(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
+        """The error in the labels' own unit."""
+        found = super().quality(logits, labels)
+        return found | {"rmse": found["rmse"] * self.deviation}
+
     def decode(self, labels: Tensor) -> Tensor:
         """In their own unit."""
         return (labels.double() * self.deviation + self.mean).float()

@@ -19,7 +19,7 @@ from core.pruning.batches import Rows, draw
 from core.pruning.checkpoint import random_state, restore, set_random_state, trained
 from core.pruning.coupling import Phase, Stream
 from core.pruning.cut import cut
-from core.pruning.fit import Scores, fit
+from core.pruning.fit import Scores, fit, reserve
 from core.pruning.heap import trim_heap
 from core.pruning.losses import batch_loss
 from core.pruning.masks import Gates, Masks, alive, gated
@@ -76,8 +76,6 @@ def prune(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(rate_at, steps=steps))
 
     goal = 1 - limit / cost.dense
-    head, neuron = cost.shared
-    reserve = 2 * head // neuron + cost.architecture.layers  # neurons that let the last fit be exact
     history, pace, first = History(), Pace(training.report, "prune", steps), 0
     weights = learn(plan[-1], dev, steps, seed) if training.learned_weights else None
     optimizers = {"network": optimizer, "masks": mask_optimizer, "lambdas": lambda_optimizer}
@@ -116,7 +114,7 @@ def prune(
         if (step + 1) % max(1, steps // CUTS) == 0 and step + 1 < steps:
             room = min(cost.dense, int(MARGIN * (1 - target) * cost.dense))
             inner = fit(masks.scores(), cost, max(limit, room))
-            if sum(map(len, inner.neurons)) >= reserve:
+            if sum(map(len, inner.neurons)) >= reserve(cost):
                 cut(network, inner.within(present), optimizer)
                 trim_heap()
                 present = inner

@@ -24,8 +24,8 @@ from core.pruning.export import (
     write_model,
     write_test_rows,
 )
-from core.pruning.onnx import write_onnx
 from core.pruning.page import write_page
+from core.pruning.runtimes import to_onnx
 from core.pruning.stages import ModelRef, Outcome, Report, Stages
 from core.pruning.verify import ONNX_TOLERANCE, TOLERANCE
 from core.spec.budget import Budget
@@ -86,9 +86,9 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
     plain = spec.export.layout == "regular" or spec.budget.sparsity is not None
     write_model(student.cpu(), structure, done.tokenizer, out, plain=plain)
     if "onnx" in spec.export.formats:
-        write_onnx(student.assembled(), done.test.collate([0, len(done.test) - 1]), out / "model.onnx")
+        to_onnx(student.assembled(), done.test.inputs, out / "model.onnx")
     results["pruned"]["bytes"] = (out / "model.safetensors").stat().st_size
-    write_test_rows(splits.test, done.test, outcome.logits, out / "test.jsonl")
+    write_test_rows(splits.test, done.test, outcome.logits, done.tokenizer, out / "test.jsonl")
     zeros = None
     if spec.budget.sparsity is not None:
         pattern, file = spec.budget.pattern or "unstructured", out / "model.safetensors"

@@ -97,8 +97,9 @@ def ready(model: Any, columns: Mapping[str, Tensor], under: Conditions) -> Calla
 
 
 def to_onnx(model: Any, columns: Iterable[str], file: Path) -> None:
-    """As a checkpoint's `model.onnx`; a batch of ones is as good as any."""
-    write_onnx(model.cpu(), {name: torch.ones((2, 8), dtype=torch.long) for name in columns}, file)
+    """As a checkpoint's `model.onnx`. Any batch is as good as another, but those of texts of one token."""
+    batch = {name: torch.full((2, 8), int(name != "token_type_ids")) for name in columns}
+    write_onnx(model.cpu(), batch, file)
 
 
 def session(file: Path, columns: Mapping[str, Tensor], under: Conditions) -> Callable[[], object]:

@@ -175,7 +175,8 @@ class Stages:
         self.tokenizer = load_tokenizer(self.model.path, self.problem.of_words)
         self.tokenizer.model_max_length = self.max_length
         for config in configs(network.body):
-            if config.pad_token_id is None:  # a causal model reads the last token before the padding
+            # A causal model reads the last token before the padding. Others may count positions from their own.
+            if config.pad_token_id is None or network.architecture.family.reads_last:
                 config.pad_token_id = self.tokenizer.pad_token_id
         if len(self.tokenizer) > network.body.config.vocab_size:
             raise SpecError(
@@ -279,7 +280,9 @@ class Stages:
     def decide(self, network: Network, cost: CostModel, limit: int) -> None:
         """`auto`: settle the coupling, the stages and the sources by trials on the train and dev rows."""
         facts = self.state / f"{self.prefix}auto.json"
-        if not facts.exists():
+        if facts.exists():
+            self.timings["auto"] = json.loads(facts.read_text()).get("seconds", 0.0)
+        else:
             rows = self.train.beside(self.dev)
             trials = Trials(
                 network,
@@ -300,11 +303,13 @@ class Stages:
                 checkpoints=self.checkpoints.at,
             )
             decision = trials.decide()
-            write_json(self.scratch / "facts", asdict(decision) | {"chosen": str(decision.choice)})
+            found = asdict(decision) | {"chosen": str(decision.choice), "seconds": time.monotonic() - self._started}
+            write_json(self.scratch / "facts", found)
             (self.scratch / "facts").replace(facts)
             self.checkpoints.at("auto").drop()
             self._report({"event": "saved", "stage": "auto"})
         self.auto = json.loads(facts.read_text())
+        self.auto.pop("seconds", None)
         choice = Choice(**self.auto.pop("choice"))
         learned = self.transfer.weighting == "learned" and choice.coupling == "teacher"
         self.transfer = self.transfer.model_copy(
@@ -528,9 +533,9 @@ class Stages:
         """Announce a stage and time it."""
         self._report({"event": "stage", "stage": name})
         trim_heap()
-        start = time.monotonic()
+        self._started = time.monotonic()
         yield
-        self.timings[name] = time.monotonic() - start
+        self.timings[name] = self.timings.get(name, 0.0) + time.monotonic() - self._started
 
     def save(self, stage: str, network: Network, facts: dict[str, Any]) -> None:
         """Keep a stage's result; the JSON file comes last and makes it valid."""
@@ -539,7 +544,7 @@ class Stages:
         weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
         save_file(weights, self.scratch / "weights")
         (self.scratch / "weights").replace(self.state / f"{self.prefix}{stage}.safetensors")
-        write_json(self.scratch / "facts", facts)
+        write_json(self.scratch / "facts", facts | {"seconds": time.monotonic() - self._started})
         (self.scratch / "facts").replace(self.state / f"{self.prefix}{stage}.json")
         self.checkpoints.at(stage).drop()
         self._report({"event": "saved", "stage": stage})
@@ -549,4 +554,6 @@ class Stages:
         facts = self.state / f"{self.prefix}{stage}.json"
         if not facts.exists():
             return None
-        return load_file(self.state / f"{self.prefix}{stage}.safetensors"), json.loads(facts.read_text())
+        found = json.loads(facts.read_text())
+        self.timings[stage] = found.get("seconds", 0.0)  # of the attempt that did it
+        return load_file(self.state / f"{self.prefix}{stage}.safetensors"), found

@@ -78,7 +78,7 @@ def main(checkpoint: Path) -> dict[str, Any]:
                     columns = {one.name: batch[one.name].numpy() for one in runtime.get_inputs()}
                     (said,) = runtime.run(["logits"], columns)
                     to_onnx = max(to_onnx, _apart(asked, problem.asked(torch.from_numpy(said), labels)))
-                told = zip(problem.said(logits, labels), (row["predicted"] for row in part), strict=True)
+                told = zip(problem.said(logits, labels), map(_predicted, part), strict=True)
                 changed += sum(one != before for one, before in told if not isinstance(one, float))
                 every.append((logits, labels))
             all_logits, all_labels = stack([one for one, _ in every], 0), stack([one for _, one in every], IGNORED)
@@ -96,6 +96,12 @@ def main(checkpoint: Path) -> dict[str, Any]:
 
 def _apart(one: Any, other: Any) -> float:
     return float((one - other).abs().max()) if one.numel() else 0.0
+
+
+def _predicted(row: dict[str, Any]) -> Any:
+    """What was said of the row; of words, those that were read."""
+    said = row["predicted"]
+    return [tag for tag in said if tag is not None] if isinstance(said, list) else said
 
 
 def _answers(row: dict[str, Any]) -> list[list[float]]:

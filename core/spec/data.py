@@ -23,6 +23,7 @@ T = TypeVar("T")
 Table = Mapping[str, Sequence[str | None]]  # column -> values
 
 MIN_ROWS = 10
+TRAIN = 0.6  # of a data set that is to be split
 MAX_LABELS = 1000
 MAX_LABEL_CHARS = 200
 MAX_LABELS_CHARS = 50_000  # of all labels: they are said in one line of the report
@@ -166,11 +167,21 @@ def _given_splits(
         if ref is not None:
             rows = _examples(tables[ref.id], task, task.problem, "/task", dropped)
             given[name] = _unique(rows, seen, dropped, "duplicate rows in the target")
+    rows = given["train"]
+    if len(rows) < MIN_ROWS:
+        detail = f"has {len(rows)} usable training rows; at least {MIN_ROWS} are needed"
+        raise SpecError("/task/data/train/dataset", detail)
     missing = [name for name in ("dev", "test") if name not in given]
     if missing:
-        rows = given["train"]
         share = {name: getattr(task.split, name) or 0.2 for name in missing}
         counts = {n: s if isinstance(s, int) else round(s * len(rows)) for n, s in share.items()}
+        if sum(counts.values()) > len(rows) - MIN_ROWS:
+            asked = " + ".join(f"{count} {name}" for name, count in counts.items())
+            raise SpecError(
+                "/task/split",
+                f"asks for {asked} rows of the train set, which has {len(rows)} usable ones, and at least {MIN_ROWS} "
+                "are to be left",
+            )
         held = _stratified(rows, task.problem, [counts.get("dev", 0), counts.get("test", 0)], seed)
         for name, part in zip(("dev", "test"), held, strict=False):
             if name in missing:
@@ -179,11 +190,12 @@ def _given_splits(
     for name, part in given.items():
         if not part:
             raise SpecError(f"/task/data/{name}", "has no usable rows")
-    if len(given["train"]) < MIN_ROWS:
-        raise SpecError(
-            "/task/data/train/dataset",
-            f"has {len(given['train'])} usable training rows; at least {MIN_ROWS} are needed",
-        )
+    wanted, there = task.split.train, len(given["train"])
+    if wanted is not None:
+        count = wanted if isinstance(wanted, int) else max(1, round(wanted * there))
+        if count > there:
+            raise SpecError("/task/split/train", f"asks for {count} rows of the train set, where {there} are left")
+        given["train"] = _stratified(given["train"], task.problem, [count], seed)[0]
     return given["train"], given["dev"], given["test"]
 
 
@@ -193,7 +205,7 @@ def _held_out(
     n, split = len(rows), task.split
     if n < MIN_ROWS:
         raise SpecError("/task/data/dataset", f"has {n} usable, distinct rows; at least {MIN_ROWS} are needed")
-    train, dev = (s if isinstance(s, int) else max(1, round(s * n)) for s in (split.train, split.dev))
+    train, dev = (s if isinstance(s, int) else max(1, round(s * n)) for s in (split.train or TRAIN, split.dev))
     test = n - train - dev if split.test is None else split.test
     test = test if isinstance(test, int) else min(max(1, round(test * n)), max(1, n - train - dev))
     if train + dev + test > n or test < 1:
@@ -216,8 +228,7 @@ def _stratified(rows: Sequence[Example], problem: ProblemType, counts: Sequence[
     parts = []
     for count in counts:
         left = sum(map(len, by_label.values()))
-        if count > left:
-            count = left
+        count = min(count, left)
         exact = {label: count * len(group) / left for label, group in by_label.items()} if left else {}
         take = {label: int(share) for label, share in exact.items()}
         by_remainder = sorted(exact, key=lambda label: (take[label] - exact[label], str(label)))
@@ -225,8 +236,9 @@ def _stratified(rows: Sequence[Example], problem: ProblemType, counts: Sequence[
             take[label] += 1
         part = []
         for label, group in by_label.items():
-            part += group[: take[label]]
-            by_label[label] = group[take[label] :]
+            taken = take.get(label, 0)
+            part += group[:taken]
+            by_label[label] = group[taken:]
         rng.shuffle(part)
         parts.append(part)
     rest = [row for group in by_label.values() for row in group]

@@ -66,6 +66,11 @@ class Family:
         )
 
     @property
+    def reads_last(self) -> bool:
+        """Whether the class of a text is read from its last token, that before the padding."""
+        return self.head_layers[-1] in self.per_token
+
+    @property
     def auto_class(self) -> str:
         """The class of transformers that finds `task_class` by the config."""
         return f"AutoModelFor{self.task_class.split('For')[1]}"

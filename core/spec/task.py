@@ -82,12 +82,12 @@ Size = Annotated[int | float, AfterValidator(_size)]
 
 
 class Split(Strict):
-    """Row counts (whole numbers) or fractions of the rows; `test` left out means every row that is left.
+    """Row counts (whole numbers) or fractions of the rows; left out, `train` means 0.6, and `test` what is left.
 
-    Where `data` names a train set of its own, it means a fifth of that.
+    Where `data` names a train set of its own, `train` left out means all of it, and `test` a fifth.
     """
 
-    train: Size = 0.6
+    train: Size | None = None
     dev: Size = 0.2
     test: Size | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -75,6 +76,18 @@ def test_a_head_for_other_classes_gives_way(tiny: Path, tmp_path: Path) -> None:
     load_network(tiny, ["a", "b", "c"], seed=0).assembled().save_pretrained(tmp_path / "three")
     network = load_network(tmp_path / "three", ["neg", "pos"], seed=0)
     assert network.heads["target"].out_features == 2
+
+
+def test_a_head_that_knows_the_labels_is_put_into_their_order(tiny: Path, tmp_path: Path) -> None:
+    first = load_network(tiny, ["a", "b", "c"], seed=0)
+    first.assembled().save_pretrained(tmp_path / "known")
+    config = json.loads((tmp_path / "known/config.json").read_text())
+    config |= {"id2label": dict(enumerate("cab")), "label2id": {"c": 0, "a": 1, "b": 2}}
+    (tmp_path / "known/config.json").write_text(json.dumps(config))
+    again = load_network(tmp_path / "known", ["a", "b", "c"], seed=0)
+    torch.testing.assert_close(again.heads["target"].weight, first.heads["target"].weight[[1, 2, 0]])
+    other = load_network(tmp_path / "known", ["a", "b", "d"], seed=0)  # as it is: what each class was is not known
+    torch.testing.assert_close(other.heads["target"].weight, first.heads["target"].weight)
 
 
 def test_a_body_of_another_shape_is_refused(tiny: Path, tmp_path: Path) -> None:

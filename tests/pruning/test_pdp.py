@@ -78,13 +78,13 @@ def test_where_more_is_gone_than_is_to_be_dropped_masks_stay_numbers(network: Ne
     assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
 
 
-@pytest.mark.parametrize("share", [0.15, 0.5, 1.0])
+@pytest.mark.parametrize("share", [0.05, 0.15, 0.5, 1.0])
 def test_it_ends_cut_to_the_budget_and_what_was_looked_at_last_is_what_is_left(
     share: float, network: Network, cost: CostModel, tiny: Path
 ) -> None:
     plan, dev, limit = [Phase((stream(tiny, 16, seed=0),))], stream(tiny, 20, seed=5).rows, int(share * cost.dense)
     structure, history = prune(network, cost, limit, plan, dev, Training(10, 1e-3, seed=0))
-    assert 0.99 * limit <= cost.encoder(structure) <= limit
+    assert 0 <= limit - cost.encoder(structure) < max(0.01 * limit, cost.neuron + cost.ffn_block)
     assert units(network).sizes() == structure.sizes()
     assert dev_scores(network, dev)["loss"] == history.points[-1]["loss"]
 

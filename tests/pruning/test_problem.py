@@ -174,6 +174,8 @@ def table_of(problem: str, count: int, seed: int) -> dict[str, list[Any]]:
             **table,
             "label": [json.dumps(labels) if i % 3 else "|".join(labels) or "[]" for i, labels in enumerate(found)],
         }
+    for words in texts[::7]:
+        words.insert(2, "\u200b")  # which gives no token
     tags = [["B-GOOD" if word in GOOD else "B-BAD" if word in BAD else "O" for word in words] for words in texts]
     return {"text": list(map(json.dumps, texts)), "label": list(map(json.dumps, tags))}
 
@@ -254,6 +256,15 @@ def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
         said = [json.loads(line)["logits"][0] for line in (out / "test.jsonl").read_text().splitlines()]
         assert 900 < min(said) < 1200 < max(said) < 1700
         assert report["results"]["pruned"]["test"]["rmse"]["value"] > 1
+        assert report["curves"]["recover"]["points"][-1]["rmse"] > 1
+    if problem == "token_classification":
+        told = [json.loads(line) for line in (out / "test.jsonl").read_text().splitlines()]
+        unread = [
+            (word == "\u200b", tag is None)
+            for row in told
+            for word, tag in zip(row["text"], row["predicted"], strict=True)
+        ]
+        assert {(True, True), (False, False)} == {*unread}
     done = subprocess.run(
         [sys.executable, "-I", "-c", "import sys; sys.path.insert(0, '.')\n" + STRANGER],
         cwd=out,

@@ -34,6 +34,7 @@ def keys(part: list[Any]) -> set[str]:
     return {row.key for row in part}
 
 
+OWN = {"train": {"dataset": A}}
 MANY = table(*((f"row {i}", "ab"[i % 2]) for i in range(100)))
 
 
@@ -97,9 +98,23 @@ def test_given_splits_keep_the_test_rows_whole() -> None:
     assert not keys(splits.train) & keys(splits.test) and len(splits.train) + len(splits.dev) == 90
 
 
+@pytest.mark.parametrize(("train", "count"), [(None, 70), (20, 20), (0.5, 35)])
+def test_of_a_train_set_as_many_as_asked_for_are_drawn(train: float | None, count: int) -> None:
+    spec = spec_of({"train": {"dataset": A}, "test": {"dataset": B}}, split={"train": train, "dev": 20})
+    test = table(*((f"row {i}", "ab"[i % 2]) for i in range(10)))
+    splits = prepare(spec, {A: MANY, B: test})
+    assert (len(splits.train), len(splits.dev), len(splits.test)) == (count, 20, 10)
+    assert not keys(splits.train) & (keys(splits.dev) | keys(splits.test))
+    assert abs(sum(row.label == "a" for row in splits.train) - count / 2) <= 1
+
+
 @pytest.mark.parametrize(
     ("spec", "tables", "field", "says"),
     [
+        (spec_of(OWN, split={"dev": 99}), {A: MANY}, "/task/split", "asks for 99 dev + 20 test rows of the train set"),
+        (spec_of(OWN, split={"dev": 100, "test": 200}), {A: MANY}, "/task/split", "asks for 100 dev + 200 test rows"),
+        (spec_of(OWN, split={"train": 61}), {A: MANY}, "/task/split/train", "where 60 are left"),
+        (spec_of(OWN), {A: table(("a", "x"), ("b", "y"))}, "/task/data/train/dataset", "2 usable training rows"),
         (spec_of(), {A: table(("a", "x"), ("b", "y"), ("c", "x"))}, "/task/data/dataset", "3 usable, distinct rows"),
         (spec_of(label="class"), {A: MANY}, "/task/label", "no column 'class'; its columns: text, label"),
         (spec_of(text=["body"]), {A: MANY}, "/task/text/0", "no column 'body'"),
