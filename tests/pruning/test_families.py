@@ -416,3 +416,9 @@ def test_a_whole_job(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     told: dict[str, Any] = {"tokenizer": load_tokenizer(Path())}
     exec(card.split("```python")[1].split("```")[0], told)
     assert told["logits"].shape == (2, 2)
+    session = InferenceSession("model.onnx")
+    lines = [json.loads(line) for line in Path("test.jsonl").read_text().splitlines()]
+    for row in sorted(lines, key=lambda row: len(row["text"][0]))[:5]:  # beside longer ones they were padded
+        batch = told["tokenizer"](row["text"][0], return_tensors="np")
+        alone = session.run(["logits"], {one.name: batch[one.name] for one in session.get_inputs()})[0][0]
+        assert alone.tolist() == pytest.approx(row["logits"], abs=1e-4)
