@@ -22,7 +22,7 @@ from api.auth import CALLER, NOBODY
 from api.context import Here, operator
 from core.ledger import logs, tallies, workers
 from core.ledger.database import Database
-from core.ledger.tables import Job, now_ms
+from core.ledger.tables import Attempt, Job, now_ms
 
 log = logging.getLogger("topwork.api")
 
@@ -98,9 +98,12 @@ def _jobs(session: Session) -> Iterator[Metric]:
     for status in STATUSES:
         jobs.add_metric([status], counts.get(status, 0))
     yield jobs
-    oldest = session.scalar(select(func.min(Job.created_at)).where(Job.status == "queued"))
+    again = select(func.max(Attempt.finished_at)).where(Attempt.job_id == Job.id).scalar_subquery()
+    oldest = session.scalar(select(func.min(func.coalesce(again, Job.created_at))).where(Job.status == "queued"))
     waiting_s = (now_ms() - oldest) / 1000 if oldest is not None else 0.0
-    yield GaugeMetricFamily("topwork_queue_oldest_seconds", "Age of the oldest queued job", value=waiting_s)
+    yield GaugeMetricFamily(
+        "topwork_queue_oldest_seconds", "For how long the job has been queued that waits the longest", value=waiting_s
+    )
 
 
 class Requests:

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
 from api.schemas import Fault, ProblemDetails
+from core.ledger.database import READ_ONLY_NOW
 from core.ledger.quotas import QueueFullError, StorageFullError
 from core.ledger.storage import StorageAwayError
 from core.spec.job import JobSpec
@@ -168,7 +169,8 @@ async def _database(_request: Request, error: Exception) -> Response:
 def database_away(error: Exception) -> Problem:
     """503 if the database, or a free connection to it, may come back by itself; else 500."""
     log.error("database error", exc_info=error)
-    if isinstance(error, OperationalError | InterfaceError | PoolTimeoutError):
+    read_only = getattr(getattr(error, "orig", None), "sqlstate", None) == READ_ONLY_NOW
+    if read_only or isinstance(error, OperationalError | InterfaceError | PoolTimeoutError):
         detail = "The database is not available at the moment; try again. GET /readyz says more."
         return Problem(503, detail, headers={"Retry-After": "5"})
     return _unexpected_problem()

@@ -34,6 +34,7 @@ def get_metrics(here: Here, job_id: str) -> Curves:
         stage, step = event.data.get("stage"), event.data.get("step")
         if not isinstance(stage, str) or not isinstance(step, int):
             continue
+        stage = f"control {stage}" if event.data.get("control") else stage
         for name, value in _numbers(event.data):
             points = series.setdefault((stage, name), [])
             while points and points[-1][0] >= step:

@@ -14,8 +14,9 @@ MAX_SOCKET_PATH = 107  # sun_path holds 108 bytes with the final zero
 
 
 def socket_path(preferred: Path) -> Path:
-    """`preferred`, or, where that is too long for a unix socket, a short path of this user's that follows from it."""
-    if len(os.fsencode(preferred)) <= MAX_SOCKET_PATH:
+    """`preferred`, or a short path of this user's that follows from it: where that is too long for a unix socket, or
+    holds what would mean something else in a URL."""
+    if len(os.fsencode(preferred)) <= MAX_SOCKET_PATH and not set(str(preferred)) & set("#?;%"):
         return preferred
     name = hashlib.sha256(os.fsencode(preferred)).hexdigest()[:16]
     folder = Path(tempfile.gettempdir()) / f"topwork-{os.getuid()}"

@@ -167,6 +167,8 @@ def download_all(client: Client, job_id: str, folder: Path) -> dict[str, str]:
     if not files:
         raise ApiError(f"job {job_id} has no files: it is {client.job(job_id)['status']}")
     sums = {str(file["path"]): str(file["sha256"]) for file in files}
+    if others := _others(folder, sums):
+        raise ApiError(f"{folder} holds files that are not of this job: {', '.join(others[:5])}; choose another folder")
     for file in files:
         target = folder / _safe(str(file["path"]))
         if not (target.is_file() and file_sha256(target) == file["sha256"]):
@@ -176,6 +178,15 @@ def download_all(client: Client, job_id: str, folder: Path) -> dict[str, str]:
         if wrong := sorted(path for path, sha256 in named.items() if sums.get(path) != sha256):
             raise ApiError(f"manifest.json names another content for: {', '.join(wrong)}")
     return sums
+
+
+def _others(folder: Path, sums: Mapping[str, str]) -> list[str]:
+    """Files that another job's download has left, by its manifest: an old model.onnx beside new weights, say."""
+    try:
+        before = json.loads((folder / "manifest.json").read_bytes())["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return sorted(path for path in before if path not in sums and (folder / _safe(path)).is_file())
 
 
 def file_sha256(path: Path) -> str:

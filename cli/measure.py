@@ -29,6 +29,13 @@ WARM_UP = 2
 
 def main(checkpoints: list[Path]) -> dict[str, Any]:
     """See the module."""
+    for folder in checkpoints:
+        if not (folder / "load.py").is_file():
+            raise SystemExit(
+                f"{folder}: holds no load.py; only checkpoints that bring code of their own are measured here"
+            )
+        if json.loads((folder / "config.json").read_bytes()).get("problem_type") != "single_label_classification":
+            raise SystemExit(f"{folder}: is not for one class a text; only the accuracy of such is measured here")
     loaded = {str(folder): load(folder) for folder in checkpoints}
     result: dict[str, Any] = {
         name: {
@@ -98,4 +105,6 @@ def latencies_ms(models: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 if __name__ == "__main__":
+    if not sys.argv[1:]:
+        raise SystemExit("give the folders of one or more checkpoints: python -m cli.measure CHECKPOINT...")
     print(json.dumps(main([Path(argument) for argument in sys.argv[1:]])))

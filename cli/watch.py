@@ -18,6 +18,7 @@ ENDED = ("succeeded", "failed", "cancelled")
 POLL_S = 1.0
 LONG_POLL_S = 20.0
 LINE_EVERY_S = 10.0
+NUMBERS = ("pearson", "spearman", "r2")  # all other metrics are shares
 
 Job = Mapping[str, Any]
 
@@ -66,12 +67,29 @@ def describe(job: Job) -> dict[str, str]:
             parts["sparsity"] = f"{progress['sparsity']:.0%}"
         metric = job["spec"]["task"]["metric"]
         if (value := (progress.get("dev") or {}).get(metric)) is not None:
-            parts["dev"] = f"{value:.1%} {metric}"
+            parts["dev"] = f"{shown(value, metric)} {metric}"
     if job.get("waiting"):
         parts["because"] = str(job["waiting"])
     if job.get("attempt", 1) > 1:
         parts["attempt"] = f"{job['attempt']} of {job['max_attempts']}"
     return parts
+
+
+def result(job: Job) -> str | None:
+    """What a job that has succeeded has made, in a line."""
+    metric, metrics = job["spec"]["task"]["metric"], job.get("metrics") or {}
+    try:
+        dense, pruned = (metrics["results"][name]["test"][metric]["value"] for name in ("dense", "pruned"))
+        part = metrics["budget"]["fraction"]
+    except (KeyError, TypeError):
+        return None
+    quality = f"{shown(pruned, metric)} {metric} on the test rows (dense {shown(dense, metric)})"
+    return f"{quality}, {part:.2%} of what the budget counts kept"
+
+
+def shown(value: float, metric: str) -> str:
+    """A share as 81.9%, another number as 0.8194."""
+    return f"{value:.4g}" if metric in NUMBERS else f"{value:.1%}"
 
 
 def overall(job: Job) -> float:

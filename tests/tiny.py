@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 GOOD, BAD = ("good", "great", "nice"), ("bad", "awful", "poor")
+CONFIG: dict[str, Any] = {"model_type": "bert", "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 3}
+CONFIG |= {"intermediate_size": 128}  # as much of a config.json as Topwork itself reads
 FILLER = tuple(f"w{i}" for i in range(50))
 
 

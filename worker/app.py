@@ -48,6 +48,29 @@ app.conf.update(
     broker_transport_options={"socket_connect_timeout": 5, "socket_keepalive": True},
 )
 
+REST_S = 60.0
+TIDY_S = 600.0
+
+
+class Rest:
+    """After attempts that broke off, a worker takes no job for a while: its disk or its GPU may be at fault, and it
+    would soon have tried every job that waits as often as may be."""
+
+    def __init__(self) -> None:
+        self._broken, self._until = 0, 0.0
+
+    def after(self, well: bool) -> None:
+        """An attempt has come to a verdict, or has broken off: each in a row doubles the rest."""
+        self._broken = 0 if well else self._broken + 1
+        if not well:
+            self._until = time.monotonic() + min(REST_S, 2.0 ** (self._broken - 1))
+
+    def over(self) -> bool:
+        """Whether the worker may take a job."""
+        return time.monotonic() >= self._until
+
+
+rest = Rest()
 CHILD: Sequence[str] = (sys.executable, "-P", "-m", "worker.child")
 stopping = threading.Event()
 
@@ -55,7 +78,7 @@ stopping = threading.Event()
 @app.task(name="topwork.look")  # type: ignore[untyped-decorator]
 def look(_job_id: str = "") -> None:
     """There may be work: take the best queued job that there is room for and see it through, until none is left."""
-    while not stopping.is_set():
+    while not stopping.is_set() and rest.over():
         try:
             with slots().lock:
                 with database().begin() as session:
@@ -69,7 +92,7 @@ def look(_job_id: str = "") -> None:
             return
         try:
             with logs.bound(job=job.id, attempt=job.attempt, worker=_name()):
-                Supervisor(job, database(), storage(), settings, CHILD, stopping, gpus).run()
+                rest.after(Supervisor(job, database(), storage(), settings, CHILD, stopping, gpus).run())
         finally:
             slots().give_back(gpus)
 
@@ -132,10 +155,16 @@ def log_to_stderr() -> None:
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
 def _ready(sender: Any, **_: Any) -> None:
-    try:
-        tidy_work_folders(database(), settings.work_dir)
-    except SQLAlchemyError as error:
-        log.warning("cannot tidy the work folders: %s", error)
+    def tidy() -> None:  # after workers of this machine that were killed
+        while True:
+            try:
+                tidy_work_folders(database(), settings.work_dir)
+            except SQLAlchemyError as error:
+                log.warning("cannot tidy the work folders: %s", error)
+            if stopping.wait(TIDY_S):
+                return
+
+    threading.Thread(target=tidy, daemon=True).start()
 
     def look_around() -> None:
         if slots().busy < slots().count:

@@ -8,6 +8,7 @@ processes, it becomes `accelerate launch`, which starts this module once for eac
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import threading
@@ -37,7 +38,11 @@ class Reporter:
         """Say one message. At `saved`, the state is frozen before the caller can change it again."""
         with self._lock:
             if message["event"] == "saved":
-                message = {**message, "folder": self._freeze_state()}
+                try:
+                    message = {**message, "folder": self._freeze_state()}
+                except OSError as error:  # a full disk: the job goes on, with more to lose
+                    logging.getLogger("topwork.job").warning("cannot keep what was saved: %s", error)
+                    return
             self._out.write(json.dumps(message) + "\n")
             self._out.flush()
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 import httpx
 from kombu.connection import Connection
 from kombu.exceptions import OperationalError as BrokerError
+from redis import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.ledger import jobs, tallies, uploads, webhooks
@@ -186,7 +187,7 @@ class Relay:
             if name in ("publish", "reap"):
                 self._mourn()
             self._due[name] = time.monotonic() + max(1.0, every_s / 10)
-        except (BrokerError, OSError) as error:
+        except (BrokerError, RedisError, OSError) as error:
             self._back_off_s = min(MAX_BACK_OFF_S, 2 * self._back_off_s or 0.5)
             log.warning("%s: the broker is away, next try in %g s: %s", name, self._back_off_s, error)
             self._due[name] = time.monotonic() + self._back_off_s
@@ -196,8 +197,8 @@ class Relay:
 
 
 def _broker() -> Connection:
-    """A connection that fails at once where the broker is away, instead of trying for ever."""
-    options = {**app.conf.broker_transport_options, "max_retries": 0}
+    """A connection that fails at once where the broker is away or frozen, instead of trying for ever."""
+    options = {**app.conf.broker_transport_options, "max_retries": 0, "socket_timeout": 5}
     connection: Connection = app.connection_for_write(transport_options=options)
     return connection
 

@@ -40,9 +40,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from core.ledger import datasets, jobs
-from core.ledger.database import Database
+from core.ledger.database import READ_ONLY_NOW, Database
 from core.ledger.settings import Settings
-from core.ledger.storage import Storage, StorageAwayError
+from core.ledger.storage import DamagedError, Storage, StorageAwayError
 from core.ledger.tables import Job
 from core.spec.job import JobSpec
 from core.spec.problems import SpecError
@@ -57,6 +57,7 @@ EXIT_S = 5.0  # for a child that has said its last line
 STOP_WRITE_S = 5.0  # how long a worker that was told to stop tries to give its job back
 MAX_LINE_BYTES = 1 << 20
 MAX_NOTES = 200
+MODEL = "model.json"  # in the state: which model it is of
 STAGES = frozenset({"data", "auto", "teach", "prune", "recover", "measure", "export"})
 KEPT_VARIABLES = {
     *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH"),
@@ -109,14 +110,16 @@ class Supervisor:
         self._next_beat = 0.0
         self._status = "running"
         self._notes = 0
+        self._broke = False
+        self._pinned: dict[str, str] | None = None  # the model of a hub, with its commit
         self._over = threading.Event()
         self._pending: list[Message] = []  # not in the ledger yet
         # (inode, mtime, size) -> (sha256, size), when it was put: for ever, once a row has it
         self._stored: dict[tuple[int, int, int], tuple[tuple[str, int], float]] = {}
         self._saved: dict[str, tuple[str, int]] = {}  # the state in the ledger: path -> (sha256, size)
 
-    def run(self) -> None:
-        """See the attempt through."""
+    def run(self) -> bool:
+        """See the attempt through; whether it came to a verdict on the job, and did not break off."""
         log.info("claimed, attempt %d of %d", self.attempt, self.job.max_attempts)
         try:
             self._tell(self._attempt())
@@ -129,6 +132,7 @@ class Supervisor:
             self._end_child()
             shutil.rmtree(self.folder, ignore_errors=True)
             remove_if_empty(self.folder.parent)
+        return not self._broke
 
     # --- the course of an attempt -----------------------------------------------------------------------------
 
@@ -154,6 +158,7 @@ class Supervisor:
             if ended.verdict == "released":
                 return lambda session: jobs.release(session, job_id, attempt, reason)
             if ended.verdict == "retry":
+                self._broke = True
                 return lambda session: jobs.give_back(session, job_id, attempt, reason)
             error = {"code": ended.code, "message": reason}
             return lambda session: jobs.fail(session, job_id, attempt, error)
@@ -162,8 +167,10 @@ class Supervisor:
             return lambda session: jobs.fail(session, job_id, attempt, error)
         except OSError as problem:
             log.warning("%s", problem)
+            self._broke = True
             reason = f"the worker could not read or write a file: {problem.strerror or _without_paths(str(problem))}"
-            return lambda session: jobs.give_back(session, job_id, attempt, reason)
+            counts = isinstance(problem, FileNotFoundError | DamagedError)  # else it is the worker's fault
+            return lambda session: jobs.give_back(session, job_id, attempt, reason, counts=counts)
         finally:
             self._end_child()
 
@@ -181,7 +188,10 @@ class Supervisor:
             inputs[dataset_id] = f"inputs/{dataset_id}.parquet"
             self._fetch(dataset.sha256, self.folder / inputs[dataset_id])
         self._restore_state()
-        model = models.resolve(self.spec.model, self.settings)
+        pinned = self.folder / "state" / MODEL  # a branch may have moved since
+        name = json.loads(pinned.read_text())["name"] if pinned.exists() else self.spec.model
+        model = models.resolve(name, self.settings)
+        self._pinned = {"name": f"{model.name}@{model.revision}"} if model.revision else None
         request = {
             "spec": self.spec.model_dump(mode="json", exclude={"webhook"}),  # its URL may hold a secret of the receiver
             "model": asdict(model) | {"path": str(model.path.resolve())},
@@ -198,7 +208,7 @@ class Supervisor:
         try:
             for file in saved:
                 self._fetch(file.sha256, self.folder / "state" / Path(file.path).name)
-        except OSError as error:
+        except (FileNotFoundError, DamagedError) as error:
             log.warning("the saved state cannot be restored, starting afresh: %s", error)
             shutil.rmtree(self.folder / "state")
             (self.folder / "state").mkdir()
@@ -288,6 +298,8 @@ class Supervisor:
         """Make the files of `folder` what the next attempt starts from; where there is no space, the earlier stay."""
         before = {sha256 for sha256, _ in self._saved.values()}
         try:
+            if self._pinned:
+                (folder / MODEL).write_text(json.dumps(self._pinned))
             self._saved = saved = self._aside(lambda: self._store(folder))
         except OSError as error:
             log.warning("cannot store the state: %s", error)
@@ -520,5 +532,6 @@ def _first_line(error: Exception) -> str:
 def _transient(error: Exception) -> bool:
     """Whether it may pass by itself: the database is away, locked or restarting."""
     if isinstance(error, DBAPIError):
-        return error.connection_invalidated or isinstance(error, OperationalError)
+        read_only = getattr(error.orig, "sqlstate", None) == READ_ONLY_NOW
+        return error.connection_invalidated or read_only or isinstance(error, OperationalError)
     return True

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session, sessionmaker
 import migrations
 from core.ledger.settings import Settings
 
+READ_ONLY_NOW = "25006"  # SQLSTATE of a PostgreSQL that takes no writes for the moment: a failover
 READ_ONLY: dict[str, Any] = {"sqlite_begin": "DEFERRED", "postgresql_readonly": True}
 
 

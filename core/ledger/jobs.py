@@ -217,6 +217,7 @@ def retry(session: Session, tenant_id: str, job_id: str, attempts: int, key_id: 
     job.max_attempts, job.key_id = job.attempt + attempts, key_id
     job.stage = job.worker = job.error = job.finished_at = None
     job.progress = {}
+    session.execute(update(Delivery).where(Delivery.job_id == job.id).values(due_at=None))  # of an end that was none
     _move(session, job, "queued")
     return job
 
@@ -363,10 +364,15 @@ def stopped(session: Session, job_id: str, attempt: int) -> None:
     _finish(session, _held(session, job_id, attempt), "cancelled", None)
 
 
-def give_back(session: Session, job_id: str, attempt: int, reason: str) -> None:
-    """The attempt ended without a verdict on the job (its process died): try again, up to the cap."""
+def give_back(session: Session, job_id: str, attempt: int, reason: str, *, counts: bool = True) -> None:
+    """The attempt ended without a verdict on the job (its process died): try again, up to the cap.
+
+    One that does not count was ended by a fault of its worker alone.
+    """
     tallies.add(session, "attempt_ended", "broke_off")
-    _retry_or_fail(session, _held(session, job_id, attempt), reason)
+    job = _held(session, job_id, attempt)
+    job.max_attempts += not counts
+    _retry_or_fail(session, job, reason)
 
 
 def release(session: Session, job_id: str, attempt: int, reason: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL
 
@@ -33,9 +33,11 @@ class Settings(BaseSettings):
         description="level of the log, and its form: 'info:json', 'debug:text'; without: text on a terminal, else JSON",
     )
     require_keys: bool = Field(True, description="false: whoever reaches this machine's loopback needs no API key")
-    lease_s: float = Field(15.0, gt=0, description="a worker silent for so long loses its job")
-    heartbeat_s: float = Field(1.0, gt=0, description="how often a worker extends its lease and looks for a cancel")
-    silence_s: float = Field(600.0, gt=0, description="a child that reports nothing for so long is killed")
+    lease_s: float = Field(15.0, gt=0, le=86_400, description="a worker silent for so long loses its job")
+    heartbeat_s: float = Field(
+        1.0, gt=0, le=3600, description="how often a worker extends its lease and looks for a cancel"
+    )
+    silence_s: float = Field(600.0, gt=0, le=86_400, description="a child that reports nothing for so long is killed")
     max_attempts: int = Field(3, ge=1, description="starts of a job before it fails")
     worker_slots: int | None = Field(None, ge=1, description="jobs that one worker runs at once; default: one a GPU")
     max_queued: int = Field(1000, ge=1, description="jobs of one tenant that wait; more are refused")
@@ -47,6 +49,14 @@ class Settings(BaseSettings):
     max_rows: int = Field(1_000_000, ge=1)
     max_columns: int = Field(256, ge=1)
     max_cell_chars: int = Field(100_000, ge=1)
+
+    @model_validator(mode="after")
+    def _beats_within_the_lease(self) -> Self:
+        if self.heartbeat_s > self.lease_s / 2:
+            raise ValueError(
+                "TOPWORK_HEARTBEAT_S: give at most half of TOPWORK_LEASE_S, or living workers lose their jobs"
+            )
+        return self
 
     @cached_property
     def database(self) -> str:

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import tempfile
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence, Set
 from pathlib import Path
@@ -20,6 +19,10 @@ CHUNK = 1 << 20
 
 class StorageAwayError(OSError):
     """The storage cannot be used: why, in words that name no address, bucket or key."""
+
+
+class DamagedError(OSError):
+    """A stored file is not what its name says."""
 
 
 class Storage(ABC):
@@ -45,12 +48,12 @@ class Storage(ABC):
         """
 
     def fetch(self, sha256: str, target: Path) -> None:
-        """Copy a stored file to `target`, checking its content; raises FileNotFoundError or OSError."""
+        """Copy a stored file to `target`, checking its content; raises FileNotFoundError, DamagedError or OSError."""
         with self.open(sha256) as data, target.open("wb") as out:
             shutil.copyfileobj(data, out, CHUNK)
         if file_sha256(target) != sha256:
             target.unlink()
-            raise OSError(f"stored file {sha256} is damaged")
+            raise DamagedError(f"stored file {sha256} is damaged")
 
     def link(self, sha256: str, headers: dict[str, str]) -> str | None:
         """A URL by which anybody may read the file for a while, answered with these headers; None: there is none."""
@@ -111,7 +114,13 @@ class LocalStorage(Storage):
 
     def open(self, sha256: str) -> BinaryIO:
         """See `Storage.open`."""
-        return self.path(sha256).open("rb")
+        path = self.path(sha256)
+        try:
+            return path.open("rb")
+        except FileNotFoundError:
+            if not self.root.is_dir():  # a shared folder that is not mounted
+                raise StorageAwayError("the folder of stored files is not there") from None
+            raise
 
     def delete(self, sha256: str) -> None:
         """See `Storage.delete`."""
@@ -119,7 +128,10 @@ class LocalStorage(Storage):
 
     def sweep(self, in_use: Callable[[Sequence[str]], Set[str]], older_than_s: float) -> int:
         """See `Storage.sweep`."""
-        before = time.time() - older_than_s
+        if not self.root.is_dir():
+            return 0
+        with tempfile.NamedTemporaryFile(dir=self.root, prefix=".put-") as probe:  # by the clock that dates the files
+            before = os.fstat(probe.fileno()).st_mtime - older_than_s
 
         def old(path: Path) -> bool:
             try:

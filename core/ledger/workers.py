@@ -23,7 +23,7 @@ def seen(session: Session, name: str, slots: int, device: Mapping[str, Any]) -> 
     if worker is None:
         session.add(Worker(name=name, slots=slots, device=dict(device), seen_at=now))
     else:
-        worker.seen_at = now
+        worker.slots, worker.device, worker.seen_at = slots, dict(device), now
 
 
 def gone(session: Session, name: str) -> None:

@@ -85,6 +85,8 @@ def chart(
 
 def ticks(low: float, high: float) -> list[float]:
     """Round numbers, about four steps of them, from at most `low` to at least `high`."""
+    if high - low < 1e-9 * max(abs(low), abs(high)):  # apart by rounding alone
+        high = low
     span = high - low or abs(high) or 1.0
     base = 10.0 ** floor(log10(span / 4))
     step = next(m * base for m in (1, 2, 5, 10) if m * base >= span / 4 * 0.999)

@@ -119,6 +119,10 @@ def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], auto_clas
         "hidden": f", with a hidden size of {hidden}" if (hidden := report["structure"].get("hidden")) else "",
         "table": "\n".join(lines),
         "test": data["test"],
+        "length": results["pruned"]["latency_length"],
+        "base": f"base_model: {manifest['model']['name']}\n" if manifest["model"]["revision"] else "",
+        "pipeline": "token" if report["task"]["type"] == "token-classification" else "text",
+        "task": _task(report, manifest),
         "device": report["environment"]["device"],
         "method": spec["method"]["name"],
         "coupling": report["transfer"]["coupling"],
@@ -132,6 +136,25 @@ def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], auto_clas
     target.write_text(Template((TEMPLATES / "README.md.txt").read_text()).substitute(values))
 
 
+def _task(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    """What the model answers, and to what."""
+    labels, revision, words = report["task"]["labels"], manifest["model"]["revision"], report["vocabulary"]
+    named = ", ".join(f"`{label}`" for label in labels[:20]) + (f" and {len(labels) - 20} more" if labels[20:] else "")
+    columns = manifest["spec"]["task"]["text"]
+    reads = "two texts, " + " and ".join(f"`{column}`" for column in columns) + "," if columns[1:] else "a text"
+    sentences = [
+        f"It answers {report['task']['problem'].replace('_', ' ')}: {named}. It reads {reads} of up to "
+        f"{manifest['max_length']} tokens, as it was trained."
+    ]
+    if revision:
+        sentences.append(f"Made of revision `{revision}` of `{manifest['model']['name']}`, whose licence holds.")
+    if words:
+        sentences.append(
+            f"Of {words['before']:,} tokens it keeps the {words['kept']:,} that its texts use; others fall to pieces."
+        )
+    return " ".join(sentences)
+
+
 def _loading(layout: str, zeros: Mapping[str, Any] | None) -> dict[str, str]:
     """How the card says that the model is loaded."""
     if zeros:
@@ -141,7 +164,7 @@ def _loading(layout: str, zeros: Mapping[str, Any] | None) -> dict[str, str]:
 
 CODED_CARD = {
     "trust": ", trust_remote_code=True",
-    "otherwise": "or, with nothing but torch, transformers and safetensors, and no remote code: "
+    "otherwise": "or, with nothing but torch, transformers (5.3 or newer) and safetensors, and no remote code: "
     "`from load import load; model, tokenizer = load()`.",
 }
 REGULAR_CARD = {
@@ -164,13 +187,13 @@ def latency_met(budget: Mapping[str, Any]) -> str:
 
 
 ONNX_CARD = """
-ONNX Runtime, any batch and length:
+ONNX Runtime, any batch, and texts of any length that the model reads:
 
 ```python
 import onnxruntime
 
 session = onnxruntime.InferenceSession("model.onnx")
-batch = tokenizer(["some text", "another, longer text"], padding=True, return_tensors="np")
+batch = tokenizer(["some text", "another, longer text"], padding=True, truncation=True, return_tensors="np")
 (logits,) = session.run(["logits"], {column.name: batch[column.name] for column in session.get_inputs()})
 ```
 """
@@ -183,7 +206,7 @@ def _quality(metric: str) -> Any:
 CARD_ROWS: Mapping[str, Any] = {
     "encoder parameters": lambda r: f"{r['encoder_params']:,}",
     "all parameters": lambda r: f"{r['model_params']:,}",
-    "multiply-accumulates a text": lambda r: f"{r['macs']:,}",
+    "multiply-accumulates a text": lambda r: f"{r['macs']:,} ({r['macs_length']} tokens)",
     "weights on disk": lambda r: f"{r['bytes'] / 2**20:.1f} MiB",
     "latency, batch 1": lambda r: f"{r['latency_ms']['1']:.1f} ms",
     "latency, batch 32": lambda r: f"{r['latency_ms']['32']:.0f} ms",

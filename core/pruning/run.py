@@ -74,6 +74,7 @@ def _run(
         # `auto` may have chosen to be its own control, but for the tokens of texts that it did not use.
         same = main.transfer.coupling == "none" and spec.vocabulary == "keep"
         control = (outcome if same else beside.prune_and_measure()).results["pruned"]
+        main.timings["control"] = sum(beside.timings.values())
     with main.stage("export"):
         return {} if not parallel.first() else export(main, outcome, control)
 
@@ -132,7 +133,7 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
     manifest = {
         "model": {"name": done.model.name, "revision": done.model.revision, "weights_sha256": _weights(done.model)},
         "data": {name: sha256(path) for name, path in done.datasets.items()},
-        "spec": spec.model_dump(mode="json"),
+        "spec": spec.model_dump(mode="json", exclude={"webhook"}),  # whose URL may be a secret
         "max_length": done.max_length,
         "seed": spec.train.seed,
         "versions": report["environment"]["versions"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -61,6 +63,7 @@ from core.spec.methods import METHODS
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 
+log = logging.getLogger(__name__)
 Report = Callable[[Mapping[str, Any]], None]
 
 
@@ -431,7 +434,7 @@ class Stages:
             {name: network.assembled() for name, network in models.items()},
             list(self.test.inputs),
             teacher.body.config.vocab_size,
-            longest_text(teacher, SEQUENCE_LENGTH),
+            length := longest_text(teacher, SEQUENCE_LENGTH),
         )
         results, logits = {}, {}
         for name, network in models.items():
@@ -442,7 +445,9 @@ class Stages:
                 "encoder_params": costs.of(structures[name]).params.encoder(structures[name]),
                 "model_params": costs.of(structures[name]).params.model(structures[name]),
                 "macs": costs.of(structures[name]).macs.model(structures[name]),
+                "macs_length": costs.length,  # tokens of the text
                 "bytes": weights_bytes(network),
+                "latency_length": length,
                 "latency_ms": speed[name],
                 "speedup": {b: round(speed["dense"][b] / ms, 2) for b, ms in speed[name].items()},
             }
@@ -517,11 +522,16 @@ class Stages:
             before = sum(list(cost.values())[: list(cost).index(message["stage"])])
             done = before + cost[message["stage"]] * message["step"] / message["steps"]
             share = 0.95 * done / max(1, sum(cost.values()))
-            message = {**message, "eta_s": self.eta(share), "overall": round(self.start + self.width * share, 3)}
-        self._report(message)
+            overall = self.start + self.width * share
+            message = {**message, "eta_s": self.eta(overall), "overall": round(overall, 3)}
+        self._say(message)
+
+    def _say(self, message: Mapping[str, Any]) -> None:
+        """The control has the job's own stages: what is said of them tells so."""
+        self._report({**message, "control": True} if self.prefix else message)
 
     def eta(self, share: float) -> float | None:
-        """Seconds left of these stages at the pace since the first progress of this attempt."""
+        """Seconds left of the job, of which so much is done, at the pace since the first progress of this attempt."""
         now = time.monotonic()
         if self._began is None:
             self._began = (now, share)
@@ -531,7 +541,7 @@ class Stages:
     @contextmanager
     def stage(self, name: str) -> Any:
         """Announce a stage and time it."""
-        self._report({"event": "stage", "stage": name})
+        self._say({"event": "stage", "stage": name})
         trim_heap()
         self._started = time.monotonic()
         yield
@@ -542,10 +552,13 @@ class Stages:
         if not parallel.first():
             return self.checkpoints.at(stage).drop()
         weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in network.state_dict().items()}
-        save_file(weights, self.scratch / "weights")
-        (self.scratch / "weights").replace(self.state / f"{self.prefix}{stage}.safetensors")
-        write_json(self.scratch / "facts", facts | {"seconds": time.monotonic() - self._started})
-        (self.scratch / "facts").replace(self.state / f"{self.prefix}{stage}.json")
+        try:
+            save_file(weights, self.scratch / "weights")
+            (self.scratch / "weights").replace(self.state / f"{self.prefix}{stage}.safetensors")
+            write_json(self.scratch / "facts", facts | {"seconds": time.monotonic() - self._started})
+            (self.scratch / "facts").replace(self.state / f"{self.prefix}{stage}.json")
+        except (OSError, SafetensorError) as error:  # a full disk: the job goes on, with more to lose
+            return log.warning("cannot save the stage %s: %s", stage, error)
         self.checkpoints.at(stage).drop()
         self._report({"event": "saved", "stage": stage})
 

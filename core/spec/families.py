@@ -254,6 +254,9 @@ def read_config(file: Path) -> dict[str, Any]:
     for name, value in values.items():
         chosen = name.endswith(("_implementation", "_implementation_internal"))
         if name in ("auto_map", "custom_pipelines", "use_kernels") or (chosen and value not in PLAIN):
+            if "topwork" in values:
+                mend = "prune the model that it was made of, or one exported with 'layout' 'regular'"
+                raise SpecError("/model", f"is a pruned checkpoint whose layers differ, not pruned again: {mend}")
             raise SpecError(
                 "/model",
                 f"its config.json sets '{name[:100]}': no code of a model is run here; take that out, if the model is "

@@ -358,7 +358,7 @@ def test_jobs_are_found_by_their_labels(database: Database) -> None:
 
     def found(**labels: str) -> list[str]:
         with database.read() as session:
-            return [job.id for job in jobs.page(session, DEFAULT_TENANT, 10, labels=labels)]
+            return [job.id for job in jobs.page(session, DEFAULT_TENANT, 10, labels=list(labels.items()))]
 
     assert found(team="search") == found(**odd) == [with_labels]
     assert found(team="ads") == [plain] and found(team="x") == found(nothing="search") == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ from core.ledger.storage import LocalStorage
 from core.ledger.tables import DEFAULT_TENANT, Attempt, Job
 from core.spec.job import JobSpec
 from tests.conftest import Broker
+from tests.tiny import CONFIG
 
 
 class House:
@@ -33,7 +35,7 @@ class House:
         self.traces.mkdir()
         model = settings.models_dir / "tiny"
         model.mkdir(parents=True)
-        (model / "config.json").write_text("{}")
+        (model / "config.json").write_text(json.dumps(CONFIG))
         (model / "model.safetensors").write_bytes(b"")
         upload = settings.data_dir / "rows.csv"
         upload.write_text("text,label\na,b\n")

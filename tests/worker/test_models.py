@@ -17,6 +17,7 @@ import pytest
 
 from core.ledger.settings import Settings
 from core.spec.problems import SpecError
+from tests.tiny import CONFIG
 from worker.models import resolve
 
 COMMIT = "c0ffee" * 6 + "c0ff"
@@ -64,7 +65,7 @@ class Hub(BaseHTTPRequestHandler):
             info = {"id": repository, "sha": COMMIT, "siblings": siblings}
             return self.answer(200, json.dumps(info).encode())
         name = "/".join(parts[4:])  # owner/name/resolve/<commit>/<file>
-        body = json.dumps({"auto_map": {}} if repository == "coded/model" else {}).encode()
+        body = json.dumps(CONFIG | ({"auto_map": {}} if repository == "coded/model" else {})).encode()
         self.answer(
             200,
             body if name == "config.json" else name.encode(),
@@ -159,7 +160,10 @@ def test_a_local_model_is_found_by_its_name(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"has no config\.json"):
         resolve("tiny", settings)
     (folder / "model.safetensors").touch()
-    (folder / "config.json").write_text("{}")
+    (folder / "config.json").write_text(json.dumps({**CONFIG, "hidden_size": 10**400}))
+    with pytest.raises(SpecError, match=r"config\.json"):
+        resolve("tiny", settings)
+    (folder / "config.json").write_text(json.dumps(CONFIG))
     found = resolve("tiny", settings)
     assert (found.path, found.name, found.revision) == (folder, "tiny", None)
 

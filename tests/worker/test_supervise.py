@@ -19,10 +19,12 @@ from sqlalchemy.exc import OperationalError
 
 from core.ledger import jobs
 from core.ledger.database import Database
+from core.ledger.settings import Settings
 from core.ledger.storage import LocalStorage, StorageAwayError
 from core.ledger.tables import Job
 from tests.worker.conftest import House
-from worker import supervise
+from worker import models, supervise
+from worker.app import Rest
 from worker.supervise import Supervisor
 
 FAKE_CHILD = (sys.executable, str(Path(__file__).with_name("fake_child.py")))
@@ -340,8 +342,69 @@ def test_a_full_disk_at_the_end_is_tried_again(house: House) -> None:
     claim(house, job_id, storage=FullStorage(house.settings.blobs_dir)).run()
     assert house.job(job_id).status == "queued"
     assert "No space left on device" in str(house.outcomes(job_id)[0][1])
-    claim(house, job_id).run()
+    assert claim(house, job_id).run()
     assert house.job(job_id).status == "succeeded"
+
+
+class FullFolder(LocalStorage):
+    """No space to fetch to."""
+
+    def fetch(self, sha256: str, target: Path) -> None:
+        raise OSError(28, "No space left on device", str(target))
+
+
+class LostStorage(LocalStorage):
+    """Knows no file."""
+
+    def open(self, sha256: str) -> BinaryIO:
+        raise FileNotFoundError(sha256)
+
+
+@pytest.mark.parametrize(("storage", "left"), [(FullFolder, 1), (LostStorage, 0)])
+def test_a_fault_of_the_worker_alone_costs_no_attempt(house: House, storage: type[LocalStorage], left: int) -> None:
+    job_id = house.new_job(max_attempts=1)
+    assert not claim(house, job_id, storage=storage(house.settings.blobs_dir)).run()
+    job = house.job(job_id)
+    assert (job.status, job.max_attempts - job.attempt) == ("queued" if left else "failed", left)
+
+
+def test_a_state_that_cannot_be_fetched_for_now_is_kept(house: House) -> None:
+    """Only what is gone or damaged is given up."""
+    job_id = house.new_job("crash late", steps=4)
+    claim(house, job_id).run()
+    with house.database.read() as session:
+        saved = jobs.files(session, job_id, "state")
+    claim(house, job_id, storage=FullFolder(house.settings.blobs_dir)).run()
+    claim(house, job_id).run()
+    assert saved and house.job(job_id).status == "succeeded"
+    assert int(house.notes(job_id)[-1].rpartition(" ")[2]) >= 1
+
+
+def test_a_job_keeps_to_the_commit_that_it_began_with(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def resolve(name: str, settings: Settings) -> models.Resolved:
+        asked.append(name)
+        return models.Resolved(settings.models_dir / "tiny", "owner/name", name.partition("@")[2] or f"c{len(asked)}")
+
+    monkeypatch.setattr(models, "resolve", resolve)
+    job_id = house.new_job("crash late", steps=4, model="owner/name")
+    for _ in range(2):
+        claim(house, job_id).run()
+    assert house.job(job_id).status == "succeeded" and asked == ["owner/name", "owner/name@c1"]
+
+
+def test_after_attempts_that_broke_off_a_worker_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("worker.app.time.monotonic", lambda: now[0])
+    rest, rests = Rest(), []
+    for well in (False, False, False, True, False, *[False] * 8):
+        rest.after(well)
+        began = now[0]
+        while not rest.over():
+            now[0] += 0.5
+        rests.append(now[0] - began)
+    assert rests[:5] == [1, 2, 4, 0, 1] and rests[-1] == 60
 
 
 def test_a_full_disk_on_the_way_costs_the_save_and_not_the_job(house: House) -> None:
