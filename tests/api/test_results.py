@@ -33,8 +33,11 @@ def test_curves_follow_the_steps_and_a_resumed_job_overwrites_them(
         jobs.give_back(session, job_id, 1, "crashed")
         jobs.claim(session, job_id, "w", 30)
         run(2, range(10, 40, 10))
-    [curve] = client.get(f"/v1/jobs/{job_id}/metrics").json()["series"]
+        control = {"event": "progress", "stage": "teach", "control": True, "step": 5, "steps": 40, "dev": {"accuracy": 9}}
+        jobs.report(session, job_id, 2, control)
+    [curve, beside] = client.get(f"/v1/jobs/{job_id}/metrics").json()["series"]
     assert (curve["stage"], curve["name"]) == ("teach", "dev.accuracy")
+    assert (beside["stage"], beside["points"]) == ("control teach", [[5, 9]])
     assert curve["points"] == [[0, 1], [5, 1], [10, 2], [20, 2], [30, 2]]
 
 

@@ -91,6 +91,17 @@ def test_what_was_left_of_another_file_is_thrown_away(tmp_path: Path) -> None:
     assert (tmp_path / "x.bin").read_bytes() == CONTENT
 
 
+def test_files_of_another_job_are_not_left_beside_the_new_ones(tmp_path: Path) -> None:
+    manifest = json.dumps({"files": {"model.onnx": "0", "a.bin": "1", "gone.txt": "2"}})
+    for name, text in (("model.onnx", "old"), ("a.bin", "old"), ("manifest.json", manifest), ("mine.txt", "mine")):
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ApiError, match=r"holds files that are not of this job: model\.onnx; choose another folder"):
+        download_all(Stub(FileServer({"a.bin": CONTENT})).client(), "job_1", tmp_path)
+    (tmp_path / "model.onnx").unlink()
+    download_all(Stub(FileServer({"a.bin": CONTENT})).client(), "job_1", tmp_path)
+    assert (tmp_path / "a.bin").read_bytes() == CONTENT and (tmp_path / "mine.txt").exists()
+
+
 def test_a_complete_part_is_taken_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "x.bin.part").write_bytes(CONTENT)
     download_all(Stub(FileServer({"x.bin": CONTENT})).client(), "job_1", tmp_path)

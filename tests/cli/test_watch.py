@@ -7,7 +7,7 @@ import io
 import httpx
 from rich.console import Console
 
-from cli.watch import failure, follow
+from cli.watch import failure, follow, result
 from tests.cli.stub import Stub, job
 
 PROGRESS = {
@@ -65,6 +65,15 @@ def test_the_last_job_is_waited_for_and_one_that_has_ended_not_asked_for_again()
     asked = [(r.url.path[-5:], r.url.params.get("wait"), r.headers.get("if-none-match")) for r in stub.requests]
     assert asked[:2] == [("job_1", None, None), ("job_2", None, None)]
     assert asked[2:] == [("job_1", "20", 'W/"1"')] * 2
+
+
+def test_what_a_job_has_made_in_a_line() -> None:
+    made = {"budget": {"fraction": 0.0999}, "results": {"dense": {"test": {"r2": {"value": 0.5}}}}}
+    made["results"]["pruned"] = {"test": {"r2": {"value": -12.5}}}
+    one = job("succeeded", metrics=made)
+    one["spec"] = {"task": {"metric": "r2"}}
+    assert result(one) == "-12.5 r2 on the test rows (dense 0.5), 9.99% of what the budget counts kept"
+    assert result(job("succeeded")) is None
 
 
 def test_why_a_job_failed() -> None:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from core.ledger.s3 import S3Storage
 from core.ledger.settings import Settings
-from core.ledger.storage import LocalStorage, Storage, open_storage
+from core.ledger.storage import LocalStorage, Storage, StorageAwayError, open_storage
 from tests.conftest import every_storage
 
 
@@ -122,8 +122,24 @@ def test_a_damaged_file_is_noticed_and_mended_by_putting_it_again(storage: Stora
 @every_storage
 @pytest.mark.parametrize("name", ["0" * 64, "../../etc/passwd", "", "A" * 64, "0" * 63, "0" * 64 + "\n"])
 def test_what_is_not_there_is_not_found(storage: Storage, name: str) -> None:
+    if isinstance(storage, LocalStorage):
+        storage.root.mkdir(parents=True, exist_ok=True)
     with pytest.raises(FileNotFoundError):
         storage.open(name)
+
+
+def test_a_folder_that_is_not_mounted_is_away_and_not_empty(tmp_path: Path) -> None:
+    with pytest.raises(StorageAwayError):
+        LocalStorage(tmp_path / "away").open("0" * 64)
+    assert LocalStorage(tmp_path / "away").sweep(lambda _names: set(), 0) == 0
+
+
+def test_a_sweep_goes_by_the_clock_that_dates_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = LocalStorage(tmp_path / "blobs")
+    sha256 = put(storage, tmp_path, b"content")
+    monkeypatch.setattr("time.time", lambda: 4e9)  # this process's is years ahead
+    assert storage.sweep(lambda _names: set(), older_than_s=3600) == 0
+    storage.open(sha256).close()
 
 
 @every_storage

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification
 
 from core.pruning import network as network_module
 from core.pruning.cut import cut
@@ -61,6 +62,18 @@ def test_each_checkpoint_is_loaded_with_its_own_code(network: Network, tiny: Pat
         code = vars(sys.modules[type(model).__module__])
         assert code["ORIGIN"] == name
         assert not model.training
+
+
+def test_a_loaded_checkpoint_can_be_saved_and_loaded_again(network: Network, tiny: Path, tmp_path: Path) -> None:
+    structure = Structure.of([[0, 2], [], [1]], [[1, 5], range(7), []])
+    cut(network, structure)
+    write_model(network, structure, load_tokenizer(tiny), tmp_path / "first")
+    model, _ = _loader(tmp_path / "first").load(tmp_path / "first")
+    model.save_pretrained(tmp_path / "second")
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "second", trust_remote_code=True).eval()
+    batch = {"input_ids": torch.arange(5, 15)[None], "attention_mask": torch.ones(1, 10, dtype=torch.long)}
+    with torch.inference_mode():
+        torch.testing.assert_close(again(**batch).logits, model(**batch).logits)
 
 
 def _loader(folder: Path) -> Any:

@@ -153,6 +153,10 @@ def poison(value: Any) -> Any:
     return value
 
 
+def test_values_that_rounding_alone_tells_apart_can_be_drawn() -> None:
+    assert len(set(ticks(0.8, 0.8000000000000002))) > 1
+
+
 def test_says_what_was_measured(tmp_path: Path) -> None:
     text = page_of(full(), tmp_path).text
     for part in (

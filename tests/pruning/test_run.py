@@ -411,6 +411,10 @@ def test_control_is_the_job_without_transfer(tiny: Path, tables: Mapping[str, Pa
     alone, _ = go(spec_of(), tiny, tables, tmp_path / "without")
     assert report["control"]["test"] == alone["results"]["pruned"]["test"]
     assert alone["control"] is None
+    for kind in ("stage", "progress"):
+        mine = [m.get("control", False) for m in said if m["event"] == kind and m["stage"] != "export"]
+        assert mine == sorted(mine) and {*mine} == {False, True}
+    assert report["timings_s"]["control"] > 0
     overall = [m["overall"] for m in said if m["event"] == "progress"]
     assert overall == sorted(overall) and overall[-1] > 0.9
     output = tmp_path / "with" / "output"
