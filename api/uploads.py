@@ -40,7 +40,15 @@ class UploadRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    name: Annotated[str, Field(min_length=1, max_length=200, description="its ending says the format")]
+    name: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=200,
+            description="its ending says the format",
+            json_schema_extra={"pattern": f"\\w\\.({'|'.join(ending[1:] for ending in datasets.FORMATS)})$"},
+        ),
+    ]
     size_bytes: Annotated[int, Field(ge=1)]
     sha256: Annotated[Sha256, Field(description="of the whole file")]
 
