@@ -31,7 +31,7 @@ def pareto(results: Sequence[Mapping[str, Any]], steps: Mapping[str, int], path:
     pairs = list(dict.fromkeys(section[0] for section in found))
     parts = sorted({section[2] for section in found}, reverse=True)
     figure, panels = plt.subplots(
-        len(pairs), len(parts), figsize=(4 * len(parts), 3.4 * len(pairs)), squeeze=False, sharex=True, sharey="row"
+        len(pairs), len(parts), figsize=(4 * len(parts), 3.4 * len(pairs)), squeeze=False, sharey="row"
     )
     heights: dict[str, list[float]] = {pair: [] for pair in pairs}
     for (pair, _rows, kept, _), arms in found.items():
@@ -49,10 +49,13 @@ def pareto(results: Sequence[Mapping[str, Any]], steps: Mapping[str, int], path:
         panel.plot(*zip(*front, strict=True), color="0.8", zorder=0, drawstyle="steps-post")
         panel.set(title=f"{pair}, {kept:.0%} kept", xscale="log", ylabel=METRICS[PAIRS[pair].metric])
         heights[pair] += [middle for _, middle in centres]
+    for panel in panels.flat:
+        panel.set_visible(bool(panel.get_title()))  # what was not run
     for row, pair in zip(panels, pairs, strict=True):  # intervals of two seeds can be wider than all means
         row[0].set_ylim(min(heights[pair]) - 2, max(heights[pair]) + 2)
-    for panel in panels[-1]:
+    for panel in panels.flat:
         panel.set_xlabel("seconds of one thread, prune + recover")
+        panel.tick_params(labelleft=True)
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panel.xaxis.set_minor_formatter("")
