@@ -33,7 +33,7 @@ from api.together import Together
 from api.watch import Watch
 from core.ledger.database import open_database
 from core.ledger.jobs import shown
-from core.ledger.settings import Settings
+from core.ledger.settings import Settings, read_settings
 from core.ledger.storage import open_storage
 
 PARTS = (datasets, uploads, jobs, events, results, files, models, methods, workers, keys, health, monitoring)
@@ -46,7 +46,7 @@ Upload data sets, POST a job, poll it, download its files. Errors are `applicati
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The HTTP face on the database and storage that the settings (by default the environment's) name."""
-    settings = settings or Settings()
+    settings = settings or read_settings()
     database = open_database(settings)
     context = Context(
         settings,

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from core.ledger import keys
 from core.ledger.database import open_database
-from core.ledger.settings import Settings
+from core.ledger.settings import read_settings
 from core.ledger.tables import now_ms
 
 
 def create(data_dir: Path | None, tenant: str, name: str, scopes: Sequence[str], days: int | None) -> str:
     """The secret of a new key; makes database and tenant where there are none yet."""
-    database = open_database(Settings() if data_dir is None else Settings(data_dir=data_dir))
+    database = open_database(read_settings() if data_dir is None else read_settings(data_dir=data_dir))
     try:
         database.migrate()
         expires_at = None if days is None else now_ms() + days * 24 * 3600 * 1000

@@ -21,7 +21,7 @@ from cli import broker
 from cli.processes import adopt_orphans, bury_orphans, kill_orphans, start, stop
 from core.ledger import keys
 from core.ledger.database import open_database
-from core.ledger.settings import Settings
+from core.ledger.settings import Settings, read_settings
 
 TICK_S = 0.5
 PATIENCE_S = 8.0  # for a part to end by itself
@@ -72,7 +72,7 @@ class Supervisor:
                 raise ServeError(
                     f"another `topwork serve` runs on {self.data_dir}; stop it, or choose another --data-dir"
                 ) from None
-            settings = Settings(data_dir=self.data_dir)
+            settings = read_settings(data_dir=self.data_dir)
             _migrate(settings)
             self.environment = {**os.environ, "TOPWORK_DATA_DIR": str(self.data_dir), **_keys(self.host, settings)}
             check_port(self.host, self.port)

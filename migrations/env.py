@@ -6,10 +6,10 @@ from alembic import context
 from sqlalchemy import create_engine, pool
 
 from core.ledger.database import prepare_sqlite
-from core.ledger.settings import Settings
+from core.ledger.settings import read_settings
 from core.ledger.tables import Base
 
-url = context.config.get_main_option("sqlalchemy.url") or Settings().database
+url = context.config.get_main_option("sqlalchemy.url") or read_settings().database
 engine = create_engine(url, poolclass=pool.NullPool)
 if engine.dialect.name == "sqlite":
     # BEGIN IMMEDIATE: two processes that start at once migrate one after the other. Foreign keys are off, or a table

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core.ledger import jobs, logs
 from core.ledger.database import Database, open_database
-from core.ledger.settings import Settings
+from core.ledger.settings import read_settings
 from core.ledger.storage import Storage, open_storage
 from core.ledger.workers import Needs
 from worker.presence import announce, device
@@ -29,7 +29,7 @@ from worker.tidy import tidy_work_folders
 
 log = logging.getLogger("topwork.worker")
 
-settings = Settings()
+settings = read_settings()
 app = Celery("topwork", broker=settings.broker)
 app.conf.update(
     task_acks_late=False,  # the lease, not the broker, brings a lost job back

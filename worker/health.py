@@ -9,7 +9,7 @@ from pathlib import Path
 
 from core.ledger import jobs, workers
 from core.ledger.database import open_database
-from core.ledger.settings import Settings
+from core.ledger.settings import Settings, read_settings
 from core.ledger.tables import now_ms
 
 LATE_S = 60.0  # for a step of the relay, or an announcement, with a relay that works and a broker that listens
@@ -44,4 +44,4 @@ def _is_fresh(path: Path) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(fault(sys.argv[1], Settings()))
+    sys.exit(fault(sys.argv[1], read_settings()))

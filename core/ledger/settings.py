@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy import URL
 
@@ -93,3 +93,18 @@ class Settings(BaseSettings):
     def broker_socket(self) -> Path:
         """Unix socket of the embedded Valkey."""
         return self.data_dir.resolve() / "valkey.sock"
+
+
+def read_settings(**given: Any) -> Settings:
+    """What this process runs by. A wrong setting ends it, with a line that names the variable."""
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise SystemExit("\n".join(_line(fault["loc"], fault["msg"]) for fault in error.errors())) from None
+
+
+def _line(where: tuple[int | str, ...], message: str) -> str:
+    if not where:
+        return message.removeprefix("Value error, ")
+    name = str(where[0])
+    return f"TOPWORK_{name.upper()}: {message} ({Settings.model_fields[name].description or name})"
