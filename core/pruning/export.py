@@ -23,6 +23,7 @@ from core.pruning.cut import paths_of
 from core.pruning.metrics import METRICS, shown
 from core.pruning.network import Network
 from core.pruning.problem import plain
+from core.pruning.runtimes import cpu_name
 from core.spec.cost import FLOAT32
 from core.spec.data import Example
 from core.spec.families import Architecture
@@ -241,6 +242,7 @@ def environment() -> dict[str, Any]:
         "device": torch.cuda.get_device_name()
         if torch.cuda.is_available()
         else f"CPU, {torch.get_num_threads()} threads",
+        "cpu": cpu_name(),
         "processes": parallel.processes(),  # a GPU each, where there are several
         "machine": platform.machine(),
         "python": platform.python_version(),
