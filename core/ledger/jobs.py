@@ -390,7 +390,7 @@ def reap(session: Session, limit: int = 100) -> list[str]:
     """Return jobs whose lease has expired to the queue, or fail them at the cap. Returns their ids."""
     query = (
         select(Job)
-        .where(Job.status.in_(("running", "cancelling")), Job.lease_until < clock_ms(session))
+        .where(Job.status.in_(RUNNING), Job.lease_until < clock_ms(session))
         .order_by(Job.lease_until)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -405,7 +405,7 @@ def reap(session: Session, limit: int = 100) -> list[str]:
 
 def renew(session: Session, lease_s: float) -> None:
     """Every lease begins anew: the clock has jumped, and none of them says how long a worker was silent."""
-    leased = Job.status.in_(("running", "cancelling"))
+    leased = Job.status.in_(RUNNING)
     session.execute(update(Job).where(leased).values(lease_until=clock_ms(session) + int(lease_s * 1000)))
 
 
@@ -461,7 +461,7 @@ def _locked(session: Session, *where: ColumnElement[bool]) -> Job | None:
 def _held(session: Session, job_id: str, attempt: int) -> Job:
     """The job, locked, if `attempt` still holds it."""
     job = _locked(session, Job.id == job_id)
-    if job is None or job.attempt != attempt or job.status not in ("running", "cancelling"):
+    if job is None or job.attempt != attempt or job.status not in RUNNING:
         raise LeaseLostError(f"attempt {attempt} no longer holds job {job_id}")
     return job
 
@@ -471,7 +471,7 @@ def _move(session: Session, job: Job, to: str, **data: Any) -> None:
         raise IllegalTransitionError(job, to)
     job.status = to
     job.version += 1
-    if to not in ("running", "cancelling"):
+    if to not in RUNNING:
         job.lease_until = None
     if to in TERMINAL:
         job.finished_at = clock_ms(session)

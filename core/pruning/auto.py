@@ -27,10 +27,10 @@ from torch import Tensor
 
 from core.pruning import parallel
 from core.pruning.batches import Rows
-from core.pruning.checkpoint import NOWHERE, Checkpoint, restore, trained
-from core.pruning.coupling import Phase, TaskRows, add_heads, phases
+from core.pruning.checkpoint import Checkpoint, restore, trained
+from core.pruning.coupling import Phase, TaskRows, add_heads, phases, teacher_head
 from core.pruning.cut import cut
-from core.pruning.fit import Scores, fit
+from core.pruning.fit import Scores
 from core.pruning.importance import importance
 from core.pruning.losses import labelled_by
 from core.pruning.network import TARGET, Network, device, predict
@@ -170,9 +170,9 @@ class Trials:
         balanced: bool,
         seed: int,
         report: Report,
-        last: Callable[[Scores, CostModel, int], Structure] = fit,
-        hidden: bool = False,
-        checkpoints: Callable[[str], Checkpoint] = lambda _name: NOWHERE,
+        last: Callable[[Scores, CostModel, int], Structure],
+        hidden: bool,
+        checkpoints: Callable[[str], Checkpoint],
     ) -> None:
         """`rows`: the target's train and dev rows; `held` of them are scored on in each split. `steps`: the job's.
 
@@ -365,9 +365,8 @@ class Trials:
         sources = []
         for task in given:
             count = min(len(task.rows), max(1, most * len(task.rows) // total))
-            head = TARGET if choice.coupling == "teacher" else task.head
             part = replace(task, rows=task.rows.take(range(count)), drawn_from=task.size)
-            sources.append(labelled_by(teacher, part, head))
+            sources.append(labelled_by(teacher, part, teacher_head(choice.coupling, task)))
         student = copy.deepcopy(teacher)
         plans = [
             phases(choice.coupling, stage, stage in choice.stages, target, sources, self.batch_size)
@@ -389,13 +388,10 @@ class Trials:
     ) -> None:
         """The last step counts: there is no dev to select on."""
         checkpoint = self.checkpoints(loop or f"auto-{stage}-{sum(map(len, self.seen.values()))}")
-        training = Training(steps, rate, self.seed + number, self.hear, checkpoint=checkpoint)
+        # Steps inside a trial are a sign of life, and no more.
+        training = Training(steps, rate, self.seed + number, lambda _message: self.tell(), checkpoint=checkpoint)
         train(network, plan, None, training, stage="auto", metric="")
         checkpoint.drop()
-
-    def hear(self, _message: Mapping[str, Any]) -> None:
-        """Steps inside a trial are a sign of life, and no more."""
-        self.tell()
 
     def lead(self, choice: Choice) -> Lead:
         """Over `none`, on the splits that the choice was tried on; a row that was scored twice counts once."""

@@ -114,6 +114,16 @@ def add_heads(network: Network, plan: Sequence[Phase], sources: Sequence[TaskRow
             network.add_head(source.head, source.classes)
 
 
+def teacher_head(coupling: str, source: TaskRows) -> str | None:
+    """The head of the teacher whose answers to a source's text are distilled; None: its labels alone are learned.
+
+    So under `sequential`, where the source has a head of its own: it was trained first, and what it reads has moved on.
+    """
+    if coupling == "teacher" or source.head == TARGET:
+        return TARGET
+    return None if coupling == "sequential" else source.head
+
+
 def _stream(task: TaskRows, share: int, *, labels: bool = True, masks: MaskUse = "shared") -> Stream:
     distilled = task.rows.logits is not None
     return Stream(task.rows, share, task.head, labels * task.weight, distilled * task.weight, masks)
@@ -129,8 +139,10 @@ def _text_share(target: TaskRows, sources: Sequence[TaskRows]) -> float:
 
 
 def _shares(total: int, tasks: Sequence[TaskRows]) -> list[int]:
-    """Split a batch over tasks in proportion to their rows, one at least each."""
+    """Split a batch over tasks in proportion to their rows, one at least each (of more tasks than rows it grows)."""
     rows = sum(task.size for task in tasks)
     shares = [max(1, total * task.size // rows) for task in tasks]
     shares[0] += max(0, total - sum(shares))
+    while sum(shares) > max(total, len(tasks)):
+        shares[shares.index(max(shares))] -= 1
     return shares

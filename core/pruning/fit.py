@@ -54,7 +54,7 @@ def fit(scores: Scores, cost: CostModel, limit: int) -> Structure:
             left -= price
         elif kind == 0:
             too_large.append((layer, unit))
-    _fill(heads, neurons, too_large, cost, left, limit)
+    _fill(heads, neurons, scores.neurons, too_large, cost, left, limit)
     return Structure.of(heads, neurons)
 
 
@@ -67,25 +67,22 @@ def reserve(cost: CostModel) -> int:
 def _fill(
     heads: list[list[int]],
     neurons: list[list[int]],
+    worth: NDArray[np.float64],
     too_large: list[tuple[int, int]],
     cost: CostModel,
     left: int,
     limit: int,
 ) -> None:
-    """While more than the slack is left, swap the neurons chosen last for the best head that did not fit."""
+    """While more than the slack is left, swap the lowest neurons for the best head that did not fit."""
     for layer, head in too_large:
         if left <= SLACK * limit:
             return
         price = cost.head + (0 if heads[layer] else cost.attention_block)
         away = -(-(price - left) // cost.neuron)
-        # Neurons were appended best first; take them from the blocks that stay alive without them.
-        plan = {i: min(away, max(0, len(row) - 1)) for i, row in enumerate(neurons)}
-        if away > sum(plan.values()):
+        if away > sum(max(0, len(row) - 1) for row in neurons):  # their blocks have to stay alive without them
             continue
         heads[layer].append(head)
-        for row in neurons:
-            while away and len(row) > 1:
-                row.pop()
-                away -= 1
-                left += cost.neuron
-        left -= price
+        for _ in range(away):  # each row was appended best first
+            alive = (i for i, row in enumerate(neurons) if len(row) > 1)
+            neurons[min(alive, key=lambda i: worth[i, neurons[i][-1]])].pop()
+        left += away * cost.neuron - price

@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from core.pruning.stopwatch import timed
 
-BATCH_SIZES = (1, 32)
 SEQUENCE_LENGTH = 128
-REPEATS = {1: 30, 32: 8}
+REPEATS = {1: 30, 32: 8}  # by batch size
 
 
 @torch.inference_mode()
@@ -22,8 +21,6 @@ def latencies_ms(
     inputs: Sequence[str],
     vocabulary: int,
     length: int = SEQUENCE_LENGTH,
-    *,
-    batch_sizes: Sequence[int] = BATCH_SIZES,
 ) -> dict[str, dict[str, float]]:
     """Milliseconds of one eager float32 pass of `length` tokens a row: model name -> batch size -> median.
 
@@ -31,9 +28,9 @@ def latencies_ms(
     waiting for a core is not counted.
     """
     result: dict[str, dict[str, float]] = {name: {} for name in models}
-    for batch_size in batch_sizes:
+    for batch_size, repeats in REPEATS.items():
         times: dict[str, list[float]] = {name: [] for name in models}
-        for i in range(2 + REPEATS.get(batch_size, 8)):
+        for i in range(2 + repeats):
             for name, model in models.items():
                 elapsed = _one_pass(model, inputs, vocabulary, (batch_size, length))
                 if i >= 2:  # the first passes warm caches up

@@ -142,9 +142,8 @@ def follow(course: Course, plan: Sequence[Phase], dev: Rows, training: Training)
                 weights.update(network, step, index)
             if step % max(1, steps // EVALUATIONS) == 0:
                 pace.dev = course.look(share, dev)
-                history.points.append(
-                    {"step": step, "target": course.goal, "sparsity": share * course.goal, **pace.dev}
-                )
+                gone = share * course.goal
+                history.points.append({"step": step, "target": gone, "sparsity": gone, **pace.dev})
             pace.step(step, sparsity=share * course.goal)
             if step < steps and checkpoint.due():
                 checkpoint.save(
@@ -301,14 +300,19 @@ def gated_loss(
     index: Sequence[Sequence[int]],
     gates: Gates | None,
     present: Structure,
+    own: Sequence[Gates] = (),
 ) -> Tensor:
-    """Loss of one batch under the target's masks; rows that may not move them see them as they are."""
+    """Loss of one batch under the target's masks; rows that may not move them see them as they are.
+
+    `own`: the masks of streams that have such. Streams under the same masks share one forward pass.
+    """
     if gates is None:
         return batch_loss(network, streams, index)
     still = Gates(*(gate.detach() for gate in (gates.heads, gates.neurons, gates.attention, gates.ffn)))
+    uses = [[i for i, stream in enumerate(streams) if stream.masks == use] for use in ("shared", "fixed", "own")]
+    groups = [(gates, uses[0]), (still, uses[1]), *((values, [i]) for values, i in zip(own, uses[2], strict=True))]
     loss, rows = torch.zeros((), device=gates.heads.device), sum(map(len, index))
-    for use, values in (("shared", gates), ("fixed", still)):
-        members = [i for i, stream in enumerate(streams) if stream.masks == use]
+    for values, members in groups:
         if members:
             taken = [index[i] for i in members]
             with gated(network, values, present):

@@ -21,9 +21,9 @@ from core.pruning.coupling import Phase, Stream
 from core.pruning.cut import cut
 from core.pruning.fit import Scores, fit, reserve
 from core.pruning.heap import trim_heap
-from core.pruning.losses import batch_loss
-from core.pruning.masks import Gates, Masks, alive, gated
+from core.pruning.masks import Masks, alive, gated
 from core.pruning.network import Network, device
+from core.pruning.pdp import gated_loss
 from core.pruning.train import EVALUATIONS, History, Pace, Training, dev_scores, learn, optimizer_for, rate_at
 from core.spec.cost import CostModel
 from core.spec.structure import Structure
@@ -94,7 +94,8 @@ def prune(
         set_random_state(saved["random"])
     for step, (streams, index) in enumerate(islice(_batches(plan, steps, seed), first, None), first):
         target = goal * min(1.0, (step + 1) / (RAMP * steps))
-        loss = _loss(network, weights.streams if weights else streams, index, every, present, generator)
+        gates, *others = (one.draw(generator) for one in every)
+        loss = gated_loss(network, weights.streams if weights else streams, index, gates, present, others)
         gaps = torch.stack([target - (1 - each.expected() / cost.dense) for each in every])
         total = loss + (lambdas[0] * gaps + lambdas[1] * gaps.square()).sum() + TIE * _apart(every)
         for each in optimizers.values():
@@ -152,33 +153,6 @@ def prune(
     history.kept_step = steps
     history.weights = weights.curve if weights else []
     return structure, history
-
-
-def _loss(
-    network: Network,
-    streams: Sequence[Stream],
-    index: Sequence[Sequence[int]],
-    every: Sequence[Masks],
-    present: Structure,
-    generator: torch.Generator,
-) -> Tensor:
-    """Loss of one batch. Streams under the same masks share one forward pass; the target's draw serves all of them."""
-    gates = every[0].draw(generator)
-    still = Gates(*(gate.detach() for gate in (gates.heads, gates.neurons, gates.attention, gates.ffn)))
-    groups: list[tuple[Gates, list[int]]] = []
-    for use, values in (("shared", gates), ("fixed", still)):
-        groups.append((values, [i for i, stream in enumerate(streams) if stream.masks == use]))
-    own = [i for i, stream in enumerate(streams) if stream.masks == "own"]
-    groups += [(masks.draw(generator), [i]) for masks, i in zip(every[1:], own, strict=False)]
-    rows = sum(map(len, index))
-    loss = torch.zeros((), device=gates.heads.device)
-    for values, members in groups:
-        if members:
-            taken = [index[i] for i in members]
-            with gated(network, values, present):
-                part = batch_loss(network, [streams[i] for i in members], taken)
-            loss = loss + part * (sum(map(len, taken)) / rows)
-    return loss
 
 
 def _apart(every: Sequence[Masks]) -> Tensor:

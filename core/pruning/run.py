@@ -52,19 +52,6 @@ def run(
     if not parallel.first():
         workdir, report, cache = parallel.folder_beside(workdir), lambda _message: None, None
     parallel.meet()  # before the first changes what the others start from
-    found = _run(spec, model, datasets, workdir, report, cache)
-    parallel.leave()
-    return found
-
-
-def _run(
-    spec: JobSpec,
-    model: ModelRef,
-    datasets: Mapping[str, Path],
-    workdir: Path,
-    report: Report,
-    cache: Path | None,
-) -> dict[str, Any]:
     main = Stages(spec, model, datasets, workdir, report, cache=cache, width=0.5 if spec.control else 1.0)
     outcome = main.prune_and_measure()
     control = None
@@ -76,7 +63,9 @@ def _run(
         control = (outcome if same else beside.prune_and_measure()).results["pruned"]
         main.timings["control"] = sum(beside.timings.values())
     with main.stage("export"):
-        return {} if not parallel.first() else export(main, outcome, control)
+        found = export(main, outcome, control) if parallel.first() else {}
+    parallel.leave()
+    return found
 
 
 def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from core.pruning import parallel, sparsity
 from core.pruning.auto import Choice, Trials
 from core.pruning.batches import tokenise
 from core.pruning.checkpoint import Checkpoints
-from core.pruning.coupling import Phase, TaskRows, add_heads, phases
+from core.pruning.coupling import Phase, TaskRows, add_heads, phases, teacher_head
 from core.pruning.cut import cut, reshape
 from core.pruning.export import weights_bytes, write_json
 from core.pruning.fit import Scores
@@ -330,13 +330,7 @@ class Stages:
         """Fine-tune the dense model: the teacher, and where the student starts."""
         plan = self.phases("teach", self.target, self.sources)
         add_heads(network, plan, self.sources)
-        if (saved := self.load("teach")) is None:
-            history = self.fine_tune(network, plan, "teach")
-            self.save("teach", network, {"history": asdict(history)})
-        else:
-            weights, facts = saved
-            network.load_state_dict(weights, strict=True)
-            self.curves["teach"] = facts["history"]
+        self.fine_tune(network, plan, "teach")
         return network.to(device()).eval()
 
     def prune(self, teacher: Network, cost: CostModel, limit: int) -> tuple[Network, Structure]:
@@ -408,16 +402,10 @@ class Stages:
         add_heads(student, plan, self.sources)
         rate = recovery_rate(self.plan.rates["recover"], student, teacher)
         self.plan = replace(self.plan, rates={**self.plan.rates, "recover": rate})
-        if (saved := self.load("recover")) is None:
-            student.drop_nothing()
-            if self.spec.budget.sparsity is not None:
-                sparsity.hold(student)
-            history = self.fine_tune(student, plan, "recover")
-            self.save("recover", student, {"history": asdict(history)})
-        else:
-            weights, facts = saved
-            student.load_state_dict(weights, strict=True)
-            self.curves["recover"] = facts["history"]
+        student.drop_nothing()
+        if self.spec.budget.sparsity is not None:
+            sparsity.hold(student)
+        self.fine_tune(student, plan, "recover")
 
     def measure(
         self, teacher: Network, student: Network, structure: Structure, costs: Costs
@@ -460,11 +448,6 @@ class Stages:
         coupling, active = str(self.transfer.coupling), stage in self.transfer.active
         return phases(coupling, stage, active, target, sources, self.spec.train.batch_size, self.transfer.share)
 
-    @property
-    def learned(self) -> bool:
-        """Whether source weights are learned."""
-        return self.transfer.weighting == "learned"
-
     def source_weights(self) -> dict[str, list[list[float]]]:
         """Learned weights over the whole job: task -> [[step, weight], ...], steps counted from the first stage on."""
         names = ["target", *(f"source {i}" for i in self.used)]
@@ -481,31 +464,36 @@ class Stages:
         """The rows with the teacher's logits, computed once for both stages that need them."""
         if not hasattr(self, "_taught"):
             stages = set(self.transfer.active) & {"prune", "recover"}
-            text = self.transfer.coupling == "teacher"
+            coupling = str(self.transfer.coupling)
 
-            def label(task: TaskRows, head: str, name: str) -> TaskRows:
+            def label(task: TaskRows, head: str | None, name: str) -> TaskRows:
                 return labelled_by(teacher, task, head, self.alive, self.checkpoints.at(f"teach-labels-{name}"))
 
             sources = [
-                label(source, TARGET if text else source.head, str(i))
+                label(source, teacher_head(coupling, source), str(i))
                 for i, source in enumerate(self.sources if stages else [])
             ]
             self._taught = label(self.target, TARGET, "target"), sources
         return self._taught
 
-    def fine_tune(self, network: Network, plan: list[Phase], stage: str) -> History:
-        """One stage of plain training; of none, where it has no steps."""
-        self.curves[stage] = asdict(History())
-        if not self.plan.steps[stage]:
-            return History()
-        history = train(network, plan, self.dev, self.training(stage), stage=stage, metric=self.spec.task.metric)
+    def fine_tune(self, network: Network, plan: list[Phase], stage: str) -> None:
+        """One stage of plain training, if it was not done before; of none, where it has no steps."""
+        if (saved := self.load(stage)) is not None:
+            weights, facts = saved
+            network.load_state_dict(weights, strict=True)
+            self.curves[stage] = facts["history"]
+            return
+        history = History()
+        if self.plan.steps[stage]:
+            history = train(network, plan, self.dev, self.training(stage), stage=stage, metric=self.spec.task.metric)
         self.curves[stage] = asdict(history)
-        return history
+        self.save(stage, network, {"history": self.curves[stage]})
 
     def training(self, stage: str) -> Training:
         """What a stage trains with."""
         steps, rate, seed = self.plan.steps[stage], self.plan.rates[stage], self.spec.train.seed
-        return Training(steps, rate, seed, self.report, self.learned, self.checkpoints.at(stage))
+        learned = self.transfer.weighting == "learned"
+        return Training(steps, rate, seed, self.report, learned, self.checkpoints.at(stage))
 
     def alive(self) -> None:
         """A sign of life, at most once a second, where no steps can be counted."""

@@ -59,10 +59,9 @@ def optimizer_for(network: Network, rate: float) -> torch.optim.AdamW:
     """AdamW without decay on biases and LayerNorms; heads learn faster."""
     body: list[torch.nn.Parameter] = []
     plain: list[torch.nn.Parameter] = []
-    for name, parameter in network.body.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        (plain if parameter.ndim < 2 or "norm" in name.lower() else body).append(parameter)
+    for parameter in network.body.parameters():
+        if parameter.requires_grad:
+            (plain if parameter.ndim < 2 else body).append(parameter)
     return torch.optim.AdamW(
         [
             {"params": body, "weight_decay": 0.01},

@@ -48,9 +48,12 @@ class LearnedWeights:
         """Now and then, compare gradients on the batch that `drawn` names, and move the weights."""
         if step % self.every:
             return
+        training = network.training
+        network.eval()  # dropout would tell two looks at the same rows apart
         wanted = gate_gradient(network, self.dev, next(self._dev_rows)[0])
         for k, (stream, index) in enumerate(zip(self._plain, drawn, strict=True)):
             self.omega[k] += RATE * float(torch.cosine_similarity(wanted, gate_gradient(network, stream, index), dim=0))
+        network.train(training)
         self.curve.append([step, *(round(value, 4) for value in self.values())])
         self._weigh()
 

@@ -56,6 +56,8 @@ def part_left(spec: JobSpec, costs: Costs) -> float:
         cost, limit = costs.limit(spec.budget, spec.export.layout, spec.hidden_size)
     except SpecError:  # out of reach as yet: a vocabulary that is still to be trimmed leaves more for the encoder
         return 0.0
+    if spec.hidden_size == "trim" and spec.budget.counted == "model":  # embeddings shrink as the encoder does
+        return (limit + cost.outside) / (cost.dense + cost.outside)
     return limit / cost.dense
 
 

@@ -30,8 +30,9 @@ from core.pruning.auto import (
     weigh,
 )
 from core.pruning.batches import tokenise
-from core.pruning.checkpoint import Checkpoints
+from core.pruning.checkpoint import NOWHERE, Checkpoints
 from core.pruning.coupling import TaskRows
+from core.pruning.fit import fit
 from core.pruning.network import TARGET, Network, load_tokenizer
 from core.pruning.problem import SingleLabel
 from core.pruning.related import RELATED
@@ -70,6 +71,9 @@ def trials_of(
         "balanced": False,
         "seed": 0,
         "report": lambda _message: None,
+        "last": fit,
+        "hidden": False,
+        "checkpoints": lambda _name: NOWHERE,
     }
     given = [task_rows(tiny, 60, 1 + i) for i in range(sources)]
     limit = cost.encoder_fixed + (cost.dense - cost.encoder_fixed) // 4

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from core.pruning.batches import Rows, draw
-from core.pruning.coupling import TaskRows, phases
+from core.pruning.coupling import TaskRows, phases, teacher_head
 from core.pruning.network import TARGET
 
 
@@ -28,6 +28,25 @@ def test_every_batch_has_the_same_size_and_the_last_phase_is_the_target(coupling
     plan = phases(coupling, stage, True, target, sources, 32)
     assert all(sum(stream.share for stream in phase.streams) == 32 for phase in plan)
     assert any(stream.rows is target.rows for stream in plan[-1].streams)
+
+
+def test_many_small_sources_do_not_enlarge_a_batch() -> None:
+    sources = [task(n, f"source{i}") for i, n in enumerate((500, *[10] * 7))]
+    for coupling in ("sequential", "joint"):
+        first, *_ = phases(coupling, "recover", True, task(20), sources, 16)
+        assert sum(stream.share for stream in first.streams) == 16
+        assert all(stream.share for stream in first.streams)
+
+
+def test_a_head_that_teaching_left_behind_teaches_nobody() -> None:
+    own, shared = task(20, "source0"), task(20)
+    assert {c: teacher_head(c, own) for c in ("sequential", "joint", "tied", "teacher")} == {
+        "sequential": None,
+        "joint": "source0",
+        "tied": "source0",
+        "teacher": TARGET,
+    }
+    assert teacher_head("sequential", shared) == TARGET
 
 
 def test_a_stage_that_transfer_may_not_enter_sees_the_target_alone() -> None:

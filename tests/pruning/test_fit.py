@@ -83,6 +83,16 @@ def test_better_scores_are_kept() -> None:
     assert structure.neurons[4] == tuple(range(100, 200)) and sum(map(len, structure.neurons)) == 100
 
 
+def test_the_lowest_neurons_make_room_for_a_head() -> None:
+    cost = costs_of(MINILM).params
+    scores = Scores(np.random.default_rng(0).random((6, 12)), np.full((6, 1536), -np.inf))
+    scores.neurons[:, :60] = 10.0 + np.arange(6)[::-1, None]  # as `l0` leaves it on the way; the first layer is best
+    for limit in range(int(0.04 * cost.dense), int(0.1 * cost.dense), 10_000):
+        kept = [len(row) for row in fit(scores, cost, limit).neurons]
+        assert kept == sorted(kept, reverse=True)
+        assert sum(count not in (1, 60) for count in kept) <= 1  # one layer gave before the next one did
+
+
 def test_a_unit_that_is_gone_stays_gone() -> None:
     cost = costs_of(MINILM).params
     scores = Scores(np.full((6, 12), -np.inf), np.zeros((6, 1536)))

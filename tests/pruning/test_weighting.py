@@ -37,7 +37,6 @@ def test_agreeing_source_outweighs_a_contradicting_one(network: Network, tiny: P
         drawn = [torch.randperm(64, generator=generator)[:16].tolist() for _ in range(3)]
         weights.update(network, step, drawn)
     _, agreeing, contradicting = weights.values()
-    print(weights.values(), weights.omega)
     assert contradicting < 0.2 < 1.0 < agreeing
     assert weights.streams[2].label_weight == contradicting
     assert len(weights.curve) == 24 and abs(sum(weights.values()) - 3) < 1e-5
@@ -50,3 +49,15 @@ def test_gate_gradient_exists_at_any_structure(network: Network, tiny: Path) -> 
     assert gate_gradient(network, one, range(16)).abs().sum() > 0
     cut(network, Structure.of([[], [], []], [[], [], []]))
     assert gate_gradient(network, one, range(16)).abs().sum() == 0
+
+
+def test_an_update_looks_without_dropout_and_leaves_the_network_training(network: Network, tiny: Path) -> None:
+    target = stream(tiny, 16, 0)
+    network.train()
+    found = []
+    for seed in (1, 2):  # of the dropout, were there any
+        torch.manual_seed(seed)
+        weights = LearnedWeights([target, target], target.rows, steps=1, seed=0)
+        weights.update(network, 1, [list(range(16)), list(range(8))])
+        found.append(weights.omega.tolist())
+    assert found[0] == found[1] and network.training

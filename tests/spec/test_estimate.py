@@ -22,6 +22,7 @@ from core.spec.estimate import (
 )
 from core.spec.families import FAMILIES, Architecture
 from core.spec.job import JobSpec
+from tests.pruning.test_fit import MINILM, costs_of
 
 DATASET = {"dataset": "ds_" + 32 * "0"}
 BERT = Architecture(FAMILIES["bert"], layers=6, heads=12, head_size=32, hidden=384, neurons=1536)
@@ -73,6 +74,13 @@ def test_a_milder_cut_makes_steps_dearer() -> None:
     assert left(latency_ms=4) == 1.0  # of who knows what
     assert left(params=0.0001) == 0.0  # out of reach
     assert [prices(left)["recover"] for left in (-0.1, 0.05, 0.4, 1.0)] == [0.2, 0.2, 0.4, 1.0]
+
+
+def test_a_smaller_hidden_size_spares_embeddings_and_leaves_more_of_the_encoder() -> None:
+    costs = costs_of(MINILM)
+    for share in (0.6, 0.4):
+        spec = spec_of(budget={"params": share, "of": "model"}, hidden_size="trim")
+        assert part_left(spec, costs) == pytest.approx(share, abs=0.01)
 
 
 def test_a_job_like_one_seen_takes_as_long_and_one_of_twice_the_work_longer() -> None:
