@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.spec.cost import Costs
-from core.spec.families import Architecture, read_config, require_text, require_tokenizer
+from core.spec.families import Architecture, head_labels, read_config, require_text, require_tokenizer
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 from core.spec.task import ProblemType
-from core.spec.weights import read_shapes
+from core.spec.weights import read_shapes, require_weights
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -86,7 +86,7 @@ def _read(folder: Path, problem: ProblemType = "single_label_classification") ->
     architecture = Architecture.from_config(values, problem)
     require_text(architecture.family)
     require_tokenizer(folder)
-    weights = folder / "model.safetensors"
+    weights = require_weights(folder)
     shapes = read_shapes(weights)
     prefix = f"{architecture.family.base}."
     # A checkpoint of another task brings that task's head: it is left behind when the body is loaded.
@@ -95,9 +95,8 @@ def _read(folder: Path, problem: ProblemType = "single_label_classification") ->
     pooler = f"{prefix}pooler."  # where the task model has none, it is left behind, too
     used = any(path.startswith(pooler) for path in architecture.family.head_layers)
     kept = {name: shape for name, shape in body.items() if used or not name.startswith(pooler)}
-    head = f"{architecture.family.head_layers[-1]}.weight" in shapes
-    known = values.get("label2id")
-    labels = tuple(known) if head and isinstance(known, dict) else ()
+    head = shapes.get(f"{architecture.family.head_layers[-1]}.weight")
+    labels = head_labels(values.get("id2label"), head[0]) if head else ()
     positions = values.get("max_position_embeddings")
     reads = positions - architecture.family.extra_positions if isinstance(positions, int) else None
     return LocalModel(folder.name, architecture, kept, weights.stat().st_size, labels, reads)

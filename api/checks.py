@@ -53,7 +53,7 @@ def check(here: Context, spec: JobSpec) -> Checked:
             if spec.train.steps.teach == 0 and splits:
                 require_fitted(model.labels, splits.labels)
             costs = model.costs(len(splits.labels) if splits else 2, spec.length)
-            if spec.budget.timed and model.reads and (spec.budget.sequence_length or 0) > model.reads:
+            if model.reads and (spec.budget.sequence_length or 0) > model.reads:
                 raise SpecError("/budget/sequence_length", f"this model reads at most {model.reads} tokens")
             # What depends on the tokens that the texts use, or on a clock, the worker finds out.
             whole = spec.vocabulary == "keep" or spec.budget.counted == "encoder" or spec.budget.kind == "macs"

@@ -15,6 +15,7 @@ from pathlib import Path
 from core.ledger.settings import Settings
 from core.spec.families import Architecture, read_config
 from core.spec.problems import SpecError
+from core.spec.weights import require_weights
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +29,9 @@ FILES = (
     "vocab.txt",
     "vocab.json",
     "merges.txt",
-    "spiece.model",
+    "spm.model",
     "sentencepiece.bpe.model",
+    "tokenizer.model",
 )
 LOCAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -46,14 +48,8 @@ class Resolved:
 def resolve(name: str, settings: Settings) -> Resolved:
     """Find or fetch the model; raises SpecError('/model') that says how to mend."""
     found = _from_hub(name, settings) if "/" in name else _local(name, settings)
-    for file in ("config.json", "model.safetensors"):
-        if not (found.path / file).is_file():
-            raise SpecError(
-                "/model",
-                f"'{name}' has no {file}; Topwork reads models as config.json + model.safetensors (one file, no pickle)"
-                ": convert it with `model.save_pretrained(folder)`, or choose another revision",
-            )
     Architecture.from_config(read_config(found.path / "config.json"))  # before transformers reads it
+    require_weights(found.path)
     return found
 
 

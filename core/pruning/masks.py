@@ -22,7 +22,7 @@ from core.spec.structure import Structure
 BETA = 2 / 3  # temperature
 GAMMA, ZETA = -0.1, 1.1  # stretch
 SHIFT = -BETA * log(-GAMMA / ZETA)  # P(z > 0) = sigmoid(a + SHIFT)
-START = 2.5  # a mask starts open: a median sample is exactly 1, so step 1 sees the dense model
+START = 2.5  # a mask starts open: a median sample is exactly 1
 CLAMP = 4.605
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
@@ -19,12 +19,13 @@ from transformers import AutoConfig, AutoTokenizer
 
 from core.pruning.batches import Rows, in_order, stack
 from core.pruning.checkpoint import NOWHERE, Checkpoint
-from core.spec.families import Architecture, require_fitted, require_tokenizer
+from core.spec.families import Architecture, head_labels, require_fitted, require_tokenizer
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 from core.spec.task import ProblemType
 
 TARGET = "target"
+PADDING = ("[PAD]", "<pad>", "<unk>", "[UNK]")  # tokens to pad with where a tokenizer does not say
 
 
 class Network(nn.Module):
@@ -153,7 +154,25 @@ def units(network: Network) -> Structure:
 
 def read_architecture(model_dir: Path, problem: ProblemType = "single_label_classification") -> Architecture:
     """The numbers of a model folder's `config.json`."""
-    return Architecture.from_config(AutoConfig.from_pretrained(model_dir).to_dict(), problem)
+    with readable(model_dir, "config.json"):
+        config = AutoConfig.from_pretrained(model_dir).to_dict()
+    return Architecture.from_config(config, problem)
+
+
+@contextlib.contextmanager
+def readable(model_dir: Path, what: str) -> Iterator[None]:
+    """Turns what transformers says of a part of the model that it cannot read into SpecError('/model')."""
+    try:
+        yield
+    except (SpecError, MemoryError, RuntimeError):
+        raise
+    except Exception as error:  # of many kinds; those of its tokenizers are plain ones
+        if isinstance(error, OSError) and error.errno is not None:  # the disk's, not the model's
+            raise
+        said = (str(error).strip() or "no reason given").splitlines()[0].replace(f"{model_dir}/", "")
+        raise SpecError(
+            "/model", f"transformers cannot read its {what}: {type(error).__name__}: {said[:300]}"
+        ) from error
 
 
 def load_network(
@@ -173,18 +192,21 @@ def load_network(
     torch.manual_seed(seed)
     architecture = read_architecture(model_dir, problem)
     family = architecture.family
-    known = AutoConfig.from_pretrained(model_dir).label2id
-    body, info = getattr(transformers, family.task_class).from_pretrained(
-        model_dir,
-        num_labels=len(labels),
-        problem_type=None if problem == "token_classification" else problem,
-        id2label=dict(enumerate(labels)),
-        label2id={label: i for i, label in enumerate(labels)},
-        dtype=torch.float32,
-        use_safetensors=True,
-        ignore_mismatched_sizes=True,  # a head for other classes gives way; anything else is refused below
-        output_loading_info=True,
-    )
+    known = head_labels(AutoConfig.from_pretrained(model_dir).id2label, len(labels))
+    with readable(model_dir, "weights"):
+        body, info = getattr(transformers, family.task_class).from_pretrained(
+            model_dir,
+            num_labels=len(labels),
+            problem_type=None if problem == "token_classification" else problem,
+            id2label=dict(enumerate(labels)),
+            label2id={label: i for i, label in enumerate(labels)},
+            dtype=torch.float32,
+            use_safetensors=True,
+            return_dict=True,
+            chunk_size_feed_forward=0,  # of a width that is cut
+            ignore_mismatched_sizes=True,  # a head for other classes gives way; anything else is refused below
+            output_loading_info=True,
+        )
     for config in configs(body):
         config.use_cache = False  # it classifies, and never goes on with a text
     wrong = {key for key in info["missing_keys"] if key.startswith(f"{family.base}.")}
@@ -194,6 +216,8 @@ def load_network(
         raise SpecError(
             "/model", f"its weights lack, or have in another shape, what config.json asks for: {sorted(wrong)[:3]}"
         )
+    if odd := [name for name, parameter in body.named_parameters() if not parameter.isfinite().all()]:
+        raise SpecError("/model", f"its weights hold numbers that are not finite: {odd[:3]}")
     network = Network(body, architecture)
     fresh = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
     if fitted:
@@ -201,7 +225,7 @@ def load_network(
     _, last = last_linear(network.heads[TARGET])
     if {*known} == {*labels} and not any(key.startswith(family.head_layers[-1]) for key in fresh):
         for parameter in last.parameters():
-            parameter.data = parameter.data[[known[label] for label in labels]]
+            parameter.data = parameter.data[[known.index(label) for label in labels]]
     return network
 
 
@@ -213,13 +237,19 @@ def configs(body: Any) -> list[Any]:
 def load_tokenizer(model_dir: Path, of_words: bool = False) -> Any:
     """The model's own tokenizer; raises SpecError('/model') if it has none. `of_words`: for texts split into words.
 
-    It pads on the right, where a causal model does not look; one without a padding token pads with its end of text.
+    It pads on the right, where a causal model does not look; one that names no padding token pads with its end of text.
     """
     require_tokenizer(model_dir)
-    tokenizer = AutoTokenizer.from_pretrained(model_dir, **({"add_prefix_space": True} if of_words else {}))
+    with readable(model_dir, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(model_dir, **({"add_prefix_space": True} if of_words else {}))
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        known = tokenizer.get_vocab()
+        tokenizer.pad_token = tokenizer.eos_token or next((name for name in PADDING if name in known), None)
+        if tokenizer.pad_token is None:
+            raise SpecError(
+                "/model", "its tokenizer has no padding token; name one as pad_token in tokenizer_config.json"
+            )
     if of_words and tokenizer.is_fast:  # byte-level BPE knows a word by the space before it; not every class heeds that
         steps: Any = tokenizer.backend_tokenizer.pre_tokenizer
         for step in list(steps) if hasattr(steps, "__getitem__") else [steps]:

@@ -30,6 +30,7 @@ from core.pruning.network import Network, device, longest_text, matrices
 from core.pruning.pdp import follow, soft_mask
 from core.pruning.train import History, Training, dev_scores
 from core.spec.budget import GROUPS, Pattern
+from core.spec.problems import SpecError
 
 TAU = 1e-4  # as published
 
@@ -51,6 +52,13 @@ def targets(weights: Mapping[str, Tensor], sparsity: float, pattern: Pattern) ->
     reached = price.int()[order].cumsum(0) >= wanted_zeros(weights, sparsity)
     lost = torch.bincount(order[: int(reached.int().argmax()) + 1], minlength=len(sizes)).tolist()
     return dict(zip(weights, lost, strict=True))
+
+
+def require_rest(weights: Mapping[str, Tensor], sparsity: float, pattern: Pattern) -> None:
+    """Raises SpecError('/budget/sparsity') where not one weight, or row of a matrix, would stay."""
+    least = max(weight.shape[1] for weight in weights.values()) if pattern == "channel" else 1
+    if sum(weight.numel() for weight in weights.values()) - wanted_zeros(weights, sparsity) < least:
+        raise SpecError("/budget/sparsity", "nothing of the encoder would stay; ask for less")
 
 
 def wanted_zeros(weights: Mapping[str, Tensor], sparsity: float) -> int:

@@ -43,6 +43,7 @@ from core.pruning.network import (
     load_network,
     load_tokenizer,
     longest_text,
+    matrices,
     predict,
     read_architecture,
 )
@@ -174,20 +175,18 @@ class Stages:
         self.problem = problem_of(task.problem, splits.labels, labels_of(splits.train))
         require_text(read_architecture(self.model.path).family)
         network = load_network(self.model.path, splits.labels, self.spec.train.seed, task.problem, fitted=fitted)
+        scaled = getattr(network.body.config, "rope_parameters", None) or {}
+        if scaled.get("rope_type") == "dynamic" and "onnx" in (*self.spec.export.formats, self.spec.budget.runtime):
+            raise SpecError("/export/formats", "positions that scale with the text's length cannot be exported to ONNX")
         self.max_length = longest_text(network, self.spec.train.max_length)
-        self.tokenizer = load_tokenizer(self.model.path, self.problem.of_words)
-        self.tokenizer.model_max_length = self.max_length
-        for config in configs(network.body):
-            # A causal model reads the last token before the padding. Others may count positions from their own.
-            if config.pad_token_id is None or network.architecture.family.reads_last:
-                config.pad_token_id = self.tokenizer.pad_token_id
-        if len(self.tokenizer) > network.body.config.vocab_size:
+        self.tokenizer = self.tokenizer_of(network)
+        self.tokenise(splits)
+        special = {*self.tokenizer.all_special_ids}
+        if all(special.issuperset(ids.tolist()) for ids in self.train.inputs["input_ids"]):
             raise SpecError(
                 "/model",
-                f"its tokenizer knows {len(self.tokenizer)} tokens, but it has {network.body.config.vocab_size} "
-                "embeddings; put the tokenizer that belongs to these weights beside them",
+                "its tokenizer knows no token of the training texts; put the vocabulary of these weights beside them",
             )
-        self.tokenise(splits)
         self.vocabulary: dict[str, int] | None = None
         spared = 0
         if self.spec.vocabulary == "trim":
@@ -203,8 +202,31 @@ class Stages:
         self.work = work(self.spec, self.plan.steps, self.left, row_macs, len(self.test))
         return splits, network, self.costs
 
+    def tokenizer_of(self, network: Network) -> Any:
+        """The model's tokenizer, as far as the model can read; SpecError('/model') if it is another's."""
+        tokenizer, known = load_tokenizer(self.model.path, self.problem.of_words), network.body.config.vocab_size
+        tokenizer.model_max_length = self.max_length
+        if getattr(network.body.config, "type_vocab_size", None) == 1:  # a pair's second text has no type of its own
+            tokenizer.model_input_names = [n for n in tokenizer.model_input_names if n != "token_type_ids"]
+        for config in configs(network.body):
+            # A causal model reads the last token before the padding. Others may count positions from their own.
+            if config.pad_token_id is None or network.architecture.family.reads_last:
+                config.pad_token_id = tokenizer.pad_token_id
+        if len(tokenizer) > known:
+            raise SpecError(
+                "/model",
+                f"its tokenizer knows {len(tokenizer)} tokens, but it has {known} embeddings; put the tokenizer that "
+                "belongs to these weights beside them",
+            )
+        return tokenizer
+
     def budget(self, network: Network, costs: Costs) -> tuple[CostModel, int]:
         """The cost that the job limits, and the most that the encoder layers may cost; SpecError if out of reach."""
+        if (self.spec.budget.sequence_length or 0) > (reads := longest_text(network, self.spec.length)):
+            raise SpecError("/budget/sequence_length", f"this model reads at most {reads} tokens")
+        if self.spec.budget.sparsity is not None:
+            pattern = self.spec.budget.pattern or "unstructured"
+            sparsity.require_rest(matrices(network), self.spec.budget.sparsity, pattern)
         if not self.spec.budget.timed:
             return costs.limit(self.spec.budget, self.spec.export.layout, self.spec.hidden_size)
         return parallel.agree(partial(self.time_budget, network))
@@ -212,10 +234,7 @@ class Stages:
     def time_budget(self, network: Network) -> tuple[CostModel, int]:
         """As `budget`, of a latency: by what is measured."""
         budget = self.spec.budget
-        length = longest_text(network, self.spec.length)
-        if budget.sequence_length and length < budget.sequence_length:
-            raise SpecError("/budget/sequence_length", f"this model reads at most {length} tokens")
-        under = conditions(budget, length)
+        under = conditions(budget, longest_text(network, self.spec.length))
         self._report({"event": "note", "message": f"measuring latency: {under.runtime} on {under.device_name}"})
         watch = Stopwatch(network, list(self.test.inputs), under, self.alive)
         state = self.state / "latency.json"  # the control's, too: it prunes the same model

@@ -48,7 +48,8 @@ class Family:
     says_head_size: bool = False  # config.json may have a head_dim, so that there can be fewer heads
     narrows: bool = True  # whole dimensions of the residual stream can go
     patches: str = ""  # the convolution that makes an image's tokens, all but the first; where there is none: a text's
-    extra_positions: int = 0  # position embeddings that no token uses: positions count from the padding's id on
+    extra_positions: int = 0  # position embeddings that no token uses
+    counts_from_padding: bool = False  # positions begin after the padding's id: as many are unused
     unknown: tuple[str, ...] = ()  # options in config.json that are not provided for
     # Names in config.json of: hidden size, attention heads, layers, FFN neurons.
     sizes: tuple[str, str, str, str] = ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size")
@@ -85,7 +86,9 @@ CLASSIFIER = ("classifier",)
 
 
 def _roberta(model_type: str, name: str) -> Family:
-    return Family(model_type, f"{name}ForSequenceClassification", "roberta", word_head=CLASSIFIER, extra_positions=2)
+    return Family(
+        model_type, f"{name}ForSequenceClassification", "roberta", word_head=CLASSIFIER, counts_from_padding=True
+    )
 
 
 def _llama(model_type: str, name: str, norms: tuple[str, ...] = ()) -> Family:
@@ -223,7 +226,7 @@ FAMILIES: Mapping[str, Family] = {
     )
 }
 
-VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model")
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spm.model", "sentencepiece.bpe.model", "tokenizer.model")
 
 
 def require_tokenizer(folder: Path) -> None:
@@ -249,8 +252,12 @@ def read_config(file: Path) -> dict[str, Any]:
         values = json.loads(file.read_bytes())
         if not isinstance(values, dict):
             raise ValueError("not an object")
+    except FileNotFoundError:
+        raise SpecError("/model", "it has no config.json; write it with `model.save_pretrained(folder)`") from None
     except (OSError, ValueError, RecursionError) as error:
         raise SpecError("/model", "its config.json cannot be read as JSON") from error
+    if values.get("quantization_config"):
+        raise SpecError("/model", "its weights are quantised, which cannot be trained; give it in float weights")
     for name, value in values.items():
         chosen = name.endswith(("_implementation", "_implementation_internal"))
         if name in ("auto_map", "custom_pipelines", "use_kernels") or (chosen and value not in PLAIN):
@@ -273,6 +280,21 @@ def require_fitted(known: Iterable[str], labels: Iterable[str]) -> None:
             f"0 is for a model that is fine-tuned to the labels {', '.join(sorted(labels))[:200]} already; this one "
             + (f"knows {', '.join(sorted(known))[:200]}" if {*known} else "has no head"),
         )
+
+
+def head_labels(said: Mapping[Any, Any] | None, outputs: int) -> tuple[str, ...]:
+    """The label of each output of a head, by the `id2label` of its config; () where that does not name each once.
+
+    Where it says nothing, they are those that transformers makes up.
+    """
+    if said is None:
+        return tuple(f"LABEL_{i}" for i in range(outputs))
+    try:
+        found = {int(i): str(label) for i, label in said.items()}
+    except (AttributeError, TypeError, ValueError):
+        return ()
+    named_once = {*found} == {*range(outputs)} and len({*found.values()}) == outputs
+    return tuple(found[i] for i in range(outputs)) if named_once else ()
 
 
 def require_text(family: Family) -> None:
@@ -327,9 +349,11 @@ class Architecture:
         """Read `config.json`; raises SpecError('/model') for an unknown or odd architecture."""
         family = FAMILIES.get(str(config.get("model_type")))
         if family is None:
+            known = ", ".join(name for name, one in FAMILIES.items() if not one.patches)
+            raise SpecError("/model", f"architecture '{config.get('model_type')}' is not supported; supported: {known}")
+        if str(config.get("position_embedding_type")).startswith("relative"):
             raise SpecError(
-                "/model",
-                f"architecture '{config.get('model_type')}' is not supported; supported: {', '.join(FAMILIES)}",
+                "/model", "its positions are relative, which transformers reads no more, and so it would be another"
             )
         if unknown := [name for name in family.unknown if config.get(name)]:
             raise SpecError("/model", f"its config.json sets {' and '.join(unknown)}, which is not supported")
@@ -349,6 +373,9 @@ class Architecture:
             raise SpecError("/model", "its config.json has sizes that do not fit together")
         if problem == "token_classification":
             family = family.for_words()
+        if family.counts_from_padding:
+            padding = config.get("pad_token_id", 1)
+            family = replace(family, extra_positions=1 + (padding if isinstance(padding, int) else 1))
         if problem == "regression" and family.head_layers[-1] in family.biasless:
             raise SpecError("/model", f"family '{family.model_type}' has no bias in its head, which a number needs")
         return cls(family, layers, groups, size, hidden, neurons, heads // groups, relative)

@@ -14,11 +14,24 @@ from typing import Any
 from core.spec.problems import SpecError
 
 MAX_HEADER_BYTES = 16 * 2**20
+BUFFERS = ("rotary_emb.inv_freq", "position_ids")  # of older checkpoints
 FLOAT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 
 
+def require_weights(folder: Path) -> Path:
+    """The weights of a model's folder; raises SpecError('/model') where there are none in one safetensors file."""
+    if not (folder / "model.safetensors").is_file():
+        joined = ", max_shard_size='100GB'" * (folder / "model.safetensors.index.json").is_file()
+        raise SpecError(
+            "/model",
+            "it has no model.safetensors; Topwork reads models as config.json + model.safetensors (one file, no pickle)"
+            f": convert it with `model.save_pretrained(folder{joined})`, or choose another revision",
+        )
+    return folder / "model.safetensors"
+
+
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every floating-point tensor; others (position ids, say) are buffers, not parameters.
+    """Name -> shape of every floating-point parameter; other tensors are buffers.
 
     Raises SpecError('/model') for a file that is no safetensors file or is cut short.
     """
@@ -32,7 +45,7 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         return {
             name: _shape(tensor, size - 8 - length)
             for name, tensor in header.items()
-            if name != "__metadata__" and tensor["dtype"] in FLOAT_BYTES
+            if name != "__metadata__" and tensor["dtype"] in FLOAT_BYTES and not name.endswith(BUFFERS)
         }
     except OSError as error:
         raise SpecError("/model", f"its {path.name} cannot be read: {error.strerror}") from error

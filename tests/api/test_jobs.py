@@ -382,8 +382,7 @@ def test_teaching_is_left_out_only_where_the_models_head_knows_the_labels(
     config = json.loads((folder / "config.json").read_text())
     write_safetensors(folder / "model.safetensors", model_shapes() | {"classifier.weight": [2, 16]})
     for labels, status in ((("good", "bad"), 422), (("positive", "negative"), 202)):
-        known = {label: i for i, label in enumerate(labels)}
-        (folder / "config.json").write_text(json.dumps(config | {"label2id": known}))
+        (folder / "config.json").write_text(json.dumps(config | {"id2label": dict(enumerate(labels))}))
         answer = client.post("/v1/jobs", json=payload)
         assert answer.status_code == status, answer.text
         assert status == 202 or "knows bad, good" in faults(answer)["/train/steps/teach"]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sentencepiece
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
@@ -20,6 +21,7 @@ from core.pruning.export import write_model
 from core.pruning.network import Network, autocast, load_network, load_tokenizer
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
+from tests.tiny import rows
 
 
 def test_a_model_without_tokenizer_is_refused(tiny: Path, tmp_path: Path) -> None:
@@ -49,6 +51,65 @@ def test_weights_that_are_missing_are_never_made_up(tiny: Path, tmp_path: Path, 
     with pytest.raises(SpecError, match=dropped) as caught:
         load_network(folder, ["neg", "pos"], seed=0)
     assert caught.value.field == "/model"
+
+
+@pytest.mark.parametrize(
+    ("file", "holds", "says"),
+    [
+        ("tokenizer.json", "{ not json", "cannot read its tokenizer"),
+        ("config.json", {"hidden_act": "nonsense"}, "cannot read its weights: KeyError: 'nonsense'"),
+        ("config.json", {"initializer_range": None}, "cannot read its config.json"),
+        ("model.safetensors", None, "numbers that are not finite"),
+    ],
+)
+def test_what_transformers_cannot_read_is_the_models_fault(
+    tiny: Path, tmp_path: Path, file: str, holds: Any, says: str
+) -> None:
+    folder = Path(shutil.copytree(tiny, tmp_path / "model"))
+    if isinstance(holds, dict):
+        holds = json.dumps(json.loads((folder / file).read_text()) | holds)
+    if holds is None:
+        weights = load_file(folder / file)
+        weights["encoder.layer.1.output.dense.weight"][3, 3] = torch.nan
+        save_file(weights, folder / file, metadata={"format": "pt"})
+    else:
+        (folder / file).write_text(holds)
+    with pytest.raises(SpecError, match=says) as caught:
+        load_network(folder, ["neg", "pos"], seed=0)
+        load_tokenizer(folder)
+    assert caught.value.field == "/model" and str(tmp_path) not in str(caught.value)
+
+
+def test_a_tokenizer_that_names_no_padding_pads_with_what_it_has(tiny: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny, tmp_path / "model"))
+    for file in (*folder.glob("special_tokens_map.json"), folder / "tokenizer_config.json"):
+        file.unlink()
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    assert load_tokenizer(folder).pad_token == "[PAD]"
+    tokens = json.loads((folder / "tokenizer.json").read_text().replace("[PAD]", "[A]").replace("[UNK]", "[B]"))
+    (folder / "tokenizer.json").write_text(json.dumps(tokens))
+    with pytest.raises(SpecError, match="no padding token"):
+        load_tokenizer(folder)
+
+
+def test_a_vocabulary_of_sentencepiece_is_read(tmp_path: Path) -> None:
+    """As DeBERTa-v3 comes: `spm.model` and no tokenizer.json."""
+    texts, special = list(map(str, rows(200)["text"])), ("[PAD]", "[CLS]", "[SEP]", "[UNK]")
+    with (tmp_path / "spm.model").open("wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts),
+            model_writer=file,
+            vocab_size=60,
+            hard_vocab_limit=False,
+            minloglevel=2,
+            **{f"{name}_id": i for i, name in enumerate(("pad", "bos", "eos", "unk"))},
+            **{f"{name}_piece": piece for name, piece in zip(("pad", "bos", "eos", "unk"), special, strict=True)},
+        )
+    (tmp_path / "config.json").write_text('{"model_type": "deberta-v2"}')
+    tokenizer = load_tokenizer(tmp_path)
+    word = texts[0].split()[0]
+    assert tokenizer.decode(tokenizer(word)["input_ids"], skip_special_tokens=True) == word
+    assert tokenizer.is_fast and tokenizer.pad_token == "[PAD]"
 
 
 def test_each_checkpoint_is_loaded_with_its_own_code(network: Network, tiny: Path, tmp_path: Path) -> None:
@@ -95,7 +156,7 @@ def test_a_head_that_knows_the_labels_is_put_into_their_order(tiny: Path, tmp_pa
     first = load_network(tiny, ["a", "b", "c"], seed=0)
     first.assembled().save_pretrained(tmp_path / "known")
     config = json.loads((tmp_path / "known/config.json").read_text())
-    config |= {"id2label": dict(enumerate("cab")), "label2id": {"c": 0, "a": 1, "b": 2}}
+    config |= {"id2label": dict(enumerate("cab")), "label2id": None}
     (tmp_path / "known/config.json").write_text(json.dumps(config))
     again = load_network(tmp_path / "known", ["a", "b", "c"], seed=0)
     torch.testing.assert_close(again.heads["target"].weight, first.heads["target"].weight[[1, 2, 0]])

@@ -16,7 +16,7 @@ from torch.nn.utils import prune as torch_prune
 from core.pruning import sparsity as module
 from core.pruning.coupling import Phase
 from core.pruning.network import Network, matrices
-from core.pruning.sparsity import Weights, hold, kept, mask, masked, pdp, semi_structured, targets
+from core.pruning.sparsity import Weights, hold, kept, mask, masked, pdp, require_rest, semi_structured, targets
 from core.pruning.train import Training, dev_scores, train
 from core.spec.budget import GROUPS, Budget, Pattern
 from core.spec.problems import SpecError
@@ -144,3 +144,12 @@ def test_sparse_tensor_cores_say_the_same() -> None:
     x = torch.randn(64, 384, device="cuda", dtype=torch.half)
     sparse = semi_structured(copy.deepcopy(dense), ["0.weight", "1.weight"])
     torch.testing.assert_close(sparse(x), dense(x), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize(("pattern", "rest"), [("unstructured", 1), ("channel", 32)])
+def test_something_has_to_stay(pattern: Pattern, rest: int) -> None:
+    weights = {"one": torch.ones(8, 16), "other": torch.ones(4, 32)}
+    require_rest(weights, 1 - rest / 256, pattern)
+    with pytest.raises(SpecError, match="nothing of the encoder would stay") as caught:
+        require_rest(weights, 1 - (rest - 1) / 256, pattern)
+    assert caught.value.field == "/budget/sparsity"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.spec.families import MAX_CONFIG_BYTES, Architecture, read_config
+from core.spec.families import MAX_CONFIG_BYTES, Architecture, head_labels, read_config
 from core.spec.problems import SpecError
 
 
@@ -57,3 +57,26 @@ def test_an_ordinary_configuration_is_read(tmp_path: Path) -> None:
     values = {"model_type": "bert", "_attn_implementation": "sdpa", "_attn_implementation_internal": None}
     (tmp_path / "config.json").write_text(json.dumps(values))
     assert read_config(tmp_path / "config.json") == values
+
+
+def test_labels_of_a_head_are_those_that_its_config_names_once() -> None:
+    assert head_labels({"1": "pos", "0": "neg"}, 2) == ("neg", "pos")
+    assert head_labels(None, 2) == ("LABEL_0", "LABEL_1")
+    for odd in ({"0": "a", "1": "a"}, {"1": "a", "2": "b"}, {"0": "a"}, {"zero": "a", "1": "b"}, ["a", "b"]):
+        assert head_labels(odd, 2) == ()  # type: ignore[arg-type]
+
+
+def test_positions_that_count_from_the_padding_begin_after_it() -> None:
+    sizes = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 1, "intermediate_size": 64}
+    for padding, unused in ((1, 2), (5, 6), (None, 2)):
+        config = {"model_type": "roberta", "pad_token_id": padding, **sizes}
+        assert Architecture.from_config(config).family.extra_positions == unused
+    assert Architecture.from_config({"model_type": "mpnet", "pad_token_id": 5, **sizes}).family.extra_positions == 2
+
+
+def test_relative_positions_and_quantised_weights_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="positions are relative"):
+        Architecture.from_config({"model_type": "bert", "position_embedding_type": "relative_key"})
+    (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "gptq"}}')
+    with pytest.raises(SpecError, match="quantised"):
+        read_config(tmp_path / "config.json")
