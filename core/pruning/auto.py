@@ -44,7 +44,7 @@ from core.spec.structure import Structure
 SPLITS = 2
 PROBE = 960, 320  # rows that a source is taught by to see whether its labels are related; with fewer, it is not asked
 PROBED = 400  # rows of the target that are answered, at most
-PROBES = 1 / 4  # of what the trials may cost, for all of that, at most
+PROBES = 1 / 4  # of what the trials may cost, for all of that, at most; all of it, where no trial is to come
 BATCHES = 24  # that the units of a trial are scored on
 NOISE = 0.015  # deviation of a score from training alone: what runs of one cell differed by in first trials
 FIDELITY = 0.03  # deviation of a trial's lead from the job's: a few dozen steps are not the job (docs/methods.md)
@@ -187,7 +187,12 @@ class Trials:
         self.related: list[float | None] = [None] * len(sources)
         self.choices = self.allowed()
         self.splits = splits(rows.problem.strata(rows.labels), held, SPLITS, seed)
-        self.planned, self.probe_steps, self.teach_steps, self.recover_steps = self.plan(steps)
+        self.apart = len(sources) > 1  # each source is tried alone, too, where there is the time
+        found = self.plan(steps)
+        if self.apart and not found[0]:
+            self.apart = False
+            found = self.plan(steps)
+        self.planned, self.probe_steps, self.teach_steps, self.recover_steps = found
         self.checkpoints = checkpoints
         self.seen: dict[Choice, dict[int, Tensor]] = {}  # choice -> split -> score of each held-out row
         for value in (checkpoints("auto").load() or {"seen": []})["seen"]:
@@ -206,7 +211,7 @@ class Trials:
 
     def students(self) -> int:
         """How many trials, at most."""
-        several = len(self.sources) if len(self.sources) > 1 else 0
+        several = len(self.sources) * self.apart
         return len(self.choices) + several + (SPLITS - 1) * (1 + self.survivors + bool(several))
 
     def plan(self, steps: Mapping[str, int]) -> tuple[int, int, int, int]:
@@ -217,28 +222,28 @@ class Trials:
         after = steps["prune"] + steps["recover"]
         price = prices(self.limit / self.cost.dense)
         job = sum(steps[stage] * price[stage] for stage in price) * self.cheaper  # from here on in steps of a trial
-        several = len(self.sources) if len(self.sources) > 1 else 0
+        several = len(self.sources) * self.apart
         students = self.students()
         sets = any("teach" in choice.stages for choice in self.choices) * (1 + bool(several))  # of sources, taught
         teachers = SPLITS + sets * SPLITS + several * ("teach" in self.choices[1].stages)
-        probe, probes = self.plan_probes(job if steps["teach"] else 0)
+        probe, probes = self.plan_probes(PROBES * job if steps["teach"] else 0)
         fixed = students * BATCHES + teachers * FORWARD * len(self.rows) / self.batch_size + probes
         room = job - fixed
         if room < job / 3:
-            return 0, probe, 0, 0
+            return 0, probe or self.plan_probes(job if steps["teach"] else 0)[0], 0, 0
         teach = min(steps["teach"], room / 2 / teachers)
         recover = min(after, (room - teachers * teach) / students / (price["recover"] + FORWARD))
         return students, probe, max(1, int(teach)), max(1, int(recover))
 
-    def plan_probes(self, job: float) -> tuple[int, float]:
-        """Steps of each probe, and the price of all; 0 if too few rows would teach it.
+    def plan_probes(self, room: float) -> tuple[int, float]:
+        """Steps of each probe, and the price of all, at most `room`; 0 if too few rows would teach it.
 
         A model that is not taught, as it is fitted to the target's labels, can tell nothing of the source alone.
         """
         labelled = len(self.labelled(range(len(self.sources))))
         most, least = (ceil(rows / self.batch_size) for rows in PROBE)
         answers = FORWARD * min(PROBED, len(self.rows)) / self.batch_size
-        steps = min(most, int(PROBES * job / max(1, labelled) - answers))
+        steps = min(most, int(room / max(1, labelled) - answers))
         return (steps, labelled * (steps + answers)) if labelled and steps >= least else (0, 0.0)
 
     def decide(self) -> Decision:
@@ -252,7 +257,7 @@ class Trials:
             )
             return Decision(best(leads), why + self.about_labels(), [], self.related, self.strange)
         usable = self.choices[1].sources
-        alone = [replace(self.choices[1], sources=(i,)) for i in usable] if len(usable) > 1 else []
+        alone = [replace(self.choices[1], sources=(i,)) for i in usable] if self.apart and len(usable) > 1 else []
         self.run(0, [*self.choices, *alone])
         ranked = sorted(self.choices[1:], key=lambda choice: -self.lead(choice).weighed)
         tried = [choice for choice in self.choices if choice in ranked[: self.survivors]]

@@ -309,21 +309,32 @@ def test_a_source_is_not_probed_again_after_an_interruption(
 
 
 def test_labels_are_asked_even_where_trials_do_not_fit(tiny: Path, network: Network, cost: CostModel) -> None:
-    steps = {"teach": 200, "prune": 0, "recover": 900}
-    trials = trials_of(tiny, network, cost, sources=6, rows=1000, held=250, steps=steps, batch_size=32)
+    steps = {"teach": 200, "prune": 0, "recover": 300}
+    trials = trials_of(tiny, network, cost, sources=4, rows=1300, held=325, steps=steps, batch_size=32)
     trials.sources[0] = shuffled(trials.sources[0])
     said: list[Any] = []
     trials.report = said.append
     assert not trials.planned and trials.probe_steps
     decision = trials.decide()
-    assert decision.choice == Choice("sequential", tuple(ALL), (1, 2, 3, 4, 5)) and decision.as_text == [0]
+    assert decision.choice == Choice("sequential", tuple(ALL), (1, 2, 3)) and decision.as_text == [0]
     assert "too short for trials" in decision.why and "source 0" in decision.why
     assert all(0 <= message["step"] <= message["steps"] for message in said)
 
 
+def test_many_sources_are_tried_together_where_each_alone_would_take_too_long(
+    tiny: Path, network: Network, cost: CostModel
+) -> None:
+    steps = {"teach": 200, "prune": 0, "recover": 900}
+    for sources, rows, apart in ((1, 200, False), (3, 200, True), (3, 1300, False)):
+        trials = trials_of(tiny, network, cost, sources, rows, rows // 4, steps=steps, batch_size=32)
+        assert trials.planned and trials.probe_steps and trials.apart == apart
+    many = trials_of(tiny, network, cost, sources=8, rows=1300, held=325, steps=steps | {"recover": 300}, batch_size=32)
+    assert many.planned or many.probe_steps  # nothing is transferred unseen
+
+
 def test_what_would_tell_nothing_is_not_asked(tiny: Path, network: Network, cost: CostModel) -> None:
     fitted = trials_of(tiny, network, cost, steps={"teach": 0, "prune": 0, "recover": 2000})
-    short = trials_of(tiny, network, cost, steps={"teach": 20, "prune": 0, "recover": 20})
+    short = trials_of(tiny, network, cost, steps={"teach": 5, "prune": 0, "recover": 5})
     unlabelled = trials_of(tiny, network, cost)
     unlabelled.sources = [task_rows(tiny, 60, 1, classes=0)]
     assert fitted.probe_steps == short.probe_steps == 0
