@@ -15,7 +15,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -156,16 +156,16 @@ def _choose(repository: Repository, ref: DatasetRef, converted: bool) -> tuple[s
         names = {str(one.get("config_name", "default")): one for one in repository.configs}
         default = next((name for name, one in names.items() if one.get("default") is True), "default")
         config: str | None = _config(repository, ref, list(names), default)
+        folder = PurePosixPath(str(names[str(config)].get("data_dir") or "").strip("/"))
         patterns = dict(_patterns(names[str(config)]))
         if patterns and split not in patterns:
             known = ", ".join(f"'{name}'" for name in sorted(patterns)[:50])
             raise SpecError("", f"'{repository.name}' has no split '{split}'; give one of {known} as 'split'")
         if patterns:
-            wanted = patterns[split]
-            chosen = [name for name in files if any(fnmatch.fnmatchcase(name, pattern) for pattern in wanted)]
+            wanted = [(folder / pattern).parts for pattern in patterns[split]]
+            chosen = [name for name in files if any(_matches(name, pattern) for pattern in wanted)]
         else:
-            folder = str(names[str(config)].get("data_dir") or "").strip("/")
-            chosen = _by_path([name for name in files if name.startswith(f"{folder}/" if folder else "")], split)
+            chosen = _by_path([name for name in files if PurePosixPath(name).is_relative_to(folder)], split)
     else:
         config = ref.config
         if converted or config is not None:
@@ -202,6 +202,27 @@ def _patterns(config: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     for one in given if isinstance(given, list) else [given] if given else []:
         split, paths = (one.get("split", "train"), one.get("path")) if isinstance(one, Mapping) else ("train", one)
         yield str(split), [str(path) for path in (paths if isinstance(paths, list) else [paths])]
+
+
+def _matches(name: str, pattern: Sequence[str]) -> bool:
+    """As the hub's own library does: `*` and `?` stay within a folder, `**` is any number of folders."""
+    reached = {0}  # how many parts of the pattern the path so far may have used up
+    for part in PurePosixPath(name).parts:
+        reached = {
+            used + (pattern[used] != "**")
+            for used in _past_folders(reached, pattern)
+            if used < len(pattern) and (pattern[used] == "**" or fnmatch.fnmatchcase(part, pattern[used]))
+        }
+    return len(pattern) in _past_folders(reached, pattern)
+
+
+def _past_folders(reached: Set[int], pattern: Sequence[str]) -> set[int]:
+    """With those that a `**` may have been left behind for, having stood for no folder."""
+    found = set(reached)
+    for used, part in enumerate(pattern):
+        if used in found and part == "**":
+            found.add(used + 1)
+    return found
 
 
 def _by_path(files: Sequence[str], split: str) -> list[str]:

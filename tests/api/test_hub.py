@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import threading
@@ -201,6 +202,31 @@ def test_the_card_says_which_files_are_which(client: TestClient, hub: Hub) -> No
     assert english_job.json()["spec"]["task"]["data"]["config"] == "en"
     made = client.get("/v1/datasets").json()["items"]
     assert [one["rows"] for one in made] == [40, 50]
+
+
+@one_database
+def test_the_cards_patterns_match_as_paths(client: TestClient, hub: Hub) -> None:
+    def rows(*names: str, **config: Any) -> int:
+        """Of the files that the card's one config chooses."""
+        hub.files["acme/paths"] = {name: reviews(10 * (n + 1), first=100 * n) for n, name in enumerate(names)}
+        hub.cards["acme/paths"] = {"configs": [{"config_name": "default", **config}]}
+        hub.commit = hashlib.sha1(repr((names, config)).encode()).hexdigest()
+        answer = client.post("/v1/jobs", json=job({"hub": "acme/paths"}))
+        assert answer.status_code == 202, (names, config, answer.text)
+        dataset = answer.json()["spec"]["task"]["data"]["dataset"]
+        return int(client.get(f"/v1/datasets/{dataset}").json()["rows"])
+
+    assert rows("a.csv", "old/b.csv", data_files="*.csv") == 10
+    assert rows("a.csv", "old/b.csv", data_files="old/?.csv") == 20
+    assert rows("train.csv", "a/train.csv", "a/b/train.csv", data_files="**/train.csv") == 60
+    assert rows("x.csv", "a/x.csv", "a/b/x.csv", "b/x.csv", data_files="a/**") == 50
+    assert rows("x.csv", "a/b/c/x.csv", "b/x.csv", data_files="a/**/c/*.csv") == 20
+    assert rows("train.csv", "a/train.csv", data_files="./train.csv") == 10
+    assert rows("train.csv", "data/train.csv", data_dir="data", data_files="train.csv") == 20
+    assert rows("train.csv", "data/train.csv", data_dir="./data/") == 20
+    for nowhere in ("../train.csv", "/train.csv", "https://x/train.csv", "*/*/*.csv", "**/" * 50 + "y"):
+        hub.cards["acme/paths"] = {"configs": [{"config_name": "default", "data_files": nowhere}]}
+        assert "no Parquet, CSV or JSONL files" in refusal(client, {"hub": "acme/paths"})
 
 
 @one_database
