@@ -47,7 +47,7 @@ def check(here: Context, spec: JobSpec) -> Checked:
             splits = _splits(here, spec, found)
         except SpecError as error:
             faults.append(fault(error))
-    if "/" not in spec.model:  # a model of the hub is fetched and checked by the worker
+    if "/" not in spec.model.partition("@")[0]:  # a model of the hub is fetched and checked by the worker
         try:
             model = catalogue.find(here.settings.models_dir, spec.model, spec.task.problem)
             if spec.train.steps.teach == 0 and splits:

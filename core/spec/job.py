@@ -22,7 +22,7 @@ from core.spec.task import DatasetRef, Source, Task
 
 def _model_name(value: str) -> str:
     """A local name, or `owner/name@revision` of a hub: never a path."""
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w.-]+)?", value) or ".." in value:
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?(@[\w.-]+(/[\w.-]+)*)?", value) or ".." in value:
         raise PydanticCustomError(
             "model_name",
             "is not a model name; give a name from GET /v1/models or a hub id 'owner/name@revision', not a path",

@@ -197,6 +197,7 @@ BAD_FIELDS = [
     ("/model", "/etc/passwd", "not a path"),
     ("/model", "owner/..@main", "not a path"),
     ("/model", "tiny-bert@main", "hub"),
+    ("/model", "tiny-bert@feature/x", "hub"),
     ("/model", 3, "string"),
     ("/modle", "tiny-bert", "known here: budget"),
     ("/task/lable", "label", "known here: data, label"),

@@ -33,6 +33,11 @@ def test_defaults() -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["a/b@refs/pr/3", "a/b@feature/x", "a/b@v1.0", "a/b", "b@" + "0" * 40])
+def test_a_model_of_a_hub_may_be_a_branch_a_tag_or_a_commit(name: str) -> None:
+    assert JobSpec.model_validate({**MINIMAL, "model": name}).model == name
+
+
 @pytest.mark.parametrize(
     ("changes", "where", "says"),
     [
@@ -145,6 +150,7 @@ def test_defaults() -> None:
         ({"surprise": 1}, ("surprise",), "Extra inputs"),
         ({"model": "../../etc/passwd"}, ("model",), "not a path"),
         ({"model": "a/../b"}, ("model",), "not a path"),
+        *(({"model": f"a/b@{name}"}, ("model",), "not a path") for name in ("../x", "x/../y", "/x", "x/", "x//y")),
         ({"model": "/etc"}, ("model",), "not a path"),
         ({"transfer": {"coupling": "teacher"}}, (), "needs at least one entry in 'sources'"),
         ({"transfer": {"coupling": "sequential"}, "sources": [{"data": DATASET}]}, (), "give each source a 'label'"),
