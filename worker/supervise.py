@@ -11,7 +11,7 @@ write where its successor reads; what the next attempt resumes from goes through
 
 Slow steps (fetching, storing) run in a thread beside, while the loop goes on to extend the lease and to look for a
 cancel, the time limit, the worker's end. The database may be away for a while: messages are kept until it is back.
-So may the storage: what must come from there, or go there, waits.
+So may the storage, and a hub: what must come from there, or go there, waits.
 """
 
 from __future__ import annotations
@@ -111,6 +111,8 @@ class Supervisor:
         self._status = "running"
         self._notes = 0
         self._broke = False
+        self._prepared = False
+        self._away = ""  # what the attempt waits for
         self._pinned: dict[str, str] | None = None  # the model of a hub, with its commit
         self._over = threading.Event()
         self._pending: list[Message] = []  # not in the ledger yet
@@ -141,6 +143,7 @@ class Supervisor:
         job_id, attempt = self.job.id, self.attempt
         try:
             self._aside(self._prepare)
+            self._prepared = True
             last = self._listen(self._start())
             self._end_child()
             if last["event"] == "failed":
@@ -190,7 +193,7 @@ class Supervisor:
         self._restore_state()
         pinned = self.folder / "state" / MODEL  # a branch may have moved since
         name = json.loads(pinned.read_text())["name"] if pinned.exists() else self.spec.model
-        model = models.resolve(name, self.settings)
+        model = self._patiently(lambda: models.resolve(name, self.settings))
         self._pinned = {"name": f"{model.name}@{model.revision}"} if model.revision else None
         request = {
             "spec": self.spec.model_dump(mode="json", exclude={"webhook"}),  # its URL may hold a secret of the receiver
@@ -322,11 +325,14 @@ class Supervisor:
         self._patiently(lambda: self.storage.fetch(sha256, target))
 
     def _patiently(self, work: Callable[[], T]) -> T:
-        """Do something, in a thread beside, that may have to wait for the storage to come back."""
+        """Do something, in a thread beside, that may have to wait for the storage, or a hub, to come back."""
         while True:
             try:
-                return work()
+                done = work()
+                self._away = ""
+                return done
             except StorageAwayError as error:
+                self._away = str(error)
                 log.warning("waiting: %s", error)
                 if self._over.wait(AWAY_S):
                     raise
@@ -356,12 +362,13 @@ class Supervisor:
         if self._status == "cancelling":
             raise Ended("cancelled", "asked for")
         if now > self._deadline:
-            limit = self.spec.limits.max_runtime_s
-            raise Ended(
-                "failed",
-                f"ran longer than limits.max_runtime_s = {limit}; raise it, or lower train.steps",
-                code="time_limit",
-            )
+            told = f"ran longer than limits.max_runtime_s = {self.spec.limits.max_runtime_s}"
+            mend = "raise it, or lower train.steps"
+            if not self._prepared:
+                told += " while its inputs were still being fetched"
+                mend = "retry it later, or raise that limit"
+            told += f" ({self._away})" if self._away else ""
+            raise Ended("failed", f"{told}; {mend}", code="time_limit")
 
     def _beat(self) -> None:
         self._next_beat = time.monotonic() + self.settings.heartbeat_s

@@ -67,3 +67,10 @@ def configure(how: str) -> None:
     for name in TELLTALE:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)  # its warning of a retry names the address
+
+
+def hush(library: str) -> None:
+    """Only errors of a library that warns with addresses, and only through our handler; once it is imported."""
+    logger = logging.getLogger(library)
+    logger.handlers.clear()
+    logger.setLevel(logging.ERROR)

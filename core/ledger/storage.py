@@ -18,7 +18,7 @@ CHUNK = 1 << 20
 
 
 class StorageAwayError(OSError):
-    """The storage cannot be used: why, in words that name no address, bucket or key."""
+    """The storage, or a hub, cannot be used for now: why, in words that name no address, bucket or key."""
 
 
 class DamagedError(OSError):

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -33,6 +34,8 @@ REPOSITORIES = {
     "huge/model": ["config.json", "model.safetensors", "huge.bin"],
     "pickle/only": ["config.json", "pytorch_model.bin"],
     "coded/model": ["config.json", "model.safetensors"],
+    "cut/model": ["config.json", "model.safetensors"],
+    "mute/files": ["config.json", "model.safetensors"],
 }
 SIZES = {("huge/model", "model.safetensors"): 21 * 2**30, ("good/model", "pytorch_model.bin"): 21 * 2**30}
 
@@ -41,6 +44,8 @@ class Hub(BaseHTTPRequestHandler):
     """The routes of the Hugging Face hub that fetching a snapshot takes."""
 
     asked: list[str] = []  # noqa: RUF012
+    status = 0  # that it answers everything with
+    protocol_version = "HTTP/1.1"
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -50,6 +55,15 @@ class Hub(BaseHTTPRequestHandler):
         self.asked.append(path)
         parts = path.strip("/").split("/")
         repository = "/".join(parts[2:4] if parts[0] == "api" else parts[:2])
+        if parts[0] == "cdn":  # breaks off
+            self.close_connection = True
+            return self.answer(200, b"", {"Content-Length": "9"})
+        if self.status:
+            return self.answer(self.status, b"")
+        if repository == "mute/model" or (repository == "mute/files" and parts[4:5] == ["tree"]):
+            time.sleep(5)
+            self.close_connection = True
+            return None
         if repository == "gated/model":
             return self.answer(403, b"{}", {"X-Error-Code": "GatedRepo"})
         if repository not in REPOSITORIES:
@@ -59,12 +73,17 @@ class Hub(BaseHTTPRequestHandler):
             tree = [{"type": "file", "path": name, "size": len(name), "oid": self.oid(name)} for name in files]
             return self.answer(200, json.dumps(tree).encode())
         if parts[0] == "api":
-            if parts[4:6] not in (["revision", "main"], ["revision", "v1"]):
+            if parts[4] != "revision" or parts[5] not in ("main", "v1", "refs%2Fpr%2F3", COMMIT):
                 return self.answer(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
             siblings = [{"rfilename": name, "size": SIZES.get((repository, name), len(name))} for name in files]
             info = {"id": repository, "sha": COMMIT, "siblings": siblings}
             return self.answer(200, json.dumps(info).encode())
         name = "/".join(parts[4:])  # owner/name/resolve/<commit>/<file>
+        if repository == "cut/model" and name == "model.safetensors":
+            link = f"http://localhost:{self.server.server_address[1]}/cdn?X-Amz-Signature=secret"
+            etag = hashlib.sha256(name.encode()).hexdigest()
+            linked = {"X-Linked-Size": "9", "X-Linked-Etag": f'"{etag}"', "X-Repo-Commit": COMMIT, "Location": link}
+            return self.answer(302, b"", linked)
         body = json.dumps(CONFIG | ({"auto_map": {}} if repository == "coded/model" else {})).encode()
         self.answer(
             200,
@@ -81,7 +100,8 @@ class Hub(BaseHTTPRequestHandler):
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
+        if "Content-Length" not in (headers or {}):
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(body)
@@ -93,6 +113,7 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub() -> Iterator[str]:
     Hub.asked.clear()
+    Hub.status = 0
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -101,10 +122,14 @@ def hub() -> Iterator[str]:
 
 
 PROGRAM = """
-import json, sys
+import json, sys, time
+from core.ledger import logs
 from core.ledger.settings import Settings
 from core.spec.problems import SpecError
+from worker import hub
 from worker.models import resolve
+logs.configure("info:json")
+hub.ANSWER_S, time.sleep = 0.5, lambda _: None
 for name in sys.argv[1:]:
     try:
         found = resolve(name, Settings())
@@ -112,18 +137,25 @@ for name in sys.argv[1:]:
         print(json.dumps([found.name, found.revision, files]))
     except SpecError as error:
         print(json.dumps([error.field, error.message]))
+    except OSError as error:
+        print(json.dumps([type(error).__name__, str(error)]))
 """
 
 
-def ask(endpoint: str, data_dir: Path, *names: str) -> list[Any]:
+def ask(endpoint: str, data_dir: Path, *names: str, **environment: str) -> list[Any]:
     """Resolve in a new process: the hub's library reads its endpoint when it is imported."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    environment = kept | {"HF_ENDPOINT": endpoint, "TOPWORK_DATA_DIR": str(data_dir), "HF_HUB_DISABLE_TELEMETRY": "1"}
+    ours = {"HF_ENDPOINT": endpoint, "TOPWORK_DATA_DIR": str(data_dir), "HF_HUB_DISABLE_TELEMETRY": "1"}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *names], env=environment, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", PROGRAM, *names],
+        env=kept | ours | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    assert not any(name in done.stderr for name in (*names, endpoint))
+    assert not any(name in done.stderr for name in (*names, endpoint, "http:"))
+    assert all(line.startswith('{"event"') for line in done.stderr.splitlines()), done.stderr  # no bars
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -132,9 +164,49 @@ def test_a_hub_model_comes_at_its_commit_without_code_or_pickles(hub: str, tmp_p
     assert found == [["good/model", COMMIT, ["config.json", "model.safetensors", "vocab.txt"]]] * 2
     fetched = {path.rpartition("/")[2] for path in Hub.asked if "/resolve/" in path}
     assert fetched == {"config.json", "model.safetensors", "vocab.txt"}
-    offline = ask("http://127.0.0.1:1", tmp_path, "good/model@v1", f"good/model@{COMMIT}", "other/model")
-    assert offline[:2] == found  # from the cache
-    assert offline[2][0] == "/model" and "HF_ENDPOINT" in offline[2][1]
+    cached = ("good/model@v1", "good/model", f"good/model@{COMMIT}")
+    assert ask("http://127.0.0.1:1", tmp_path, *cached) == [found[0]] * 3
+    Hub.status = 503
+    assert ask(hub, tmp_path, *cached) == [found[0]] * 3
+
+
+def test_a_hub_that_is_away_is_told_from_a_model_that_is_not_there(hub: str, tmp_path: Path) -> None:
+    for status in (429, 500, 503):
+        Hub.status = status
+        assert ask(hub, tmp_path, "good/model") == [["StorageAwayError", f"the hub answers {status}"]]
+    Hub.status = 418
+    [[field, message]] = ask(hub, tmp_path, "good/model")
+    assert field == "/model" and "the hub answers 418" in message and "HF_ENDPOINT" in message
+    nobody = ask("http://127.0.0.1:1", tmp_path, "good/model")
+    assert nobody == [["StorageAwayError", "the hub cannot be reached (ConnectError)"]]
+    [[field, message]] = ask(hub, tmp_path, "good/model", HF_HUB_OFFLINE="1")
+    assert field == "/model" and "HF_HUB_OFFLINE" in message
+
+
+def test_a_hub_that_never_answers_is_not_waited_for(hub: str, tmp_path: Path) -> None:
+    began = time.monotonic()
+    answers = ask(hub, tmp_path, "mute/model", "mute/files")
+    assert answers == [["StorageAwayError", "the hub cannot be reached (ReadTimeout)"]] * 2
+    assert time.monotonic() - began < 20
+
+
+def test_a_signed_link_is_in_no_line_of_the_log(hub: str, tmp_path: Path) -> None:
+    [[error, message]] = ask(hub, tmp_path, "cut/model")
+    assert error == "StorageAwayError" and "cannot be reached" in message
+
+
+def test_a_token_that_the_hub_refuses_is_named(hub: str, tmp_path: Path) -> None:
+    Hub.status = 401
+    [[field, message]] = ask(hub, tmp_path, "good/model", HF_TOKEN="hf_old")
+    assert field == "/model" and "refuses the worker's HF_TOKEN" in message and "hf_old" not in message
+
+
+def test_a_revision_may_have_slashes(hub: str, tmp_path: Path) -> None:
+    [(_, commit, _)] = ask(hub, tmp_path, "good/model@refs/pr/3")
+    assert commit == COMMIT
+    assert ask("http://127.0.0.1:1", tmp_path, "good/model@refs/pr/3")[0][1] == COMMIT
+    [[field, message]] = ask(hub, tmp_path, "tiny@feature/x")
+    assert field == "/model" and "no local model" in message
 
 
 def test_a_hub_model_that_cannot_be_had_says_how_to_mend(hub: str, tmp_path: Path) -> None:

@@ -445,6 +445,39 @@ def test_a_storage_that_is_away_is_waited_for(house: House, monkeypatch: pytest.
     assert int(house.notes(job_id)[-1].rpartition(" ")[2]) >= 1  # what was saved came back
 
 
+def test_a_hub_that_is_away_is_waited_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervise, "AWAY_S", 0.1)
+    tries: list[str] = []
+
+    def resolve(name: str, settings: Settings) -> models.Resolved:
+        tries.append(name)
+        if len(tries) < 3:
+            raise StorageAwayError("the hub answers 503")
+        return models.Resolved(settings.models_dir / "tiny", "owner/name", "c1")
+
+    monkeypatch.setattr(models, "resolve", resolve)
+    job_id = house.new_job(model="owner/name")
+    claim(house, job_id).run()
+    assert (house.job(job_id).status, house.job(job_id).attempt, len(tries)) == ("succeeded", 1, 3)
+
+
+def test_a_time_limit_met_while_inputs_are_fetched_says_what_was_away(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resolve(name: str, settings: Settings) -> models.Resolved:
+        raise StorageAwayError("the hub answers 503")
+
+    monkeypatch.setattr(models, "resolve", resolve)
+    job_id = house.new_job(model="owner/name", limits={"max_runtime_s": 10})
+    supervisor = claim(house, job_id)
+    supervisor._deadline -= 9
+    supervisor.run()
+    error = house.job(job_id).error
+    assert error is not None and error["code"] == "time_limit"
+    assert "inputs were still being fetched (the hub answers 503); retry it later" in error["message"]
+    assert not house.starts(job_id)
+
+
 class SweptStorage(LocalStorage):
     """Is away in the middle of the outputs, for so long that what has no row yet is swept."""
 
