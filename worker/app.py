@@ -58,12 +58,20 @@ class Rest:
 
     def __init__(self) -> None:
         self._broken, self._until = 0, 0.0
+        self._jobs: set[str] = set()
 
-    def after(self, well: bool) -> None:
-        """An attempt has come to a verdict, or has broken off: each in a row doubles the rest."""
-        self._broken = 0 if well else self._broken + 1
-        if not well:
-            self._until = time.monotonic() + min(REST_S, 2.0 ** (self._broken - 1))
+    def after(self, well: bool, job: str | None) -> None:
+        """An attempt has come to a verdict, or has broken off: each job in a row doubles the rest. One that does so
+        again may be at fault itself and leaves the rest as it is; `job` is None where it cannot be."""
+        if well:
+            self._broken = 0
+            self._jobs.clear()
+            return
+        if job is None or job not in self._jobs:
+            self._broken += 1
+        if job is not None:
+            self._jobs.add(job)
+        self._until = time.monotonic() + min(REST_S, 2.0 ** min(self._broken - 1, 9))
 
     def over(self) -> bool:
         """Whether the worker may take a job."""
@@ -92,7 +100,8 @@ def look(_job_id: str = "") -> None:
             return
         try:
             with logs.bound(job=job.id, attempt=job.attempt, worker=_name()):
-                rest.after(Supervisor(job, database(), storage(), settings, CHILD, stopping, gpus).run())
+                supervisor = Supervisor(job, database(), storage(), settings, CHILD, stopping, gpus)
+                rest.after(supervisor.run(), None if supervisor.blameless else job.id)
         finally:
             slots().give_back(gpus)
 

@@ -111,6 +111,7 @@ class Supervisor:
         self._status = "running"
         self._notes = 0
         self._broke = False
+        self.blameless = False  # the job is, for an attempt that broke off: it was the worker's fault alone
         self._prepared = False
         self._away = ""  # what the attempt waits for
         self._pinned: dict[str, str] | None = None  # the model of a hub, with its commit
@@ -172,8 +173,8 @@ class Supervisor:
             log.warning("%s", problem)
             self._broke = True
             reason = f"the worker could not read or write a file: {problem.strerror or _without_paths(str(problem))}"
-            counts = isinstance(problem, FileNotFoundError | DamagedError)  # else it is the worker's fault
-            return lambda session: jobs.give_back(session, job_id, attempt, reason, counts=counts)
+            self.blameless = not isinstance(problem, FileNotFoundError | DamagedError)
+            return lambda session: jobs.give_back(session, job_id, attempt, reason, counts=not self.blameless)
         finally:
             self._end_child()
 
