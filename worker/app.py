@@ -50,6 +50,7 @@ app.conf.update(
 
 REST_S = 60.0
 TIDY_S = 600.0
+FAREWELL_S = 5.0
 
 
 class Rest:
@@ -81,6 +82,7 @@ class Rest:
 rest = Rest()
 CHILD: Sequence[str] = (sys.executable, "-P", "-m", "worker.child")
 stopping = threading.Event()
+leaving: list[threading.Thread] = []  # that tells the ledger so in the end
 
 
 @app.task(name="topwork.look")  # type: ignore[untyped-decorator]
@@ -134,6 +136,10 @@ def main() -> None:
     require_schema(database())
     arguments = ["worker", "--concurrency", str(slots().count)]
     app.worker_main([*arguments, "--without-gossip", "--without-mingle", "--without-heartbeat"])
+    for thread in leaving:
+        thread.join(FAREWELL_S)
+    logging.shutdown()
+    os._exit(0)  # else Python would wait for the threads of a download that nobody wants any more
 
 
 def require_schema(database: Database) -> None:
@@ -180,7 +186,8 @@ def _ready(sender: Any, **_: Any) -> None:
             sender.pool.executor.submit(look)
 
     facts = (database(), _name(), slots().count, slots().device, stopping, look_around)
-    threading.Thread(target=announce, args=facts, daemon=True).start()
+    leaving.append(threading.Thread(target=announce, args=facts, daemon=True))
+    leaving[0].start()
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]

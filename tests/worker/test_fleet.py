@@ -7,17 +7,21 @@ import os
 import signal
 import sqlite3
 import subprocess
+import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
+from core.ledger import workers
 from core.ledger.tables import Job
 from tests.conftest import Broker
 from tests.worker.conftest import House
+from tests.worker.test_models import Hub
 
 Start = Callable[..., subprocess.Popen[bytes]]
 
@@ -41,6 +45,41 @@ def test_jobs_flow_and_both_processes_leave_when_told(house: House, start: Start
     start("worker"), start("relay")
     house.wait(done(house, stuck))
     assert all(len(house.starts(job_id)) == 1 for job_id in ids)
+
+
+class DrippingHub(Hub):
+    """Sends the weights of its models a byte a second."""
+
+    drips = threading.Event()
+
+    def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        if self.command == "GET" and self.path.endswith("model.safetensors"):
+            self.drips.set()
+            super().answer(status, body[:1], {**(headers or {}), "Content-Length": "90"})
+            with suppress(OSError):  # the worker is gone
+                for _ in range(20):
+                    time.sleep(1)
+                    self.wfile.write(b"x")
+        else:
+            super().answer(status, body, headers)
+
+
+def test_a_worker_that_fetches_a_model_leaves_when_told(house: House, start: Start) -> None:
+    DrippingHub.drips.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), DrippingHub) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        worker = start("worker", HF_ENDPOINT=f"http://127.0.0.1:{server.server_port}")
+        start("relay")
+        job_id = house.new_job(model="good/model")
+        assert DrippingHub.drips.wait(30)
+        time.sleep(1)
+        worker.terminate()
+        assert worker.wait(8) == 0
+        server.shutdown()
+    assert house.job(job_id).status == "queued"
+    with house.database.read() as session:
+        assert not workers.alive(session)
 
 
 def test_a_killed_worker_loses_its_job_to_another_which_resumes_it(house: House, start: Start) -> None:
