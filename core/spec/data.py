@@ -1,12 +1,14 @@
 """From tables of strings to honest splits: the same arithmetic at the web edge (to refuse) and in the job (to use).
 
-Duplicates are texts that are equal up to case and white space. They are removed within and across splits, and
+Duplicates are texts that are spelled alike (`Example.key`). They are removed within and across splits, and
 source rows that repeat any target row are removed too, so that no test text is ever trained on.
 """
 
 from __future__ import annotations
 
 import random
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +29,11 @@ TRAIN = 0.6  # of a data set that is to be split
 MAX_LABELS = 1000
 MAX_LABEL_CHARS = 200
 MAX_LABELS_CHARS = 50_000  # of all labels: they are said in one line of the report
+BEYOND_ASCII = re.compile("[^\x00-\x7f][^!-~]*")  # and the spaces between such words
+# Accents, and what is not seen: soft hyphens, zero widths, directions, variants of signs, byte order marks.
+UNSEEN = re.compile("[\u00ad\u0300-\u036f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
+PLAIN = dict(zip("‘’‚“”„‐–—−", "'''\"\"\"----", strict=True))
+CURLY = re.compile(f"[{''.join(PLAIN)}]")
 MAX_OFFSET = 1000  # standard deviations between 0 and the mean of numbers: further off, float32 blurs them
 
 
@@ -40,7 +47,7 @@ class Example:
     @property
     def key(self) -> str:
         """What makes two rows duplicates of each other."""
-        return "\x1f".join(" ".join(part.casefold().split()) for part in self.text)
+        return "\x1f".join(map(spelling, self.text))
 
 
 @dataclass
@@ -92,6 +99,19 @@ def prepare(spec: JobSpec, tables: Mapping[str, Table]) -> Splits:
             raise SpecError(f"/sources/{i}/label", "has one class only; leave 'label' out to use the text alone")
         sources.append(kept)
     return Splits(labels, train, dev, test, sources, dropped)
+
+
+def spelling(text: str) -> str:
+    """A text without case, white space, accents, typography and what is not seen: models read most of these alike.
+
+    Other signs stay: without them C++ would be C, 1.5 be 15, and a smile a frown, whose labels may well differ.
+    """
+    return "".join(BEYOND_ASCII.sub(_plain, text).casefold().split()) or text
+
+
+def _plain(found: re.Match[str]) -> str:
+    folded = UNSEEN.sub("", unicodedata.normalize("NFKD", found[0]))
+    return CURLY.sub(lambda sign: PLAIN[sign[0]], folded)
 
 
 def labels_of(rows: Sequence[Example]) -> list[Label]:
@@ -148,10 +168,10 @@ def _unique(rows: Sequence[Example], seen: set[str], dropped: Counter[str], reas
     """Rows whose text is new; `seen` grows by them."""
     kept = []
     for row in rows:
-        if row.key in seen:
+        if (key := row.key) in seen:
             dropped[reason] += 1
         else:
-            seen.add(row.key)
+            seen.add(key)
             kept.append(row)
     return kept
 

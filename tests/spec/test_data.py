@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections import Counter
 from typing import Any
 
@@ -10,7 +11,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from core.spec.data import Splits, Table, prepare
+from core.spec.data import Example, Splits, Table, prepare
 from core.spec.job import JobSpec
 from core.spec.problems import SpecError
 
@@ -86,15 +87,58 @@ def test_sources_never_repeat_a_target_row() -> None:
     source = table(*((f"ROW  {i}", "x") for i in range(50)), *((f"new {i}", "xy"[i % 2]) for i in range(20)))
     spec = spec_of(sources=[{"data": {"dataset": B}}])
     splits = prepare(spec, {A: MANY, B: source})
-    assert keys(splits.sources[0]) == {f"new {i}" for i in range(20)}
+    assert keys(splits.sources[0]) == {f"new{i}" for i in range(20)}
     assert splits.dropped["source rows that repeat a target row or an earlier source row"] == 50
+
+
+CAFE = 'The "caf\u00e9" on 5th, it\u2019s really good \u2014 (no. 7).'
+
+
+@pytest.mark.parametrize(
+    "respelled",
+    [
+        CAFE.upper() + "  ",
+        unicodedata.normalize("NFD", CAFE),
+        CAFE.replace("\u00e9", "e"),
+        "\ufeff" + CAFE.replace("really", "rea\u00adlly\u200b"),
+        CAFE.replace(",", " ,").replace("(", "( ").replace(")", " )").replace(".", " ."),
+        CAFE.replace("\u2019", "'").replace("\u2014", "-"),
+        CAFE.replace("good", "\uff47\uff4f\uff4f\uff44").replace(" on ", "\u00a0on\u3000"),
+    ],
+)
+def test_a_text_spelled_otherwise_is_the_same_text(respelled: str) -> None:
+    assert Example((respelled,), None).key == Example((CAFE,), None).key
+    rows = [(f"row {i}", "ab"[i % 2]) for i in range(40)]
+    given = spec_of({"train": {"dataset": A}, "test": {"dataset": B}})
+    splits = prepare(given, {A: table(*rows, (respelled, "a")), B: table((CAFE, "a"), ("new", "b"))})
+    assert splits.dropped["duplicate rows in the target"] == 1 and len(splits.test) == 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("I write C", "I write C++"),
+        ("it took 1.5 s", "it took 15 s"),
+        ("so :)", "so :("),
+        ("か", "が"),
+        ("कि", "की"),
+        (":)", ":("),
+    ],
+)
+def test_signs_and_letters_that_say_something_else_stay(one: str, other: str) -> None:
+    assert Example((one,), None).key != Example((other,), None).key
+
+
+def test_texts_of_which_nothing_is_seen_are_not_all_one() -> None:
+    assert len({Example((text,), None).key for text in ("\u200b", "\u200b\u200b", "\u0301")}) == 3
+    assert Example(("a b", "c"), None).key != Example(("a", "b c"), None).key
 
 
 def test_given_splits_keep_the_test_rows_whole() -> None:
     spec = spec_of({"train": {"dataset": A}, "test": {"dataset": B}})
     test = table(*((f"row {i}", "ab"[i % 2]) for i in range(10)))
     splits = prepare(spec, {A: MANY, B: test})
-    assert keys(splits.test) == {f"row {i}" for i in range(10)}
+    assert keys(splits.test) == {f"row{i}" for i in range(10)}
     assert not keys(splits.train) & keys(splits.test) and len(splits.train) + len(splits.dev) == 90
 
 
