@@ -13,6 +13,7 @@ from core.ledger.workers import Needs
 from core.spec import estimate
 from core.spec.cost import CostModel, Costs
 from core.spec.data import Splits
+from core.spec.doubts import doubts
 from core.spec.job import JobSpec
 from core.spec.structure import Structure
 
@@ -156,5 +157,6 @@ def _warnings(spec: JobSpec, splits: Splits, costs: Costs | None) -> Iterator[st
         yield "latency is measured by the worker: before anything is trained it finds out what can be reached there"
     if len(splits.test) < FEW:
         yield f"{len(splits.test)} test rows tell accuracies apart by ten points at best; give more if you can"
+    yield from doubts(spec.task, splits)
     if not spec.sources and len(splits.train) < 1000:
         yield "few training rows and no 'sources': related text, even without labels, can help a small model a lot"

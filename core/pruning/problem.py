@@ -47,6 +47,10 @@ class Problem(ABC):
     def encode(self, labels: Sequence[Any], encoded: Any = None) -> Tensor:
         """Labels of rows, as a data set has them, as a tensor; `encoded` is what the tokenizer made of the rows."""
 
+    def truth(self, labels: Sequence[Any], encoded: Any = None) -> Tensor:
+        """As `encode`, for metrics: numbers as they were given."""
+        return self.encode(labels, encoded)
+
     @abstractmethod
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Of the labels, a scalar."""
@@ -168,6 +172,9 @@ class Regression(Problem):
         values = [float("nan") if label is None else (label - self.mean) / self.deviation for label in labels]
         return torch.tensor(values, dtype=torch.float32)
 
+    def truth(self, labels: Sequence[Any], encoded: Any = None) -> Tensor:
+        return torch.tensor(labels, dtype=torch.float64)
+
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Mean square error."""
         return F.mse_loss(logits.squeeze(1), labels)
@@ -191,10 +198,6 @@ class Regression(Problem):
         """The error in the labels' own unit."""
         found = super().quality(logits, labels)
         return found | {"rmse": found["rmse"] * self.deviation}
-
-    def decode(self, labels: Tensor) -> Tensor:
-        """In their own unit."""
-        return (labels.double() * self.deviation + self.mean).float()
 
     def said(self, logits: Tensor, labels: Tensor) -> list[Any]:
         return [plain(value) for value in logits.squeeze(1).tolist()]

@@ -161,7 +161,7 @@ class Stages:
             if not parallel.first():  # it has done its part, and leaves the machine alone
                 parallel.meet()
                 return Outcome(splits, student, structure, costs, cost, limit, {"pruned": {}}, torch.empty(0))
-            results, logits = self.measure(teacher, student, structure, costs)
+            results, logits = self.measure(splits, teacher, student, structure, costs)
             latency = self.latency.report(structure) if self.latency else None
             parallel.meet()
         return Outcome(splits, student, structure, costs, cost, limit, results, logits, latency)
@@ -427,7 +427,7 @@ class Stages:
         self.fine_tune(student, plan, "recover")
 
     def measure(
-        self, teacher: Network, student: Network, structure: Structure, costs: Costs
+        self, splits: Splits, teacher: Network, student: Network, structure: Structure, costs: Costs
     ) -> tuple[dict[str, Any], Tensor]:
         """The test rows, once, in float32; sizes; latency of both models in turn. Numbers are in their own unit."""
         models = {"dense": teacher.eval(), "pruned": student.eval()}
@@ -435,7 +435,7 @@ class Stages:
             for network in models.values():
                 network.rescale(self.problem.deviation, self.problem.mean)
             unscaled = Regression(self.problem.labels)
-            self.test = replace(self.test, labels=self.problem.decode(self.test.labels), problem=unscaled)
+            self.test = replace(self.test, labels=unscaled.truth(labels_of(splits.test)), problem=unscaled)
         structures = {"dense": Structure.dense(teacher.architecture), "pruned": structure}
         speed = latencies_ms(
             {name: network.assembled() for name, network in models.items()},

@@ -67,7 +67,7 @@ def main(checkpoint: Path) -> dict[str, Any]:
                 part = rows[start : start + BATCH]
                 texts = [row["text"] for row in part]
                 batch = encode(texts, problem, tokenizer, manifest["max_length"], padding=True, return_tensors="pt")
-                labels = problem.encode([row["label"] for row in part], batch)
+                labels = problem.truth([row["label"] for row in part], batch)
                 logits = model(**batch).logits
                 asked = problem.asked(logits, labels)
                 measured = torch.tensor([values for row in part for values in _answers(row)]).reshape(asked.shape)

@@ -17,7 +17,7 @@ from statistics import fmean, pstdev
 from typing import TypeVar
 
 from core.spec.job import JobSpec
-from core.spec.labels import Label, is_iob2, label_names, numbers, read_label, read_words, strata
+from core.spec.labels import Label, is_iob2, label_names, numbers, outlier, read_label, read_words, strata
 from core.spec.problems import SpecError
 from core.spec.task import ProblemType, Source, SplitRefs, Task
 
@@ -34,6 +34,7 @@ BEYOND_ASCII = re.compile("[^\x00-\x7f][^!-~]*")  # and the spaces between such 
 UNSEEN = re.compile("[\u00ad\u0300-\u036f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
 PLAIN = dict(zip("‘’‚“”„‐–—−", "'''\"\"\"----", strict=True))
 CURLY = re.compile(f"[{''.join(PLAIN)}]")
+MAX_REACH = 1e4  # of numbers' deviation, in how far apart they usually lie: beyond, one of them hides the others
 MAX_OFFSET = 1000  # standard deviations between 0 and the mean of numbers: further off, float32 blurs them
 
 
@@ -131,7 +132,7 @@ def _examples(
         _require(table, part.label, f"{pointer}/label")
     texts = zip(*(table[name] for name in part.text), strict=True)
     labels = table[part.label] if part.label is not None else [None] * len(table[part.text[0]])
-    rows = []
+    rows, numbered = [], []
     for number, (text, cell) in enumerate(zip(texts, labels, strict=True), 1):
         full = tuple(cell for cell in text if cell is not None and cell.strip())
         if words:
@@ -148,6 +149,15 @@ def _examples(
                     f"{pointer}/label", f"row {number}: {len(label)} tags for {len(full)} words; give one tag a word"
                 )
             rows.append(Example(full, label))
+            numbered.append(number)
+    if problem == "regression" and (values := numbers(labels_of(rows))):
+        i, reach = outlier(values)
+        if reach > MAX_REACH:
+            raise SpecError(
+                f"{pointer}/label",
+                f"row {numbered[i]}: {values[i]:.9g} lies so far from the other numbers that they look alike "
+                "beside it; correct it or leave it out (or, if all is as it should be, give logarithms)",
+            )
     return rows
 
 

@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from itertools import chain
+from statistics import pstdev
 
 from core.spec.task import ProblemType
 
@@ -90,6 +91,20 @@ def strata(labels: Sequence[Label], problem: ProblemType) -> list[Hashable]:
 def numbers(labels: Iterable[Label]) -> list[float]:
     """The labels of a regression."""
     return [label for label in labels if isinstance(label, float)]
+
+
+def outlier(values: Sequence[float]) -> tuple[int, float]:
+    """Which number lies furthest from the median, and all numbers' deviation in how far apart they usually lie.
+
+    That is from quartile to quartile; where those are equal, as of numbers that are mostly 0, the median distance of
+    those that are not.
+    """
+    ordered = sorted(values)
+    low, middle, high = (ordered[len(ordered) * quarter // 4] for quarter in (1, 2, 3))
+    far = [abs(value - middle) for value in values]
+    elsewhere = sorted(filter(None, far))
+    usual = high - low or (elsewhere[len(elsewhere) // 2] if elsewhere else 0.0)
+    return far.index(max(far)), pstdev(values) / usual if usual else 0.0
 
 
 def is_iob2(tags: Iterable[str]) -> bool:

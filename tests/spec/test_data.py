@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections import Counter
+from math import exp
 from typing import Any
 
 import hypothesis.strategies as st
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 
 from core.spec.data import Example, Splits, Table, prepare
+from core.spec.doubts import doubts
 from core.spec.job import JobSpec
 from core.spec.problems import SpecError
 
@@ -211,6 +213,38 @@ def test_numbers_that_float32_cannot_hold_are_refused() -> None:
         with pytest.raises(SpecError, match="give it in a larger unit") as error:
             prepare(spec_of(**NUMBER), {A: rows})
         assert error.value.field == "/task/label"
+
+
+USUAL = [f"{i % 7 / 4 + 0.001 * i}" for i in range(100)]
+SPARSE = ["0"] * 90 + [f"{i}" for i in range(1, 11)]
+
+
+@pytest.mark.parametrize("where", ["/task/label", "/sources/0/label"])
+@pytest.mark.parametrize("values", [USUAL, SPARSE])
+def test_a_number_beside_which_all_others_look_alike_is_refused(values: list[str], where: str) -> None:
+    mistyped = table(*((f"t{i}", "999999999" if i == 50 else value) for i, value in enumerate(values)))
+    fine = table(*((f"s{i}", value) for i, value in enumerate(values)))
+    target, source = (mistyped, fine) if where == "/task/label" else (fine, mistyped)
+    with pytest.raises(SpecError, match="row 51: 999999999 lies so far") as error:
+        prepare(spec_of(sources=[{"data": {"dataset": B}, "label": "label"}], **NUMBER), {A: target, B: source})
+    assert error.value.field == where
+
+
+@pytest.mark.parametrize(
+    ("values", "doubted"),
+    [
+        (USUAL, False),
+        (SPARSE, False),
+        (["0"] * 99 + ["1"], False),
+        ([repr(exp(3 * i / 20)) for i in range(-50, 50)], False),
+        ([*USUAL[1:], "9000"], True),
+        ([*SPARSE[:-1], "9000"], True),
+    ],
+)
+def test_numbers_that_are_mostly_nought_or_reach_far_are_kept(values: list[str], doubted: bool) -> None:
+    spec = spec_of(**NUMBER)
+    splits = prepare(spec, {A: table(*((f"t{i}", value) for i, value in enumerate(values)))})
+    assert any("the number 9000 lies far" in said for said in doubts(spec.task, splits)) == doubted
 
 
 def test_labels_as_an_array_or_with_bars() -> None:
