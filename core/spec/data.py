@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from statistics import fmean, pstdev
 from typing import TypeVar
 
 from core.spec.job import JobSpec
-from core.spec.labels import Label, is_iob2, label_names, numbers, outlier, read_label, read_words, strata
+from core.spec.labels import Label, is_iob2, label_names, members, numbers, outlier, read_label, read_words, strata
 from core.spec.problems import SpecError
 from core.spec.task import ProblemType, Source, SplitRefs, Task
 
@@ -201,31 +202,25 @@ def _given_splits(
     if len(rows) < MIN_ROWS:
         detail = f"has {len(rows)} usable training rows; at least {MIN_ROWS} are needed"
         raise SpecError("/task/data/train/dataset", detail)
-    missing = [name for name in ("dev", "test") if name not in given]
-    if missing:
-        share = {name: getattr(task.split, name) or 0.2 for name in missing}
-        counts = {n: s if isinstance(s, int) else round(s * len(rows)) for n, s in share.items()}
-        if sum(counts.values()) > len(rows) - MIN_ROWS:
-            asked = " + ".join(f"{count} {name}" for name, count in counts.items())
-            raise SpecError(
-                "/task/split",
-                f"asks for {asked} rows of the train set, which has {len(rows)} usable ones, and at least {MIN_ROWS} "
-                "are to be left",
-            )
-        held = _stratified(rows, task.problem, [counts.get("dev", 0), counts.get("test", 0)], seed)
-        for name, part in zip(("dev", "test"), held, strict=False):
-            if name in missing:
-                given[name] = part
-        given["train"] = held[2]
+    share = {name: getattr(task.split, name) or 0.2 for name in ("dev", "test") if name not in given}
+    counts = {n: s if isinstance(s, int) else round(s * len(rows)) for n, s in share.items()}
+    if sum(counts.values()) > len(rows) - MIN_ROWS:
+        asked = " + ".join(f"{count} {name}" for name, count in counts.items())
+        raise SpecError(
+            "/task/split",
+            f"asks for {asked} rows of the train set, which has {len(rows)} usable ones, and at least {MIN_ROWS} "
+            "are to be left",
+        )
+    wanted, there = task.split.train, len(rows) - sum(counts.values())
+    count = wanted if isinstance(wanted, int) else max(1, round(wanted * there)) if wanted is not None else None
+    if count is not None and count > there:
+        raise SpecError("/task/split/train", f"asks for {count} rows of the train set, where {there} are left")
+    shown = [row for name in ("dev", "test") for row in given.get(name, [])]
+    *held, given["train"] = _drawn(rows, task.problem, list(counts.values()), count, seed, shown)
+    given |= zip(counts, held, strict=True)
     for name, part in given.items():
         if not part:
             raise SpecError(f"/task/data/{name}", "has no usable rows")
-    wanted, there = task.split.train, len(given["train"])
-    if wanted is not None:
-        count = wanted if isinstance(wanted, int) else max(1, round(wanted * there))
-        if count > there:
-            raise SpecError("/task/split/train", f"asks for {count} rows of the train set, where {there} are left")
-        given["train"] = _stratified(given["train"], task.problem, [count], seed)[0]
     return given["train"], given["dev"], given["test"]
 
 
@@ -243,18 +238,68 @@ def _held_out(
             pointer,
             f"asks for {train} train + {dev} dev + {max(test, 1)} test rows, but the data set has {n} distinct ones",
         )
-    dev_rows, test_rows, rest = _stratified(rows, task.problem, [dev, test], seed)
-    return _stratified(rest, task.problem, [train], seed)[0], dev_rows, test_rows
+    dev_rows, test_rows, train_rows = _drawn(rows, task.problem, [dev, test], train, seed)
+    return train_rows, dev_rows, test_rows
 
 
-def _stratified(rows: Sequence[Example], problem: ProblemType, counts: Sequence[int], seed: int) -> list[list[Example]]:
-    """Draw parts of exactly `counts` rows, each with the strata in proportion (largest remainder), and the rest."""
+def _drawn(
+    rows: Sequence[Example],
+    problem: ProblemType,
+    held: Sequence[int],
+    train: int | None,
+    seed: int,
+    shown: Sequence[Example] = (),
+) -> list[list[Example]]:
+    """Parts of `held` rows each, then `train` of what is left, or all; `shown` rows are held out already.
+
+    Where training would lack a label that held-out rows show, a row of each label is set aside for it first.
+    """
+    *parts, rest = _stratified(rows, problem, held, seed, spare=1) if held else [list(rows)]
+    drawn = rest if train is None else _stratified(rest, problem, [train], seed)[0]
+    if _names([*shown, *chain.from_iterable(parts)]) <= _names(drawn):
+        return [*parts, drawn]
+    aside = _one_of_each(rows, seed)
+    left = len(rows) - sum(held) if train is None else train
+    if len(aside) > left:
+        return [*parts, drawn]
+    apart = set(map(id, aside))
+    *parts, rest = _stratified([row for row in rows if id(row) not in apart], problem, held, seed)
+    return [*parts, aside + _stratified(rest, problem, [left - len(aside)], seed)[0]]
+
+
+def _names(rows: Sequence[Example]) -> set[str]:
+    return set().union(*(members(row.label) for row in rows))
+
+
+def _one_of_each(rows: Sequence[Example], seed: int) -> list[Example]:
+    """Rows that show every label, drawn for the rarest first."""
+    holders: dict[str, list[Example]] = {}
+    for row in random.Random(seed).sample(rows, len(rows)):
+        for name in members(row.label):
+            holders.setdefault(name, []).append(row)
+    drawn: list[Example] = []
+    found: set[str] = set()
+    for name in sorted(holders, key=lambda name: (len(holders[name]), name)):
+        if name not in found:
+            drawn.append(holders[name][0])
+            found |= members(holders[name][0].label)
+    return drawn
+
+
+def _stratified(
+    rows: Sequence[Example], problem: ProblemType, counts: Sequence[int], seed: int, spare: int = 0
+) -> list[list[Example]]:
+    """Draw parts of exactly `counts` rows, each with the strata in proportion (largest remainder), and the rest.
+
+    A stratum that has a row for every part, and `spare` ones for the rest, gives each a row where there is room.
+    """
     by_label: dict[Hashable, list[Example]] = {}
     for row, stratum in zip(rows, strata(labels_of(rows), problem), strict=True):
         by_label.setdefault(stratum, []).append(row)
     rng = random.Random(seed)
     for label in sorted(by_label, key=str):
         rng.shuffle(by_label[label])
+    shared = {label for label, group in by_label.items() if len(group) >= len(counts) + spare}
     parts = []
     for count in counts:
         left = sum(map(len, by_label.values()))
@@ -264,6 +309,13 @@ def _stratified(rows: Sequence[Example], problem: ProblemType, counts: Sequence[
         by_remainder = sorted(exact, key=lambda label: (take[label] - exact[label], str(label)))
         for label in by_remainder[: count - sum(take.values())]:
             take[label] += 1
+        for label in by_remainder:
+            if take[label] or label not in shared or not by_label[label]:
+                continue
+            giver = max(take, key=lambda label: (take[label], str(label)))
+            if take[giver] < 2:
+                break
+            take[giver], take[label] = take[giver] - 1, 1
         part = []
         for label, group in by_label.items():
             taken = take.get(label, 0)
@@ -292,7 +344,8 @@ def _check_labels(task: Task, labels: list[str], parts: Mapping[str, Sequence[Ex
     for name in ("dev", "test"):
         unseen = sorted(set(label_names(labels_of(parts[name]), task.problem, task.label)) - set(labels))
         if unseen:
-            mend = "add training rows that show it" if given else "use more training rows, or merge rare classes"
+            few = f"use more training rows ({len(parts['train'])} now, for at least {len(labels) + 1} labels)"
+            mend = "add training rows that show it" if given else f"{few}, or merge rare classes"
             raise SpecError(
                 f"/task/data/{name}" if given else "/task/split",
                 f"the {name} rows hold labels that no training row shows: {', '.join(map(repr, unseen[:5]))}; {mend}",

@@ -68,9 +68,7 @@ def label_names(labels: Iterable[Label], problem: ProblemType, column: str) -> l
     """What the outputs of a model stand for: classes, labels or tags, sorted; of a regression its column."""
     if problem == "regression":
         return [column]
-    if problem == "single_label_classification":
-        return sorted({str(label) for label in labels})
-    return sorted(set(_members(labels)))
+    return sorted(set().union(*map(members, labels)))
 
 
 def strata(labels: Sequence[Label], problem: ProblemType) -> list[Hashable]:
@@ -84,8 +82,8 @@ def strata(labels: Sequence[Label], problem: ProblemType) -> list[Hashable]:
     if problem == "regression":
         ordered = sorted(numbers(labels))
         return [STRATA * bisect_left(ordered, number) // len(labels) for number in numbers(labels)]
-    counts = Counter(_members(labels))
-    return [min(_members([label]), key=lambda name: (counts[name], name), default="") for label in labels]
+    counts = Counter(chain.from_iterable(map(members, labels)))
+    return [min(members(label), key=lambda name: (counts[name], name), default="") for label in labels]
 
 
 def numbers(labels: Iterable[Label]) -> list[float]:
@@ -112,5 +110,6 @@ def is_iob2(tags: Iterable[str]) -> bool:
     return all(tag == "O" or (tag[:2] in ("B-", "I-") and len(tag) > 2) for tag in tags)
 
 
-def _members(labels: Iterable[Label]) -> Iterable[str]:
-    return chain.from_iterable(set(label) for label in labels if isinstance(label, tuple))
+def members(label: Label | None) -> set[str]:
+    """The names that a label holds: a class, labels or tags."""
+    return {label} if isinstance(label, str) else set(label) if isinstance(label, tuple) else set()
