@@ -120,6 +120,7 @@ def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], auto_clas
         "hidden": f", with a hidden size of {hidden}" if (hidden := report["structure"].get("hidden")) else "",
         "table": "\n".join(lines),
         "test": data["test"],
+        "warnings": "".join(f"\nMind: {said}.\n" for said in report["warnings"]),
         "length": results["pruned"]["latency_length"],
         "base": f"base_model: {manifest['model']['name']}\n" if manifest["model"]["revision"] else "",
         "pipeline": "token" if report["task"]["type"] == "token-classification" else "text",

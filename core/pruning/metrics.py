@@ -1,8 +1,13 @@
-"""Quality with its 95 % interval: of classes from the confusion matrix, of all else by a bootstrap over rows."""
+"""Quality with its 95 % interval: of shares and their means from Wilson's, of all else by a bootstrap over rows.
+
+A mean over classes has the wider of two: a bootstrap, and one put together from Wilson's of each class (MOVER: Zou and
+Donner, Statistics in Medicine 2008). The first is too narrow where a class has few rows, since resamples of one that is
+right are right; the second where there are many such classes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
 
 import numpy as np
@@ -69,8 +74,8 @@ def _scores(
 def with_intervals(logits: Tensor, truth: Tensor) -> dict[str, Interval]:
     """Each metric as {value, low, high}.
 
-    Accuracy has Wilson's interval; the others a bootstrap over rows (percentiles of 2,000 resamples), which for
-    functions of the confusion matrix is one multinomial draw a resample, of the cells that are not empty.
+    A bootstrap over rows is, of functions of the confusion matrix, one multinomial draw a resample, of the cells that
+    are not empty.
     """
     classes = logits.shape[1]
     counts = confusion(logits.argmax(1), truth, classes)
@@ -84,12 +89,9 @@ def with_intervals(logits: Tensor, truth: Tensor) -> dict[str, Interval]:
         parts = (drawn * (rows == columns), rows), (drawn, rows), (drawn, columns)
         for name, values in _scores(*(_summed(cells, owner, classes) for cells, owner in parts)).items():
             resampled.setdefault(name, []).append(values)
-    result = {}
-    for name, value in scores(counts).items():
-        low, high = np.percentile(np.concatenate(resampled[name]), [2.5, 97.5])
-        result[name] = {"value": float(value), "low": float(low), "high": float(high)}
-    result["accuracy"] |= dict(zip(("low", "high"), wilson(result["accuracy"]["value"], n), strict=True))
-    return result
+    found = class_intervals(counts)
+    means = ("balanced_accuracy", "f1")
+    return wider(found, {name: _percentiles(found[name]["value"], resampled[name]) for name in means})
 
 
 def _summed(cells: NDArray[np.int64], owner: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
@@ -99,6 +101,61 @@ def _summed(cells: NDArray[np.int64], owner: NDArray[np.int64], classes: int) ->
     sums = np.zeros((len(cells), classes), dtype=np.int64)
     sums[:, present] = np.add.reduceat(cells[:, order], starts, axis=1)
     return sums
+
+
+def class_intervals(counts: NDArray[np.int64]) -> dict[str, Interval]:
+    """Of a confusion matrix: accuracy, and the means of the recalls and F1s of the classes that have rows."""
+    present = counts.sum(1) > 0
+    true, said, right = (part[present].astype(float) for part in (counts.sum(1), counts.sum(0), np.diagonal(counts)))
+    recall = right / true
+    f1, gain, loss = _shares(right, said, true)
+    errors = (counts + counts.T)[np.ix_(present, present)]  # a row that is wrong is so for two classes
+    shared = errors * np.outer(loss, loss)
+    np.fill_diagonal(shared, right * gain**2 + (true + said - 2 * right) * loss**2)
+    return {
+        "accuracy": _share(right.sum() / true.sum(), true.sum()),
+        "balanced_accuracy": _mean(recall, *wilson(recall, true), np.eye(len(true))),
+        "f1": _mean(f1, *_f1_range(right, said, true), shared),
+    }
+
+
+def label_intervals(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, Interval]:
+    """As of classes, of several labels, (N, K) each: macro F1, and the share of rows with every label right."""
+    present = truth.any(0)
+    both, either = (part[:, present].astype(float) for part in (predicted & truth, predicted | truth))
+    right, said, true = both.sum(0), predicted[:, present].sum(0), truth[:, present].sum(0)
+    f1, gain, loss = _shares(right, said, true)
+    moved = both * gain - (either - both) * loss  # what each row does to each label's F1
+    found = {"subset_accuracy": _share((predicted == truth).all(1).mean(), len(truth))}
+    return found | ({"macro_f1": _mean(f1, *_f1_range(right, said, true), moved.T @ moved)} if len(f1) else {})
+
+
+def _shares(right: Array, said: Array, true: Array) -> tuple[Array, Array, Array]:
+    """F1 of each class, how much a row that is right adds to it, and one that is wrong takes away."""
+    f1 = 2 * right / (said + true)
+    return f1, 2 * (1 - f1) / (said + true), f1 / (said + true)
+
+
+def _f1_range(right: Array, said: Array, true: Array) -> tuple[Array, Array]:
+    """Of each class: F1 is 2 J / (1 + J), where J is the share that is right of the rows that have or are said to."""
+    rows = said + true - right
+    low, high = wilson(right / rows, rows)
+    return 2 * low / (1 + low), 2 * high / (1 + high)
+
+
+def _mean(values: Array, low: Array, high: Array, covariance: Array) -> Interval:
+    """The mean of values with intervals, which vary together as `covariance` says."""
+    deviation = np.sqrt(np.diagonal(covariance))
+    scale = np.outer(deviation, deviation)
+    together = np.divide(covariance, scale, out=np.eye(len(values)), where=scale > 0)
+    below, above = (sqrt(max(0.0, part @ together @ part)) / len(values) for part in (values - low, high - values))
+    value = float(values.mean())
+    return {"value": value, "low": max(0.0, value - below), "high": min(1.0, value + above)}
+
+
+def _share(share: float, rows: float) -> Interval:
+    low, high = wilson(np.array(share), np.array(rows))
+    return {"value": float(share), "low": float(low), "high": float(high)}
 
 
 def shown(value: float, metric: str) -> str:
@@ -112,7 +169,7 @@ def value_of(measure: Measure, rows: int) -> dict[str, float]:
 
 
 def bootstrap(measure: Measure, rows: int) -> dict[str, Interval]:
-    """Each metric as {value, low, high}: percentiles over 2,000 resamples of the rows."""
+    """Each metric as {value, low, high}: percentiles over 2,000 resamples of the rows; Wilson's where all are alike."""
     rng = np.random.default_rng(0)
     drawn: dict[str, list[Array]] = {}
     at_once = max(1, CELLS // rows)
@@ -122,9 +179,23 @@ def bootstrap(measure: Measure, rows: int) -> dict[str, Interval]:
             drawn.setdefault(name, []).append(values)
     result = {}
     for name, value in value_of(measure, rows).items():
-        low, high = np.percentile(np.concatenate(drawn[name]), [2.5, 97.5])
-        result[name] = {"value": value, "low": float(low), "high": float(high)}
+        found = _percentiles(value, drawn[name])
+        alike = found["low"] == found["high"] and name not in NUMBERS
+        result[name] = _share(value, rows) if alike else found
     return result
+
+
+def wider(one: Mapping[str, Interval], other: Mapping[str, Interval]) -> dict[str, Interval]:
+    """Intervals of the same metrics, from the lowest to the highest."""
+    ends = {name: (one[name], other.get(name, one[name])) for name in one}
+    return {
+        name: a | {"low": min(a["low"], b["low"]), "high": max(a["high"], b["high"])} for name, (a, b) in ends.items()
+    }
+
+
+def _percentiles(value: float, drawn: Sequence[Array]) -> Interval:
+    low, high = np.percentile(np.concatenate(drawn), [2.5, 97.5])
+    return {"value": value, "low": float(low), "high": float(high)}
 
 
 def of_labels(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Measure:
@@ -211,8 +282,8 @@ def _ranks(x: Array, weights: Array) -> Array:
     return ranks
 
 
-def wilson(share: float, n: int) -> tuple[float, float]:
-    """95 % score interval of a proportion (Wilson, JASA 1927)."""
+def wilson(share: Array, n: Array) -> tuple[Array, Array]:
+    """95 % score intervals of proportions (Wilson, JASA 1927)."""
     centre = (share + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
-    half = Z95 / (1 + Z95**2 / n) * sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    half = Z95 / (1 + Z95**2 / n) * np.sqrt(share * (1 - share) / n + Z95**2 / (4 * n**2))
+    return np.clip(centre - half, 0, share), np.clip(centre + half, share, 1)

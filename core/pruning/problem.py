@@ -22,11 +22,13 @@ from core.pruning.metrics import (
     Measure,
     bootstrap,
     confusion,
+    label_intervals,
     of_labels,
     of_numbers,
     of_tags,
     scores,
     value_of,
+    wider,
     with_intervals,
 )
 from core.spec.labels import STRATA, Label, is_iob2, numbers
@@ -153,6 +155,10 @@ class MultiLabel(Problem):
 
     def measure(self, logits: Tensor, labels: Tensor) -> Measure:
         return of_labels((logits > 0).numpy(), (labels > 0).numpy())
+
+    def intervals(self, logits: Tensor, labels: Tensor) -> dict[str, Interval]:
+        each = label_intervals((logits > 0).numpy(), (labels > 0).numpy())
+        return wider(super().intervals(logits, labels), each)
 
     def said(self, logits: Tensor, labels: Tensor) -> list[Any]:
         return [[self.labels[i] for i in row.nonzero().flatten().tolist()] for row in logits > 0]

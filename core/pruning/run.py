@@ -30,6 +30,7 @@ from core.pruning.stages import ModelRef, Outcome, Report, Stages
 from core.pruning.verify import ONNX_TOLERANCE, TOLERANCE
 from core.spec.budget import Budget
 from core.spec.cost import CostModel
+from core.spec.doubts import doubts
 from core.spec.job import JobSpec, Transfer
 
 __all__ = ["ModelRef", "run"]
@@ -111,6 +112,7 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
             "auto": done.auto,
             "weights": done.source_weights(),
         },
+        "warnings": list(doubts(spec.task, splits)),
         "data": sizes | {"sources": [len(rows) for rows in splits.sources], "dropped": dict(splits.dropped)},
         "train": {"steps": dict(done.plan.steps), "rates": dict(done.plan.rates), "seed": spec.train.seed},
         "curves": done.curves,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 
 from core.spec.data import Splits, labels_of
-from core.spec.labels import numbers, outlier
+from core.spec.labels import members, numbers, outlier
 from core.spec.task import Task
 
 FAR = 100  # as core.spec.data.MAX_REACH
+FEW = 10  # test rows of a class
 
 
 def doubts(task: Task, splits: Splits) -> Iterator[str]:
@@ -21,3 +24,24 @@ def doubts(task: Task, splits: Splits) -> Iterator[str]:
                 f"the number {values[i]:.9g} lies far from the others, and errors are squared: is it right? "
                 "If it is, logarithms may be learned better"
             )
+    if task.type == "text-classification" and task.problem != "regression":
+        yield from _rare(task, splits)
+
+
+def _rare(task: Task, splits: Splits) -> Iterator[str]:
+    rows = Counter(chain.from_iterable(members(row.label) for row in splits.test))
+    word, plural = ("label", "labels") if task.problem == "multi_label_classification" else ("class", "classes")
+    means = "macro F1" if word == "label" else "macro F1 and balanced accuracy"
+    few = [name for name in splits.labels if 0 < rows[name] < FEW]
+    none = [name for name in splits.labels if not rows[name]]
+    if few[1:]:
+        yield f"{len(few)} {plural} have fewer than {FEW} test rows ({_some(few)}): {means} say little"
+    elif few:
+        count = f"{rows[few[0]]} test row{'s' * (rows[few[0]] > 1)}"
+        yield f"{word} '{few[0]}' has {count} (fewer than {FEW}): {means} say little"
+    if none:
+        yield f"{len(none)} {plural if none[1:] else word} without a test row ({_some(none)}): no metric speaks of them"
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names[:3]) + ", ..." * (len(names) > 3)

@@ -291,6 +291,15 @@ def test_numbers_that_are_mostly_nought_or_reach_far_are_kept(values: list[str],
     assert any("the number 9000 lies far" in said for said in doubts(spec.task, splits)) == doubted
 
 
+def test_what_few_test_rows_cannot_say_is_said() -> None:
+    cells = [*(["ham"] * 94), *(["spam"] * 3), "odd", "odder", "oddest"]
+    splits = prepare(spec_of(), {A: table(*((f"t{i}", cell) for i, cell in enumerate(cells)))})
+    few, none = doubts(spec_of().task, splits)
+    assert few == "class 'spam' has 1 test row (fewer than 10): macro F1 and balanced accuracy say little"
+    assert "without a test row ('odd" in none
+    assert not list(doubts(spec_of().task, prepare(spec_of(), {A: MANY})))
+
+
 def test_labels_as_an_array_or_with_bars() -> None:
     cells = ['["b", "a"]', "a|b", "b | a", "[]", "b", " c "] * 5
     splits = prepare(spec_of(**MULTI), {A: table(*((f"t{i}", cell) for i, cell in enumerate(cells)))})
