@@ -114,9 +114,9 @@ def measure(layout: str) -> dict[str, Any]:
         )
     kept = ("structure", "budget", "verified", "timings_s", "environment")
     models = {
-        name: {"accuracy": one["test"]["accuracy"]}
-        | {key: one[key] for key in ("encoder_params", "bytes", "latency_ms", "speedup")}
-        for name, one in report["results"].items()
+        name: {"accuracy": report["results"][name]["test"]["accuracy"]}
+        | {key: report["results"][name][key] for key in ("encoder_params", "bytes", "latency_ms", "speedup")}
+        for name in ("dense", "pruned")
     }
     seconds = round(time.monotonic() - began)
     peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

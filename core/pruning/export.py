@@ -111,7 +111,8 @@ def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], auto_clas
     lines = []
     cells = {METRICS[name]: _quality(name) for name in results["pruned"]["test"]} | dict(CARD_ROWS)
     for label, cell in cells.items():
-        lines.append(f"| {label} | {cell(results['dense'])} | {cell(results['pruned'])} |")
+        baseline = cell(results["baseline"]) if label in METRICS.values() else ""
+        lines.append(f"| {label} | {cell(results['dense'])} | {cell(results['pruned'])} | {baseline} |")
     values = {
         "model": manifest["model"]["name"],
         "fraction": f"{results['pruned']['encoder_params'] / results['dense']['encoder_params']:.1%}"
@@ -119,6 +120,7 @@ def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], auto_clas
         else f"{report['budget']['fraction']:.1%} non-zero weights",
         "hidden": f", with a hidden size of {hidden}" if (hidden := report["structure"].get("hidden")) else "",
         "table": "\n".join(lines),
+        "usual": USUAL.get(report["task"]["problem"], "the commonest answer"),
         "test": data["test"],
         "warnings": "".join(f"\nMind: {said}.\n" for said in report["warnings"]),
         "length": results["pruned"]["latency_length"],
@@ -204,6 +206,11 @@ batch = tokenizer(["some text", "another, longer text"], padding=True, truncatio
 def _quality(metric: str) -> Any:
     return lambda r: "{value} ({low} to {high})".format(**{k: shown(v, metric) for k, v in r["test"][metric].items()})
 
+
+USUAL = {
+    "regression": "the training mean",
+    "multi_label_classification": "each label's commoner answer",
+}  # always given
 
 CARD_ROWS: Mapping[str, Any] = {
     "encoder parameters": lambda r: f"{r['encoder_params']:,}",

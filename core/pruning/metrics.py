@@ -266,6 +266,7 @@ def _f1(both: Array, said: Array, true: Array) -> Array:
 def _correlation(x: Array, y: Array, weights: Array) -> Array:
     """Pearson's, of each resample; x and y are (N,) or (R, N)."""
     total = weights.sum(1, keepdims=True)
+    x, y = (part - part[..., :1] for part in (x, y))  # of what is constant, nothing but 0 is left
     x, y = (part - (weights * part).sum(1, keepdims=True) / total for part in (x, y))
     both, of_x, of_y = ((weights * product).sum(1) for product in (x * y, x * x, y * y))
     scale = np.sqrt(of_x * of_y)

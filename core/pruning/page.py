@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from core.pruning.charts import Chart, chart, layers
+from core.pruning.export import USUAL
 from core.pruning.latency import SEQUENCE_LENGTH
 from core.pruning.metrics import METRICS, NUMBERS, shown
 from core.spec.families import Architecture
@@ -60,6 +61,8 @@ def write_page(report: Mapping[str, Any], structure: Structure, architecture: Ar
         metrics={name: METRICS[name] for name in (metric, *report["results"]["pruned"]["test"])},
         numbers=NUMBERS,
         models=models(report),
+        baseline=report["results"].get("baseline"),
+        usual=f"always {USUAL.get(report['task'].get('problem'), 'the commonest answer')}",
         stages={name: (title, curves(report, name)) for name, title in STAGES.items() if curves(report, name)},
         architecture=architecture,
         layers=picture,

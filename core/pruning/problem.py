@@ -7,8 +7,10 @@ NaN) where a row has no label.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import fmean, pstdev
 from typing import Any, ClassVar
 
@@ -73,6 +75,10 @@ class Problem(ABC):
     def said(self, logits: Tensor, labels: Tensor) -> list[Any]:
         """What is predicted of each row, as a data set would have it."""
 
+    @abstractmethod
+    def usual(self, known: Sequence[Any], labels: Tensor) -> Tensor:
+        """Logits that answer each of the rows whose `labels` those are with what is commonest of the `known` ones."""
+
     def measure(self, logits: Tensor, labels: Tensor) -> Measure:
         """Its metrics, for any weights of the rows."""
         raise NotImplementedError
@@ -127,6 +133,9 @@ class SingleLabel(Problem):
     def said(self, logits: Tensor, labels: Tensor) -> list[Any]:
         return [self.labels[i] for i in logits.argmax(1).tolist()]
 
+    def usual(self, known: Sequence[Any], labels: Tensor) -> Tensor:
+        return one_of(self.labels, known).expand(len(labels), -1)
+
 
 class MultiLabel(Problem):
     """Any number of the labels, each for itself. Logits and labels (0 or 1) are (N, K)."""
@@ -162,6 +171,10 @@ class MultiLabel(Problem):
 
     def said(self, logits: Tensor, labels: Tensor) -> list[Any]:
         return [[self.labels[i] for i in row.nonzero().flatten().tolist()] for row in logits > 0]
+
+    def usual(self, known: Sequence[Any], labels: Tensor) -> Tensor:
+        """Each label's commoner answer."""
+        return (self.encode(known).mean(0) - 0.5).expand(len(labels), -1)
 
 
 @dataclass(frozen=True)
@@ -207,6 +220,10 @@ class Regression(Problem):
 
     def said(self, logits: Tensor, labels: Tensor) -> list[Any]:
         return [plain(value) for value in logits.squeeze(1).tolist()]
+
+    def usual(self, known: Sequence[Any], labels: Tensor) -> Tensor:
+        """The mean, in the labels' own unit."""
+        return torch.full((len(labels), 1), fmean(known), dtype=torch.float64)
 
     def scale(self, labels: Tensor) -> float:
         """The labels' own deviation."""
@@ -267,6 +284,15 @@ class Words(Problem):
         width = min(logits.shape[1], labels.shape[1])
         best, asked = logits[:, :width].argmax(-1), labels[:, :width] != IGNORED
         return [[self.labels[i] for i in row[here].tolist()] for row, here in zip(best, asked, strict=True)]
+
+    def usual(self, known: Sequence[Any], labels: Tensor) -> Tensor:
+        return one_of(self.labels, chain.from_iterable(known)).expand(*labels.shape, -1)
+
+
+def one_of(labels: Sequence[str], known: Iterable[str]) -> Tensor:
+    """Logits, (C,), for the label that is commonest."""
+    commonest = max(labels, key=Counter(known).__getitem__)
+    return torch.tensor([float(label == commonest) for label in labels])
 
 
 def distillation(student: Tensor, teacher: Tensor) -> Tensor:

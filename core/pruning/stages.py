@@ -429,7 +429,10 @@ class Stages:
     def measure(
         self, splits: Splits, teacher: Network, student: Network, structure: Structure, costs: Costs
     ) -> tuple[dict[str, Any], Tensor]:
-        """The test rows, once, in float32; sizes; latency of both models in turn. Numbers are in their own unit."""
+        """The test rows, once, in float32; sizes; latency of both models in turn. Numbers are in their own unit.
+
+        Beside them, what always giving the commonest training answer comes to.
+        """
         models = {"dense": teacher.eval(), "pruned": student.eval()}
         if isinstance(self.problem, Regression):
             for network in models.values():
@@ -443,7 +446,8 @@ class Stages:
             teacher.body.config.vocab_size,
             length := longest_text(teacher, SEQUENCE_LENGTH),
         )
-        results, logits = {}, {}
+        results: dict[str, Any] = {}
+        logits = {}
         for name, network in models.items():
             done = self.checkpoints.at(f"recover-test-{name}")
             logits[name] = predict(network, self.test, alive=self.alive, checkpoint=done)
@@ -458,6 +462,9 @@ class Stages:
                 "latency_ms": speed[name],
                 "speedup": {b: round(speed["dense"][b] / ms, 2) for b, ms in speed[name].items()},
             }
+        labels = self.test.labels
+        usual = self.test.problem.usual(labels_of(splits.train), labels)
+        results["baseline"] = {"test": self.test.problem.intervals(usual, labels)}
         return results, logits["pruned"]
 
     # --- helpers --------------------------------------------------------------------------------------------

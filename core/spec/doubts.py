@@ -11,6 +11,7 @@ from core.spec.labels import members, numbers, outlier
 from core.spec.task import Task
 
 FAR = 100  # as core.spec.data.MAX_REACH
+MOST = 0.9  # of the rows are of one class
 FEW = 10  # test rows of a class
 
 
@@ -23,6 +24,14 @@ def doubts(task: Task, splits: Splits) -> Iterator[str]:
             yield (
                 f"the number {values[i]:.9g} lies far from the others, and errors are squared: is it right? "
                 "If it is, logarithms may be learned better"
+            )
+    if task.metric == "accuracy":
+        rows = [*splits.train, *splits.dev, *splits.test]
+        (name, count), *_ = Counter(row.label for row in rows).most_common(1)
+        if count >= MOST * len(rows):
+            yield (
+                f"{count / len(rows):.0%} of the rows are '{name}', so that always saying it is as accurate: "
+                "'balanced_accuracy' or 'f1' as the metric would tell more"
             )
     if task.type == "text-classification" and task.problem != "regression":
         yield from _rare(task, splits)

@@ -17,7 +17,7 @@ import torch
 
 from core.pruning import auto
 from core.pruning.batches import tokenise
-from core.pruning.metrics import bootstrap, entities, of_labels, of_numbers, of_tags, value_of
+from core.pruning.metrics import bootstrap, entities, of_labels, of_numbers, of_tags, shown, value_of
 from core.pruning.network import load_tokenizer
 from core.pruning.problem import IGNORED, MultiLabel, Problem, Regression, SingleLabel, Words, problem_of
 from core.pruning.run import ModelRef, run
@@ -216,6 +216,19 @@ def go(problem: str, tiny: Path, data: Mapping[str, Path], workdir: Path, **chan
     )
 
 
+def test_the_commonest_answer() -> None:
+    rows = torch.zeros(3)
+    one = problem_of("single_label_classification", ["a", "b", "c"])
+    assert one.said(one.usual(["b", "a", "b"], rows), rows) == ["b"] * 3
+    several = problem_of("multi_label_classification", ["a", "b", "c"])
+    assert several.said(several.usual([("a", "b"), ("a",), ("a", "c")], rows), rows) == [["a"]] * 3
+    number = problem_of("regression", ["y"])
+    found = number.quality(number.usual([0.1, 0.2, 0.6], rows), number.truth([0.1, 0.7, 0.2]))
+    assert number.said(number.usual([0.1, 0.2, 0.6], rows), rows) == [0.3] * 3 and found["pearson"] == 0
+    words, asked = problem_of("token_classification", ["B-x", "O"]), torch.tensor([[IGNORED, 0, 1], [0, 1, IGNORED]])
+    assert words.said(words.usual([("O", "B-x"), ("O",)], asked), asked) == [["O", "O"]] * 2
+
+
 STRANGER = """
 import json
 from load import load
@@ -252,11 +265,19 @@ def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
     assert report["verified"]["test"][metric] == pytest.approx(quality["value"], abs=1e-4)
     assert report["verified"]["max_difference_onnx"] < 1e-4
     assert json.loads((out / "report.json").read_text()) == json.loads(json.dumps(report))
+    usual = report["results"]["baseline"]["test"][metric]
+    assert (
+        usual["value"] < quality["value"] and f"| {shown(usual['value'], metric)} (" in (out / "README.md").read_text()
+    )
     if problem == "regression":  # in the labels' own unit
         said = [json.loads(line)["logits"][0] for line in (out / "test.jsonl").read_text().splitlines()]
         assert 900 < min(said) < 1200 < max(said) < 1700
         assert report["results"]["pruned"]["test"]["rmse"]["value"] > 1
         assert report["curves"]["recover"]["points"][-1]["rmse"] > 1
+        labels = [json.loads(line)["label"] for line in (out / "test.jsonl").read_text().splitlines()]
+        again = value_of(of_numbers(np.float32(said).astype(float), np.array(labels)), len(labels))
+        measured = report["results"]["pruned"]["test"]
+        assert again == {name: pytest.approx(measured[name]["value"], rel=1e-12) for name in again}
     if problem == "token_classification":
         told = [json.loads(line) for line in (out / "test.jsonl").read_text().splitlines()]
         unread = [

@@ -294,7 +294,9 @@ def test_numbers_that_are_mostly_nought_or_reach_far_are_kept(values: list[str],
 def test_what_few_test_rows_cannot_say_is_said() -> None:
     cells = [*(["ham"] * 94), *(["spam"] * 3), "odd", "odder", "oddest"]
     splits = prepare(spec_of(), {A: table(*((f"t{i}", cell) for i, cell in enumerate(cells)))})
-    few, none = doubts(spec_of().task, splits)
+    most, few, none = doubts(spec_of().task, splits)
+    assert most.startswith("94% of the rows are 'ham', so that always saying it is as accurate")
+    assert len(list(doubts(spec_of(metric="f1").task, splits))) == 2
     assert few == "class 'spam' has 1 test row (fewer than 10): macro F1 and balanced accuracy say little"
     assert "without a test row ('odd" in none
     assert not list(doubts(spec_of().task, prepare(spec_of(), {A: MANY})))
