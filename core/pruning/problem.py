@@ -317,8 +317,8 @@ def rarest(held: Tensor) -> Tensor:
 
 
 def plain(number: float) -> float:
-    """As many digits as float32 tells apart."""
-    return float(f"{number:.7g}")
+    """As many digits as give a float32 back."""
+    return float(f"{number:.9g}")
 
 
 PROBLEMS: Mapping[ProblemType, type[Problem]] = {
