@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
+from math import isfinite
 from statistics import fmean, pstdev
 from typing import TypeVar
 
@@ -26,6 +27,8 @@ T = TypeVar("T")
 Table = Mapping[str, Sequence[str | None]]  # column -> values
 
 MIN_ROWS = 10
+DUPLICATES = "duplicate rows in the target"
+CONFLICTS = "rows of the target that repeat a text with another label"
 TRAIN = 0.6  # of a data set that is to be split
 MAX_LABELS = 1000
 MAX_LABEL_CHARS = 200
@@ -77,7 +80,8 @@ def prepare(spec: JobSpec, tables: Mapping[str, Table]) -> Splits:
         where = "/task/data/train/dataset"
     else:
         rows = _examples(tables[task.data.id], task, task.problem, "/task", dropped)
-        unique = _unique(rows, set(), dropped, "duplicate rows in the target")
+        unique = _unique(rows, {}, dropped)
+        _check_names(unique, task.problem, "/task/label")
         parts = _held_out(unique, task, spec.train.seed, "/task/split")
         where = "/task/data/dataset"
     train, dev, test = parts
@@ -87,7 +91,7 @@ def prepare(spec: JobSpec, tables: Mapping[str, Table]) -> Splits:
     else:
         _check_labels(task, labels, {"train": train, "dev": dev, "test": test}, where)
 
-    seen = {row.key for part in parts for row in part}
+    seen = {row.key: row.label for part in parts for row in part}
     sources = []
     for i, source in enumerate(spec.sources):
         rows = _examples(tables[source.data.id], source, task.problem, f"/sources/{i}", dropped)
@@ -99,6 +103,7 @@ def prepare(spec: JobSpec, tables: Mapping[str, Table]) -> Splits:
             )
         if source.label is not None and _kinds(kept, task.problem) < 2:
             raise SpecError(f"/sources/{i}/label", "has one class only; leave 'label' out to use the text alone")
+        _check_names(kept, task.problem, f"/sources/{i}/label")
         sources.append(kept)
     return Splits(labels, train, dev, test, sources, dropped)
 
@@ -175,15 +180,17 @@ def _require(table: Table, name: str, pointer: str) -> None:
         raise SpecError(pointer, f"the data set has no column '{name}'; its columns: {', '.join(table)}")
 
 
-def _unique(rows: Sequence[Example], seen: set[str], dropped: Counter[str], reason: str) -> list[Example]:
-    """Rows whose text is new; `seen` grows by them."""
+def _unique(
+    rows: Sequence[Example], seen: dict[str, Label | None], dropped: Counter[str], reason: str = DUPLICATES
+) -> list[Example]:
+    """Rows whose text is new; `seen`, the labels of the texts, grows by them."""
     kept = []
     for row in rows:
-        if (key := row.key) in seen:
-            dropped[reason] += 1
-        else:
-            seen.add(key)
+        if (key := row.key) not in seen:
+            seen[key] = row.label
             kept.append(row)
+        else:
+            dropped[CONFLICTS if reason == DUPLICATES and seen[key] != row.label else reason] += 1
     return kept
 
 
@@ -191,19 +198,24 @@ def _given_splits(
     task: Task, tables: Mapping[str, Table], seed: int, dropped: Counter[str]
 ) -> tuple[list[Example], list[Example], list[Example]]:
     assert isinstance(task.data, SplitRefs)
-    seen: set[str] = set()
+    seen: dict[str, Label | None] = {}
     given: dict[str, list[Example]] = {}
     # The test rows are kept whole: a duplicate is taken out of what trains, not out of what measures.
     for name, ref in (("test", task.data.test), ("dev", task.data.dev), ("train", task.data.train)):
         if ref is not None:
             rows = _examples(tables[ref.id], task, task.problem, "/task", dropped)
-            given[name] = _unique(rows, seen, dropped, "duplicate rows in the target")
+            before = " or ".join(given)
+            given[name] = _unique(rows, seen, dropped)
+            if rows and not given[name]:
+                detail = f"each of its {len(rows)} rows repeats a {before} row, and is left out; give other rows"
+                raise SpecError(f"/task/data/{name}/dataset", detail)
     rows = given["train"]
     if len(rows) < MIN_ROWS:
         detail = f"has {len(rows)} usable training rows; at least {MIN_ROWS} are needed"
         raise SpecError("/task/data/train/dataset", detail)
+    _check_names(rows, task.problem, "/task/label")
     share = {name: getattr(task.split, name) or 0.2 for name in ("dev", "test") if name not in given}
-    counts = {n: s if isinstance(s, int) else round(s * len(rows)) for n, s in share.items()}
+    counts = {n: s if isinstance(s, int) else max(1, round(s * len(rows))) for n, s in share.items()}
     if sum(counts.values()) > len(rows) - MIN_ROWS:
         asked = " + ".join(f"{count} {name}" for name, count in counts.items())
         raise SpecError(
@@ -233,11 +245,13 @@ def _held_out(
     train, dev = (s if isinstance(s, int) else max(1, round(s * n)) for s in (split.train or TRAIN, split.dev))
     test = n - train - dev if split.test is None else split.test
     test = test if isinstance(test, int) else min(max(1, round(test * n)), max(1, n - train - dev))
-    if train + dev + test > n or test < 1:
+    if test == 0:
         raise SpecError(
-            pointer,
-            f"asks for {train} train + {dev} dev + {max(test, 1)} test rows, but the data set has {n} distinct ones",
+            pointer, f"asks for {train} train + {dev} dev rows of {n} distinct ones: none is left to test on"
         )
+    if train + dev + test > n or test < 0:
+        asked = f"{train} train + {dev} dev" + f" + {test} test" * (test > 0)
+        raise SpecError(pointer, f"asks for {asked} rows, but the data set has {n} distinct ones")
     dev_rows, test_rows, train_rows = _drawn(rows, task.problem, [dev, test], train, seed)
     return train_rows, dev_rows, test_rows
 
@@ -352,23 +366,39 @@ def _check_labels(task: Task, labels: list[str], parts: Mapping[str, Sequence[Ex
             )
     if _kinds(parts["train"], task.problem) < 2:
         raise SpecError(where, f"the training rows show one class only ({labels[0]!r})")
-    if len(labels) > MAX_LABELS:
-        raise SpecError(
-            "/task/label", f"has {len(labels)} classes; is it the right column? At most {MAX_LABELS} are supported"
-        )
-    longest = max(map(len, labels))
-    if longest > MAX_LABEL_CHARS or sum(map(len, labels)) > MAX_LABELS_CHARS:
-        raise SpecError(
-            "/task/label",
-            f"has classes of up to {longest:,} characters; is it the right column? At most {MAX_LABEL_CHARS} are "
-            f"supported, and {MAX_LABELS_CHARS:,} in all",
-        )
     if task.metric == "entity_f1" and not is_iob2(labels):
         raise SpecError(
             "/task/metric",
             f"entity_f1 needs IOB2 tags (O, B-x, I-x), and there are others ({', '.join(map(repr, labels[:5]))}); "
             "ask for 'token_accuracy'",
         )
+
+
+def _check_names(rows: Sequence[Example], problem: ProblemType, pointer: str) -> None:
+    """Whether labels are names that repeat, and not texts, keys or numbers."""
+    if problem == "regression" or not (labels := label_names(labels_of(rows), problem, "")):
+        return
+    says = "is it the right column?"
+    if problem == "single_label_classification" and all(map(_is_number, labels)):
+        says = 'if these are amounts, ask for "problem_type": "regression"'
+    if len(labels) > MAX_LABELS:
+        raise SpecError(pointer, f"has {len(labels)} classes; {says} At most {MAX_LABELS} are supported")
+    if problem == "single_label_classification" and 2 * len(labels) > len(rows) >= MIN_ROWS:
+        raise SpecError(pointer, f"has {len(labels)} classes in {len(rows)} rows; {says}")
+    longest = max(map(len, labels))
+    if longest > MAX_LABEL_CHARS or sum(map(len, labels)) > MAX_LABELS_CHARS:
+        raise SpecError(
+            pointer,
+            f"has classes of up to {longest:,} characters; is it the right column? At most {MAX_LABEL_CHARS} are "
+            f"supported, and {MAX_LABELS_CHARS:,} in all",
+        )
+
+
+def _is_number(name: str) -> bool:
+    try:
+        return isfinite(float(name))
+    except ValueError:
+        return False
 
 
 def _check_numbers(train: list[float], where: str) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain
 
-from core.spec.data import Splits, labels_of
+from core.spec.data import CONFLICTS, Splits, labels_of
 from core.spec.labels import members, numbers, outlier
 from core.spec.task import Task
 
@@ -17,6 +17,8 @@ FEW = 10  # test rows of a class
 
 def doubts(task: Task, splits: Splits) -> Iterator[str]:
     """One sentence each."""
+    if count := splits.dropped[CONFLICTS]:
+        yield f"{count} {CONFLICTS}: of each text the first row is used; is its label right?"
     if task.problem == "regression":
         values = numbers(labels_of([*splits.train, *splits.dev, *splits.test]))
         i, reach = outlier(values)

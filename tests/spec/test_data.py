@@ -12,7 +12,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from core.spec.data import Example, Splits, Table, prepare
+from core.spec.data import CONFLICTS, Example, Splits, Table, prepare
 from core.spec.doubts import doubts
 from core.spec.job import JobSpec
 from core.spec.problems import SpecError
@@ -98,6 +98,19 @@ def test_a_long_tail_of_labels_is_no_hindrance(multi: bool) -> None:
         parts = (splits.train, splits.dev, splits.test)
         assert [len(part) for part in parts] == [80, 60, len(labels) - 140]
         assert len(set.union(*map(keys, parts))) == len(labels)
+
+
+def test_the_smallest_share_is_a_row() -> None:
+    assert len(prepare(spec_of(OWN, split={"dev": 0.001}), {A: MANY}).dev) == 1
+
+
+def test_texts_with_two_labels_are_counted_apart() -> None:
+    again = [("ROW 1", "b"), ("row 2", "b"), ("row 3", "a"), ("row 4", "b")]
+    splits = prepare(spec_of(), {A: table(*((f"row {i}", "ab"[i % 2]) for i in range(100)), *again)})
+    assert splits.dropped == {CONFLICTS: 3, "duplicate rows in the target": 1}
+    assert list(doubts(spec_of().task, splits)) == [
+        f"3 {CONFLICTS}: of each text the first row is used; is its label right?"
+    ]
 
 
 def test_of_a_train_set_the_drawn_rows_show_what_the_test_rows_show() -> None:
@@ -210,6 +223,42 @@ def test_of_a_train_set_as_many_as_asked_for_are_drawn(train: float | None, coun
         (spec_of(text=["body"]), {A: MANY}, "/task/text/0", "no column 'body'"),
         (spec_of(), {A: table(*((f"t{i}", "x") for i in range(40)))}, "/task/label", "one class only"),
         (spec_of(split={"train": 90, "dev": 20}), {A: MANY}, "/task/split", "has 100 distinct ones"),
+        (
+            spec_of(split={"train": 0.8, "dev": 0.2}),
+            {A: MANY},
+            "/task/split",
+            "of 100 distinct ones: none is left to test on",
+        ),
+        (
+            spec_of({"train": {"dataset": A}, "test": {"dataset": A}}),
+            {A: MANY},
+            "/task/data/train/dataset",
+            "each of its 100 rows repeats a test row",
+        ),
+        (
+            spec_of({"train": {"dataset": B}, "dev": {"dataset": A}, "test": {"dataset": A}}),
+            {A: MANY, B: MANY},
+            "/task/data/dev/dataset",
+            "each of its 100 rows repeats a test row",
+        ),
+        (
+            spec_of(),
+            {A: table(*((f"t{i}", f"id{i}") for i in range(40)))},
+            "/task/label",
+            "40 classes in 40 rows; is it the",
+        ),
+        (
+            spec_of(),
+            {A: table(*((f"t{i}", f"{i / 7}") for i in range(40)))},
+            "/task/label",
+            '"problem_type": "regression"',
+        ),
+        (
+            spec_of(sources=[{"data": {"dataset": B}, "label": "label"}]),
+            {A: MANY, B: table(*((f"t{i}", f"c{i % 1001}") for i in range(3003)))},
+            "/sources/0/label",
+            "has 1001 classes; is it the right column? At most 1000",
+        ),
         (
             spec_of({"train": {"dataset": A}, "test": {"dataset": B}}),
             {A: MANY, B: table(("new", "c"), ("newer", "a"))},
@@ -335,7 +384,7 @@ def test_numbers_are_split_by_their_ranks(values: list[float], seed: int) -> Non
 def test_words_are_duplicates_whatever_their_tags() -> None:
     some = [([f"w{i}", "sings"], ["B-PER", "O"] if i % 2 else ["O", "O"]) for i in range(40)]
     splits = prepare(spec_of(**WORDS), {A: tagged(*some, (["W3", "sings"], ["O", "O"]))})
-    assert splits.labels == ["B-PER", "O"] and splits.dropped["duplicate rows in the target"] == 1
+    assert splits.labels == ["B-PER", "O"] and splits.dropped[CONFLICTS] == 1
     assert len(splits.train[0].text) == 2
 
 
