@@ -40,7 +40,7 @@ MAX_NAME_CHARS = 200
 MAX_LINE_CHARS = 8 * 2**20  # of JSONL: Python may take 25 times as much for what is in it
 # PostgreSQL stores no NUL, UTF-8 no lone surrogate; both would surface only when the job writes its report.
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
-NESTED = "is nested or binary; give plain text, numbers or arrays of strings"
+NESTED = "is nested or binary; give plain text, numbers or arrays of strings or of whole numbers, or leave it out"
 
 
 class InUseError(Exception):
@@ -230,6 +230,8 @@ def _check_name(column: str) -> None:
 def _cell(value: Any, line: int, column: str, settings: Settings) -> str | None:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
+    if isinstance(value, list) and value and all(type(item) is int for item in value):  # labels that have numbers
+        value = list(map(str, value))
     array = isinstance(value, list) and all(isinstance(item, str) for item in value)  # words, tags, labels
     if isinstance(value, list | dict | bytes) and not array:
         raise SpecError(
@@ -267,6 +269,11 @@ def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         reader = csv.reader(text, strict=True)
         try:
             header = next(reader, [])
+            if header and not header[0].strip() and all(name.strip() for name in header[1:]):
+                detail = (
+                    "its first column has no name, as an index that pandas wrote: give it one, or to_csv(index=False)"
+                )
+                raise SpecError("/file", detail)
             if len(set(header)) != len(header) or not all(name.strip() for name in header):
                 raise SpecError("/file", "its first line must name the columns, each once, none empty")
             for row in reader:
@@ -346,12 +353,14 @@ def _read_parquet(path: Path, settings: Settings) -> Iterator[tuple[int, dict[st
 
 
 def _is_plain(kind: pa.DataType) -> bool:
-    """Whether cells of that type are text, numbers, moments or arrays of strings."""
+    """Whether cells of that type are text, numbers, moments or arrays of strings or of whole numbers."""
     from pyarrow import types
 
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         item = kind.value_type.value_type if types.is_dictionary(kind.value_type) else kind.value_type
-        return bool(types.is_string(item) or types.is_large_string(item) or types.is_null(item))
+        return bool(
+            types.is_string(item) or types.is_large_string(item) or types.is_null(item) or types.is_integer(item)
+        )
     binary = types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
     return not (types.is_nested(kind) or binary)
 

@@ -379,10 +379,12 @@ def _check_names(rows: Sequence[Example], problem: ProblemType, pointer: str) ->
     if problem == "regression" or not (labels := label_names(labels_of(rows), problem, "")):
         return
     says = "is it the right column?"
-    if problem == "single_label_classification" and all(map(_is_number, labels)):
+    if pointer.startswith("/sources"):
+        says += " Leave 'label' out to use the text alone"
+    elif problem == "single_label_classification" and all(map(_is_number, labels)):
         says = 'if these are amounts, ask for "problem_type": "regression"'
     if len(labels) > MAX_LABELS:
-        raise SpecError(pointer, f"has {len(labels)} classes; {says} At most {MAX_LABELS} are supported")
+        raise SpecError(pointer, f"has {len(labels)} classes, and at most {MAX_LABELS} are supported; {says}")
     if problem == "single_label_classification" and 2 * len(labels) > len(rows) >= MIN_ROWS:
         raise SpecError(pointer, f"has {len(labels)} classes in {len(rows)} rows; {says}")
     longest = max(map(len, labels))

@@ -42,14 +42,14 @@ def doubts(task: Task, splits: Splits) -> Iterator[str]:
 def _rare(task: Task, splits: Splits) -> Iterator[str]:
     rows = Counter(chain.from_iterable(members(row.label) for row in splits.test))
     word, plural = ("label", "labels") if task.problem == "multi_label_classification" else ("class", "classes")
-    means = "macro F1" if word == "label" else "macro F1 and balanced accuracy"
+    little = "macro F1 says little" if word == "label" else "macro F1 and balanced accuracy say little"
     few = [name for name in splits.labels if 0 < rows[name] < FEW]
     none = [name for name in splits.labels if not rows[name]]
     if few[1:]:
-        yield f"{len(few)} {plural} have fewer than {FEW} test rows ({_some(few)}): {means} say little"
+        yield f"{len(few)} {plural} have fewer than {FEW} test rows ({_some(few)}): {little}"
     elif few:
         count = f"{rows[few[0]]} test row{'s' * (rows[few[0]] > 1)}"
-        yield f"{word} '{few[0]}' has {count} (fewer than {FEW}): {means} say little"
+        yield f"{word} '{few[0]}' has {count} (fewer than {FEW}): {little}"
     if none:
         yield f"{len(none)} {plural if none[1:] else word} without a test row ({_some(none)}): no metric speaks of them"
 

@@ -109,7 +109,7 @@ BAD_FILES = {
     "long name": ("rows.csv", b"a" * 300 + b"\n1", "name"),
     "no Parquet": ("rows.parquet", b"PAR1nonsensePAR1", "Parquet"),
     "cut Parquet": ("rows.parquet", parquet({"a": ["b"] * 100})[:-20], "Parquet"),
-    "nested Parquet": ("rows.parquet", parquet({"a": [[1], [2]]}), "nested"),
+    "nested Parquet": ("rows.parquet", parquet({"a": [[1.5], [2.5]]}), "nested"),
     "no columns": ("rows.parquet", parquet({}), "no rows"),
     "too many rows": ("rows.csv", b"a\n" + b"1\n" * 5001, "5,000 rows"),
     "too many columns": ("rows.csv", ",".join(map(str, range(300))).encode() + b"\n" + b"," * 299, "256 columns"),

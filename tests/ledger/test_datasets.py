@@ -56,6 +56,13 @@ def test_every_format_gives_the_same_table(upload: Any, storage: Storage, conten
     assert datasets.preview(dataset, storage, 1) == [{"text": "good, really", "label": "pos"}]
 
 
+def test_labels_that_are_whole_numbers_are_arrays_of_names(upload: Any, storage: Storage) -> None:
+    jsonl = b'{"text": "x", "label": [1, 22]}\n{"text": "y", "label": []}'
+    table = pa.table({"text": ["x", "y"], "label": [[1, 22], []]})
+    for content, name in ((jsonl, "a.jsonl"), (table, "a.parquet")):
+        assert datasets.read_table(upload(content, name), storage)["label"] == ['["1", "22"]', "[]"]
+
+
 def test_numbers_dates_and_gaps_become_text_and_null(upload: Any, storage: Storage) -> None:
     jsonl = b'{"a": 1, "b": true}\n{"a": null, "c": 0.5}\n{"a": NaN}'
     assert datasets.read_table(upload(jsonl, "a.jsonl"), storage) == {
@@ -97,6 +104,7 @@ BAD = {
     "no rows": (pa.table({"text": pa.array([], pa.string())}), "a.parquet", "has no rows"),
     "column named twice": (b"text,text\na,b\n", "a.csv", "each once"),
     "column without name": (b"text,\na,b\n", "a.csv", "none empty"),
+    "index of pandas": (b",text\n0,b\n", "a.csv", "first column has no name.*index=False"),
     "too few cells": (b"text,label\na,b\nc\n", "a.csv", "line 3: 1 cells"),
     "open quote": (b'text,label\n"a,b\n', "a.csv", "is not CSV"),
     "latin-1": ("text\ncafé\n".encode("latin-1"), "a.csv", "is not UTF-8"),
@@ -111,7 +119,7 @@ BAD = {
     "half a surrogate pair": (b'{"text": "\\ud800"}', "a.jsonl", "surrogate"),
     "not parquet": (b"PAR1 but no", "a.parquet", "not readable as Parquet"),
     "binary column": (pa.table({"text": [b"\x00\x01"]}), "a.parquet", "binary"),
-    "list column": (pa.table({"text": [[1]]}), "a.parquet", "nested"),
+    "list column": (pa.table({"text": [[1.5]]}), "a.parquet", "nested"),
     "parquet names twice": (DUPLICATE, "a.parquet", "names a column twice"),
     "long cell": (b"text\n" + b"a" * 1001 + b"\n", "a.csv", "more than 1,000 characters"),
     "long json cell": (b'{"text": "' + b"a" * 1001 + b'"}', "a.jsonl", "more than 1,000 characters"),

@@ -257,7 +257,7 @@ def test_of_a_train_set_as_many_as_asked_for_are_drawn(train: float | None, coun
             spec_of(sources=[{"data": {"dataset": B}, "label": "label"}]),
             {A: MANY, B: table(*((f"t{i}", f"c{i % 1001}") for i in range(3003)))},
             "/sources/0/label",
-            "has 1001 classes; is it the right column? At most 1000",
+            "has 1001 classes, and at most 1000 are supported; is it the right column? Leave 'label' out",
         ),
         (
             spec_of({"train": {"dataset": A}, "test": {"dataset": B}}),
