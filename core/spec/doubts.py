@@ -18,14 +18,14 @@ FEW = 10  # test rows of a class
 def doubts(task: Task, splits: Splits) -> Iterator[str]:
     """One sentence each."""
     if count := splits.dropped[CONFLICTS]:
-        yield f"{count} {CONFLICTS}: of each text the first row is used; is its label right?"
+        yield f"{count} {CONFLICTS}: of each text the first row is used"
     if task.problem == "regression":
         values = numbers(labels_of([*splits.train, *splits.dev, *splits.test]))
         i, reach = outlier(values)
         if reach > FAR:
             yield (
-                f"the number {values[i]:.9g} lies far from the others, and errors are squared: is it right? "
-                "If it is, logarithms may be learned better"
+                f"the number {values[i]:.9g} lies far from the others, and errors are squared; if it is right, "
+                "logarithms may be learned better"
             )
     if task.metric == "accuracy":
         rows = [*splits.train, *splits.dev, *splits.test]

@@ -108,9 +108,7 @@ def test_texts_with_two_labels_are_counted_apart() -> None:
     again = [("ROW 1", "b"), ("row 2", "b"), ("row 3", "a"), ("row 4", "b")]
     splits = prepare(spec_of(), {A: table(*((f"row {i}", "ab"[i % 2]) for i in range(100)), *again)})
     assert splits.dropped == {CONFLICTS: 3, "duplicate rows in the target": 1}
-    assert list(doubts(spec_of().task, splits)) == [
-        f"3 {CONFLICTS}: of each text the first row is used; is its label right?"
-    ]
+    assert list(doubts(spec_of().task, splits)) == [f"3 {CONFLICTS}: of each text the first row is used"]
 
 
 def test_of_a_train_set_the_drawn_rows_show_what_the_test_rows_show() -> None:
