@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.pruning import prune, stages, train
+from core.pruning import pdp, stages, train
 from core.pruning.coupling import Stream
 from core.pruning.losses import batch_loss, collate
 from core.pruning.network import TARGET, Network, autocast
@@ -48,7 +48,7 @@ def cofi_losses() -> Iterator[None]:
 
     with (
         patch.object(stages.Stages, "prune", with_map),
-        patch.object(prune, "batch_loss", loss),
+        patch.object(pdp, "batch_loss", loss),
         patch.object(train, "batch_loss", loss),
     ):
         yield

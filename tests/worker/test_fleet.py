@@ -69,7 +69,7 @@ def test_a_worker_that_fetches_a_model_leaves_when_told(house: House, start: Sta
     with ThreadingHTTPServer(("127.0.0.1", 0), DrippingHub) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        worker = start("worker", HF_ENDPOINT=f"http://127.0.0.1:{server.server_port}")
+        worker = start("worker", HF_ENDPOINT=f"http://127.0.0.1:{server.server_port}", HF_HUB_OFFLINE="0")
         start("relay")
         job_id = house.new_job(model="good/model")
         assert DrippingHub.drips.wait(30)
