@@ -114,14 +114,13 @@ def add_heads(network: Network, plan: Sequence[Phase], sources: Sequence[TaskRow
             network.add_head(source.head, source.classes)
 
 
-def teacher_head(coupling: str, source: TaskRows) -> str | None:
-    """The head of the teacher whose answers to a source's text are distilled; None: its labels alone are learned.
+def teacher_head(coupling: str, source: TaskRows) -> str:
+    """The head of the teacher whose answers to a source's text are distilled.
 
-    So under `sequential`, where the source has a head of its own: it was trained first, and what it reads has moved on.
+    Under `sequential` one of the source's own has been left behind by what it reads. That is no fault: its answers,
+    poor as they are, still say what the teacher makes of the text (docs/methods.md).
     """
-    if coupling == "teacher" or source.head == TARGET:
-        return TARGET
-    return None if coupling == "sequential" else source.head
+    return TARGET if coupling == "teacher" else source.head
 
 
 def _stream(task: TaskRows, share: int, *, labels: bool = True, masks: MaskUse = "shared") -> Stream:

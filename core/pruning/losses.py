@@ -48,15 +48,15 @@ def stream_loss(logits: Tensor, stream: Stream, index: Tensor) -> Tensor:
 def labelled_by(
     teacher: Network,
     task: TaskRows,
-    head: str | None,
+    head: str,
     alive: Callable[[], None] = lambda: None,
     checkpoint: Checkpoint = NOWHERE,
 ) -> TaskRows:
-    """The task with what the teacher's head says of each row; unchanged where there is no such head.
+    """The task with what the teacher's head says of each row; unchanged where the teacher has no such head.
 
     `alive` is called after each batch. What `checkpoint` holds is not computed again.
     """
-    if head is None or head not in teacher.heads:
+    if head not in teacher.heads:
         return task
     logits = predict(teacher, task.rows, head, fast=True, alive=alive, checkpoint=checkpoint)
     return replace(task, rows=replace(task.rows, logits=logits))

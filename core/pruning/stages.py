@@ -492,7 +492,7 @@ class Stages:
             stages = set(self.transfer.active) & {"prune", "recover"}
             coupling = str(self.transfer.coupling)
 
-            def label(task: TaskRows, head: str | None, name: str) -> TaskRows:
+            def label(task: TaskRows, head: str, name: str) -> TaskRows:
                 return labelled_by(teacher, task, head, self.alive, self.checkpoints.at(f"teach-labels-{name}"))
 
             sources = [

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from core.pruning.batches import Rows, draw
-from core.pruning.coupling import TaskRows, phases, teacher_head
+from core.pruning.coupling import TaskRows, phases
 from core.pruning.network import TARGET
 
 
@@ -36,17 +36,6 @@ def test_many_small_sources_do_not_enlarge_a_batch() -> None:
         first, *_ = phases(coupling, "recover", True, task(20), sources, 16)
         assert sum(stream.share for stream in first.streams) == 16
         assert all(stream.share for stream in first.streams)
-
-
-def test_a_head_that_teaching_left_behind_teaches_nobody() -> None:
-    own, shared = task(20, "source0"), task(20)
-    assert {c: teacher_head(c, own) for c in ("sequential", "joint", "tied", "teacher")} == {
-        "sequential": None,
-        "joint": "source0",
-        "tied": "source0",
-        "teacher": TARGET,
-    }
-    assert teacher_head("sequential", shared) == TARGET
 
 
 def test_a_stage_that_transfer_may_not_enter_sees_the_target_alone() -> None:
