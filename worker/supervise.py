@@ -52,6 +52,7 @@ from worker.tidy import remove_if_empty, used_blobs
 TICK_S = 0.1
 GRACE_S = 0.5  # between SIGTERM and SIGKILL
 AWAY_S = 5.0  # between tries while the storage is away
+HUB_S = 600.0  # that a job waits for a hub: it keeps a worker from others
 AGAIN_S = 600.0  # what was put longer ago and is in no row is put again: the relay sweeps it after `KEEP_BLOBS_S`
 EXIT_S = 5.0  # for a child that has said its last line
 STOP_WRITE_S = 5.0  # how long a worker that was told to stop tries to give its job back
@@ -113,7 +114,7 @@ class Supervisor:
         self._broke = False
         self.blameless = False  # the job is, for an attempt that broke off: it was the worker's fault alone
         self._prepared = False
-        self._away = ""  # what the attempt waits for
+        self._away = self._told = ""  # what the attempt waits for, and what its events say of that
         self._pinned: dict[str, str] | None = None  # the model of a hub, with its commit
         self._over = threading.Event()
         self._pending: list[Message] = []  # not in the ledger yet
@@ -194,7 +195,7 @@ class Supervisor:
         self._restore_state()
         pinned = self.folder / "state" / MODEL  # a branch may have moved since
         name = json.loads(pinned.read_text())["name"] if pinned.exists() else self.spec.model
-        model = self._patiently(lambda: models.resolve(name, self.settings))
+        model = self._patiently(lambda: models.resolve(name, self.settings), HUB_S)
         self._pinned = {"name": f"{model.name}@{model.revision}"} if model.revision else None
         request = {
             "spec": self.spec.model_dump(mode="json", exclude={"webhook"}),  # its URL may hold a secret of the receiver
@@ -325,8 +326,9 @@ class Supervisor:
     def _fetch(self, sha256: str, target: Path) -> None:
         self._patiently(lambda: self.storage.fetch(sha256, target))
 
-    def _patiently(self, work: Callable[[], T]) -> T:
+    def _patiently(self, work: Callable[[], T], limit_s: float = math.inf) -> T:
         """Do something, in a thread beside, that may have to wait for the storage, or a hub, to come back."""
+        began = time.monotonic()
         while True:
             try:
                 done = work()
@@ -335,6 +337,9 @@ class Supervisor:
             except StorageAwayError as error:
                 self._away = str(error)
                 log.warning("waiting: %s", error)
+                if time.monotonic() - began > limit_s:
+                    mend = "retry the job later, or have the operator put the model's folder into the models folder"
+                    raise Ended("failed", f"for {limit_s:.0f} s {error}; {mend}", code="hub_away") from error
                 if self._over.wait(AWAY_S):
                     raise
 
@@ -373,6 +378,9 @@ class Supervisor:
 
     def _beat(self) -> None:
         self._next_beat = time.monotonic() + self.settings.heartbeat_s
+        if self._away and self._away != self._told:
+            self._told = self._away
+            self._pending.append({"event": "note", "message": f"waiting: {self._away}"})
         try:
             with self.database.begin() as session:
                 self._status = jobs.beat(session, self.job.id, self.attempt, self.settings.lease_s)

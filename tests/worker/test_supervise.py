@@ -450,7 +450,8 @@ def test_a_storage_that_is_away_is_waited_for(house: House, monkeypatch: pytest.
     for _ in range(2):
         claim(house, job_id, storage=storage).run()
     assert (house.job(job_id).status, house.job(job_id).attempt) == ("succeeded", 2)
-    assert int(house.notes(job_id)[-1].rpartition(" ")[2]) >= 1  # what was saved came back
+    started = [note for note in house.notes(job_id) if note.startswith("starting")]
+    assert int(started[-1].rpartition(" ")[2]) >= 1  # what was saved came back
 
 
 def test_a_hub_that_is_away_is_waited_for(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -467,6 +468,21 @@ def test_a_hub_that_is_away_is_waited_for(house: House, monkeypatch: pytest.Monk
     job_id = house.new_job(model="owner/name")
     claim(house, job_id).run()
     assert (house.job(job_id).status, house.job(job_id).attempt, len(tries)) == ("succeeded", 1, 3)
+
+
+def test_a_hub_that_stays_away_does_not_keep_a_worker_for_ever(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolve(name: str, settings: Settings) -> models.Resolved:
+        raise StorageAwayError("the hub cannot be reached (ConnectError)")
+
+    monkeypatch.setattr(models, "resolve", resolve)
+    monkeypatch.setattr(supervise, "AWAY_S", 0.1)
+    monkeypatch.setattr(supervise, "HUB_S", 1.5)
+    job_id = house.new_job(model="owner/name")
+    claim(house, job_id).run()
+    error = house.job(job_id).error
+    assert error is not None and error["code"] == "hub_away"
+    assert "cannot be reached (ConnectError); retry the job later" in error["message"]
+    assert house.notes(job_id) == ["waiting: the hub cannot be reached (ConnectError)"]
 
 
 def test_a_time_limit_met_while_inputs_are_fetched_says_what_was_away(
