@@ -1,4 +1,4 @@
-"""Local models: the folders of `models_dir` with a config.json of a known family, model.safetensors, a tokenizer."""
+"""Local models: the folders of `models_dir` with a config.json of a known family, safetensors, a tokenizer."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _read(folder: Path, problem: ProblemType = "single_label_classification") ->
     require_text(architecture.family)
     require_tokenizer(folder)
     weights = require_weights(folder)
-    shapes = read_shapes(weights)
+    shapes = {name: shape for file in weights for name, shape in read_shapes(file).items()}
     prefix = f"{architecture.family.base}."
     # A checkpoint of another task brings that task's head: it is left behind when the body is loaded.
     inside = {name: shape for name, shape in shapes.items() if name.startswith(prefix)}
@@ -99,4 +99,4 @@ def _read(folder: Path, problem: ProblemType = "single_label_classification") ->
     labels = head_labels(values.get("id2label"), head[0]) if head else ()
     positions = values.get("max_position_embeddings")
     reads = positions - architecture.family.extra_positions if isinstance(positions, int) else None
-    return LocalModel(folder.name, architecture, kept, weights.stat().st_size, labels, reads)
+    return LocalModel(folder.name, architecture, kept, sum(file.stat().st_size for file in weights), labels, reads)

@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+from huggingface_hub.utils import disable_progress_bars, filter_repo_objects  # type: ignore[attr-defined]
 from huggingface_hub.utils._http import default_client_factory
 
 from core.ledger import logs
@@ -69,7 +69,8 @@ def fetch(repository: str, revision: str, files: Sequence[str], settings: Settin
                 log.warning("%s: the model is taken as it is cached", _told(error))
                 return Path(cached)
             raise
-        size_bytes = sum(file.size or 0 for file in info.siblings or () if file.rfilename in files)
+        wanted = filter_repo_objects(info.siblings or (), allow_patterns=list(files), key=lambda file: file.rfilename)
+        size_bytes = sum(file.size or 0 for file in wanted)
         if size_bytes > settings.max_model_bytes:
             told = f"'{repository}' has {size_bytes:,} bytes; choose one of at most {settings.max_model_bytes:,}"
             raise SpecError("/model", told + ", or have the operator raise TOPWORK_MAX_MODEL_BYTES")

@@ -13,11 +13,13 @@ from pathlib import Path
 from core.ledger.settings import Settings
 from core.spec.families import Architecture, read_config
 from core.spec.problems import SpecError
-from core.spec.weights import require_weights
+from core.spec.weights import INDEX, PARTS, WHOLE, require_weights
 
-FILES = (
+FILES = (  # patterns
     "config.json",
-    "model.safetensors",
+    WHOLE,
+    INDEX,
+    PARTS,
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",

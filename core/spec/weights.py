@@ -1,4 +1,4 @@
-"""Names and shapes of the weights in a safetensors file, from its header alone: no tensor is read, no torch needed.
+"""Names and shapes of the weights in safetensors files, from their headers alone: no tensor is read, no torch needed.
 
 Format: 8 bytes length of the header (little endian), the header as JSON, then the data.
 """
@@ -6,6 +6,7 @@ Format: 8 bytes length of the header (little endian), the header as JSON, then t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
@@ -15,19 +16,35 @@ from core.spec.problems import SpecError
 
 MAX_HEADER_BYTES = 16 * 2**20
 BUFFERS = ("rotary_emb.inv_freq", "position_ids")  # of older checkpoints
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+PARTS = "model-*-of-*.safetensors"
+PART = re.compile(r"model-\d+-of-\d+\.safetensors")
 FLOAT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 
 
-def require_weights(folder: Path) -> Path:
-    """The weights of a model's folder; raises SpecError('/model') where there are none in one safetensors file."""
-    if not (folder / "model.safetensors").is_file():
-        joined = ", max_shard_size='100GB'" * (folder / "model.safetensors.index.json").is_file()
+def require_weights(folder: Path) -> list[Path]:
+    """The files with the weights of a model's folder: one, or the parts that an index names.
+
+    Raises SpecError('/model') where there are none, or a part is missing.
+    """
+    if (folder / WHOLE).is_file():
+        return [folder / WHOLE]
+    if not (folder / INDEX).is_file():
         raise SpecError(
             "/model",
-            "it has no model.safetensors; Topwork reads models as config.json + model.safetensors (one file, no pickle)"
-            f": convert it with `model.save_pretrained(folder{joined})`, or choose another revision",
+            f"it has no {WHOLE}; Topwork reads models as config.json + {WHOLE}, or its parts with their index, and no "
+            "pickle: convert it with `model.save_pretrained(folder)`, or choose another revision",
         )
-    return folder / "model.safetensors"
+    try:
+        named = sorted({*json.loads((folder / INDEX).read_bytes())["weight_map"].values()})
+        odd = not named or not all(map(PART.fullmatch, named))
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError):
+        odd = True
+    if odd:
+        raise SpecError("/model", f"its {INDEX} is no index of files that are named model-00001-of-00002.safetensors")
+    if lacking := [name for name in named if not (folder / name).is_file()]:
+        raise SpecError("/model", f"its weights lack {', '.join(lacking[:3])}; put the file beside {INDEX}")
+    return [folder / name for name in named]
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:

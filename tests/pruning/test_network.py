@@ -13,8 +13,9 @@ import pytest
 import sentencepiece
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForSequenceClassification
 
+from api.catalogue import find
 from core.pruning import network as network_module
 from core.pruning.cut import cut
 from core.pruning.export import write_model
@@ -51,6 +52,15 @@ def test_weights_that_are_missing_are_never_made_up(tiny: Path, tmp_path: Path, 
     with pytest.raises(SpecError, match=dropped) as caught:
         load_network(folder, ["neg", "pos"], seed=0)
     assert caught.value.field == "/model"
+
+
+def test_weights_in_parts_are_the_same_model(tiny: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny, tmp_path / "parts", ignore=shutil.ignore_patterns("*.safetensors")))
+    AutoModel.from_pretrained(tiny).save_pretrained(folder, max_shard_size="100KB")
+    assert len(list(folder.glob("*.safetensors"))) > 1
+    whole, parts = (load_network(path, ["neg", "pos"], seed=0).state_dict() for path in (tiny, folder))
+    assert all(whole[name].equal(parts[name]) for name in whole)
+    assert find(tmp_path, "parts").costs() == find(tiny.parent, tiny.name).costs()
 
 
 @pytest.mark.parametrize(

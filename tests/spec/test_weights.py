@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from core.spec.problems import SpecError
-from core.spec.weights import MAX_HEADER_BYTES, read_shapes
+from core.spec.weights import INDEX, MAX_HEADER_BYTES, read_shapes, require_weights
 
 
 def test_shapes_of_a_real_file(tmp_path: Path) -> None:
@@ -74,3 +74,36 @@ def test_a_header_is_read_only_so_far(tmp_path: Path) -> None:
     path.write_bytes(header(padded, bytes(8)))
     with pytest.raises(SpecError, match="no sane length"):
         read_shapes(path)
+
+
+def test_weights_may_lie_in_parts(tmp_path: Path) -> None:
+    first, second = (f"model-0000{i}-of-00002.safetensors" for i in (1, 2))
+    (tmp_path / INDEX).write_text(json.dumps({"weight_map": {"a": second, "b": first, "c": first}}))
+    (tmp_path / first).touch()
+    with pytest.raises(SpecError, match=f"lack {second};"):
+        require_weights(tmp_path)
+    (tmp_path / second).touch()
+    assert require_weights(tmp_path) == [tmp_path / first, tmp_path / second]
+    (tmp_path / "model.safetensors").touch()
+    assert require_weights(tmp_path) == [tmp_path / "model.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        "",
+        "[" * 100_000,
+        "[]",
+        "{}",
+        '{"weight_map": {}}',
+        '{"weight_map": []}',
+        '{"weight_map": {"a": 1}}',
+        '{"weight_map": {"a": "../model-00001-of-00001.safetensors"}}',
+        '{"weight_map": {"a": "pytorch_model.bin"}}',
+    ],
+)
+def test_no_other_index_is_read(tmp_path: Path, index: str) -> None:
+    (tmp_path / INDEX).write_text(index)
+    with pytest.raises(SpecError, match="is no index") as caught:
+        require_weights(tmp_path)
+    assert caught.value.field == "/model"

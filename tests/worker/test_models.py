@@ -35,9 +35,19 @@ REPOSITORIES = {
     "pickle/only": ["config.json", "pytorch_model.bin"],
     "coded/model": ["config.json", "model.safetensors"],
     "cut/model": ["config.json", "model.safetensors"],
+    "parts/model": [
+        "config.json",
+        "model.safetensors.index.json",
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+        "pytorch_model-00001-of-00002.bin",
+    ],
+    "huge/parts": ["config.json", "model.safetensors.index.json", *(f"model-{i}-of-3.safetensors" for i in (1, 2, 3))],
     "mute/files": ["config.json", "model.safetensors"],
 }
 SIZES = {("huge/model", "model.safetensors"): 21 * 2**30, ("good/model", "pytorch_model.bin"): 21 * 2**30}
+SIZES |= {("huge/parts", f"model-{i}-of-3.safetensors"): 7 * 2**30 for i in (1, 2, 3)}
+PART_OF = {f"tensor{i}": f"model-0000{i}-of-00002.safetensors" for i in (1, 2)}
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -85,9 +95,10 @@ class Hub(BaseHTTPRequestHandler):
             linked = {"X-Linked-Size": "9", "X-Linked-Etag": f'"{etag}"', "X-Repo-Commit": COMMIT, "Location": link}
             return self.answer(302, b"", linked)
         body = json.dumps(CONFIG | ({"auto_map": {}} if repository == "coded/model" else {})).encode()
+        bodies = {"config.json": body, "model.safetensors.index.json": json.dumps({"weight_map": PART_OF}).encode()}
         self.answer(
             200,
-            body if name == "config.json" else name.encode(),
+            bodies.get(name, name.encode()),
             {"ETag": f'"{self.oid(name)}"', "X-Repo-Commit": COMMIT},
         )
 
@@ -170,6 +181,11 @@ def test_a_hub_model_comes_at_its_commit_without_code_or_pickles(hub: str, tmp_p
     assert ask(hub, tmp_path, *cached) == [found[0]] * 3
 
 
+def test_a_hub_model_may_come_in_parts(hub: str, tmp_path: Path) -> None:
+    [[_, _, files]] = ask(hub, tmp_path, "parts/model")
+    assert files == ["config.json", *PART_OF.values(), "model.safetensors.index.json"]
+
+
 def test_a_hub_that_is_away_is_told_from_a_model_that_is_not_there(hub: str, tmp_path: Path) -> None:
     for status in (429, 500, 503):
         Hub.status = status
@@ -220,8 +236,8 @@ def test_a_hub_model_that_cannot_be_had_says_how_to_mend(hub: str, tmp_path: Pat
 
 
 def test_a_hub_model_that_is_too_large_is_not_fetched(hub: str, tmp_path: Path) -> None:
-    [[field, message]] = ask(hub, tmp_path, "huge/model")
-    assert field == "/model" and "22,548,578," in message and "TOPWORK_MAX_MODEL_BYTES" in message
+    for field, message in ask(hub, tmp_path, "huge/model", "huge/parts"):
+        assert field == "/model" and "22,548,578," in message and "TOPWORK_MAX_MODEL_BYTES" in message
     assert not any("/resolve/" in path for path in Hub.asked)
 
 
