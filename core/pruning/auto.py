@@ -28,7 +28,7 @@ from torch import Tensor
 from core.pruning import parallel
 from core.pruning.batches import Rows
 from core.pruning.checkpoint import Checkpoint, restore, trained
-from core.pruning.coupling import Phase, TaskRows, add_heads, phases, teacher_head
+from core.pruning.coupling import Phase, TaskRows, add_heads, first_rows, phases, teacher_head
 from core.pruning.cut import cut
 from core.pruning.fit import Scores
 from core.pruning.importance import importance
@@ -364,14 +364,8 @@ class Trials:
 
     def student(self, choice: Choice, teacher: Network, target: TaskRows, number: int) -> Network:
         """Cut at once, and recovered in short."""
-        given = [self.sources[i] for i in choice.sources]
-        total = sum(len(task.rows) for task in given)
-        most = self.recover_steps * self.batch_size  # source rows that are drawn, of each source its part
-        sources = []
-        for task in given:
-            count = min(len(task.rows), max(1, most * len(task.rows) // total))
-            part = replace(task, rows=task.rows.take(range(count)), drawn_from=task.size)
-            sources.append(labelled_by(teacher, part, teacher_head(choice.coupling, task)))
+        given = first_rows([self.sources[i] for i in choice.sources], self.recover_steps, self.batch_size)
+        sources = [labelled_by(teacher, task, teacher_head(choice.coupling, task)) for task in given]
         student = copy.deepcopy(teacher)
         plans = [
             phases(choice.coupling, stage, stage in choice.stages, target, sources, self.batch_size)

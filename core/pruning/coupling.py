@@ -106,6 +106,16 @@ def phases(
     return [Phase((_stream(target, max(1, batch_size - borrowed)), *mixed))]
 
 
+def first_rows(sources: Sequence[TaskRows], steps: int, batch_size: int) -> list[TaskRows]:
+    """Of each source, whose rows are in random order, as many as so many batches can draw: no others need logits."""
+    every = sum(source.size for source in sources)
+    parts = []
+    for source in sources:
+        count = min(len(source.rows), steps * max(1, -(-batch_size * source.size // every)))
+        parts.append(replace(source, rows=source.rows.take(range(count)), drawn_from=source.size))
+    return parts
+
+
 def add_heads(network: Network, plan: Sequence[Phase], sources: Sequence[TaskRows]) -> None:
     """Fresh heads for the sources that `plan` trains with labels of their own, where the network has none yet."""
     used = {stream.head for phase in plan for stream in phase.streams}

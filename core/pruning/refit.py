@@ -7,6 +7,7 @@ rows is as near as can be to the dense model's. Ours: the whole output projectio
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from typing import Any
 
@@ -21,6 +22,10 @@ from core.spec.structure import Structure
 
 BATCHES = 10  # of rows, target's and sources', that the outputs are compared on
 RIDGE = 0.1  # how strongly the projection is held where it was, against the mean square of its inputs
+
+
+class SeenError(Exception):
+    """Nothing further of this forward pass is needed."""
 
 
 @torch.no_grad()
@@ -76,15 +81,17 @@ def projections(network: Network, dropped: Collection[int] = ()) -> dict[str, nn
 
 
 def seen(network: Network, module: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """What `module` gets and gives at every token that is no padding: (tokens, features) each."""
+    """What `module` gets and gives at every token but padding: (tokens, features) each. What follows is not run."""
     real, found = batch["attention_mask"].bool(), list[Tensor]()
 
     def keep(_module: nn.Module, args: Any, output: Tensor) -> None:
         found.extend(part.reshape(*real.shape, -1)[real] for part in (args[0], output))
+        raise SeenError
 
     handle = module.register_forward_hook(keep)
     try:
-        network(**batch)
+        with suppress(SeenError):
+            network(**batch)
     finally:
         handle.remove()
     inputs, outputs = found

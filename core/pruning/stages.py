@@ -24,7 +24,7 @@ from core.pruning import parallel, sparsity
 from core.pruning.auto import Choice, Trials
 from core.pruning.batches import tokenise
 from core.pruning.checkpoint import Checkpoints
-from core.pruning.coupling import Phase, TaskRows, add_heads, phases, teacher_head
+from core.pruning.coupling import Phase, TaskRows, add_heads, first_rows, phases, teacher_head
 from core.pruning.cut import cut, reshape
 from core.pruning.export import weights_bytes, write_json
 from core.pruning.fit import Scores
@@ -490,15 +490,14 @@ class Stages:
         """The rows with the teacher's logits, computed once for both stages that need them."""
         if not hasattr(self, "_taught"):
             stages = set(self.transfer.active) & {"prune", "recover"}
-            coupling = str(self.transfer.coupling)
+            coupling, steps = str(self.transfer.coupling), self.plan.steps
+            drawn = max(BATCHES, steps["prune"]) + steps["recover"]
+            given = first_rows(self.sources, drawn, self.spec.train.batch_size) if stages else []
 
             def label(task: TaskRows, head: str, name: str) -> TaskRows:
                 return labelled_by(teacher, task, head, self.alive, self.checkpoints.at(f"teach-labels-{name}"))
 
-            sources = [
-                label(source, teacher_head(coupling, source), str(i))
-                for i, source in enumerate(self.sources if stages else [])
-            ]
+            sources = [label(source, teacher_head(coupling, source), str(i)) for i, source in enumerate(given)]
             self._taught = label(self.target, TARGET, "target"), sources
         return self._taught
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from core.pruning.batches import Rows, draw
-from core.pruning.coupling import TaskRows, phases
+from core.pruning.coupling import TaskRows, first_rows, phases
 from core.pruning.network import TARGET
 
 
@@ -66,6 +66,17 @@ def test_text_enters_a_batch_by_the_square_roots_of_how_many_rows_there_are() ->
     part = replace(task(50, taught=True), drawn_from=4900)
     (phase,) = phases("teacher", "recover", True, task(100, taught=True), [part], 32)
     assert [stream.share for stream in phase.streams] == [4, 28]
+
+
+@pytest.mark.parametrize("coupling", ["joint", "teacher", "sequential"])
+def test_rows_that_are_never_drawn_are_left_out_and_no_batch_changes(coupling: str) -> None:
+    sources = [task(900, "source0", taught=True), task(90, "source1", taught=True), task(3, "source2", taught=True)]
+    parts = first_rows(sources, 10, 16)
+    assert [len(part.rows) for part in parts] == [150, 20, 3]
+    assert [len(part.rows) for part in first_rows(sources, 100, 16)] == [900, 90, 3]
+    plans = [phases(coupling, "recover", True, task(20, taught=True), given, 16) for given in (sources, parts)]
+    whole, cut = ([[stream.share for stream in phase.streams] for phase in plan] for plan in plans)
+    assert whole == cut
 
 
 def test_unlabelled_source_cannot_teach() -> None:
