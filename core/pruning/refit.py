@@ -1,7 +1,8 @@
 """Least squares after the cut: what is left makes up for what is gone, without any training.
 
 After Kwon et al. (NeurIPS 2022, arXiv 2204.09656), who rescale the kept units of a layer so that its output on a few
-rows is as near as can be to the dense model's. Ours: the whole output projection is solved for, not one factor a unit.
+rows is as near as can be to the dense model's. Ours: the whole output projection is solved for, not one factor a unit,
+and at last what gives the logits, for layers that are gone altogether.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from torch import Tensor, nn
 from core.pruning.batches import draw
 from core.pruning.coupling import Phase
 from core.pruning.losses import collate
-from core.pruning.network import Network
+from core.pruning.network import TARGET, Network, last_linear
 from core.spec.structure import Structure
 
 BATCHES = 10  # of rows, target's and sources', that the outputs are compared on
+HEAD = "head"
 RIDGE = 0.1  # how strongly the projection is held where it was, against the mean square of its inputs
 
 
@@ -37,9 +39,9 @@ def refit(
     structure: Structure,
     alive: Callable[[], None] = lambda: None,
 ) -> None:
-    """Solve for the output projections of `student`, in place, from the first block up.
+    """Solve for the output projections of `student`, in place, from the first block up, and for the head's last Linear.
 
-    Each sees what the blocks below give now, and is to say what the dense `teacher` says there. No label is needed.
+    Each sees what is below it as it is now, and is to say what the dense `teacher` says there. No label is needed.
     `structure`: what the student was cut to. `alive` is called after each batch. One batch is held at a time.
     """
     streams = [stream for phase in plan for stream in phase.streams]
@@ -48,9 +50,12 @@ def refit(
     batches = [{name: column.to(where) for name, column in collate(streams, index).items()} for index in drawn]
     student.eval()
     teacher.to(where).eval()
-    dense = projections(teacher)
     kept = slice(None) if structure.hidden is None else list(structure.hidden)
-    for name, projection in projections(student, structure.dropped).items():
+    dense, left = (
+        projections(network, dropped) | {HEAD: last_linear(network.heads[TARGET])[1]}
+        for network, dropped in ((teacher, ()), (student, structure.dropped))
+    )
+    for name, projection in left.items():
         gram, cross = torch.zeros(0), torch.zeros(0)
         for number, batch in enumerate(batches):
             inputs, given = seen(student, projection, batch)
@@ -58,7 +63,8 @@ def refit(
             double = inputs.double()
             if projection.bias is not None:
                 double = torch.cat([double, double.new_ones(len(double), 1)], 1)
-            products = double.T @ double, double.T @ (wanted[:, kept] - given).double()
+            missing = (wanted if name == HEAD else wanted[:, kept]) - given
+            products = double.T @ double, double.T @ missing.double()
             gram, cross = products if not number else (gram + products[0], cross + products[1])
             alive()
         solve(projection, gram, cross)
@@ -81,17 +87,19 @@ def projections(network: Network, dropped: Collection[int] = ()) -> dict[str, nn
 
 
 def seen(network: Network, module: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """What `module` gets and gives at every token but padding: (tokens, features) each. What follows is not run."""
+    """What `module` gets and gives at every token but padding, or every row: (N, features). What follows is not run."""
     real, found = batch["attention_mask"].bool(), list[Tensor]()
 
     def keep(_module: nn.Module, args: Any, output: Tensor) -> None:
-        found.extend(part.reshape(*real.shape, -1)[real] for part in (args[0], output))
+        for part in args[0], output:
+            of_rows = part.ndim == 2 and len(part) == len(real)
+            found.append(part if of_rows else part.reshape(*real.shape, -1)[real])
         raise SeenError
 
     handle = module.register_forward_hook(keep)
     try:
         with suppress(SeenError):
-            network(**batch)
+            network.logits(batch)
     finally:
         handle.remove()
     inputs, outputs = found

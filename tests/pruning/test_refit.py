@@ -11,7 +11,7 @@ import torch
 from core.pruning import refit as module
 from core.pruning.coupling import Phase
 from core.pruning.cut import cut
-from core.pruning.network import Network, predict
+from core.pruning.network import TARGET, Network, predict
 from core.pruning.refit import projections, refit
 from core.spec.structure import Structure
 from tests.pruning.test_weighting import stream
@@ -59,6 +59,20 @@ def test_a_cut_model_comes_nearer_to_the_dense_one_on_other_rows(
     wanted, before = predict(network, others), predict(student, others)
     refit(student, network, [Phase((stream(tiny, 64, seed=0),))], 0, structure)
     assert (predict(student, others) - wanted).square().mean() < (before - wanted).square().mean()
+
+
+def test_the_head_reads_what_is_left_where_whole_layers_are_gone(network: Network, tiny: Path) -> None:
+    """Nothing is left to solve for but the head's Linear."""
+    with torch.no_grad():  # answers that differ from row to row
+        network.heads[TARGET].weight.mul_(20)
+    student = copy.deepcopy(network)
+    structure = Structure.of([[], [], []], [[], [], []])
+    cut(student, structure)
+    rows, others = stream(tiny, 64, seed=0), stream(tiny, 64, seed=9).rows
+    wanted, before = predict(network, others), predict(student, others)
+    refit(student, network, [Phase((rows,))], 0, structure)
+    after = predict(student, others)
+    assert (after - wanted).square().mean() < (before - wanted).square().mean() / 2
 
 
 def test_a_layer_answers_for_its_own_where_others_are_dropped(network: Network, tiny: Path) -> None:
