@@ -364,7 +364,8 @@ class Trials:
 
     def student(self, choice: Choice, teacher: Network, target: TaskRows, number: int) -> Network:
         """Cut at once, and recovered in short."""
-        given = first_rows([self.sources[i] for i in choice.sources], self.recover_steps, self.batch_size)
+        given = [self.sources[i] for i in choice.sources]
+        given = first_rows(choice.coupling, given, self.recover_steps, self.batch_size)
         sources = [labelled_by(teacher, task, teacher_head(choice.coupling, task)) for task in given]
         student = copy.deepcopy(teacher)
         plans = [

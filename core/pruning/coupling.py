@@ -106,9 +106,9 @@ def phases(
     return [Phase((_stream(target, max(1, batch_size - borrowed)), *mixed))]
 
 
-def first_rows(sources: Sequence[TaskRows], steps: int, batch_size: int) -> list[TaskRows]:
+def first_rows(coupling: str, sources: Sequence[TaskRows], steps: int, batch_size: int) -> list[TaskRows]:
     """Of each source, whose rows are in random order, as many as so many batches can draw: no others need logits."""
-    every = sum(source.size for source in sources)
+    every = sum(source.size for source in sources if source.classes or coupling != "sequential") or 1
     parts = []
     for source in sources:
         count = min(len(source.rows), steps * max(1, -(-batch_size * source.size // every)))

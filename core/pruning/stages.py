@@ -492,7 +492,7 @@ class Stages:
             stages = set(self.transfer.active) & {"prune", "recover"}
             coupling, steps = str(self.transfer.coupling), self.plan.steps
             drawn = max(BATCHES, steps["prune"]) + steps["recover"]
-            given = first_rows(self.sources, drawn, self.spec.train.batch_size) if stages else []
+            given = first_rows(coupling, self.sources, drawn, self.spec.train.batch_size) if stages else []
 
             def label(task: TaskRows, head: str, name: str) -> TaskRows:
                 return labelled_by(teacher, task, head, self.alive, self.checkpoints.at(f"teach-labels-{name}"))

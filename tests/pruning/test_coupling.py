@@ -71,12 +71,18 @@ def test_text_enters_a_batch_by_the_square_roots_of_how_many_rows_there_are() ->
 @pytest.mark.parametrize("coupling", ["joint", "teacher", "sequential"])
 def test_rows_that_are_never_drawn_are_left_out_and_no_batch_changes(coupling: str) -> None:
     sources = [task(900, "source0", taught=True), task(90, "source1", taught=True), task(3, "source2", taught=True)]
-    parts = first_rows(sources, 10, 16)
+    parts = first_rows(coupling, sources, 10, 16)
     assert [len(part.rows) for part in parts] == [150, 20, 3]
-    assert [len(part.rows) for part in first_rows(sources, 100, 16)] == [900, 90, 3]
+    assert [len(part.rows) for part in first_rows(coupling, sources, 100, 16)] == [900, 90, 3]
     plans = [phases(coupling, "recover", True, task(20, taught=True), given, 16) for given in (sources, parts)]
     whole, cut = ([[stream.share for stream in phase.streams] for phase in plan] for plan in plans)
     assert whole == cut
+
+
+def test_sequential_draws_its_batches_from_labelled_sources_alone() -> None:
+    sources = [task(300, "source0", taught=True), task(3000, labels=False)]
+    assert len(first_rows("sequential", sources, 10, 16)[0].rows) == 160
+    assert len(first_rows("teacher", sources, 10, 16)[0].rows) == 20
 
 
 def test_unlabelled_source_cannot_teach() -> None:
