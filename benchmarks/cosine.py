@@ -83,8 +83,8 @@ def measure(model: Path, data: Path, steps: int, seed: int) -> tuple[Cosines, Se
     with tempfile.TemporaryDirectory() as folder:
         paths = {dataset_id(name): tables[name] for name in (TARGET, *SOURCES)}
         job = Stages(spec, ModelRef(model, model.name), paths, Path(folder), lambda _message: None)
-        _, network, _ = job.prepare()
-    plan = job.phases("teach", job.target, job.sources)
+        network = job.prepare()
+    plan = job.phases("teach", job.inputs.target, job.sources)
     add_heads(network, plan, job.sources)
     movies, mail = job.sources
     order = torch.randperm(len(movies.rows), generator=torch.Generator().manual_seed(seed))
@@ -96,7 +96,7 @@ def measure(model: Path, data: Path, steps: int, seed: int) -> tuple[Cosines, Se
             for rows, head in ((movies.rows, movies.head), (shuffled, movies.head), (mail.rows, mail.head))
         ),
     ]
-    dev = Stream(job.dev, 32, HEAD, 1.0, 0.0)
+    dev = Stream(job.inputs.dev, 32, HEAD, 1.0, 0.0)
     dev_rows = draw([(dev.rows, dev.share)], steps, seed + 101)
     looks = draw([(stream.rows, 32) for stream in streams[1:]], steps, seed + 7)
     optimizer = optimizer_for(network, job.plan.rates["teach"])

@@ -29,7 +29,7 @@ from core.pruning.runtimes import to_onnx
 from core.pruning.stages import ModelRef, Outcome, Report, Stages
 from core.pruning.verify import ONNX_TOLERANCE, TOLERANCE
 from core.spec.budget import Budget
-from core.spec.cost import CostModel
+from core.spec.cost import CostModel, Costs
 from core.spec.doubts import doubts
 from core.spec.job import JobSpec, Transfer
 
@@ -71,20 +71,21 @@ def run(
 
 def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> dict[str, Any]:
     """Write the files, and see in a fresh process that they are the model that was measured."""
-    spec, out, splits = done.spec, done.output, outcome.splits
+    spec, out, inputs = done.spec, done.output, done.inputs
+    splits = inputs.splits
     transfer = done.transfer
     student, structure, results = outcome.student, outcome.structure, outcome.results
     plain = spec.export.layout == "regular" or spec.budget.sparsity is not None
-    write_model(student.cpu(), structure, done.tokenizer, out, plain=plain)
+    write_model(student.cpu(), structure, inputs.tokenizer, out, plain=plain)
     if "onnx" in spec.export.formats:
-        to_onnx(student.assembled(), done.test.inputs, out / "model.onnx")
+        to_onnx(student.assembled(), inputs.test.inputs, out / "model.onnx")
     results["pruned"]["bytes"] = (out / "model.safetensors").stat().st_size
-    write_test_rows(splits.test, done.test, outcome.logits, done.tokenizer, out / "test.jsonl")
+    write_test_rows(splits.test, inputs.test, outcome.logits, inputs.tokenizer, out / "test.jsonl")
     zeros = None
     if spec.budget.sparsity is not None:
         pattern, file = spec.budget.pattern or "unstructured", out / "model.safetensors"
-        zeros = sparsity.describe(student, pattern, file, list(done.test.inputs))
-    budget = outcome.latency or counted(spec.budget, outcome, zeros)
+        zeros = sparsity.describe(student, pattern, file, list(inputs.test.inputs))
+    budget = outcome.latency or counted(spec.budget, done.costs, outcome, zeros)
     if budget["met"] > budget["limit"]:
         raise RuntimeError(f"the pruned model is over its budget, please report this: {budget}")
     sizes = {"train": len(splits.train), "dev": len(splits.dev), "test": len(splits.test)}
@@ -101,7 +102,7 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
         "structure": structure.sizes(),
         "layout": done.layout,
         "sparsity": zeros,
-        "vocabulary": done.vocabulary,
+        "vocabulary": inputs.vocabulary,
         "transfer": {
             "asked": spec.coupling,
             "coupling": transfer.coupling,
@@ -125,7 +126,7 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
         "model": {"name": done.model.name, "revision": done.model.revision, "weights_sha256": _weights(done.model)},
         "data": {name: sha256(path) for name, path in done.datasets.items()},
         "spec": spec.model_dump(mode="json", exclude={"webhook"}),  # whose URL may be a secret
-        "max_length": done.max_length,
+        "max_length": inputs.max_length,
         "seed": spec.train.seed,
         "versions": report["environment"]["versions"],
     }
@@ -139,14 +140,14 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
     return report
 
 
-def counted(budget: Budget, outcome: Outcome, zeros: Mapping[str, Any] | None) -> dict[str, Any]:
+def counted(budget: Budget, costs: Costs, outcome: Outcome, zeros: Mapping[str, Any] | None) -> dict[str, Any]:
     """A budget that is counted, and how it was met."""
     cost, kind, whole = outcome.cost, budget.kind, budget.counted == "model"
     limit, dense = outcome.limit + cost.outside * whole, cost.before if whole else cost.dense
     if kind == "bytes":
         met = outcome.results["pruned"]["bytes"]
     elif zeros is None:
-        small: CostModel = getattr(outcome.costs.of(outcome.structure), kind)
+        small: CostModel = getattr(costs.of(outcome.structure), kind)
         met = small.encoder(outcome.structure) + small.outside * whole
     if zeros is not None:
         dense, met = zeros["weights"], zeros["weights"] - zeros["zeros"]
@@ -159,7 +160,7 @@ def counted(budget: Budget, outcome: Outcome, zeros: Mapping[str, Any] | None) -
         "met": met,
         "dense": dense,
         "fraction": met / dense,
-        "sequence_length": outcome.costs.length if kind == "macs" else None,
+        "sequence_length": costs.length if kind == "macs" else None,
     }
 
 

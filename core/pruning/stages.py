@@ -6,7 +6,6 @@ import copy
 import json
 import logging
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -14,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -22,7 +20,6 @@ from torch import Tensor
 
 from core.pruning import parallel, sparsity
 from core.pruning.auto import Choice, Trials
-from core.pruning.batches import tokenise
 from core.pruning.checkpoint import Checkpoints
 from core.pruning.coupling import Phase, TaskRows, add_heads, first_rows, phases, teacher_head
 from core.pruning.cut import cut, reshape
@@ -30,36 +27,23 @@ from core.pruning.export import weights_bytes, write_json
 from core.pruning.fit import Scores
 from core.pruning.heap import trim_heap
 from core.pruning.importance import BATCHES
+from core.pruning.inputs import read_inputs
 from core.pruning.latency import SEQUENCE_LENGTH, latencies_ms
 from core.pruning.losses import labelled_by
 from core.pruning.meet import LatencyBudget
 from core.pruning.methods import pruning, zeroing
 from core.pruning.narrow import fit_narrow
-from core.pruning.network import (
-    TARGET,
-    Network,
-    configs,
-    device,
-    load_network,
-    load_tokenizer,
-    longest_text,
-    matrices,
-    predict,
-    read_architecture,
-)
-from core.pruning.problem import IGNORED, Problem, Regression, problem_of
+from core.pruning.network import TARGET, Network, device, longest_text, matrices, predict
+from core.pruning.problem import Regression
 from core.pruning.refit import refit
 from core.pruning.regular import compare, fit_to
 from core.pruning.runtimes import conditions
 from core.pruning.stopwatch import Stopwatch
 from core.pruning.train import History, Training, recovery_rate, train
-from core.pruning.vocabulary import trim
 from core.spec.cost import CostModel, Costs
-from core.spec.data import Example, Splits, labels_of, prepare
+from core.spec.data import labels_of
 from core.spec.estimate import Work, part_left, prices, training_steps, work
-from core.spec.families import require_text
 from core.spec.job import JobSpec
-from core.spec.labels import label_names
 from core.spec.methods import METHODS
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
@@ -96,10 +80,8 @@ def plan_training(spec: JobSpec, train_rows: int, left: float, hidden: int) -> P
 class Outcome:
     """What training and measuring gave."""
 
-    splits: Splits
     student: Network
     structure: Structure
-    costs: Costs
     cost: CostModel  # the one that the budget limits
     limit: int  # of the encoder layers
     results: dict[str, Any]
@@ -146,8 +128,8 @@ class Stages:
     def prune_and_measure(self) -> Outcome:
         """Every stage but the export."""
         with self.stage("data"):
-            splits, network, costs = self.prepare()
-            cost, limit = self.budget(network, costs)
+            network = self.prepare()
+            cost, limit = self.budget(network)
         if self.transfer.coupling == "auto":
             with self.stage("auto"):
                 self.decide(network, cost, limit)
@@ -160,67 +142,30 @@ class Stages:
         with self.stage("measure"):
             if not parallel.first():  # it has done its part, and leaves the machine alone
                 parallel.meet()
-                return Outcome(splits, student, structure, costs, cost, limit, {"pruned": {}}, torch.empty(0))
-            results, logits = self.measure(splits, teacher, student, structure, costs)
+                return Outcome(student, structure, cost, limit, {"pruned": {}}, torch.empty(0))
+            results, logits = self.measure(teacher, student, structure)
             latency = self.latency.report(structure) if self.latency else None
             parallel.meet()
-        return Outcome(splits, student, structure, costs, cost, limit, results, logits, latency)
+        return Outcome(student, structure, cost, limit, results, logits, latency)
 
     # --- stages ---------------------------------------------------------------------------------------------
 
-    def prepare(self) -> tuple[Splits, Network, Costs]:
+    def prepare(self) -> Network:
         """The rows, the dense network, and what its units cost."""
-        splits = self.read()
-        task, fitted = self.spec.task, self.spec.train.steps.teach == 0
-        self.problem = problem_of(task.problem, splits.labels, labels_of(splits.train))
-        require_text(read_architecture(self.model.path).family)
-        network = load_network(self.model.path, splits.labels, self.spec.train.seed, task.problem, fitted=fitted)
-        scaled = getattr(network.body.config, "rope_parameters", None) or {}
-        if scaled.get("rope_type") == "dynamic" and "onnx" in (*self.spec.export.formats, self.spec.budget.runtime):
-            raise SpecError("/export/formats", "positions that scale with the text's length cannot be exported to ONNX")
-        self.max_length = longest_text(network, self.spec.train.max_length)
-        self.tokenizer = self.tokenizer_of(network)
-        self.tokenise(splits)
-        special = {*self.tokenizer.all_special_ids}
-        if all(special.issuperset(ids.tolist()) for ids in self.train.inputs["input_ids"]):
-            raise SpecError(
-                "/model",
-                "its tokenizer knows no token of the training texts; put the vocabulary of these weights beside them",
-            )
-        self.vocabulary: dict[str, int] | None = None
-        spared = 0
-        if self.spec.vocabulary == "trim":
-            spared = self.trim(network)
-            self.tokenise(splits)
+        self.inputs, network = read_inputs(self.spec, self.model.path, self.datasets)
+        self.sources = self.inputs.sources  # `auto` may use some of them
         shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
-        lengths = torch.cat([rows.lengths for rows in (self.train, *(source.rows for source in self.sources))])
-        macs = Costs.from_shapes(network.architecture, shapes, round(float(lengths.float().mean()))).macs
+        rows = [self.inputs.train, *(source.rows for source in self.sources)]
+        length = round(float(torch.cat([part.lengths for part in rows]).float().mean()))
+        macs = Costs.from_shapes(network.architecture, shapes, length).macs
         row_macs = macs.model(Structure.dense(network.architecture))
-        self.costs = Costs.from_shapes(network.architecture, shapes, self.spec.length, spared)
+        self.costs = Costs.from_shapes(network.architecture, shapes, self.spec.length, self.inputs.spared)
         self.left = part_left(self.spec, self.costs)
-        self.plan = plan_training(self.spec, len(splits.train), self.left, network.architecture.hidden)
-        self.work = work(self.spec, self.plan.steps, self.left, row_macs, len(self.test))
-        return splits, network, self.costs
+        self.plan = plan_training(self.spec, len(self.inputs.train), self.left, network.architecture.hidden)
+        self.work = work(self.spec, self.plan.steps, self.left, row_macs, len(self.inputs.test))
+        return network
 
-    def tokenizer_of(self, network: Network) -> Any:
-        """The model's tokenizer, as far as the model can read; SpecError('/model') if it is another's."""
-        tokenizer, known = load_tokenizer(self.model.path, self.problem.of_words), network.body.config.vocab_size
-        tokenizer.model_max_length = self.max_length
-        if getattr(network.body.config, "type_vocab_size", None) == 1:  # a pair's second text has no type of its own
-            tokenizer.model_input_names = [n for n in tokenizer.model_input_names if n != "token_type_ids"]
-        for config in configs(network.body):
-            # A causal model reads the last token before the padding. Others may count positions from their own.
-            if config.pad_token_id is None or network.architecture.family.reads_last:
-                config.pad_token_id = tokenizer.pad_token_id
-        if len(tokenizer) > known:
-            raise SpecError(
-                "/model",
-                f"its tokenizer knows {len(tokenizer)} tokens, but it has {known} embeddings; put the tokenizer that "
-                "belongs to these weights beside them",
-            )
-        return tokenizer
-
-    def budget(self, network: Network, costs: Costs) -> tuple[CostModel, int]:
+    def budget(self, network: Network) -> tuple[CostModel, int]:
         """The cost that the job limits, and the most that the encoder layers may cost; SpecError if out of reach."""
         if (self.spec.budget.sequence_length or 0) > (reads := longest_text(network, self.spec.length)):
             raise SpecError("/budget/sequence_length", f"this model reads at most {reads} tokens")
@@ -228,7 +173,7 @@ class Stages:
             pattern = self.spec.budget.pattern or "unstructured"
             sparsity.require_rest(matrices(network), self.spec.budget.sparsity, pattern)
         if not self.spec.budget.timed:
-            return costs.limit(self.spec.budget, self.spec.export.layout, self.spec.hidden_size)
+            return self.costs.limit(self.spec.budget, self.spec.export.layout, self.spec.hidden_size)
         return parallel.agree(partial(self.time_budget, network))
 
     def time_budget(self, network: Network) -> tuple[CostModel, int]:
@@ -236,68 +181,12 @@ class Stages:
         budget = self.spec.budget
         under = conditions(budget, longest_text(network, self.spec.length))
         self._report({"event": "note", "message": f"measuring latency: {under.runtime} on {under.device_name}"})
-        watch = Stopwatch(network, list(self.test.inputs), under, self.alive)
+        watch = Stopwatch(network, list(self.inputs.test.inputs), under, self.alive)
         state = self.state / "latency.json"  # the control's, too: it prunes the same model
         layout = self.spec.export.layout
         self.latency = LatencyBudget(budget, network.architecture, under, watch.measure, state, self.cache, layout)
         self._report({"event": "saved", "stage": "data"})
         return self.latency.cost, self.latency.limit
-
-    def trim(self, network: Network) -> int:
-        """Cut tokenizer and embeddings to what the rows use; returns how many parameters that spares."""
-        before: int = network.body.get_input_embeddings().weight.numel()
-        tokens = len(self.tokenizer)
-        parts = (self.train, self.dev, *(source.rows for source in self.sources))
-        used = {token for rows in parts for ids in rows.inputs["input_ids"] for token in ids.tolist()}
-        if network.architecture.family.extra_positions:  # counts positions from the padding's id on: that stays
-            used |= set(range(self.tokenizer.pad_token_id + 1))
-        self.tokenizer, kept = trim(self.tokenizer, used)
-        network.keep_tokens(kept)
-        self.vocabulary = {"before": tokens, "kept": len(kept)}
-        after: int = network.body.get_input_embeddings().weight.numel()
-        return before - after
-
-    def read(self) -> Splits:
-        """The tables, checked and split."""
-        columns: dict[str, set[str]] = defaultdict(set)
-        for name, named in self.spec.columns():
-            columns[name].update(named.values())
-        # Not `pq.read_table`, which has columns of its own that ours may be named like.
-        tables = {
-            name: pq.ParquetFile(path).read(columns=sorted(columns[name])).to_pydict()
-            for name, path in self.datasets.items()
-        }
-        return prepare(self.spec, tables)
-
-    def tokenise(self, splits: Splits) -> None:
-        """Rows of every split and source. A source with the target's label set shares the target's head."""
-        length = self.max_length
-        self.train, self.dev, self.test = (
-            tokenise(part, self.problem, self.tokenizer, length) for part in (splits.train, splits.dev, splits.test)
-        )
-        unread = sum(len(row.text) for row in splits.test) - int((self.test.labels != IGNORED).sum())
-        if self.problem.of_words and unread:
-            splits.dropped["words of the test rows that the model does not read"] = unread
-        self.target = TaskRows(self.train, TARGET, len(splits.labels))
-        self.sources = []
-        # More rows than this are never drawn, by training or for scores, however little is to be left.
-        most = max(BATCHES, sum(training_steps(self.spec, len(self.train), 0.0).values())) * self.spec.train.batch_size
-        generator = torch.Generator().manual_seed(self.spec.train.seed)
-        for i, rows in enumerate(splits.sources):
-            if self.transfer.coupling == "none":
-                break
-            rows = [rows[j] for j in torch.randperm(len(rows), generator=generator)[:most].tolist()]
-            problem = self.source_problem(i, rows)
-            head = TARGET if problem == self.problem else f"source{i}"
-            weight = self.spec.sources[i].weight
-            self.sources.append(
-                TaskRows(tokenise(rows, problem, self.tokenizer, length), head, len(problem.labels), weight)
-            )
-
-    def source_problem(self, i: int, rows: list[Example]) -> Problem:
-        """As the target's, with labels of its own. Numbers of another column have another mean and deviation."""
-        kind, column, known = self.spec.task.problem, self.spec.sources[i].label, labels_of(rows)
-        return problem_of(kind, label_names(known, kind, column) if column else [], known)
 
     def decide(self, network: Network, cost: CostModel, limit: int) -> None:
         """`auto`: settle the coupling, the stages and the sources by trials on the train and dev rows."""
@@ -305,13 +194,13 @@ class Stages:
         if facts.exists():
             self.timings["auto"] = json.loads(facts.read_text()).get("seconds", 0.0)
         else:
-            rows = self.train.beside(self.dev)
+            rows = self.inputs.train.beside(self.inputs.dev)
             trials = Trials(
                 network,
                 cost,
                 limit,
                 rows,
-                max(2, len(self.dev), len(rows) // 4),
+                max(2, len(self.inputs.dev), len(rows) // 4),
                 self.sources,
                 stages=self.transfer.active,
                 steps=self.plan.steps,
@@ -347,7 +236,7 @@ class Stages:
 
     def teach(self, network: Network) -> Network:
         """Fine-tune the dense model: the teacher, and where the student starts."""
-        plan = self.phases("teach", self.target, self.sources)
+        plan = self.phases("teach", self.inputs.target, self.sources)
         add_heads(network, plan, self.sources)
         self.fine_tune(network, plan, "teach")
         return network.to(device()).eval()
@@ -363,10 +252,10 @@ class Stages:
             name, budget, batch = self.spec.method.name, self.spec.budget, self.spec.train.batch_size
             if budget.sparsity is not None:
                 structure, pattern = Structure.dense(student.architecture), budget.pattern or "unstructured"
-                history = zeroing(name)(student, budget.sparsity, pattern, plan, self.dev, training)
+                history = zeroing(name)(student, budget.sparsity, pattern, plan, self.inputs.dev, training)
             else:
                 options: dict[str, Any] = {"last": self.fit} | ({"hidden": True} if self.narrow else {})
-                structure, history = pruning(name)(student, cost, limit, plan, self.dev, training, **options)
+                structure, history = pruning(name)(student, cost, limit, plan, self.inputs.dev, training, **options)
             if "weights" not in self.transfer.share:  # the structure is all that the sources may give
                 student = copy.deepcopy(teacher)
                 add_heads(student, plan, self.sources)
@@ -426,23 +315,22 @@ class Stages:
             sparsity.hold(student)
         self.fine_tune(student, plan, "recover")
 
-    def measure(
-        self, splits: Splits, teacher: Network, student: Network, structure: Structure, costs: Costs
-    ) -> tuple[dict[str, Any], Tensor]:
+    def measure(self, teacher: Network, student: Network, structure: Structure) -> tuple[dict[str, Any], Tensor]:
         """The test rows, once, in float32; sizes; latency of both models in turn. Numbers are in their own unit.
 
         Beside them, what always giving the commonest training answer comes to.
         """
         models = {"dense": teacher.eval(), "pruned": student.eval()}
-        if isinstance(self.problem, Regression):
+        inputs, splits = self.inputs, self.inputs.splits
+        if isinstance(inputs.problem, Regression):
             for network in models.values():
-                network.rescale(self.problem.deviation, self.problem.mean)
-            unscaled = Regression(self.problem.labels)
-            self.test = replace(self.test, labels=unscaled.truth(labels_of(splits.test)), problem=unscaled)
+                network.rescale(inputs.problem.deviation, inputs.problem.mean)
+            unscaled = Regression(inputs.problem.labels)
+            inputs.test = replace(inputs.test, labels=unscaled.truth(labels_of(splits.test)), problem=unscaled)
         structures = {"dense": Structure.dense(teacher.architecture), "pruned": structure}
         speed = latencies_ms(
             {name: network.assembled() for name, network in models.items()},
-            list(self.test.inputs),
+            list(inputs.test.inputs),
             teacher.body.config.vocab_size,
             length := longest_text(teacher, SEQUENCE_LENGTH),
         )
@@ -450,21 +338,21 @@ class Stages:
         logits = {}
         for name, network in models.items():
             done = self.checkpoints.at(f"recover-test-{name}")
-            logits[name] = predict(network, self.test, alive=self.alive, checkpoint=done)
+            logits[name] = predict(network, inputs.test, alive=self.alive, checkpoint=done)
             results[name] = {
-                "test": self.test.problem.intervals(logits[name], self.test.labels),
-                "encoder_params": costs.of(structures[name]).params.encoder(structures[name]),
-                "model_params": costs.of(structures[name]).params.model(structures[name]),
-                "macs": costs.of(structures[name]).macs.model(structures[name]),
-                "macs_length": costs.length,  # tokens of the text
+                "test": inputs.test.problem.intervals(logits[name], inputs.test.labels),
+                "encoder_params": self.costs.of(structures[name]).params.encoder(structures[name]),
+                "model_params": self.costs.of(structures[name]).params.model(structures[name]),
+                "macs": self.costs.of(structures[name]).macs.model(structures[name]),
+                "macs_length": self.costs.length,  # tokens of the text
                 "bytes": weights_bytes(network),
                 "latency_length": length,
                 "latency_ms": speed[name],
                 "speedup": {b: round(speed["dense"][b] / ms, 2) for b, ms in speed[name].items()},
             }
-        labels = self.test.labels
-        usual = self.test.problem.usual(labels_of(splits.train), labels)
-        results["baseline"] = {"test": self.test.problem.intervals(usual, labels)}
+        labels = inputs.test.labels
+        usual = inputs.test.problem.usual(labels_of(splits.train), labels)
+        results["baseline"] = {"test": inputs.test.problem.intervals(usual, labels)}
         return results, logits["pruned"]
 
     # --- helpers --------------------------------------------------------------------------------------------
@@ -498,7 +386,7 @@ class Stages:
                 return labelled_by(teacher, task, head, self.alive, self.checkpoints.at(f"teach-labels-{name}"))
 
             sources = [label(source, teacher_head(coupling, source), str(i)) for i, source in enumerate(given)]
-            self._taught = label(self.target, TARGET, "target"), sources
+            self._taught = label(self.inputs.target, TARGET, "target"), sources
         return self._taught
 
     def fine_tune(self, network: Network, plan: list[Phase], stage: str) -> None:
@@ -510,7 +398,9 @@ class Stages:
             return
         history = History()
         if self.plan.steps[stage]:
-            history = train(network, plan, self.dev, self.training(stage), stage=stage, metric=self.spec.task.metric)
+            history = train(
+                network, plan, self.inputs.dev, self.training(stage), stage=stage, metric=self.spec.task.metric
+            )
         self.curves[stage] = asdict(history)
         self.save(stage, network, {"history": self.curves[stage]})
 

@@ -1,0 +1,154 @@
+"""What a job starts from: the dense network, and its tables as rows of token ids."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+
+from core.pruning.batches import Rows, tokenise
+from core.pruning.coupling import TaskRows
+from core.pruning.importance import BATCHES
+from core.pruning.network import (
+    TARGET,
+    Network,
+    configs,
+    load_network,
+    load_tokenizer,
+    longest_text,
+    read_architecture,
+)
+from core.pruning.problem import IGNORED, Problem, problem_of
+from core.pruning.vocabulary import trim
+from core.spec.data import Example, Splits, labels_of, prepare
+from core.spec.estimate import training_steps
+from core.spec.families import require_text
+from core.spec.job import JobSpec
+from core.spec.labels import label_names
+from core.spec.problems import SpecError
+
+
+@dataclass
+class Inputs:
+    """Rows, and the tokenizer that made them."""
+
+    splits: Splits
+    problem: Problem
+    tokenizer: Any
+    max_length: int
+    train: Rows
+    dev: Rows
+    test: Rows
+    sources: list[TaskRows]
+    vocabulary: dict[str, int] | None = None  # tokens before, and kept, where it is trimmed
+    spared: int = 0  # parameters of the embeddings that are gone by it
+
+    @property
+    def target(self) -> TaskRows:
+        """The train rows as one of the tasks."""
+        return TaskRows(self.train, TARGET, len(self.splits.labels))
+
+
+def read_inputs(spec: JobSpec, model: Path, datasets: Mapping[str, Path]) -> tuple[Inputs, Network]:
+    """Read, check and split the tables, load the model, tokenise; SpecError where one does not suit the other."""
+    splits = prepare(spec, read_tables(spec, datasets))
+    task, fitted = spec.task, spec.train.steps.teach == 0
+    problem = problem_of(task.problem, splits.labels, labels_of(splits.train))
+    require_text(read_architecture(model).family)
+    network = load_network(model, splits.labels, spec.train.seed, task.problem, fitted=fitted)
+    scaled = getattr(network.body.config, "rope_parameters", None) or {}
+    if scaled.get("rope_type") == "dynamic" and "onnx" in (*spec.export.formats, spec.budget.runtime):
+        raise SpecError("/export/formats", "positions that scale with the text's length cannot be exported to ONNX")
+    length = longest_text(network, spec.train.max_length)
+    tokenizer = tokenizer_of(model, network, problem, length)
+    rows = tokenised(spec, splits, problem, tokenizer, length)
+    special = {*tokenizer.all_special_ids}
+    if all(special.issuperset(ids.tolist()) for ids in rows[0].inputs["input_ids"]):
+        raise SpecError(
+            "/model",
+            "its tokenizer knows no token of the training texts; put the vocabulary of these weights beside them",
+        )
+    inputs = Inputs(splits, problem, tokenizer, length, *rows)
+    if spec.vocabulary == "trim":
+        trim_vocabulary(inputs, network)
+        rows = tokenised(spec, splits, problem, inputs.tokenizer, length)
+        inputs.train, inputs.dev, inputs.test, inputs.sources = rows
+    unread = sum(len(row.text) for row in splits.test) - int((inputs.test.labels != IGNORED).sum())
+    if problem.of_words and unread:
+        splits.dropped["words of the test rows that the model does not read"] = unread
+    return inputs, network
+
+
+def read_tables(spec: JobSpec, datasets: Mapping[str, Path]) -> dict[str, dict[str, list[Any]]]:
+    """The columns that the job names, of each data set."""
+    columns: dict[str, set[str]] = defaultdict(set)
+    for name, named in spec.columns():
+        columns[name].update(named.values())
+    # Not `pq.read_table`, which has columns of its own that ours may be named like.
+    return {
+        name: pq.ParquetFile(path).read(columns=sorted(columns[name])).to_pydict() for name, path in datasets.items()
+    }
+
+
+def tokenizer_of(model: Path, network: Network, problem: Problem, length: int) -> Any:
+    """The model's tokenizer, as far as the model can read; SpecError('/model') if it is another's."""
+    tokenizer, known = load_tokenizer(model, problem.of_words), network.body.config.vocab_size
+    tokenizer.model_max_length = length
+    if getattr(network.body.config, "type_vocab_size", None) == 1:  # a pair's second text has no type of its own
+        tokenizer.model_input_names = [n for n in tokenizer.model_input_names if n != "token_type_ids"]
+    for config in configs(network.body):
+        # A causal model reads the last token before the padding. Others may count positions from their own.
+        if config.pad_token_id is None or network.architecture.family.reads_last:
+            config.pad_token_id = tokenizer.pad_token_id
+    if len(tokenizer) > known:
+        raise SpecError(
+            "/model",
+            f"its tokenizer knows {len(tokenizer)} tokens, but it has {known} embeddings; put the tokenizer that "
+            "belongs to these weights beside them",
+        )
+    return tokenizer
+
+
+def tokenised(
+    spec: JobSpec, splits: Splits, problem: Problem, tokenizer: Any, length: int
+) -> tuple[Rows, Rows, Rows, list[TaskRows]]:
+    """Train, dev and test rows, and the sources'. A source with the target's label set shares the target's head."""
+    parts = (splits.train, splits.dev, splits.test)
+    train, dev, test = (tokenise(part, problem, tokenizer, length) for part in parts)
+    sources: list[TaskRows] = []
+    # More rows than this are never drawn, by training or for scores, however little is to be left.
+    most = max(BATCHES, sum(training_steps(spec, len(train), 0.0).values())) * spec.train.batch_size
+    generator = torch.Generator().manual_seed(spec.train.seed)
+    for source, every in zip(spec.sources, splits.sources, strict=True):
+        if spec.coupling == "none":
+            break
+        rows = [every[j] for j in torch.randperm(len(every), generator=generator)[:most].tolist()]
+        theirs = source_problem(spec, source.label, rows)
+        head = TARGET if theirs == problem else f"source{len(sources)}"
+        sources.append(TaskRows(tokenise(rows, theirs, tokenizer, length), head, len(theirs.labels), source.weight))
+    return train, dev, test, sources
+
+
+def source_problem(spec: JobSpec, column: str | None, rows: list[Example]) -> Problem:
+    """As the target's, with labels of its own. Numbers of another column have another mean and deviation."""
+    kind, known = spec.task.problem, labels_of(rows)
+    return problem_of(kind, label_names(known, kind, column) if column else [], known)
+
+
+def trim_vocabulary(inputs: Inputs, network: Network) -> None:
+    """Cut tokenizer and embeddings to what the train, dev and source rows use; ids of the rows are stale then."""
+    tokenizer = inputs.tokenizer
+    parts = (inputs.train, inputs.dev, *(source.rows for source in inputs.sources))
+    used = {token for rows in parts for ids in rows.inputs["input_ids"] for token in ids.tolist()}
+    if network.architecture.family.extra_positions:  # counts positions from the padding's id on: that stays
+        used |= set(range(tokenizer.pad_token_id + 1))
+    before, known = network.body.get_input_embeddings().weight.numel(), len(tokenizer)
+    inputs.tokenizer, kept = trim(tokenizer, used)
+    network.keep_tokens(kept)
+    inputs.vocabulary = {"before": known, "kept": len(kept)}
+    inputs.spared = before - network.body.get_input_embeddings().weight.numel()
