@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from core.spec.budget import Budget
+from core.spec.budget import GROUPS, Budget
 from core.spec.methods import METHODS
 from core.spec.strict import Strict, available
 from core.spec.task import DatasetRef, Source, Task
@@ -38,7 +38,9 @@ class Transfer(Strict):
 
     coupling: Annotated[
         Literal["none", "sequential", "joint", "tied", "teacher", "auto"] | None,
-        Field(description="left out: 'auto' when sources are given, else 'none'"),
+        Field(
+            description="left out: 'auto' when sources are given ('teacher' with a budget in 'sparsity'), else 'none'"
+        ),
     ] = None
     share: Annotated[list[Literal["weights", "masks"]], Field(min_length=1)] = ["weights", "masks"]
     stages: Annotated[
@@ -87,7 +89,8 @@ else:
 
 
 class Method(Strict):
-    """How units are scored."""
+    """How units are scored. Left out: `fisher`; with coupling `tied` `l0`, with a budget in `sparsity` `pdp`, or
+    `magnitude` for N:M."""
 
     name: Annotated[
         MethodName,
@@ -230,6 +233,25 @@ class JobSpec(Strict):
     webhook: Webhook | None = None
     control: Annotated[bool, Field(description="also run the job without transfer, and report it beside")] = False
 
+    @model_validator(mode="before")
+    @classmethod
+    def _suited(cls, values: Any) -> Any:
+        """Where no method or no coupling is named, and the usual one could not do what is asked for, one that can."""
+        if not isinstance(values, dict):
+            return values
+        budget, transfer = values.get("budget"), values.get("transfer", {})
+        if not isinstance(budget, dict) or not isinstance(transfer, dict):
+            return values
+        sparse, filled = budget.get("sparsity") is not None, {}
+        if sparse and values.get("sources") and transfer.get("coupling") is None:
+            filled["transfer"] = {**transfer, "coupling": "teacher"}
+        if values.get("method", {}) == {}:
+            if sparse:
+                filled["method"] = {"name": "magnitude" if budget.get("pattern") in tuple(GROUPS) else "pdp"}
+            elif transfer.get("coupling") == "tied":
+                filled["method"] = {"name": "l0"}
+        return {**values, **filled}
+
     @model_validator(mode="after")
     def _coupled(self) -> Self:
         coupling, labelled = self.coupling, all(source.label is not None for source in self.sources)
@@ -274,7 +296,8 @@ class JobSpec(Strict):
             raise PydanticCustomError(
                 "method",
                 f"no row has a say in what method '{method.name}' drops, so that nothing can be transferred in the "
-                "'prune' stage alone: share 'weights' in other stages, or use method 'fisher'",
+                "'prune' stage alone: share 'weights' in other stages, or use method "
+                + ("'pdp'" if self.budget.sparsity is not None else "'fisher'"),
             )
         if self.budget.sparsity is not None:
             self._sparse()

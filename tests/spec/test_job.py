@@ -63,7 +63,11 @@ def test_a_model_of_a_hub_may_be_a_branch_a_tag_or_a_commit(name: str) -> None:
         ),
         ({"train": {"steps": {"prune": 9}}}, (), "leave 'steps.prune' out"),
         (
-            {"transfer": {"coupling": "tied"}, "sources": [{"data": DATASET, "label": "label"}]},
+            {
+                "method": {"name": "fisher"},
+                "transfer": {"coupling": "tied"},
+                "sources": [{"data": DATASET, "label": "label"}],
+            },
             (),
             "it needs method 'l0'",
         ),
@@ -115,9 +119,17 @@ def test_a_model_of_a_hub_may_be_a_branch_a_tag_or_a_commit(name: str) -> None:
         ({"budget": {"sparsity": 0.9, "pattern": "2:4"}}, ("budget",), "is a 'sparsity' of 0.5: give that"),
         ({"budget": {"sparsity": 0.9, "of": "model"}}, ("budget",), "leave 'of' out"),
         ({"budget": {"sparsity": 1.0}}, ("budget", "sparsity"), "less than 1"),
-        ({"budget": {"sparsity": 0.9}}, (), "for a budget in 'sparsity' use magnitude or pdp"),
         (
-            {"budget": {"sparsity": 0.9}, "method": {"name": "pdp"}, "sources": [{"data": DATASET}]},
+            {"budget": {"sparsity": 0.9}, "method": {"name": "fisher"}},
+            (),
+            "for a budget in 'sparsity' use magnitude or pdp",
+        ),
+        (
+            {
+                "budget": {"sparsity": 0.9},
+                "sources": [{"data": DATASET}],
+                "transfer": {"coupling": "auto"},
+            },
             (),
             "with a budget in 'sparsity' name a coupling",
         ),
@@ -227,6 +239,36 @@ def test_a_budget_in_time_may_say_under_what_conditions() -> None:
     assert JobSpec.model_validate(spec.model_dump(mode="json")) == spec
     assert JobSpec.model_validate(MINIMAL | {"budget": {"speedup": 2.5}}).length == 128
     assert not JobSpec.model_validate(MINIMAL).budget.timed
+
+
+@pytest.mark.parametrize(
+    ("changes", "method", "coupling"),
+    [
+        ({}, "fisher", "none"),
+        ({"sources": [{"data": DATASET}]}, "fisher", "auto"),
+        ({"sources": [{"data": DATASET, "label": "label"}], "transfer": {"coupling": "tied"}}, "l0", "tied"),
+        ({"budget": {"sparsity": 0.9}}, "pdp", "none"),
+        ({"budget": {"sparsity": 0.9, "pattern": "channel"}, "method": {}, "transfer": {}}, "pdp", "none"),
+        ({"budget": {"sparsity": 0.5, "pattern": "2:4"}}, "magnitude", "none"),
+        ({"budget": {"sparsity": 0.5, "pattern": "2:4"}, "method": {"name": "pdp"}}, "pdp", "none"),
+        ({"budget": {"sparsity": 0.9}, "sources": [{"data": DATASET}]}, "pdp", "teacher"),
+        (
+            {"budget": {"sparsity": 0.9}, "sources": [{"data": DATASET}], "transfer": {"coupling": "none"}},
+            "pdp",
+            "none",
+        ),
+    ],
+)
+def test_what_is_not_named_suits_what_is_asked_for(changes: dict[str, Any], method: str, coupling: str) -> None:
+    spec = JobSpec.model_validate(MINIMAL | changes)
+    assert (spec.method.name, spec.coupling) == (method, coupling)
+    assert JobSpec.model_validate(spec.model_dump(mode="json")) == spec
+
+
+@pytest.mark.parametrize("changes", [{"budget": 1}, {"budget": {"sparsity": 0.5, "pattern": []}}, {"transfer": 1}])
+def test_nothing_is_filled_into_what_cannot_be_read(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        JobSpec.model_validate(MINIMAL | changes)
 
 
 def test_a_budget_counts_what_it_is_of() -> None:

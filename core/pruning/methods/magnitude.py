@@ -10,7 +10,7 @@ FACTS = {
     "what": "drops the units whose weights are smallest in the fine-tuned model, heads and neurons in like shares",
     "needs": "nothing but the fine-tuned model",
     "cost": "none; no steps in the prune stage",
-    "use": "a control: what a method must beat",
+    "use": "zeros in a pattern ('2:4', '1:4'), where it is the default; else a control: what a method must beat",
     "source": "root mean square of a unit's weights, as in common libraries",
     "reads_rows": False,
     "sparsity": True,
