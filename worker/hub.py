@@ -25,6 +25,7 @@ from core.ledger import logs
 from core.ledger.settings import Settings
 from core.ledger.storage import StorageAwayError
 from core.spec.problems import SpecError
+from core.spec.weights import INDEX, PARTS, WHOLE
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,8 @@ def fetch(repository: str, revision: str, files: Sequence[str], settings: Settin
                 log.warning("%s: the model is taken as it is cached", _told(error))
                 return Path(cached)
             raise
+        if any(file.rfilename == WHOLE for file in info.siblings or ()):
+            files = [name for name in files if name not in (INDEX, PARTS)]  # the same weights once more
         wanted = filter_repo_objects(info.siblings or (), allow_patterns=list(files), key=lambda file: file.rfilename)
         size_bytes = sum(file.size or 0 for file in wanted)
         if size_bytes > settings.max_model_bytes:

@@ -45,9 +45,11 @@ REPOSITORIES = {
     "huge/parts": ["config.json", "model.safetensors.index.json", *(f"model-{i}-of-3.safetensors" for i in (1, 2, 3))],
     "mute/files": ["config.json", "model.safetensors"],
 }
+REPOSITORIES["both/model"] = ["model.safetensors", *REPOSITORIES["parts/model"]]
 SIZES = {("huge/model", "model.safetensors"): 21 * 2**30, ("good/model", "pytorch_model.bin"): 21 * 2**30}
 SIZES |= {("huge/parts", f"model-{i}-of-3.safetensors"): 7 * 2**30 for i in (1, 2, 3)}
 PART_OF = {f"tensor{i}": f"model-0000{i}-of-00002.safetensors" for i in (1, 2)}
+SIZES |= {("both/model", part): 15 * 2**30 for part in PART_OF.values()}
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -184,6 +186,11 @@ def test_a_hub_model_comes_at_its_commit_without_code_or_pickles(hub: str, tmp_p
 def test_a_hub_model_may_come_in_parts(hub: str, tmp_path: Path) -> None:
     [[_, _, files]] = ask(hub, tmp_path, "parts/model")
     assert files == ["config.json", *PART_OF.values(), "model.safetensors.index.json"]
+
+
+def test_weights_that_are_there_whole_are_not_fetched_in_parts_too(hub: str, tmp_path: Path) -> None:
+    [[_, _, files]] = ask(hub, tmp_path, "both/model")
+    assert files == ["config.json", "model.safetensors"]
 
 
 def test_a_hub_that_is_away_is_told_from_a_model_that_is_not_there(hub: str, tmp_path: Path) -> None:
