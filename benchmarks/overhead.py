@@ -14,7 +14,7 @@ import copy
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -137,7 +137,7 @@ def main(model_dir: Path) -> None:
         for name, arm in arms.items()
     }
     table |= whole_stages(network, cost, rows)
-    write(table, model_dir.name)
+    write(table, mixed_batches(network, small), model_dir.name)
 
 
 def whole_stages(network: Network, cost: CostModel, rows: Rows) -> dict[str, float]:
@@ -181,13 +181,40 @@ def whole_stages(network: Network, cost: CostModel, rows: Rows) -> dict[str, flo
     }
 
 
+def mixed_batches(network: Network, small: Mapping[str, Network]) -> dict[str, float]:
+    """A step on target and source rows of different lengths: one pass for each, against one for both."""
+    table = {}
+    for lengths in ((25, 128), (16, 32)):
+        streams = [Stream(same_length(n), BATCH // 2, TARGET, 1.0, 0.0) for n in lengths]
+        index = [list(range(BATCH // 2)) for _ in lengths]
+        for name, model in {"dense": network, **small}.items():
+            arms = {passes: Arm(copy.deepcopy(model), low_precision() and model is network) for passes in (1, 2)}
+            for _ in range(ROUNDS + 1):
+                for passes, arm in arms.items():
+                    with patch.object(losses_module, "PASS", float("inf") if passes == 1 else float("-inf")):
+                        arm.step(streams, index)
+            one, two = (arm.times[1:] for arm in arms.values())
+            ratio = median(a / b for a, b in zip(two, one, strict=True))
+            table[f"{lengths[0]} and {lengths[1]} tokens, {name}"] = round(ratio, 3)
+    return table
+
+
+def same_length(length: int) -> Rows:
+    """Half a batch of rows."""
+    ids = list(torch.randint(1000, 20000, (BATCH // 2, length)))
+    return Rows(
+        {"input_ids": ids, "attention_mask": [torch.ones_like(row) for row in ids]}, torch.zeros(len(ids)).long(), 0
+    )
+
+
 def _no_look(*_args: Any) -> dict[str, float]:
     return {"accuracy": 0.0, "loss": 0.0}
 
 
-def write(table: dict[str, float], model: str) -> None:
+def write(table: dict[str, float], mixed: dict[str, float], model: str) -> None:
     """JSON, and the same as Markdown."""
-    facts = {"model": model, "batch": BATCH, "mean_length": LENGTH, "environment": environment(), "ratios": table}
+    facts = {"model": model, "batch": BATCH, "mean_length": LENGTH, "environment": environment()}
+    facts |= {"ratios": table, "mixed": mixed}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "overhead.json").write_text(json.dumps(facts, indent=2) + "\n")
     lines = [
@@ -197,6 +224,13 @@ def write(table: dict[str, float], model: str) -> None:
         "| step | ratio |",
         "|---|---|",
         *(f"| {name} | {ratio:.2f} |" for name, ratio in table.items()),
+        "",
+        f"A step on {BATCH // 2} target rows and {BATCH // 2} source rows of other lengths, in one pass each, as",
+        "a ratio to one pass for both:",
+        "",
+        "| lengths, network | ratio |",
+        "|---|---|",
+        *(f"| {name} | {ratio:.2f} |" for name, ratio in mixed.items()),
     ]
     text = "\n".join(lines) + "\n"
     (RESULTS / "overhead.md").write_text(text)

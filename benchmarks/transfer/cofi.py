@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from core.pruning import pdp, stages, train
 from core.pruning.coupling import Stream
-from core.pruning.losses import batch_loss, collate
+from core.pruning.losses import batch_loss, padded
 from core.pruning.network import TARGET, Network, autocast
 from core.pruning.problem import distillation
 
@@ -57,7 +57,7 @@ def cofi_losses() -> Iterator[None]:
 def distil(network: Network, teacher: Network, streams: Sequence[Stream], drawn: Sequence[Sequence[int]]) -> Tensor:
     """Loss of one batch."""
     where = next(network.parameters()).device
-    inputs = {name: column.to(where) for name, column in collate(streams, drawn).items()}
+    (inputs,) = padded(streams, drawn, where)  # there is one stream
     with torch.no_grad(), autocast(teacher), hidden_states(teacher) as wanted:
         said = teacher.heads[TARGET](teacher(**inputs))
     with autocast(network), hidden_states(network) as found:

@@ -20,7 +20,7 @@ from core.pruning.batches import draw
 from core.pruning.checkpoint import NOWHERE, Checkpoint
 from core.pruning.coupling import Phase
 from core.pruning.fit import Scores
-from core.pruning.losses import collate
+from core.pruning.losses import features_of
 from core.pruning.masks import Gates, gated
 from core.pruning.network import Network, autocast, hidden_size, units
 from core.spec.cost import CostModel
@@ -66,12 +66,9 @@ def importance(
     drawn = draw([(stream.rows, stream.share) for stream in streams], batches, seed)
     for done, index in enumerate(islice(drawn, first, None), first + 1):
         with gated(network, gates, present), autocast(network):
-            inputs = {name: column.to(where) for name, column in collate(streams, index).items()}
-            features = parallel.features(network, inputs)
-            parts = features.split([len(rows) for rows in index])  # type: ignore[no-untyped-call]
             logits = [
                 stream.rows.problem.asked(network.heads[stream.head](part), stream.rows.labels[rows].to(where))
-                for stream, part, rows in zip(streams, parts, index, strict=True)
+                for stream, part, rows in zip(streams, features_of(network, streams, index), index, strict=True)
             ]
         total = torch.zeros((), device=where)
         for stream, part in zip(streams, logits, strict=True):

@@ -14,22 +14,40 @@ from core.pruning.checkpoint import NOWHERE, Checkpoint
 from core.pruning.coupling import Stream, TaskRows
 from core.pruning.network import Network, autocast, predict
 
+PASS = 256  # tokens that take about as long on a CPU as it takes to run the network once more
+
 
 def batch_loss(network: Network, streams: Sequence[Stream], drawn: Sequence[Sequence[int]]) -> Tensor:
-    """Loss of one mixed batch: one forward pass for all streams, then each stream's own head and losses."""
-    where = next(network.parameters()).device
-    inputs = {name: column.to(where) for name, column in collate(streams, drawn).items()}
-    with autocast(network):
-        features = parallel.features(network, inputs)
-    total = torch.zeros((), device=where)
+    """Loss of one mixed batch: each stream's rows meet its own head and losses."""
     rows = sum(map(len, drawn))
-    start = 0
-    for stream, index in zip(streams, drawn, strict=True):
+    total = torch.zeros((), device=next(network.parameters()).device)
+    with autocast(network):
+        parts = features_of(network, streams, drawn)
+    for stream, index, features in zip(streams, drawn, parts, strict=True):
         with autocast(network):
-            logits = network.heads[stream.head](features[start : start + len(index)])
-        start += len(index)
+            logits = network.heads[stream.head](features)
         total = total + stream_loss(logits.float(), stream, torch.tensor(index)) * (len(index) / rows)
     return total
+
+
+def features_of(network: Network, streams: Sequence[Stream], drawn: Sequence[Sequence[int]]) -> Sequence[Tensor]:
+    """What the body says of the rows that are drawn of each stream, (B, ...)."""
+    batches = padded(streams, drawn, next(network.parameters()).device)
+    said = [parallel.features(network, batch) for batch in batches]
+    return said if len(said) == len(drawn) else said[0].split([*map(len, drawn)])  # type: ignore[no-untyped-call]
+
+
+def padded(streams: Sequence[Stream], drawn: Sequence[Sequence[int]], where: torch.device) -> list[dict[str, Tensor]]:
+    """The rows that are drawn of each stream, in their order: column -> (B, longest).
+
+    All are one batch or, on a CPU, where that spares enough padding, those of each stream.
+    """
+    parts = [stream.rows.collate(index) for stream, index in zip(streams, drawn, strict=True)]
+    pad = streams[0].rows.pad_id
+    whole = {name: stack([part[name] for part in parts], pad if name == "input_ids" else 0) for name in parts[0]}
+    spared = whole["input_ids"].numel() - sum(part["input_ids"].numel() for part in parts)
+    apart = where.type == "cpu" and spared > PASS * (len(parts) - 1)
+    return [{name: column.to(where) for name, column in batch.items()} for batch in (parts if apart else [whole])]
 
 
 def stream_loss(logits: Tensor, stream: Stream, index: Tensor) -> Tensor:
@@ -60,10 +78,3 @@ def labelled_by(
         return task
     logits = predict(teacher, task.rows, head, fast=True, alive=alive, checkpoint=checkpoint)
     return replace(task, rows=replace(task.rows, logits=logits))
-
-
-def collate(streams: Sequence[Stream], drawn: Sequence[Sequence[int]]) -> dict[str, Tensor]:
-    """One padded batch of the rows that are drawn of each stream, in their order: column -> (B, longest)."""
-    columns = [stream.rows.collate(index) for stream, index in zip(streams, drawn, strict=True)]
-    pad = streams[0].rows.pad_id
-    return {name: stack([c[name] for c in columns], pad if name == "input_ids" else 0) for name in columns[0]}

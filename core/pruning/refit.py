@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from core.pruning.batches import draw
 from core.pruning.coupling import Phase
-from core.pruning.losses import collate
+from core.pruning.losses import padded
 from core.pruning.network import TARGET, Network, last_linear
 from core.spec.structure import Structure
 
@@ -47,7 +47,7 @@ def refit(
     streams = [stream for phase in plan for stream in phase.streams]
     where = next(student.parameters()).device
     drawn = draw([(stream.rows, stream.share) for stream in streams], BATCHES, seed)
-    batches = [{name: column.to(where) for name, column in collate(streams, index).items()} for index in drawn]
+    batches = [batch for index in drawn for batch in padded(streams, index, where)]
     student.eval()
     teacher.to(where).eval()
     kept = slice(None) if structure.hidden is None else list(structure.hidden)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 
 import hypothesis.strategies as st
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from safetensors.torch import save
 from torch.utils.flop_counter import FlopCounterMode
 
+from core.pruning import losses
 from core.pruning.batches import Rows
 from core.pruning.coupling import Stream
 from core.pruning.cut import cut
@@ -149,6 +151,30 @@ def test_batches_of_several_streams_equal_each_stream_alone(network: Network, ti
     together = batch_loss(network, streams, [[0, 1], [0]])
     alone = [batch_loss(network, [s], [list(range(len(s.rows)))]) for s in streams]
     torch.testing.assert_close(together, alone[0] * 2 / 3 + alone[1] / 3, atol=2e-2, rtol=0)
+
+
+def test_streams_of_very_different_lengths_are_not_padded_to_one(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Apart they cost less, and loss and gradients are those of one batch."""
+    monkeypatch.setattr("core.pruning.network.low_precision", lambda: False)  # rounding would hide a fault
+    rows = [_rows([[2, 7, 3], [2, 9, 9, 3]]), _rows([[2, *[8] * 14, 3], [2, *[9] * 12, 3]])]
+    streams = [Stream(r, len(r), TARGET, 1.0, 0.0) for r in rows]
+    shapes: list[tuple[int, ...]] = []
+    hook = network.body.register_forward_pre_hook(
+        lambda _module, _args, inputs: shapes.append(tuple(inputs["input_ids"].shape)), with_kwargs=True
+    )
+    found = []
+    for tokens in (23, 24):  # spared: 4 * 16 - 2 * 4 - 2 * 16
+        monkeypatch.setattr(losses, "PASS", tokens)
+        network.zero_grad()
+        loss = batch_loss(network, streams, [[0, 1], [1, 0]])
+        loss.backward()  # type: ignore[no-untyped-call]
+        found.append([loss, *(p.grad for p in network.parameters() if p.grad is not None)])
+    hook.remove()
+    assert shapes == [(2, 4), (2, 16), (4, 16)]
+    for apart, together in zip(*found, strict=True):
+        torch.testing.assert_close(apart, together, atol=1e-5, rtol=1e-4)
 
 
 def test_predict_does_not_depend_on_batching(network: Network) -> None:

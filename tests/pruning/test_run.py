@@ -336,13 +336,13 @@ def test_a_model_that_knows_the_labels_is_pruned_without_any_training(
 
     # Sources take part in the scores, and, if they share no weights, not in the least squares.
     taken: list[list[int]] = []
-    honest = refit.collate
+    honest = refit.padded
 
-    def collate(streams: Any, index: Any) -> Any:
+    def padded(streams: Any, index: Any, where: Any) -> Any:
         taken.append([len(rows) for rows in index])
-        return honest(streams, index)
+        return honest(streams, index, where)
 
-    monkeypatch.setattr(refit, "collate", collate)
+    monkeypatch.setattr(refit, "padded", padded)
     transfer = {"coupling": "teacher", "stages": ["prune"]}
     for share, streams in ((["masks"], 1), (["weights"], 2)):
         sources = {"sources": [{"data": {"dataset": SOURCE}}], "transfer": transfer | {"share": share}}
