@@ -13,7 +13,14 @@ FILLER = tuple(f"w{i}" for i in range(50))
 
 
 def save_tiny_model(
-    folder: Path, *, layers: int = 3, hidden: int = 64, heads: int = 4, neurons: int = 128, positions: int = 128
+    folder: Path,
+    *,
+    layers: int = 3,
+    hidden: int = 64,
+    heads: int = 4,
+    neurons: int = 128,
+    positions: int = 128,
+    types: int = 2,
 ) -> Path:
     """Write config.json, model.safetensors and tokenizer files; returns `folder`."""
     import torch
@@ -31,6 +38,7 @@ def save_tiny_model(
         num_attention_heads=heads,
         intermediate_size=neurons,
         max_position_embeddings=positions,
+        type_vocab_size=types,
     )
     BertModel(config).save_pretrained(folder)
     return folder

@@ -100,7 +100,8 @@ def tokenizer_of(model: Path, network: Network, problem: Problem, length: int) -
     tokenizer, known = load_tokenizer(model, problem.of_words), network.body.config.vocab_size
     tokenizer.model_max_length = length
     if getattr(network.body.config, "type_vocab_size", None) == 1:  # a pair's second text has no type of its own
-        tokenizer.model_input_names = [n for n in tokenizer.model_input_names if n != "token_type_ids"]
+        names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+        tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names  # the latter is saved
     for config in configs(network.body):
         # A causal model reads the last token before the padding. Others may count positions from their own.
         if config.pad_token_id is None or network.architecture.family.reads_last:
