@@ -14,7 +14,7 @@ say, and the rest of the steps train it as it is: no soft mask is left to be fol
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
@@ -80,8 +80,8 @@ class Course(Protocol):
     def backward(self, streams: Sequence[Stream], index: Sequence[Sequence[int]], share: float) -> None:
         """Gradients of the loss of a batch under the masks."""
 
-    def look(self, share: float, dev: Rows) -> dict[str, float]:
-        """Dev scores under the masks."""
+    def under_masks(self, share: float) -> AbstractContextManager[None]:
+        """Inside, the network is as the masks make it."""
 
     def thin(self, share: float, optimizer: torch.optim.AdamW) -> None:
         """Now and then: a chance to remove what will not come back."""
@@ -139,9 +139,10 @@ def follow(course: Course, plan: Sequence[Phase], dev: Rows, training: Training)
             schedule.step()
             step += 1
             if weights:
-                weights.update(network, step, index)
+                weights.update(network, step, index, partial(course.under_masks, share))
             if step % max(1, steps // EVALUATIONS) == 0:
-                pace.dev = course.look(share, dev)
+                with course.under_masks(share):
+                    pace.dev = dev_scores(network, dev, pace.alive)
                 gone = share * course.goal
                 history.points.append({"step": step, "target": gone, "sparsity": gone, **pace.dev})
             pace.step(step, sparsity=share * course.goal)
@@ -247,12 +248,11 @@ class Units:
         loss = gated_loss(self.network, streams, index, self.gates(share), self.present)
         loss.backward()  # type: ignore[no-untyped-call]
 
-    def look(self, share: float, dev: Rows) -> dict[str, float]:
-        """Dev scores under the masks."""
+    def under_masks(self, share: float) -> AbstractContextManager[None]:
+        """Inside, the units' outputs are masked; no gradient goes to the masks."""
         with torch.no_grad():
             gates = self.gates(share)
-            with nullcontext() if gates is None else gated(self.network, gates, self.present):
-                return dev_scores(self.network, dev)
+        return nullcontext() if gates is None else gated(self.network, gates, self.present)
 
     def thin(self, share: float, optimizer: torch.optim.AdamW) -> None:
         """Cut out what is far below the thresholds."""

@@ -28,7 +28,7 @@ from core.pruning.losses import batch_loss
 from core.pruning.magnitude import root_mean_square
 from core.pruning.network import Network, device, longest_text, matrices
 from core.pruning.pdp import follow, soft_mask
-from core.pruning.train import History, Training, dev_scores
+from core.pruning.train import History, Training
 from core.spec.budget import GROUPS, Pattern
 from core.spec.problems import SpecError
 
@@ -143,11 +143,6 @@ class Weights:
         """The gradient runs through the masks."""
         with self.under_masks(share):
             batch_loss(self.network, streams, index).backward()  # type: ignore[no-untyped-call]
-
-    def look(self, share: float, dev: Rows) -> dict[str, float]:
-        """Dev scores under the masks."""
-        with self.under_masks(share):
-            return dev_scores(self.network, dev)
 
     def under_masks(self, share: float) -> AbstractContextManager[None]:
         """Nothing is masked at the start, nor at the end, where zeros are zeros."""

@@ -8,7 +8,8 @@ same units.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -44,15 +45,26 @@ class LearnedWeights:
         weights: list[float] = (torch.softmax(self.omega, 0) * len(self.omega)).tolist()
         return weights
 
-    def update(self, network: Network, step: int, drawn: Sequence[Sequence[int]]) -> None:
-        """Now and then, compare gradients on the batch that `drawn` names, and move the weights."""
+    def update(
+        self,
+        network: Network,
+        step: int,
+        drawn: Sequence[Sequence[int]],
+        under_masks: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """Now and then, compare gradients on the batch that `drawn` names, and move the weights.
+
+        `under_masks`: makes the network, inside, the one that is being trained.
+        """
         if step % self.every:
             return
         training = network.training
         network.eval()  # dropout would tell two looks at the same rows apart
-        wanted = gate_gradient(network, self.dev, next(self._dev_rows)[0])
-        for k, (stream, index) in enumerate(zip(self._plain, drawn, strict=True)):
-            self.omega[k] += RATE * float(torch.cosine_similarity(wanted, gate_gradient(network, stream, index), dim=0))
+        with under_masks():
+            wanted = gate_gradient(network, self.dev, next(self._dev_rows)[0])
+            for k, (stream, index) in enumerate(zip(self._plain, drawn, strict=True)):
+                found = gate_gradient(network, stream, index)
+                self.omega[k] += RATE * float(torch.cosine_similarity(wanted, found, dim=0))
         network.train(training)
         self.curve.append([step, *(round(value, 4) for value in self.values())])
         self._weigh()

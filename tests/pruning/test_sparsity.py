@@ -14,10 +14,12 @@ from hypothesis import given, settings
 from torch.nn.utils import prune as torch_prune
 
 from core.pruning import sparsity as module
+from core.pruning import weighting
 from core.pruning.coupling import Phase
 from core.pruning.network import Network, matrices
 from core.pruning.sparsity import Weights, hold, kept, mask, masked, pdp, require_rest, semi_structured, targets
 from core.pruning.train import Training, dev_scores, train
+from core.pruning.weighting import gate_gradient
 from core.spec.budget import GROUPS, Budget, Pattern
 from core.spec.problems import SpecError
 from tests.pruning.conftest import costs_of
@@ -66,6 +68,24 @@ def test_the_number_of_zeros_is_exact_and_they_stay_zero(
     after = matrices(network)
     assert all(torch.equal(alive[name], weight != 0) for name, weight in after.items())
     assert all((weight != before[name])[alive[name]].any() for name, weight in after.items())
+
+
+def test_learned_weights_are_of_the_network_under_its_masks(
+    network: Network, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small: list[float] = []
+
+    def gradient(network: Network, *given: Any) -> torch.Tensor:
+        flat = torch.cat([weight.flatten() for weight in matrices(network).values()])
+        small.append(float((flat.abs() < 1e-3).float().mean()))
+        return gate_gradient(network, *given)
+
+    monkeypatch.setattr(weighting, "gate_gradient", gradient)
+    one, two, dev = (stream(tiny, 16, seed) for seed in range(3))
+    training = Training(20, 1e-3, seed=0, learned_weights=True)
+    pdp(network, 0.9, "unstructured", [Phase((one, two))], dev.rows, training)
+    open_, masked_ = small[0], small[3 * 14]  # the ramp is over at 12 of 20 steps, the cut comes at 16
+    assert open_ < 0.3 and masked_ > 0.7
 
 
 def test_the_gradient_through_masks_is_autograds_in_double_precision() -> None:
