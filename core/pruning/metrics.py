@@ -34,7 +34,9 @@ METRICS = {
     "entity_f1": "entity F1",
     "token_accuracy": "token accuracy",
 }
-NUMBERS = ("pearson", "spearman", "r2", "rmse")
+CORRELATIONS = ("pearson", "spearman")
+NUMBERS = (*CORRELATIONS, "r2", "rmse")
+ROUNDING = 1e-6  # relative, of float32 arithmetic on other batches
 
 Interval = dict[str, float]
 Array = NDArray[np.float64]
@@ -216,7 +218,12 @@ def of_labels(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Measure
 
 
 def of_numbers(predicted: Array, truth: Array) -> Measure:
-    """Pearson's and Spearman's correlation (0 where either is constant), R2 and root mean square error; (N,) each."""
+    """Pearson's and Spearman's correlation (0 where either is constant), R2 and root mean square error; (N,) each.
+
+    Predictions that differ by rounding alone are constant.
+    """
+    if np.ptp(predicted) <= ROUNDING * max(np.abs(predicted).max(), truth.std()):
+        predicted = np.full_like(predicted, predicted.mean())
 
     def measure(weights: Array) -> dict[str, Array]:
         total = weights.sum(1)

@@ -95,8 +95,9 @@ class Problem(ABC):
         """The logits that are answers, (M, C)."""
         return logits
 
-    def scale(self, labels: Tensor) -> float:
-        """What differences of logits are measured in."""
+    @property
+    def scale(self) -> float:
+        """What differences between the finished model's logits are measured in."""
         return 1.0
 
 
@@ -225,9 +226,10 @@ class Regression(Problem):
         """The mean, in the labels' own unit."""
         return torch.full((len(labels), 1), fmean(known), dtype=torch.float64)
 
-    def scale(self, labels: Tensor) -> float:
-        """The labels' own deviation."""
-        return float(labels.std(correction=0)) or 1.0
+    @property
+    def scale(self) -> float:
+        """Standard deviation of the training labels."""
+        return self.deviation
 
 
 class Words(Problem):

@@ -119,6 +119,11 @@ def test_metrics_of_numbers_with_ties() -> None:
     assert found["r2"] == pytest.approx(1 - 2 / (4 * truth.var()))
     constant = value_of(of_numbers(np.ones(4), truth), 4)
     assert (constant["pearson"], constant["spearman"]) == (0, 0)
+    rounding = value_of(of_numbers(5 + 1e-7 * said, truth), 4)
+    assert (rounding["pearson"], rounding["spearman"]) == (0, 0)
+    assert rounding["rmse"] == pytest.approx(np.sqrt(((5 - truth) ** 2).mean()))
+    shifted = value_of(of_numbers(2000 + 0.1 * said, 2000 + truth), 4)
+    assert shifted["pearson"] == pytest.approx(found["pearson"])
 
 
 def test_a_weighted_row_counts_as_often_as_its_weight_says() -> None:
@@ -302,6 +307,25 @@ def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
     assert report["task"]["labels"][0] in (out / "report.html").read_text()
     demo = subprocess.run([sys.executable, "load.py", "good w1"], cwd=out, capture_output=True, text=True, check=False)
     assert report["task"]["labels"][0] in demo.stdout, demo.stderr
+
+
+@pytest.mark.parametrize(("kept", "test"), [(0.4, {"dataset": SOURCE}), (0.02, None)])
+def test_numbers_are_compared_in_the_unit_that_was_trained(
+    kept: float, test: dict[str, str] | None, tiny: Path, tmp_path: Path
+) -> None:
+    """Not in that of test labels, which may be all the same; nor are answers that are: no head is left at 2 %."""
+    paths = {name: tmp_path / f"{name}.parquet" for name in (TARGET, SOURCE)}
+    for name, count in ((TARGET, 180), (SOURCE, 150)):
+        table = table_of("regression", count, seed=count)
+        texts = [" ".join(text.split()[: i % 7 + 1]) for i, text in enumerate(table["text"])]
+        labels = [f"{label}e5" if name == TARGET else "1.2e8" for label in table["label"]]
+        pq.write_table(pa.table({"text": texts, "label": labels}), paths[name])
+    data = {"train": {"dataset": TARGET}, "test": test} if test else {"dataset": TARGET}
+    task = task_of("regression") | {"data": data, "split": {"dev": 40} | ({} if test else {"train": 80})}
+    report = go("regression", tiny, paths, tmp_path, task=task, budget={"params": kept}, export={"formats": ["onnx"]})
+    assert report["verified"]["max_difference_onnx"] < 1e-4
+    assert any(report["structure"]["heads"]) == (kept == 0.4)
+    assert report["results"]["pruned"]["test"]["spearman"]["value"] == 0
 
 
 PLAIN: list[tuple[str, dict[str, Any]]] = [
