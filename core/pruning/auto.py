@@ -336,7 +336,7 @@ class Trials:
 
     def worth(self, student: Network, held: Rows) -> Tensor:
         """Of each row that was held out."""
-        return held.problem.worth(predict(student, held), held.labels, self.balanced)
+        return held.problem.worth(predict(student, held, alive=self.tell), held.labels, self.balanced)
 
     def teacher(self, taught: Sequence[int], number: int) -> Checkpoint:
         """A teacher of a split, once it is trained."""
@@ -366,7 +366,7 @@ class Trials:
         """Cut at once, and recovered in short."""
         given = [self.sources[i] for i in choice.sources]
         given = first_rows(choice.coupling, given, self.recover_steps, self.batch_size)
-        sources = [labelled_by(teacher, task, teacher_head(choice.coupling, task)) for task in given]
+        sources = [labelled_by(teacher, task, teacher_head(choice.coupling, task), self.tell) for task in given]
         student = copy.deepcopy(teacher)
         plans = [
             phases(choice.coupling, stage, stage in choice.stages, target, sources, self.batch_size)

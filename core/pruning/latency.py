@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -21,11 +21,12 @@ def latencies_ms(
     inputs: Sequence[str],
     vocabulary: int,
     length: int = SEQUENCE_LENGTH,
+    alive: Callable[[], None] = lambda: None,
 ) -> dict[str, dict[str, float]]:
     """Milliseconds of one eager float32 pass of `length` tokens a row: model name -> batch size -> median.
 
     The models take turns, so that a noisy moment hits all alike; ratios of one call are what to compare. Time spent
-    waiting for a core is not counted.
+    waiting for a core is not counted. `alive` is called after each pass.
     """
     result: dict[str, dict[str, float]] = {name: {} for name in models}
     for batch_size, repeats in REPEATS.items():
@@ -33,6 +34,7 @@ def latencies_ms(
         for i in range(2 + repeats):
             for name, model in models.items():
                 elapsed = _one_pass(model, inputs, vocabulary, (batch_size, length))
+                alive()
                 if i >= 2:  # the first passes warm caches up
                     times[name].append(elapsed)
         for name, values in times.items():

@@ -122,7 +122,8 @@ def prune(
                 for own in every:
                     own.keep(present)
         if (step + 1) % max(1, steps // EVALUATIONS) == 0:
-            pace.dev = _look(network, masks, present, dev)
+            with torch.no_grad(), gated(network, masks.median(), present):
+                pace.dev = dev_scores(network, dev, pace.alive)
             facts = {
                 "target": target,
                 "sparsity": target - float(gaps[0].detach()),
@@ -178,9 +179,3 @@ def _batches(plan: Sequence[Phase], steps: int, seed: int) -> Iterator[tuple[Seq
         done += count
         for index in draw([(stream.rows, stream.share) for stream in phase.streams], count, seed + number):
             yield phase.streams, index
-
-
-def _look(network: Network, masks: Masks, present: Structure, dev: Rows) -> dict[str, float]:
-    """Dev scores under the masks without noise."""
-    with torch.no_grad(), gated(network, masks.median(), present):
-        return dev_scores(network, dev)

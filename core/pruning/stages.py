@@ -333,6 +333,7 @@ class Stages:
             list(inputs.test.inputs),
             teacher.body.config.vocab_size,
             length := longest_text(teacher, SEQUENCE_LENGTH),
+            self.alive,
         )
         results: dict[str, Any] = {}
         logits = {}

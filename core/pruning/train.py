@@ -84,18 +84,18 @@ def recovery_rate(rate: float, student: Network, teacher: Network) -> float:
     return 3 * rate if left <= SMALL * dense else rate
 
 
-def dev_scores(network: Network, dev: Rows) -> dict[str, float]:
-    """Metrics and loss on the dev rows."""
+def dev_scores(network: Network, dev: Rows, alive: Callable[[], None] = lambda: None) -> dict[str, float]:
+    """Metrics and loss on the dev rows; `alive` is called after each batch."""
 
     def scores() -> dict[str, float]:
-        logits = predict(network, dev, fast=True)
+        logits = predict(network, dev, fast=True, alive=alive)
         return dev.problem.quality(logits, dev.labels) | {"loss": float(dev.problem.loss(logits, dev.labels))}
 
     return parallel.agree(scores)
 
 
 class Pace:
-    """Reports progress about once a second."""
+    """Reports progress, or that there is life between two steps, about once a second."""
 
     def __init__(self, report: Report, stage: str, steps: int) -> None:
         self.report, self.stage, self.steps = report, stage, steps
@@ -104,10 +104,9 @@ class Pace:
 
     def step(self, done: int, sparsity: float | None = None) -> None:
         """`done` steps are finished."""
-        now = time.monotonic()
-        if now - self.last < 1.0 and done < self.steps:
+        if not self._due() and done < self.steps:
             return
-        self.last = now
+        self.last = time.monotonic()
         self.report(
             {
                 "event": "progress",
@@ -118,6 +117,15 @@ class Pace:
                 "dev": self.dev and {name: round(value, 4) for name, value in self.dev.items()},
             }
         )
+
+    def alive(self) -> None:
+        """Call it while a step takes long."""
+        if self._due():
+            self.last = time.monotonic()
+            self.report({"event": "alive"})
+
+    def _due(self) -> bool:
+        return time.monotonic() - self.last >= 1.0
 
 
 def learn(phase: Phase, dev: Rows, steps: int, seed: int) -> LearnedWeights | None:
@@ -178,7 +186,7 @@ def train(
             if weights:
                 weights.update(network, step, index)
             if dev is not None and (step % every == 0 or step == count):
-                pace.dev = dev_scores(network, dev)
+                pace.dev = dev_scores(network, dev, pace.alive)
                 history.points.append({"step": before + step, "phase": number, **pace.dev})
                 rank = (pace.dev[metric], -pace.dev["loss"])
                 if last and (best is None or rank > best):

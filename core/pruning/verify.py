@@ -2,9 +2,9 @@
 
     python -m core.pruning.verify CHECKPOINT
 
-Prints one line of JSON: the metrics anew, and how far the ways of loading, and the measured logits, are from each other
-(of numbers in standard deviations). Only what ships in the checkpoint is used to load it; where no code does (a regular
-layout, a budget in zeros), none is trusted.
+Prints an empty line for each batch, then one of JSON: the metrics anew, and how far the ways of loading, and the
+measured logits, are from each other (of numbers in standard deviations of the training labels). Only what ships in the
+checkpoint is used to load it; where no code does (a regular layout, a budget in zeros), none is trusted.
 """
 
 from __future__ import annotations
@@ -81,8 +81,9 @@ def main(checkpoint: Path) -> dict[str, Any]:
                 told = zip(problem.said(logits, labels), map(_predicted, part), strict=True)
                 changed += sum(one != before for one, before in told if not isinstance(one, float))
                 every.append((logits, labels))
+                print(flush=True)  # a sign of life
             all_logits, all_labels = stack([one for one, _ in every], 0), stack([one for _, one in every], IGNORED)
-            scale = problem.scale(all_labels)
+            scale = manifest["scale"]
     return {
         "rows": len(rows),
         "test": problem.quality(all_logits, all_labels),

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from core.pruning import refit, stopwatch
 from core.pruning.export import sha256
-from core.pruning.run import ModelRef, run
+from core.pruning.network import predict
+from core.pruning.run import ModelRef, run, verify
 from core.spec.job import JobSpec
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
@@ -449,12 +450,36 @@ def test_texts_longer_than_the_model_reads_are_cut(tmp_path: Path) -> None:
     assert report["verified"]["changed_predictions"] == 0
 
 
-def test_pairs_of_texts(tiny: Path, tmp_path: Path) -> None:
+def test_nothing_is_silent_for_as_long_as_rows_take(
+    tiny: Path, tables: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that says nothing for minutes is taken for dead: every pass over rows gives signs of life."""
+
+    def silent() -> None:
+        raise AssertionError("rows are read with nobody to hear of it")
+
+    monkeypatch.setitem(vars(predict)["__wrapped__"].__kwdefaults__, "alive", silent)
+    source = {"data": {"dataset": SOURCE}, "label": "label"}
+    for method in ("fisher", "l0", "pdp"):
+        steps = {"teach": 30, "prune": 12, "recover": 30} if method != "fisher" else {"teach": 30, "recover": 30}
+        spec = spec_of(method={"name": method}, sources=[source], train={"steps": steps})
+        report, said = go(spec, tiny, tables, tmp_path / method)
+        assert report["transfer"]["auto"] and {"alive", "progress"} <= {m["event"] for m in said}
+
+    beats: list[int] = []
+    verify(tmp_path / "pdp/output", report["results"]["pruned"], lambda: beats.append(1))
+    assert len(beats) > report["verified"]["rows"] / 64
+
+
+@pytest.mark.parametrize(("types", "changes"), [(2, {}), (1, {"vocabulary": "trim"})])
+def test_pairs_of_texts(types: int, changes: dict[str, Any], tmp_path: Path) -> None:
+    """A model that knows one type of text has its tokenizer saved as it was used."""
+    model = save_tiny_model(tmp_path / "model", types=types)
     table = rows(120)
     table["second"] = table["text"][::-1]
     pq.write_table(pa.table(table), tmp_path / "pairs.parquet")
-    spec = spec_of(task={"data": {"dataset": TARGET}, "text": ["text", "second"]})
-    report, _ = go(spec, tiny, {TARGET: tmp_path / "pairs.parquet"}, tmp_path / "work")
+    spec = spec_of(task={"data": {"dataset": TARGET}, "text": ["text", "second"]}, **changes)
+    report, _ = go(spec, model, {TARGET: tmp_path / "pairs.parquet"}, tmp_path / "work")
     assert report["data"]["train"] == 72
 
 
