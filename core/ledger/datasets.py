@@ -37,7 +37,7 @@ BATCH_ROWS = 128  # of Parquet, looked at at a time
 BATCH_BYTES = 64 * 2**20  # of text in them, looked up at a time
 UTF8_BYTES = 4  # of a character, at most
 MAX_NAME_CHARS = 200
-MAX_LINE_CHARS = 8 * 2**20  # of JSONL: Python may take 25 times as much for what is in it
+MAX_LINE_CHARS = 8 * 2**20  # of JSONL, and of a row of CSV: Python may take 25 times as much for what is in it
 # PostgreSQL stores no NUL, UTF-8 no lone surrogate; both would surface only when the job writes its report.
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 NESTED = "is nested or binary; give plain text, numbers or arrays of strings or of whole numbers, or leave it out"
@@ -265,8 +265,19 @@ def _utf8(path: Path) -> Iterator[io.TextIOWrapper]:
 
 def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     csv.field_size_limit(2**31 - 1)  # our own limit, in _cell, has the better message
+    taken = 0  # characters of the present row, which may have several lines
+
+    def lines() -> Iterator[str]:
+        nonlocal taken
+        while line := text.readline(MAX_LINE_CHARS + 1 - taken):
+            taken += len(line)
+            if taken > MAX_LINE_CHARS:
+                detail = f"line {reader.line_num + 1}: a row of more than {MAX_LINE_CHARS:,} characters"
+                raise SpecError("/file", f"{detail}; is a quote not closed?")
+            yield line
+
     with _utf8(path) as text:
-        reader = csv.reader(text, strict=True)
+        reader = csv.reader(lines(), strict=True)
         try:
             header = next(reader, [])
             if header and not header[0].strip() and all(name.strip() for name in header[1:]):
@@ -276,7 +287,9 @@ def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 raise SpecError("/file", detail)
             if len(set(header)) != len(header) or not all(name.strip() for name in header):
                 raise SpecError("/file", "its first line must name the columns, each once, none empty")
+            taken = 0
             for row in reader:
+                taken = 0
                 if row and len(row) != len(header):
                     raise SpecError(
                         "/file",

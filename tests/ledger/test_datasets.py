@@ -170,6 +170,17 @@ def test_a_line_of_json_is_not_read_without_end(upload: Any, monkeypatch: pytest
         upload(b'{"text": "a"}\n{"text": [%s]}' % b",".join([b"[]"] * 50), "a.jsonl")
 
 
+@pytest.mark.parametrize("rest", [b",".join([b"x"] * 60), b'","'.join([b'"'] * 30), b'"' + b"a\n" * 60])
+def test_a_row_of_csv_is_not_read_without_end(rest: bytes, upload: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On one line or on many, which quotes hold together."""
+    monkeypatch.setattr(datasets, "MAX_LINE_CHARS", 100)
+    row = b'%s,"%s\n%s"\n' % (b"a" * 40, b"b" * 20, b"c" * 20)
+    assert upload(b"text,more\n" + row * 5, "a.csv").rows == 5
+    for content in (b"text,more\n" + row + rest, rest):
+        with pytest.raises(SpecError, match="a row of more than 100 characters"):
+            upload(content, "a.csv")
+
+
 def test_nanoseconds_are_kept(upload: Any, storage: Storage) -> None:
     at = 1_700_000_000_000_000_001
     kinds = {"moment": pa.timestamp("ns"), "span": pa.duration("ns"), "time": pa.time64("ns")}
