@@ -29,7 +29,7 @@ EXAMPLE = {"file": "text,label\nSturdy and light.,positive\nIt broke within a we
 @router.post(
     "",
     status_code=201,
-    responses={s: RESPONSES[s] for s in (403, 413, 415, 422)},
+    responses={s: RESPONSES[s] for s in (400, 403, 413, 415, 422, 503)},
     openapi_extra={"requestBody": {"content": {"multipart/form-data": {"example": EXAMPLE}}}},
 )
 def upload(here: Here, file: UploadFile, response: Response) -> Dataset:

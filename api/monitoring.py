@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api import problems
 from api.auth import CALLER, NOBODY
 from api.context import Here, operator
 from core.ledger import logs, tallies, workers
@@ -134,20 +135,24 @@ class Measured:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        started, status = time.perf_counter(), 500
+        started, status, answering = time.perf_counter(), 500, False
         given = Headers(scope=scope).get(REQUEST_ID, "")
         request = given if re.fullmatch(r"[\w.:-]{1,100}", given, re.ASCII) else uuid4().hex
 
         async def watched(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answering
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, answering = message["status"], True
                 MutableHeaders(scope=message)[REQUEST_ID] = request
             await send(message)
 
         with logs.bound(request=request):
             try:
                 await self.app(scope, receive, watched)
+            except Exception as error:
+                problem = problems.unexpected(error)
+                if not answering:
+                    await problems.response(problem)(scope, receive, watched)
             finally:
                 seconds = time.perf_counter() - started
                 self.requests.count(scope, status, seconds)

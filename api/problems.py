@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -32,7 +33,7 @@ MAX_TEXT = 1000
 # What each error answer looks like, for /docs.
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": ProblemDetails, "description": HTTPStatus(status).phrase}
-    for status in (401, 403, 404, 409, 413, 415, 422, 429, 503)
+    for status in (400, 401, 403, 404, 409, 413, 415, 422, 429, 503)
 }
 
 
@@ -82,7 +83,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(StorageAwayError, _storage_away)
     app.add_exception_handler(DBAPIError, _database)
     app.add_exception_handler(PoolTimeoutError, _database)
-    app.add_exception_handler(Exception, _unexpected)
 
 
 def describe(document: dict[str, Any]) -> dict[str, Any]:
@@ -125,6 +125,10 @@ async def _http(request: Request, error: Exception) -> Response:
         allowed = ", ".join(_allowed(request))
         detail = f"{request.method[:20]} is not allowed here, only {allowed}."
         return response(Problem(405, detail, headers={"Allow": allowed}))
+    if isinstance(
+        error.__cause__, OSError
+    ):  # FastAPI takes all that fails while it reads a form for the client's fault
+        return response(unexpected(error.__cause__))
     return response(Problem(error.status_code, str(error.detail), headers=error.headers))
 
 
@@ -173,23 +177,24 @@ def database_away(error: Exception) -> Problem:
     if read_only or isinstance(error, OperationalError | InterfaceError | PoolTimeoutError):
         detail = "The database is not available at the moment; try again. GET /readyz says more."
         return Problem(503, detail, headers={"Retry-After": "5"})
-    return _unexpected_problem()
+    return OURS
 
 
-async def _unexpected(_request: Request, _error: Exception) -> Response:
-    return response(_unexpected_problem())
+def unexpected(error: BaseException) -> Problem:
+    """503 if the server's disk is full, else 500; what happened is in the log."""
+    log.error("unexpected error", exc_info=error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        detail = "The server's disk is full; try again later, or have the operator make room."
+        return Problem(503, detail, headers={"Retry-After": "60"})
+    return OURS
 
 
-def _unexpected_problem() -> Problem:
-    return Problem(500, "Something went wrong on our side; the server's log has the details.")
+OURS = Problem(500, "Something went wrong on our side; the server's log has the details.")
 
 
 # --- pydantic's errors as faults ----------------------------------------------------------------------------
 
 NO_FIELD = ("missing", "extra_forbidden")
-# Faults that lie between two fields; pydantic reports them for the object that holds both.
-FIELD_OF = {"transfer": "/transfer/coupling", "split_sum": "/task/split"}
-
 
 SHAPES = {  # of parameters
     "idempotency-key": "should be visible ASCII characters without spaces; a UUID, say",
@@ -244,7 +249,8 @@ def _locate(error: Mapping[str, Any], body: Any) -> tuple[str, tuple[str, str] |
             union = union or (pointer, str(part))
             continue
         pointer += "/" + str(part)[:200].replace("~", "~0").replace("/", "~1")
-    return FIELD_OF.get(error["type"], pointer), union
+    # Of what lies between two fields pydantic says which object holds both, and the error itself which one to change.
+    return error["type"] if error["type"].startswith("/") else pointer, union
 
 
 def _detail(error: Mapping[str, Any], pointer: str) -> str:

@@ -84,7 +84,7 @@ def get_upload(here: Here, upload_id: str) -> Upload:
 @router.put(
     "/{upload_id}/parts/{number}",
     status_code=204,
-    responses={s: RESPONSES[s] for s in (403, 404, 409, 413, 415, 422)},
+    responses={s: RESPONSES[s] for s in (403, 404, 409, 413, 415, 422, 503)},
     openapi_extra={"requestBody": {"required": True, "content": {OCTETS: BINARY}}},
 )
 async def put_part(
@@ -108,7 +108,7 @@ async def put_part(
     await run_in_threadpool(_store, here, upload_id, number, content)
 
 
-@router.post("/{upload_id}/complete", status_code=201, responses={s: RESPONSES[s] for s in (403, 404, 409, 422)})
+@router.post("/{upload_id}/complete", status_code=201, responses={s: RESPONSES[s] for s in (403, 404, 409, 422, 503)})
 def complete(here: Here, upload_id: str, response: Response) -> Dataset:
     """Make the data set, once all parts are there. To ask again gives the same one."""
     with here.database.read() as session:
@@ -148,7 +148,10 @@ def _finish(here: Context, row: tables.Upload, arrived: Sequence[tables.Part]) -
         if file_sha256(Path(whole.name)) != row.sha256:
             raise invalid([Fault(pointer="", detail="the parts together do not have the sha256 that was announced")])
         table = Path(whole.name), row.name, here.storage, here.settings, here.tenant_id
-        dataset = datasets.ingest(*table, lambda size_bytes: _check_size(here, row.id, size_bytes))
+        try:
+            dataset = datasets.ingest(*table, lambda size_bytes: _check_size(here, row.id, size_bytes))
+        except SpecError as error:  # this request has no field 'file'
+            raise invalid([Fault(pointer="", detail=error.message)]) from None
     with here.database.begin() as session:
         locked = _find(here, session, row.id, lock=True)
         if locked.dataset_id is None:  # else a twin of this request was faster

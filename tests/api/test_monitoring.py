@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from tempfile import SpooledTemporaryFile
 from typing import Any
 
 import pytest
@@ -10,11 +12,14 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import update
 
+from api import models
 from api.main import create_app
 from core.ledger import jobs, tallies, workers
 from core.ledger.database import Database
 from core.ledger.settings import Settings
+from core.ledger.storage import LocalStorage
 from core.ledger.tables import Job, Worker
+from tests.api.conftest import one_database, reviews
 
 DEVICE = {"type": "cpu", "gpus": [], "cpus": 2, "memory_bytes": 2**33}
 
@@ -151,3 +156,37 @@ def test_each_request_is_a_line_that_quotes_nobody(
     assert (got["job"], got["status"]) == (job_id, 404) and got["request"] == answer.headers["x-request-id"]
     assert (missing["route"], missing["status"]) == ("", 404)
     assert "secret" not in str(lines)
+
+
+def test_what_breaks_is_logged_under_its_request(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_folder: Any) -> None:
+        raise RuntimeError("why")
+
+    monkeypatch.setattr(models, "local_models", broken)
+    answer = client.get("/v1/models", headers={"X-Request-ID": "from-a-proxy.1"})
+    assert (answer.status_code, answer.headers["x-request-id"]) == (500, "from-a-proxy.1")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    told = [line for line in lines if line.get("request") == "from-a-proxy.1"]
+    assert [line["level"] for line in told] == ["error", "error"] and "why" in told[0]["exception"]
+    assert told[1]["status"] == 500
+
+
+def no_room(*_given: Any) -> int:
+    """What a full disk says to each write."""
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@one_database
+@pytest.mark.parametrize("where", ["the form", "the storage"])
+def test_a_full_disk_is_not_the_clients_fault(
+    where: str, client: TestClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if where == "the form":
+        monkeypatch.setattr(SpooledTemporaryFile, "write", no_room)
+    else:
+        monkeypatch.setattr(LocalStorage, "put", no_room)
+    answer = client.post("/v1/datasets", files={"file": ("a.csv", reviews(30))})
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
+    assert "disk is full" in answer.json()["detail"] and "No space left" in capsys.readouterr().err
