@@ -71,12 +71,17 @@ class Client:
     def upload(self, path: Path) -> dict[str, Any]:
         """Upload a data set. Sent again only if the server was never reached: it has no idempotency key."""
         with path.open("rb") as data:
-            return self._json("POST", "/v1/datasets", again=False, files={"file": (path.name, data)})
+            return self._json("POST", "/v1/datasets", "id", again=False, files={"file": (path.name, data)})
 
     def submit(self, spec: Any, key: str) -> dict[str, Any]:
         """Ask for a job; sent again, the same key gives the same job."""
         return self._json(
-            "POST", "/v1/jobs", json=spec, headers={"Idempotency-Key": key}, timeout=httpx.Timeout(SUBMIT_S, connect=5)
+            "POST",
+            "/v1/jobs",
+            "id",
+            json=spec,
+            headers={"Idempotency-Key": key},
+            timeout=httpx.Timeout(SUBMIT_S, connect=5),
         )
 
     def job(self, job_id: str, wait_s: float = 0) -> dict[str, Any]:
@@ -86,19 +91,19 @@ class Client:
         params = {"wait": f"{wait_s:g}"} if wait_s else {}
         answer = self._send("GET", f"/v1/jobs/{quote(job_id, safe='')}", headers=headers, params=params)
         if answer.status_code != httpx.codes.NOT_MODIFIED:
-            told = _object(answer, self.server)
+            told = _object(answer, self.server, "id", "status", "spec")
             self._told[job_id] = answer.headers.get("etag", ""), told
         return told
 
     def cancel_all(self) -> None:
         """Stop every job that has not ended."""
         for status in ("queued", "running"):
-            for job in self._json("GET", f"/v1/jobs?status={status}&limit=100")["items"]:
-                self._json("POST", f"/v1/jobs/{job['id']}/cancel")
+            for job in self._json("GET", f"/v1/jobs?status={status}&limit=100", "items")["items"]:
+                self._json("POST", f"/v1/jobs/{job['id']}/cancel", "id")
 
     def files(self, job_id: str) -> list[dict[str, Any]]:
         """The files of a job that has succeeded."""
-        items: list[dict[str, Any]] = self._json("GET", f"/v1/jobs/{quote(job_id, safe='')}/files")["items"]
+        items: list[dict[str, Any]] = self._json("GET", f"/v1/jobs/{quote(job_id, safe='')}/files", "items")["items"]
         return items
 
     def fetch(self, href: str, sha256: str, target: Path) -> None:
@@ -138,8 +143,8 @@ class Client:
                 for chunk in answer.iter_raw():  # not gathered to larger ones, which a cut would lose
                     out.write(chunk)
 
-    def _json(self, method: str, path: str, *, again: bool = True, **arguments: Any) -> dict[str, Any]:
-        return _object(self._send(method, path, again=again, **arguments), self.server)
+    def _json(self, method: str, path: str, field: str, *, again: bool = True, **arguments: Any) -> dict[str, Any]:
+        return _object(self._send(method, path, again=again, **arguments), self.server, field)
 
     def _send(self, method: str, path: str, *, again: bool = True, **arguments: Any) -> httpx.Response:
         for attempt in range(TRIES):
@@ -216,13 +221,15 @@ def _unreachable(server: str, error: Exception) -> ApiError:
     return ApiError(f"{server} does not answer ({error}); is `topwork serve` running there?")
 
 
-def _object(answer: httpx.Response, server: str) -> dict[str, Any]:
+def _object(answer: httpx.Response, server: str, *fields: str) -> dict[str, Any]:
     try:
         value = answer.json()
     except ValueError as error:
         raise ApiError(f"{server} answers something that is not JSON; is it a Topwork server?") from error
-    if not isinstance(value, dict):
-        raise ApiError(f"{server} answers something that is not a JSON object; is it a Topwork server?")
+    if not isinstance(value, dict) or not {*fields} <= {*value}:
+        raise ApiError(
+            f"{server} answers no JSON object with {' and '.join(map(repr, fields))}; is it a Topwork server?"
+        )
     return value
 
 
@@ -233,9 +240,11 @@ def _refused(answer: httpx.Response) -> ApiError:
     except ValueError:
         problem = {}
     problem = problem if isinstance(problem, dict) else {}
+    faults = problem.get("errors")
     lines = [
         f"{fault.get('pointer') or fault.get('parameter') or 'request'}: {fault.get('detail', '')}"
-        for fault in problem.get("errors") or []
+        for fault in (faults if isinstance(faults, list) else [])
+        if isinstance(fault, dict)
     ]
     lines = lines or [str(problem.get("detail") or f"{answer.status_code} {answer.reason_phrase}")]
     return ApiError("\n".join(lines), answer.status_code)

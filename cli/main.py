@@ -125,7 +125,11 @@ def create_key(
         _fail(f"--tenant {tenant}: give 1 to 50 of a-z, 0-9 and -", 2)
     if unknown := set(scope or ()) - set(SCOPES):
         _fail(f"--scope {', '.join(unknown)}: the scopes are {', '.join(SCOPES)}", 2)
-    print(create(data_dir, tenant, name, scope or SCOPES, expires_in_days))
+    try:
+        secret = create(data_dir, tenant, name, scope or SCOPES, expires_in_days)
+    except Exception as error:  # of files, of databases, and of drivers that are not there
+        _fail(f"no key was made: {(str(error) or type(error).__name__).splitlines()[0]}")
+    print(secret)
 
 
 @app.command("fetch-demo")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -211,13 +212,11 @@ def check_port(host: str, port: int) -> None:
 
 
 def _migrate(settings: Settings) -> None:
-    database = open_database(settings)
     try:
-        database.migrate()
+        with closing(open_database(settings)) as database:
+            database.migrate()
     except Exception as error:
         raise ServeError(f"the database cannot be brought up to date: {error}") from error
-    finally:
-        database.close()
 
 
 def _ready(url: str) -> bool:

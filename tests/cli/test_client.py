@@ -58,6 +58,9 @@ def test_a_refusal_is_one_line_a_fault() -> None:
         (httpx.Response(404, json={"detail": "There is no such job."}), "There is no such job."),
         (httpx.Response(403, text="<html>"), "403 Forbidden"),
         (httpx.Response(200, text="<html>"), "is it a Topwork server"),
+        (httpx.Response(200, json={}), "is it a Topwork server"),
+        (httpx.Response(404, json={"errors": ["bad"]}), "404 Not Found"),
+        (httpx.Response(404, json={"errors": 3, "detail": "no"}), "no"),
         (httpx.Response(200, json=[]), "is it a Topwork server"),
     ],
 )

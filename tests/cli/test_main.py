@@ -143,6 +143,27 @@ def test_folders_of_any_name(stub: Stub, tmp_path: Path, monkeypatch: pytest.Mon
     assert [path.name for path in tmp_path.iterdir()] == ["a?b %20#"]
 
 
+@pytest.mark.parametrize(
+    ("database_url", "folder", "told"),
+    [
+        (None, "file/x", "Not a directory"),
+        ("nonsense", "x", "Could not parse"),
+        ("mysql://host/name", "x", "MySQLdb"),
+        ("sqlite:////proc/no/where.db", "x", "unable to open database file"),
+    ],
+)
+def test_a_database_that_cannot_be_had_is_told_in_a_line(
+    database_url: str | None, folder: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    if database_url:
+        monkeypatch.setenv("TOPWORK_DATABASE_URL", database_url)
+    where = ["--data-dir", str(tmp_path / folder)]
+    for command in (["keys", "create", *where], ["serve", "--port", "8123", *where]):
+        result = runner.invoke(main.app, command)
+        assert result.exit_code == 1 and told in result.stderr and result.stdout == ""
+
+
 def test_a_tenant_has_a_plain_name(tmp_path: Path) -> None:
     wrong = ["keys", "create", "--tenant", "a/b", "--data-dir", str(tmp_path)]
     assert runner.invoke(main.app, wrong).exit_code == 2
