@@ -46,7 +46,9 @@ def check(here: Context, spec: JobSpec) -> Checked:
         try:
             splits = _splits(here, spec, found)
         except SpecError as error:
-            faults.append(fault(error))
+            fetched = [f"{pointer}/dataset" for pointer, ref in spec.references().items() if ref.hub]
+            where = error.field.removesuffix("dataset") + "hub" if error.field in fetched else error.field
+            faults.append(Fault(pointer=where, detail=error.message))
     if "/" not in spec.model.partition("@")[0]:  # a model of the hub is fetched and checked by the worker
         try:
             model = catalogue.find(here.settings.models_dir, spec.model, spec.task.problem)

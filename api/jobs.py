@@ -98,7 +98,8 @@ def submit(here: Here, spec: Spec, response: Response, idempotency_key: Idempote
         detail = "was used with another request; send a new key, or the same request"
         raise invalid([Fault(parameter="Idempotency-Key", detail=detail)]) from None
     response.headers["Location"] = f"/v1/jobs/{job.id}"
-    response.headers["Retry-After"] = POLL_AFTER_S
+    if job.status not in jobs.TERMINAL:
+        response.headers["Retry-After"] = POLL_AFTER_S
     if not new:
         response.headers["Idempotent-Replayed"] = "true"
     secret = {"webhook_secret": job.webhook_secret} if job.webhook_secret is not None else {}

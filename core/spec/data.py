@@ -203,7 +203,10 @@ def _given_splits(
     # The test rows are kept whole: a duplicate is taken out of what trains, not out of what measures.
     for name, ref in (("test", task.data.test), ("dev", task.data.dev), ("train", task.data.train)):
         if ref is not None:
-            rows = _examples(tables[ref.id], task, task.problem, "/task", dropped)
+            try:
+                rows = _examples(tables[ref.id], task, task.problem, "/task", dropped)
+            except SpecError as error:
+                raise SpecError(error.field, f"{name} set: {error.message}") from error
             before = " or ".join(given)
             given[name] = _unique(rows, seen, dropped)
             if rows and not given[name]:

@@ -55,22 +55,22 @@ class Transfer(Strict):
     def _whole(self) -> Self:
         for name, values in (("share", self.share), ("stages", self.stages or [])):
             if len(set(values)) != len(values):
-                raise PydanticCustomError("transfer", f"'{name}' names an entry twice")
+                raise PydanticCustomError(f"/transfer/{name}", f"'{name}' names an entry twice")
         if "weights" not in self.share and self.stages not in (None, ["prune"]):
             raise PydanticCustomError(
-                "transfer",
+                "/transfer/stages",
                 "sharing masks alone means something in the 'prune' stage only, where masks are learned; "
                 "leave 'stages' out, or share 'weights' too",
             )
         if self.coupling == "tied" and ("masks" not in self.share or "prune" not in self.active):
             raise PydanticCustomError(
-                "transfer",
+                "/transfer/coupling",
                 "coupling 'tied' pulls the masks of the tasks together: it needs 'masks' in 'share' and 'prune' in "
                 "'stages'; use 'joint' for the rest",
             )
         if self.weighting == "learned" and self.coupling in ("none", "sequential"):
             raise PydanticCustomError(
-                "transfer",
+                "/transfer/weighting",
                 f"weighting 'learned' needs source and target in one batch, which coupling '{self.coupling}' has not; "
                 "use 'joint', 'tied' or 'teacher'",
             )
@@ -174,7 +174,9 @@ class Resources(Strict):
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         if self.device == "cpu" and self.gpus is not None:
-            raise PydanticCustomError("resources", "'gpus' are of device 'cuda': leave 'gpus' out, or give that device")
+            raise PydanticCustomError(
+                "/resources", "'gpus' are of device 'cuda': leave 'gpus' out, or give that device"
+            )
         return self
 
 
@@ -200,7 +202,7 @@ class Webhook(Strict):
 class JobSpec(Strict):
     """One pruning job. Only `model`, `task` and `budget` have no default."""
 
-    model: Annotated[str, AfterValidator(_model_name), Field(examples=["all-minilm-l6-v2"])]
+    model: Annotated[str, Field(max_length=300, examples=["all-minilm-l6-v2"]), AfterValidator(_model_name)]
     task: Task
     sources: Annotated[list[Source], Field(max_length=8)] = []
     budget: Budget
@@ -256,27 +258,32 @@ class JobSpec(Strict):
     def _coupled(self) -> Self:
         coupling, labelled = self.coupling, all(source.label is not None for source in self.sources)
         if coupling != "none" and not self.sources:
-            raise PydanticCustomError("transfer", f"coupling '{coupling}' needs at least one entry in 'sources'")
+            raise PydanticCustomError(
+                "/transfer/coupling", f"coupling '{coupling}' needs at least one entry in 'sources'"
+            )
         if coupling in ("sequential", "joint", "tied") and not labelled:
             raise PydanticCustomError(
-                "transfer",
+                "/transfer/coupling",
                 f"coupling '{coupling}' learns the sources' labels: give each source a 'label' column, or use coupling "
                 "'teacher'",
             )
         if coupling == "auto" and len(self.transfer.share) < 2:
             raise PydanticCustomError(
-                "transfer", "coupling 'auto' tries what shares weights and masks; name a coupling to share one alone"
+                "/transfer/coupling",
+                "coupling 'auto' tries what shares weights and masks; name a coupling to share one alone",
             )
         if coupling in ("auto", "teacher") and self.transfer.active == ["teach"] and not labelled:
             raise PydanticCustomError(
-                "transfer",
+                "/transfer/stages",
                 "text without labels cannot enter the 'teach' stage, where there is no teacher yet; add 'prune' or "
                 "'recover' to 'stages'",
             )
         if coupling == "none" and self.transfer.weighting == "learned":
-            raise PydanticCustomError("transfer", "weighting 'learned' weighs sources: give at least one in 'sources'")
+            raise PydanticCustomError(
+                "/transfer/weighting", "weighting 'learned' weighs sources: give at least one in 'sources'"
+            )
         if self.control and coupling == "none":
-            raise PydanticCustomError("control", "'control' is the job without transfer, and this job has none")
+            raise PydanticCustomError("/control", "'control' is the job without transfer, and this job has none")
         return self
 
     @model_validator(mode="after")
@@ -284,17 +291,18 @@ class JobSpec(Strict):
         method = METHODS[self.method.name]
         if self.coupling == "tied" and method.name != "l0":
             raise PydanticCustomError(
-                "method", "coupling 'tied' pulls learned masks together: it needs method 'l0', where masks are learned"
+                "/method/name",
+                "coupling 'tied' pulls learned masks together: it needs method 'l0', where masks are learned",
             )
         if not method.trains and self.train.steps.prune is not None:
             raise PydanticCustomError(
-                "method",
+                "/train/steps/prune",
                 f"method '{method.name}' trains nothing while it prunes: leave 'steps.prune' out, or use a method that "
                 f"does: {', '.join(name for name, facts in METHODS.items() if facts.trains)}",
             )
         if not method.reads_rows and self.coupling != "none" and self.transfer.active == ["prune"]:
             raise PydanticCustomError(
-                "method",
+                "/method/name",
                 f"no row has a say in what method '{method.name}' drops, so that nothing can be transferred in the "
                 "'prune' stage alone: share 'weights' in other stages, or use method "
                 + ("'pdp'" if self.budget.sparsity is not None else "'fisher'"),
@@ -303,7 +311,7 @@ class JobSpec(Strict):
             self._sparse()
         if self.export.layout == "regular" and method.trains:
             raise PydanticCustomError(
-                "method",
+                "/method/name",
                 f"method '{method.name}' masks single units while it trains, which no plain config.json can say: for "
                 "'layout' 'regular' use a method that scores once: "
                 + ", ".join(name for name, facts in METHODS.items() if not facts.trains),
@@ -316,68 +324,73 @@ class JobSpec(Strict):
     def _narrow(self) -> None:
         if METHODS[self.method.name].trains:
             raise PydanticCustomError(
-                "method",
+                "/method/name",
                 f"method '{self.method.name}' has no masks on hidden dimensions: for 'hidden_size' 'trim' use one that "
                 "scores once: " + ", ".join(name for name, facts in METHODS.items() if not facts.trains),
             )
         if self.budget.timed or self.budget.sparsity is not None:
             raise PydanticCustomError(
-                "budget", "'hidden_size' 'trim' is for budgets in 'params', 'macs' or 'bytes': leave it out"
+                "/hidden_size", "'hidden_size' 'trim' is for budgets in 'params', 'macs' or 'bytes': leave it out"
             )
         if self.export.layout == "regular":
             raise PydanticCustomError(
-                "export", "no plain config.json can say a hidden size that is not its heads': leave 'layout' out"
+                "/export/layout",
+                "no plain config.json can say a hidden size that is not its heads': leave 'layout' out",
             )
 
     def _untrained(self) -> None:
         left_out = [stage for stage in ("teach", "recover") if getattr(self.train.steps, stage) == 0]
         if self.task.problem == "regression" and "teach" in left_out:
             raise PydanticCustomError(
-                "train",
+                "/train/steps/teach",
                 "'steps.teach' is 0, but nothing says in what unit a model's own head gives numbers: leave it out",
             )
         for stage in left_out:
             if self.coupling == "auto":
                 raise PydanticCustomError(
-                    "transfer", f"coupling 'auto' tries the '{stage}' stage, which has 0 steps here: name a coupling"
+                    "/transfer/coupling",
+                    f"coupling 'auto' tries the '{stage}' stage, which has 0 steps here: name a coupling",
                 )
             if self.coupling != "none" and stage in self.transfer.active:
                 raise PydanticCustomError(
-                    "transfer", f"nothing can enter the '{stage}' stage, which has 0 steps: give 'stages' without it"
+                    "/transfer/stages",
+                    f"nothing can enter the '{stage}' stage, which has 0 steps: give 'stages' without it",
                 )
 
     @model_validator(mode="after")
     def _placed(self) -> Self:
         if self.resources.device == "cpu" and self.budget.device == "cuda":
             raise PydanticCustomError(
-                "resources",
+                "/resources",
                 "the budget's latency is of a GPU, which a worker with device 'cpu' has not: leave one 'device' out",
             )
         if (self.resources.gpus or 1) > self.train.batch_size:
             raise PydanticCustomError(
-                "resources", f"'gpus' share each batch, which has {self.train.batch_size} rows: give no more than that"
+                "/resources/gpus",
+                f"'gpus' share each batch, which has {self.train.batch_size} rows: give no more than that",
             )
         return self
 
     def _sparse(self) -> None:
         if self.export.layout == "regular":
             raise PydanticCustomError(
-                "export",
+                "/export/layout",
                 "a budget in 'sparsity' keeps every shape, and loads with no code as it is: leave 'layout' out",
             )
         able = [name for name, facts in METHODS.items() if facts.sparsity]
         if self.method.name not in able:
             raise PydanticCustomError(
-                "method",
+                "/method/name",
                 f"method '{self.method.name}' drops whole units; for a budget in 'sparsity' use {' or '.join(able)}",
             )
         if self.coupling == "auto":
             raise PydanticCustomError(
-                "transfer", "coupling 'auto' tries cuts of whole units; with a budget in 'sparsity' name a coupling"
+                "/transfer/coupling",
+                "coupling 'auto' tries cuts of whole units; with a budget in 'sparsity' name a coupling",
             )
         if len(self.transfer.share) < 2:
             raise PydanticCustomError(
-                "transfer", "with a budget in 'sparsity' masks are the weights themselves: share both"
+                "/transfer/share", "with a budget in 'sparsity' masks are the weights themselves: share both"
             )
 
     @property

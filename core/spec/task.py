@@ -95,7 +95,7 @@ class Split(Strict):
     def _sum(self) -> Self:
         fractions = [s for s in (self.train, self.dev, self.test) if isinstance(s, float)]
         if sum(fractions) > 1 + 1e-9:
-            raise PydanticCustomError("split_sum", f"fractions add up to {sum(fractions):g}, over 1")
+            raise PydanticCustomError("/task/split", f"fractions add up to {sum(fractions):g}, over 1")
         return self
 
 
@@ -167,6 +167,8 @@ class Task(Strict):
     @field_validator("metric")
     @classmethod
     def _fits(cls, value: str, task: ValidationInfo) -> str:
+        if not {"type", "problem_type"} <= {*task.data}:  # which are at fault themselves
+            return value
         problem = _problem(task.data)
         if value not in METRICS[problem]:
             known = ", ".join(f"'{name}'" for name in METRICS[problem])

@@ -158,7 +158,8 @@ def test_a_job_takes_data_of_a_hub_as_it_is_at_its_commit(client: TestClient, hu
     hub.files["acme/reviews"] = {"train.jsonl": b'{"text": "x", "label": "y"}\n'}
     again = client.post("/v1/jobs", json=body, headers={"Idempotency-Key": "one"})
     assert (again.json()["id"], again.json()["spec"]) == (first.json()["id"], first.json()["spec"])
-    assert client.post("/v1/jobs", json=body).status_code == 422  # one row: it is the new commit that is read
+    refused = client.post("/v1/jobs", json=body)  # one row: it is the new commit that is read
+    assert [fault["pointer"] for fault in refused.json()["errors"]] == ["/task/data/hub"]
 
     hub.server.shutdown()
     hub.server.server_close()

@@ -168,7 +168,10 @@ def test_a_request_sent_again_gets_its_job_though_it_would_be_refused_now(
     headers = {"Idempotency-Key": "one"}
     first = client.post("/v1/jobs", json=payload, headers=headers)
     (settings.models_dir / payload["model"] / "config.json").unlink()
-    assert client.post("/v1/jobs", json=payload, headers=headers).json()["id"] == first.json()["id"]
+    again = client.post("/v1/jobs", json=payload, headers=headers)
+    assert again.json()["id"] == first.json()["id"] and "retry-after" in again.headers
+    client.post(f"/v1/jobs/{first.json()['id']}/cancel")
+    assert "retry-after" not in client.post("/v1/jobs", json=payload, headers=headers).headers
     assert client.post("/v1/jobs", json=payload).status_code == 422
 
 
@@ -199,6 +202,7 @@ BAD_FIELDS = [
     ("/model", "tiny-bert@main", "hub"),
     ("/model", "tiny-bert@feature/x", "hub"),
     ("/model", 3, "string"),
+    ("/model", f"owner/{'a' * 300}", "at most 300"),
     ("/modle", "tiny-bert", "known here: budget"),
     ("/task/lable", "label", "known here: data, label"),
     ("/train/steps/prunes", 1, "prune"),
@@ -251,6 +255,27 @@ def test_a_wrong_field_is_named(
     assert client.get("/v1/jobs").json()["items"] == []
 
 
+@one_database
+@pytest.mark.parametrize(
+    ("pointer", "changes"),
+    [
+        ("/transfer/stages", {"transfer": {"stages": ["teach", "teach"]}}),
+        ("/transfer/weighting", {"transfer": {"weighting": "learned"}}),
+        ("/control", {"control": True}),
+        ("/method/name", {"method": {"name": "l0"}, "export": {"layout": "regular"}}),
+        ("/method/name", {"method": {"name": "fisher"}, "budget": {"sparsity": 0.5}}),
+        ("/train/steps/prune", {"method": {"name": "fisher"}, "train": {"steps": {"prune": 9}}}),
+        ("/resources/gpus", {"resources": {"device": "cuda", "gpus": 4}, "train": {"batch_size": 2}}),
+        ("/task/problem_type", {"task": {"problem_type": "regresion", "metric": "r2"}}),
+    ],
+)
+def test_what_does_not_go_together_names_the_field_to_change(
+    client: TestClient, payload: dict[str, Any], pointer: str, changes: dict[str, Any]
+) -> None:
+    changes = {name: payload["task"] | value if name == "task" else value for name, value in changes.items()}
+    assert list(faults(client.post("/v1/jobs", json=payload | changes))) == [pointer]
+
+
 def test_every_fault_is_listed_at_once(client: TestClient, payload: dict[str, Any]) -> None:
     payload |= {"model": "nope", "sources": [{"data": {"dataset": "ds_" + "0" * 32}}]}
     payload = put(payload, "/task/label", "nope")
@@ -282,6 +307,15 @@ def test_data_that_cannot_be_learned_from(
 ) -> None:
     answer = client.post("/v1/jobs", json=put(payload, "/task/data/dataset", upload(content)))
     assert reason in faults(answer)[pointer]
+
+
+def test_a_cell_is_told_by_its_set(client: TestClient, payload: dict[str, Any], upload: Upload) -> None:
+    train, test = (
+        upload(b"text,label\n" + b"".join(b"row %d,%s\n" % (i, last) for i in range(40))) for last in (b"2", b"x")
+    )
+    payload["task"] |= {"data": {"train": {"dataset": train}, "test": {"dataset": test}}, "problem_type": "regression"}
+    found = faults(client.post("/v1/jobs", json=payload))
+    assert found["/task/label"].startswith("test set: row 1: 'x' is not a finite number")
 
 
 def test_a_label_that_only_the_test_set_shows(client: TestClient, payload: dict[str, Any], upload: Upload) -> None:
@@ -501,7 +535,7 @@ BAD_BODIES = {
     "NUL in a name": (b'{"labels": {"\\u0000": "a"}}', "NUL"),
     "long name": (b'{"%s": 1}' % (b"x" * 900_000), "not a known field"),
     "many names": (json.dumps({f"x{i}": i for i in range(50_000)}).encode(), "not a known field"),
-    "long value": (b'{"model": "%s"}' % (b"x/" * 400_000), "not a model name"),
+    "long value": (b'{"model": "%s"}' % (b"x/" * 400_000), "at most 300"),
 }
 
 
