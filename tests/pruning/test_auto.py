@@ -178,7 +178,7 @@ def test_the_trials_cost_no_more_than_the_job(
     monkeypatch.setattr(auto, "importance", lambda *_args, **_options: pay(BATCHES / 2))
     monkeypatch.setattr(trials, "last", lambda *_args: None)
     monkeypatch.setattr(auto, "cut", lambda *_args: None)
-    monkeypatch.setattr(auto, "predict", lambda _student, held: torch.zeros(len(held), 2))
+    monkeypatch.setattr(auto, "predict", lambda _student, held, **_: torch.zeros(len(held), 2))
     trials.decide()
     job = sum(price[stage] * count for stage, count in steps.items())  # without any source
     assert spent <= 1.01 * job
@@ -196,7 +196,7 @@ def decided(monkeypatch: pytest.MonkeyPatch, trials: Trials, quality: Quality) -
     monkeypatch.setattr(Trials, "teach", lambda *_args: None)
     monkeypatch.setattr(Trials, "student", lambda _self, choice, *_args: choice)
 
-    def predict(choice: Choice, rows: Any) -> torch.Tensor:
+    def predict(choice: Choice, rows: Any, **_options: Any) -> torch.Tensor:
         right = torch.arange(len(rows)) < round(quality(choice) * len(rows))
         said = torch.where(right, rows.labels, 1 - rows.labels)
         return torch.nn.functional.one_hot(said, 2) * 20.0
