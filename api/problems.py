@@ -125,9 +125,8 @@ async def _http(request: Request, error: Exception) -> Response:
         allowed = ", ".join(_allowed(request))
         detail = f"{request.method[:20]} is not allowed here, only {allowed}."
         return response(Problem(405, detail, headers={"Allow": allowed}))
-    if isinstance(
-        error.__cause__, OSError
-    ):  # FastAPI takes all that fails while it reads a form for the client's fault
+    # FastAPI takes all that fails while it reads a form for the client's fault.
+    if isinstance(error.__cause__, OSError):
         return response(unexpected(error.__cause__))
     return response(Problem(error.status_code, str(error.detail), headers=error.headers))
 
