@@ -64,7 +64,10 @@ def markdown(
 
 
 def _section(metric: str, arms: Mapping[str, Runs]) -> list[str]:
-    lines = [f"| | seeds | {METRICS[metric]} | against random units | seconds | front |", "|---|---|---|---|---|---|"]
+    lines = [
+        f"| | seeds | {METRICS[metric]} | by seed | against random units | seconds | front |",
+        "|---|---|---|---|---|---|---|",
+    ]
     centre = {arm: tuple(map(mean, zip(*runs.values(), strict=True))) for arm, runs in arms.items()}
     for arm in (name for name in METHOD_ARMS if name in arms):
         points = {seed: value for seed, (value, _) in arms[arm].items()}
@@ -77,6 +80,7 @@ def _section(metric: str, arms: Mapping[str, Runs]) -> list[str]:
             METHOD_ARMS[arm].what,
             len(points),
             _show(list(points.values()), ""),
+            ", ".join(f"{points[seed]:.1f}" for seed in sorted(points)),
             _show(paired(points, chance), "+"),
             f"{centre[arm][1]:.0f}",
             "" if beaten else "front",

@@ -58,13 +58,13 @@ def line(arm: str, seed: int, points: float, seconds: float) -> dict[str, Any]:
 
 def test_the_front_is_what_nothing_beats_in_both() -> None:
     best, quick, beaten, chance = "none-pdp", "none-fisher-alone", "none-magnitude", "none-random"
-    lines = [line(arm, seed, p, s) for seed in (0, 1) for arm, p, s in
+    lines = [line(arm, seed, p + seed / 100, s) for seed in (1, 0) for arm, p, s in
              ((best, 0.9, 50), (quick, 0.8, 5), (beaten, 0.79, 20), (chance, 0.7, 5))]  # fmt: skip
     text = markdown(lines, plan(Choice(), METHOD_ORDER), {}, STEPS)
     found = {row.split(" | ")[0]: row for row in text.splitlines() if row.startswith("| `")}
     front = {name for name, row in found.items() if row.endswith("front |")}
     assert front == {f"| {METHOD_ARMS[arm].what}" for arm in (best, quick)}
-    assert "+20.0 ± 0.0 | 51 |" in found[f"| {METHOD_ARMS[best].what}"]
+    assert "| 90.0, 91.0 | +20.0 ± 0.0 | 51 |" in found[f"| {METHOD_ARMS[best].what}"]
     assert "Not run: 370 of 378" in text
 
 
