@@ -348,7 +348,10 @@ class PruningMethod(BaseModel):
     cost: str = Field(description="beside fine-tuning and recovery")
     use: str = Field(description="when to use it")
     source: str = Field(description="where it comes from")
-    trains: bool = Field(description="whether it takes steps in the prune stage; else recovery is longer by default")
+    trains: bool = Field(
+        description="whether it takes steps in the prune stage; else its default recovery takes these, too (a third of "
+        "both where over 15 % of the encoder are left)"
+    )
     reads_rows: bool = Field(description="whether rows, and with them sources, have a say in what is dropped")
     sparsity: bool = Field(description="whether it takes a budget in 'sparsity', too")
 

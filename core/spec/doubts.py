@@ -10,7 +10,7 @@ from core.spec.data import CONFLICTS, Splits, labels_of
 from core.spec.labels import members, numbers, outlier
 from core.spec.task import Task
 
-FAR = 100  # as core.spec.data.MAX_REACH
+FAR = 100  # in the unit of core.spec.data.MAX_REACH
 MOST = 0.9  # of the rows are of one class
 FEW = 10  # test rows of a class
 

@@ -98,7 +98,7 @@ def test_not_ready_names_each_part(tmp_path: Path) -> None:
         answer = client.get("/readyz")
         faults = {fault["parameter"]: fault["detail"] for fault in problem(answer, 503)["errors"]}
         assert faults.keys() == {"database", "broker", "storage"}
-        assert "alembic upgrade head" in faults["database"]
+        assert "topwork migrate" in faults["database"]
         assert str(tmp_path) not in answer.text
         assert client.get("/healthz").status_code == 200
         problem(client.get("/v1/jobs"), 503)  # no tables yet

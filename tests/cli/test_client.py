@@ -24,17 +24,34 @@ def test_a_lost_answer_to_submit_is_asked_for_again_with_the_same_key() -> None:
     assert stub.requests[0].extensions["timeout"]["read"] > hub.FETCH_S + hub.ASK_S
 
 
+NONE_THERE = httpx.Response(200, json={"items": []})
+
+
 def test_an_upload_is_sent_again_only_if_the_server_was_never_reached(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("text,label\n")
-    stub = Stub(httpx.ConnectError("refused"), httpx.Response(201, json={"id": "ds_1"}))
+    stub = Stub(NONE_THERE, httpx.ConnectError("refused"), httpx.Response(201, json={"id": "ds_1"}))
     assert stub.client().upload(file)["id"] == "ds_1"
-    assert b"text,label" in stub.requests[1].content
+    assert b"text,label" in stub.requests[2].content
     for answer in (httpx.ReadTimeout("lost"), httpx.Response(500)):
-        stub = Stub(answer)
+        stub = Stub(NONE_THERE, answer)
         with pytest.raises(ApiError):
             stub.client().upload(file)
-        assert len(stub.requests) == 1
+        assert len(stub.requests) == 2
+
+
+def test_a_file_that_is_there_already_is_used_again(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("text,label\n")
+    known = {"id": "ds_1", "name": "a.csv", "upload_sha256": sha256(file.read_bytes())}
+    other_name, other_content = {**known, "name": "b.csv"}, {**known, "upload_sha256": ""}
+    for there, found in ((known, "ds_1"), (other_name, "ds_2"), (other_content, "ds_2")):
+        stub = Stub(httpx.Response(200, json={"items": [there]}), httpx.Response(201, json={"id": "ds_2"}))
+        assert stub.client().upload(file)["id"] == found
+        assert len(stub.requests) == int(found[-1])
+    writes_only = httpx.Response(403, json={"detail": "The key lacks the scope 'read'"})
+    blind = Stub(writes_only, httpx.Response(201, json=known))
+    assert blind.client().upload(file)["id"] == "ds_1"
 
 
 def test_a_server_that_is_not_there_is_said_so() -> None:

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import client, main
+from core.ledger.database import Database
 from core.ledger.settings import Settings
 from tests.cli.stub import Stub, job
 
@@ -48,6 +49,7 @@ def test_submit_prints_the_id_and_can_watch(stub: Stub, tmp_path: Path) -> None:
     spec.write_text(json.dumps({"task": {"data": {"dataset": "@a"}}}))
     data.write_text("text,label\n")
     stub.answers = [
+        httpx.Response(200, json={"items": []}),
         httpx.Response(201, json={"id": "ds_1"}),
         httpx.Response(202, json=job("queued")),
         httpx.Response(200, json=job("succeeded")),
@@ -55,7 +57,7 @@ def test_submit_prints_the_id_and_can_watch(stub: Stub, tmp_path: Path) -> None:
     result = runner.invoke(main.app, ["submit", str(spec), "--data", f"a={data}", "--watch"])
     assert result.exit_code == 0
     assert result.stdout.splitlines() == ["job_1", "job_1: succeeded, 100% overall"]
-    assert json.loads(stub.requests[1].content) == {"task": {"data": {"dataset": "ds_1"}}}
+    assert json.loads(stub.requests[2].content) == {"task": {"data": {"dataset": "ds_1"}}}
 
 
 def test_watch_of_a_failed_job_exits_1_with_the_reason(stub: Stub) -> None:
@@ -159,9 +161,22 @@ def test_a_database_that_cannot_be_had_is_told_in_a_line(
     if database_url:
         monkeypatch.setenv("TOPWORK_DATABASE_URL", database_url)
     where = ["--data-dir", str(tmp_path / folder)]
-    for command in (["keys", "create", *where], ["serve", "--port", "8123", *where]):
+    for command in (["keys", "create", *where], ["migrate", *where], ["serve", "--port", "8123", *where]):
         result = runner.invoke(main.app, command)
         assert result.exit_code == 1 and told in result.stderr and result.stdout == ""
+
+
+def test_a_server_uses_the_data_folder_of_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOPWORK_DATA_DIR", str(tmp_path / "file"))
+    (tmp_path / "file").write_text("")
+    serve = runner.invoke(main.app, ["serve"])
+    assert (serve.exit_code, serve.stderr) == (1, f"{tmp_path / 'file'}: File exists\n")
+    monkeypatch.setenv("TOPWORK_DATA_DIR", str(tmp_path))
+    for _ in range(2):
+        assert runner.invoke(main.app, ["migrate"]).exit_code == 0
+    database = Database(f"sqlite:///{tmp_path / 'topwork.db'}")
+    assert database.schema_fault() is None
+    database.close()
 
 
 def test_a_tenant_has_a_plain_name(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tests.ledger.helpers import claimed_job, get, new_job
 
 def test_migrations_give_exactly_the_tables_of_the_models(empty_database_url: str) -> None:
     database = Database(empty_database_url)
-    assert "run `alembic upgrade head`" in str(database.schema_fault())
+    assert "run `topwork migrate`" in str(database.schema_fault())
     database.migrate()
     assert database.schema_fault() is None
     with database.engine.connect() as connection:
