@@ -29,7 +29,11 @@ class LocalModel:
     reads: int | None = None  # tokens of a text, at most; None where config.json does not say
 
     def costs(self, labels: int = 0, length: int = 1) -> Costs:
-        """With a classifier for so many labels on top, for texts of `length` tokens; raises SpecError('/model')."""
+        """With a classifier for so many labels on top, for texts of `length` tokens, or as long as it reads.
+
+        Raises SpecError('/model').
+        """
+        length = min(length, self.reads or length)
         family, hidden = self.architecture.family, self.architecture.hidden
         head: dict[str, tuple[int, ...]] = {}
         for path in family.head_layers:

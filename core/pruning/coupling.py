@@ -148,10 +148,16 @@ def _text_share(target: TaskRows, sources: Sequence[TaskRows]) -> float:
 
 
 def _shares(total: int, tasks: Sequence[TaskRows]) -> list[int]:
-    """Split a batch over tasks in proportion to their rows, one at least each (of more tasks than rows it grows)."""
+    """Split a batch over tasks in proportion to their rows (largest remainders), one at least each.
+
+    Of more tasks than rows it grows.
+    """
     rows = sum(task.size for task in tasks)
-    shares = [max(1, total * task.size // rows) for task in tasks]
-    shares[0] += max(0, total - sum(shares))
+    wanted = [divmod(total * task.size, rows) for task in tasks]
+    shares = [max(1, whole) for whole, _ in wanted]
+    largest = sorted((i for i, (whole, _) in enumerate(wanted) if whole), key=lambda i: -wanted[i][1])
+    for i in largest[: max(0, total - sum(shares))]:
+        shares[i] += 1
     while sum(shares) > max(total, len(tasks)):
         shares[shares.index(max(shares))] -= 1
     return shares

@@ -18,11 +18,11 @@ import torch
 from core.pruning import parallel
 from core.pruning.batches import draw
 from core.pruning.checkpoint import NOWHERE, Checkpoint
-from core.pruning.coupling import Phase
+from core.pruning.coupling import Phase, Stream
 from core.pruning.fit import Scores
 from core.pruning.losses import features_of
 from core.pruning.masks import Gates, gated
-from core.pruning.network import Network, autocast, hidden_size, units
+from core.pruning.network import TARGET, Network, autocast, hidden_size, units
 from core.spec.cost import CostModel
 
 BATCHES = 40
@@ -67,7 +67,7 @@ def importance(
     for done, index in enumerate(islice(drawn, first, None), first + 1):
         with gated(network, gates, present), autocast(network):
             logits = [
-                stream.rows.problem.asked(network.heads[stream.head](part), stream.rows.labels[rows].to(where))
+                stream.rows.problem.asked(network.heads[_taught(stream)](part), stream.rows.labels[rows].to(where))
                 for stream, part, rows in zip(streams, features_of(network, streams, index), index, strict=True)
             ]
         total = torch.zeros((), device=where)
@@ -90,3 +90,8 @@ def importance(
         )
     )
     return Scores(*worth, *(part.double().cpu().numpy() for part in sums[2:]))
+
+
+def _taught(stream: Stream) -> str:
+    """The head that rows are asked through. One that the teacher has not would be random: then the target's."""
+    return stream.head if stream.rows.logits is not None else TARGET

@@ -129,7 +129,7 @@ def tokenised(
         if spec.coupling == "none":
             break
         rows = [every[j] for j in torch.randperm(len(every), generator=generator)[:most].tolist()]
-        theirs = source_problem(spec, source.label, rows)
+        theirs = source_problem(spec, source.label, every)
         head = TARGET if theirs == problem else f"source{len(sources)}"
         sources.append(TaskRows(tokenise(rows, theirs, tokenizer, length), head, len(theirs.labels), source.weight))
     return train, dev, test, sources

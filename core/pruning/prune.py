@@ -53,7 +53,8 @@ def prune(
     Loss = task + lambda1 (t - s) + lambda2 (t - s)^2 with s the expected sparsity and t its target; the lambdas
     rise by gradient ascent. Tied sources have masks of their own under the same constraint, and TIE times their
     distance from the target's masks is added; the target's decide. Rates of masks and lambdas are scaled so that a
-    short stage can close a mask at all.
+    short stage can close a mask at all. Steps of rows that may not move masks come before all of that: by size alone
+    all masks would close alike.
     """
     steps, seed, checkpoint = training.steps, training.seed, training.checkpoint
     where = device()
@@ -70,9 +71,10 @@ def prune(
         cut(network, present)
     lambdas = torch.zeros(2, device=where, requires_grad=True)
     optimizer = optimizer_for(network, training.rate)
-    mask_rate = max(1e-2, MASK_TRAVEL / steps)
+    before = _unmoved(plan, steps)
+    mask_rate = max(1e-2, MASK_TRAVEL / (steps - before))
     mask_optimizer = torch.optim.Adam([p for each in every for p in each.parameters()], lr=mask_rate)
-    lambda_optimizer = torch.optim.Adam([lambdas], lr=LAMBDA_TRAVEL / steps, maximize=True)
+    lambda_optimizer = torch.optim.Adam([lambdas], lr=LAMBDA_TRAVEL / (steps - before), maximize=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(rate_at, steps=steps))
 
     goal = 1 - limit / cost.dense
@@ -93,11 +95,13 @@ def prune(
         generator.set_state(saved["generator"])
         set_random_state(saved["random"])
     for step, (streams, index) in enumerate(islice(_batches(plan, steps, seed), first, None), first):
-        target = goal * min(1.0, (step + 1) / (RAMP * steps))
+        target = goal * min(1.0, max(0, step + 1 - before) / (RAMP * (steps - before)))
         gates, *others = (one.draw(generator) for one in every)
         loss = gated_loss(network, weights.streams if weights else streams, index, gates, present, others)
         gaps = torch.stack([target - (1 - each.expected() / cost.dense) for each in every])
-        total = loss + (lambdas[0] * gaps + lambdas[1] * gaps.square()).sum() + TIE * _apart(every)
+        total = loss
+        if step >= before:
+            total = total + (lambdas[0] * gaps + lambdas[1] * gaps.square()).sum() + TIE * _apart(every)
         for each in optimizers.values():
             each.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
@@ -156,6 +160,17 @@ def prune(
     return structure, history
 
 
+def _unmoved(plan: Sequence[Phase], steps: int) -> int:
+    """Steps at the start in which no stream may move the masks."""
+    fixed = [all(stream.masks == "fixed" for stream in phase.streams) for phase in plan]
+    return sum(count for count, still in zip(_counts(plan, steps), fixed, strict=True) if still)
+
+
+def _counts(plan: Sequence[Phase], steps: int) -> list[int]:
+    first = [round(phase.part * steps) for phase in plan[:-1]]
+    return [*first, steps - sum(first)]
+
+
 def _apart(every: Sequence[Masks]) -> Tensor:
     """How far the survival probabilities of tied tasks are from the target's: mean square, weighted by cost."""
     first = every[0]
@@ -173,9 +188,6 @@ def _apart(every: Sequence[Masks]) -> Tensor:
 
 
 def _batches(plan: Sequence[Phase], steps: int, seed: int) -> Iterator[tuple[Sequence[Stream], list[list[int]]]]:
-    done = 0
-    for number, phase in enumerate(plan):
-        count = steps - done if number == len(plan) - 1 else round(phase.part * steps)
-        done += count
+    for number, (phase, count) in enumerate(zip(plan, _counts(plan, steps), strict=True)):
         for index in draw([(stream.rows, stream.share) for stream in phase.streams], count, seed + number):
             yield phase.streams, index

@@ -159,7 +159,8 @@ class Stages:
         length = round(float(torch.cat([part.lengths for part in rows]).float().mean()))
         macs = Costs.from_shapes(network.architecture, shapes, length).macs
         row_macs = macs.model(Structure.dense(network.architecture))
-        self.costs = Costs.from_shapes(network.architecture, shapes, self.spec.length, self.inputs.spared)
+        length = longest_text(network, self.spec.length)
+        self.costs = Costs.from_shapes(network.architecture, shapes, length, self.inputs.spared)
         self.left = part_left(self.spec, self.costs)
         self.plan = plan_training(self.spec, len(self.inputs.train), self.left, network.architecture.hidden)
         self.work = work(self.spec, self.plan.steps, self.left, row_macs, len(self.inputs.test))
@@ -260,8 +261,10 @@ class Stages:
                 student = copy.deepcopy(teacher)
                 add_heads(student, plan, self.sources)
                 cut(student, structure)
-            if not self.plan.steps["recover"] and not METHODS[name].trains and budget.sparsity is None:
-                taken = plan if "weights" in self.transfer.share else phases("none", "prune", False, target, [], batch)
+            shared = "weights" in self.transfer.share
+            cut_alone = budget.sparsity is None and not (METHODS[name].trains and shared)
+            if cut_alone and not self.plan.steps["recover"]:
+                taken = plan if shared else phases("none", "prune", False, target, [], batch)
                 refit(student, teacher, taken, self.spec.train.seed, structure, self.alive)
             self.curves["prune"] = asdict(history)
             found = {"history": asdict(history), "structure": structure.to_json(), "layout": self.layout}

@@ -61,7 +61,8 @@ def trim(tokenizer: Any, tokens: Iterable[int]) -> tuple[Any, list[int]]:
 
 def _wordpiece(model: Mapping[str, Any], _used: set[int]) -> set[int]:
     prefix = model["continuing_subword_prefix"]
-    return {i for token, i in model["vocab"].items() if len(token.removeprefix(prefix)) == 1}
+    unknown = {model["vocab"].get(model["unk_token"])} - {None}
+    return {i for token, i in model["vocab"].items() if len(token.removeprefix(prefix)) == 1} | unknown
 
 
 def _unigram(model: Mapping[str, Any], _used: set[int]) -> set[int]:

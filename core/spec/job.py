@@ -15,7 +15,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from core.spec.budget import GROUPS, Budget
-from core.spec.methods import METHODS
+from core.spec.methods import METHODS, MethodFacts
 from core.spec.strict import Strict, available
 from core.spec.task import DatasetRef, Source, Task
 
@@ -300,13 +300,7 @@ class JobSpec(Strict):
                 f"method '{method.name}' trains nothing while it prunes: leave 'steps.prune' out, or use a method that "
                 f"does: {', '.join(name for name, facts in METHODS.items() if facts.trains)}",
             )
-        if not method.reads_rows and self.coupling != "none" and self.transfer.active == ["prune"]:
-            raise PydanticCustomError(
-                "/method/name",
-                f"no row has a say in what method '{method.name}' drops, so that nothing can be transferred in the "
-                "'prune' stage alone: share 'weights' in other stages, or use method "
-                + ("'pdp'" if self.budget.sparsity is not None else "'fisher'"),
-            )
+        self._transferred(method)
         if self.budget.sparsity is not None:
             self._sparse()
         if self.export.layout == "regular" and method.trains:
@@ -320,6 +314,33 @@ class JobSpec(Strict):
             self._narrow()
         self._untrained()
         return self
+
+    def _transferred(self, method: MethodFacts) -> None:
+        """What is asked of the sources can be done in some stage."""
+        if self.coupling == "none":
+            return
+        unlearned = set() if method.trains else {"prune"}  # where no weights are trained
+        active = set(self.transfer.active)
+        if active == unlearned and not method.reads_rows:
+            raise PydanticCustomError(
+                "/method/name",
+                f"no row has a say in what method '{method.name}' drops, so that nothing can be transferred in the "
+                "'prune' stage alone: share 'weights' in other stages, or use method "
+                + ("'pdp'" if self.budget.sparsity is not None else "'fisher'"),
+            )
+        if active == unlearned and "masks" not in self.transfer.share and self.train.steps.recover != 0:
+            raise PydanticCustomError(
+                "/transfer/share",
+                f"method '{method.name}' trains no weights in the 'prune' stage, so that nothing can be transferred "
+                "there without 'masks': share these, too, or add 'recover' to 'stages'",
+            )
+        apart = {"teach"} if self.coupling in ("auto", "teacher") else set()  # first the sources, then the target
+        if self.transfer.weighting == "learned" and not active - unlearned - apart:
+            raise PydanticCustomError(
+                "/transfer/weighting",
+                "weighting 'learned' needs source and target in one batch that trains weights, and no stage of this "
+                "transfer has one: leave it out, or add 'recover' to 'stages'",
+            )
 
     def _narrow(self) -> None:
         if METHODS[self.method.name].trains:

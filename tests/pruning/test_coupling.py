@@ -38,6 +38,18 @@ def test_many_small_sources_do_not_enlarge_a_batch() -> None:
         assert all(stream.share for stream in first.streams)
 
 
+@pytest.mark.parametrize("sizes", [[100] * 6, [10, 300, 300, 300, 300], [70, 40, 90]])
+def test_a_batch_is_shared_in_proportion_whatever_the_order_of_the_sources(sizes: list[int]) -> None:
+    def shares(order: list[int]) -> list[int]:
+        (phase,) = phases("joint", "prune", True, task(20), [task(n, f"source{n}") for n in order], 32)
+        return [stream.share for stream in phase.streams[1:]]
+
+    exact = [16 * n / sum(sizes) for n in sizes]
+    assert sum(shares(sizes)) == 16
+    assert all(max(1, int(part)) <= found <= int(part) + 1 for found, part in zip(shares(sizes), exact, strict=True))
+    assert sorted(shares(sizes)) == sorted(shares(sizes[::-1]))
+
+
 def test_a_stage_that_transfer_may_not_enter_sees_the_target_alone() -> None:
     target = task(20)
     for coupling in ("sequential", "teacher"):

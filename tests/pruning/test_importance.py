@@ -77,6 +77,19 @@ def test_rows_that_may_not_move_masks_have_no_say(network: Network, cost: CostMo
     assert not np.array_equal(alone.heads, shared.heads)
 
 
+def test_rows_of_a_task_that_was_never_taught_are_asked_through_the_targets_head(
+    network: Network, cost: CostModel, tiny: Path
+) -> None:
+    target, source = stream(tiny, 16, seed=0), stream(tiny, 16, seed=1)
+    found = []
+    for name in ("source0", "source1"):  # random numbers follow from the name
+        network.add_head(name, 3)
+        found.append(importance(network, cost, [Phase((target, replace(source, head=name)))], 0, 4))
+    assert np.array_equal(found[0].heads, found[1].heads)
+    known = replace(source, head="source0", rows=replace(source.rows, logits=torch.zeros(16, 3)))
+    assert not np.array_equal(found[0].heads, importance(network, cost, [Phase((target, known))], 0, 4).heads)
+
+
 def test_units_that_are_nearly_free_share_what_their_block_takes(network: Network, cost: CostModel, tiny: Path) -> None:
     """By a latency table most of an attention block may be its own: its heads are not worth everything for that."""
     plan = [Phase((stream(tiny, 16, seed=0),))]

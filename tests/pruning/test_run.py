@@ -15,8 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file, save_file
 
-from core.pruning import refit, stopwatch
+from core.pruning import refit, stages, stopwatch
 from core.pruning.export import sha256
+from core.pruning.inputs import read_inputs
+from core.pruning.network import TARGET as TARGET_HEAD
 from core.pruning.network import predict
 from core.pruning.run import ModelRef, run, verify
 from core.spec.job import JobSpec
@@ -448,6 +450,40 @@ def test_texts_longer_than_the_model_reads_are_cut(tmp_path: Path) -> None:
     report, _ = go(spec_of(task={"data": {"dataset": TARGET}}), model, {TARGET: tmp_path / "long.parquet"}, tmp_path)
     assert json.loads((tmp_path / "output/manifest.json").read_text())["max_length"] == 16
     assert report["verified"]["changed_predictions"] == 0
+    inside = spec_of(task={"data": {"dataset": TARGET}}, budget={"macs": 0.6})
+    report, _ = go(inside, model, {TARGET: tmp_path / "long.parquet"}, tmp_path / "macs")
+    assert report["budget"]["sequence_length"] == 16
+
+
+def test_structure_alone_of_a_method_that_trains_is_refitted_where_nothing_follows(
+    tiny: Path, tables: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refitted: list[int] = []
+    monkeypatch.setattr(stages, "refit", lambda *_: refitted.append(1))
+    sources = [{"data": {"dataset": SOURCE}, "label": "label"}]
+    steps = {"teach": 4, "prune": 4, "recover": 0}
+    for share in (["masks"], ["weights", "masks"]):
+        transfer = {"coupling": "joint", "share": share, "stages": ["prune"]}
+        spec = spec_of(sources=sources, transfer=transfer, method={"name": "l0"}, train={"steps": steps})
+        go(spec, tiny, tables, tmp_path / share[0])
+    assert refitted == [1]
+
+
+def test_a_source_whose_rare_class_is_not_drawn_still_has_the_targets_labels(tiny: Path, tmp_path: Path) -> None:
+    target, source = rows(60), rows(900, seed=1)
+    for table, every in ((target, 3), (source, 300)):
+        table["label"] = ["rare" if i % every == 2 else str(label) for i, label in enumerate(table["label"])]
+    for name, table in ((TARGET, target), (SOURCE, source)):
+        pq.write_table(pa.table(table), tmp_path / name)
+    spec = spec_of(
+        task={"data": {"dataset": TARGET}},
+        sources=[{"data": {"dataset": SOURCE}, "label": "label"}],
+        transfer={"coupling": "joint"},
+        train={"steps": {"teach": 1, "recover": 1}, "batch_size": 2},
+    )
+    inputs, _ = read_inputs(spec, tiny, {name: tmp_path / name for name in (TARGET, SOURCE)})
+    (found,) = inputs.sources
+    assert len(found.rows) < 100 and (found.head, found.classes) == (TARGET_HEAD, 3)
 
 
 def test_nothing_is_silent_for_as_long_as_rows_take(

@@ -110,6 +110,15 @@ def test_known_texts_are_as_before_and_any_other_still_encodes(tokenizer: Any, t
     assert again.get_vocab() == smaller.get_vocab() and again(UNSEEN)["input_ids"] == ids
 
 
+def test_an_unknown_token_that_is_no_special_token_stays(tmp_path: Path) -> None:
+    words = {token: i for i, token in enumerate(["[PAD]", "[UNK]", "a", "b", "##a", "##b", "ab", "word"])}
+    plain = Tokenizer(models.WordPiece(words, unk_token="[UNK]", max_input_chars_per_word=50))
+    plain.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="[PAD]")
+    smaller, kept = trim(tokenizer, ids_of(tokenizer, ["ab"]))
+    assert [kept[i] for i in smaller("ab q")["input_ids"]] == [words["ab"], words["[UNK]"]]
+
+
 def test_words_are_encoded_as_in_running_text_before_and_after(tokenizer: Any, tmp_path: Path) -> None:
     """Byte-level BPE knows a word by the space before it: 'dog' and ' dog' are other tokens."""
     tokenizer.save_pretrained(tmp_path / "given")

@@ -64,6 +64,30 @@ def test_a_model_of_a_hub_may_be_a_branch_a_tag_or_a_commit(name: str) -> None:
         ({"train": {"steps": {"prune": 9}}}, (), "leave 'steps.prune' out"),
         (
             {
+                "sources": [{"data": DATASET, "label": "label"}],
+                "transfer": {"coupling": "joint", "share": ["weights"], "stages": ["prune"]},
+            },
+            (),
+            "trains no weights in the 'prune' stage",
+        ),
+        (
+            {
+                "sources": [{"data": DATASET, "label": "label"}],
+                "transfer": {"coupling": "joint", "weighting": "learned", "stages": ["prune"]},
+            },
+            (),
+            "no stage of this transfer has one",
+        ),
+        (
+            {
+                "sources": [{"data": DATASET, "label": "label"}],
+                "transfer": {"coupling": "teacher", "weighting": "learned", "stages": ["teach"]},
+            },
+            (),
+            "no stage of this transfer has one",
+        ),
+        (
+            {
                 "method": {"name": "fisher"},
                 "transfer": {"coupling": "tied"},
                 "sources": [{"data": DATASET, "label": "label"}],
