@@ -1,0 +1,43 @@
+"""`l0`: when its masks move."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from core.pruning import prune as module
+from core.pruning.coupling import TaskRows, add_heads, phases
+from core.pruning.fit import Scores
+from core.pruning.network import TARGET, Network
+from core.pruning.prune import prune
+from core.pruning.train import Training
+from core.spec.cost import CostModel
+from core.spec.structure import Structure
+from tests.pruning.test_weighting import stream
+
+
+def test_no_mask_closes_before_rows_come_that_may_move_it(network: Network, cost: CostModel, tiny: Path) -> None:
+    """By the size alone all masks would close alike, and units go by their number."""
+    target, source, dev = (stream(tiny, 24, seed).rows for seed in range(3))
+    tasks = TaskRows(target, TARGET, 2), TaskRows(source, "source0", 2)
+    plan = phases("sequential", "prune", True, tasks[0], [tasks[1]], 8, ["weights"])
+    add_heads(network, plan, [tasks[1]])
+    seen: list[tuple[Scores, Structure]] = []
+
+    def fit(scores: Scores, *limits: Any) -> Structure:
+        seen.append((scores, original(scores, *limits)))
+        return seen[-1][1]
+
+    limit = cost.encoder_fixed + (cost.dense - cost.encoder_fixed) // 5
+    original = module.fit
+    with patch.object(module, "fit", fit):
+        structure, _ = prune(network, cost, limit, plan, dev, Training(80, 1e-3, 0), last=fit)
+    assert cost.encoder(structure) <= limit
+    half = len(seen) // 2
+    for scores, kept in seen[: half - 1]:
+        assert len(np.unique(scores.heads)) == 1 and kept == Structure.dense(cost.architecture)
+    found = seen[-1][0].neurons[np.isfinite(seen[-1][0].neurons)]
+    assert len(np.unique(found)) > len(found) / 2
