@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -45,6 +46,7 @@ app.conf.update(
     worker_hijack_root_logger=False,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
+    broker_channel_error_retry=True,  # an error that the broker answers (no space, a failover) passes, too
     broker_transport_options={"socket_connect_timeout": 5, "socket_keepalive": True},
 )
 
@@ -59,19 +61,18 @@ class Rest:
 
     def __init__(self) -> None:
         self._broken, self._until = 0, 0.0
-        self._jobs: set[str] = set()
+        self.jobs: set[str] = set()  # that broke off here since one did not: any other goes before them
 
-    def after(self, well: bool, job: str | None) -> None:
+    def after(self, well: bool, job: str, blameless: bool = False) -> None:
         """An attempt has come to a verdict, or has broken off: each job in a row doubles the rest. One that does so
-        again may be at fault itself and leaves the rest as it is; `job` is None where it cannot be."""
+        again may be at fault itself and leaves the rest as it is, but for a `blameless` one."""
         if well:
             self._broken = 0
-            self._jobs.clear()
+            self.jobs.clear()
             return
-        if job is None or job not in self._jobs:
+        if blameless or job not in self.jobs:
             self._broken += 1
-        if job is not None:
-            self._jobs.add(job)
+        self.jobs.add(job)
         self._until = time.monotonic() + min(REST_S, 2.0 ** min(self._broken - 1, 9))
 
     def over(self) -> bool:
@@ -93,7 +94,8 @@ def look(_job_id: str = "") -> None:
             with slots().lock:
                 with database().begin() as session:
                     offer = slots().offer()
-                    job = jobs.claim_next(session, _name(), settings.lease_s, settings.max_running, offer)
+                    limits = settings.lease_s, settings.max_running
+                    job = jobs.claim_next(session, _name(), *limits, offer, after=rest.jobs)
                 if job is None:
                     return
                 gpus = slots().take(Needs.of(job.spec).gpus or 1)
@@ -103,7 +105,7 @@ def look(_job_id: str = "") -> None:
         try:
             with logs.bound(job=job.id, attempt=job.attempt, worker=_name()):
                 supervisor = Supervisor(job, database(), storage(), settings, CHILD, stopping, gpus)
-                rest.after(supervisor.run(), None if supervisor.blameless else job.id)
+                rest.after(supervisor.run(), job.id, supervisor.blameless)
         finally:
             slots().give_back(gpus)
 
@@ -134,12 +136,19 @@ def main() -> None:
     """A worker, until it is told to stop. Refuses a database that it does not know."""
     log_to_stderr()
     require_schema(database())
+    try:
+        storage()
+    except (ImportError, ValueError) as error:
+        log.error("the storage cannot be used: %s", error)
+        sys.exit(1)
     arguments = ["worker", "--concurrency", str(slots().count)]
     app.worker_main([*arguments, "--without-gossip", "--without-mingle", "--without-heartbeat"])
     for thread in leaving:
         thread.join(FAREWELL_S)
     logging.shutdown()
-    os._exit(0)  # else Python would wait for the threads of a download that nobody wants any more
+    os._exit(
+        0 if stopping.is_set() else 1
+    )  # else Python would wait for the threads of a download that nobody wants any more
 
 
 def require_schema(database: Database) -> None:
@@ -183,7 +192,8 @@ def _ready(sender: Any, **_: Any) -> None:
 
     def look_around() -> None:
         if slots().busy < slots().count:
-            sender.pool.executor.submit(look)
+            with suppress(RuntimeError):  # Celery has ended its pool
+                sender.pool.executor.submit(look)
 
     facts = (database(), _name(), slots().count, slots().device, stopping, look_around)
     leaving.append(threading.Thread(target=announce, args=facts, daemon=True))

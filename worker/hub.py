@@ -57,21 +57,25 @@ def fetch(repository: str, revision: str, files: Sequence[str], settings: Settin
     Raises StorageAwayError for what may pass, SpecError('/model') for what will not.
     """
     cache = settings.data_dir / "hub"
+    whole = [name for name in files if name not in (INDEX, PARTS)]  # which are the same weights once more
     try:
         try:
             info = HfApi().model_info(repository, revision=revision, files_metadata=True, timeout=ANSWER_S)
         except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
             raise
         except Exception as error:  # the hub is away, or shall not be asked: what is cached will do
-            with suppress(LocalEntryNotFoundError):
-                cached = snapshot_download(
-                    repository, revision=revision, cache_dir=cache, allow_patterns=list(files), local_files_only=True
-                )
-                log.warning("%s: the model is taken as it is cached", _told(error))
-                return Path(cached)
+            for patterns in (whole, list(files)):
+                with suppress(LocalEntryNotFoundError):
+                    cached = snapshot_download(
+                        repository, revision=revision, cache_dir=cache, allow_patterns=patterns, local_files_only=True
+                    )
+                    if patterns is whole and not (Path(cached) / WHOLE).exists():
+                        continue
+                    log.warning("%s: the model is taken as it is cached", _told(error))
+                    return Path(cached)
             raise
         if any(file.rfilename == WHOLE for file in info.siblings or ()):
-            files = [name for name in files if name not in (INDEX, PARTS)]  # the same weights once more
+            files = whole
         wanted = filter_repo_objects(info.siblings or (), allow_patterns=list(files), key=lambda file: file.rfilename)
         size_bytes = sum(file.size or 0 for file in wanted)
         if size_bytes > settings.max_model_bytes:

@@ -6,6 +6,7 @@ unpickled.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,16 @@ def resolve(name: str, settings: Settings) -> Resolved:
     Architecture.from_config(read_config(found.path / "config.json"))  # before transformers reads it
     require_weights(found.path)
     return found
+
+
+def content(folder: Path) -> str:
+    """A sha256 that tells the model of a local folder from another: of its configuration and its weights."""
+    digest = hashlib.sha256()
+    for path in sorted({folder / "config.json", *folder.glob("*.safetensors")}):
+        digest.update(path.name.encode())
+        with path.open("rb") as data:
+            digest.update(hashlib.file_digest(data, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _local(name: str, settings: Settings) -> Resolved:

@@ -36,7 +36,7 @@ REMIND_S = 5.0
 DELIVER_S = 0.25
 POSTMEN = 4
 TIDY_S = 600.0
-KEEP_BLOBS_S = 3600.0  # longer than from putting a file to committing its row: who waits puts it again (`AGAIN_S`)
+KEEP_BLOBS_S = 3600.0  # longer than from putting a file to committing its row, but for attempts that run
 KEEP_STATES_S = 24 * 3600.0  # what a failed or cancelled job could be resumed from
 KEEP_UPLOADS_S = 24 * 3600.0
 MAX_BACK_OFF_S = 10.0
@@ -151,14 +151,24 @@ class Relay:
             log.warning("webhook %s: the database is away: %s", letter.id, error)
 
     def tidy(self) -> None:
-        """Remove work folders of ended attempts, states and uploads that nobody came back for, files without a row."""
-        with self.database.begin() as session:
-            jobs.forget_states(session, KEEP_STATES_S)
-            uploads.forget(session, KEEP_UPLOADS_S)
-            tallies.compact(session)
+        """Remove work folders of ended attempts, states and uploads that nobody came back for, files without a row.
+
+        Files that a running attempt has put stay, however long it takes to put all of them.
+        """
+        try:
+            with self.database.begin() as session:
+                jobs.forget_states(session, KEEP_STATES_S)
+                uploads.forget(session, KEEP_UPLOADS_S)
+                tallies.compact(session)
+        finally:  # a full disk, which has no space for these writes, is what the rest may mend
+            self._sweep()
+
+    def _sweep(self) -> None:
         try:
             tidy_work_folders(self.database, self.settings.work_dir)
-            self.storage.sweep(self._used, KEEP_BLOBS_S)
+            with self.database.read() as session:
+                running_s = jobs.running_for_s(session)
+            self.storage.sweep(self._used, KEEP_BLOBS_S + max(0.0, running_s))
         except OSError as error:  # of the disk or the storage; it does not touch what else the relay does
             log.warning("cannot tidy: %s", error)
 

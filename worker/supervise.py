@@ -7,6 +7,8 @@ write where its successor reads; what the next attempt resumes from goes through
     inputs/       data sets as Parquet
     state/        what a resumed job starts from; the child saves it anew
     output/       the files to publish
+    tmp/          the child's temporary files
+    model.json    which model that state is of
     log.txt       the child's stderr
 
 Slow steps (fetching, storing) run in a thread beside, while the loop goes on to extend the lease and to look for a
@@ -29,6 +31,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import asdict
 from functools import partial
@@ -53,15 +56,15 @@ TICK_S = 0.1
 GRACE_S = 0.5  # between SIGTERM and SIGKILL
 AWAY_S = 5.0  # between tries while the storage is away
 HUB_S = 600.0  # that a job waits for a hub: it keeps a worker from others
-AGAIN_S = 600.0  # what was put longer ago and is in no row is put again: the relay sweeps it after `KEEP_BLOBS_S`
 EXIT_S = 5.0  # for a child that has said its last line
 STOP_WRITE_S = 5.0  # how long a worker that was told to stop tries to give its job back
 MAX_LINE_BYTES = 1 << 20
 MAX_NOTES = 200
-MODEL = "model.json"  # in the state: which model it is of
+MODEL = "model.json"  # beside the state, and in it: which model it is of, by its commit or what it holds
+BLAMELESS = 1000  # attempts at most that cost a job none: beyond, what breaks them off may be its own size
 STAGES = frozenset({"data", "auto", "teach", "prune", "recover", "measure", "export"})
 KEPT_VARIABLES = {
-    *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH"),
+    *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH"),
     *(
         "TOPWORK_LOG",
         "OMP_NUM_THREADS",
@@ -115,11 +118,9 @@ class Supervisor:
         self.blameless = False  # the job is, for an attempt that broke off: it was the worker's fault alone
         self._prepared = False
         self._away = self._told = ""  # what the attempt waits for, and what its events say of that
-        self._pinned: dict[str, str] | None = None  # the model of a hub, with its commit
         self._over = threading.Event()
         self._pending: list[Message] = []  # not in the ledger yet
-        # (inode, mtime, size) -> (sha256, size), when it was put: for ever, once a row has it
-        self._stored: dict[tuple[int, int, int], tuple[tuple[str, int], float]] = {}
+        self._stored: dict[tuple[int, int, int], tuple[str, int]] = {}  # (inode, mtime, size) -> (sha256, size)
         self._saved: dict[str, tuple[str, int]] = {}  # the state in the ledger: path -> (sha256, size)
 
     def run(self) -> bool:
@@ -130,7 +131,12 @@ class Supervisor:
         except jobs.LeaseLostError as lost:
             log.warning("%s; its work is dropped", lost)
         except Exception:
-            log.exception("the supervisor failed; the lease will expire and the job be tried again")
+            log.exception("the supervisor failed; the job is tried again")
+            self._broke = True
+            with suppress(Exception):  # else the lease expires
+                self._tell(
+                    lambda session: jobs.give_back(session, self.job.id, self.attempt, "its worker failed: see its log")
+                )
         finally:
             self._over.set()
             self._end_child()
@@ -175,7 +181,8 @@ class Supervisor:
             self._broke = True
             reason = f"the worker could not read or write a file: {problem.strerror or _without_paths(str(problem))}"
             self.blameless = not isinstance(problem, FileNotFoundError | DamagedError)
-            return lambda session: jobs.give_back(session, job_id, attempt, reason, counts=not self.blameless)
+            counts = not self.blameless or attempt > BLAMELESS
+            return lambda session: jobs.give_back(session, job_id, attempt, reason, counts=counts)
         finally:
             self._end_child()
 
@@ -183,7 +190,7 @@ class Supervisor:
         """Fetch what the child reads; raises SpecError where the request cannot be met."""
         for earlier in range(1, self.attempt + 1):  # of a worker that was killed; their attempts are over
             shutil.rmtree(self.folder.with_name(str(earlier)), ignore_errors=True)
-        for name in ("inputs", "state", "output"):
+        for name in ("inputs", "state", "output", "tmp"):
             (self.folder / name).mkdir(parents=True)
         inputs = {}
         for pointer, dataset_id in self.spec.dataset_ids().items():
@@ -193,10 +200,17 @@ class Supervisor:
             inputs[dataset_id] = f"inputs/{dataset_id}.parquet"
             self._fetch(dataset.sha256, self.folder / inputs[dataset_id])
         self._restore_state()
-        pinned = self.folder / "state" / MODEL  # a branch may have moved since
-        name = json.loads(pinned.read_text())["name"] if pinned.exists() else self.spec.model
+        pinned = self.folder / "state" / MODEL  # a branch may have moved since, a local folder be another
+        before = json.loads(pinned.read_text()) if pinned.exists() else None
+        name = before["name"] if before else self.spec.model
         model = self._patiently(lambda: models.resolve(name, self.settings), HUB_S)
-        self._pinned = {"name": f"{model.name}@{model.revision}"} if model.revision else None
+        if model.revision:
+            found = {"name": f"{model.name}@{model.revision}"}
+        else:
+            found = {"name": model.name, "sha256": models.content(model.path)}
+        if before and found != before:
+            self._start_afresh("it is of another model of that name")
+        (self.folder / MODEL).write_text(json.dumps(found))
         request = {
             "spec": self.spec.model_dump(mode="json", exclude={"webhook"}),  # its URL may hold a secret of the receiver
             "model": asdict(model) | {"path": str(model.path.resolve())},
@@ -214,9 +228,12 @@ class Supervisor:
             for file in saved:
                 self._fetch(file.sha256, self.folder / "state" / Path(file.path).name)
         except (FileNotFoundError, DamagedError) as error:
-            log.warning("the saved state cannot be restored, starting afresh: %s", error)
-            shutil.rmtree(self.folder / "state")
-            (self.folder / "state").mkdir()
+            self._start_afresh(str(error))
+
+    def _start_afresh(self, reason: str) -> None:
+        log.warning("the saved state cannot be gone on from, starting afresh: %s", reason)
+        shutil.rmtree(self.folder / "state")
+        (self.folder / "state").mkdir()
 
     def _start(self) -> subprocess.Popen[bytes]:
         kept = {name: value for name, value in os.environ.items() if name in KEPT_VARIABLES or name[:5] == "NCCL_"}
@@ -228,6 +245,8 @@ class Supervisor:
             "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
             "PYTHONUNBUFFERED": "1",
             "SUPERVISOR_PID": str(os.getpid()),
+            "TMPDIR": str(self.folder / "tmp"),  # which goes with the attempt, however it ends
+            "TORCHINDUCTOR_CACHE_DIR": str(self.settings.cache_dir.resolve() / "inductor"),  # which stays
         }
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
@@ -303,15 +322,16 @@ class Supervisor:
         """Make the files of `folder` what the next attempt starts from; where there is no space, the earlier stay."""
         before = {sha256 for sha256, _ in self._saved.values()}
         try:
-            if self._pinned:
-                (folder / MODEL).write_text(json.dumps(self._pinned))
+            if self._prepared:
+                (folder / MODEL).unlink(missing_ok=True)
+                os.link(self.folder / MODEL, folder / MODEL)  # one file, which is put once
             self._saved = saved = self._aside(lambda: self._store(folder))
         except OSError as error:
             log.warning("cannot store the state: %s", error)
             return
         self._write(lambda session: jobs.save_state(session, self.job.id, self.attempt, saved))
         rows = saved.values()
-        self._stored = {key: (put, math.inf) for key, (put, _) in self._stored.items() if put in rows}
+        self._stored = {key: put for key, put in self._stored.items() if put in rows}  # the rest is dropped
         self._aside(lambda: self._drop(before - {sha256 for sha256, _ in saved.values()}))
 
     def _drop(self, replaced: set[str]) -> None:
@@ -351,9 +371,9 @@ class Supervisor:
                 continue
             status = path.stat()
             key = (status.st_ino, status.st_mtime_ns, status.st_size)
-            if time.time() - self._stored.get(key, (None, 0.0))[1] > AGAIN_S:
-                self._stored[key] = self.storage.put(path), time.time()
-            stored[path.relative_to(folder).as_posix()] = self._stored[key][0]
+            if key not in self._stored:
+                self._stored[key] = self.storage.put(path)
+            stored[path.relative_to(folder).as_posix()] = self._stored[key]
         return stored
 
     # --- what goes on beside it -------------------------------------------------------------------------------

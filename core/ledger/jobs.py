@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from datetime import UTC, datetime
 from typing import Any
 
@@ -240,15 +240,22 @@ def remove(session: Session, tenant_id: str, job_id: str) -> bool:
 
 
 def claim_next(
-    session: Session, worker: str, lease_s: float, max_running: int | None = None, offer: Offer | None = None
+    session: Session,
+    worker: str,
+    lease_s: float,
+    max_running: int | None = None,
+    offer: Offer | None = None,
+    after: Collection[str] = (),
 ) -> Job | None:
     """Take the queued job of the highest priority, of those the oldest; None if there is none.
 
+    Those of `after` come last: they broke off at this worker, and others may not.
     Passed over are tenants that have `max_running` jobs running, keys that have as many as they may, jobs that need
     more than `offer`, and those whose specification this version cannot read: they are left to a newer worker.
     """
     best = select(Job.id, Job.tenant_id, Job.spec).where(Job.status == "queued", *(offer.takes() if offer else ()))
-    best = best.order_by(Job.priority.desc(), Job.id).limit(1)
+    last = [Job.id.in_(after)] if after else []
+    best = best.order_by(*last, Job.priority.desc(), Job.id).limit(1)
     unread: set[str] = set()
     if max_running is not None:
         running = select(Job.tenant_id).where(Job.status.in_(RUNNING)).group_by(Job.tenant_id)
@@ -298,7 +305,7 @@ def claim(session: Session, job_id: str, worker: str, lease_s: float) -> Job | N
         return None
     job = session.get_one(Job, job_id, populate_existing=True)
     job.started_at = job.started_at or now
-    session.add(Attempt(job_id=job_id, number=job.attempt, worker=worker))
+    session.add(Attempt(job_id=job_id, number=job.attempt, worker=worker, started_at=clock_ms(session)))
     _record(session, job, "status", {"status": "running", "attempt": job.attempt})
     return job
 
@@ -401,6 +408,13 @@ def reap(session: Session, limit: int = 100) -> list[str]:
         tallies.add(session, "lease_lost")
         _retry_or_fail(session, job, f"worker {job.worker} was silent for longer than its lease")
     return [job.id for job in expired]
+
+
+def running_for_s(session: Session) -> float:
+    """Seconds since the oldest attempt began that is still running; 0 if none is."""
+    query = select(func.min(Attempt.started_at)).join(Job, Job.id == Attempt.job_id)
+    oldest = session.scalar(query.where(Job.status.in_(RUNNING), Attempt.number == Job.attempt))
+    return 0.0 if oldest is None else (clock_ms(session) - oldest) / 1000
 
 
 def renew(session: Session, lease_s: float) -> None:

@@ -7,6 +7,7 @@ for both. A limit in milliseconds becomes such a part through the dense model's 
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from core.spec.families import Architecture
 from core.spec.job import Layout
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
+
+log = logging.getLogger(__name__)
 
 ROUNDS = 4  # structures that are measured: the table's, then at most three corrections
 AIM = 0.975  # of the limit: readings of one structure differ by a percent or two
@@ -147,8 +150,11 @@ class LatencyBudget:
     def _save(self) -> None:
         self.saved["readings"] = [{"of": of.to_json(), "reading": asdict(one)} for of, one in self.readings.items()]
         scratch = self.state.with_suffix(".tmp")
-        write_json(scratch, self.saved)
-        scratch.replace(self.state)
+        try:
+            write_json(scratch, self.saved)
+            scratch.replace(self.state)
+        except OSError as error:  # a full disk: the job goes on, and measures again if it is resumed
+            log.warning("cannot save what was measured: %s", error)
 
     def _limit(self, share: float) -> int:
         """Of the encoder layers, in the table's unit, for a part of the dense latency."""

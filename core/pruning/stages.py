@@ -193,7 +193,8 @@ class Stages:
         """`auto`: settle the coupling, the stages and the sources by trials on the train and dev rows."""
         facts = self.state / f"{self.prefix}auto.json"
         if facts.exists():
-            self.timings["auto"] = json.loads(facts.read_text()).get("seconds", 0.0)
+            found = json.loads(facts.read_text())
+            self.timings["auto"] = found.get("seconds", 0.0)
         else:
             rows = self.inputs.train.beside(self.inputs.dev)
             trials = Trials(
@@ -215,12 +216,16 @@ class Stages:
                 checkpoints=self.checkpoints.at,
             )
             decision = trials.decide()
-            found = asdict(decision) | {"chosen": str(decision.choice), "seconds": time.monotonic() - self._started}
-            write_json(self.scratch / "facts", found)
-            (self.scratch / "facts").replace(facts)
-            self.checkpoints.at("auto").drop()
-            self._report({"event": "saved", "stage": "auto"})
-        self.auto = json.loads(facts.read_text())
+            taken = {"chosen": str(decision.choice), "seconds": time.monotonic() - self._started}
+            found = json.loads(json.dumps(asdict(decision) | taken))  # as a resumed job reads it
+            try:
+                write_json(self.scratch / "facts", found)
+                (self.scratch / "facts").replace(facts)
+                self.checkpoints.at("auto").drop()
+                self._report({"event": "saved", "stage": "auto"})
+            except OSError as error:  # a full disk: the job goes on, and tries again if it is resumed
+                log.warning("cannot save what was decided: %s", error)
+        self.auto = found
         self.auto.pop("seconds", None)
         choice = Choice(**self.auto.pop("choice"))
         learned = self.transfer.weighting == "learned" and choice.coupling == "teacher"

@@ -94,6 +94,11 @@ def test_the_limit_is_kept_and_nearly_reached(
     assert [one["kept"] for one in report["measured"]["fits"]].count(True) == 1
 
 
+def test_a_full_disk_costs_what_was_measured_and_not_the_job(tmp_path: Path) -> None:
+    budget = budget_of(tmp_path / "no folder", Clock(), speedup=2)
+    assert budget.report(budget.fit(scores_of(0)))["met"] <= DENSE_MS / 2
+
+
 @pytest.mark.parametrize("speedup", [1.3, 2.5, 5])
 def test_a_regular_layout_is_fitted_by_the_clock_too(speedup: float, tmp_path: Path) -> None:
     """A dropped layer takes its LayerNorms' time along, which no price of the table says: that is measured."""

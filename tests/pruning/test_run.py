@@ -16,7 +16,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from core.pruning import refit, stages, stopwatch
-from core.pruning.export import sha256
+from core.pruning.export import sha256, write_json
 from core.pruning.inputs import read_inputs
 from core.pruning.network import TARGET as TARGET_HEAD
 from core.pruning.network import predict
@@ -386,6 +386,19 @@ def test_auto_settles_what_the_job_does_and_a_resumed_job_does_not_try_again(
     assert off["results"]["pruned"]["test"] == alone["results"]["pruned"]["test"] == off["control"]["test"]
     assert (off["transfer"]["coupling"], off["transfer"]["stages"], off["transfer"]["sources"]) == ("none", [], [])
     assert sum(m["event"] == "stage" and m["stage"] == "teach" for m in said) == 1  # it is its own control
+
+
+def test_a_full_disk_costs_what_auto_found_and_not_the_job(
+    tiny: Path, tables: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, value: Any) -> None:
+        if path.name == "facts":
+            raise OSError(28, "No space left on device", str(path))
+        write_json(path, value)
+
+    monkeypatch.setattr(stages, "write_json", full)
+    report, _ = go(spec_of(sources=[{"data": {"dataset": SOURCE}, "label": "label"}]), tiny, tables, tmp_path)
+    assert report["transfer"]["auto"]["chosen"].startswith(report["transfer"]["coupling"])
 
 
 def test_a_source_whose_labels_are_unrelated_is_text_in_every_stage(

@@ -160,6 +160,28 @@ def test_one_job_announced_nine_times_runs_once(house: House, start: Start, brok
     assert house.job(job_id).attempt == 1 and len(house.starts(job_id)) == 1
 
 
+def test_a_worker_outlives_errors_that_the_broker_answers(house: House, start: Start, broker: Broker) -> None:
+    worker = start("worker")
+    start("relay")
+    first = house.new_job()
+    house.wait(done(house, first))
+    broker.client.config_set("min-replicas-to-write", 1)  # as a full disk or a failover: no, but the line stays
+    time.sleep(2.5)
+    broker.client.config_set("min-replicas-to-write", 0)
+    house.wait(done(house, house.new_job()))
+    assert worker.poll() is None
+    worker.terminate()
+    assert worker.wait(10) == 0
+
+
+def test_a_worker_that_cannot_open_its_storage_takes_no_job(house: House, start: Start) -> None:
+    job_id = house.new_job()
+    worker = start("worker", TOPWORK_STORAGE_URL="s3://bucket", AWS_ENDPOINT_URL="no address")
+    assert worker.wait(20) == 1
+    assert house.job(job_id).attempt == 0
+    assert "the storage cannot be used" in (house.settings.data_dir / "worker-0.log").read_text()
+
+
 def test_a_broker_that_is_killed_and_comes_back_empty_loses_no_job(house: House, start: Start, broker: Broker) -> None:
     relay = start("relay")
     ids = [house.new_job() for _ in range(6)]

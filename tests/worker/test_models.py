@@ -189,8 +189,9 @@ def test_a_hub_model_may_come_in_parts(hub: str, tmp_path: Path) -> None:
 
 
 def test_weights_that_are_there_whole_are_not_fetched_in_parts_too(hub: str, tmp_path: Path) -> None:
-    [[_, _, files]] = ask(hub, tmp_path, "both/model")
+    [[*told, files]] = ask(hub, tmp_path, "both/model")
     assert files == ["config.json", "model.safetensors"]
+    assert ask("http://127.0.0.1:1", tmp_path, "both/model") == [[*told, files]]  # which are enough
 
 
 def test_a_hub_that_is_away_is_told_from_a_model_that_is_not_there(hub: str, tmp_path: Path) -> None:

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 from kombu.exceptions import OperationalError
+from sqlalchemy import update
 from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import OperationalError as OperationalDatabaseError
 
 from core.ledger import jobs, tables, webhooks, workers
 from core.ledger.tables import clock_ms, now_ms
@@ -224,3 +226,37 @@ def test_tidying_leaves_what_is_in_use(house: House, relay: Relay) -> None:
     assert [folder.exists() for folder in folders] == [True, True, False, False]
     assert not folders[2].parent.exists()
     assert [blob.exists() for blob in blobs] == [blob.name != sha256 for blob in blobs]  # the data set stays
+
+
+def test_files_that_a_running_attempt_has_put_stay_however_long_the_others_take(house: House, relay: Relay) -> None:
+    part = house.settings.data_dir / "part"
+    part.write_bytes(b"put hours before its row")
+    blob = house.storage.path(house.storage.put(part)[0])
+    hours_ago = time.time() - 3 * 3600
+    os.utime(blob, (hours_ago, hours_ago))
+    job_id = house.new_job()
+    with house.database.begin() as session:
+        jobs.claim(session, job_id, "worker", 60)
+        session.execute(update(tables.Attempt).values(started_at=int((hours_ago - 60) * 1000)))
+    relay.tidy()
+    assert blob.exists()
+    with house.database.begin() as session:
+        jobs.fail(session, job_id, 1, {"code": "invalid", "message": "out of reach"})
+    relay.tidy()
+    assert not blob.exists()
+
+
+def test_a_full_disk_that_no_row_can_be_written_to_is_swept(
+    house: House, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OperationalDatabaseError("", {}, Exception("database or disk is full"))
+
+    unused = house.settings.data_dir / "unused"
+    unused.write_bytes(b"unused")
+    blob = house.storage.path(house.storage.put(unused)[0])
+    os.utime(blob, (1, 1))
+    monkeypatch.setattr(module.tallies, "compact", full)
+    with pytest.raises(OperationalDatabaseError):
+        relay.tidy()
+    assert not blob.exists()
