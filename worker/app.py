@@ -95,7 +95,7 @@ def look(_job_id: str = "") -> None:
                 with database().begin() as session:
                     offer = slots().offer()
                     limits = settings.lease_s, settings.max_running
-                    job = jobs.claim_next(session, _name(), *limits, offer, after=rest.jobs)
+                    job = jobs.claim_next(session, _name(), *limits, offer, after=[*rest.jobs])
                 if job is None:
                     return
                 gpus = slots().take(Needs.of(job.spec).gpus or 1)
@@ -146,9 +146,8 @@ def main() -> None:
     for thread in leaving:
         thread.join(FAREWELL_S)
     logging.shutdown()
-    os._exit(
-        0 if stopping.is_set() else 1
-    )  # else Python would wait for the threads of a download that nobody wants any more
+    # Not `sys.exit`: Python would wait for the threads of a download that nobody wants any more.
+    os._exit(0 if stopping.is_set() else 1)
 
 
 def require_schema(database: Database) -> None:

@@ -543,7 +543,7 @@ def _close_attempt(session: Session, job: Job, outcome: str, reason: str | None)
     _end_stage(session, job)
     attempt = session.get(Attempt, (job.id, job.attempt))
     if attempt is not None and attempt.finished_at is None:
-        attempt.finished_at, attempt.outcome, attempt.reason = now_ms(), outcome, reason
+        attempt.finished_at, attempt.outcome, attempt.reason = clock_ms(session), outcome, reason
 
 
 def _replace_files(session: Session, job: Job, kind: str, new: Mapping[str, tuple[str, int]]) -> None:
