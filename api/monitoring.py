@@ -23,7 +23,7 @@ from api.auth import CALLER, NOBODY
 from api.context import Here, operator
 from core.ledger import logs, tallies, workers
 from core.ledger.database import Database
-from core.ledger.tables import Attempt, Job, now_ms
+from core.ledger.tables import Attempt, Job, clock_ms
 
 log = logging.getLogger("topwork.api")
 
@@ -101,7 +101,7 @@ def _jobs(session: Session) -> Iterator[Metric]:
     yield jobs
     again = select(func.max(Attempt.finished_at)).where(Attempt.job_id == Job.id).scalar_subquery()
     oldest = session.scalar(select(func.min(func.coalesce(again, Job.created_at))).where(Job.status == "queued"))
-    waiting_s = (now_ms() - oldest) / 1000 if oldest is not None else 0.0
+    waiting_s = (clock_ms(session) - oldest) / 1000 if oldest is not None else 0.0
     yield GaugeMetricFamily(
         "topwork_queue_oldest_seconds", "For how long the job has been queued that waits the longest", value=waiting_s
     )

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 
 from core.ledger import tallies, webhooks
 from core.ledger.database import Database
-from core.ledger.tables import Attempt, Delivery, Event, File, Job, Key, Outbox, Tenant, clock_ms, new_id, now_ms
+from core.ledger.tables import Attempt, Delivery, Event, File, Job, Key, Outbox, Tenant, clock_ms, new_id
 from core.ledger.workers import Offer
 from core.spec.job import JobSpec
 
@@ -289,7 +289,7 @@ def claim_next(
 
 def claim(session: Session, job_id: str, worker: str, lease_s: float) -> Job | None:
     """Take a queued job: compare-and-set, so that of any number of workers one gets it. None if it is not free."""
-    now = now_ms()
+    now = clock_ms(session)
     result = session.execute(
         update(Job)
         .where(Job.id == job_id, Job.status == "queued")
@@ -297,7 +297,7 @@ def claim(session: Session, job_id: str, worker: str, lease_s: float) -> Job | N
             status="running",
             attempt=Job.attempt + 1,
             worker=worker,
-            lease_until=clock_ms(session) + int(lease_s * 1000),
+            lease_until=now + int(lease_s * 1000),
             version=Job.version + 1,
         )
     )
@@ -305,7 +305,7 @@ def claim(session: Session, job_id: str, worker: str, lease_s: float) -> Job | N
         return None
     job = session.get_one(Job, job_id, populate_existing=True)
     job.started_at = job.started_at or now
-    session.add(Attempt(job_id=job_id, number=job.attempt, worker=worker, started_at=clock_ms(session)))
+    session.add(Attempt(job_id=job_id, number=job.attempt, worker=worker, started_at=now))
     _record(session, job, "status", {"status": "running", "attempt": job.attempt})
     return job
 
@@ -327,7 +327,7 @@ def report(session: Session, job_id: str, attempt: int, message: Mapping[str, An
     kind, before = message["event"], job.progress
     if kind == "stage":
         _end_stage(session, job)
-        job.stage, job.stage_at = data["stage"], now_ms()
+        job.stage, job.stage_at = data["stage"], clock_ms(session)
         job.progress = {key: before[key] for key in ("overall",) if key in before}
     elif kind == "progress":
         job.progress = data
@@ -535,7 +535,7 @@ def _retry_or_fail(session: Session, job: Job, reason: str) -> None:
 
 def _end_stage(session: Session, job: Job) -> None:
     if job.stage is not None and job.stage_at is not None:
-        tallies.add(session, "stage", job.stage, now_ms() - job.stage_at)
+        tallies.add(session, "stage", job.stage, clock_ms(session) - job.stage_at)
     job.stage_at = None
 
 

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from core.ledger import jobs, keys
+from core.ledger import jobs, keys, tallies
 from core.ledger.database import Database
 from core.ledger.tables import DEFAULT_TENANT, Job, Outbox, Tenant
 from tests.ledger.helpers import claimed_job, get, make_spec, new_job, statuses
@@ -350,6 +350,25 @@ def test_a_claim_and_a_retry_take_their_locks_in_one_order(database: Database) -
             with pytest.raises(jobs.IllegalTransitionError):
                 jobs.retry(session, DEFAULT_TENANT, job_id, 3)
         assert claimed.result(20) == job_id
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_times_of_a_job_are_of_one_clock_whatever_its_hosts_say(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = new_job(database)
+    with monkeypatch.context() as ahead:
+        now = time.time_ns() + 3600 * 10**9
+        ahead.setattr(time, "time_ns", lambda: now)  # of the worker's host
+        assert claim_next(database) == job_id
+        do(database, "report", job_id)
+    expire(database, job_id)
+    assert reap(database) == [job_id]  # by the relay's
+    with database.read() as session:
+        [attempt], [(count, seconds)] = jobs.attempts(session, job_id), tallies.totals(session, "stage").values()
+        assert attempt.finished_at is not None
+        assert get(database, job_id).started_at == attempt.started_at <= attempt.finished_at
+    assert count == 1 and 0 <= seconds < 60
 
 
 def test_jobs_are_found_by_their_labels(database: Database) -> None:
