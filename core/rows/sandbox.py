@@ -41,7 +41,9 @@ NICE = 5  # a request of anybody else goes first
 MIB = 2**20
 
 _context = get_context("forkserver")
-_context.set_forkserver_preload(["core.rows.read", "core.rows.table", "core.rows.survey", "core.rows.take", __name__])
+_context.set_forkserver_preload(
+    "charset_normalizer duckdb pyarrow.compute pyarrow.parquet python_calamine core.rows.survey core.rows.take".split()
+)
 _lock = Lock()  # multiprocessing looks at the children of all threads when it starts one
 _alive: set[BaseProcess] = set()
 

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
 from core.spec.columns import NAMES, NESTED, Column, Table
+from core.spec.job import JobSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 STEP = 4096  # cells that are objects of Python at a time
+
+
+def read_tables(spec: JobSpec, files: Mapping[str, Path]) -> dict[str, Table]:
+    """Of each data set the columns that the job names, as far as it has them."""
+    columns = defaultdict[str, set[str]](set)
+    for dataset_id, named in spec.columns():
+        columns[dataset_id].update(named.values())
+    return {dataset_id: read_columns(path, sorted(columns[dataset_id])) for dataset_id, path in files.items()}
 
 
 class Cells(Sequence[Any]):

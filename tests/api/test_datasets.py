@@ -51,6 +51,7 @@ def test_upload_of_each_format_can_be_read_back(client: TestClient, name: str, c
     assert client.get(dataset["links"]["preview"]).json() == {
         "columns": ["text", "label"],
         "rows": [{"text": "good", "label": "1"}, {"text": "bad", "label": "0"}],
+        "understood": dataset["understood"],
     }
 
 
