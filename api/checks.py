@@ -18,6 +18,7 @@ from api.problems import fault, invalid
 from api.schemas import Fault
 from core.ledger import datasets, webhooks
 from core.ledger.tables import Dataset
+from core.spec.columns import Column
 from core.spec.cost import Costs
 from core.spec.data import Splits, prepare
 from core.spec.families import require_fitted
@@ -47,8 +48,9 @@ def check(here: Context, spec: JobSpec) -> Checked:
             splits = _splits(here, spec, found)
         except SpecError as error:
             fetched = [f"{pointer}/dataset" for pointer, ref in spec.references().items() if ref.hub]
-            where = error.field.removesuffix("dataset") + "hub" if error.field in fetched else error.field
-            faults.append(Fault(pointer=where, detail=error.message))
+            for one in error.faults:
+                where = one.field.removesuffix("dataset") + "hub" if one.field in fetched else one.field
+                faults.append(Fault(pointer=where, detail=one.message))
     if "/" not in spec.model.partition("@")[0]:  # a model of the hub is fetched and checked by the worker
         try:
             model = catalogue.find(here.settings.models_dir, spec.model, spec.task.problem)
@@ -130,5 +132,7 @@ def _splits(here: Context, spec: JobSpec, found: Mapping[str, Dataset]) -> Split
     needed: dict[str, set[str]] = {}
     for dataset_id, columns in spec.columns():
         needed.setdefault(dataset_id, set()).update(columns.values())
+    for dataset_id, names in spec.optional_columns().items():
+        needed[dataset_id] |= names & {*found[dataset_id].columns}
     tables = {i: datasets.read_table(found[i], here.storage, sorted(names)) for i, names in needed.items()}
-    return prepare(spec, tables)
+    return prepare(spec, {i: {name: Column(cells) for name, cells in table.items()} for i, table in tables.items()})

@@ -45,6 +45,7 @@ def one(words: int, batch_size: int, max_length: int) -> dict[str, Any]:
     from api.catalogue import find
     from api.plan import foretell
     from core.pruning.run import ModelRef, run
+    from core.spec.columns import Column
     from core.spec.data import prepare
 
     torch.set_num_threads(1)
@@ -59,7 +60,7 @@ def one(words: int, batch_size: int, max_length: int) -> dict[str, Any]:
     )
     model = find(MODEL.parent, MODEL.name)
     table = rows(words)
-    splits = prepare(spec, {DATASET: table.to_pydict()})
+    splits = prepare(spec, {DATASET: {name: Column(cells) for name, cells in table.to_pydict().items()}})
     said = foretell(spec, splits, model, [], "cpu", 1)
     with tempfile.TemporaryDirectory() as folder:
         pq.write_table(table, Path(folder) / "rows.parquet")
