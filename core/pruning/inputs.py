@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,12 +26,14 @@ from core.pruning.network import (
 )
 from core.pruning.problem import IGNORED, Problem, problem_of
 from core.pruning.vocabulary import trim
+from core.spec.columns import NAMES, NESTED, Column, Table
 from core.spec.data import Example, Splits, labels_of, prepare
 from core.spec.estimate import training_steps
 from core.spec.families import require_text
 from core.spec.job import JobSpec
 from core.spec.labels import label_names
 from core.spec.problems import SpecError
+from core.spec.task import Source
 
 
 @dataclass
@@ -84,15 +87,25 @@ def read_inputs(spec: JobSpec, model: Path, datasets: Mapping[str, Path]) -> tup
     return inputs, network
 
 
-def read_tables(spec: JobSpec, datasets: Mapping[str, Path]) -> dict[str, dict[str, list[Any]]]:
-    """The columns that the job names, of each data set."""
-    columns: dict[str, set[str]] = defaultdict(set)
-    for name, named in spec.columns():
-        columns[name].update(named.values())
+def read_tables(spec: JobSpec, datasets: Mapping[str, Path]) -> dict[str, Table]:
+    """The columns that the job names, of each data set, and those that it looks at where they are."""
+    named: dict[str, set[str]] = defaultdict(set)
+    for name, columns in spec.columns():
+        named[name].update(columns.values())
+    optional = spec.optional_columns()
+    return {name: _columns(path, named[name], optional.get(name, set())) for name, path in datasets.items()}
+
+
+def _columns(path: Path, named: set[str], optional: set[str]) -> Table:
     # Not `pq.read_table`, which has columns of its own that ours may be named like.
-    return {
-        name: pq.ParquetFile(path).read(columns=sorted(columns[name])).to_pydict() for name, path in datasets.items()
-    }
+    file = pq.ParquetFile(path)
+    wanted = [name for name in file.schema_arrow.names if name in named | optional]
+    table, found = file.read(columns=wanted), {}
+    for field in table.schema:
+        said = field.metadata or {}
+        names = tuple(json.loads(said[NAMES])) if NAMES in said else None
+        found[field.name] = Column(table[field.name].to_pylist(), names, NESTED in said)
+    return found
 
 
 def tokenizer_of(model: Path, network: Network, problem: Problem, length: int) -> Any:
@@ -129,16 +142,16 @@ def tokenised(
         if spec.coupling == "none":
             break
         rows = [every[j] for j in torch.randperm(len(every), generator=generator)[:most].tolist()]
-        theirs = source_problem(spec, source.label, every)
+        theirs = source_problem(spec, source, every)
         head = TARGET if theirs == problem else f"source{len(sources)}"
         sources.append(TaskRows(tokenise(rows, theirs, tokenizer, length), head, len(theirs.labels), source.weight))
     return train, dev, test, sources
 
 
-def source_problem(spec: JobSpec, column: str | None, rows: list[Example]) -> Problem:
+def source_problem(spec: JobSpec, source: Source, rows: list[Example]) -> Problem:
     """As the target's, with labels of its own. Numbers of another column have another mean and deviation."""
     kind, known = spec.task.problem, labels_of(rows)
-    return problem_of(kind, label_names(known, kind, column) if column else [], known)
+    return problem_of(kind, label_names(known, kind, source.label_columns[0]) if source.label else [], known)
 
 
 def trim_vocabulary(inputs: Inputs, network: Network) -> None:

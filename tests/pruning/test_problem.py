@@ -140,9 +140,9 @@ def test_entities_are_those_of_conlleval() -> None:
     assert entities(tags) == {("PER", 0, 2), ("LOC", 3, 4), ("LOC", 4, 5), ("ORG", 5, 6), ("ORG", 6, 7)}
     truth = [["B-PER", "I-PER", "O"], ["O", "B-LOC", "O"]]
     said = [["B-PER", "O", "O"], ["O", "B-LOC", "B-LOC"]]
-    found = value_of(of_tags(said, truth, iob2=True), 2)
+    found = value_of(of_tags(said, truth, mark=True), 2)
     assert found == pytest.approx({"entity_f1": 2 * 1 / (3 + 2), "token_accuracy": 4 / 6})
-    assert set(value_of(of_tags(said, truth, iob2=False), 2)) == {"token_accuracy"}
+    assert set(value_of(of_tags(said, truth, mark=False), 2)) == {"token_accuracy"}
 
 
 def test_bootstrap_covers_a_correlation_about_as_often_as_it_says() -> None:
