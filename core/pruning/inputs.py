@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import torch
 
 from core.pruning.batches import Rows, tokenise
@@ -26,7 +23,7 @@ from core.pruning.network import (
 )
 from core.pruning.problem import IGNORED, Problem, problem_of
 from core.pruning.vocabulary import trim
-from core.spec.columns import NAMES, NESTED, Column, Table
+from core.rows.table import read_tables
 from core.spec.data import Example, Splits, labels_of, prepare
 from core.spec.estimate import training_steps
 from core.spec.families import require_text
@@ -85,27 +82,6 @@ def read_inputs(spec: JobSpec, model: Path, datasets: Mapping[str, Path]) -> tup
     if problem.of_words and unread:
         splits.dropped["words of the test rows that the model does not read"] = unread
     return inputs, network
-
-
-def read_tables(spec: JobSpec, datasets: Mapping[str, Path]) -> dict[str, Table]:
-    """The columns that the job names, of each data set, and those that it looks at where they are."""
-    named: dict[str, set[str]] = defaultdict(set)
-    for name, columns in spec.columns():
-        named[name].update(columns.values())
-    optional = spec.optional_columns()
-    return {name: _columns(path, named[name], optional.get(name, set())) for name, path in datasets.items()}
-
-
-def _columns(path: Path, named: set[str], optional: set[str]) -> Table:
-    # Not `pq.read_table`, which has columns of its own that ours may be named like.
-    file = pq.ParquetFile(path)
-    wanted = [name for name in file.schema_arrow.names if name in named | optional]
-    table, found = file.read(columns=wanted), {}
-    for field in table.schema:
-        said = field.metadata or {}
-        names = tuple(json.loads(said[NAMES])) if NAMES in said else None
-        found[field.name] = Column(table[field.name].to_pylist(), names, NESTED in said)
-    return found
 
 
 def tokenizer_of(model: Path, network: Network, problem: Problem, length: int) -> Any:

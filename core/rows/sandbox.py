@@ -42,7 +42,15 @@ MIB = 2**20
 
 _context = get_context("forkserver")
 _context.set_forkserver_preload(
-    "charset_normalizer duckdb pyarrow.compute pyarrow.parquet python_calamine core.rows.survey core.rows.take".split()
+    [
+        "charset_normalizer",
+        "duckdb",
+        "pyarrow.compute",
+        "pyarrow.parquet",
+        "python_calamine",
+        "core.rows.survey",
+        "core.rows.take",
+    ]
 )
 _lock = Lock()  # multiprocessing looks at the children of all threads when it starts one
 _alive: set[BaseProcess] = set()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from core.rows.table import read_tables
 from core.spec.columns import Table
@@ -36,17 +35,7 @@ def survey(spec: JobSpec, files: Mapping[str, Path], length: int) -> Survey:
     Raises SpecErrors of all that is wrong. A data set that is not in `files` is taken for one without columns.
     """
     nothing: dict[str, Table] = {dataset_id: {} for dataset_id in spec.dataset_ids().values()}
-    return of(prepare(spec, nothing | {k: _old(t) for k, t in read_tables(spec, files).items()}), spec, length)
-
-
-def _old(table: Any) -> Any:  # TEMPORARY: until labels are read of typed columns
-    import json
-
-    def old(column: Any) -> Any:
-        values = [column.names[v] if column.names and isinstance(v, int) else v for v in column.values]
-        return [v if v is None or isinstance(v, str) else json.dumps(v) for v in values]
-
-    return {name: old(column) for name, column in table.items()}
+    return of(prepare(spec, nothing | read_tables(spec, files)), spec, length)
 
 
 def of(splits: Splits, spec: JobSpec, length: int) -> Survey:
@@ -60,6 +49,6 @@ def of(splits: Splits, spec: JobSpec, length: int) -> Survey:
         sources=[len(rows) for rows in splits.sources],
         dropped=dict(splits.dropped),
         doubts=list(doubts(spec.task, splits)),
-        notes=list(getattr(splits, "notes", ())),
+        notes=splits.notes,
         tokens=tokens_of(learned, length),
     )

@@ -19,11 +19,11 @@ STEP = 4096  # cells that are objects of Python at a time
 
 
 def read_tables(spec: JobSpec, files: Mapping[str, Path]) -> dict[str, Table]:
-    """Of each data set the columns that the job names, as far as it has them."""
-    columns = defaultdict[str, set[str]](set)
-    for dataset_id, named in spec.columns():
-        columns[dataset_id].update(named.values())
-    return {dataset_id: read_columns(path, sorted(columns[dataset_id])) for dataset_id, path in files.items()}
+    """Of each data set the columns that the job names, and those that it looks at where there are any."""
+    named, optional = defaultdict[str, set[str]](set), spec.optional_columns()
+    for dataset_id, columns in spec.columns():
+        named[dataset_id].update(columns.values())
+    return {i: read_columns(path, sorted(named[i] | optional.get(i, set()))) for i, path in files.items()}
 
 
 class Cells(Sequence[Any]):

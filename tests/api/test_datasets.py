@@ -15,6 +15,7 @@ from fastapi.testclient import TestClient
 
 from core.ledger import jobs
 from core.ledger.database import Database
+from core.ledger.settings import Settings
 from tests.api.conftest import Upload, one_database, reviews
 from tests.conftest import every_storage
 
@@ -31,15 +32,17 @@ def post(client: TestClient, name: str, content: bytes) -> Any:
 
 @every_storage
 @pytest.mark.parametrize(
-    ("name", "content"),
+    ("name", "content", "labels"),
     [
-        ("rows.csv", b"text,label\ngood,1\nbad,0\n"),
-        ("rows.CSV", b"\xef\xbb\xbftext,label\r\ngood,1\r\nbad,0\r\n"),
-        ("rows.jsonl", b'{"text": "good", "label": 1}\n\n{"text": "bad", "label": 0}'),
-        ("rows.parquet", parquet({"text": ["good", "bad"], "label": [1, 0]})),
+        ("rows.csv", b"text,label\ngood,1\nbad,0\n", ["1", "0"]),
+        ("rows.CSV", b"\xef\xbb\xbftext,label\r\ngood,1\r\nbad,0\r\n", ["1", "0"]),
+        ("rows.jsonl", b'{"text": "good", "label": 1}\n\n{"text": "bad", "label": 0}', [1, 0]),
+        ("rows.parquet", parquet({"text": ["good", "bad"], "label": [1, 0]}), [1, 0]),
     ],
 )
-def test_upload_of_each_format_can_be_read_back(client: TestClient, name: str, content: bytes) -> None:
+def test_upload_of_each_format_can_be_read_back(
+    client: TestClient, name: str, content: bytes, labels: list[Any]
+) -> None:
     created = post(client, name, content)
     assert created.status_code == 201
     dataset = created.json()
@@ -50,7 +53,7 @@ def test_upload_of_each_format_can_be_read_back(client: TestClient, name: str, c
     assert client.get(created.headers["location"]).json() == dataset
     assert client.get(dataset["links"]["preview"]).json() == {
         "columns": ["text", "label"],
-        "rows": [{"text": "good", "label": "1"}, {"text": "bad", "label": "0"}],
+        "rows": [{"text": "good", "label": labels[0]}, {"text": "bad", "label": labels[1]}],
         "understood": dataset["understood"],
     }
 
@@ -81,45 +84,24 @@ def test_list_pages_newest_first_and_new_rows_move_nothing(client: TestClient, u
     assert third["next"] is None
 
 
-BAD_FILES = {
+BAD_FILES = {  # one of each way to be refused; what each kind of file is told, tests/rows asks
     "empty": ("rows.csv", b"", "is empty"),
     "header only": ("rows.csv", b"text,label\n", "no rows"),
-    "unknown format": ("rows.xlsx", b"PK", "must end in one of"),
-    "no ending": ("rows", b"text\na", "must end in one of"),
-    "not UTF-8": ("rows.csv", "text\ncafé".encode("latin-1"), "UTF-8"),
-    "not UTF-8 JSONL": ("rows.jsonl", b'{"text": "\xff"}', "UTF-8"),
-    "not UTF-8 Parquet": (
-        "rows.parquet",
-        parquet({"text": pa.array([b"\xff\xfe"]).view(pa.binary()).cast(pa.string(), safe=False)}),
-        "UTF-8",
-    ),
-    "huge cell": ("rows.csv", b"text,label\n" + b"x" * 500_000 + b",1", "100,000 characters"),
-    "uneven": ("rows.csv", b"a,b\n1,2,3", "3 cells"),
-    "column twice": ("rows.csv", b"a,a\n1,2", "each once"),
-    "column without name": ("rows.csv", b"a,\n1,2", "none empty"),
-    "open quote": ("rows.csv", b'a\n"1', "CSV"),
     "not JSON": ("rows.jsonl", b"{", "line 1"),
-    "no object": ("rows.jsonl", b"[1]", "not a JSON object"),
-    "nested": ("rows.jsonl", b'{"a": {"b": 1}}', "nested"),
     "very nested": ("rows.jsonl", b'{"a": ' + b"[" * 100_000, "line 1"),
-    "long number": ("rows.jsonl", b'{"a": ' + b"9" * 5000 + b"}", "line 1"),
     "lone surrogate": ("rows.jsonl", b'{"a": "\\ud800"}', "surrogate"),
-    "lone surrogate in a name": ("rows.jsonl", b'{"\\ud800": "a"}', "surrogate"),
-    "NUL in a name": ("rows.csv", b"a\x00\n1", "NUL"),
-    "NUL in a cell": ("rows.csv", b"a\n1\x00", "NUL"),
-    "long name": ("rows.csv", b"a" * 300 + b"\n1", "name"),
     "no Parquet": ("rows.parquet", b"PAR1nonsensePAR1", "Parquet"),
     "cut Parquet": ("rows.parquet", parquet({"a": ["b"] * 100})[:-20], "Parquet"),
-    "nested Parquet": ("rows.parquet", parquet({"a": [[1.5], [2.5]]}), "nested"),
     "no columns": ("rows.parquet", parquet({}), "no rows"),
     "too many rows": ("rows.csv", b"a\n" + b"1\n" * 5001, "5,000 rows"),
-    "too many columns": ("rows.csv", ",".join(map(str, range(300))).encode() + b"\n" + b"," * 299, "256 columns"),
 }
 
 
 @one_database
 @pytest.mark.parametrize("case", BAD_FILES)
-def test_a_bad_file_is_refused_with_a_reason(client: TestClient, case: str) -> None:
+def test_a_bad_file_is_refused_with_a_reason_and_leaves_nothing(
+    client: TestClient, settings: Settings, case: str
+) -> None:
     name, content, reason = BAD_FILES[case]
     answer = post(client, name, content)
     assert answer.status_code == 422, answer.text
@@ -130,6 +112,8 @@ def test_a_bad_file_is_refused_with_a_reason(client: TestClient, case: str) -> N
     assert len(answer.content) < 3000
     assert client.get("/healthz").status_code == 200
     assert client.get("/v1/datasets").json()["items"] == []
+    assert not list(settings.scratch_dir.iterdir())
+    assert not [path for path in settings.blobs_dir.rglob("*") if path.is_file()]
 
 
 @one_database

@@ -166,7 +166,10 @@ def test_a_whole_that_is_not_what_was_announced(client: TestClient) -> None:
         ({"size_bytes": 0}, 422, "/size_bytes"),
         ({"sha256": "abc"}, 422, "/sha256"),
         ({"name": "a/"}, 422, "/name"),
-        ({"name": "a.zip"}, 422, "/name"),
+        ({"delimiter": "--"}, 422, "/delimiter"),
+        ({"encoding": "klingon"}, 422, "/encoding"),
+        ({"encoding": "base64"}, 422, "/encoding"),
+        ({"header": "yes"}, 422, "/header"),
         ({"parts": 3}, 422, "/parts"),
     ],
 )
