@@ -6,11 +6,13 @@ The worker does the same arithmetic again on the same data; what can be refused 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
@@ -42,17 +44,10 @@ class Checked:
 
 async def check(here: Context, spec: JobSpec) -> Checked:
     """Raises a 422 Problem that lists every fault found."""
-    found, faults = await run_in_threadpool(_look, here, spec)
     model, mistake = await run_in_threadpool(_model, here, spec)
-    rows = costs = None
-    try:
-        rows = await _survey(
-            here, spec, found, min(spec.train.max_length, (model and model.reads) or spec.train.max_length)
-        )
-    except SpecError as error:
-        known = {_part(one.pointer or "") for one in faults}
-        rest = [one for one in error.faults if _part(one.field) not in known]
-        faults += [Fault(pointer=_of_hub(spec, one.field), detail=one.message) for one in rest]
+    length = min(spec.train.max_length, (model and model.reads) or spec.train.max_length)
+    found, rows, faults = await _read(here, spec, length)
+    costs = None
     if model is not None:
         try:
             costs = await run_in_threadpool(_weigh, spec, model, rows)
@@ -62,6 +57,31 @@ async def check(here: Context, spec: JobSpec) -> Checked:
     if rows is None or faults:
         raise invalid(faults)
     return Checked(rows, {i: datasets.understood(row) for i, row in found.items()}, costs, model)
+
+
+async def data_faults(here: Context, given: Any, wrong: Set[str]) -> list[Fault]:
+    """What is wrong with the data of a specification whose fields `wrong` cannot be read; of the hub's, nothing."""
+    if not isinstance(given, Mapping) or "task" in wrong:
+        return []
+    parts = {name: given[name] for name in ("task", "sources", "train") if name in given and name not in wrong}
+    try:
+        spec = JobSpec.model_validate({"model": "any", "budget": {"params": 0.5}, **parts})
+    except ValidationError:
+        return []
+    if any(ref.dataset is None for ref in spec.references().values()):
+        return []
+    return (await _read(here, spec, spec.train.max_length))[2]
+
+
+async def _read(here: Context, spec: JobSpec, length: int) -> tuple[dict[str, Dataset], Survey | None, list[Fault]]:
+    """The data sets, what their rows come to, and all that is wrong with them."""
+    found, faults = await run_in_threadpool(_look, here, spec)
+    try:
+        return found, await _survey(here, spec, found, length), faults
+    except SpecError as error:
+        known = {_part(one.pointer or "") for one in faults}
+        rest = [one for one in error.faults if _part(one.field) not in known]
+        return found, None, faults + [Fault(pointer=_of_hub(spec, one.field), detail=one.message) for one in rest]
 
 
 def _look(here: Context, spec: JobSpec) -> tuple[dict[str, Dataset], list[Fault]]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated, Any
 from zlib import crc32
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from pydantic import StringConstraints, ValidationError
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
@@ -19,11 +20,11 @@ from starlette.types import Scope
 
 from api import hub
 from api.body import StrictRoute
-from api.checks import Checked, check, still_there
+from api.checks import Checked, check, data_faults, still_there
 from api.context import Context, Here, context
 from api.paging import After, Limit, cut, position
 from api.plan import plan
-from api.problems import RESPONSES, Problem, invalid
+from api.problems import RESPONSES, Problem, faults_of, invalid
 from api.schemas import Accepted, Delivery, Fault, Job, JobPage, Plan, Status, instant
 from core.ledger import jobs, quotas, tables, webhooks, workers
 from core.spec.job import JobSpec
@@ -35,7 +36,27 @@ WAITING_S = 5.0  # how often a long poll looks again why a job waits
 GO_BY = 20  # finished jobs that an estimate goes by
 ID = re.compile("job_[0-9a-f]{32}")
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
+
+class JobRoute(StrictRoute):
+    """Where a specification cannot be read, its data is looked at all the same, so that all faults come at once."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """See APIRoute."""
+        handler = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except RequestValidationError as error:
+                faults = faults_of(error)
+                wrong = {(one.pointer or "/").split("/")[1] for one in faults}
+                more = await data_faults(await context(request), error.body, wrong) if self.body_field else []
+                raise invalid([*faults, *more]) from None
+
+        return answer
+
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=JobRoute)
 
 TARGET = {
     "model": "all-minilm-l6-v2",

@@ -5,19 +5,35 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import resource
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import update
 
-from core.ledger import jobs
+import api.checks
+import api.datasets
+import api.readers
+from api.main import create_app
+from core.ledger import datasets, jobs, scratch, tables
 from core.ledger.database import Database
 from core.ledger.settings import Settings
+from core.ledger.storage import open_storage
 from tests.api.conftest import Upload, one_database, reviews
 from tests.conftest import every_storage
+from tests.rows import greedy
+
+
+@pytest.fixture
+def settings(settings: Settings, request: pytest.FixtureRequest) -> Settings:
+    """With other limits where a test says so."""
+    return settings.model_copy(update=getattr(request, "param", {}))
 
 
 def parquet(columns: dict[str, Any]) -> bytes:
@@ -227,3 +243,160 @@ def test_a_job_and_the_deletion_of_its_data_cannot_both_succeed(
             posted = pool.submit(client.post, "/v1/jobs", json=spec)
             deleted = pool.submit(client.delete, f"/v1/datasets/{dataset}")
         assert (posted.result().status_code, deleted.result().status_code) in ((202, 409), (422, 204))
+
+
+# --- what was understood ------------------------------------------------------------------------------------
+
+
+@every_storage
+@one_database
+def test_what_was_understood_is_said_everywhere(client: TestClient, upload: Upload) -> None:
+    content = "text;label\n" + "".join(f"Café {i};{'Süß' if i % 2 else 'herb'}\n" for i in range(60))
+    dataset = client.get(f"/v1/datasets/{upload(content.encode('latin-1'), 'a.csv')}").json()
+    said = dataset["understood"]
+    assert (said["kind"], said["delimiter"], said["header"], said["rows"]) == ("csv", ";", True, 60)
+    assert said["encoding"] and any(said["encoding"] in note for note in said["notes"])
+    assert said["columns"][1]["values"] == {"Süß": 30, "herb": 30}
+    assert client.get(dataset["links"]["preview"]).json()["understood"] == said
+    job = {"model": "tiny-bert", "task": {"data": {"dataset": dataset["id"]}}, "budget": {"params": 0.5}}
+    plan = client.post("/v1/jobs:validate", json=job).json()
+    assert plan["understood"] == {dataset["id"]: said}
+    assert any("2 classes in 60 rows" in note for note in plan["notes"])
+
+
+@one_database
+def test_what_the_user_says_of_a_file_is_heeded(client: TestClient) -> None:
+    file = {"file": ("a.csv", "é;1\nü;2\n".encode("cp850"))}
+    told = {"delimiter": ";", "encoding": "cp850", "header": "false"}
+    dataset = client.post("/v1/datasets", files=file, data=told).json()
+    assert client.get(dataset["links"]["preview"]).json()["rows"][0].popitem()[1] in ("1", 1)
+    assert dataset["rows"] == 2 and list(dataset["understood"]["columns"][0]["values"]) == ["é", "ü"]
+
+
+@one_database
+@pytest.mark.parametrize(
+    ("fields", "pointer"),
+    [
+        ({"seperator": ";"}, "/seperator"),
+        ({"delimiter": ";;"}, "/delimiter"),
+        ({"encoding": "klingon"}, "/encoding"),
+        ({"header": "maybe"}, "/header"),
+        ({"header": ["true", "false"]}, "/header"),
+    ],
+)
+def test_a_field_that_says_nothing_is_named(client: TestClient, fields: dict[str, Any], pointer: str) -> None:
+    answer = client.post("/v1/datasets", files={"file": ("a.csv", b"a\n1\n")}, data=fields)
+    assert answer.status_code == 422
+    assert [fault["pointer"] for fault in answer.json()["errors"]] == [pointer]
+
+
+@one_database
+def test_many_files_in_a_form_are_not_taken_in(client: TestClient) -> None:
+    answer = client.post("/v1/datasets", files=[("file", (f"{i}.csv", b"a\n1\n")) for i in range(250)])
+    assert answer.status_code == 400 and "Too many files" in answer.json()["detail"]
+
+
+def test_a_data_set_of_an_earlier_version_is_used_as_before(
+    client: TestClient, payload: dict[str, Any], database: Database, settings: Settings, tmp_path: Path
+) -> None:
+    """All of its columns are text, and nothing is known of how they were read."""
+    rows = {"text": [f"review {i}" for i in range(60)], "label": ["0", "1"] * 30}
+    pq.write_table(pa.table(rows), tmp_path / "old.parquet", compression="zstd")
+    sha256, size = open_storage(settings).put(tmp_path / "old.parquet")
+    old = payload["task"]["data"]["dataset"]
+    with database.begin() as session:
+        session.execute(
+            update(tables.Dataset)
+            .where(tables.Dataset.id == old)
+            .values(sha256=sha256, size_bytes=size, understood=None)
+        )
+    assert client.get(f"/v1/datasets/{old}").json()["understood"] is None
+    preview = client.get(f"/v1/datasets/{old}/preview").json()
+    assert preview["rows"][0] == {"text": "review 0", "label": "0"} and preview["understood"] is None
+    plan = client.post("/v1/jobs:validate", json=payload)
+    assert plan.status_code == 200 and plan.json()["labels"] == ["0", "1"]
+
+
+# --- reading is bounded -------------------------------------------------------------------------------------
+
+
+@one_database
+def test_the_api_does_not_grow_with_what_is_read(client: TestClient, upload: Upload) -> None:
+    """A hundred thousand cells without a value, in a few kB: readers may take what they may, this process takes nothing."""
+    upload(reviews(10))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    nulls = parquet({f"c{i}": pa.nulls(5000, pa.string()) for i in range(20)} | {"text": ["a"] * 5000})
+    dataset = client.get(f"/v1/datasets/{upload(nulls, 'a.parquet')}").json()
+    assert client.get(dataset["links"]["preview"], params={"rows": 100}).status_code == 200
+    empty = b"{}\n" * 100_000
+    assert post(client, "a.jsonl", empty).status_code == 422
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32_000  # kB
+
+
+@one_database
+@pytest.mark.parametrize("settings", [{"reader_cpu_s": 1}], indirect=True)
+def test_a_reader_that_takes_too_long_is_ended_and_said(
+    client: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datasets, "take", greedy.spin_as_take)
+    answer = post(client, "a.csv", b"a\n1\n")
+    [fault] = answer.json()["errors"]
+    assert answer.status_code == 422 and fault["pointer"] == "/file" and "took more than" in fault["detail"]
+    assert not list(settings.scratch_dir.iterdir()) and client.get("/v1/datasets").json()["items"] == []
+
+
+@one_database
+@pytest.mark.parametrize("settings", [{"max_readers": 2}], indirect=True)
+def test_one_tenant_holds_half_of_the_readers_and_who_waits_holds_no_thread(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More uploads at once than there are threads, one reader at a time: all come through, and others are served."""
+    at_once, most = [0], [0]
+    ingest = api.datasets._ingest
+
+    def counted(*given: Any) -> Any:
+        at_once[0] += 1
+        most[0] = max(most[0], at_once[0])
+        try:
+            return ingest(*given)
+        finally:
+            at_once[0] -= 1
+
+    monkeypatch.setattr(api.datasets, "_ingest", counted)
+    with ThreadPoolExecutor(50) as pool:
+        answers = [pool.submit(post, client, f"{i}.csv", b"a\n%d\n" % i) for i in range(50)]
+        assert client.get("/v1/datasets").status_code == 200
+        assert {answer.result().status_code for answer in answers} == {201}
+    assert most == [1]
+
+
+@one_database
+@pytest.mark.parametrize("settings", [{"max_readers": 2}], indirect=True)
+def test_a_turn_that_does_not_come_is_a_503(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.readers, "WAIT_S", 0.05)
+    monkeypatch.setattr(api.datasets, "_ingest", lambda *given: time.sleep(1))
+    with ThreadPoolExecutor(2) as pool:
+        answers = [pool.submit(post, client, "a.csv", b"a\n1\n") for _ in range(2)]
+        refused = [answer.result() for answer in answers if answer.result().status_code == 503]
+    assert len(refused) == 1 and refused[0].headers["retry-after"] == "10"
+
+
+@one_database
+def test_a_job_is_read_once_to_plan_it_and_to_ask_for_it(
+    client: TestClient, payload: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert client.post("/v1/jobs:validate", json=payload).status_code == 200
+    monkeypatch.setattr(api.checks, "survey", greedy.bug)
+    smaller = payload | {"budget": {"params": 0.2}}
+    assert client.post("/v1/jobs:validate", json=smaller).status_code == 200
+    assert client.post("/v1/jobs", json=payload).status_code == 202
+    other = payload | {"train": {"seed": 1}}
+    assert client.post("/v1/jobs", json=other).status_code == 422
+
+
+def test_what_a_killed_api_has_left_goes_at_the_next_start(settings: Settings) -> None:
+    left = settings.scratch_dir / "left"
+    left.mkdir(parents=True)
+    (left / "upload").write_bytes(b"a")
+    with scratch.scratch(settings) as used, TestClient(create_app(settings), "http://localhost"):
+        assert used.is_dir() and not left.exists()
