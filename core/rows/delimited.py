@@ -31,7 +31,7 @@ SAMPLE_ROWS = 2000
 BATCH_ROWS = 16_384
 MAX_LINE_CHARS = 16 * 2**20  # of a row, which may have several lines
 MEMORY = "256MB"
-DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "|"}
+DELIMITERS = {"\t": "tab", ";": "semicolon", "|": "|", ",": "comma"}  # that which texts hold themselves last
 MIN_SHARE = 0.6  # of rows that have as many cells as most: with fewer, a sign is part of the texts
 UNQUOTED = "are texts that hold the delimiter in double quotes?"
 INDEX = re.compile(r"Unnamed: 0(\.\d+)?|__index_level_0__|")
@@ -119,7 +119,7 @@ def _leading(sample: str, gathered: Gathered) -> tuple[_Leading, str]:
             break
         sample, lines = rest, lines + 1
     if comments:
-        gathered.note(f"{comments:,} lines of comment ('#') at its beginning were skipped.")
+        gathered.note("Lines of comment ('#') at its beginning were skipped.")
     return _Leading(lines, delimiter), sample
 
 
@@ -142,11 +142,12 @@ def _dialect(lines: Sequence[str], asked: Asked, gathered: Gathered) -> tuple[Di
     ]
     best = max(candidates, key=lambda one: _fit(one, lines))  # of equal ones the first
     if _fit(best, lines)[0] >= MIN_SHARE:
-        return _padded(best, lines), lines, 0
+        if above := _filled_titles(best, lines):
+            _note_titles(lines[:above], gathered)
+        return _padded(best, lines[above:]), lines[above:], above
     if titles := _titles(lines, candidates):
         above, dialect = titles
-        said = " / ".join(shown(one.strip(), 40) for one in lines[:above] if one.strip())
-        gathered.note(f"Its first {above:,} lines ('{said}') have no cells and were skipped as a title.")
+        _note_titles(lines[:above], gathered)
         return _padded(dialect, lines[above:]), lines[above:], above
     if given is not None:
         return _padded(Dialect(given), lines), lines, 0
@@ -154,7 +155,7 @@ def _dialect(lines: Sequence[str], asked: Asked, gathered: Gathered) -> tuple[Di
     first = next(line for line in lines if line.strip()).strip()
     for sign in DELIMITERS:
         cells = first.split(sign)
-        if len(cells) > 1 and all(0 < len(cell.split()) <= 3 for cell in cells):
+        if len(cells) > 1 and all(0 < len(cell.split()) <= 3 and cell.strip()[-1] not in ".!?…" for cell in cells):
             return Dialect(sign), lines, 0
     often = max(DELIMITERS, key=lambda sign: sum(sign in line for line in lines))
     if (count := sum(often in line for line in lines)) * 4 > len(lines):
@@ -175,6 +176,7 @@ def _in_quotes(lines: Sequence[str], delimiter: str, quote: str) -> bool:
 
 def _fit(dialect: Dialect, lines: Sequence[str]) -> tuple[float, float]:
     """The share of rows with as many cells as most, halved where the first has not; and how many cells that is."""
+    dialect = replace(dialect, padded=True)
     rows = _rows(dialect, lines)
     strict = rows is not None
     if rows is None:  # to the line that is at fault: enough to say how the others are written
@@ -232,10 +234,25 @@ def _until_error(dialect: Dialect, lines: Iterable[str]) -> Iterator[list[str]]:
         return
 
 
+def _note_titles(lines: Sequence[str], gathered: Gathered) -> None:
+    said = " / ".join(shown(line.strip(), 40) for line in lines if line.strip())
+    gathered.note(f"What stands above the names of its columns was skipped as a title: '{said}'.")
+
+
+def _filled_titles(dialect: Dialect, lines: Sequence[str]) -> int:
+    """How many lines of a title stand above the table with delimiters at their ends, as a spreadsheet writes them."""
+    rows = list(islice(_until_error(dialect, lines), 12))
+    above = 0
+    while above < len(rows) - 2 and len(_trimmed(rows[above])) == 1 and (" " in rows[above][0].strip() or above):
+        above += 1
+    header = rows[above] if above else []
+    return above if header and all(cell.strip() for cell in header) else 0
+
+
 def _titles(lines: Sequence[str], candidates: Sequence[Dialect]) -> tuple[int, Dialect] | None:
     """How many lines of a title stand above the table: few, without cells, and apart from it or above a true header."""
     for above in range(1, min(10, len(lines) - 2)):
-        if not lines[above].strip():
+        if not lines[above].strip() or not any(" " in line.strip() or not line.strip() for line in lines[:above]):
             continue
         for dialect in candidates:
             if all(dialect.delimiter not in line.strip(dialect.delimiter + " \n") for line in lines[:above]):
@@ -317,7 +334,7 @@ def _names(layout: Layout, gathered: Gathered) -> list[str]:
     if layout.names is None:
         return [f"column{number}" for number in range(1, layout.width + 1)]
     if layout.dialect.padded:
-        gathered.note("Spaces after the delimiters were taken off.")
+        gathered.note("Spaces between delimiters and cells were taken off.")
     return unique(layout.names, gathered)
 
 
@@ -343,6 +360,8 @@ def _write_body(path: Path, body: Path, layout: Layout) -> None:
     with body.open("w", encoding="utf-8", newline="\n") as out:
         if dialect.padded:
             rows = dialect.reader(_lines(path, layout.first_line))
+            if any(name != name.rstrip() for name in (layout.names or [])[:-1]):
+                rows = ([cell.rstrip() for cell in row] for row in rows)
             try:
                 csv.writer(out, delimiter=dialect.delimiter, lineterminator="\n").writerows(row for row in rows if row)
             except csv.Error as error:

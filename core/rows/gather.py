@@ -25,23 +25,9 @@ MAX_NAME_CHARS = 200
 MAX_VALUES, MAX_VALUE_CHARS = 50, 100  # of a column whose values are counted
 MAX_SKIPPED, MAX_NOTES = 100, 30
 # Names as those of a task: such columns are kept wherever they stand.
-KNOWN = set(
-    [
-        "text",
-        "texts",
-        "sentence",
-        "sentence1",
-        "sentence2",
-        "premise",
-        "hypothesis",
-        "question",
-        "answer",
-        "review",
-        "tokens",
-        "words",
-    ]
-)
-KNOWN |= set(["label", "labels", "target", "class", "category", "y", "tag", "tags", "ner_tags", "score", "rating"])
+KNOWN = {"text", "sentence", "sentence1", "sentence2", "premise", "hypothesis", "question", "answer", "review"}
+KNOWN |= {"label", "labels", "target", "class", "category", "y", "score", "rating"}
+KNOWN |= {"tokens", "words", "tags", "ner_tags"}
 
 
 class Gathered:
@@ -78,7 +64,8 @@ class Gathered:
 
     def skip(self, column: str, why: str) -> None:
         """Leave a column out."""
-        self.skipped.setdefault(column, why)
+        if len(self.skipped) < MAX_SEEN:
+            self.skipped.setdefault(column, why)
 
     def add(
         self, batch: Mapping[str, Cells], rows: int, first: int, line_of: Callable[[int], int | None] = lambda row: None
@@ -149,16 +136,18 @@ class Gathered:
         import pyarrow.parquet as pq
 
         self._spool.close()
+        if not self.rows:
+            raise fault("has no rows (a first line that names the columns is none)")
         final = {name: self._final_kind(name) for name in self.columns}
         for name, kind in list(final.items()):
             if kind == "null":
                 self.skip(name, "is empty")
                 del final[name]
+            elif kind == "list:null":
+                final[name] = "list:text"
         final = {name: final[name] for name in self._chosen(final)}
         if not final:
-            raise fault("has no column that can be read" if self.rows else "has no rows")
-        if not self.rows:
-            raise fault("has no rows: its first line is taken to name the columns")
+            raise fault("has no column that can be read")
         for name, (count, row) in self._cut.items():
             self.note(
                 f"Column '{shown(name)}': {count:,} {'cell has' if count == 1 else 'cells have'} more than "
@@ -167,6 +156,7 @@ class Gathered:
             )
         schema = pa.schema([_field(name, kind, self.names.get(name)) for name, kind in final.items()])
         values: dict[str, Counter[Any] | None] = {name: Counter() for name in final}
+        empty: Counter[str] = Counter()
         done = 0
         with pq.ParquetWriter(target, schema, compression="zstd") as writer:
             for batch in self._batches():
@@ -174,11 +164,12 @@ class Gathered:
                 for name, kind in final.items():
                     array = self._part(batch, name, kind)
                     self._check_names(name, array, done)
+                    empty[name] += array.null_count + (_count_equal(array, "") if kind == "text" else 0)
                     values[name] = _counted(values[name], kind, array)
                     arrays.append(array)
                 done += batch.num_rows
                 writer.write_batch(pa.record_batch(arrays, schema=schema))
-        return [self._facts(name, kind, values[name]) for name, kind in final.items()]
+        return [self._facts(name, kind, empty[name], values[name]) for name, kind in final.items()]
 
     def _part(self, batch: pa.RecordBatch, name: str, kind: str) -> pa.Array:
         import pyarrow as pa
@@ -330,7 +321,7 @@ class Gathered:
             else (pa.ListArray.from_arrays(array.offsets, texts))
         )
 
-    def _facts(self, name: str, kind: str, values: Counter[Any] | None) -> ColumnFacts:
+    def _facts(self, name: str, kind: str, empty: int, values: Counter[Any] | None) -> ColumnFacts:
         names = self.names.get(name)
 
         def said(value: Any) -> str:
@@ -343,7 +334,7 @@ class Gathered:
             if value is not None and value != "":
                 counts[said(value)] += count
         type_words = kinds.words(kind) if names is None else "classes" if kind == "int" else "list of classes"
-        return ColumnFacts(name, type_words, self._empty[name], dict(counts.most_common()))
+        return ColumnFacts(name, type_words, empty, dict(counts.most_common()))
 
 
 def cost(array: pa.Array) -> int:

@@ -15,10 +15,14 @@ def looks_like_data(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool
 
     It is where a number stands over numbers, where a cell comes again below, or where prose stands over prose.
     """
-    below = [row for row in rows if list(row) != list(first)] or list(rows)
+    again = sum(list(row) == list(first) for row in rows)
+    if again > 1 and again * 20 > len(rows):
+        return True
+    below = [row for row in rows if list(row) != list(first)] or list(rows)  # files that were joined repeat a header
     columns = list(zip(*below, strict=True)) if below else []
     return any(
-        _like(name.strip(), [c for c in cells if c]) for name, cells in zip(first, columns, strict=False) if name
+        _like(name.strip(), [cell.strip() for cell in cells if cell.strip()])
+        for name, cells in zip(first, columns, strict=False)
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ BATCH_ROWS, BATCH_CHARS, BATCH_CELLS = 10_000, 4 * 2**20, 2**19
 SPACE = re.compile(r"[\s,]*")
 LINES = "write it as JSON lines: one object a line (pandas: to_json(orient='records', lines=True))"
 
-Row = tuple[int, dict[str, Any]]  # with the line where it begins
+Row = tuple[int, int, dict[str, Any]]  # the line where it begins, its characters, the row
 
 
 def begins_json(text: str) -> bool:
@@ -32,13 +33,16 @@ def begins_json(text: str) -> bool:
         _decoder().raw_decode(start)
     except json.JSONDecodeError as error:
         return bool(re.match(r'\{\s*"(\\.|[^"\\])*"\s*:', start)) and error.pos > 1
-    except RecursionError:
+    except (RecursionError, ValueError):
         pass
     return True
 
 
-def read(path: Path, gathered: Gathered) -> str:
-    """Read a text into `gathered`; returns `jsonl`, or `json` for one array or one table."""
+def read(path: Path, gathered: Gathered, lines: bool) -> str:
+    """Read a text into `gathered`; returns `jsonl`, or `json` for one array or one table.
+
+    Where its name says `lines`, one object with lists is a row, and not a table by columns.
+    """
     with path.open(encoding="utf-8", newline="\n") as data:
         head = data.read(CHUNK).lstrip()
     if not head:
@@ -49,26 +53,19 @@ def read(path: Path, gathered: Gathered) -> str:
         return "json"
     first = next(values)
     second = next(values, None)
-    if second is None and isinstance(first[1], dict) and (table := _table(first[1], gathered)) is not None:
-        _load(((0, row) for row in table), gathered)
+    if second is None and isinstance(first[2], dict) and (table := _table(first[2], gathered, lines)) is not None:
+        _load(((0, 0, row) for row in table), gathered)
         return "json"
-    _load(_rows(_chained(first, second, values)), gathered)
+    _load(_rows(chain([first] if second is None else [first, second], values)), gathered)
     return "jsonl"
-
-
-def _chained(first: tuple[int, Any], second: tuple[int, Any] | None, rest: Iterator[tuple[int, Any]]) -> Any:
-    yield first
-    if second is not None:
-        yield second
-    yield from rest
 
 
 def _decoder() -> json.JSONDecoder:
     return json.JSONDecoder(parse_constant=lambda name: None if name == "NaN" else float(name.replace("inity", "")))
 
 
-def _values(path: Path) -> Iterator[tuple[int, Any]]:
-    """The values of a text, one after the other, or those of the array that it is; each with its line."""
+def _values(path: Path) -> Iterator[tuple[int, int, Any]]:
+    """The values of a text, or of the array that it is, one after the other: line, characters, value."""
     decode = _decoder().raw_decode
     with path.open(encoding="utf-8", newline="\n") as data:
         buffer, at, line = data.read(CHUNK), 0, 1
@@ -110,22 +107,22 @@ def _values(path: Path) -> Iterator[tuple[int, Any]]:
                 raise fault(f"line {line:,}: is nested too deeply") from error
             except ValueError as error:  # a number of thousands of digits
                 raise fault(f"line {line:,}: is not JSON that can be read: {shown(error)}") from error
-            yield line, value
+            yield line, end - at, value
             line += buffer.count("\n", at, end)
             at = end
 
 
-def _rows(values: Iterator[tuple[int, Any]]) -> Iterator[Row]:
-    for number, (line, value) in enumerate(values, 1):
+def _rows(values: Iterator[tuple[int, int, Any]]) -> Iterator[Row]:
+    for number, (line, size, value) in enumerate(values, 1):
         if not isinstance(value, dict):
             what = {list: "an array", str: "a text", bool: "true or false", type(None): "null"}.get(
                 type(value), "a number"
             )
             raise fault(f'{place(number, line)}: is {what}, and no JSON object ({{"column": ...}})')
-        yield line, value
+        yield line, size, value
 
 
-def _table(value: dict[str, Any], gathered: Gathered) -> list[dict[str, Any]] | None:
+def _table(value: dict[str, Any], gathered: Gathered, lines: bool) -> list[dict[str, Any]] | None:
     """The rows of one object that is a table: by columns, as pandas writes it, or in one of its keys."""
     columns = list(value.values())
     if isinstance(value.get("data"), list) and isinstance(value.get("columns"), list):
@@ -148,7 +145,7 @@ def _table(value: dict[str, Any], gathered: Gathered) -> list[dict[str, Any]] | 
                 return columns
             gathered.note("It is one object with a column for each of its keys, as pandas writes it.")
             return [{name: column[key] for name, column in value.items()} for key in first]
-    if columns and all(isinstance(column, list) for column in columns):
+    if columns and not lines and all(isinstance(column, list) for column in columns):
         lengths = {len(column) for column in columns}
         if len(lengths) == 1 and (len(columns) > 1 or not all(isinstance(row, dict) for row in columns[0])):
             if lengths == {0}:
@@ -156,7 +153,7 @@ def _table(value: dict[str, Any], gathered: Gathered) -> list[dict[str, Any]] | 
             gathered.note("It is one object with a column for each of its keys.")
             return [dict(zip(value, row, strict=True)) for row in zip(*columns, strict=True)]
     tables = [key for key, column in value.items() if isinstance(column, list) and column and _are_objects(column)]
-    if len(tables) == 1:
+    if len(tables) == 1 and not lines:
         others = [key for key in value if key != tables[0]]
         left = f"; {listed(others)} beside it {'was' if len(others) == 1 else 'were'} left out" if others else ""
         gathered.note(f"Its rows are those under '{shown(tables[0])}'{left}.")
@@ -186,14 +183,16 @@ def _load(rows: Iterator[Row], gathered: Gathered) -> None:
         first += len(batch)
         batch.clear()
 
-    for line, row in rows:
-        for name in row.keys() - names.keys():
-            _check_name(name, first + len(batch), line)
-        names.update(dict.fromkeys(row))
+    for line, chars, row in rows:
+        if not row.keys() <= names.keys():
+            for name in [name for name in row if not _is_name(name)]:
+                del row[name]
+                gathered.skip(shown(name), f"has a name that cannot be kept: 1 to {MAX_NAME_CHARS} characters, no NUL")
+            names.update(dict.fromkeys(row))
         if len(names) > MAX_SEEN:
             raise fault(f"{place(first + len(batch), line or None)}: has more than {MAX_SEEN:,} columns by now")
-        batch.append((line, row))
-        size += sum(len(value) for value in row.values() if isinstance(value, str | list | dict))
+        batch.append((line, chars, row))
+        size += chars
         if len(batch) >= BATCH_ROWS or len(batch) * len(names) >= BATCH_CELLS or size > BATCH_CHARS:
             flush()
             size = 0
@@ -202,7 +201,7 @@ def _load(rows: Iterator[Row], gathered: Gathered) -> None:
 
 
 def _cells(name: str, batch: Sequence[Row], first: int) -> Any:
-    values = [row.get(name) for _, row in batch]
+    values = [row.get(name) for _, _, row in batch]
     try:
         return kinds.typed(values)
     except UnicodeEncodeError:
@@ -223,9 +222,5 @@ def _has_half(value: Any) -> bool:
     return False
 
 
-def _check_name(name: str, row: int, line: int) -> None:
-    if not name.strip() or len(name) > MAX_NAME_CHARS or re.search("[\x00\ud800-\udfff]", name):
-        raise fault(
-            f"{place(row, line or None)}: the name {shown(name, 50)!r} of a column: a name has 1 to {MAX_NAME_CHARS} "
-            "characters, no NUL and no half of a surrogate pair"
-        )
+def _is_name(name: str) -> bool:
+    return bool(name.strip()) and len(name) <= MAX_NAME_CHARS and not re.search("[\x00\ud800-\udfff]", name)

@@ -15,10 +15,8 @@ from core.rows.hub_features import of_schema
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BATCH_ROWS = 8192
-LOOK_ROWS = 128  # of Parquet at a time: each cell may be the same long text of a dictionary
-NESTED_ITEMS = 4_000_000  # of what is nested in one column: each becomes an object of Python on its way to JSON
-MIN_NESTED_COST = 4
+BATCH_ROWS = 32_768
+NESTED_BYTES = 8_000_000  # of all that is nested, a cell as 8: each becomes an object of Python on its way to JSON
 
 
 class Skip(Exception):
@@ -42,16 +40,19 @@ def read_parquet(path: Path, gathered: Gathered) -> None:
                     texts.append(leaf.path)
         if len(set(schema.names)) != len(schema.names):
             raise fault(f"names a column twice ({listed(_twice(schema.names))}); rename one of them")
-        weights = {name: _weight(metadata, leaves.get(name, [])) for name in columns.values()}
+        for kept, name in columns.items():
+            if metadata.num_rows and _is_empty(metadata, leaves[name]):
+                gathered.skip(kept, "is empty")
+        weights = {name: _weight(metadata, leaves[name]) for name in columns.values()}
         _leave_out_heavy(columns, weights, schema, gathered)
         wanted = [name for kept, name in columns.items() if kept not in gathered.skipped]
         names = {name: kept for kept, name in columns.items()}
         if not wanted:
             return
-        number = 1
+        number, nested = 1, 0
         with pq.ParquetFile(path, read_dictionary=texts, pre_buffer=False) as file:
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
-                _take(batch, names, number, gathered)
+                nested = _take(batch, names, number, gathered, nested)
                 number += batch.num_rows
 
 
@@ -65,7 +66,7 @@ def read_arrow(path: Path, stream: bool, gathered: Gathered) -> None:
         if len(set(reader.schema.names)) != len(reader.schema.names):
             raise fault(f"names a column twice ({listed(_twice(reader.schema.names))}); rename one of them")
         names = {name: kept for kept, name in columns.items()}
-        number = 1
+        number, nested = 1, 0
         batches = reader if stream else (reader.get_batch(at) for at in range(reader.num_record_batches))
         for whole in batches:
             if number + whole.num_rows - 1 > gathered.limits.max_rows:
@@ -73,7 +74,7 @@ def read_arrow(path: Path, stream: bool, gathered: Gathered) -> None:
             whole.validate(full=True)
             for start in range(0, whole.num_rows, BATCH_ROWS):
                 batch = whole.slice(start, BATCH_ROWS)
-                _take(batch, names, number, gathered)
+                nested = _take(batch, names, number, gathered, nested)
                 number += batch.num_rows
 
 
@@ -128,6 +129,17 @@ def _refused(kind: pa.DataType) -> str | None:
     return None
 
 
+def _is_empty(metadata: Any, leaves: Sequence[int]) -> bool:
+    """Whether the footer says that a column has no cells with anything in them."""
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for leaf in leaves:
+            chunk = group.column(leaf)
+            known = chunk.is_stats_set and chunk.statistics.has_null_count
+            if not known or chunk.statistics.null_count < chunk.num_values:
+                return False
+    return True
+
+
 def _weight(metadata: Any, leaves: Sequence[int]) -> int:
     """The bytes that a column counts as, by the footer: a cell or an item 8 at least."""
     weight = 0
@@ -164,34 +176,43 @@ def _leave_out_heavy(
         )
 
 
-def _take(batch: pa.RecordBatch, names: Mapping[str, str], number: int, gathered: Gathered) -> None:
+def _take(batch: pa.RecordBatch, names: Mapping[str, str], number: int, gathered: Gathered, nested: int) -> int:
+    """Take a batch; returns the bytes of what is nested so far."""
     cells: dict[str, Cells] = {}
     for given, array in zip(batch.schema.names, batch.columns, strict=True):
         name = names[given]
         if name in gathered.skipped:
             continue
         try:
-            _weigh(array, number, gathered)
+            nested = _weigh(array, number, gathered, nested)
             cells[name] = plain(array)
         except Skip as why:
             gathered.skip(name, str(why))
     gathered.add(cells, batch.num_rows, number)
+    return nested
 
 
-def _weigh(array: pa.Array, number: int, gathered: Gathered) -> None:
-    """Raise SpecError where cells would unpack to more than may be read; Skip where what is nested would."""
+def _weigh(array: pa.Array, number: int, gathered: Gathered, nested: int) -> int:
+    """The bytes of what is nested so far; raises Skip where that is too much, SpecError where other cells are."""
     size = unpacked(array)
-    if size <= gathered.limits.max_bytes:
-        return
+    if _is_nested(array.type):
+        if nested + size > NESTED_BYTES:
+            raise Skip("is nested, and larger than there is room for")
+        return nested + size
+    if size > gathered.limits.max_bytes:
+        raise fault(
+            f"rows {number:,} to {number + len(array) - 1:,} take more than {gathered.limits.max_bytes:,} bytes once "
+            "unpacked; upload a part of it"
+        )
+    return nested
+
+
+def _is_nested(kind: pa.DataType) -> bool:
+    """Whether cells become JSON: they are no plain values, nor lists of those."""
     from pyarrow import types
 
-    kind = array.type
-    if types.is_nested(kind) and not (_is_list(kind) and not types.is_nested(kind.value_type)):
-        raise Skip("is nested, and larger than there is room for")
-    raise fault(
-        f"rows {number:,} to {number + len(array) - 1:,} take more than {gathered.limits.max_bytes:,} bytes once "
-        "unpacked; upload a part of it"
-    )
+    item = kind.value_type if _is_list(kind) else kind
+    return bool(types.is_nested(item)) and not types.is_dictionary(item)
 
 
 def unpacked(array: pa.Array) -> int:
@@ -302,8 +323,6 @@ def _nested(array: pa.Array) -> Cells:
     """Cells as JSON."""
     import pyarrow as pa
 
-    if unpacked(array) > MIN_NESTED_COST * CELL_BYTES * NESTED_ITEMS:
-        raise Skip("is nested, and larger than there is room for")
     try:
         values = array.to_pylist(maps_as_pydicts="lossy")
         return "nested", pa.array(

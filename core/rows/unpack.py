@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import re
 import struct
 import zipfile
 import zlib
@@ -20,6 +21,7 @@ CHUNK = 2**20
 MAX_DIRECTORY_BYTES = 2**20  # of a zip: some ten thousand entries, each of which Python makes an object of
 XZ_BYTES = 128 * 2**20  # of memory: what `xz -9` takes to unpack, twice over
 DATA = (".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".xlsx", ".conll")
+ABOUT = re.compile(r"(readme|licen[cs]e|copying|changelog|notice)\b", re.IGNORECASE)  # files beside the data
 TEXT = "save it as CSV (UTF-8), JSON lines or Parquet"
 
 PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
@@ -104,6 +106,7 @@ def unzip(packed: Path, work: Path, max_bytes: int) -> str:
             if "xl/workbook.xml" in names:
                 return ""
             _refuse_foreign(names)
+            entries = [e for e in entries if not ABOUT.match(PurePosixPath(e.filename).name)] or entries
             data = [e for e in entries if e.filename.lower().removesuffix(".gz").endswith(DATA)]
             chosen = data if len(data) == 1 else entries
             if len(chosen) != 1:
