@@ -122,7 +122,9 @@ def prepare(spec: JobSpec, tables: Mapping[str, Table]) -> Splits:
     truths = truths_vary(chain.from_iterable(group.spelled.names() for group in groups if group.spelled))
     rows = [_examples(group, task.problem, truths, dropped, faults) for group in groups]
     splits = faults.attempt(partial(_split, spec, target, rows[0], dropped)) if rows[0] is not None else None
-    seen = {row.key: row.label for part in (splits.train, splits.dev, splits.test) for row in part} if splits else {}
+    seen: dict[str, Label | None] = {}
+    if splits and sources:
+        seen = {row.key: row.label for part in (splits.train, splits.dev, splits.test) for row in part}
     kept = [
         faults.attempt(partial(_usable, group, found[0], task.problem, seen, dropped))
         for group, found in zip(sources, rows[1:], strict=True)
@@ -404,7 +406,8 @@ def _held_out(
         detail = f"has {n} usable, distinct rows; at least {MIN_ROWS} are needed" + _why(dropped)
         raise SpecError("/task/data/dataset", detail)
     train, dev = (s if isinstance(s, int) else max(1, round(s * n)) for s in (split.train or TRAIN, split.dev))
-    if split.train is None and split.test is None and train < (least := len(_one_of_each(rows, seed))) < n - dev:
+    few = split.train is None and split.test is None and train < len(_names(rows))
+    if few and train < (least := len(_one_of_each(rows, seed))) < n - dev:
         notes.append(f"{least} rows train instead of {train}, so that training shows each of the labels")
         train = least
     test = n - train - dev if split.test is None else split.test

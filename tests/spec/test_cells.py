@@ -79,21 +79,14 @@ def test_objects_that_name_nothing_are_refused(cell: Any) -> None:
         opened(cell)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "[" * 100000,
-        "{" * 2000,
-        "{'a': " + "-" * 1900 + "1}",
-        "[" + "1" * 99999,
-        "['" + "a" * 99999,
-        "[" + "1 " * 50000,
-        "['a'" + " " * 99000,
-        "[" + "'a' " * 25000 + "x]",
-        '{"a":' * 16000,
-        "('" + "\\'" * 49000,
-    ],
-)
+DEAR = [
+    *("[" * 100_000, "{" * 2000, "{'a': " + "-" * 1900 + "1}", '{"a":' * 16_000),
+    *("[" + "1" * 99_999, "['" + "a" * 99_999, "[" + "1 " * 50_000, "['a'" + " " * 99_000),
+    *("[" + "'a' " * 25_000 + "x]", "('" + "\\'" * 49_000),
+]
+
+
+@pytest.mark.parametrize("text", DEAR, ids=lambda text: text[:8])
 def test_no_text_is_dear_to_read(text: str) -> None:
     started = time.process_time()
     assert opened(text) == text
