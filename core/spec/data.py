@@ -24,16 +24,17 @@ from core.spec.labels import (
     Label,
     Left,
     Spelled,
+    folded,
     label_names,
     members,
     no_answer,
     no_entity_tag,
     numbers,
-    one_spelling,
     outlier,
     settle,
     spell_labels,
     strata,
+    truths_vary,
 )
 from core.spec.problems import Faults, SpecError
 from core.spec.task import ProblemType, Source, SplitRefs, Task
@@ -118,10 +119,12 @@ def prepare(spec: JobSpec, tables: Mapping[str, Table]) -> Splits:
     groups = [target, *sources]
     for group in groups:
         _read(group, task.problem, faults)
-    folded = one_spelling(chain.from_iterable(group.spelled.names() for group in groups if group.spelled))
-    rows = [_examples(group, task.problem, folded, dropped, faults) for group in groups]
+    truths = truths_vary(chain.from_iterable(group.spelled.names() for group in groups if group.spelled))
+    rows = [_examples(group, task.problem, truths, dropped, faults) for group in groups]
     splits = faults.attempt(partial(_split, spec, target, rows[0], dropped)) if rows[0] is not None else None
-    seen = {row.key: row.label for part in (splits.train, splits.dev, splits.test) for row in part} if splits else {}
+    seen: dict[str, Label | None] = {}
+    if splits and sources:
+        seen = {row.key: row.label for part in (splits.train, splits.dev, splits.test) for row in part}
     kept = [
         faults.attempt(partial(_usable, group, found[0], task.problem, seen, dropped))
         for group, found in zip(sources, rows[1:], strict=True)
@@ -130,7 +133,7 @@ def prepare(spec: JobSpec, tables: Mapping[str, Table]) -> Splits:
     faults.check()
     assert splits is not None
     splits.sources = [part for part in kept if part is not None]
-    _say(splits, groups, task, folded)
+    _say(splits, groups, task, truths)
     splits.warnings += [*_unnamed_labels(spec, tables), *_seen_before(target, splits.test)]
     return splits
 
@@ -169,13 +172,13 @@ def _row(cells: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
 
 
 def _examples(
-    group: Group, problem: ProblemType, folded: Mapping[str, str], dropped: Counter[str], faults: Faults
+    group: Group, problem: ProblemType, truths: bool, dropped: Counter[str], faults: Faults
 ) -> list[list[Example]] | None:
     """The rows of each set that have what it takes; None where a fault was found in them before."""
     part, label = group.part, f"{group.pointer}/label"
     answers: list[list[Label | Left]] = [[] for _ in group.sets]
     if group.spelled is not None and len(group.spelled.rows) == len(group.sets):
-        answers = settle(group.spelled, problem, part.label_map, folded, group.prefixes, group.pointer, faults)
+        answers = settle(group.spelled, problem, part.label_map, truths, group.prefixes, group.pointer, faults)
     if any(fault.field.startswith(f"{group.pointer}/") for fault in faults.found):
         return None
     rows = [
@@ -272,14 +275,14 @@ def _usable(
     return kept
 
 
-def _say(splits: Splits, groups: Sequence[Group], task: Task, folded: Mapping[str, str]) -> None:
+def _say(splits: Splits, groups: Sequence[Group], task: Task, truths: bool) -> None:
     """What was understood of labels and texts, and what of it was guessed."""
     written: dict[str, set[str]] = {}
     for group in groups:
         if group.spelled is None:
             continue
         for name, forms in group.spelled.written.items():
-            written.setdefault(folded.get(name, name), set()).update(forms)
+            written.setdefault(folded(name, truths), set()).update(forms)
         splits.warnings += group.spelled.warnings
     rows = [row for part in (splits.train, splits.dev, splits.test) for row in part]
     if splits.counts:
@@ -403,7 +406,8 @@ def _held_out(
         detail = f"has {n} usable, distinct rows; at least {MIN_ROWS} are needed" + _why(dropped)
         raise SpecError("/task/data/dataset", detail)
     train, dev = (s if isinstance(s, int) else max(1, round(s * n)) for s in (split.train or TRAIN, split.dev))
-    if split.train is None and split.test is None and train < (least := len(_one_of_each(rows, seed))) < n - dev:
+    few = split.train is None and split.test is None and train < len(_names(rows))
+    if few and train < (least := len(_one_of_each(rows, seed))) < n - dev:
         notes.append(f"{least} rows train instead of {train}, so that training shows each of the labels")
         train = least
     test = n - train - dev if split.test is None else split.test

@@ -249,28 +249,33 @@ def no_answer(name: str) -> Left:
     return Left(f"rows whose label '{name}' is taken as no answer", name)
 
 
-def one_spelling(names: Iterable[str]) -> dict[str, str]:
-    """`True` and `TRUE` are `true` where several spellings of a truth value occur; else they stay as they are."""
+def truths_vary(names: Iterable[str]) -> bool:
+    """Whether `True` or `TRUE` occurs beside `true`: then all are `true`; else they stay as they are."""
     found = {name for name in names if name.casefold() in ("true", "false")}
-    return {name: name.casefold() for name in found} if len({*map(str.casefold, found)}) < len(found) else {}
+    return len({*map(str.casefold, found)}) < len(found)
+
+
+def folded(name: str, truths: bool) -> str:
+    """A name; where spellings of truth values vary, in that of JSON."""
+    return name.casefold() if truths and name.casefold() in ("true", "false") else name
 
 
 def settle(
     spelled: Spelled,
     problem: ProblemType,
     label_map: Mapping[str, str | None],
-    folded: Mapping[str, str],
+    truths: bool,
     prefixes: Sequence[str],
     pointer: str,
     faults: Faults,
 ) -> list[list[Label | Left]]:
-    """The labels of each data set: truth values `folded`, then renamed by `label_map`, and no answers set apart."""
+    """The labels of each data set: `truths` of one spelling, then renamed by `label_map`, and no answers set apart."""
     names = Counter[str]()
     for name, count in spelled.names().items():
-        names[folded.get(name, name)] += count
-    asked = {folded.get(spell(key), spell(key)): value for key, value in label_map.items()}
+        names[folded(name, truths)] += count
+    asked = {folded(spell(key), truths): value for key, value in label_map.items()}
     for key in label_map:
-        if (plain := folded.get(spell(key), spell(key))) not in names:
+        if (plain := folded(spell(key), truths)) not in names:
             escaped = key.replace("~", "~0").replace("/", "~1")
             faults.found.append(SpecError(f"{pointer}/label_map/{escaped}", _unknown(plain, names)))
     missing = MISSING
@@ -283,7 +288,7 @@ def settle(
     def label(row: Names | Left) -> Label | Left:
         if isinstance(row, Left):
             return row
-        plain = [folded.get(name, name) for name in row]
+        plain = [folded(name, truths) for name in row]
         if problem != "token_classification" and len(plain) == 1 and plain[0] in missing and plain[0] not in asked:
             return no_answer(plain[0])
         kept = [asked.get(name, name) for name in plain]

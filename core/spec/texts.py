@@ -51,18 +51,15 @@ def _cells(column: Column, words: bool, pointer: str, prefix: str) -> list[str |
     if column.nested:
         first = next((cell for cell in column.values if cell is not None), "")
         raise SpecError(pointer, f"{prefix}holds objects or lists of lists ({shown(first)}): name a column of texts")
-    full = [cell for cell in column.values if cell is not None and cell != ""]
-    as_text = not words and not all(isinstance(cell, str) and cell.lstrip()[:1] in ("[", "(") for cell in full)
-    if as_text and not any(isinstance(cell, list) for cell in full):
-        return [cell if isinstance(cell, str) else _plain(cell, column) for cell in column.values]
-    parsed = [cell if isinstance(cell, list) or cell is None else _parsed(cell) for cell in column.values]
-    if not words and not all(isinstance(cell, list) for cell in parsed if cell):  # some merely begin like a list
-        return [cell if isinstance(cell, str) else _plain(cell, column) for cell in column.values]
-    return each(parsed, partial(_words if words else _parts, names=column.names), pointer, prefix)
-
-
-def _plain(cell: Any, column: Column) -> str:
-    return "" if cell is None or cell != cell else spell(cell, column.names)  # NaN differs from itself
+    values = column.values
+    full = [cell for cell in values if cell is not None and cell != ""]
+    if words or all(isinstance(cell, str) and cell.lstrip()[:1] in ("[", "(") for cell in full):
+        parsed = [_parsed(cell) for cell in values]
+        if words or all(isinstance(cell, list) for cell in parsed if cell):  # others merely begin like a list
+            values = parsed
+    if not words and all(isinstance(cell, str | None) for cell in values):
+        return [cell or "" for cell in values]
+    return each(values, partial(_words if words else _parts, names=column.names), pointer, prefix)
 
 
 def _parsed(cell: Any) -> Any:
@@ -71,12 +68,14 @@ def _parsed(cell: Any) -> Any:
 
 
 def _parts(cell: Any, names: Sequence[str] | None) -> str | list[str]:
-    """Texts in a list of a text classification."""
-    if not isinstance(cell, list):
-        return ""
-    if not all(isinstance(item, str | None) for item in cell):
-        raise ValueError(f"{shown(cell)} is a list of numbers, and no text: name a column of texts")
-    return [item or "" for item in cell]
+    """A text, or texts in a list, of a text classification; numbers as they are spelled."""
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, list):
+        if not all(isinstance(item, str | None) for item in cell):
+            raise ValueError(f"{shown(cell)} is a list of numbers, and no text: name a column of texts")
+        return [item or "" for item in cell]
+    return "" if cell is None or cell != cell else spell(cell, names)  # NaN differs from itself
 
 
 def _words(cell: Any, names: Sequence[str] | None) -> str | list[str]:

@@ -402,7 +402,12 @@ TAGGED = [([f"w{i}", "x"], ["NOUN", "VERB"]) for i in range(20)]
         (spec_of(**NUMBER), table(*((text, "7") for text, _ in NUMBERS)), "/task/data/dataset", "one value only (7)"),
         (spec_of(**NUMBER), table(*((t, f"{1e6 + int(n)}") for t, n in NUMBERS)), "/task/label", "subtract"),
         (spec_of(**MULTI), table(*NUMBERS, ("a", "x||y")), "/task/label", "row 21: names an empty label"),
-        (spec_of(**MULTI), table(*NUMBERS, ("a", '["x", null]')), "/task/label", "row 21: '[\"x\", null]' names nothing"),
+        (
+            spec_of(**MULTI),
+            table(*NUMBERS, ("a", '["x", null]')),
+            "/task/label",
+            "row 21: '[\"x\", null]' names nothing",
+        ),
         (spec_of(**MULTI), table(*((text, "[]") for text, _ in NUMBERS)), "/task/label", "one class only"),
         (spec_of(**WORDS), table(*NUMBERS), "/task/text/0", "row 1: 't0' is no list of words; give one such"),
         (spec_of(**WORDS), tagged(*TAGGED, (["a", "b"], ["O"])), "/task/label", "row 21: 1 tags for 2 words"),
