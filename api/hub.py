@@ -1,8 +1,8 @@
 """Data sets of a hub, at the door: fetched once, as they are at one commit, into a data set like an uploaded one.
 
-Only public Parquet, CSV and JSONL files are read, never code: those that the data set's card names for a config and a
-split or, where it names none, those whose paths do. What was fetched is kept under a name that no upload can have, so
-that the same commit is not fetched again.
+Only public files of tables are read, of the kinds that an upload may have, never code: those that the data set's card
+names for a config and a split or, where it names none, those whose paths do; and of the card, the names of classes.
+What was fetched is kept under a name that no upload can have, so that the same commit is not fetched again.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ CONVERTED = "refs/convert/parquet"  # where a hub keeps its own conversion: conf
 # What a path says of the split (https://huggingface.co/docs/hub/datasets-file-names-and-splits).
 SPLITS = (("train", "training"), ("validation", "valid", "val", "dev"), ("test", "testing", "eval", "evaluation"))
 DEFAULT_SPLIT = {"dev": "validation", "test": "test"}  # by the part of the task that it is for
+NO_TABLES = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "config.json")
 UPLOAD = "download it, and upload it with POST /v1/datasets"
 
 
@@ -189,7 +190,9 @@ def _choose(repository: Repository, ref: DatasetRef, converted: bool) -> tuple[s
         chosen = _by_path(files, split)
     kinds = set(map(_kind, chosen))
     if len(kinds) != 1 or len(chosen) > MAX_FILES:
-        what = "several formats" if kinds else "no files of tables that are known here"
+        endings = sorted({PurePosixPath(name).suffix for name in repository.sizes} - {""})[:10]
+        what = f"several formats ({', '.join(sorted(map(str, kinds)))})" if kinds else "no files that are tables"
+        what += f" (there are {', '.join(endings)})" if endings and not kinds else ""
         what = what if len(chosen) <= MAX_FILES else f"more than {MAX_FILES} files"
         raise SpecError(
             "",
@@ -209,6 +212,8 @@ def _class_names(repository: Repository, config: str | None) -> dict[str, list[s
 def _kind(name: str) -> str | None:
     """What a name says that a file is, packed or not; None of what is no table."""
     path = PurePosixPath(name.lower())
+    if path.name in NO_TABLES:
+        return None
     return ENDINGS.get((path.with_suffix("") if path.suffix in PACKED_ENDINGS else path).suffix)
 
 

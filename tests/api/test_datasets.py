@@ -322,7 +322,7 @@ def test_a_data_set_of_an_earlier_version_is_used_as_before(
 
 @one_database
 def test_the_api_does_not_grow_with_what_is_read(client: TestClient, upload: Upload) -> None:
-    """A hundred thousand cells without a value, in a few kB: readers may take what they may, this process takes nothing."""
+    """A hundred thousand cells without a value, in a few kB: readers take what they may, this process nothing."""
     upload(reviews(10))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     nulls = parquet({f"c{i}": pa.nulls(5000, pa.string()) for i in range(20)} | {"text": ["a"] * 5000})
