@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from fastapi import Request, Response, params
 from fastapi.routing import APIRoute
-from starlette.datastructures import Headers
+from starlette.datastructures import FormData, Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import Problem, invalid, response
@@ -19,6 +19,7 @@ from core.ledger.uploads import PART_BYTES
 
 MAX_JSON_BYTES = 2**20
 MAX_DEPTH = 32
+MAX_FIELD_BYTES = 1024  # of a field of a form that is no file
 FRAMING_BYTES = 64 * 2**10  # multipart boundaries and headers around an upload
 
 
@@ -64,19 +65,41 @@ class StrictRoute(APIRoute):
         field = self.body_field
         form = field is not None and isinstance(field.field_info, params.Form)
         wanted = "multipart/form-data" if form else "application/json"
+        fields = [one.alias for one in self.dependant.body_params]
 
         async def strict(request: Request) -> Response:
             given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             if field is not None and given != wanted:
                 raise Problem(415, f"This address reads {wanted}; set the Content-Type header and send that.")
-            return await handler(_StrictRequest(request.scope, request.receive))
+            return await handler(_StrictRequest(request.scope, request.receive, fields))
 
         return strict
 
 
 class _StrictRequest(Request):
+    def __init__(self, scope: Scope, receive: Receive, fields: Sequence[str]) -> None:
+        super().__init__(scope, receive)
+        self._fields = fields
+
     async def json(self) -> Any:
         return parse_json(await self.body())
+
+    async def _get_form(self, **_limits: Any) -> FormData:
+        """The fields that there may be, each once, one of them a file: what else comes is not kept meanwhile."""
+        limits = {"max_files": 1, "max_fields": len(self._fields) + 1, "max_part_size": MAX_FIELD_BYTES}
+        form = await super()._get_form(**limits)
+        names = [name for name, _ in form.multi_items()]
+        known = ", ".join(f"'{name}'" for name in self._fields)
+        faults = [
+            Fault(pointer=f"/{name[:200]}", detail=f"is not a field here; there are {known}")
+            for name in dict.fromkeys(names)
+            if name not in self._fields
+        ]
+        faults += [Fault(pointer=f"/{name}", detail="is given twice") for name in self._fields if names.count(name) > 1]
+        if faults:
+            await form.close()
+            raise invalid(faults)
+        return form
 
 
 def parse_json(body: bytes) -> Any:

@@ -5,21 +5,28 @@ The worker does the same arithmetic again on the same data; what can be refused 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
 from api import catalogue, hub
 from api.context import Context
 from api.problems import fault, invalid
 from api.schemas import Fault
 from core.ledger import datasets, webhooks
+from core.ledger.scratch import scratch
 from core.ledger.tables import Dataset
+from core.rows import sandbox
+from core.rows.survey import Survey, survey
+from core.rows.understood import Understood
 from core.spec.cost import Costs
-from core.spec.data import Splits, prepare
 from core.spec.families import require_fitted
 from core.spec.job import JobSpec
 from core.spec.problems import SpecError
@@ -29,43 +36,114 @@ from core.spec.problems import SpecError
 class Checked:
     """What a job that can be accepted would run on; the costs are not known of a model of the hub."""
 
-    splits: Splits
+    survey: Survey
+    understood: dict[str, Understood | None]  # of each data set, by its id
     costs: Costs | None
     model: catalogue.LocalModel | None
 
 
-def check(here: Context, spec: JobSpec) -> Checked:
+async def check(here: Context, spec: JobSpec) -> Checked:
     """Raises a 422 Problem that lists every fault found."""
+    model, mistake = await run_in_threadpool(_model, here, spec)
+    length = min(spec.train.max_length, (model and model.reads) or spec.train.max_length)
+    found, rows, faults = await _read(here, spec, length)
+    costs = None
+    if model is not None:
+        try:
+            costs = await run_in_threadpool(_weigh, spec, model, rows)
+        except SpecError as error:
+            mistake = error
+    faults += [fault(mistake)] if mistake is not None else []
+    if rows is None or faults:
+        raise invalid(faults)
+    return Checked(rows, {i: datasets.understood(row) for i, row in found.items()}, costs, model)
+
+
+async def data_faults(here: Context, given: Any, wrong: Set[str]) -> list[Fault]:
+    """What is wrong with the data of a specification whose fields `wrong` cannot be read; of the hub's, nothing."""
+    if not isinstance(given, Mapping) or "task" in wrong:
+        return []
+    parts = {name: given[name] for name in ("task", "sources", "train") if name in given and name not in wrong}
+    try:
+        spec = JobSpec.model_validate({"model": "any", "budget": {"params": 0.5}, **parts})
+    except ValidationError:
+        return []
+    if any(ref.dataset is None for ref in spec.references().values()):
+        return []
+    return (await _read(here, spec, spec.train.max_length))[2]
+
+
+async def _read(here: Context, spec: JobSpec, length: int) -> tuple[dict[str, Dataset], Survey | None, list[Fault]]:
+    """The data sets, what their rows come to, and all that is wrong with them."""
+    found, faults = await run_in_threadpool(_look, here, spec)
+    try:
+        return found, await _survey(here, spec, found, length), faults
+    except SpecError as error:
+        known = {_part(one.pointer or "") for one in faults}
+        rest = [one for one in error.faults if _part(one.field) not in known]
+        return found, None, faults + [Fault(pointer=_of_hub(spec, one.field), detail=one.message) for one in rest]
+
+
+def _look(here: Context, spec: JobSpec) -> tuple[dict[str, Dataset], list[Fault]]:
+    """The data sets that there are, and what is wrong with names and addresses."""
     with here.database.read() as session:
         found = _datasets(here, session, spec)
     faults = _missing(spec, found) + _mistaken(spec, found) + _missing_columns(spec, found)
     if spec.webhook is not None:
         faults += _webhook_faults(spec.webhook.url, here.settings.webhook_allow_private)
-    splits = costs = model = None
-    if not faults:
-        try:
-            splits = _splits(here, spec, found)
-        except SpecError as error:
-            fetched = [f"{pointer}/dataset" for pointer, ref in spec.references().items() if ref.hub]
-            where = error.field.removesuffix("dataset") + "hub" if error.field in fetched else error.field
-            faults.append(Fault(pointer=where, detail=error.message))
-    if "/" not in spec.model.partition("@")[0]:  # a model of the hub is fetched and checked by the worker
-        try:
-            model = catalogue.find(here.settings.models_dir, spec.model, spec.task.problem)
-            if spec.train.steps.teach == 0 and splits:
-                require_fitted(model.labels, splits.labels)
-            costs = model.costs(len(splits.labels) if splits else 2, spec.length)
-            if model.reads and (spec.budget.sequence_length or 0) > model.reads:
-                raise SpecError("/budget/sequence_length", f"this model reads at most {model.reads} tokens")
-            # What depends on the tokens that the texts use, or on a clock, the worker finds out.
-            whole = spec.vocabulary == "keep" or spec.budget.counted == "encoder" or spec.budget.kind == "macs"
-            if whole and not spec.budget.timed:
-                costs.limit(spec.budget, spec.export.layout, spec.hidden_size)
-        except SpecError as error:
-            faults.append(fault(error))
-    if splits is None or faults:
-        raise invalid(faults)
-    return Checked(splits, costs, model)
+    return found, faults
+
+
+def _model(here: Context, spec: JobSpec) -> tuple[catalogue.LocalModel | None, SpecError | None]:
+    """The model, or what is wrong with it; neither of one of the hub, which the worker fetches and checks."""
+    if "/" in spec.model.partition("@")[0]:
+        return None, None
+    try:
+        return catalogue.find(here.settings.models_dir, spec.model, spec.task.problem), None
+    except SpecError as error:
+        return None, error
+
+
+def _weigh(spec: JobSpec, model: catalogue.LocalModel, survey: Survey | None) -> Costs:
+    """What the model costs; raises SpecError where it does not suit what is asked."""
+    if spec.train.steps.teach == 0 and survey:
+        require_fitted(model.labels, survey.labels)
+    costs = model.costs(len(survey.labels) if survey else 2, spec.length)
+    if model.reads and (spec.budget.sequence_length or 0) > model.reads:
+        raise SpecError("/budget/sequence_length", f"this model reads at most {model.reads} tokens")
+    # What depends on the tokens that the texts use, or on a clock, the worker finds out.
+    whole = spec.vocabulary == "keep" or spec.budget.counted == "encoder" or spec.budget.kind == "macs"
+    if whole and not spec.budget.timed:
+        costs.limit(spec.budget, spec.export.layout, spec.hidden_size)
+    return costs
+
+
+async def _survey(here: Context, spec: JobSpec, found: Mapping[str, Dataset], length: int) -> Survey:
+    """What the rows come to, remembered; raises SpecErrors of all that is wrong with them."""
+    asked = spec.model_dump_json(include={"task", "sources", "train", "transfer"})
+    key = repr((asked, sorted((i, row.sha256) for i, row in found.items()), length))
+
+    def read() -> Survey:
+        with scratch(here.settings) as folder:
+            files = {i: here.storage.local(row.sha256, folder) for i, row in found.items()}
+            bounds = datasets.bounds(here.settings)
+            return sandbox.run(
+                survey, spec, files, length, returns=Survey, bounds=bounds, scratch=folder, where="/task/data"
+            )
+
+    return await here.readers.survey(here.tenant_id, key, read)
+
+
+def _part(pointer: str) -> str:
+    """The target, a source, or a field of neither: faults of one part may follow from one another."""
+    part = re.match("/sources/[0-9]+|/task", pointer)
+    return part[0] if part else pointer
+
+
+def _of_hub(spec: JobSpec, pointer: str) -> str:
+    """Data sets that were fetched have faults where the hub is named."""
+    fetched = [f"{part}/dataset" for part, ref in spec.references().items() if ref.hub]
+    return pointer.removesuffix("dataset") + "hub" if pointer in fetched else pointer
 
 
 def _webhook_faults(url: str, allow_private: bool) -> list[Fault]:
@@ -123,12 +201,3 @@ def _missing_columns(spec: JobSpec, found: Mapping[str, Dataset]) -> list[Fault]
                 detail = f"the data set '{dataset.name}' has no column '{column[:200]}'; its columns: {known}"
                 faults.setdefault(pointer, Fault(pointer=pointer, detail=detail))
     return list(faults.values())
-
-
-def _splits(here: Context, spec: JobSpec, found: Mapping[str, Dataset]) -> Splits:
-    """The rows that the job would use."""
-    needed: dict[str, set[str]] = {}
-    for dataset_id, columns in spec.columns():
-        needed.setdefault(dataset_id, set()).update(columns.values())
-    tables = {i: datasets.read_table(found[i], here.storage, sorted(names)) for i, names in needed.items()}
-    return prepare(spec, tables)

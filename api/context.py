@@ -11,6 +11,7 @@ from sqlalchemy import Row
 
 from api.auth import CALLER, NOBODY, Caller, lacking
 from api.problems import Problem
+from api.readers import Readers
 from api.together import Together
 from api.watch import Watch
 from core.ledger.database import Database
@@ -27,6 +28,7 @@ class Context:
     database: Database
     storage: Storage
     watch: Watch
+    readers: Readers
     polls: Together[tuple[str, str], Row[Any]]  # (tenant, job) -> what is shown of it
     streams: Together[tuple[str, str, int, int], tuple[Job, Sequence[Event]]]  # see `api.events.read`
     caller: Caller = NOBODY

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import shutil
-import tempfile
-from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response, UploadFile
+from fastapi import APIRouter, Form, Query, Response, UploadFile
+from pydantic import AfterValidator, Field
+from starlette.concurrency import run_in_threadpool
 
 from api.body import StrictRoute
 from api.context import Context, Here
@@ -16,9 +17,33 @@ from api.paging import After, Limit, cut, position
 from api.problems import RESPONSES, Problem, invalid
 from api.schemas import Dataset, DatasetPage, Fault, Preview, instant
 from core.ledger import datasets, quotas, tables
+from core.ledger.scratch import scratch
+from core.ledger.storage import CHUNK
+from core.rows.asked import Asked
 
-MAX_PREVIEW_CHARS = 1000
 ID = "ds_[0-9a-f]{32}"
+
+DELIMITER = "the one character between the cells of a line; found out without"
+ENCODING = "of a text file, 'latin-1' say; found out without"
+HEADER = "whether the first line names the columns; found out without"
+
+
+def _encoding(name: str) -> str:
+    try:
+        text = codecs.lookup(name)._is_text_encoding
+    except LookupError:
+        text = False
+    if not text:
+        raise ValueError(
+            "is no encoding of text that is known here; give 'utf-8', 'utf-16', 'latin-1' or 'cp1252', say"
+        )
+    return name
+
+
+Delimiter = Annotated[str, Field(min_length=1, max_length=1, examples=[";"])]
+Encoding = Annotated[
+    str, Field(max_length=40, pattern="^[A-Za-z0-9_.-]+$", examples=["latin-1"]), AfterValidator(_encoding)
+]
 
 router = APIRouter(prefix="/v1/datasets", tags=["data sets"], route_class=StrictRoute)
 
@@ -32,27 +57,41 @@ EXAMPLE = {"file": "text,label\nSturdy and light.,positive\nIt broke within a we
     responses={s: RESPONSES[s] for s in (400, 403, 413, 415, 422, 503)},
     openapi_extra={"requestBody": {"content": {"multipart/form-data": {"example": EXAMPLE}}}},
 )
-def upload(here: Here, file: UploadFile, response: Response) -> Dataset:
-    """Upload a CSV (with a header line), JSONL or Parquet file; its name says which."""
+async def upload(
+    here: Here,
+    file: UploadFile,
+    response: Response,
+    delimiter: Annotated[Delimiter | None, Form(description=DELIMITER)] = None,
+    encoding: Annotated[Encoding | None, Form(description=ENCODING)] = None,
+    header: Annotated[bool | None, Form(description=HEADER)] = None,
+) -> Dataset:
+    """Upload a table: CSV, TSV, JSON, JSON Lines, Parquet, Arrow, Excel or CoNLL, also compressed.
+
+    What the file is, is found out; the answer says in words what was understood. The other fields tell what was not.
+    """
     name = file_name(file.filename or "", "/file")
     limit = here.settings.max_upload_bytes
     if file.size is not None and file.size > limit:
         raise Problem(413, f"The file is larger than {limit:,} bytes.", [Fault(pointer="/file", detail="is too large")])
+    row = await here.readers.run(here.tenant_id, _ingest, here, file, name, Asked(delimiter, encoding, header))
+    response.headers["Location"] = f"/v1/datasets/{row.id}"
+    return described(row)
 
+
+def _ingest(here: Context, file: UploadFile, name: str, asked: Asked) -> tables.Dataset:
     def check_size(size_bytes: int) -> None:  # what is refused is not stored; requests at once are told apart below
         with here.database.begin() as session:
             quotas.check_storage(session, here.tenant_id, here.caller.key_id, here.settings, size_bytes)
 
-    with tempfile.NamedTemporaryFile(prefix="topwork-upload-") as copy:
-        shutil.copyfileobj(file.file, copy, 2**20)
-        copy.flush()
-        row = datasets.ingest(Path(copy.name), name, here.storage, here.settings, here.tenant_id, check_size)
+    with scratch(here.settings) as folder:
+        with (folder / "upload").open("wb") as copy:
+            shutil.copyfileobj(file.file, copy, CHUNK)
+        row = datasets.ingest([folder / "upload"], name, here.storage, here.settings, here.tenant_id, check_size, asked)
     with here.database.begin() as session:
         quotas.check_storage(session, here.tenant_id, here.caller.key_id, here.settings, row.size_bytes)
         row.key_id = here.caller.key_id
         session.add(row)
-    response.headers["Location"] = f"/v1/datasets/{row.id}"
-    return described(row)
+    return row
 
 
 @router.get("", responses={422: RESPONSES[422]})
@@ -86,11 +125,11 @@ def delete_dataset(here: Here, dataset_id: str) -> None:
 
 
 @router.get("/{dataset_id}/preview", responses={s: RESPONSES[s] for s in (404, 422)})
-def preview(here: Here, dataset_id: str, rows: Annotated[int, Query(ge=1, le=100)] = 10) -> Preview:
+async def preview(here: Here, dataset_id: str, rows: Annotated[int, Query(ge=1, le=100)] = 10) -> Preview:
     """The first rows; cells of more than 1,000 characters are shortened."""
-    row = _find(here, dataset_id)
-    table = [{c: _short(cell) for c, cell in one.items()} for one in datasets.preview(row, here.storage, rows)]
-    return Preview(columns=row.columns, rows=table)
+    row = await run_in_threadpool(_find, here, dataset_id)
+    table = await here.readers.run(here.tenant_id, datasets.preview, row, here.storage, here.settings, rows)
+    return Preview(columns=row.columns, rows=table, understood=row.understood)
 
 
 def file_name(given: str, pointer: str) -> str:
@@ -115,10 +154,6 @@ def _no_such_dataset() -> Problem:
     return Problem(404, "There is no such data set; GET /v1/datasets lists what there is.")
 
 
-def _short(cell: str | None) -> str | None:
-    return cell if cell is None or len(cell) <= MAX_PREVIEW_CHARS else cell[:MAX_PREVIEW_CHARS] + "…"
-
-
 def described(row: tables.Dataset) -> Dataset:
     """A data set as it is answered."""
     here = f"/v1/datasets/{row.id}"
@@ -132,6 +167,7 @@ def described(row: tables.Dataset) -> Dataset:
             "size_bytes": row.size_bytes,
             "sha256": row.sha256,
             "upload_sha256": row.upload_sha256,
+            "understood": row.understood,
             "created_at": instant(row.created_at),
             "links": {"self": here, "preview": f"{here}/preview"},
         }

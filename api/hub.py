@@ -1,8 +1,8 @@
 """Data sets of a hub, at the door: fetched once, as they are at one commit, into a data set like an uploaded one.
 
-Only public Parquet, CSV and JSONL files are read, never code: those that the data set's card names for a config and a
-split or, where it names none, those whose paths do. What was fetched is kept under a name that no upload can have, so
-that the same commit is not fetched again.
+Only public files of tables are read, of the kinds that an upload may have, never code: those that the data set's card
+names for a config and a split or, where it names none, those whose paths do; and of the card, the names of classes.
+What was fetched is kept under a name that no upload can have, so that the same commit is not fetched again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import logging
 import os
 import re
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -21,10 +20,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+from starlette.concurrency import run_in_threadpool
+
 from api.context import Context
 from api.problems import Problem, invalid
 from api.schemas import Fault
 from core.ledger import datasets, jobs, quotas, tables, webhooks
+from core.ledger.scratch import scratch
+from core.rows.hub_features import class_names
+from core.rows.read import ENDINGS, PACKED_ENDINGS
 from core.spec.job import JobSpec
 from core.spec.problems import SpecError
 from core.spec.task import HUB_PART, DatasetRef
@@ -40,6 +44,7 @@ CONVERTED = "refs/convert/parquet"  # where a hub keeps its own conversion: conf
 # What a path says of the split (https://huggingface.co/docs/hub/datasets-file-names-and-splits).
 SPLITS = (("train", "training"), ("validation", "valid", "val", "dev"), ("test", "testing", "eval", "evaluation"))
 DEFAULT_SPLIT = {"dev": "validation", "test": "test"}  # by the part of the task that it is for
+NO_TABLES = ("dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json", "config.json")
 UPLOAD = "download it, and upload it with POST /v1/datasets"
 
 
@@ -51,9 +56,10 @@ class Repository:
     commit: str
     sizes: Mapping[str, int | None]  # file -> bytes
     configs: Sequence[Mapping[str, Any]]  # as its card has them
+    infos: Sequence[Mapping[str, Any]] = ()  # of each config, as its card has them
 
 
-def fetch(here: Context, spec: JobSpec) -> JobSpec:
+async def fetch(here: Context, spec: JobSpec) -> JobSpec:
     """The job with one of the tenant's data sets for each that it names of a hub; raises a 422 Problem."""
     until = time.monotonic() + FETCH_S
     asked: dict[str, Repository] = {}  # a push in between must not tear one request's splits apart
@@ -63,7 +69,7 @@ def fetch(here: Context, spec: JobSpec) -> JobSpec:
         if ref.dataset is None:
             split = ref.split or DEFAULT_SPLIT.get(pointer.rpartition("/")[2], "train")
             try:
-                found[pointer] = _one(here, ref.model_copy(update={"split": split}), asked, until)
+                found[pointer] = await _one(here, ref.model_copy(update={"split": split}), asked, until)
             except SpecError as error:
                 faults.append(Fault(pointer=f"{pointer}/hub", detail=error.message))
     if faults:
@@ -76,18 +82,22 @@ def origin(ref: DatasetRef) -> str:
     return "/".join(filter(None, (ref.hub, ref.config, ref.split)))
 
 
-def _one(here: Context, ref: DatasetRef, asked: dict[str, Repository], until: float) -> DatasetRef:
+async def _one(here: Context, ref: DatasetRef, asked: dict[str, Repository], until: float) -> DatasetRef:
     hub = str(ref.hub)
-    if (row := _kept(here, ref)) is not None:  # it names a commit, and that was fetched before
+    if (row := await run_in_threadpool(_kept, here, ref)) is not None:  # it names a commit that was fetched before
         return ref.model_copy(update={"dataset": row.id})
     if not AT_ONCE.acquire(blocking=False):
         raise Problem(503, "Other data sets are being fetched; try again.", headers={"Retry-After": "10"})
     try:
         _check_time(until)
-        repository = asked[hub] = asked.get(hub) or _ask(hub)
+        if hub not in asked:
+            asked[hub] = await run_in_threadpool(_ask, hub)
+        repository = asked[hub]
         config, files = _choose(repository, ref, hub.endswith(f"@{CONVERTED}"))
         pinned = ref.model_copy(update={"hub": f"{repository.name}@{repository.commit}", "config": config})
-        row = _kept(here, pinned) or _keep(here, repository, files, origin(pinned), until)
+        row = await run_in_threadpool(_kept, here, pinned)
+        names = _class_names(repository, config)
+        row = row or await _keep(here, repository, files, origin(pinned), names, until)
     finally:
         AT_ONCE.release()
     return pinned.model_copy(update={"dataset": row.id})
@@ -131,8 +141,13 @@ def _ask(hub: str) -> Repository:
         raise SpecError("", f"the hub names no commit of '{name}'; {UPLOAD}")
     configs = info.card_data.get("configs") if info.card_data is not None else None
     sizes = {file.rfilename: file.size for file in info.siblings or ()}
-    named = [one for one in configs if isinstance(one, Mapping)] if isinstance(configs, list) else []
-    return Repository(name, str(info.sha), sizes, named)
+    infos = info.card_data.get("dataset_info") if info.card_data is not None else None
+    return Repository(name, str(info.sha), sizes, _mappings(configs), _mappings(infos))
+
+
+def _mappings(given: Any) -> list[Mapping[str, Any]]:
+    """What a card has one or several of."""
+    return [one for one in (given if isinstance(given, list) else [given]) if isinstance(one, Mapping)]
 
 
 def _private(name: str) -> SpecError:
@@ -150,7 +165,7 @@ def _unreachable(error: Exception) -> SpecError:
 
 def _choose(repository: Repository, ref: DatasetRef, converted: bool) -> tuple[str | None, list[str]]:
     """The config, where there is one, and the files of the split."""
-    files = [name for name in repository.sizes if PurePosixPath(name).suffix.lower() in datasets.FORMATS]
+    files = [name for name in repository.sizes if _kind(name)]
     split = str(ref.split)
     if repository.configs and not converted:
         names = {str(one.get("config_name", "default")): one for one in repository.configs}
@@ -173,9 +188,11 @@ def _choose(repository: Repository, ref: DatasetRef, converted: bool) -> tuple[s
             config = _config(repository, ref, folders, "default")
             files = [name for name in files if name.startswith(f"{config}/")]
         chosen = _by_path(files, split)
-    kinds = {datasets.FORMATS[PurePosixPath(name).suffix.lower()] for name in chosen}
+    kinds = set(map(_kind, chosen))
     if len(kinds) != 1 or len(chosen) > MAX_FILES:
-        what = "several formats" if kinds else "no Parquet, CSV or JSONL files"
+        endings = sorted({PurePosixPath(name).suffix for name in repository.sizes} - {""})[:10]
+        what = f"several formats ({', '.join(sorted(map(str, kinds)))})" if kinds else "no files that are tables"
+        what += f" (there are {', '.join(endings)})" if endings and not kinds else ""
         what = what if len(chosen) <= MAX_FILES else f"more than {MAX_FILES} files"
         raise SpecError(
             "",
@@ -183,6 +200,21 @@ def _choose(repository: Repository, ref: DatasetRef, converted: bool) -> tuple[s
             f"own conversion, '{repository.name}@{CONVERTED}'; or {UPLOAD}",
         )
     return config, sorted(chosen)
+
+
+def _class_names(repository: Repository, config: str | None) -> dict[str, list[str]]:
+    """Of the columns of a config, as its card has them; of the only one, where it names none."""
+    named = [one for one in repository.infos if str(one.get("config_name", "default")) == (config or "default")]
+    found = named or (list(repository.infos) if len(repository.infos) == 1 else [])
+    return class_names(found[0].get("features")) if found else {}
+
+
+def _kind(name: str) -> str | None:
+    """What a name says that a file is, packed or not; None of what is no table."""
+    path = PurePosixPath(name.lower())
+    if path.name in NO_TABLES:
+        return None
+    return ENDINGS.get((path.with_suffix("") if path.suffix in PACKED_ENDINGS else path).suffix)
 
 
 def _config(repository: Repository, ref: DatasetRef, known: Sequence[str], default: str) -> str:
@@ -236,7 +268,14 @@ def _by_path(files: Sequence[str], split: str) -> list[str]:
     return list(files) if unnamed else named(next((words for words in SPLITS if split in words), (split,)))
 
 
-def _keep(here: Context, repository: Repository, files: Sequence[str], name: str, until: float) -> tables.Dataset:
+async def _keep(
+    here: Context,
+    repository: Repository,
+    files: Sequence[str],
+    name: str,
+    names: Mapping[str, Sequence[str]],
+    until: float,
+) -> tables.Dataset:
     """Fetch the files, and make a data set of them; or take that which another request has made meanwhile."""
     limit = here.settings.max_upload_bytes
     sizes = [repository.sizes[file] for file in files]
@@ -253,15 +292,20 @@ def _keep(here: Context, repository: Repository, files: Sequence[str], name: str
         with here.database.begin() as session:
             quotas.check_storage(session, here.tenant_id, here.caller.key_id, here.settings, size_bytes)
 
-    with tempfile.TemporaryDirectory(prefix="topwork-hub-") as folder:
-        paths = [Path(folder) / str(number) for number in range(len(files))]
+    with scratch(here.settings) as folder:
+        paths = [folder / f"{number}{''.join(PurePosixPath(file).suffixes)}" for number, file in enumerate(files)]
         for file, path in zip(files, paths, strict=True):
-            _download(repository, file, path, until)
-        kind = datasets.FORMATS[PurePosixPath(files[0]).suffix.lower()]
-        row = datasets.keep(paths, kind, name, here.storage, here.settings, here.tenant_id, check_size)
+            await run_in_threadpool(_download, repository, file, path, until)
+        given = paths, name, here.storage, here.settings, here.tenant_id, check_size
+        row = await here.readers.run(here.tenant_id, datasets.ingest, *given, class_names=names)
+    return await run_in_threadpool(_add, here, row)
+
+
+def _add(here: Context, row: tables.Dataset) -> tables.Dataset:
+    """Or that which another request has made meanwhile."""
     with here.database.begin() as session:
         jobs.lock_tenant(session, here.tenant_id)
-        if (twin := datasets.named(session, here.tenant_id, name)) is not None:
+        if (twin := datasets.named(session, here.tenant_id, row.name)) is not None:
             return twin
         quotas.check_storage(session, here.tenant_id, here.caller.key_id, here.settings, row.size_bytes)
         row.key_id = here.caller.key_id

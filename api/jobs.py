@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Annotated, Any
 from zlib import crc32
 
 from fastapi import APIRouter, Body, Header, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from pydantic import StringConstraints, ValidationError
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
@@ -19,11 +20,11 @@ from starlette.types import Scope
 
 from api import hub
 from api.body import StrictRoute
-from api.checks import check, still_there
+from api.checks import Checked, check, data_faults, still_there
 from api.context import Context, Here, context
 from api.paging import After, Limit, cut, position
 from api.plan import plan
-from api.problems import RESPONSES, Problem, invalid
+from api.problems import RESPONSES, Problem, faults_of, invalid
 from api.schemas import Accepted, Delivery, Fault, Job, JobPage, Plan, Status, instant
 from core.ledger import jobs, quotas, tables, webhooks, workers
 from core.spec.job import JobSpec
@@ -35,7 +36,27 @@ WAITING_S = 5.0  # how often a long poll looks again why a job waits
 GO_BY = 20  # finished jobs that an estimate goes by
 ID = re.compile("job_[0-9a-f]{32}")
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
+
+class JobRoute(StrictRoute):
+    """Where a specification cannot be read, its data is looked at all the same, so that all faults come at once."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """See APIRoute."""
+        handler = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except RequestValidationError as error:
+                faults = faults_of(error)
+                wrong = {(one.pointer or "/").split("/")[1] for one in faults}
+                more = await data_faults(await context(request), error.body, wrong) if self.body_field else []
+                raise invalid([*faults, *more]) from None
+
+        return answer
+
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=JobRoute)
 
 TARGET = {
     "model": "all-minilm-l6-v2",
@@ -90,10 +111,10 @@ Labels = Annotated[
     response_model_exclude_unset=True,
     responses={s: RESPONSES[s] for s in (413, 415, 422, 429, 503)},
 )
-def submit(here: Here, spec: Spec, response: Response, idempotency_key: IdempotencyKey = None) -> Accepted:
+async def submit(here: Here, spec: Spec, response: Response, idempotency_key: IdempotencyKey = None) -> Accepted:
     """Ask for a pruning job. It is checked against the data and the model before it is accepted."""
     try:
-        job, new = _submit(here, spec, idempotency_key)
+        job, new = await _submit(here, spec, idempotency_key)
     except jobs.IdempotencyConflictError:
         detail = "was used with another request; send a new key, or the same request"
         raise invalid([Fault(parameter="Idempotency-Key", detail=detail)]) from None
@@ -103,19 +124,21 @@ def submit(here: Here, spec: Spec, response: Response, idempotency_key: Idempote
     if not new:
         response.headers["Idempotent-Replayed"] = "true"
     secret = {"webhook_secret": job.webhook_secret} if job.webhook_secret is not None else {}
-    with here.database.read() as session:
-        [answer] = _described(here, session, [job])
+    answer = await run_in_threadpool(_answered, here, job)
     return Accepted.model_validate(answer.model_dump() | secret)
 
 
 @router.post(":validate", responses={s: RESPONSES[s] for s in (413, 415, 422, 503)})
-def validate(here: Here, spec: Spec) -> Plan:
+async def validate(here: Here, spec: Spec) -> Plan:
     """What a job would do, without asking for it: the same checks, the rows it would use, the budgets in reach.
 
     Data that it names of a hub is fetched, as for the job, and then is there.
     """
-    spec = hub.fetch(here, spec)
-    checked = check(here, spec)
+    spec = await hub.fetch(here, spec)
+    return await run_in_threadpool(_plan, here, spec, await check(here, spec))
+
+
+def _plan(here: Context, spec: JobSpec, checked: Checked) -> Plan:
     with here.database.read() as session:
         earlier, fleet = jobs.finished(session, here.tenant_id, GO_BY), workers.Fleet(session)
     devices = [worker.device for worker, _ in fleet.workers]
@@ -211,10 +234,9 @@ def cancel(here: Here, job_id: str) -> Job:
 
 
 @router.post("/{job_id}/retry", status_code=202, responses={s: RESPONSES[s] for s in (404, 409, 422, 429)})
-def retry(here: Here, job_id: str, response: Response) -> Job:
+async def retry(here: Here, job_id: str, response: Response) -> Job:
     """Queue a job again that failed or was cancelled, checked as at first. It goes on where it had saved its state."""
-    with here.database.read() as session:
-        job = find(here, session, job_id)
+    job = await run_in_threadpool(_found, here, job_id)
     try:
         spec = JobSpec.model_validate(job.spec)
     except ValidationError as error:
@@ -222,7 +244,12 @@ def retry(here: Here, job_id: str, response: Response) -> Job:
         detail = f"This version of Topwork cannot read what the job asks for ({fields}); ask for a new one."
         raise Problem(409, detail) from None
     if job.status in ("failed", "cancelled"):
-        check(here, spec)
+        await check(here, spec)
+    response.headers["Retry-After"] = POLL_AFTER_S
+    return await run_in_threadpool(_retry, here, job_id, spec)
+
+
+def _retry(here: Context, job_id: str, spec: JobSpec) -> Job:
     with here.database.begin() as session:
         quotas.check_queue(session, here.tenant_id, here.caller.key_id, here.settings)
         try:
@@ -233,8 +260,12 @@ def retry(here: Here, job_id: str, response: Response) -> Job:
         still_there(here, session, spec)
         if again is None:
             raise no_such_job()
-        response.headers["Retry-After"] = POLL_AFTER_S
         return _described(here, session, [again])[0]
+
+
+def _found(here: Context, job_id: str) -> tables.Job:
+    with here.database.read() as session:
+        return find(here, session, job_id)
 
 
 def find(here: Context, session: Session, job_id: str) -> tables.Job:
@@ -298,14 +329,23 @@ def no_such_job() -> Problem:
     return Problem(404, "There is no such job; GET /v1/jobs lists what there is.")
 
 
-def _submit(here: Context, asked: JobSpec, key: str | None) -> tuple[tables.Job, bool]:
+async def _submit(here: Context, asked: JobSpec, key: str | None) -> tuple[tables.Job, bool]:
     # A request sent again gets its job, even if it would be refused today.
-    if key is not None:
-        with here.database.read() as session:
-            if (earlier := jobs.earlier(session, here.tenant_id, asked, key)) is not None:
-                return earlier, False
-    spec = hub.fetch(here, asked)
-    check(here, spec)
+    if key is not None and (earlier := await run_in_threadpool(_earlier, here, asked, key)) is not None:
+        return earlier, False
+    spec = await hub.fetch(here, asked)
+    await check(here, spec)
+    job, new = await run_in_threadpool(_create, here, spec, asked, key)
+    log.info("accepted", extra={"job": job.id})
+    return job, new
+
+
+def _earlier(here: Context, asked: JobSpec, key: str) -> tables.Job | None:
+    with here.database.read() as session:
+        return jobs.earlier(session, here.tenant_id, asked, key)
+
+
+def _create(here: Context, spec: JobSpec, asked: JobSpec, key: str | None) -> tuple[tables.Job, bool]:
     with here.database.begin() as session:
         if key is not None:  # a twin may have been faster since, and must not be counted against this one
             jobs.lock_tenant(session, here.tenant_id)
@@ -313,11 +353,12 @@ def _submit(here: Context, asked: JobSpec, key: str | None) -> tuple[tables.Job,
                 return earlier, False
         quotas.check_queue(session, here.tenant_id, here.caller.key_id, here.settings)
         still_there(here, session, spec)
-        job, new = jobs.create(
-            session, here.tenant_id, spec, here.settings.max_attempts, key, here.caller.key_id, asked
-        )
-    log.info("accepted", extra={"job": job.id})
-    return job, new
+        return jobs.create(session, here.tenant_id, spec, here.settings.max_attempts, key, here.caller.key_id, asked)
+
+
+def _answered(here: Context, job: tables.Job) -> Job:
+    with here.database.read() as session:
+        return _described(here, session, [job])[0]
 
 
 def _described(here: Context, session: Session, rows: Sequence[tables.Job]) -> list[Job]:

@@ -29,12 +29,15 @@ from api import (
 from api.auth import Authentication
 from api.body import BodyLimit
 from api.context import Context
+from api.readers import Readers
 from api.together import Together
 from api.watch import Watch
+from core.ledger import scratch
 from core.ledger.database import open_database
 from core.ledger.jobs import shown
 from core.ledger.settings import Settings, read_settings
 from core.ledger.storage import open_storage
+from core.rows import sandbox
 
 PARTS = (datasets, uploads, jobs, events, results, files, models, methods, workers, keys, health, monitoring)
 DESCRIPTION = """
@@ -53,6 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         database,
         open_storage(settings),
         Watch(database),
+        Readers(settings),
         polls=Together(partial(shown, database)),
         streams=Together(partial(events.read, database)),
     )
@@ -60,7 +64,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         monitoring.log_to_stderr(settings.log)
+        scratch.sweep(settings)
         yield
+        sandbox.stop()
         database.close()
 
     app = FastAPI(

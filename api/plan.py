@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from api.catalogue import LocalModel
@@ -10,10 +11,9 @@ from api.checks import Checked
 from api.schemas import Estimate, Plan, Reach, Rows, Seconds, Units
 from core.ledger.tables import Job
 from core.ledger.workers import Needs
+from core.rows.survey import Survey
 from core.spec import estimate
 from core.spec.cost import CostModel, Costs
-from core.spec.data import Splits
-from core.spec.doubts import doubts
 from core.spec.job import JobSpec
 from core.spec.structure import Structure
 
@@ -28,28 +28,24 @@ def plan(
     lacking: str | None = None,
 ) -> Plan:
     """Of a specification that has passed `check`; by jobs that have succeeded, and what the workers have or lack."""
-    splits, costs, model = checked.splits, checked.costs, checked.model
+    rows, costs, model = checked.survey, checked.costs, checked.model
     return Plan(
         spec=spec.model_dump(mode="json"),
-        labels=splits.labels,
-        rows=Rows(
-            train=len(splits.train),
-            dev=len(splits.dev),
-            test=len(splits.test),
-            sources=[len(rows) for rows in splits.sources],
-            dropped=dict(splits.dropped),
-        ),
+        labels=rows.labels,
+        rows=Rows(train=rows.train, dev=rows.dev, test=rows.test, sources=rows.sources, dropped=rows.dropped),
         units=costs and _units(costs),
         limit=None if costs is None or spec.budget.timed else _limit(costs, spec),
         reach=_reach(costs, spec) if costs else [],
-        estimate=model and _estimate(spec, splits, model, earlier, devices),
-        warnings=[*_warnings(spec, splits, costs), *([f"{lacking}: the job would wait for one"] if lacking else [])],
+        estimate=model and _estimate(spec, rows, model, earlier, devices),
+        warnings=[*_warnings(spec, rows, costs), *([f"{lacking}: the job would wait for one"] if lacking else [])],
+        notes=rows.notes,
+        understood={i: known and asdict(known) for i, known in checked.understood.items()},
     )
 
 
 def _estimate(
     spec: JobSpec,
-    splits: Splits,
+    rows: Survey,
     model: LocalModel,
     earlier: Sequence[Job],
     devices: Sequence[Mapping[str, Any]],
@@ -61,20 +57,19 @@ def _estimate(
     kinds = [d["type"] for d in devices if needs.met_by(d)] or asked or [kind for kind, _ in seen[:1]] or ["cpu"]
     kind = "cuda" if "cuda" in kinds else "cpu"
     cpus = min((device["cpus"] for device in devices if device["type"] == kind and needs.met_by(device)), default=1)
-    return foretell(spec, splits, model, [found for of, found in seen if of == kind], kind, cpus)
+    return foretell(spec, rows, model, [found for of, found in seen if of == kind], kind, cpus)
 
 
 def foretell(
-    spec: JobSpec, splits: Splits, model: LocalModel, seen: Sequence[estimate.Seen], device: str, cpus: int
+    spec: JobSpec, rows: Survey, model: LocalModel, seen: Sequence[estimate.Seen], device: str, cpus: int
 ) -> Estimate:
     """By jobs that were seen on such a device."""
-    rows = [*splits.train, *(row for source in splits.sources for row in source)]
     length = min(spec.train.max_length, model.reads or spec.train.max_length)
-    costs = model.costs(len(splits.labels), estimate.tokens_of(rows, length))
-    left = estimate.part_left(spec, model.costs(len(splits.labels), spec.length))
-    steps = estimate.training_steps(spec, len(splits.train), left)
+    costs = model.costs(len(rows.labels), rows.tokens)
+    left = estimate.part_left(spec, model.costs(len(rows.labels), spec.length))
+    steps = estimate.training_steps(spec, rows.train, left)
     row_macs = costs.macs.model(Structure.dense(model.architecture))
-    asked = estimate.work(spec, steps, left, row_macs, len(splits.test))
+    asked = estimate.work(spec, steps, left, row_macs, rows.test)
     low, high = estimate.seconds(asked, seen, cpus)
     if seen:
         basis = f"from {len(seen)} finished job{'s' * (len(seen) > 1)} on {device}"
@@ -146,7 +141,7 @@ def _reach(costs: Costs, spec: JobSpec) -> list[Reach]:
     ]
 
 
-def _warnings(spec: JobSpec, splits: Splits, costs: Costs | None) -> Iterator[str]:
+def _warnings(spec: JobSpec, rows: Survey, costs: Costs | None) -> Iterator[str]:
     if costs is None:
         yield "the model is not here yet: the worker fetches it, and checks the budget against it, when the job runs"
     if spec.vocabulary == "trim":
@@ -155,8 +150,8 @@ def _warnings(spec: JobSpec, splits: Splits, costs: Costs | None) -> Iterator[st
         yield "zeros alone make no dense kernel faster: a budget in 'params', 'macs' or 'bytes' removes whole units"
     if spec.budget.timed:
         yield "latency is measured by the worker: before anything is trained it finds out what can be reached there"
-    if len(splits.test) < FEW:
-        yield f"{len(splits.test)} test rows tell accuracies apart by ten points at best; give more if you can"
-    yield from doubts(spec.task, splits)
-    if not spec.sources and len(splits.train) < 1000:
+    if rows.test < FEW:
+        yield f"{rows.test} test rows tell accuracies apart by ten points at best; give more if you can"
+    yield from rows.doubts
+    if not spec.sources and rows.train < 1000:
         yield "few training rows and no 'sources': related text, even without labels, can help a small model a lot"

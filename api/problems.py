@@ -52,6 +52,11 @@ def invalid(faults: Sequence[Fault]) -> Problem:
     return Problem(422, "The request cannot be carried out; see 'errors' for each fault.", faults)
 
 
+def faults_of(error: RequestValidationError) -> list[Fault]:
+    """One a place."""
+    return _faults(error.errors(), error.body)
+
+
 def fault(error: SpecError) -> Fault:
     """A SpecError as one entry of `errors`."""
     return Fault(pointer=error.field, detail=error.message)
@@ -143,7 +148,7 @@ def _allowed(request: Request) -> list[str]:
 
 async def _validation(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return response(invalid(_faults(error.errors(), error.body)))
+    return response(invalid(faults_of(error)))
 
 
 async def _spec(_request: Request, error: Exception) -> Response:

@@ -37,12 +37,44 @@ class ProblemDetails(BaseModel):
     errors: list[Fault] | None = None
 
 
+class Skipped(BaseModel):
+    """A column that was left out."""
+
+    column: str = Field(examples=["embedding"])
+    why: str = Field(examples=["holds lists of numbers"])
+
+
+class ColumnFacts(BaseModel):
+    """A column that was kept."""
+
+    name: str = Field(examples=["label"])
+    type: str = Field(examples=["text"])
+    empty: int = Field(description="cells without a value", examples=[0])
+    values: dict[str, int] = Field(
+        description="how often there is each, the commonest first, of a column of few", examples=[{"positive": 650}]
+    )
+
+
+class Understood(BaseModel):
+    """What was made out of a file; null where it does not apply."""
+
+    kind: str = Field(examples=["csv"])
+    rows: int = Field(examples=[1300])
+    columns: list[ColumnFacts]
+    skipped: list[Skipped]
+    compression: str | None = Field(examples=["gzip"])
+    encoding: str | None = Field(examples=["utf-8"])
+    delimiter: str | None = Field(examples=[","])
+    header: bool | None = Field(description="whether the first line names the columns", examples=[True])
+    notes: list[str] = Field(description="what was guessed, mended or left out: a sentence each")
+
+
 class Dataset(BaseModel):
     """A table that was uploaded, or fetched from a hub."""
 
     id: DatasetId
     name: str = Field(examples=["reviews.csv"], description="of the file; of a hub's: owner/name@commit/config/split")
-    format: Literal["csv", "jsonl", "parquet"]
+    format: str = Field(examples=["csv"], description="csv, jsonl, json, parquet, arrow, xlsx or conll")
     rows: int = Field(examples=[1300])
     columns: list[str] = Field(examples=[["text", "label"]])
     size_bytes: int = Field(description="as stored (Parquet)", examples=[48213])
@@ -50,6 +82,7 @@ class Dataset(BaseModel):
     upload_sha256: Annotated[
         Sha256, Field(description="of the file as uploaded; of a hub's files, one after the other")
     ]
+    understood: Understood | None = Field(description="null of a file that an earlier version of the server has read")
     created_at: datetime
     links: dict[str, str] = Field(examples=[{"self": "/v1/datasets/ds_...", "preview": "/v1/datasets/ds_.../preview"}])
 
@@ -65,7 +98,8 @@ class Preview(BaseModel):
     """The first rows; long cells are shortened."""
 
     columns: list[str] = Field(examples=[["text", "label"]])
-    rows: list[dict[str, str | None]] = Field(examples=[[{"text": "Sturdy, and light.", "label": "positive"}]])
+    rows: list[dict[str, Any]] = Field(examples=[[{"text": "Sturdy, and light.", "label": "positive"}]])
+    understood: Understood | None = Field(description="as of the data set")
 
 
 class Upload(BaseModel):
@@ -211,6 +245,8 @@ class Plan(BaseModel):
     reach: list[Reach]
     estimate: Estimate | None = Field(description="null for a model of the hub, which the worker fetches")
     warnings: list[str]
+    notes: list[str] = Field(description="what was understood of texts and labels: a sentence each")
+    understood: dict[str, Understood | None] = Field(description="what was understood of each data set, by its id")
 
 
 class Event(BaseModel):

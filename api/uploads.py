@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import tempfile
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
 from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.openapi.models import Example
@@ -17,16 +17,19 @@ from starlette.concurrency import run_in_threadpool
 
 from api.body import StrictRoute
 from api.context import Context, Here
-from api.datasets import EXAMPLE, described, file_name
+from api.datasets import DELIMITER, ENCODING, EXAMPLE, HEADER, Delimiter, Encoding, described, file_name
 from api.problems import RESPONSES, Problem, invalid
 from api.schemas import Dataset, Fault, Upload, instant
 from core.ledger import datasets, quotas, tables, uploads
-from core.ledger.storage import file_sha256
+from core.ledger.scratch import scratch
+from core.ledger.storage import CHUNK, file_sha256
+from core.rows.asked import Asked
 from core.spec.problems import SpecError
 
 FILE = EXAMPLE["file"].encode()
 SHA256 = hashlib.sha256(FILE).hexdigest()
 EXAMPLES: dict[str, Example] = {"csv": {"value": {"name": "reviews.csv", "size_bytes": len(FILE), "sha256": SHA256}}}
+SPOOL_BYTES = 2**20  # of a part, held in memory; more goes to a file
 OCTETS = "application/octet-stream"
 BINARY = {"schema": {"type": "string", "format": "binary"}, "example": EXAMPLE["file"]}
 
@@ -45,12 +48,15 @@ class UploadRequest(BaseModel):
         Field(
             min_length=1,
             max_length=200,
-            description="its ending says the format",
-            json_schema_extra={"pattern": f"\\w\\.({'|'.join(ending[1:] for ending in datasets.FORMATS)})$"},
+            description="of the file; its ending may say what it is",
+            examples=["reviews.csv"],
         ),
     ]
     size_bytes: Annotated[int, Field(ge=1)]
     sha256: Annotated[Sha256, Field(description="of the whole file")]
+    delimiter: Annotated[Delimiter | None, Field(description=DELIMITER)] = None
+    encoding: Annotated[Encoding | None, Field(description=ENCODING)] = None
+    header: Annotated[bool | None, Field(description=HEADER)] = None
 
 
 @router.post("", status_code=201, responses={s: RESPONSES[s] for s in (403, 413, 415, 422)})
@@ -62,13 +68,10 @@ def begin(here: Here, body: Annotated[UploadRequest, Body(openapi_examples=EXAMP
             413, f"The file is larger than {limit:,} bytes.", [Fault(pointer="/size_bytes", detail="is too much")]
         )
     name = file_name(body.name, "/name")
-    try:
-        datasets.format_of(name)
-    except SpecError as error:
-        raise invalid([Fault(pointer="/name", detail=error.message)]) from None
+    asked = Asked(body.delimiter, body.encoding, body.header)
     with here.database.begin() as session:
         quotas.check_storage(session, here.tenant_id, here.caller.key_id, here.settings, body.size_bytes)
-        row = uploads.create(session, here.tenant_id, name, body.size_bytes, body.sha256, here.caller.key_id)
+        row = uploads.create(session, here.tenant_id, name, body.size_bytes, body.sha256, here.caller.key_id, asked)
     response.headers["Location"] = f"/v1/uploads/{row.id}"
     return _upload(row, [])
 
@@ -98,38 +101,42 @@ async def put_part(
     row = await run_in_threadpool(_open, here, upload_id, number, sha256)
     if request.headers.get("content-type", OCTETS).partition(";")[0].strip().lower() != OCTETS:
         raise Problem(415, f"A part is sent as it is: set the Content-Type header to {OCTETS}, or leave it out.")
-    content = await request.body()
-    wanted = uploads.part_size(row, number)
-    if len(content) != wanted:
-        detail = f"has {len(content):,} bytes; part {number} of this file has {wanted:,}"
-        raise invalid([Fault(pointer="", detail=detail)])
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise invalid([Fault(parameter="sha256", detail="is not that of the bytes that arrived; send the part again")])
-    await run_in_threadpool(_store, here, upload_id, number, content)
+    with tempfile.SpooledTemporaryFile(SPOOL_BYTES) as part:
+        async for chunk in request.stream():
+            part.write(chunk)  # into memory, or a disk that does not wait: a few kB
+        await run_in_threadpool(_store, here, row, number, sha256, part)
 
 
 @router.post("/{upload_id}/complete", status_code=201, responses={s: RESPONSES[s] for s in (403, 404, 409, 422, 503)})
-def complete(here: Here, upload_id: str, response: Response) -> Dataset:
+async def complete(here: Here, upload_id: str, response: Response) -> Dataset:
     """Make the data set, once all parts are there. To ask again gives the same one."""
-    with here.database.read() as session:
-        row, arrived = _find(here, session, upload_id), uploads.parts(session, upload_id)
+    row, arrived = await run_in_threadpool(_arrived, here, upload_id)
     if row.dataset_id is None:
         if len(arrived) < uploads.part_count(row):
             missing = sorted(set(range(1, uploads.part_count(row) + 1)) - {part.number for part in arrived})
             raise Problem(409, f"Parts are missing: {', '.join(map(str, missing[:20]))}.")
         try:
-            row = _finish(here, row, arrived)
+            row = await here.readers.run(here.tenant_id, _finish, here, row, arrived)
         except FileNotFoundError:  # a twin was faster, or the upload was abandoned, and its parts have been swept
-            with here.database.read() as session:
-                row = _find(here, session, upload_id)
+            row, _ = await run_in_threadpool(_arrived, here, upload_id)
             if row.dataset_id is None:
                 raise
-    with here.database.read() as session:
-        dataset = datasets.find(session, here.tenant_id, str(row.dataset_id))
-    if dataset is None:
-        raise Problem(404, "The data set that came of this upload has been deleted.")
+    dataset = await run_in_threadpool(_dataset, here, str(row.dataset_id))
     response.headers["Location"] = f"/v1/datasets/{dataset.id}"
     return described(dataset)
+
+
+def _arrived(here: Context, upload_id: str) -> tuple[tables.Upload, Sequence[tables.Part]]:
+    with here.database.read() as session:
+        return _find(here, session, upload_id), uploads.parts(session, upload_id)
+
+
+def _dataset(here: Context, dataset_id: str) -> tables.Dataset:
+    with here.database.read() as session:
+        dataset = datasets.find(session, here.tenant_id, dataset_id)
+    if dataset is None:
+        raise Problem(404, "The data set that came of this upload has been deleted.")
+    return dataset
 
 
 @router.delete("/{upload_id}", status_code=204, responses={404: RESPONSES[404]})
@@ -140,16 +147,18 @@ def abandon(here: Here, upload_id: str) -> None:
 
 
 def _finish(here: Context, row: tables.Upload, arrived: Sequence[tables.Part]) -> tables.Upload:
-    with tempfile.NamedTemporaryFile(prefix="topwork-upload-") as whole:
-        for part in arrived:
-            with here.storage.open(part.sha256) as data:
-                whole.write(data.read())
-        whole.flush()
-        if file_sha256(Path(whole.name)) != row.sha256:
+    with scratch(here.settings) as folder:
+        file = folder / "upload"
+        with file.open("wb") as whole:
+            for part in arrived:
+                with here.storage.open(part.sha256) as data:
+                    shutil.copyfileobj(data, whole, CHUNK)
+        if file_sha256(file) != row.sha256:
             raise invalid([Fault(pointer="", detail="the parts together do not have the sha256 that was announced")])
-        table = Path(whole.name), row.name, here.storage, here.settings, here.tenant_id
+        table = [file], row.name, here.storage, here.settings, here.tenant_id
+        asked = Asked(**(row.asked or {}))
         try:
-            dataset = datasets.ingest(*table, lambda size_bytes: _check_size(here, row.id, size_bytes))
+            dataset = datasets.ingest(*table, lambda size_bytes: _check_size(here, row.id, size_bytes), asked)
         except SpecError as error:  # this request has no field 'file'
             raise invalid([Fault(pointer="", detail=error.message)]) from None
     with here.database.begin() as session:
@@ -196,13 +205,22 @@ def _refuse_another(session: Session, row: tables.Upload, number: int, sha256: s
         raise Problem(409, detail)
 
 
-def _store(here: Context, upload_id: str, number: int, content: bytes) -> None:
-    with tempfile.NamedTemporaryFile(prefix="topwork-part-") as part:
-        part.write(content)
-        part.flush()
-        sha256, _ = here.storage.put(Path(part.name))
+def _store(here: Context, row: tables.Upload, number: int, sha256: str, content: IO[bytes]) -> None:
+    size, wanted = content.tell(), uploads.part_size(row, number)
+    if size != wanted:
+        detail = f"has {size:,} bytes; part {number} of this file has {wanted:,}"
+        raise invalid([Fault(pointer="", detail=detail)])
+    content.seek(0)
+    with scratch(here.settings) as folder:
+        part = folder / "part"
+        with part.open("wb") as copy:
+            shutil.copyfileobj(content, copy, CHUNK)
+        if file_sha256(part) != sha256:
+            detail = "is not that of the bytes that arrived; send the part again"
+            raise invalid([Fault(parameter="sha256", detail=detail)])
+        here.storage.put(part)
     with here.database.begin() as session:
-        row = _find(here, session, upload_id, lock=True)
+        row = _find(here, session, row.id, lock=True)
         if row.dataset_id is None:
             _refuse_another(session, row, number, sha256)
             uploads.put(session, row, number, sha256)

@@ -264,7 +264,7 @@ def submit(folder: Path) -> dict[str, Any]:
             house = House(folder / kind, url, FEW)
             write_model(house.settings.models_dir / MODEL)
             (folder / "rows.csv").write_bytes(reviews(1000))
-            dataset = datasets.ingest(folder / "rows.csv", "rows.csv", house.storage, house.settings, DEFAULT_TENANT)
+            dataset = datasets.ingest([folder / "rows.csv"], "rows.csv", house.storage, house.settings, DEFAULT_TENANT)
             with house.database.begin() as session:
                 session.add(dataset)
             address, process = stack.enter_context(house.api())

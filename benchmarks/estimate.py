@@ -45,7 +45,7 @@ def one(words: int, batch_size: int, max_length: int) -> dict[str, Any]:
     from api.catalogue import find
     from api.plan import foretell
     from core.pruning.run import ModelRef, run
-    from core.spec.data import prepare
+    from core.rows.survey import survey
 
     torch.set_num_threads(1)
     spec = JobSpec.model_validate(
@@ -59,13 +59,14 @@ def one(words: int, batch_size: int, max_length: int) -> dict[str, Any]:
     )
     model = find(MODEL.parent, MODEL.name)
     table = rows(words)
-    splits = prepare(spec, {DATASET: table.to_pydict()})
-    said = foretell(spec, splits, model, [], "cpu", 1)
     with tempfile.TemporaryDirectory() as folder:
         pq.write_table(table, Path(folder) / "rows.parquet")
+        files = {DATASET: Path(folder) / "rows.parquet"}
+        found = survey(spec, files, min(max_length, model.reads or max_length))
+        said = foretell(spec, found, model, [], "cpu", 1)
         started, busy = time.perf_counter(), time.process_time()
         ref = ModelRef(MODEL.resolve(), MODEL.name)
-        report = run(spec, ref, {DATASET: Path(folder) / "rows.parquet"}, Path(folder), lambda _message: None)
+        report = run(spec, ref, files, Path(folder), lambda _message: None)
         wall, cpu = time.perf_counter() - started, time.process_time() - busy
     train_s = sum(report["timings_s"][stage] for stage in ("teach", "prune", "recover")) * cpu / wall
     return {

@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 
 from core.ledger import logs
-from core.pruning.lifeline import die_with_parent
+from core.lifeline import die_with_parent
 
 Report = Callable[[Mapping[str, Any]], None]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -49,6 +50,15 @@ class Settings(BaseSettings):
     max_rows: int = Field(1_000_000, ge=1)
     max_columns: int = Field(256, ge=1)
     max_cell_chars: int = Field(100_000, ge=1)
+    max_readers: int = Field(
+        max(2, os.cpu_count() or 1),
+        ge=1,
+        description="processes that read data sets for the API at once, half of them for one tenant at most; more wait",
+    )
+    reader_memory_bytes: int = Field(
+        2 * 2**30, ge=64 * 2**20, description="memory of one of them: what needs more is refused"
+    )
+    reader_cpu_s: int = Field(60, ge=1, le=86_400, description="CPU seconds of one of them for one data set or job")
 
     @model_validator(mode="after")
     def _beats_within_the_lease(self) -> Self:
@@ -73,6 +83,11 @@ class Settings(BaseSettings):
     def work_dir(self) -> Path:
         """Scratch folders of running jobs."""
         return self.data_dir / "work"
+
+    @property
+    def scratch_dir(self) -> Path:
+        """Files that a request works on, for as long as it lasts."""
+        return self.data_dir / "tmp"
 
     @property
     def cache_dir(self) -> Path:

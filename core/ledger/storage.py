@@ -55,6 +55,12 @@ class Storage(ABC):
             target.unlink()
             raise DamagedError(f"stored file {sha256} is damaged")
 
+    def local(self, sha256: str, folder: Path) -> Path:
+        """A file of this machine with the content, to read only; maybe a copy in `folder`. Raises as `fetch` does."""
+        copy = folder / check_name(sha256)
+        self.fetch(sha256, copy)
+        return copy
+
     def link(self, sha256: str, headers: dict[str, str]) -> str | None:
         """A URL by which anybody may read the file for a while, answered with these headers; None: there is none."""
         return None
@@ -121,6 +127,11 @@ class LocalStorage(Storage):
             if not self.root.is_dir():  # a shared folder that is not mounted
                 raise StorageAwayError("the folder of stored files is not there") from None
             raise
+
+    def local(self, sha256: str, folder: Path) -> Path:
+        """See `Storage.local`: no copy is needed."""
+        self.open(sha256).close()
+        return self.path(sha256).resolve()
 
     def delete(self, sha256: str) -> None:
         """See `Storage.delete`."""

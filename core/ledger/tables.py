@@ -74,7 +74,11 @@ class Key(Base):
 
 
 class Dataset(Base):
-    """An uploaded table, normalised to Parquet with string columns; `sha256` addresses that file."""
+    """An uploaded table, normalised to Parquet with plain columns; `sha256` addresses that file.
+
+    `understood`: what was made out of the file, as `core.rows.understood` has it; none of what earlier versions read,
+    whose columns are all of text.
+    """
 
     __tablename__ = "datasets"
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -86,12 +90,13 @@ class Dataset(Base):
     size_bytes: Mapped[int]
     rows: Mapped[int]
     columns: Mapped[list[Any]]
+    understood: Mapped[dict[str, Any] | None]
     key_id: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[int] = mapped_column(default=now_ms)
 
 
 class Upload(Base):
-    """A file that arrives in parts; `dataset_id` is what came of it."""
+    """A file that arrives in parts; `asked`: what its user says of it; `dataset_id`: what came of it."""
 
     __tablename__ = "uploads"
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -99,6 +104,7 @@ class Upload(Base):
     name: Mapped[str] = mapped_column(String(200))
     size_bytes: Mapped[int]
     sha256: Mapped[str] = mapped_column(String(64))
+    asked: Mapped[dict[str, Any] | None]
     dataset_id: Mapped[str | None] = mapped_column(String(64))
     key_id: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[int] = mapped_column(default=now_ms)

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from core.ledger.tables import Part, Upload, clock_ms, new_id
+from core.rows.asked import Asked
+from core.rows.read import NOTHING
 
 PART_BYTES = 8 * 2**20  # of every part but the last
 
 
 def create(
-    session: Session, tenant_id: str, name: str, size_bytes: int, sha256: str, key_id: str | None = None
+    session: Session,
+    tenant_id: str,
+    name: str,
+    size_bytes: int,
+    sha256: str,
+    key_id: str | None = None,
+    asked: Asked = NOTHING,
 ) -> Upload:
-    """An upload without any part yet; `sha256` is that of the whole file."""
+    """An upload without any part yet; `sha256` is that of the whole file, which is to be read as `asked` says."""
     upload = Upload(
         id=new_id("up"),
         tenant_id=tenant_id,
         name=name,
         size_bytes=size_bytes,
         sha256=sha256,
+        asked=asdict(asked),
         key_id=key_id,
         created_at=clock_ms(session),
     )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import torch
 
 from core.pruning.batches import Rows, tokenise
@@ -25,12 +23,14 @@ from core.pruning.network import (
 )
 from core.pruning.problem import IGNORED, Problem, problem_of
 from core.pruning.vocabulary import trim
+from core.rows.table import read_tables
 from core.spec.data import Example, Splits, labels_of, prepare
 from core.spec.estimate import training_steps
 from core.spec.families import require_text
 from core.spec.job import JobSpec
 from core.spec.labels import label_names
 from core.spec.problems import SpecError
+from core.spec.task import Source
 
 
 @dataclass
@@ -84,17 +84,6 @@ def read_inputs(spec: JobSpec, model: Path, datasets: Mapping[str, Path]) -> tup
     return inputs, network
 
 
-def read_tables(spec: JobSpec, datasets: Mapping[str, Path]) -> dict[str, dict[str, list[Any]]]:
-    """The columns that the job names, of each data set."""
-    columns: dict[str, set[str]] = defaultdict(set)
-    for name, named in spec.columns():
-        columns[name].update(named.values())
-    # Not `pq.read_table`, which has columns of its own that ours may be named like.
-    return {
-        name: pq.ParquetFile(path).read(columns=sorted(columns[name])).to_pydict() for name, path in datasets.items()
-    }
-
-
 def tokenizer_of(model: Path, network: Network, problem: Problem, length: int) -> Any:
     """The model's tokenizer, as far as the model can read; SpecError('/model') if it is another's."""
     tokenizer, known = load_tokenizer(model, problem.of_words), network.body.config.vocab_size
@@ -129,16 +118,16 @@ def tokenised(
         if spec.coupling == "none":
             break
         rows = [every[j] for j in torch.randperm(len(every), generator=generator)[:most].tolist()]
-        theirs = source_problem(spec, source.label, every)
+        theirs = source_problem(spec, source, every)
         head = TARGET if theirs == problem else f"source{len(sources)}"
         sources.append(TaskRows(tokenise(rows, theirs, tokenizer, length), head, len(theirs.labels), source.weight))
     return train, dev, test, sources
 
 
-def source_problem(spec: JobSpec, column: str | None, rows: list[Example]) -> Problem:
+def source_problem(spec: JobSpec, source: Source, rows: list[Example]) -> Problem:
     """As the target's, with labels of its own. Numbers of another column have another mean and deviation."""
     kind, known = spec.task.problem, labels_of(rows)
-    return problem_of(kind, label_names(known, kind, column) if column else [], known)
+    return problem_of(kind, label_names(known, kind, source.label_columns[0]) if source.label else [], known)
 
 
 def trim_vocabulary(inputs: Inputs, network: Network) -> None:

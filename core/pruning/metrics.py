@@ -239,30 +239,35 @@ def of_numbers(predicted: Array, truth: Array) -> Measure:
     return measure
 
 
-def of_tags(predicted: Sequence[Sequence[str]], truth: Sequence[Sequence[str]], iob2: bool) -> Measure:
-    """The share of words with the right tag and, of IOB2 tags, F1 of whole entities (as conlleval); rows of tags."""
+def of_tags(predicted: Sequence[Sequence[str]], truth: Sequence[Sequence[str]], mark: bool) -> Measure:
+    """The share of words with the right tag and, of tags that `mark` entities, F1 of these, as conlleval."""
     words = np.array([[sum(map(str.__eq__, p, t)), len(t)] for p, t in zip(predicted, truth, strict=True)], float)
-    spans = [(entities(p), entities(t)) for p, t in zip(predicted, truth, strict=True)] if iob2 else []
+    spans = [(entities(p), entities(t)) for p, t in zip(predicted, truth, strict=True)] if mark else []
     counts = np.array([[len(p & t), len(p), len(t)] for p, t in spans], float)
 
     def measure(weights: Array) -> dict[str, Array]:
         right, all_words = (weights @ words).T
         accuracy = np.divide(right, all_words, out=np.zeros_like(right), where=all_words > 0)
-        found = {"entity_f1": _f1(*(weights @ counts).T)} if iob2 else {}
+        found = {"entity_f1": _f1(*(weights @ counts).T)} if mark else {}
         return found | {"token_accuracy": accuracy}
 
     return measure
 
 
 def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
-    """(kind, first word, word after the last) of each entity. An I- that continues nothing begins one."""
-    found, kind, start = set(), "", 0
+    """(kind, first word, word after the last) of each entity, by IOB1, IOB2, BIOES or BILOU.
+
+    B begins one; I and E (or L) go on with one of their kind, or begin one; E (L) ends it; S (or U) is one.
+    """
+    found, kind, start, ended = set(), "", 0, False
     for i, tag in enumerate([*tags, "O"]):
-        if kind and (tag[0] != "I" or tag[2:] != kind):
+        mark = tag[0]
+        if kind and (ended or mark in "OBSU" or tag[2:] != kind):
             found.add((kind, start, i))
             kind = ""
         if not kind and tag != "O":
             kind, start = tag[2:], i
+        ended = mark in "ELSU"
     return found
 
 

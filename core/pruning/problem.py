@@ -33,7 +33,7 @@ from core.pruning.metrics import (
     wider,
     with_intervals,
 )
-from core.spec.labels import STRATA, Label, is_iob2, numbers
+from core.spec.labels import STRATA, Label, no_entity_tag, numbers
 from core.spec.task import ProblemType
 
 TEMPERATURE = 2.0  # of distillation (Hinton et al. 2015; CoFi uses the same)
@@ -279,7 +279,7 @@ class Words(Problem):
 
     def measure(self, logits: Tensor, labels: Tensor) -> Measure:
         true = [[self.labels[i] for i in row[row != IGNORED].tolist()] for row in labels]
-        return of_tags(self.said(logits, labels), true, is_iob2(self.labels))
+        return of_tags(self.said(logits, labels), true, not no_entity_tag(self.labels))
 
     def said(self, logits: Tensor, labels: Tensor) -> list[Any]:
         """Tags of the words that the model reads: those beyond its length have none."""

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from core.pruning.lifeline import die_with_parent
+from core.lifeline import die_with_parent
 
 BATCH = 64
 ONNX_TOLERANCE = 1e-4  # between logits of torch and of ONNX Runtime

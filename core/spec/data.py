@@ -1,4 +1,4 @@
-"""From tables of strings to honest splits: the same arithmetic at the web edge (to refuse) and in the job (to use).
+"""From tables to honest splits: the same arithmetic at the web edge (to refuse) and in the job (to use).
 
 Duplicates are texts that are spelled alike (`Example.key`). They are removed within and across splits, and
 source rows that repeat any target row are removed too, so that no test text is ever trained on.
@@ -10,23 +10,40 @@ import random
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
+from itertools import chain, zip_longest
 from math import isfinite
 from statistics import fmean, pstdev
-from typing import TypeVar
 
-from core.spec.job import JobSpec
-from core.spec.labels import Label, is_iob2, label_names, members, numbers, outlier, read_label, read_words, strata
-from core.spec.problems import SpecError
+from core.spec.cells import MISSING, spell
+from core.spec.columns import Table
+from core.spec.job import SPLIT_COLUMNS, JobSpec
+from core.spec.labels import (
+    Label,
+    Left,
+    Spelled,
+    folded,
+    label_names,
+    members,
+    no_answer,
+    no_entity_tag,
+    numbers,
+    outlier,
+    settle,
+    spell_labels,
+    strata,
+    truths_vary,
+)
+from core.spec.problems import Faults, SpecError
 from core.spec.task import ProblemType, Source, SplitRefs, Task
-
-T = TypeVar("T")
-Table = Mapping[str, Sequence[str | None]]  # column -> values
+from core.spec.texts import read_texts
 
 MIN_ROWS = 10
+UNIQUE = 0.9  # classes, as a share of the rows: more are no names of classes
+MARKS_TRAIN = frozenset(("train", "training", "tr"))
+MARKS_OTHERS = frozenset(("test", "dev", "val", "valid", "validation", "eval", "evaluation", "holdout", "held-out"))
 DUPLICATES = "duplicate rows in the target"
 CONFLICTS = "rows of the target that repeat a text with another label"
 TRAIN = 0.6  # of a data set that is to be split
@@ -65,47 +82,238 @@ class Splits:
     test: list[Example]
     sources: list[list[Example]] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
+    counts: dict[str, int] = field(default_factory=dict)  # of each label, the rows of all parts that hold it
+    notes: list[str] = field(default_factory=list)  # what was understood of labels and texts, in sentences
+    warnings: list[str] = field(default_factory=list)  # what of it was guessed, or may be meant otherwise
+
+
+@dataclass
+class Group:
+    """The data sets of one task: of the target, or of a source."""
+
+    part: Task | Source
+    pointer: str
+    sets: dict[str, Table]  # by what a fault calls them
+    notes: list[str] = field(default_factory=list)
+    texts: list[list[tuple[str, ...]]] = field(default_factory=list)  # of each set
+    spelled: Spelled | None = None
+
+    @property
+    def prefixes(self) -> list[str]:
+        """How a fault in each set begins."""
+        return [f"{name} set: " if name else "" for name in self.sets]
 
 
 def prepare(spec: JobSpec, tables: Mapping[str, Table]) -> Splits:
     """Read, check, deduplicate and split. `tables` maps data set id -> table.
 
     Raises SpecError naming the field for a missing column, a cell that does not hold what the problem asks for (with
-    its row), too few rows, one class only, or a label that the training rows never show.
+    its row), too few rows, one class only, or a label that the training rows never show; SpecErrors where there are
+    several of these.
     """
-    dropped: Counter[str] = Counter()
-    task = spec.task
+    faults, dropped, task = Faults(), Counter[str](), spec.task
+    data = task.data
+    refs = {"train": data.train, "dev": data.dev, "test": data.test} if isinstance(data, SplitRefs) else {"": data}
+    target = Group(task, "/task", {name: tables[ref.id] for name, ref in refs.items() if ref is not None})
+    sources = [Group(part, f"/sources/{i}", {"": tables[part.data.id]}) for i, part in enumerate(spec.sources)]
+    groups = [target, *sources]
+    for group in groups:
+        _read(group, task.problem, faults)
+    truths = truths_vary(chain.from_iterable(group.spelled.names() for group in groups if group.spelled))
+    rows = [_examples(group, task.problem, truths, dropped, faults) for group in groups]
+    splits = faults.attempt(partial(_split, spec, target, rows[0], dropped)) if rows[0] is not None else None
+    seen: dict[str, Label | None] = {}
+    if splits and sources:
+        seen = {row.key: row.label for part in (splits.train, splits.dev, splits.test) for row in part}
+    kept = [
+        faults.attempt(partial(_usable, group, found[0], task.problem, seen, dropped))
+        for group, found in zip(sources, rows[1:], strict=True)
+        if found is not None
+    ]
+    faults.check()
+    assert splits is not None
+    splits.sources = [part for part in kept if part is not None]
+    _say(splits, groups, task, truths)
+    splits.warnings += [*_unnamed_labels(spec, tables), *_seen_before(target, splits.test)]
+    return splits
+
+
+def _read(group: Group, problem: ProblemType, faults: Faults) -> None:
+    """The texts of a group, and what its labels are spelled like; every column that is at fault is named."""
+    part, words = group.part, problem == "token_classification"
+    several, known = isinstance(part.label, list), len(faults.found)
+    if words and len(part.text) > 1:
+        message = "a token-classification task reads one column, of arrays of words"
+        faults.found.append(SpecError(f"{group.pointer}/text", message))
+        return
+    named = {f"{group.pointer}/text/{i}": name for i, name in enumerate(part.text)}
+    named |= {f"{group.pointer}/label" + f"/{i}" * several: name for i, name in enumerate(part.label_columns)}
+    for prefix, table in zip(group.prefixes, group.sets.values(), strict=True):
+        for pointer, name in named.items():
+            if name not in table:
+                message = f"{prefix}the data set has no column '{name}'; its columns: {', '.join(table)}"
+                faults.found.append(SpecError(pointer, message))
+    missing = {fault.field for fault in faults.found[known:]}
+    tables = list(zip(group.prefixes, group.sets.values(), strict=True))
+    columns = []
+    for i, name in enumerate(part.text):
+        if (pointer := f"{group.pointer}/text/{i}") not in missing:
+            sets = [(prefix, table[name]) for prefix, table in tables]
+            columns.append(read_texts(sets, words, not part.text[1:], pointer, group.notes, faults))
+    if part.label is not None and not any(pointer.startswith(f"{group.pointer}/label") for pointer in missing):
+        labels = [(prefix, {name: table[name] for name in part.label_columns}) for prefix, table in tables]
+        group.spelled = spell_labels(labels, problem, several, f"{group.pointer}/label", faults)
+    group.texts = [list(map(_row, zip(*cells, strict=True))) for cells in zip(*columns, strict=True)]
+
+
+def _row(cells: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    """The texts of a row; () where one is missing."""
+    return tuple(chain.from_iterable(cells)) if all(cells) else ()
+
+
+def _examples(
+    group: Group, problem: ProblemType, truths: bool, dropped: Counter[str], faults: Faults
+) -> list[list[Example]] | None:
+    """The rows of each set that have what it takes; None where a fault was found in them before."""
+    part, label = group.part, f"{group.pointer}/label"
+    answers: list[list[Label | Left]] = [[] for _ in group.sets]
+    if group.spelled is not None and len(group.spelled.rows) == len(group.sets):
+        answers = settle(group.spelled, problem, part.label_map, truths, group.prefixes, group.pointer, faults)
+    if any(fault.field.startswith(f"{group.pointer}/") for fault in faults.found):
+        return None
+    rows = [
+        faults.attempt(partial(_set, texts, found, problem, label, prefix, dropped))
+        for prefix, texts, found in zip(group.prefixes, group.texts, answers, strict=True)
+    ]
+    return None if None in rows else [part for part in rows if part is not None]
+
+
+def _set(
+    texts: Sequence[tuple[str, ...]],
+    answers: Sequence[Label | Left],
+    problem: ProblemType,
+    pointer: str,
+    prefix: str,
+    dropped: Counter[str],
+) -> list[Example]:
+    rows, numbered = [], []
+    for number, (text, label) in enumerate(zip_longest(texts, answers), 1):
+        if not text:
+            dropped["rows without text"] += 1
+        elif isinstance(label, Left):
+            dropped[label.reason] += 1
+        else:
+            if problem == "token_classification" and isinstance(label, tuple) and len(label) != len(text):
+                message = f"{prefix}row {number}: {len(label)} tags for {len(text)} words; give one tag a word"
+                raise SpecError(pointer, message)
+            rows.append(Example(text, label))
+            numbered.append(number)
+    if problem == "regression" and (values := numbers(labels_of(rows))):
+        i, reach = outlier(values)
+        if reach > MAX_REACH:
+            raise SpecError(
+                pointer,
+                f"{prefix}row {numbered[i]}: {values[i]:.9g} lies so far from the other numbers that they look alike "
+                "beside it; correct it or leave it out (or, if all is as it should be, give logarithms)",
+            )
+    return rows
+
+
+def _seen_before(target: Group, test: Sequence[Example]) -> Iterator[str]:
+    """Test rows that the data set itself marks as rows to train on, which the user's own model may have done."""
+    named = {*target.part.text, *target.part.label_columns}
+    for name, column in target.sets.get("", {}).items():
+        if name in named or name.casefold() not in SPLIT_COLUMNS:
+            continue
+        marks = [spell(mark, column.names).casefold() if isinstance(mark, str | int) else "" for mark in column.values]
+        if not MARKS_TRAIN & {*marks} or not MARKS_OTHERS & {*marks}:
+            continue
+        train = {
+            Example(text, None).key for text, mark in zip(target.texts[0], marks, strict=True) if mark in MARKS_TRAIN
+        }
+        if count := sum(row.key in train for row in test):
+            yield (
+                f"{count} of the {len(test)} test rows are marked as training rows in the column '{name}': if this "
+                "model was trained on them, its numbers flatter it; give the splits as data sets of their own"
+            )
+
+
+def _split(spec: JobSpec, target: Group, sets: list[list[Example]], dropped: Counter[str]) -> Splits:
+    """The target's parts, checked."""
+    task, notes, seed = spec.task, list[str](), spec.train.seed
     if isinstance(task.data, SplitRefs):
-        parts = _given_splits(task, tables, spec.train.seed, dropped)
+        train, dev, test = _given_splits(task, dict(zip(target.sets, sets, strict=True)), seed, dropped)
         where = "/task/data/train/dataset"
     else:
-        rows = _examples(tables[task.data.id], task, task.problem, "/task", dropped)
-        unique = _unique(rows, {}, dropped)
+        unique = _unique(sets[0], {}, dropped)
         _check_names(unique, task.problem, "/task/label")
-        parts = _held_out(unique, task, spec.train.seed, "/task/split")
+        train, dev, test = _held_out(unique, task, seed, dropped, notes)
         where = "/task/data/dataset"
-    train, dev, test = parts
-    labels = label_names(labels_of(train), task.problem, task.label)
+    labels = label_names(labels_of(train), task.problem, task.label_columns[0])
     if task.problem == "regression":
         _check_numbers(numbers(labels_of(train)), where)
     else:
         _check_labels(task, labels, {"train": train, "dev": dev, "test": test}, where)
+    counts = _held([*train, *dev, *test])
+    return Splits(labels, train, dev, test, dropped=dropped, counts=dict(sorted(counts.items())), notes=notes)
 
-    seen = {row.key: row.label for part in parts for row in part}
-    sources = []
-    for i, source in enumerate(spec.sources):
-        rows = _examples(tables[source.data.id], source, task.problem, f"/sources/{i}", dropped)
-        kept = _unique(rows, seen, dropped, "source rows that repeat a target row or an earlier source row")
-        if len(kept) < MIN_ROWS:
-            raise SpecError(
-                f"/sources/{i}/data/dataset",
-                f"has {len(kept)} usable rows that do not repeat the target; at least {MIN_ROWS} are needed",
+
+def _usable(
+    group: Group, rows: list[Example], problem: ProblemType, seen: dict[str, Label | None], dropped: Counter[str]
+) -> list[Example]:
+    """The rows of a source that repeat no other's."""
+    kept = _unique(rows, seen, dropped, "source rows that repeat a target row or an earlier source row")
+    if len(kept) < MIN_ROWS:
+        raise SpecError(
+            f"{group.pointer}/data/dataset",
+            f"has {len(kept)} usable rows that do not repeat the target; at least {MIN_ROWS} are needed"
+            + _why(dropped),
+        )
+    if group.part.label is not None and _kinds(kept, problem) < 2:
+        raise SpecError(f"{group.pointer}/label", "has one class only; leave 'label' out to use the text alone")
+    _check_names(kept, problem, f"{group.pointer}/label")
+    return kept
+
+
+def _say(splits: Splits, groups: Sequence[Group], task: Task, truths: bool) -> None:
+    """What was understood of labels and texts, and what of it was guessed."""
+    written: dict[str, set[str]] = {}
+    for group in groups:
+        if group.spelled is None:
+            continue
+        for name, forms in group.spelled.written.items():
+            written.setdefault(folded(name, truths), set()).update(forms)
+        splits.warnings += group.spelled.warnings
+    rows = [row for part in (splits.train, splits.dev, splits.test) for row in part]
+    if splits.counts:
+        what = {"multi_label_classification": "labels", "token_classification": "tags"}.get(task.problem, "classes")
+        splits.notes.append(f"{len(splits.counts)} {what} in {len(rows)} rows: {counted(splits.counts, 20)}")
+    for i, group in enumerate(groups):
+        said = [*group.notes, *(group.spelled.notes if group.spelled else [])]
+        splits.notes += [f"sources[{i - 1}]: {note}" if i else note for note in said]
+    for name, forms in sorted(written.items()):
+        if len(forms) > 1:
+            listed = " and ".join(f"`{form}`" for form in sorted(forms)[:3]) + " and others" * (len(forms) > 3)
+            splits.notes.append(f"{listed} are taken as one, `{name}`")
+    if splits.dropped:
+        splits.notes.append("left out: " + _counted_reasons(splits.dropped))
+    for name in sorted(MISSING | {"-1"}):
+        if count := splits.dropped[no_answer(name).reason]:
+            splits.warnings.append(
+                f"the label '{name}' of {count} rows is taken as no answer, and they are left out; if it is a class, "
+                f'say so: "label_map": {{"{name}": "{name}"}}'
             )
-        if source.label is not None and _kinds(kept, task.problem) < 2:
-            raise SpecError(f"/sources/{i}/label", "has one class only; leave 'label' out to use the text alone")
-        _check_names(kept, task.problem, f"/sources/{i}/label")
-        sources.append(kept)
-    return Splits(labels, train, dev, test, sources, dropped)
+
+
+def _unnamed_labels(spec: JobSpec, tables: Mapping[str, Table]) -> Iterator[str]:
+    """Sources that have the target's label column, which they do not name."""
+    for i, source in enumerate(spec.sources):
+        if source.label is None and set(spec.task.label_columns) <= {*tables[source.data.id]}:
+            names = " and ".join(f"'{name}'" for name in spec.task.label_columns[:3])
+            yield (
+                f"sources[{i}] names no 'label', so that its text alone is used; its data set has {names}: give "
+                "'label' to learn from it, too"
+            )
 
 
 def spelling(text: str) -> str:
@@ -126,60 +334,6 @@ def labels_of(rows: Sequence[Example]) -> list[Label]:
     return [row.label for row in rows if row.label is not None]
 
 
-def _examples(
-    table: Table, part: Task | Source, problem: ProblemType, pointer: str, dropped: Counter[str]
-) -> list[Example]:
-    words = problem == "token_classification"
-    if words and len(part.text) > 1:
-        raise SpecError(f"{pointer}/text", "a token-classification task reads one column, of arrays of words")
-    for i, name in enumerate(part.text):
-        _require(table, name, f"{pointer}/text/{i}")
-    if part.label is not None:
-        _require(table, part.label, f"{pointer}/label")
-    texts = zip(*(table[name] for name in part.text), strict=True)
-    labels = table[part.label] if part.label is not None else [None] * len(table[part.text[0]])
-    rows, numbered = [], []
-    for number, (text, cell) in enumerate(zip(texts, labels, strict=True), 1):
-        full = tuple(cell for cell in text if cell is not None and cell.strip())
-        if words:
-            full = tuple(word for one in full for word in _read(read_words, one, f"{pointer}/text/0", number))
-        cell = cell.strip() if cell is not None else None
-        if len(full) < len(part.text):
-            dropped["rows without text"] += 1
-        elif part.label is not None and not cell:
-            dropped["rows without label"] += 1
-        else:
-            label = _read(partial(read_label, problem=problem), cell, f"{pointer}/label", number) if cell else None
-            if words and isinstance(label, tuple) and len(label) != len(full):
-                raise SpecError(
-                    f"{pointer}/label", f"row {number}: {len(label)} tags for {len(full)} words; give one tag a word"
-                )
-            rows.append(Example(full, label))
-            numbered.append(number)
-    if problem == "regression" and (values := numbers(labels_of(rows))):
-        i, reach = outlier(values)
-        if reach > MAX_REACH:
-            raise SpecError(
-                f"{pointer}/label",
-                f"row {numbered[i]}: {values[i]:.9g} lies so far from the other numbers that they look alike "
-                "beside it; correct it or leave it out (or, if all is as it should be, give logarithms)",
-            )
-    return rows
-
-
-def _read(read: Callable[[str], T], cell: str, pointer: str, number: int) -> T:
-    """What `read` makes of a cell; its ValueError as a SpecError that names the row."""
-    try:
-        return read(cell)
-    except ValueError as error:
-        raise SpecError(pointer, f"row {number}: {error}") from error
-
-
-def _require(table: Table, name: str, pointer: str) -> None:
-    if name not in table:
-        raise SpecError(pointer, f"the data set has no column '{name}'; its columns: {', '.join(table)}")
-
-
 def _unique(
     rows: Sequence[Example], seen: dict[str, Label | None], dropped: Counter[str], reason: str = DUPLICATES
 ) -> list[Example]:
@@ -195,26 +349,25 @@ def _unique(
 
 
 def _given_splits(
-    task: Task, tables: Mapping[str, Table], seed: int, dropped: Counter[str]
+    task: Task, sets: Mapping[str, list[Example]], seed: int, dropped: Counter[str]
 ) -> tuple[list[Example], list[Example], list[Example]]:
-    assert isinstance(task.data, SplitRefs)
     seen: dict[str, Label | None] = {}
     given: dict[str, list[Example]] = {}
+    faults = Faults()
     # The test rows are kept whole: a duplicate is taken out of what trains, not out of what measures.
-    for name, ref in (("test", task.data.test), ("dev", task.data.dev), ("train", task.data.train)):
-        if ref is not None:
-            try:
-                rows = _examples(tables[ref.id], task, task.problem, "/task", dropped)
-            except SpecError as error:
-                raise SpecError(error.field, f"{name} set: {error.message}") from error
-            before = " or ".join(given)
-            given[name] = _unique(rows, seen, dropped)
-            if rows and not given[name]:
-                detail = f"each of its {len(rows)} rows repeats a {before} row, and is left out; give other rows"
-                raise SpecError(f"/task/data/{name}/dataset", detail)
+    for name in ("test", "dev", "train"):
+        if (rows := sets.get(name)) is None:
+            continue
+        before = " or ".join(given)
+        given[name] = _unique(rows, seen, dropped)
+        if not given[name] and (rows or name != "train"):
+            repeats = f"each of its {len(rows)} rows repeats a {before} row, and is left out; give other rows"
+            detail = repeats if rows else "has no usable rows" + _why(dropped)
+            faults.found.append(SpecError(f"/task/data/{name}/dataset", detail))
+    faults.check()
     rows = given["train"]
     if len(rows) < MIN_ROWS:
-        detail = f"has {len(rows)} usable training rows; at least {MIN_ROWS} are needed"
+        detail = f"has {len(rows)} usable training rows; at least {MIN_ROWS} are needed" + _why(dropped)
         raise SpecError("/task/data/train/dataset", detail)
     _check_names(rows, task.problem, "/task/label")
     share = {name: getattr(task.split, name) or 0.2 for name in ("dev", "test") if name not in given}
@@ -233,19 +386,30 @@ def _given_splits(
     shown = [row for name in ("dev", "test") for row in given.get(name, [])]
     *held, given["train"] = _drawn(rows, task.problem, list(counts.values()), count, seed, shown)
     given |= zip(counts, held, strict=True)
-    for name, part in given.items():
-        if not part:
-            raise SpecError(f"/task/data/{name}", "has no usable rows")
     return given["train"], given["dev"], given["test"]
 
 
+def _why(dropped: Counter[str]) -> str:
+    """What was left out, to end a sentence that complains of too few rows."""
+    return f" (left out: {_counted_reasons(dropped)})" if dropped else ""
+
+
+def _counted_reasons(dropped: Counter[str]) -> str:
+    return ", ".join(f"{reason} ({count:,})" for reason, count in sorted(dropped.items()))
+
+
 def _held_out(
-    rows: Sequence[Example], task: Task, seed: int, pointer: str
+    rows: Sequence[Example], task: Task, seed: int, dropped: Counter[str], notes: list[str]
 ) -> tuple[list[Example], list[Example], list[Example]]:
-    n, split = len(rows), task.split
+    n, split, pointer = len(rows), task.split, "/task/split"
     if n < MIN_ROWS:
-        raise SpecError("/task/data/dataset", f"has {n} usable, distinct rows; at least {MIN_ROWS} are needed")
+        detail = f"has {n} usable, distinct rows; at least {MIN_ROWS} are needed" + _why(dropped)
+        raise SpecError("/task/data/dataset", detail)
     train, dev = (s if isinstance(s, int) else max(1, round(s * n)) for s in (split.train or TRAIN, split.dev))
+    few = split.train is None and split.test is None and train < len(_names(rows))
+    if few and train < (least := len(_one_of_each(rows, seed))) < n - dev:
+        notes.append(f"{least} rows train instead of {train}, so that training shows each of the labels")
+        train = least
     test = n - train - dev if split.test is None else split.test
     test = test if isinstance(test, int) else min(max(1, round(test * n)), max(1, n - train - dev))
     if test == 0:
@@ -285,7 +449,18 @@ def _drawn(
 
 
 def _names(rows: Sequence[Example]) -> set[str]:
-    return set().union(*(members(row.label) for row in rows))
+    return set(_held(rows))
+
+
+def _held(rows: Sequence[Example]) -> Counter[str]:
+    """How many rows hold each label."""
+    return Counter(chain.from_iterable(members(row.label) for row in rows))
+
+
+def counted(names: Mapping[str, int], most: int) -> str:
+    """Labels with their counts, the first `most` of them."""
+    said = ", ".join(f"'{name}' ({count:,})" for name, count in list(names.items())[:most])
+    return said + f" and {len(names) - most:,} more" * (len(names) > most)
 
 
 def _one_of_each(rows: Sequence[Example], seed: int) -> list[Example]:
@@ -358,22 +533,26 @@ def _check_labels(task: Task, labels: list[str], parts: Mapping[str, Sequence[Ex
             "/task/label",
             f"has one class only ({', '.join(map(repr, labels[:5])) or 'no label'}): there is nothing to classify",
         )
+    faults = Faults()
     for name in ("dev", "test"):
-        unseen = sorted(set(label_names(labels_of(parts[name]), task.problem, task.label)) - set(labels))
+        unseen = {label: count for label, count in sorted(_held(parts[name]).items()) if label not in labels}
         if unseen:
-            few = f"use more training rows ({len(parts['train'])} now, for at least {len(labels) + 1} labels)"
-            mend = "add training rows that show it" if given else f"{few}, or merge rare classes"
-            raise SpecError(
-                f"/task/data/{name}" if given else "/task/split",
-                f"the {name} rows hold labels that no training row shows: {', '.join(map(repr, unseen[:5]))}; {mend}",
-            )
+            least = len(_names([row for part in parts.values() for row in part]))
+            few = f"use more training rows ({len(parts['train'])} now, for {least} labels)"
+            mend = "add training rows that show them" if given else few
+            first = next(iter(unseen))
+            detail = f"the {name} rows hold labels that no training row shows: {counted(unseen, 5)}; {mend}, or merge "
+            detail += f'or leave out: "label_map": {{"{first}": "{labels[0]}"}} or {{"{first}": null}}'
+            faults.found.append(SpecError(f"/task/data/{name}" if given else "/task/split", detail))
+    faults.check()
     if _kinds(parts["train"], task.problem) < 2:
         raise SpecError(where, f"the training rows show one class only ({labels[0]!r})")
-    if task.metric == "entity_f1" and not is_iob2(labels):
+    if task.metric == "entity_f1" and (odd := no_entity_tag(labels)):
         raise SpecError(
             "/task/metric",
-            f"entity_f1 needs IOB2 tags (O, B-x, I-x), and there are others ({', '.join(map(repr, labels[:5]))}); "
-            "ask for 'token_accuracy'",
+            "entity_f1 needs tags that mark entities (O, B-x, I-x, by IOB, BIOES or BILOU), and "
+            f"{', '.join(map(repr, odd[:5]))} {'do' if odd[1:] else 'does'} not; ask for 'token_accuracy', or rename: "
+            f'"label_map": {{"{odd[0]}": "O"}}',
         )
 
 
@@ -388,7 +567,8 @@ def _check_names(rows: Sequence[Example], problem: ProblemType, pointer: str) ->
         says = 'if these are amounts, ask for "problem_type": "regression"'
     if len(labels) > MAX_LABELS:
         raise SpecError(pointer, f"has {len(labels)} classes, and at most {MAX_LABELS} are supported; {says}")
-    if problem == "single_label_classification" and 2 * len(labels) > len(rows) >= MIN_ROWS:
+    share = 0.5 if "regression" in says else UNIQUE
+    if problem == "single_label_classification" and len(labels) > share * len(rows) and len(rows) >= MIN_ROWS:
         raise SpecError(pointer, f"has {len(labels)} classes in {len(rows)} rows; {says}")
     longest = max(map(len, labels))
     if longest > MAX_LABEL_CHARS or sum(map(len, labels)) > MAX_LABELS_CHARS:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 
-from core.spec.data import CONFLICTS, Splits, labels_of
+from core.spec.data import CONFLICTS, Splits, counted, labels_of
 from core.spec.labels import members, numbers, outlier
 from core.spec.task import Task
 
 FAR = 100  # in the unit of core.spec.data.MAX_REACH
 MOST = 0.9  # of the rows are of one class
 FEW = 10  # test rows of a class
+SCARCE = 5  # rows of a class, in all parts
+MAY_BE_NONE = frozenset(
+    ("none", "na", "n/a", "n.a.", "nan", "null", "nil", "?", "-", "--", "unknown", "missing", "undefined", "unlabeled")
+)
 
 
 def doubts(task: Task, splits: Splits) -> Iterator[str]:
     """One sentence each."""
+    yield from splits.warnings
+    if task.problem != "regression":
+        yield from _names(task, splits)
     if count := splits.dropped[CONFLICTS]:
         yield f"{count} {CONFLICTS}: of each text the first row is used"
     if task.problem == "regression":
@@ -36,7 +44,63 @@ def doubts(task: Task, splits: Splits) -> Iterator[str]:
                 "'balanced_accuracy' or 'f1' as the metric would tell more"
             )
     if task.type == "text-classification" and task.problem != "regression":
+        yield from _scarce(splits)
         yield from _rare(task, splits)
+
+
+def _names(task: Task, splits: Splits) -> Iterator[str]:
+    """Of labels that may not mean what they seem to."""
+    alike: dict[str, list[str]] = {}
+    for name in sorted(splits.counts, key=lambda name: (-splits.counts[name], not name.islower(), name)):
+        alike.setdefault(_folded(name), []).append(name)
+    several = [names for names in alike.values() if names[1:]]
+    if several:
+        listed = "; ".join(" and ".join(_rows(name, splits) for name in names) for names in several[:3])
+        merged = {name: names[0] for names in several for name in names[1:]}
+        yield f"labels that are spelled much alike are kept apart: {listed}; if they are one: {_map(merged)}"
+    for i, rows in enumerate(splits.sources):
+        theirs = sorted(set().union(*(members(row.label) for row in rows)) - {*splits.counts})
+        near = {name: alike[_folded(name)][0] for name in theirs if _folded(name) in alike}
+        if near:
+            pairs = ", ".join(f"'{name}' for '{mine}'" for name, mine in list(near.items())[:3])
+            yield f"sources[{i}] says {pairs}: if they are one, give it {_map(near)}, so that they share a head"
+    if task.type == "token-classification":
+        return
+    if {*splits.counts} == {"-1", "0", "1"}:
+        yield f"{_rows('-1', splits)} may stand for no answer; if so, leave them out: {_map({'-1': None})}"
+    for name in splits.counts:
+        if name.casefold() in MAY_BE_NONE and name not in task.label_map.values():
+            yield f"{_rows(name, splits)} may stand for no answer; if so, leave them out: {_map({name: None})}"
+    numbered = [name for name in splits.counts if name.removeprefix("-").isdecimal()]
+    if numbered and len(numbered) < len(splits.counts):
+        other = next(name for name in splits.counts if name not in numbered)
+        yield (
+            f"some labels are numbers ({_some(numbered)}), others names: if two ways of labelling are mixed, rename "
+            f"one: {_map({numbered[0]: other})}"
+        )
+
+
+def _scarce(splits: Splits) -> Iterator[str]:
+    few = {name: count for count, name in sorted((n, name) for name, n in splits.counts.items()) if count < SCARCE}
+    if few:
+        first = next(iter(few))
+        yield (
+            f"{len(few)} of {len(splits.counts)} labels have fewer than {SCARCE} rows ({counted(few, 5)}), which teach "
+            f"and measure little (a single row trains): merge them, or leave them out: {_map({first: 'other'})} or "
+            f"{_map({first: None})}"
+        )
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split()) or name
+
+
+def _rows(name: str, splits: Splits) -> str:
+    return f"'{name}' ({splits.counts[name]:,} rows)"
+
+
+def _map(names: Mapping[str, str | None]) -> str:
+    return f'"label_map": {json.dumps(dict(list(names.items())[:5]), ensure_ascii=False)}'
 
 
 def _rare(task: Task, splits: Splits) -> Iterator[str]:

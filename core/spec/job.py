@@ -30,6 +30,8 @@ def _model_name(value: str) -> str:
     return value
 
 
+SPLIT_COLUMNS = ("split", "fold", "set", "subset", "partition")  # as tables name what says train or test
+
 Stage = Literal["teach", "prune", "recover"]
 
 
@@ -267,6 +269,12 @@ class JobSpec(Strict):
                 f"coupling '{coupling}' learns the sources' labels: give each source a 'label' column, or use coupling "
                 "'teacher'",
             )
+        for i, source in enumerate(self.sources):
+            if isinstance(source.label, list) and self.task.problem != "multi_label_classification":
+                raise PydanticCustomError(
+                    f"/sources/{i}/label",
+                    f"several columns are of a multi_label_classification, not {self.task.problem}",
+                )
         if coupling == "auto" and len(self.transfer.share) < 2:
             raise PydanticCustomError(
                 "/transfer/coupling",
@@ -448,7 +456,24 @@ class JobSpec(Strict):
             root, index = pointer.split("/")[1:3]
             where, part = (f"/sources/{index}", self.sources[int(index)]) if root == "sources" else ("/task", self.task)
             found = {f"{where}/text/{i}": name for i, name in enumerate(part.text)}
-            yield dataset_id, found | ({f"{where}/label": part.label} if part.label is not None else {})
+            several = isinstance(part.label, list)
+            yield (
+                dataset_id,
+                found | {f"{where}/label" + f"/{i}" * several: name for i, name in enumerate(part.label_columns)},
+            )
+
+    def optional_columns(self) -> dict[str, set[str]]:
+        """Columns, by data set id, that are read where the data set has them, and missed nowhere.
+
+        They raise doubts: one that says which rows are of which split, and labels that a source does not name.
+        """
+        data, found = self.task.data, {}
+        if isinstance(data, DatasetRef) and data.dataset:
+            found[data.dataset] = {form for name in SPLIT_COLUMNS for form in (name, name.capitalize(), name.upper())}
+        for source in self.sources:
+            if source.label is None and source.data.dataset:
+                found.setdefault(source.data.dataset, set()).update(self.task.label_columns)
+        return found
 
     def with_data(self, found: Mapping[str, DatasetRef]) -> Self:
         """The same job with other references at these JSON pointers."""

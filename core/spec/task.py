@@ -114,7 +114,42 @@ METRICS: Mapping[str, tuple[str, ...]] = {
 
 def _problem(task: Mapping[str, Any]) -> ProblemType:
     words: ProblemType | None = "token_classification" if task.get("type") == "token-classification" else None
-    return words or task.get("problem_type") or "single_label_classification"
+    several: ProblemType | None = "multi_label_classification" if isinstance(task.get("label"), list) else None
+    return words or several or task.get("problem_type") or "single_label_classification"
+
+
+def _distinct(value: str | list[str]) -> str | list[str]:
+    if isinstance(value, list) and len(set(value)) < len(value):
+        raise PydanticCustomError("label", "names a column twice")
+    return value
+
+
+def _class_name(value: str) -> str:
+    if not value.strip():
+        raise PydanticCustomError("label_map", "is blank; give the name of a class, or null to leave the rows out")
+    return value.strip()
+
+
+ColumnName = Annotated[str, Field(min_length=1)]
+LabelColumns = Annotated[
+    ColumnName | Annotated[list[ColumnName], Field(min_length=1, max_length=1000)],
+    Field(
+        description="a column; or several, each of one label that applies or not (0 or 1, true or false, yes or no)",
+        examples=["label", ["toxic", "insult"]],
+    ),
+    AfterValidator(_distinct),
+]
+LabelMap = Annotated[
+    dict[
+        Annotated[str, Field(max_length=200)], Annotated[str, Field(max_length=200), AfterValidator(_class_name)] | None
+    ],
+    Field(
+        max_length=1000,
+        description="a class, label or tag of the data, as the plan spells it -> its name in the task (several may "
+        "become one), or null: rows that hold it are left out",
+        examples=[{"LABEL_0": "toxic", "Positive": "positive", "-1": None}],
+    ),
+]
 
 
 class Task(Strict):
@@ -135,7 +170,8 @@ class Task(Strict):
     data: DatasetRef | SplitRefs
     split: Split = Split()
     text: TextColumns = ["text"]
-    label: Annotated[str, Field(min_length=1)] = "label"
+    label: LabelColumns = "label"
+    label_map: LabelMap = {}
     metric: Annotated[
         str,
         Field(
@@ -148,7 +184,12 @@ class Task(Strict):
     @property
     def problem(self) -> ProblemType:
         """What is answered, in transformers' words where it has one."""
-        return _problem({"type": self.type, "problem_type": self.problem_type})
+        return _problem({"type": self.type, "problem_type": self.problem_type, "label": self.label})
+
+    @property
+    def label_columns(self) -> list[str]:
+        """The column of labels, or the column of each label."""
+        return columns_of(self.label)
 
     @field_validator("problem_type")
     @classmethod
@@ -164,10 +205,19 @@ class Task(Strict):
             raise PydanticCustomError("text", "token-classification reads one column, of arrays of words")
         return value
 
+    @field_validator("label")
+    @classmethod
+    def _several(cls, value: str | list[str], task: ValidationInfo) -> str | list[str]:
+        given = "token-classification" if task.data.get("type") == "token-classification" else None
+        given = given or task.data.get("problem_type") or "multi_label_classification"
+        if isinstance(value, list) and given != "multi_label_classification":
+            raise PydanticCustomError("label", f"several columns are of a multi_label_classification, not {given}")
+        return value
+
     @field_validator("metric")
     @classmethod
     def _fits(cls, value: str, task: ValidationInfo) -> str:
-        if not {"type", "problem_type"} <= {*task.data}:  # which are at fault themselves
+        if not {"type", "problem_type", "label"} <= {*task.data}:  # which are at fault themselves
             return value
         problem = _problem(task.data)
         if value not in METRICS[problem]:
@@ -186,5 +236,22 @@ class Source(Strict):
 
     data: DatasetRef
     text: TextColumns = ["text"]
-    label: Annotated[str, Field(min_length=1)] | None = None
+    label: LabelColumns | None = None
+    label_map: LabelMap = {}
     weight: Annotated[float, Field(gt=0, le=100, description="of its loss, beside the target's 1")] = 1.0
+
+    @model_validator(mode="after")
+    def _labelled(self) -> Self:
+        if self.label_map and self.label is None:
+            raise PydanticCustomError("label_map", "'label_map' renames labels: give 'label', too")
+        return self
+
+    @property
+    def label_columns(self) -> list[str]:
+        """The column of labels, or the column of each label; none of text alone."""
+        return columns_of(self.label)
+
+
+def columns_of(label: str | list[str] | None) -> list[str]:
+    """The columns that a field `label` names."""
+    return [] if label is None else [label] if isinstance(label, str) else label

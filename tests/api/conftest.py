@@ -95,6 +95,7 @@ def settings(tmp_path: Path, database_url: str, storage_url: str | None) -> Sett
         require_keys=False,
         max_upload_bytes=2**20,
         max_rows=5000,
+        max_readers=4,  # of a tenant two: tests run some at once
     )
 
 

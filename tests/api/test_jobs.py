@@ -661,9 +661,9 @@ def test_every_problem_is_planned_and_what_does_not_fit_it_is_named(
     assert plan.json()["labels"] == labels.get(kind, ["a", "b"])
     assert client.post("/v1/jobs", json=payload).status_code == 202
     assert "give one of" in faults(client.post("/v1/jobs", json=put(payload, "/task/metric", "bleu")))["/task/metric"]
-    odd = "text,label\n" + "odd,\n" + "\n".join(f"t{i}," + "[1]" for i in range(60))
-    found = faults(client.post("/v1/jobs", json=put(payload, "/task/data/dataset", upload(odd.encode()))))
-    assert any("row " in detail and "give one such as" in detail for detail in found.values())
+    odd = "\n".join(f'{{"text": "t{i}", "label": {{"a": {{"b": {i}}}}}}}' for i in range(60)).encode()
+    found = faults(client.post("/v1/jobs", json=put(payload, "/task/data/dataset", upload(odd, "odd.jsonl"))))
+    assert any("row 1" in detail for detail in found.values()), found
 
 
 @one_database
@@ -675,3 +675,31 @@ def test_a_head_on_every_token_is_counted_in_macs(client: TestClient, payload: d
 
     words = {"data": {"dataset": upload("\n".join(LINES).encode(), "rows.jsonl")}, "type": "token-classification"}
     assert outside(words) - outside(payload["task"]) == HIDDEN * 2 * 128 - HIDDEN * (HIDDEN + 2)  # no pooler
+
+
+# --- all faults at once -------------------------------------------------------------------------------------
+
+
+@one_database
+def test_faults_of_model_data_and_budget_come_together(
+    client: TestClient, payload: dict[str, Any], upload: Upload
+) -> None:
+    bad = {"data": {"dataset": upload(b"text,label\n" + b"".join(b"one %d,a\n" % i for i in range(30)), "b.csv")}}
+    payload["sources"] = [
+        {**bad, "label": "label"},
+        {**bad, "label": "absent"},
+        {"data": {"dataset": "ds_" + 32 * "0"}},
+    ]
+    payload = put(payload, "/task/label", "wrong") | {"model": "nowhere"}
+    data = {"/task/label", "/sources/0/label", "/sources/1/label", "/sources/2/data/dataset"}
+    assert {*faults(client.post("/v1/jobs", json=payload))} == data | {"/model"}
+    unread = payload | {"budget": {"params": "10%"}, "model": 7, "extra": 1}
+    for address in ("/v1/jobs", "/v1/jobs:validate"):
+        assert {*faults(client.post(address, json=unread))} == data | {"/model", "/budget/params", "/extra"}
+    assert {*faults(client.post("/v1/jobs", json=unread | {"sources": 3}))} == {
+        "/model",
+        "/budget/params",
+        "/extra",
+        "/sources",
+        "/task/label",
+    }

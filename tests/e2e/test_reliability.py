@@ -37,7 +37,7 @@ def house(database: Database, database_url: str, tmp_path: Path, tiny_model: Pat
 
 def upload(house: House, rows: int, seed: int) -> str:
     path = write_reviews(house.settings.data_dir / "rows.csv", rows, seed)
-    dataset = datasets.ingest(path, "rows.csv", house.storage, house.settings, DEFAULT_TENANT)
+    dataset = datasets.ingest([path], "rows.csv", house.storage, house.settings, DEFAULT_TENANT)
     with house.database.begin() as session:
         session.add(dataset)
     return dataset.id

@@ -17,6 +17,7 @@ import torch
 
 from core.pruning import auto
 from core.pruning.batches import tokenise
+from core.pruning.export import write_test_rows
 from core.pruning.metrics import bootstrap, entities, of_labels, of_numbers, of_tags, shown, value_of
 from core.pruning.network import load_tokenizer
 from core.pruning.problem import IGNORED, MultiLabel, Problem, Regression, SingleLabel, Words, problem_of
@@ -82,6 +83,18 @@ def test_a_tag_belongs_to_the_first_token_of_its_word(tiny: Path) -> None:
     assert cut.labels[0].tolist() == [IGNORED, 0, 1, IGNORED]
 
 
+def test_a_word_without_a_token_has_no_tag_that_counts(tiny: Path, tmp_path: Path) -> None:
+    problem, tokenizer = Words(("B-x", "O")), load_tokenizer(tiny, of_words=True)
+    examples = [Example(("good", "", "\u00a0", "bad"), ("B-x", "O", "O", "B-x")), Example(("", "good"), ("O", "O"))]
+    found = tokenise(examples, problem, tokenizer, 32)
+    assert found.labels.tolist() == [[IGNORED, 0, 0, IGNORED], [IGNORED, 1, IGNORED, IGNORED]]
+    tokenizer.model_max_length = 32
+    logits = torch.tensor([1.0, 0.0]).expand(2, 4, 2)  # always B-x
+    write_test_rows(examples, found, logits, tokenizer, tmp_path / "test.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text().splitlines()]
+    assert [row["predicted"] for row in rows] == [["B-x", None, None, "B-x"], [None, "B-x"]]
+
+
 @pytest.mark.parametrize(("problem", "shape", "labels"), CASES, ids=lambda value: type(value).__name__)
 def test_worth_is_at_most_1_and_highest_for_what_is_right(
     problem: Problem, shape: tuple[int, ...], labels: torch.Tensor
@@ -140,9 +153,29 @@ def test_entities_are_those_of_conlleval() -> None:
     assert entities(tags) == {("PER", 0, 2), ("LOC", 3, 4), ("LOC", 4, 5), ("ORG", 5, 6), ("ORG", 6, 7)}
     truth = [["B-PER", "I-PER", "O"], ["O", "B-LOC", "O"]]
     said = [["B-PER", "O", "O"], ["O", "B-LOC", "B-LOC"]]
-    found = value_of(of_tags(said, truth, iob2=True), 2)
+    found = value_of(of_tags(said, truth, mark=True), 2)
     assert found == pytest.approx({"entity_f1": 2 * 1 / (3 + 2), "token_accuracy": 4 / 6})
-    assert set(value_of(of_tags(said, truth, iob2=False), 2)) == {"token_accuracy"}
+    assert set(value_of(of_tags(said, truth, mark=False), 2)) == {"token_accuracy"}
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        ["S-PER", "S-PER", "O", "B-LOC", "I-LOC", "E-LOC", "B-LOC", "E-LOC", "O"],  # BIOES
+        ["U-PER", "U-PER", "O", "B-LOC", "I-LOC", "L-LOC", "B-LOC", "L-LOC", "O"],  # BILOU
+        ["B-PER", "B-PER", "O", "B-LOC", "I-LOC", "I-LOC", "B-LOC", "I-LOC", "O"],  # IOB2
+        ["I-PER", "B-PER", "O", "I-LOC", "I-LOC", "I-LOC", "B-LOC", "I-LOC", "O"],  # IOB1
+    ],
+)
+def test_every_scheme_marks_the_same_entities(tags: list[str]) -> None:
+    assert entities(tags) == {("PER", 0, 1), ("PER", 1, 2), ("LOC", 3, 6), ("LOC", 6, 8)}
+
+
+def test_parts_of_an_entity_that_stand_alone_are_entities() -> None:
+    assert entities(["E-PER", "E-PER", "O", "I-LOC", "S-LOC"]) == {
+        *(("PER", 0, 1), ("PER", 1, 2)),
+        *(("LOC", 3, 4), ("LOC", 4, 5)),
+    }
 
 
 def test_bootstrap_covers_a_correlation_about_as_often_as_it_says() -> None:

@@ -39,7 +39,7 @@ class House:
         (model / "model.safetensors").write_bytes(b"")
         upload = settings.data_dir / "rows.csv"
         upload.write_text("text,label\na,b\n")
-        dataset = datasets.ingest(upload, "rows.csv", self.storage, settings, DEFAULT_TENANT)
+        dataset = datasets.ingest([upload], "rows.csv", self.storage, settings, DEFAULT_TENANT)
         with database.begin() as session:
             session.add(dataset)
         self.dataset = dataset.id
