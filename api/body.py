@@ -18,7 +18,9 @@ from core.ledger.datasets import UNSTORABLE
 from core.ledger.uploads import PART_BYTES
 
 MAX_JSON_BYTES = 2**20
+MAX_JSON_VALUES = 2000  # what a body holds is parsed and checked on the event loop: a few thousandths of a second
 MAX_DEPTH = 32
+MAX_FORM = {"max_files": 1, "max_fields": 10, "max_part_size": 2**16}  # each file may be held in memory up to 1 MB
 FRAMING_BYTES = 64 * 2**10  # multipart boundaries and headers around an upload
 
 
@@ -78,9 +80,15 @@ class _StrictRequest(Request):
     async def json(self) -> Any:
         return parse_json(await self.body())
 
+    def form(self, **_: Any) -> Any:
+        return super().form(**MAX_FORM)
+
 
 def parse_json(body: bytes) -> Any:
-    """The JSON value; raises a 422 Problem for what RFC 8259 or the database does not allow."""
+    """The JSON value; raises a 422 Problem for what RFC 8259 or the database does not allow, and for too much of it."""
+    # Each value but the first follows one of these. Those in strings count, too: nobody's have thousands.
+    if sum(map(body.count, b",[{")) > MAX_JSON_VALUES:
+        raise _not_json(f"holds more than {MAX_JSON_VALUES:,} values, or is nested too deep")
     try:
         value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
         _check(value, "", MAX_DEPTH)
