@@ -101,8 +101,7 @@ class Supervisor:
         self.embedded = settings.broker_url is None
         if self.embedded:
             self.environment["TOPWORK_BROKER_URL"] = f"redis+socket://{self._start_broker(settings)}"
-        api = ["uvicorn", "api.main:create_app", "--factory", "--host", self.host, "--port", str(self.port)]
-        api += ["--log-level", "warning", "--no-access-log", "--timeout-graceful-shutdown", "3"]
+        api = ["api", "--host", self.host, "--port", str(self.port)]
         for name, module in {"api": api, "relay": ["worker.relay"], "worker": ["worker"]}.items():
             self._add(name, [sys.executable, "-P", "-m", *module])
 
