@@ -554,6 +554,8 @@ def _error(said: Any) -> Message:
     """The error of a `failed` line, in the form that clients are promised."""
     said = said if isinstance(said, Mapping) else {}
     error = {key: str(said[key]) for key in ("code", "field", "message") if said.get(key) is not None}
+    if error.get("code") == "error":
+        error["message"] = f"{_without_paths(error['message'])}; please report this, with what the job asks for"
     return {"code": "failed", "message": "failed without a message"} | error
 
 

@@ -246,16 +246,18 @@ def claim_next(
     max_running: int | None = None,
     offer: Offer | None = None,
     after: Collection[str] = (),
+    without: Collection[str] = (),
 ) -> Job | None:
     """Take the queued job of the highest priority, of those the oldest; None if there is none.
 
-    Those of `after` come last: they broke off at this worker, and others may not.
+    Those of `after` come last: they broke off at this worker, and others may not. Those of `without` are not taken.
     Passed over are tenants that have `max_running` jobs running, keys that have as many as they may, jobs that need
     more than `offer`, and those whose specification this version cannot read: they are left to a newer worker.
     """
     best = select(Job.id, Job.tenant_id, Job.spec).where(Job.status == "queued", *(offer.takes() if offer else ()))
     last = [Job.id.in_(after)] if after else []
     best = best.order_by(*last, Job.priority.desc(), Job.id).limit(1)
+    best = best.where(Job.id.not_in(without))
     unread: set[str] = set()
     if max_running is not None:
         running = select(Job.tenant_id).where(Job.status.in_(RUNNING)).group_by(Job.tenant_id)

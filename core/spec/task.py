@@ -187,4 +187,4 @@ class Source(Strict):
     data: DatasetRef
     text: TextColumns = ["text"]
     label: Annotated[str, Field(min_length=1)] | None = None
-    weight: Annotated[float, Field(gt=0, le=100, description="of its loss, beside the target's 1")] = 1.0
+    weight: Annotated[float, Field(ge=1e-6, le=100, description="of its loss, beside the target's 1")] = 1.0
