@@ -329,7 +329,14 @@ class Supervisor:
         except OSError as error:
             log.warning("cannot store the state: %s", error)
             return
-        self._write(lambda session: jobs.save_state(session, self.job.id, self.attempt, saved))
+
+        def write(session: Session) -> None:
+            for message in self._pending:  # how far it is, before what is kept of it
+                jobs.report(session, self.job.id, self.attempt, message)
+            jobs.save_state(session, self.job.id, self.attempt, saved)
+
+        self._write(write)
+        self._pending.clear()
         rows = saved.values()
         self._stored = {key: put for key, put in self._stored.items() if put in rows}  # the rest is dropped
         self._aside(lambda: self._drop(before - {sha256 for sha256, _ in saved.values()}))

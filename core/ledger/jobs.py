@@ -35,6 +35,8 @@ EDGES: Mapping[str, frozenset[str]] = {
     "cancelled": frozenset({"queued"}),
 }
 RUNNING = ("running", "cancelling")
+MAX_STARTS = 1000  # of a job: beyond, none is forgiven
+AHEAD = "ahead"  # the outcome of an attempt that still runs, and has saved more than any before
 MAX_UNREAD = 100  # queued jobs of a newer version that a worker steps over
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -339,8 +341,20 @@ def report(session: Session, job_id: str, attempt: int, message: Mapping[str, An
 
 
 def save_state(session: Session, job_id: str, attempt: int, saved: Mapping[str, tuple[str, int]]) -> None:
-    """Replace the resumable state: path -> (sha256, size). Raises LeaseLostError."""
+    """Replace the resumable state: path -> (sha256, size). Raises LeaseLostError.
+
+    An attempt that saves more than any before it does not count against the cap, however it ends: hosts are lost, and
+    a long job must not be. One that ends its own process over and over comes no further, and is given up.
+    """
     job = _held(session, job_id, attempt)
+    before = {file.path: (file.sha256, file.size_bytes) for file in files(session, job_id, "state")}
+    running = session.get_one(Attempt, (job_id, attempt))
+    if running.outcome is None and attempt < MAX_STARTS and before != dict(saved) and _is_ahead(session, job):
+        running.outcome = AHEAD
+        job.max_attempts += 1
+        job.version += 1
+        if job.progress:
+            _record(session, job, "progress", job.progress)
     _replace_files(session, job, "state", saved)
 
 
@@ -533,6 +547,15 @@ def _retry_or_fail(session: Session, job: Job, reason: str) -> None:
         _close_attempt(session, job, "lost", reason)
         job.worker, job.stage, job.progress = None, None, {}
         _move(session, job, "queued", reason=reason)
+
+
+def _is_ahead(session: Session, job: Job) -> bool:
+    """Whether the attempt that runs has come further than any before it, as far as they said."""
+    query = select(Event.seq).where(Event.job_id == job.id, Event.type == "status").order_by(Event.seq.desc()).limit(1)
+    earlier = events(session, job.id, 0, None, kind="progress")
+    began, reached = session.scalar(query) or 0, job.progress.get("overall")
+    furthest = [event.data["overall"] for event in earlier if event.seq < began and "overall" in event.data]
+    return not furthest or (reached is not None and reached > max(furthest))
 
 
 def _end_stage(session: Session, job: Job) -> None:
