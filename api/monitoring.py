@@ -80,6 +80,10 @@ class Ledger(Collector):
             for code, (count, _) in tallies.totals(session, "failed").items():
                 failed.add_metric([code], count)
             yield failed
+            scrubbed = CounterMetricFamily("topwork_files_scrubbed", "Stored files read again", labels=["outcome"])
+            for outcome, (count, _) in tallies.totals(session, "scrub").items():
+                scrubbed.add_metric([outcome], count)
+            yield scrubbed
             silent, _ = tallies.totals(session, "lease_lost").get("", (0, 0.0))
             yield CounterMetricFamily("topwork_leases_lost", "Jobs taken from workers that fell silent", value=silent)
             others = CounterMetricFamily("topwork_attempts_ended", "Attempts that said nothing final", labels=["cause"])

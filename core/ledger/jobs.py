@@ -36,7 +36,7 @@ EDGES: Mapping[str, frozenset[str]] = {
 }
 RUNNING = ("running", "cancelling")
 MAX_STARTS = 1000  # of a job: beyond, none is forgiven
-AHEAD = "ahead"  # the outcome of an attempt that still runs, and has saved more than any before
+AHEAD = "ahead"  # the outcome of an attempt that still runs, and has saved more than those before
 MAX_UNREAD = 100  # queued jobs of a newer version that a worker steps over
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -343,16 +343,14 @@ def report(session: Session, job_id: str, attempt: int, message: Mapping[str, An
 def save_state(session: Session, job_id: str, attempt: int, saved: Mapping[str, tuple[str, int]]) -> None:
     """Replace the resumable state: path -> (sha256, size). Raises LeaseLostError.
 
-    An attempt that saves more than any before it does not count against the cap, however it ends: hosts are lost, and
-    a long job must not be. One that ends its own process over and over comes no further, and is given up.
+    An attempt that saves more than those before it is marked: should its worker fall silent, that does not count
+    against the cap. Hosts are lost, and a long job must not be; one that takes its worker down comes no further.
     """
     job = _held(session, job_id, attempt)
     before = {file.path: (file.sha256, file.size_bytes) for file in files(session, job_id, "state")}
     running = session.get_one(Attempt, (job_id, attempt))
-    if running.outcome is None and attempt < MAX_STARTS and before != dict(saved) and _is_ahead(session, job):
+    if running.outcome is None and 1 < attempt < MAX_STARTS and before != dict(saved) and _is_ahead(session, job):
         running.outcome = AHEAD
-        job.max_attempts += 1
-        job.version += 1
         if job.progress:
             _record(session, job, "progress", job.progress)
     _replace_files(session, job, "state", saved)
@@ -422,6 +420,7 @@ def reap(session: Session, limit: int = 100) -> list[str]:
     expired = session.scalars(query).all()
     for job in expired:
         tallies.add(session, "lease_lost")
+        job.max_attempts += session.get_one(Attempt, (job.id, job.attempt)).outcome == AHEAD
         _retry_or_fail(session, job, f"worker {job.worker} was silent for longer than its lease")
     return [job.id for job in expired]
 

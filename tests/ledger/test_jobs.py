@@ -458,8 +458,8 @@ def attempt_lost(database: Database, job_id: str, reached: float | None, state: 
 
 @pytest.mark.parametrize("told", [True, False])
 def test_lost_hosts_do_not_end_a_job_that_moves_forward(database: Database, told: bool) -> None:
-    job_id = new_job(database, max_attempts=2)
-    for i in range(12):
+    job_id = new_job(database, max_attempts=3)
+    for i in range(12):  # the first has nothing to be ahead of
         attempt_lost(database, job_id, 0.1 + i / 1000 if told else None, f"{i:064x}")
         job = get(database, job_id)
         assert (job.status, job.max_attempts - job.attempt) == ("queued", 2)
@@ -471,15 +471,26 @@ def test_lost_hosts_do_not_end_a_job_that_moves_forward(database: Database, told
 
 def test_a_job_that_saves_and_gets_no_further_is_given_up(database: Database) -> None:
     job_id = new_job(database, max_attempts=3)
-    for i in range(4):
-        attempt_lost(database, job_id, 0.4, f"{i:064x}")  # the first had come as far
+    for i in range(3):
+        attempt_lost(database, job_id, 0.4, f"{i:064x}")
+    assert get(database, job_id).status == "failed"
+
+
+def test_a_job_that_ends_its_own_process_is_given_up_however_far_it_comes(database: Database) -> None:
+    job_id = new_job(database, max_attempts=3)
+    for i in range(3):
+        with database.begin() as session:
+            job = jobs.claim(session, job_id, "worker", 60)
+            assert job is not None
+            jobs.save_state(session, job_id, job.attempt, {"state": (f"{i:064x}", 1)})
+            jobs.give_back(session, job_id, job.attempt, "its process was killed")
     assert get(database, job_id).status == "failed"
 
 
 def test_no_job_is_begun_for_ever(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "MAX_STARTS", 5)
     job_id = new_job(database, max_attempts=2)
-    for i in range(6):
+    for i in range(5):
         attempt_lost(database, job_id, i / 10, f"{i:064x}")
     assert get(database, job_id).status == "failed"
 
