@@ -10,6 +10,8 @@ from fastapi import FastAPI
 
 from api.connections import Bounded, backlog, raise_file_limit
 from api.main import create_app
+from core.ledger.private import keep_private
+from core.ledger.settings import read_settings
 
 GRACE_S = 3  # for answers that are being sent, at the end
 
@@ -30,6 +32,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes")
     given = parser.parse_args()
     raise_file_limit()
+    keep_private(read_settings().data_dir)
     uvicorn.run(
         "api.__main__:app",
         factory=True,

@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core.ledger import jobs, logs
 from core.ledger.database import Database, open_database
+from core.ledger.private import keep_private
 from core.ledger.settings import read_settings
 from core.ledger.storage import Storage, open_storage
 from core.ledger.workers import Needs
@@ -177,6 +178,8 @@ def slots() -> Slots:
 def main() -> None:
     """A worker, until it is told to stop. Refuses a database that it does not know."""
     log_to_stderr()
+    for line in keep_private(settings.data_dir):
+        log.warning("%s", line)
     require_schema(database())
     try:
         storage()

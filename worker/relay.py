@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core.ledger import jobs, tallies, uploads, webhooks
 from core.ledger.database import Database
+from core.ledger.private import keep_private
 from core.ledger.settings import Settings
 from core.ledger.storage import open_storage
 from core.ledger.tables import clock_ms
@@ -218,6 +219,7 @@ def _broker() -> Connection:
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
     log_to_stderr()
+    keep_private(settings.data_dir)
     require_schema(database())
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
