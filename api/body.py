@@ -18,6 +18,7 @@ from core.ledger.datasets import UNSTORABLE
 from core.ledger.uploads import PART_BYTES
 
 MAX_JSON_BYTES = 2**20
+MAX_JSON_VALUES = 5000  # parsed and checked on the event loop: some thousandths of a second
 MAX_DEPTH = 32
 MAX_FIELD_BYTES = 1024  # of a field of a form that is no file
 FRAMING_BYTES = 64 * 2**10  # multipart boundaries and headers around an upload
@@ -103,7 +104,10 @@ class _StrictRequest(Request):
 
 
 def parse_json(body: bytes) -> Any:
-    """The JSON value; raises a 422 Problem for what RFC 8259 or the database does not allow."""
+    """The JSON value; raises a 422 Problem for what RFC 8259 or the database does not allow, and for too much of it."""
+    # Each value but the first follows one of these. Those in strings count, too: nobody's have thousands.
+    if sum(map(body.count, b",[{")) > MAX_JSON_VALUES:
+        raise _not_json(f"holds more than {MAX_JSON_VALUES:,} values, or is nested too deep")
     try:
         value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
         _check(value, "", MAX_DEPTH)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,8 +19,10 @@ from api.jobs import find, matches
 from api.problems import RESPONSES, Problem
 from api.schemas import FileList, OutputFile
 from core.ledger import jobs
-from core.ledger.storage import CHUNK
+from core.ledger.storage import CHUNK, DamagedError
 from core.ledger.tables import File
+
+log = logging.getLogger("topwork.api")
 
 OTHER = "application/octet-stream"
 MEDIA_TYPES = {
@@ -108,7 +112,7 @@ def send(here: Context, file: File, request: Request, inline: bool = False) -> R
     if request.method == "HEAD":
         return Response(headers=headers)
     # Opened here and not in the stream, so that a missing file is an error and not a broken download.
-    content = chunks(here.storage.open(file.sha256), start, end)
+    content = chunks(opened(here, file), start, end)
     return StreamingResponse(content, 200 if span is None else 206, headers)
 
 
@@ -143,11 +147,27 @@ def _span(header: str, size: int) -> tuple[int, int] | None:
     return start, end
 
 
+def opened(here: Context, file: File) -> BinaryIO:
+    """The stored file; raises a 500 Problem where it is missing or cut short."""
+    try:
+        data = here.storage.open(file.sha256)
+        size = data.seek(0, os.SEEK_END)
+    except FileNotFoundError:
+        size = None
+    if size == file.size_bytes:
+        return data
+    log.error("stored file %s: %s of %d bytes are there", file.sha256, size or 0, file.size_bytes)
+    raise Problem(500, "The stored file is missing or damaged; have the operator put it back from a backup.")
+
+
 def chunks(data: BinaryIO, start: int, end: int) -> Iterator[bytes]:
-    """The bytes from `start` up to `end`; closes the file."""
+    """The bytes from `start` up to `end`; closes the file. Raises DamagedError, which ends the connection, where the
+    file ends first."""
     with closing(data):
         data.seek(start)
-        while start < end and (chunk := data.read(min(CHUNK, end - start))):
+        while start < end:
+            if not (chunk := data.read(min(CHUNK, end - start))):
+                raise DamagedError(f"a stored file ended {end - start} bytes too early")
             start += len(chunk)
             yield chunk
 

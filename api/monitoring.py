@@ -28,6 +28,7 @@ from core.ledger.tables import Attempt, Job, clock_ms
 log = logging.getLogger("topwork.api")
 
 REQUEST_ID = "X-Request-ID"
+EVERY_S = 60.0
 QUIET = ("/healthz", "/readyz", "/metrics")
 METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 STATUSES = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
@@ -79,6 +80,10 @@ class Ledger(Collector):
             for code, (count, _) in tallies.totals(session, "failed").items():
                 failed.add_metric([code], count)
             yield failed
+            scrubbed = CounterMetricFamily("topwork_files_scrubbed", "Stored files read again", labels=["outcome"])
+            for outcome, (count, _) in tallies.totals(session, "scrub").items():
+                scrubbed.add_metric([outcome], count)
+            yield scrubbed
             silent, _ = tallies.totals(session, "lease_lost").get("", (0, 0.0))
             yield CounterMetricFamily("topwork_leases_lost", "Jobs taken from workers that fell silent", value=silent)
             others = CounterMetricFamily("topwork_attempts_ended", "Attempts that said nothing final", labels=["cause"])
@@ -168,10 +173,28 @@ def _log(scope: Scope, status: int, seconds: float) -> None:
     log.log(level, "request", extra=facts | ({"job": job} if re.fullmatch("job_[0-9a-f]{32}", job) else {}))
 
 
+class Seldom(logging.Filter):
+    """Lets through what begins alike once in `EVERY_S`: whoever connects could make such lines, and fill the disk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._due: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See logging.Filter."""
+        start, now = str(record.msg)[:30], time.monotonic()
+        if now < self._due.get(start, 0.0):
+            return False
+        self._due = {other: due for other, due in self._due.items() if due > now} | {start: now + EVERY_S}
+        return True
+
+
 def log_to_stderr(how: str) -> None:
     """Every line of this process in one form, uvicorn's too; ours of requests stands for its own."""
     logs.configure(how)
     for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).handlers.clear()
+    for name in ("uvicorn.error", "asyncio"):
+        logging.getLogger(name).filters = [Seldom()]
     logging.getLogger("uvicorn").propagate = True
     logging.getLogger("uvicorn.access").disabled = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -27,7 +27,7 @@ from core.spec.problems import SpecError
 log = logging.getLogger(__name__)
 
 MAX_FAULTS = 50
-MAX_ERRORS = 1000  # of pydantic's, looked at
+MAX_ERRORS = 200  # of pydantic's, looked at
 MAX_TEXT = 1000
 
 # What each error answer looks like, for /docs.
@@ -280,6 +280,7 @@ def _job_schema() -> dict[str, Any]:
     return JobSpec.model_json_schema()
 
 
+@lru_cache(200)
 def _known_fields(pointer: str) -> list[str]:
     """Fields of the object at `pointer` in a job specification."""
     schema = _job_schema()

@@ -11,7 +11,7 @@ from starlette.responses import StreamingResponse
 from zipstream import ZipStream
 
 from api.context import Context, Here
-from api.files import chunks, send
+from api.files import chunks, opened, send
 from api.jobs import find, matches
 from api.problems import RESPONSES, Problem
 from api.schemas import Curves, Series
@@ -89,7 +89,7 @@ def get_archive(here: Here, job_id: str, request: Request) -> Response:
         return Response(status_code=304, headers=headers)
     archive = ZipStream(sized=True)
     for file in files:
-        here.storage.open(file.sha256).close()  # a missing file is an error now, and not a broken download later
+        opened(here, file).close()  # a missing file is an error now, and not a broken download later
         archive.add(_content(here, file), file.path, size=file.size_bytes)
     headers |= {
         "Content-Length": str(len(archive)),

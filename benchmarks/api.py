@@ -61,6 +61,9 @@ PROGRESS = {"stage": "prune", "step": 120, "steps": 400, "eta_s": 95.0, "overall
 Numbers = dict[str, float]
 
 
+BARE = ("uvicorn", "benchmarks.api:bare", "--factory", "--log-level", "warning", "--no-access-log")
+
+
 def bare() -> FastAPI:
     """One route that returns bytes it was given: what FastAPI and its server cost by themselves."""
     app, body = FastAPI(), Path(os.environ["BARE_BODY"]).read_bytes()
@@ -114,12 +117,12 @@ def running(
 
 
 @contextmanager
-def uvicorn(app: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """An application behind uvicorn, started as `topwork serve` starts it; gives its address and its process."""
+def uvicorn(*command: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """An application behind uvicorn, as `python -m COMMAND` starts it; gives its address and its process."""
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", app, "--factory", "--host", "127.0.0.1", "--port", str(port)]
     url = f"http://127.0.0.1:{port}"
-    with running([*command, "--log-level", "warning", "--no-access-log"], url, **environment) as process:
+    words = [sys.executable, "-m", *command, "--host", "127.0.0.1", "--port", str(port)]
+    with running(words, url, **environment) as process:
         yield url, process
 
 
@@ -159,7 +162,7 @@ class House:
     @contextmanager
     def api(self) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         """The API on it."""
-        with uvicorn("api.main:create_app", **self.environment) as (url, process):
+        with uvicorn("api", **self.environment) as (url, process):
             httpx.get(f"{url}/v1/jobs/{self.job_id}", headers=self.headers).raise_for_status()
             yield url, process
 
@@ -248,7 +251,7 @@ def polls(folder: Path) -> dict[str, Any]:
             name, pid = f"{kind}, {count:,} jobs", process.pid
             arms |= {name: (pid, address, paths, house.headers), f"{name}, 304": (pid, address, paths, again)}
             (folder / "body").write_bytes(first.content)
-        address, process = stack.enter_context(uvicorn("benchmarks.api:bare", BARE_BODY=str(folder / "body")))
+        address, process = stack.enter_context(uvicorn(*BARE, BARE_BODY=str(folder / "body")))
         arms = {"bare route": (process.pid, address, paths, {}), **arms}
         return rounds({name: lambda arm=arm: wrk(*arm) for name, arm in arms.items()}, "bare route", "per_s")  # type: ignore[misc]
 

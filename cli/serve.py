@@ -22,6 +22,7 @@ from cli import broker
 from cli.processes import adopt_orphans, bury_orphans, kill_orphans, start, stop
 from core.ledger import keys
 from core.ledger.database import open_database
+from core.ledger.private import keep_private
 from core.ledger.settings import Settings, read_settings
 
 TICK_S = 0.5
@@ -64,7 +65,8 @@ class Supervisor:
     def run(self) -> None:
         """Returns once everything has been stopped by SIGINT, SIGTERM or SIGHUP; raises ServeError."""
         self.data_dir = self.data_dir.resolve()
-        self.data_dir.mkdir(parents=True, exist_ok=True)
+        for line in keep_private(self.data_dir):
+            self.say(line)
         (self.data_dir / "logs").mkdir(exist_ok=True)
         with (self.data_dir / "serve.lock").open("a") as lock:
             try:
@@ -101,8 +103,7 @@ class Supervisor:
         self.embedded = settings.broker_url is None
         if self.embedded:
             self.environment["TOPWORK_BROKER_URL"] = f"redis+socket://{self._start_broker(settings)}"
-        api = ["uvicorn", "api.main:create_app", "--factory", "--host", self.host, "--port", str(self.port)]
-        api += ["--log-level", "warning", "--no-access-log", "--timeout-graceful-shutdown", "3"]
+        api = ["api", "--host", self.host, "--port", str(self.port)]
         for name, module in {"api": api, "relay": ["worker.relay"], "worker": ["worker"]}.items():
             self._add(name, [sys.executable, "-P", "-m", *module])
 

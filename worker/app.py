@@ -7,19 +7,21 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 from celery import Celery, signals
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.ledger import jobs, logs
 from core.ledger.database import Database, open_database
+from core.ledger.private import keep_private
 from core.ledger.settings import read_settings
 from core.ledger.storage import Storage, open_storage
 from core.ledger.workers import Needs
@@ -53,31 +55,70 @@ app.conf.update(
 REST_S = 60.0
 TIDY_S = 600.0
 FAREWELL_S = 5.0
+PROBE: Sequence[str] = (sys.executable, "-P", "-m", "worker.probe")
+PROBE_S = 120.0
+MAX_RESTING = 1000
 
 
 class Rest:
-    """After attempts that broke off, a worker takes no job for a while: its disk or its GPU may be at fault, and it
-    would soon have tried every job that waits as often as may be."""
+    """After attempts that broke off: who takes no job, or is not taken, for a while.
+
+    A job whose process died rests alone. Only where the machine is at fault does the worker rest, for it would soon
+    have tried every job that waits as often as may be.
+    """
 
     def __init__(self) -> None:
         self._broken, self._until = 0, 0.0
-        self.jobs: set[str] = set()  # that broke off here since one did not: any other goes before them
+        self._jobs: dict[str, tuple[int, float]] = {}  # that broke off here: how often, and until when each rests
 
-    def after(self, well: bool, job: str, blameless: bool = False) -> None:
-        """An attempt has come to a verdict, or has broken off: each job in a row doubles the rest. One that does so
-        again may be at fault itself and leaves the rest as it is, but for a `blameless` one."""
-        if well:
-            self._broken = 0
-            self.jobs.clear()
-            return
-        if blameless or job not in self.jobs:
-            self._broken += 1
-        self.jobs.add(job)
-        self._until = time.monotonic() + min(REST_S, 2.0 ** min(self._broken - 1, 9))
+    def after(self, job: str, how: Literal["well", "job", "machine"]) -> None:
+        """An attempt has come to a verdict, or has broken off by a fault of the one or the other: each in a row doubles
+        the rest."""
+        times, _ = self._jobs.pop(job, (0, 0.0))
+        self._broken = self._broken + 1 if how == "machine" else 0
+        if how == "machine":
+            self._until = _doubled(self._broken)
+        elif how == "job":
+            self._jobs = dict([*self._jobs.items()][-MAX_RESTING:]) | {job: (times + 1, _doubled(times + 1))}
 
     def over(self) -> bool:
         """Whether the worker may take a job."""
         return time.monotonic() >= self._until
+
+    def jobs(self) -> set[str]:
+        """That broke off here: any other goes before them."""
+        return {*self._jobs.copy()}  # other threads change it
+
+    def resting(self) -> set[str]:
+        """Of these, those that are not taken yet."""
+        now = time.monotonic()
+        return {job for job, (_, until) in self._jobs.copy().items() if now < until}
+
+
+def _doubled(times: int) -> float:
+    return time.monotonic() + min(REST_S, 2.0 ** min(times - 1, 9))
+
+
+def is_well(gpus: Sequence[str]) -> bool:
+    """Whether a process can do here what every job does: load torch, compute, write a file."""
+    environment = os.environ | ({"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {})
+    try:
+        settings.work_dir.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(
+            [*PROBE, str(settings.work_dir.resolve())],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PROBE_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        log.error("this machine is not well: the probe: %s", type(error).__name__)
+        return False
+    if done.returncode != 0:
+        log.error("this machine is not well: %s", (done.stderr.strip().splitlines() or ["the probe died"])[-1])
+    return done.returncode == 0
 
 
 rest = Rest()
@@ -95,7 +136,7 @@ def look(_job_id: str = "") -> None:
                 with database().begin() as session:
                     offer = slots().offer()
                     limits = settings.lease_s, settings.max_running
-                    job = jobs.claim_next(session, _name(), *limits, offer, after=[*rest.jobs])
+                    job = jobs.claim_next(session, _name(), *limits, offer, rest.jobs(), rest.resting())
                 if job is None:
                     return
                 gpus = slots().take(Needs.of(job.spec).gpus or 1)
@@ -105,7 +146,9 @@ def look(_job_id: str = "") -> None:
         try:
             with logs.bound(job=job.id, attempt=job.attempt, worker=_name()):
                 supervisor = Supervisor(job, database(), storage(), settings, CHILD, stopping, gpus)
-                rest.after(supervisor.run(), job.id, supervisor.blameless)
+                well = supervisor.run()
+                ours = not well and (supervisor.blameless or not (stopping.is_set() or is_well(gpus)))
+                rest.after(job.id, "well" if well else "machine" if ours else "job")
         finally:
             slots().give_back(gpus)
 
@@ -135,6 +178,8 @@ def slots() -> Slots:
 def main() -> None:
     """A worker, until it is told to stop. Refuses a database that it does not know."""
     log_to_stderr()
+    for line in keep_private(settings.data_dir):
+        log.warning("%s", line)
     require_schema(database())
     try:
         storage()

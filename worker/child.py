@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,14 @@ def main(workdir: Path) -> None:
     except SpecError as problem:
         error = {"code": "invalid", "field": problem.field, "message": problem.message}
         report({"event": "failed", "error": error})
+    except (OSError, MemoryError, RuntimeError, ImportError):  # what another machine, or another moment, may not do
+        raise
+    except Exception as unexpected:  # what every attempt would end with
+        if int(os.environ.get("RANK", "0")):  # to which nobody listens
+            raise
+        traceback.print_exc()
+        message = f"{type(unexpected).__name__}: {str(unexpected)[:300]}"
+        report({"event": "failed", "error": {"code": "error", "message": message}})
     else:
         report({"event": "done", "metrics": metrics})
 

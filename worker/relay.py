@@ -1,6 +1,6 @@
 """The relay: `python -m worker.relay`. Carries announcements from the ledger to the broker, returns jobs whose worker
-fell silent, reminds of jobs that nobody took, sends messages to webhooks, and removes what is no longer used. Any
-number may run at once.
+fell silent, reminds of jobs that nobody took, sends messages to webhooks, removes what is no longer used, and reads
+stored files again. Any number may run at once.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core.ledger import jobs, tallies, uploads, webhooks
 from core.ledger.database import Database
+from core.ledger.private import keep_private
 from core.ledger.settings import Settings
 from core.ledger.storage import open_storage
 from core.ledger.tables import clock_ms
 from worker.app import app, database, log_to_stderr, require_schema, settings
 from worker.health import trace
+from worker.scrub import Scrub
 from worker.tidy import tidy_work_folders, used_blobs
 from worker.webhooks import RefusedError, post
 
@@ -60,6 +62,7 @@ class Relay:
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop."""
         self._mourn()  # the database may have been away until now
+        threading.Thread(target=Scrub(self.database, self.storage, stop).run, daemon=True).start()
         while not stop.wait(PUBLISH_S):
             self.step()
 
@@ -216,6 +219,7 @@ def _broker() -> Connection:
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
     log_to_stderr()
+    keep_private(settings.data_dir)
     require_schema(database())
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -329,7 +329,14 @@ class Supervisor:
         except OSError as error:
             log.warning("cannot store the state: %s", error)
             return
-        self._write(lambda session: jobs.save_state(session, self.job.id, self.attempt, saved))
+
+        def write(session: Session) -> None:
+            for message in self._pending:  # how far it is, before what is kept of it
+                jobs.report(session, self.job.id, self.attempt, message)
+            jobs.save_state(session, self.job.id, self.attempt, saved)
+
+        self._write(write)
+        self._pending.clear()
         rows = saved.values()
         self._stored = {key: put for key, put in self._stored.items() if put in rows}  # the rest is dropped
         self._aside(lambda: self._drop(before - {sha256 for sha256, _ in saved.values()}))
@@ -554,6 +561,8 @@ def _error(said: Any) -> Message:
     """The error of a `failed` line, in the form that clients are promised."""
     said = said if isinstance(said, Mapping) else {}
     error = {key: str(said[key]) for key in ("code", "field", "message") if said.get(key) is not None}
+    if error.get("code") == "error":
+        error["message"] = f"{_without_paths(error['message'])}; please report this, with what the job asks for"
     return {"code": "failed", "message": "failed without a message"} | error
 
 

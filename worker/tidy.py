@@ -11,6 +11,8 @@ from sqlalchemy.orm import Session
 from core.ledger.database import Database
 from core.ledger.tables import Dataset, File, Job, Part
 
+BLOBS = (File.sha256, Dataset.sha256, Part.sha256)  # every column that names a stored file
+
 
 def tidy_work_folders(database: Database, work_dir: Path) -> None:
     """Remove folders of attempts that are over, each outside of any transaction: work/<job_id>/<attempt>/."""
@@ -39,5 +41,4 @@ def remove_if_empty(folder: Path) -> None:
 
 def used_blobs(session: Session, names: list[str]) -> set[str]:
     """Which of these files a job, a data set or an upload refers to."""
-    columns = (File.sha256, Dataset.sha256, Part.sha256)
-    return {name for column in columns for name in session.scalars(select(column).where(column.in_(names)))}
+    return {name for column in BLOBS for name in session.scalars(select(column).where(column.in_(names)))}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,10 @@ class Database:
 def open_database(settings: Settings) -> Database:
     """The database that the settings name; makes the data folder of the embedded default."""
     if settings.database_url is None:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # SQLite would make it as the umask says; the files that it puts beside it are as this one is.
+        with suppress(FileExistsError):
+            os.close(os.open(settings.data_dir / "topwork.db", os.O_CREAT | os.O_EXCL, 0o600))
     return Database(settings.database)
 
 

@@ -35,6 +35,8 @@ EDGES: Mapping[str, frozenset[str]] = {
     "cancelled": frozenset({"queued"}),
 }
 RUNNING = ("running", "cancelling")
+MAX_STARTS = 1000  # of a job: beyond, none is forgiven
+AHEAD = "ahead"  # the outcome of an attempt that still runs, and has saved more than those before
 MAX_UNREAD = 100  # queued jobs of a newer version that a worker steps over
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -246,16 +248,18 @@ def claim_next(
     max_running: int | None = None,
     offer: Offer | None = None,
     after: Collection[str] = (),
+    without: Collection[str] = (),
 ) -> Job | None:
     """Take the queued job of the highest priority, of those the oldest; None if there is none.
 
-    Those of `after` come last: they broke off at this worker, and others may not.
+    Those of `after` come last: they broke off at this worker, and others may not. Those of `without` are not taken.
     Passed over are tenants that have `max_running` jobs running, keys that have as many as they may, jobs that need
     more than `offer`, and those whose specification this version cannot read: they are left to a newer worker.
     """
     best = select(Job.id, Job.tenant_id, Job.spec).where(Job.status == "queued", *(offer.takes() if offer else ()))
     last = [Job.id.in_(after)] if after else []
     best = best.order_by(*last, Job.priority.desc(), Job.id).limit(1)
+    best = best.where(Job.id.not_in(without))
     unread: set[str] = set()
     if max_running is not None:
         running = select(Job.tenant_id).where(Job.status.in_(RUNNING)).group_by(Job.tenant_id)
@@ -337,8 +341,18 @@ def report(session: Session, job_id: str, attempt: int, message: Mapping[str, An
 
 
 def save_state(session: Session, job_id: str, attempt: int, saved: Mapping[str, tuple[str, int]]) -> None:
-    """Replace the resumable state: path -> (sha256, size). Raises LeaseLostError."""
+    """Replace the resumable state: path -> (sha256, size). Raises LeaseLostError.
+
+    An attempt that saves more than those before it is marked: should its worker fall silent, that does not count
+    against the cap. Hosts are lost, and a long job must not be; one that takes its worker down comes no further.
+    """
     job = _held(session, job_id, attempt)
+    before = {file.path: (file.sha256, file.size_bytes) for file in files(session, job_id, "state")}
+    running = session.get_one(Attempt, (job_id, attempt))
+    if running.outcome is None and 1 < attempt < MAX_STARTS and before != dict(saved) and _is_ahead(session, job):
+        running.outcome = AHEAD
+        if job.progress:
+            _record(session, job, "progress", job.progress)
     _replace_files(session, job, "state", saved)
 
 
@@ -406,6 +420,7 @@ def reap(session: Session, limit: int = 100) -> list[str]:
     expired = session.scalars(query).all()
     for job in expired:
         tallies.add(session, "lease_lost")
+        job.max_attempts += session.get_one(Attempt, (job.id, job.attempt)).outcome == AHEAD
         _retry_or_fail(session, job, f"worker {job.worker} was silent for longer than its lease")
     return [job.id for job in expired]
 
@@ -531,6 +546,15 @@ def _retry_or_fail(session: Session, job: Job, reason: str) -> None:
         _close_attempt(session, job, "lost", reason)
         job.worker, job.stage, job.progress = None, None, {}
         _move(session, job, "queued", reason=reason)
+
+
+def _is_ahead(session: Session, job: Job) -> bool:
+    """Whether the attempt that runs has come further than any before it, as far as they said."""
+    query = select(Event.seq).where(Event.job_id == job.id, Event.type == "status").order_by(Event.seq.desc()).limit(1)
+    earlier = events(session, job.id, 0, None, kind="progress")
+    began, reached = session.scalar(query) or 0, job.progress.get("overall")
+    furthest = [event.data["overall"] for event in earlier if event.seq < began and "overall" in event.data]
+    return not furthest or (reached is not None and reached > max(furthest))
 
 
 def _end_stage(session: Session, job: Job) -> None:

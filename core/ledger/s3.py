@@ -25,7 +25,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
-from core.ledger.storage import CHUNK, Storage, StorageAwayError, check_name
+from core.ledger.storage import CHUNK, DAMAGED, Storage, StorageAwayError, check_name
 
 PART_BYTES = 16 * 2**20  # S3 takes 10,000 of them: files of 156 GiB
 TRIES = 3
@@ -99,6 +99,13 @@ class S3Storage(Storage):
         """See `Storage.delete`."""
         with _plain_errors():
             self._s3.delete_object(**self._at(sha256))
+
+    def set_aside(self, sha256: str) -> None:
+        """See `Storage.set_aside`."""
+        at = self._at(sha256)
+        with _plain_errors(), suppress(FileNotFoundError):
+            self._s3.copy({**at}, self.bucket, f"{self.prefix}{DAMAGED}/{sha256}")
+            self._s3.delete_object(**at)
 
     def sweep(self, in_use: Callable[[Sequence[str]], Set[str]], older_than_s: float) -> int:
         """See `Storage.sweep`. Ages are by the clock of the storage."""

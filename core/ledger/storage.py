@@ -9,12 +9,14 @@ import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence, Set
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from core.ledger.settings import Settings
 
 CHUNK = 1 << 20
+DAMAGED = "damaged"  # folder
 
 
 class StorageAwayError(OSError):
@@ -46,6 +48,20 @@ class Storage(ABC):
 
         The age protects a file whose row is not committed yet; to put the same content again makes it young.
         """
+
+    @abstractmethod
+    def set_aside(self, sha256: str) -> None:
+        """Put a damaged file where nothing finds it but the operator: `damaged/SHA256`."""
+
+    def check(self, sha256: str, pace: Callable[[int], object]) -> None:
+        """Read a stored file, `pace` called with the bytes of each piece; raises FileNotFoundError, DamagedError."""
+        digest = hashlib.sha256()
+        with self.open(sha256) as data:
+            while chunk := data.read(CHUNK):
+                digest.update(chunk)
+                pace(len(chunk))
+        if digest.hexdigest() != sha256:
+            raise DamagedError(f"stored file {sha256} is damaged")
 
     def fetch(self, sha256: str, target: Path) -> None:
         """Copy a stored file to `target`, checking its content; raises FileNotFoundError, DamagedError or OSError."""
@@ -136,6 +152,13 @@ class LocalStorage(Storage):
     def delete(self, sha256: str) -> None:
         """See `Storage.delete`."""
         self.path(sha256).unlink(missing_ok=True)
+
+    def set_aside(self, sha256: str) -> None:
+        """See `Storage.set_aside`."""
+        folder = self.root / DAMAGED
+        folder.mkdir(exist_ok=True)
+        with suppress(FileNotFoundError):
+            self.path(sha256).replace(folder / sha256)
 
     def sweep(self, in_use: Callable[[Sequence[str]], Set[str]], older_than_s: float) -> int:
         """See `Storage.sweep`."""

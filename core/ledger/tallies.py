@@ -11,9 +11,9 @@ from sqlalchemy.orm import Session
 from core.ledger.tables import Tally
 
 
-def add(session: Session, name: str, label: str = "", ms: int = 0) -> None:
-    """One more of `name`, which took so long."""
-    session.add(Tally(name=name, label=label, count=1, ms=ms))
+def add(session: Session, name: str, label: str = "", ms: int = 0, count: int = 1) -> None:
+    """One more of `name`, or `count`, which took so long."""
+    session.add(Tally(name=name, label=label, count=count, ms=ms))
 
 
 def totals(session: Session, name: str) -> dict[str, tuple[int, float]]:

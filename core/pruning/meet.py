@@ -159,7 +159,7 @@ class LatencyBudget:
     def _limit(self, share: float) -> int:
         """Of the encoder layers, in the table's unit, for a part of the dense latency."""
         cost = self.cost
-        limit = int(share * (cost.dense + cost.outside)) - cost.outside
+        limit = int(min(share, 1) * (cost.dense + cost.outside)) - cost.outside
         return min(max(limit, cost.least(self.layout)), cost.dense)
 
     def _ms(self, ratio: float) -> float:

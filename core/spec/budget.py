@@ -17,7 +17,8 @@ def _amount(value: int | float) -> int | float:
     return value
 
 
-Amount = Annotated[int | float, Field(gt=0), AfterValidator(_amount)]
+MAX_AMOUNT = 2**50  # no model that fits into a machine comes near it
+Amount = Annotated[int | float, Field(gt=0, le=MAX_AMOUNT), AfterValidator(_amount)]
 
 
 Kind = Literal["params", "macs", "bytes", "latency_ms", "speedup", "sparsity"]
@@ -55,10 +56,11 @@ class Budget(Strict):
         int | None, Field(ge=1, le=512, description="tokens, for 'macs' and latencies; left out: train.max_length")
     ] = None
     latency_ms: Annotated[
-        float | None, Field(gt=0, description="of one pass of `batch_size` texts of `sequence_length` tokens, measured")
+        float | None,
+        Field(gt=0, le=3_600_000, description="of a pass of `batch_size` texts of `sequence_length` tokens, measured"),
     ] = None
     speedup: Annotated[
-        float | None, Field(gt=1, description="dense over pruned latency, measured as for `latency_ms`")
+        float | None, Field(gt=1, le=1_000_000, description="dense over pruned latency, measured as for `latency_ms`")
     ] = None
     batch_size: Annotated[int | None, Field(ge=1, le=1024, description="texts, for latencies; left out: 1")] = None
     device: Annotated[

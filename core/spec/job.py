@@ -124,7 +124,7 @@ class Train(Strict):
     steps: Steps = Steps()
     batch_size: Annotated[int, Field(ge=2, le=1024)] = 32
     max_length: Annotated[int, Field(ge=8, le=512, description="tokens; longer texts are cut")] = 128
-    learning_rate: Annotated[float, Field(gt=0, le=0.1)] | None = Field(
+    learning_rate: Annotated[float, Field(ge=1e-9, le=0.1)] | None = Field(
         None, description="default: by the hidden size; three times as large in recovery where little is left"
     )
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0

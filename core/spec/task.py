@@ -238,7 +238,7 @@ class Source(Strict):
     text: TextColumns = ["text"]
     label: LabelColumns | None = None
     label_map: LabelMap = {}
-    weight: Annotated[float, Field(gt=0, le=100, description="of its loss, beside the target's 1")] = 1.0
+    weight: Annotated[float, Field(ge=1e-6, le=100, description="of its loss, beside the target's 1")] = 1.0
 
     @model_validator(mode="after")
     def _labelled(self) -> Self:

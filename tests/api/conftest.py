@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
+from api.connections import Bounded
 from api.main import create_app
 from core.ledger import jobs
 from core.ledger.database import Database
@@ -131,7 +132,7 @@ def payload(upload: Upload) -> dict[str, Any]:
 @pytest.fixture
 def live(client: TestClient) -> Iterator[str]:
     """Address of the same API behind a real server: the test client cannot read an answer that comes in parts."""
-    server = uvicorn.Server(uvicorn.Config(client.app, port=0, log_level="warning", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(client.app, port=0, http=Bounded, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

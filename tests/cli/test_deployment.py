@@ -73,10 +73,8 @@ def test_every_command_of_the_compose_file_can_be_run(services: dict[str, Any]) 
     commands += [one["healthcheck"]["test"][1:] for one in ours(services) if "healthcheck" in one]
     for program, *words in commands:
         assert Path(sys.executable).with_name(program).exists(), program
-        if program == "uvicorn":
-            module, _, factory = words[0].partition(":")
-            assert callable(getattr(importlib.import_module(module), factory))
-        elif words[0] == "-m":
+        words = words[words[0] == "-P" :]
+        if words[0] == "-m":
             assert importlib.util.find_spec(words[1]) is not None
         elif words[0] == "-c":
             compile(words[1], "healthcheck", "exec")

@@ -7,4 +7,5 @@ from worker.app import main
 
 if __name__ == "__main__":
     worker.app.CHILD = (sys.executable, "-m", "tests.e2e.doomed_child")
+    worker.app.PROBE = (sys.executable, "-c", "")
     main()

@@ -100,7 +100,7 @@ def test_api_and_relay_may_be_killed_in_every_stage(server: Server, submitted: C
             processes = {pid: command_line(pid) for pid in server.descendants()}
             [child] = (pid for pid, line in processes.items() if "-m worker.child" in line)
             os.kill(child, signal.SIGSTOP)
-            victims = [pid for pid, line in processes.items() if "uvicorn" in line or "-m worker.relay" in line]
+            victims = [pid for pid, line in processes.items() if "-m api" in line or "-m worker.relay" in line]
             assert len(victims) == 2
             for pid in victims:
                 os.kill(pid, signal.SIGKILL)

@@ -121,7 +121,7 @@ def test_wrong_requests_are_answered_and_the_server_lives(server: Server, tmp_pa
 
 
 def test_a_part_that_dies_is_started_again(server: Server) -> None:
-    before = {pid for pid in server.descendants() if "uvicorn" in command_line(pid) or "valkey" in command_line(pid)}
+    before = {pid for pid in server.descendants() if "-m api" in command_line(pid) or "valkey" in command_line(pid)}
     assert len(before) == 2
     for pid in before:
         os.kill(pid, signal.SIGKILL)

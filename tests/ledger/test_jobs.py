@@ -443,6 +443,58 @@ def test_an_expired_lease_goes_back_to_the_queue_and_fails_at_the_cap(database: 
     assert error is not None and error["code"] == "attempts_exhausted" and "2 attempts" in error["message"]
 
 
+def attempt_lost(database: Database, job_id: str, reached: float | None, state: str) -> None:
+    """A worker takes the job, says how far it is, saves, and falls silent."""
+    with database.begin() as session:
+        job = jobs.claim(session, job_id, "worker", 60)
+        assert job is not None
+        if reached is not None:
+            jobs.report(session, job_id, job.attempt, {"event": "progress", "stage": "teach", "overall": reached})
+        for _ in range(2):
+            jobs.save_state(session, job_id, job.attempt, {"state": (state, 1)})
+    expire(database, job_id)
+    reap(database)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_lost_hosts_do_not_end_a_job_that_moves_forward(database: Database, told: bool) -> None:
+    job_id = new_job(database, max_attempts=3)
+    for i in range(12):  # the first has nothing to be ahead of
+        attempt_lost(database, job_id, 0.1 + i / 1000 if told else None, f"{i:064x}")
+        job = get(database, job_id)
+        assert (job.status, job.max_attempts - job.attempt) == ("queued", 2)
+    for left in (1, 0):  # nothing new is saved
+        attempt_lost(database, job_id, 0.1 if told else None, f"{11:064x}")
+        job = get(database, job_id)
+        assert (job.status, job.max_attempts - job.attempt) == ("queued" if left else "failed", left)
+
+
+def test_a_job_that_saves_and_gets_no_further_is_given_up(database: Database) -> None:
+    job_id = new_job(database, max_attempts=3)
+    for i in range(3):
+        attempt_lost(database, job_id, 0.4, f"{i:064x}")
+    assert get(database, job_id).status == "failed"
+
+
+def test_a_job_that_ends_its_own_process_is_given_up_however_far_it_comes(database: Database) -> None:
+    job_id = new_job(database, max_attempts=3)
+    for i in range(3):
+        with database.begin() as session:
+            job = jobs.claim(session, job_id, "worker", 60)
+            assert job is not None
+            jobs.save_state(session, job_id, job.attempt, {"state": (f"{i:064x}", 1)})
+            jobs.give_back(session, job_id, job.attempt, "its process was killed")
+    assert get(database, job_id).status == "failed"
+
+
+def test_no_job_is_begun_for_ever(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "MAX_STARTS", 5)
+    job_id = new_job(database, max_attempts=2)
+    for i in range(5):
+        attempt_lost(database, job_id, i / 10, f"{i:064x}")
+    assert get(database, job_id).status == "failed"
+
+
 def test_a_job_that_is_being_cancelled_is_cancelled_by_the_reaper(database: Database) -> None:
     job_id = claimed_job(database)
     cancel(database, job_id)

@@ -162,6 +162,13 @@ def test_more_time_than_dense_takes_keeps_everything(tmp_path: Path) -> None:
     assert len(clock.seen) == 1
 
 
+@pytest.mark.parametrize("asked", [3.6e6, 1e308])
+def test_however_much_time_there_is_everything_is_kept(asked: float, tmp_path: Path) -> None:
+    budget = Budget.model_construct(latency_ms=asked)  # as an earlier version took it
+    latency = LatencyBudget(budget, MINILM, HERE, Clock(), tmp_path / "latency.json")
+    assert latency.fit(scores_of(0)) == Structure.dense(MINILM)
+
+
 def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
     """Not by the next attempt; and the table not by the next job on this machine."""
     clock = Clock()

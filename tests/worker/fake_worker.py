@@ -8,4 +8,5 @@ from worker.app import main
 
 if __name__ == "__main__":
     worker.app.CHILD = (sys.executable, str(Path(__file__).with_name("fake_child.py")))
+    worker.app.PROBE = (sys.executable, "-c", "")
     main()

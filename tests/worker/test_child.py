@@ -90,6 +90,28 @@ def test_any_other_exception_is_a_crash_with_its_traceback_in_the_log(workdir: P
     assert log.strip().endswith("RuntimeError: CUDA out of memory")
 
 
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        ('OverflowError("cannot convert float infinity to integer")', "OverflowError: cannot convert float infinity"),
+        ('ValueError("x" * 1000)', "ValueError: xxx"),
+        ("KeyError(1)", "KeyError: 1"),
+    ],
+)
+def test_an_exception_that_every_attempt_would_end_with_ends_the_job(workdir: Path, raised: str, said: str) -> None:
+    messages, log, code = play(workdir, f"raise {raised}")
+    assert code == 0 and "Traceback" in log
+    error = messages[-1]["error"]
+    assert error["code"] == "error" and error["message"].startswith(said) and len(error["message"]) < 400
+    assert play(workdir, f"raise {raised}", RANK="1")[2] == 1  # the launcher ends the others
+
+
+@pytest.mark.parametrize("raised", ['OSError(28, "No space left on device")', "MemoryError()", 'ImportError("torch")'])
+def test_what_may_be_the_machines_fault_is_tried_again(workdir: Path, raised: str) -> None:
+    messages, _, code = play(workdir, f"raise {raised}")
+    assert (messages, code) == ([], 1)
+
+
 def test_what_is_logged_names_the_job(workdir: Path) -> None:
     body = 'import logging; logging.getLogger("core.pruning").warning("cannot save %s", "it"); return {}'
     _, log, _ = play(workdir, body)

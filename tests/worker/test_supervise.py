@@ -8,9 +8,10 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import psycopg
 import pytest
@@ -23,7 +24,7 @@ from core.ledger.settings import Settings
 from core.ledger.storage import LocalStorage, StorageAwayError
 from core.ledger.tables import Job
 from tests.worker.conftest import House
-from worker import models, supervise
+from worker import app, models, supervise
 from worker.app import Rest
 from worker.supervise import Supervisor
 
@@ -396,24 +397,53 @@ def test_a_job_keeps_to_the_commit_that_it_began_with(house: House, monkeypatch:
     assert house.job(job_id).status == "succeeded" and asked == ["owner/name", "owner/name@c1"]
 
 
-def test_after_attempts_that_broke_off_a_worker_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_whose_process_died_rests_alone_and_a_worker_whose_machine_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     now = [0.0]
     monkeypatch.setattr("worker.app.time.monotonic", lambda: now[0])
     rest = Rest()
 
-    def rests(*attempts: tuple[bool, str | None]) -> list[float]:
+    def rests(still: Callable[[], object], *attempts: tuple[str, Literal["well", "job", "machine"]]) -> list[float]:
         found = []
-        for well, job in attempts:
-            rest.after(well, job or "it", blameless=job is None)
+        for attempt in attempts:
+            rest.after(*attempt)
             began = now[0]
-            while not rest.over():
+            while still():
                 now[0] += 0.5
             found.append(now[0] - began)
         return found
 
-    assert rests((False, "a"), (False, "b"), (False, "c"), (True, "d"), (False, "e")) == [1, 2, 4, 0, 1]
-    assert rests((False, "e"), (False, "e"), (False, "a"), (False, "e")) == [1, 1, 2, 2]  # it may be the job
-    assert rests(*[(False, None)] * 8)[-1] == 60  # it is the worker
+    def worker() -> bool:
+        return not rest.over()
+
+    assert rests(worker, *((name, "job") for name in "abcdefgh")) == [0] * 8  # others are taken at once
+    assert rest.jobs() == {*"abcdefgh"} == rest.resting()
+    rests(rest.resting)
+    assert rests(rest.resting, *[("a", "job")] * 3) == [2, 4, 8]
+    assert rests(rest.resting, ("a", "well"), ("a", "job")) == [0, 1]
+    assert rests(worker, ("a", "machine"), ("b", "machine"), ("c", "well"), ("d", "machine")) == [1, 2, 0, 1]
+    assert rests(worker, *[("a", "machine")] * 8)[-1] == 60
+    for i in range(2000):
+        rest.after(str(i), "job")
+    assert len(rest.jobs()) <= 1001
+
+
+def test_a_resting_job_is_left_alone(house: House) -> None:
+    resting = house.new_job()
+    with house.database.begin() as session:
+        assert jobs.claim_next(session, "w", 15, without={resting}) is None
+        assert jobs.claim_next(session, "w", 15, without={"job_other"}) is not None
+
+
+def test_a_machine_is_well_where_a_process_can_compute_and_write(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(app, "settings", Settings(data_dir=tmp_path))
+    assert app.is_well(())
+    for code in ("raise OSError(28, 'No space left on device')", "import os; os.kill(os.getpid(), 9)"):
+        monkeypatch.setattr(app, "PROBE", (sys.executable, "-c", code))
+        assert not app.is_well(())
 
 
 def test_a_supervisor_that_fails_gives_its_job_back_at_once(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
