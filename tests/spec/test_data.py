@@ -349,6 +349,29 @@ def test_what_few_test_rows_cannot_say_is_said() -> None:
     assert not list(doubts(spec_of().task, prepare(spec_of(), {A: MANY})))
 
 
+@pytest.mark.parametrize(
+    ("positive", "rows", "metric", "said"),
+    [
+        (
+            71,
+            100,
+            "accuracy",
+            "71% of the rows are 'yes', and 17 training rows are not: a model that always says 'yes'",
+        ),
+        (71, 100, "f1", ""),
+        (710, 1000, "accuracy", ""),  # enough of the others to learn from
+        (55, 100, "accuracy", ""),
+    ],
+)
+def test_few_rows_of_which_most_are_alike_are_doubted_before_they_are_trained_on(
+    positive: int, rows: int, metric: str, said: str
+) -> None:
+    cells = [(f"t{i}", "yes" if i < positive else "no") for i in range(rows)]
+    found = [one for one in doubts(spec_of(metric=metric).task, prepare(spec_of(), {A: table(*cells)})) if "%" in one]
+    assert [one[: len(said)] for one in found] == [said] * bool(said)
+    assert all("'balanced_accuracy' or 'f1'" in one and "more rows of the others" in one for one in found)
+
+
 def test_labels_as_an_array_or_with_bars() -> None:
     cells = ['["b", "a"]', "a|b", "b | a", "[]", "b", " c "] * 5
     splits = prepare(spec_of(**MULTI), {A: table(*((f"t{i}", cell) for i, cell in enumerate(cells)))})
