@@ -10,12 +10,13 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from core.spec.data import CONFLICTS, Example, Splits, Table, prepare
 from core.spec.doubts import doubts
 from core.spec.job import JobSpec
 from core.spec.problems import SpecError
+from tests.draws import draws
 
 A, B, C = ("ds_" + digit * 32 for digit in "abc")
 
@@ -50,7 +51,7 @@ def test_labels_are_names_and_no_texts(size: int) -> None:
     assert error.value.field == "/task/label"
 
 
-@settings(max_examples=50, deadline=None)
+@draws(50)
 @given(
     labels=st.lists(st.sampled_from("abc"), min_size=30, max_size=200),
     repeats=st.integers(0, 20),
@@ -380,7 +381,7 @@ def test_labels_as_an_array_or_with_bars() -> None:
     assert found == {("a", "b"): 15, (): 5, ("b",): 5, ("c",): 5}
 
 
-@settings(max_examples=30, deadline=None)
+@draws(30)
 @given(st.lists(st.sets(st.sampled_from("abc")), min_size=40, max_size=150), st.integers(0, 3))
 def test_rare_labels_are_dealt_out_in_proportion(sets: list[set[str]], seed: int) -> None:
     sets = [{"a"}, {"b"}, {"c"}, *sets]
@@ -391,7 +392,7 @@ def test_rare_labels_are_dealt_out_in_proportion(sets: list[set[str]], seed: int
     assert sum(held) == 10 and all(abs(n - share) < 2.5 for n, share in zip(held, (6, 2, 2), strict=True))
 
 
-@settings(max_examples=30, deadline=None)
+@draws(30)
 @given(st.lists(st.integers(-5, 5) | st.floats(-1e3, 1e3), min_size=60, max_size=150, unique=True), st.integers(0, 3))
 def test_numbers_are_split_by_their_ranks(values: list[float], seed: int) -> None:
     rows = table(*((f"t{i}", repr(value)) for i, value in enumerate(values)))
