@@ -159,7 +159,7 @@ def show(
     """The table on the screen and, as Markdown, in `target`."""
     one, other = (reports[name] for name in jobs)
     gain = _accuracy(other) - _accuracy(one)
-    notes = [
+    notes = [f"Mind, {name}: {said}." for name, report in reports.items() for said in report["warnings"]] + [
         f"Measured on {one['data']['test']:,} held-out rows; trained on {one['data']['train']}. Latency: one pass at "
         f"128 tokens on {one['environment']['device']}, medians, all models in turn.",
         f"Transfer changes the pruned model's accuracy by {100 * gain:+.1f} points. Took {seconds / 60:.1f} minutes.",
@@ -172,7 +172,7 @@ def show(
     # A pipe is as wide as it needs to be; 80 columns would fold the table.
     (console if console.is_terminal else Console(width=160, highlight=False)).print(table)
     for note in notes:
-        console.print(note, soft_wrap=True)
+        console.print(note, markup=False, soft_wrap=True)
     lines = [" | ".join(HEADINGS), " | ".join(["---"] + ["---:"] * (len(HEADINGS) - 1)), *(" | ".join(r) for r in rows)]
     target.write_text("\n".join(f"| {line} |" for line in lines) + "\n\n" + "\n".join(notes) + "\n", encoding="utf-8")
     console.print(f"The table as Markdown: {target}", soft_wrap=True)

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from cli.client import ApiError, Client, download_all
 from cli.submit import SubmitError, named_files, read_spec
-from cli.watch import failure, follow, result
+from cli.watch import failure, follow, result, warnings
 from core.ledger.keys import SCOPES
 
 SERVER = "http://127.0.0.1:8000"
@@ -180,6 +180,8 @@ def _follow(client: Client, job_id: str) -> None:
     job = follow(client, {job_id: job_id}, out)[job_id]
     if reason := failure(job):
         _fail(reason)
+    for said in warnings(job):
+        out.print(said, markup=False, soft_wrap=True)
     if made := result(job):
         out.print(f"{made}\ntopwork download {job_id} FOLDER", markup=False, soft_wrap=True)
 

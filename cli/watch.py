@@ -87,6 +87,11 @@ def result(job: Job) -> str | None:
     return f"{quality}, {part:.2%} of what the budget counts kept"
 
 
+def warnings(job: Job) -> list[str]:
+    """What to know of a job that has succeeded before its numbers are believed, the gravest first."""
+    return [f"Mind: {said}" for said in (job.get("metrics") or {}).get("warnings", [])]
+
+
 def shown(value: float, metric: str) -> str:
     """A share as 81.9%, another number as 0.8194."""
     return f"{value:.4g}" if metric in NUMBERS else f"{value:.1%}"

@@ -21,6 +21,7 @@ import redis
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.storage import Storage, open_storage
+from tests import draws  # noqa: F401  registers the profiles of Hypothesis before any test is read
 
 
 @pytest.fixture(scope="session")
@@ -187,7 +188,7 @@ class Broker:
             stdout=subprocess.DEVNULL,
             preexec_fn=lambda: libc.prctl(1, signal.SIGKILL),  # PR_SET_PDEATHSIG: not left behind by a killed test run
         )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while True:
             try:
                 self.client.ping()

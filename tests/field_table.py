@@ -45,6 +45,7 @@ class FieldTable:
                     said = dict.fromkeys(got for _, got in ended)
                     passed = sum(one for one, _ in ended)
                     cells = (*row[1:], "; ".join(said), f"{passed} of {len(ended)} passed")
+                    plain = (cell.replace("|", "\\|").replace("\n", " ") for cell in cells)
                     lines.append(
                         "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
                     )

@@ -56,7 +56,7 @@ TICK_S = 0.1
 GRACE_S = 0.5  # between SIGTERM and SIGKILL
 AWAY_S = 5.0  # between tries while the storage is away
 HUB_S = 600.0  # that a job waits for a hub: it keeps a worker from others
-EXIT_S = 5.0  # for a child that has said its last line
+EXIT_S = 5.0  # for a child that has said its last line, and for what was killed
 STOP_WRITE_S = 5.0  # how long a worker that was told to stop tries to give its job back
 MAX_LINE_BYTES = 1 << 20
 MAX_NOTES = 200
@@ -497,7 +497,10 @@ class Supervisor:
             time.sleep(TICK_S / 5)
 
     def _end_child(self) -> None:
-        """End the child and its whole process group, gently for a moment."""
+        """End the child and its whole process group, gently for a moment, and see it gone.
+
+        What was killed holds memory, a GPU's too, until it has ended: the next attempt may need it.
+        """
         process, self.process = self.process, None
         if process is None:
             return
@@ -511,6 +514,9 @@ class Supervisor:
         process.wait()
         if process.stdout is not None:
             process.stdout.close()
+        until = time.monotonic() + EXIT_S
+        while _has_members(process.pid) and time.monotonic() < until:
+            time.sleep(TICK_S / 5)
 
     def _last_words(self, process: subprocess.Popen[bytes]) -> str:
         """Why the child died, as far as it can be told; without the paths of this machine."""
@@ -537,6 +543,15 @@ class Supervisor:
 def _has_exited(pid: int) -> bool:
     """Whether a child has ended; it is left to be reaped, so its number cannot be given to another process."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+
+def _has_members(group: int) -> bool:
+    """Whether a process group has processes, those included that nobody has waited for."""
+    try:
+        os.killpg(group, 0)
+    except OSError:  # none, or another's by now
+        return False
+    return True
 
 
 def _signal(number: int) -> str:

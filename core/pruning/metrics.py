@@ -7,7 +7,7 @@ right are right; the second where there are many such classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import sqrt
 
 import numpy as np
@@ -40,6 +40,7 @@ ROUNDING = 1e-6  # relative, of float32 arithmetic on other batches
 
 Interval = dict[str, float]
 Array = NDArray[np.float64]
+Counts = NDArray[np.int64]
 Measure = Callable[[Array], dict[str, Array]]  # how often each row counts, (R, N) -> each metric, (R,)
 
 
@@ -79,21 +80,46 @@ def with_intervals(logits: Tensor, truth: Tensor) -> dict[str, Interval]:
     A bootstrap over rows is, of functions of the confusion matrix, one multinomial draw a resample, of the cells that
     are not empty.
     """
-    classes = logits.shape[1]
-    counts = confusion(logits.argmax(1), truth, classes)
-    n = int(counts.sum())
+    counts = confusion(logits.argmax(1), truth, logits.shape[1])
+    parts: dict[str, list[Array]] = {}
+    for drawn in _redrawn(counts):
+        for name, values in _scores(*drawn).items():
+            parts.setdefault(name, []).append(values)
+    found = class_intervals(counts)
+    means = ("balanced_accuracy", "f1")
+    return wider(found, {name: _percentiles(found[name]["value"], parts[name]) for name in means})
+
+
+def lead_over_one(logits: Tensor, truth: Tensor, constant: int) -> dict[str, Interval]:
+    """By how much each metric leads that of always giving the class `constant`, as {value, low, high}."""
+    counts = confusion(logits.argmax(1), truth, logits.shape[1])
+    said = np.arange(len(counts)) == constant
+
+    def gained(right: Counts, true: Counts, predicted: Counts) -> dict[str, Array]:
+        ours, other = _scores(right, true, predicted), _scores(true * said, true, true.sum(-1, keepdims=True) * said)
+        return {name: ours[name] - other[name] for name in ours}
+
+    parts: dict[str, list[Array]] = {}
+    for drawn in _redrawn(counts):
+        for name, values in gained(*drawn).items():
+            parts.setdefault(name, []).append(values)
+    value = gained(np.diagonal(counts), counts.sum(1), counts.sum(0))
+    return {name: _percentiles(float(value[name]), parts[name]) for name in value}
+
+
+def _redrawn(counts: Counts) -> Iterator[tuple[Counts, Counts, Counts]]:
+    """Resamples of a confusion matrix, some at a time: what `_scores` takes, (R, C) each."""
+    classes, n = len(counts), int(counts.sum())
     rows, columns = counts.nonzero()
     each, rng = counts[rows, columns] / n, np.random.default_rng(0)
-    resampled: dict[str, list[NDArray[np.float64]]] = {}
     at_once = max(1, CELLS // (len(each) + classes))
     for start in range(0, RESAMPLES, at_once):
         drawn = rng.multinomial(n, each, size=min(at_once, RESAMPLES - start))
-        parts = (drawn * (rows == columns), rows), (drawn, rows), (drawn, columns)
-        for name, values in _scores(*(_summed(cells, owner, classes) for cells, owner in parts)).items():
-            resampled.setdefault(name, []).append(values)
-    found = class_intervals(counts)
-    means = ("balanced_accuracy", "f1")
-    return wider(found, {name: _percentiles(found[name]["value"], resampled[name]) for name in means})
+        right, true, predicted = (
+            _summed(cells, owner, classes)
+            for cells, owner in ((drawn * (rows == columns), rows), (drawn, rows), (drawn, columns))
+        )
+        yield right, true, predicted
 
 
 def _summed(cells: NDArray[np.int64], owner: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
@@ -172,6 +198,27 @@ def value_of(measure: Measure, rows: int) -> dict[str, float]:
 
 def bootstrap(measure: Measure, rows: int) -> dict[str, Interval]:
     """Each metric as {value, low, high}: percentiles over 2,000 resamples of the rows; Wilson's where all are alike."""
+    drawn = _resampled(measure, rows)
+    result = {}
+    for name, value in value_of(measure, rows).items():
+        found = _percentiles(value, drawn[name])
+        alike = found["low"] == found["high"] and name not in NUMBERS
+        result[name] = _share(value, rows) if alike else found
+    return result
+
+
+def lead(one: Measure, other: Measure, rows: int) -> dict[str, Interval]:
+    """By how much one leads the other in each metric, as {value, low, high}: both on the same resamples."""
+
+    def gained(weights: Array) -> dict[str, Array]:
+        ours, theirs = one(weights), other(weights)
+        return {name: ours[name] - theirs[name] for name in ours}
+
+    drawn = _resampled(gained, rows)
+    return {name: _percentiles(value, drawn[name]) for name, value in value_of(gained, rows).items()}
+
+
+def _resampled(measure: Measure, rows: int) -> dict[str, list[Array]]:
     rng = np.random.default_rng(0)
     drawn: dict[str, list[Array]] = {}
     at_once = max(1, CELLS // rows)
@@ -179,12 +226,7 @@ def bootstrap(measure: Measure, rows: int) -> dict[str, Interval]:
         weights = rng.multinomial(rows, np.full(rows, 1 / rows), size=min(at_once, RESAMPLES - start))
         for name, values in measure(weights.astype(np.float64)).items():
             drawn.setdefault(name, []).append(values)
-    result = {}
-    for name, value in value_of(measure, rows).items():
-        found = _percentiles(value, drawn[name])
-        alike = found["low"] == found["high"] and name not in NUMBERS
-        result[name] = _share(value, rows) if alike else found
-    return result
+    return drawn
 
 
 def wider(one: Mapping[str, Interval], other: Mapping[str, Interval]) -> dict[str, Interval]:

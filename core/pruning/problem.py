@@ -25,6 +25,8 @@ from core.pruning.metrics import (
     bootstrap,
     confusion,
     label_intervals,
+    lead,
+    lead_over_one,
     of_labels,
     of_numbers,
     of_tags,
@@ -91,6 +93,10 @@ class Problem(ABC):
         """Each metric as {value, low, high}."""
         return bootstrap(self.measure(logits, labels), len(labels))
 
+    def lead(self, logits: Tensor, constant: Tensor, labels: Tensor) -> dict[str, Interval]:
+        """By how much each metric leads that of logits that give one answer to all rows, as {value, low, high}."""
+        return lead(self.measure(logits, labels), self.measure(constant, labels), len(labels))
+
     def asked(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The logits that are answers, (M, C)."""
         return logits
@@ -130,6 +136,9 @@ class SingleLabel(Problem):
 
     def intervals(self, logits: Tensor, labels: Tensor) -> dict[str, Interval]:
         return with_intervals(logits, labels)
+
+    def lead(self, logits: Tensor, constant: Tensor, labels: Tensor) -> dict[str, Interval]:
+        return lead_over_one(logits, labels, int(constant[0].argmax()))
 
     def said(self, logits: Tensor, labels: Tensor) -> list[Any]:
         return [self.labels[i] for i in logits.argmax(1).tolist()]

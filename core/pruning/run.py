@@ -29,6 +29,7 @@ from core.pruning.metrics import CORRELATIONS
 from core.pruning.page import write_page
 from core.pruning.runtimes import to_onnx
 from core.pruning.stages import ModelRef, Outcome, Report, Stages
+from core.pruning.verdict import verdict
 from core.pruning.verify import ONNX_TOLERANCE, TOLERANCE
 from core.spec.budget import Budget
 from core.spec.cost import CostModel, Costs
@@ -115,7 +116,7 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
             "auto": done.auto,
             "weights": done.source_weights(),
         },
-        "warnings": list(doubts(spec.task, splits)),
+        "warnings": [*verdict(results, spec.task, splits), *doubts(spec.task, splits)],
         "data": sizes | {"sources": [len(rows) for rows in splits.sources], "dropped": dict(splits.dropped)},
         "train": {"steps": dict(done.plan.steps), "rates": dict(done.plan.rates), "seed": spec.train.seed},
         "curves": done.curves,

@@ -40,6 +40,7 @@ from core.pruning.regular import compare, fit_to
 from core.pruning.runtimes import conditions
 from core.pruning.stopwatch import Stopwatch
 from core.pruning.train import History, Training, recovery_rate, train
+from core.pruning.verdict import lead
 from core.spec.cost import CostModel, Costs
 from core.spec.data import labels_of
 from core.spec.estimate import Work, part_left, prices, training_steps, work
@@ -326,7 +327,7 @@ class Stages:
     def measure(self, teacher: Network, student: Network, structure: Structure) -> tuple[dict[str, Any], Tensor]:
         """The test rows, once, in float32; sizes; latency of both models in turn. Numbers are in their own unit.
 
-        Beside them, what always giving the commonest training answer comes to.
+        Beside them, what always giving the commonest training answer comes to, and how far each model leads that.
         """
         models = {"dense": teacher.eval(), "pruned": student.eval()}
         inputs, splits = self.inputs, self.inputs.splits
@@ -362,6 +363,8 @@ class Stages:
         labels = inputs.test.labels
         usual = inputs.test.problem.usual(labels_of(splits.train), labels)
         results["baseline"] = {"test": inputs.test.problem.intervals(usual, labels)}
+        for name in models:
+            results[name]["lead"] = lead(inputs.test.problem, self.spec.task.metric, logits[name], labels, usual)
         return results, logits["pruned"]
 
     # --- helpers --------------------------------------------------------------------------------------------

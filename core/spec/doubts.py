@@ -13,6 +13,8 @@ from core.spec.task import Task
 
 FAR = 100  # in the unit of core.spec.data.MAX_REACH
 MOST = 0.9  # of the rows are of one class
+MANY = 0.65  # of the rows are of one class, and
+LITTLE = 50  # training rows of the others
 FEW = 10  # test rows of a class
 SCARCE = 5  # rows of a class, in all parts
 MAY_BE_NONE = frozenset(
@@ -36,13 +38,7 @@ def doubts(task: Task, splits: Splits) -> Iterator[str]:
                 "logarithms may be learned better"
             )
     if task.metric == "accuracy":
-        rows = [*splits.train, *splits.dev, *splits.test]
-        (name, count), *_ = Counter(row.label for row in rows).most_common(1)
-        if count >= MOST * len(rows):
-            yield (
-                f"{count / len(rows):.0%} of the rows are '{name}', so that always saying it is as accurate: "
-                "'balanced_accuracy' or 'f1' as the metric would tell more"
-            )
+        yield from _one_class(splits)
     if task.type == "text-classification" and task.problem != "regression":
         yield from _scarce(splits)
         yield from _rare(task, splits)
@@ -92,7 +88,9 @@ def _scarce(splits: Splits) -> Iterator[str]:
 
 
 def _folded(name: str) -> str:
-    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split()) or name
+    """Without case, and what stands between words; a sign before a number is no such thing."""
+    words = " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
+    return words if any(map(str.isalpha, words)) else name
 
 
 def _rows(name: str, splits: Splits) -> str:
@@ -101,6 +99,23 @@ def _rows(name: str, splits: Splits) -> str:
 
 def _map(names: Mapping[str, str | None]) -> str:
     return f'"label_map": {json.dumps(dict(list(names.items())[:5]), ensure_ascii=False)}'
+
+
+def _one_class(splits: Splits) -> Iterator[str]:
+    rows = [*splits.train, *splits.dev, *splits.test]
+    (name, count), *_ = Counter(row.label for row in rows).most_common(1)
+    share, others = count / len(rows), sum(row.label != name for row in splits.train)
+    if share >= MOST:
+        yield (
+            f"{share:.0%} of the rows are '{name}', so that always saying it is as accurate: "
+            "'balanced_accuracy' or 'f1' as the metric would tell more"
+        )
+    elif share >= MANY and others < LITTLE:
+        yield (
+            f"{share:.0%} of the rows are '{name}', and {others} training rows are not: a model that always says "
+            f"'{name}' may be as accurate as one that learns from so few; 'balanced_accuracy' or 'f1' as the metric "
+            "(task.metric), or more rows of the others, would mend that"
+        )
 
 
 def _rare(task: Task, splits: Splits) -> Iterator[str]:

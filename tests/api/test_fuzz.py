@@ -10,7 +10,7 @@ import requests
 import schemathesis
 from fastapi.testclient import TestClient
 from huggingface_hub import constants
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.checks import load_all_checks, not_a_server_error
@@ -20,6 +20,7 @@ from core.ledger import keys
 from core.ledger.database import Database
 from tests.api.conftest import one_database
 from tests.api.test_keys import app, belongings, client, make_key  # noqa: F401, fixtures among them
+from tests.draws import draws
 
 EXAMPLES = 3  # for each operation, caller and mode
 CHECKS = [
@@ -32,6 +33,7 @@ CHECKS = [
 
 
 @one_database
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("caller", ["operator", "nobody", "stranger"])
 def test_every_answer_is_as_described(
     client: TestClient,  # noqa: F811
@@ -52,14 +54,7 @@ def test_every_answer_is_as_described(
         known = {name: belongings[name] for name in belongings if f"{{{name}}}" in operation.path}
         cases = operation.as_strategy(mode, path_parameters=known if mode is GenerationMode.POSITIVE else None)
 
-        @settings(
-            max_examples=EXAMPLES,
-            derandomize=True,
-            database=None,
-            deadline=None,
-            phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )
+        @draws(EXAMPLES, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
         @given(cases)
         def send(case: Any) -> None:
             nonlocal tried

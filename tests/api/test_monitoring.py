@@ -56,7 +56,7 @@ def test_every_process_says_what_the_ledger_says(
             assert found["topwork_jobs_finished_total", "outcome=succeeded"] == 1
             assert found["topwork_leases_lost_total", ""] == 1
             assert found["topwork_stage_seconds_count", "stage=teach"] == 2
-            assert 2 <= found["topwork_stage_seconds_sum", "stage=prune"] < 60
+            assert 2 <= found["topwork_stage_seconds_sum", "stage=prune"] < 1000
             assert (found["topwork_workers", ""], found["topwork_worker_slots", ""]) == (1, 2)
             assert found["topwork_queue_oldest_seconds", ""] > 0
             assert found["topwork_queue_unserved", ""] == 0

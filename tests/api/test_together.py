@@ -17,7 +17,7 @@ def test_what_is_asked_during_a_read_is_read_by_the_next_one() -> None:
     def read(keys: Set[str]) -> dict[str, int]:
         reads.append(set(keys))
         found = {key: now[key] for key in keys if key in now}
-        assert go.wait(10)
+        assert go.wait(120)
         return found
 
     async def main() -> None:

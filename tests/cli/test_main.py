@@ -125,6 +125,18 @@ def test_a_key_goes_along_with_every_request(stub: Stub, monkeypatch: pytest.Mon
     assert stub.requests[0].headers["authorization"] == "Bearer topwork_secret"
 
 
+def test_watch_ends_with_what_to_mind_before_the_numbers(stub: Stub) -> None:
+    test = {"test": {"accuracy": {"value": 0.71}}}
+    made = {"budget": {"fraction": 0.1}, "results": {"dense": test, "pruned": test}, "warnings": ["no better [/x]"]}
+    stub.answers = [httpx.Response(200, json=job("succeeded", metrics=made))]
+    result = runner.invoke(main.app, ["watch", "job_1"])
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[1:3] == [
+        "Mind: no better [/x]",
+        "71.0% accuracy on the test rows (dense 71.0%), 10.00% of what the budget counts kept",
+    ]
+
+
 @pytest.mark.parametrize("key", ["topwork_a\rb", "topwork_é"])
 def test_a_key_that_cannot_be_one_is_not_shown(stub: Stub, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     monkeypatch.setenv("TOPWORK_KEY", key)

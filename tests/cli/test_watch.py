@@ -7,7 +7,7 @@ import io
 import httpx
 from rich.console import Console
 
-from cli.watch import failure, follow, result
+from cli.watch import failure, follow, result, warnings
 from tests.cli.stub import Stub, job
 
 PROGRESS = {
@@ -74,6 +74,12 @@ def test_what_a_job_has_made_in_a_line() -> None:
     one["spec"] = {"task": {"metric": "r2"}}
     assert result(one) == "-12.5 r2 on the test rows (dense 0.5), 9.99% of what the budget counts kept"
     assert result(job("succeeded")) is None
+
+
+def test_what_to_know_of_a_job_before_its_numbers() -> None:
+    doubted = {"warnings": ["the dense model is no better than always giving the commonest answer", "3 rows"]}
+    assert warnings(job("succeeded", metrics=doubted)) == [f"Mind: {said}" for said in doubted["warnings"]]
+    assert warnings(job("succeeded", metrics={})) == warnings(job("failed")) == []
 
 
 def test_why_a_job_failed() -> None:

@@ -24,7 +24,7 @@ GOOD = ("sturdy", "light", "quick", "bright", "lovely", "smooth")
 BAD = ("flimsy", "heavy", "slow", "dim", "ugly", "rough")
 THINGS = ("case", "lens", "strap", "screen", "button", "battery", "cable", "stand", "film", "plot", "actor", "scene")
 FILLERS = ("the", "is", "very", "and", "it", "was", "this", "looks", "feels", "really")
-WITHIN_S = 60.0
+WITHIN_S = 240.0
 
 
 def eventually(done: Callable[[], Any], what: str, within_s: float = WITHIN_S) -> Any:
@@ -84,12 +84,12 @@ class Server:
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("TOPWORK_")},
             "TOPWORK_SERVER": self.url,
-            "TOPWORK_LEASE_S": "3",
+            "TOPWORK_LEASE_S": "6",
             "TOPWORK_HEARTBEAT_S": "0.5",
             "OMP_NUM_THREADS": "1",
         }
         self.process: subprocess.Popen[str] | None = None
-        self.http = httpx.Client(base_url=self.url, timeout=20)
+        self.http = httpx.Client(base_url=self.url, timeout=120)
 
     def start(self) -> None:
         """Start it, and wait until it is ready."""
@@ -110,12 +110,12 @@ class Server:
         """End it, if it still runs."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(30)
+            self.process.wait(120)
 
     def topwork(self, *arguments: object, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a `topwork` command against it."""
         command = [sys.executable, "-m", "cli", *map(str, arguments)]
-        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False, timeout=240)
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False, timeout=600)
         assert not check or done.returncode == 0, f"{arguments}: {done.stderr}\n{done.stdout}"
         return done
 

@@ -27,7 +27,7 @@ from tests.worker.conftest import Fleet, House
 @pytest.fixture
 def house(database: Database, database_url: str, tmp_path: Path, tiny_model: Path) -> House:
     """A data folder with the tiny model."""
-    settings = Settings(data_dir=tmp_path / "data", database_url=database_url, lease_s=3, heartbeat_s=0.3)
+    settings = Settings(data_dir=tmp_path / "data", database_url=database_url, lease_s=6, heartbeat_s=0.3)
     settings.data_dir.mkdir()
     house = House(settings, database)
     shutil.rmtree(settings.models_dir / "tiny")
@@ -48,7 +48,7 @@ def outputs(house: House, job_id: str) -> dict[str, File]:
         return {file.path: file for file in jobs.files(session, job_id)}
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_job_that_is_killed_in_every_stage_ends_with_the_files_of_one_that_was_not(
     house: House, broker: Broker
@@ -74,7 +74,7 @@ def test_a_job_that_is_killed_in_every_stage_ends_with_the_files_of_one_that_was
                 worker = fleet.start("tests.e2e.doomed_worker")
             return {house.job(doomed).status, house.job(spared).status} <= {"succeeded", "failed"}
 
-        house.wait(over, 800)
+        house.wait(over, 1700)
     finally:
         fleet.end()
     first, again = house.job(spared), house.job(doomed)

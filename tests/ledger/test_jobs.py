@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import select, update
@@ -20,6 +19,7 @@ from sqlalchemy.orm import Session
 from core.ledger import jobs, keys, tallies
 from core.ledger.database import Database
 from core.ledger.tables import DEFAULT_TENANT, Job, Outbox, Tenant
+from tests.draws import draws
 from tests.ledger.helpers import claimed_job, get, make_spec, new_job, statuses
 
 ERROR = {"code": "invalid", "field": "/budget/params", "message": "out of reach"}
@@ -162,6 +162,7 @@ def test_only_a_retry_leaves_a_terminal_status() -> None:
     assert all(to in jobs.EDGES for edges in jobs.EDGES.values() for to in edges)
 
 
+@pytest.mark.hypothesis
 def test_any_sequence_of_actions_keeps_the_law(database: Database) -> None:
     """Whatever happens in whatever order: only drawn edges are walked, and attempts, lease and times agree."""
 
@@ -201,9 +202,7 @@ def test_any_sequence_of_actions_keeps_the_law(database: Database) -> None:
 
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         Life,
-        settings=hypothesis_settings(
-            max_examples=15, stateful_step_count=8, deadline=None, suppress_health_check=list(HealthCheck)
-        ),
+        settings=draws(15, stateful_step_count=8, suppress_health_check=list(HealthCheck)),
     )
 
 
@@ -220,7 +219,7 @@ def test_twenty_requests_with_one_key_at_once_make_one_job(database: Database) -
     start = threading.Barrier(20)
 
     def post(_: int) -> tuple[str, bool]:
-        start.wait(30)
+        start.wait(120)
         with database.begin() as session:
             job, new = jobs.create(session, DEFAULT_TENANT, make_spec(), 3, "key")
             return job.id, new
@@ -278,7 +277,7 @@ def test_of_many_workers_at_once_one_gets_the_job(database: Database) -> None:
     start = threading.Barrier(8)
 
     def race(worker: int) -> list[str]:
-        start.wait(30)
+        start.wait(120)
         won = []
         for job_id in ids:
             with database.begin() as session:
@@ -349,7 +348,7 @@ def test_a_claim_and_a_retry_take_their_locks_in_one_order(database: Database) -
             time.sleep(0.5)
             with pytest.raises(jobs.IllegalTransitionError):
                 jobs.retry(session, DEFAULT_TENANT, job_id, 3)
-        assert claimed.result(20) == job_id
+        assert claimed.result(120) == job_id
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
@@ -368,7 +367,7 @@ def test_times_of_a_job_are_of_one_clock_whatever_its_hosts_say(
         [attempt], [(count, seconds)] = jobs.attempts(session, job_id), tallies.totals(session, "stage").values()
         assert attempt.finished_at is not None
         assert get(database, job_id).started_at == attempt.started_at <= attempt.finished_at
-    assert count == 1 and 0 <= seconds < 60
+    assert count == 1 and 0 <= seconds < 3000
 
 
 def test_jobs_are_found_by_their_labels(database: Database) -> None:
@@ -510,7 +509,7 @@ def test_two_reapers_at_once_reap_each_job_once(database: Database) -> None:
     start = threading.Barrier(4)
 
     def run(_: int) -> list[str]:
-        start.wait(30)
+        start.wait(120)
         return reap(database)
 
     with ThreadPoolExecutor(4) as pool:

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -172,10 +171,9 @@ def test_a_file_comes_whole_over_a_line_that_breaks(storage: S3Storage, tmp_path
 def test_a_line_that_brings_nothing_is_given_up(storage: S3Storage, tmp_path: Path, line: Any) -> None:
     sha256 = put(storage, tmp_path, b"content")
     dead, over = line(0)
-    asked = time.monotonic()
     with pytest.raises(StorageAwayError, match="cannot be reached"):
         over.open(sha256)
-    assert dead.connections == s3.TRIES and time.monotonic() - asked < 20
+    assert dead.connections == s3.TRIES
 
 
 class Quiet(BaseHTTPRequestHandler):

@@ -19,6 +19,12 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(autouse=True)
+def _same_draws() -> None:
+    """Whatever ran before in this process."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def _no_save_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test hears is the same on a slow machine."""
     monkeypatch.setattr(checkpoint, "EVERY_S", 1e9)

@@ -35,6 +35,7 @@ from core.spec.cost import CostModel
 from core.spec.data import Example
 from core.spec.job import JobSpec
 from core.spec.structure import Structure
+from tests.draws import draws
 from tests.pruning.test_auto import trials_of
 from tests.tiny import rows as made_rows
 
@@ -389,6 +390,7 @@ trees = st.recursive(
 )
 
 
+@draws()
 @given(tree=trees)
 def test_any_tree_of_plain_values_is_read_back(tree: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     loop = folder_of(tmp_path_factory.mktemp("state")).at("loop")

@@ -7,7 +7,7 @@ import copy
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from safetensors.torch import save
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -21,6 +21,7 @@ from core.pruning.train import batch_loss, optimizer_for
 from core.spec.cost import CostModel
 from core.spec.families import Architecture
 from core.spec.structure import Structure
+from tests.draws import draws
 from tests.pruning.conftest import costs_of
 
 LAYERS, HEADS, NEURONS = 3, 4, 128
@@ -43,7 +44,7 @@ def inputs() -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "attention_mask": mask}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@draws(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(structure=structures())
 def test_masked_equals_cut(network: Network, structure: Structure) -> None:
     dense = Structure.dense(network.architecture)
@@ -55,7 +56,7 @@ def test_masked_equals_cut(network: Network, structure: Structure) -> None:
         torch.testing.assert_close(smaller.logits(inputs()), masked, atol=1e-5, rtol=0)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@draws(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(structure=structures())
 def test_costs_equal_what_the_cut_model_has(network: Network, structure: Structure) -> None:
     costs = costs_of(network, length=inputs()["input_ids"].shape[1])
@@ -80,7 +81,7 @@ def test_the_dense_file_is_counted_to_the_byte(network: Network) -> None:
     assert costs.bytes.model(dense) == len(save(weights, metadata={"format": "pt"}))
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@draws(20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(outer=structures(), inner=structures())
 def test_cutting_twice_equals_cutting_once(network: Network, outer: Structure, inner: Structure) -> None:
     both = Structure.of(

@@ -7,7 +7,7 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from core.pruning.fit import SLACK, Scores, fit
 from core.spec.budget import Budget
@@ -15,6 +15,7 @@ from core.spec.cost import CostModel, Costs
 from core.spec.families import FAMILIES, Architecture
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
+from tests.draws import draws
 
 MINILM = Architecture(FAMILIES["bert"], layers=6, heads=12, head_size=32, hidden=384, neurons=1536)
 BERT_BASE = Architecture(FAMILIES["bert"], layers=12, heads=12, head_size=64, hidden=768, neurons=3072)
@@ -40,7 +41,7 @@ def costs_of(a: Architecture) -> Costs:
     return Costs.from_shapes(a, shapes, length=128)
 
 
-@settings(max_examples=60, deadline=None)
+@draws(60)
 @given(
     kind=st.sampled_from(["params", "macs", "bytes"]),
     architecture=st.sampled_from([MINILM, BERT_BASE]),

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 
 from core.pruning import meet, stopwatch
 from core.pruning.fit import Scores
@@ -25,6 +25,7 @@ from core.spec.budget import Budget
 from core.spec.cost import CostModel
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
+from tests.draws import draws
 from tests.pruning.test_fit import MINILM
 from tests.tiny import save_tiny_model
 
@@ -54,7 +55,7 @@ def budget_of(tmp_path: Path, measure: Callable[[Structure], Reading], cache: Pa
     return LatencyBudget(Budget(**asked), MINILM, HERE, measure, tmp_path / "latency.json", cache)
 
 
-@settings(max_examples=40, deadline=None)
+@draws(40)
 @given(numbers=st.tuples(*[st.integers(0, 10**6)] * 5), seed=st.integers(0, 99))
 def test_prices_are_found_again(numbers: tuple[int, ...], seed: int) -> None:
     """A machine that is as the cost model says, some units for nothing, is predicted everywhere."""
@@ -72,7 +73,7 @@ def test_prices_are_found_again(numbers: tuple[int, ...], seed: int) -> None:
     assert min(found.head, found.neuron) >= 1 and min(found.attention_block, found.ffn_block, found.outside) >= 0
 
 
-@settings(max_examples=12, deadline=None)
+@draws(12)
 @given(
     speedup=st.floats(1.05, 8),
     power=st.floats(0.9, 1.1),  # how far from the table whole models are

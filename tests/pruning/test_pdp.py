@@ -19,6 +19,7 @@ from core.pruning.pdp import KAPPA, Units, gated_loss, prune, soft_mask, thresho
 from core.pruning.train import Training, dev_scores, optimizer_for
 from core.spec.cost import CostModel
 from core.spec.structure import Structure
+from tests.draws import draws
 from tests.pruning.test_weighting import stream
 
 
@@ -34,6 +35,7 @@ def test_the_gradient_is_the_formula_with_the_threshold_held_fixed(tau: float | 
     assert ((mask > 0.01) & (mask < 0.99)).any()  # soft somewhere, or nothing was tested
 
 
+@draws()
 @given(
     sizes=st.lists(st.integers(1, 10_000), min_size=2, max_size=60, unique=True),
     share=st.floats(0, 1),

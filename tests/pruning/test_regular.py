@@ -7,7 +7,7 @@ from itertools import combinations
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from core.pruning.fit import SLACK, Scores, fit
 from core.pruning.regular import compare, fit_regular, fit_to, worth
@@ -16,6 +16,7 @@ from core.spec.cost import CostModel
 from core.spec.families import FAMILIES, Architecture
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
+from tests.draws import draws
 from tests.pruning.test_fit import BERT_BASE, MINILM, costs_of
 
 SMALL = Architecture(FAMILIES["bert"], layers=4, heads=2, head_size=4, hidden=8, neurons=12)
@@ -30,7 +31,7 @@ def drawn(architecture: Architecture, seed: int) -> Scores:
     return Scores(heads, neurons)
 
 
-@settings(max_examples=40, deadline=None)
+@draws(40)
 @given(
     kind=st.sampled_from(["params", "macs", "bytes"]),
     architecture=st.sampled_from([MINILM, BERT_BASE]),
@@ -50,7 +51,7 @@ def test_it_is_regular_and_within_the_limit(kind: str, architecture: Architectur
     assert (1 - SLACK) * limit - step * (limit < narrow) <= cost.encoder(structure) <= limit
 
 
-@settings(max_examples=40, deadline=None)
+@draws(40)
 @given(share=st.floats(0.3, 1), seed=st.integers(0, 2**32 - 1))
 def test_no_other_regular_structure_so_near_to_the_limit_is_worth_more(share: float, seed: int) -> None:
     """Against every choice of layers and width."""

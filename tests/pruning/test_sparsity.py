@@ -10,7 +10,7 @@ from typing import Any
 import hypothesis.strategies as st
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from torch.nn.utils import prune as torch_prune
 
 from core.pruning import sparsity as module
@@ -22,6 +22,7 @@ from core.pruning.train import Training, dev_scores, train
 from core.pruning.weighting import gate_gradient
 from core.spec.budget import GROUPS, Budget, Pattern
 from core.spec.problems import SpecError
+from tests.draws import draws
 from tests.pruning.conftest import costs_of
 from tests.pruning.test_weighting import stream
 
@@ -106,7 +107,7 @@ def test_the_gradient_through_masks_is_autograds_in_double_precision() -> None:
         assert ((m > 0.05) & (m < 0.95)).any()
 
 
-@settings(max_examples=40, deadline=None)
+@draws(40)
 @given(seed=st.integers(0, 10_000), pattern=st.sampled_from([p for p, _ in PATTERNS]), ties=st.booleans())
 def test_hard_masks_drop_the_smallest_and_soft_ones_agree(seed: int, pattern: Pattern, ties: bool) -> None:
     weight = torch.randn(6, 8, generator=torch.Generator().manual_seed(seed))

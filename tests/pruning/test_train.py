@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
+import hypothesis.strategies as st
+import pytest
 import torch
+from hypothesis import given
 
+from core.pruning import train as module
+from core.pruning.coupling import Phase
 from core.pruning.cut import cut
 from core.pruning.network import Network, matrices
-from core.pruning.train import recovery_rate
+from core.pruning.problem import problem_of
+from core.pruning.train import Training, rank, recovery_rate, train
 from core.spec.structure import Structure
+from tests.draws import draws
+from tests.pruning.test_weighting import stream
 
 LAYERS, HEADS, NEURONS = 3, 4, 128  # of the tiny model
 
@@ -30,3 +39,51 @@ def test_zeros_are_nothing_that_is_left(network: Network) -> None:
         for weight in matrices(student).values():
             weight.flatten()[: int(0.9 * weight.numel())] = 0
     assert recovery_rate(1.0, student, network) == 3.0
+
+
+def scored(said: list[str], truth: list[str], loss: float) -> dict[str, float]:
+    """A look at dev."""
+    problem = problem_of("single_label_classification", ["a", "b"])
+    labels = problem.encode(truth)
+    return problem.quality(torch.nn.functional.one_hot(problem.encode(said), 2).float(), labels) | {"loss": loss}
+
+
+def test_a_look_that_gives_one_answer_is_not_kept_before_one_that_has_learned(
+    network: Network, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """71 of 100 dev rows are of one class, as in a job whose teacher always said it: its loss was the least, too."""
+    truth = ["a"] * 71 + ["b"] * 29
+    learned = ["a"] * 60 + ["b"] * 11 + ["b"] * 9 + ["a"] * 20
+    looks = [scored(["a"] * 100, truth, 0.60), scored(learned, truth, 1.20), scored(["a"] * 99 + ["b"], truth, 0.55)]
+    assert looks[1]["accuracy"] < looks[0]["accuracy"] < looks[2]["accuracy"]
+    shown = iter(looks)
+    monkeypatch.setattr(module, "dev_scores", lambda *_: next(shown))
+    plan = [Phase((stream(tiny, 1, seed=0),))]
+    dev = plan[0].streams[0].rows
+    monkeypatch.setattr(module, "EVALUATIONS", 3)
+    history = train(network, plan, dev, Training(3, 1e-4, 0), stage="teach", metric="accuracy")
+    assert history.kept_step == 2
+
+
+@draws(50)
+@given(st.lists(st.tuples(st.lists(st.booleans(), min_size=20, max_size=20), st.floats(0, 3)), min_size=2, max_size=12))
+def test_of_classes_with_as_many_rows_each_accuracy_alone_counts(answers: list[tuple[list[bool], float]]) -> None:
+    truth = ["a", "b"] * 10
+    looks = [scored(["ab"[said] for said in each], truth, loss) for each, loss in answers]
+    chosen = max(range(len(looks)), key=lambda i: rank(looks[i], "accuracy"))
+    assert chosen == max(range(len(looks)), key=lambda i: (looks[i]["accuracy"], -looks[i]["loss"]))
+
+
+@pytest.mark.parametrize(
+    ("metric", "one_answer", "learned"),
+    [
+        ("subset_accuracy", {"subset_accuracy": 0.8, "macro_f1": 0.0}, {"subset_accuracy": 0.78, "macro_f1": 0.4}),
+        ("token_accuracy", {"token_accuracy": 0.9, "entity_f1": 0.0}, {"token_accuracy": 0.89, "entity_f1": 0.5}),
+        ("token_accuracy", {"token_accuracy": 0.8}, {"token_accuracy": 0.9}),  # of tags that are no IOB2
+        ("pearson", {"pearson": 0.0, "r2": 0.0}, {"pearson": 0.3, "r2": -0.1}),
+    ],
+)
+def test_other_metrics_that_one_answer_may_win(
+    metric: str, one_answer: dict[str, float], learned: dict[str, float]
+) -> None:
+    assert rank(learned | {"loss": 2.0}, metric) > rank(one_answer | {"loss": 0.5}, metric)

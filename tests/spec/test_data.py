@@ -10,13 +10,14 @@ from typing import Any
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from core.spec.columns import Table
 from core.spec.data import CONFLICTS, Example, Splits, prepare
 from core.spec.doubts import doubts
 from core.spec.job import JobSpec
 from core.spec.problems import SpecError
+from tests.draws import draws
 from tests.tables import columns
 
 A, B, C = ("ds_" + digit * 32 for digit in "abc")
@@ -52,7 +53,7 @@ def test_labels_are_names_and_no_texts(size: int) -> None:
     assert error.value.field == "/task/label"
 
 
-@settings(max_examples=50, deadline=None)
+@draws(50)
 @given(
     labels=st.lists(st.sampled_from("abc"), min_size=30, max_size=200),
     repeats=st.integers(0, 20),
@@ -352,6 +353,29 @@ def test_what_few_test_rows_cannot_say_is_said() -> None:
     assert not list(doubts(spec_of().task, prepare(spec_of(), {A: MANY})))
 
 
+@pytest.mark.parametrize(
+    ("positive", "rows", "metric", "said"),
+    [
+        (
+            71,
+            100,
+            "accuracy",
+            "71% of the rows are 'yes', and 17 training rows are not: a model that always says 'yes'",
+        ),
+        (71, 100, "f1", ""),
+        (710, 1000, "accuracy", ""),  # enough of the others to learn from
+        (55, 100, "accuracy", ""),
+    ],
+)
+def test_few_rows_of_which_most_are_alike_are_doubted_before_they_are_trained_on(
+    positive: int, rows: int, metric: str, said: str
+) -> None:
+    cells = [(f"t{i}", "yes" if i < positive else "no") for i in range(rows)]
+    found = [one for one in doubts(spec_of(metric=metric).task, prepare(spec_of(), {A: table(*cells)})) if "%" in one]
+    assert [one[: len(said)] for one in found] == [said] * bool(said)
+    assert all("'balanced_accuracy' or 'f1'" in one and "more rows of the others" in one for one in found)
+
+
 def test_labels_as_an_array_or_with_bars() -> None:
     cells = ['["b", "a"]', "a|b", "b | a", "[]", "b", " c "] * 5
     splits = prepare(spec_of(**MULTI), {A: table(*((f"t{i}", cell) for i, cell in enumerate(cells)))})
@@ -360,7 +384,7 @@ def test_labels_as_an_array_or_with_bars() -> None:
     assert found == {("a", "b"): 15, (): 5, ("b",): 5, ("c",): 5}
 
 
-@settings(max_examples=30, deadline=None)
+@draws(30)
 @given(st.lists(st.sets(st.sampled_from("abc")), min_size=40, max_size=150), st.integers(0, 3))
 def test_rare_labels_are_dealt_out_in_proportion(sets: list[set[str]], seed: int) -> None:
     sets = [{"a"}, {"b"}, {"c"}, *sets]
@@ -371,7 +395,7 @@ def test_rare_labels_are_dealt_out_in_proportion(sets: list[set[str]], seed: int
     assert sum(held) == 10 and all(abs(n - share) < 2.5 for n, share in zip(held, (6, 2, 2), strict=True))
 
 
-@settings(max_examples=30, deadline=None)
+@draws(30)
 @given(st.lists(st.integers(-5, 5) | st.floats(-1e3, 1e3), min_size=60, max_size=150, unique=True), st.integers(0, 3))
 def test_numbers_are_split_by_their_ranks(values: list[float], seed: int) -> None:
     rows = table(*((f"t{i}", repr(value)) for i, value in enumerate(values)))

@@ -77,11 +77,20 @@ class House:
         with self.database.read() as session:
             return [e.data["message"] for e in jobs.events(session, job_id, 0, 1000) if e.type == "note"]
 
+    def saved_step(self, job_id: str) -> int:
+        """Where the next attempt would start."""
+        with self.database.read() as session:
+            saved = {file.path: file.sha256 for file in jobs.files(session, job_id, "state")}
+        if "step.json" not in saved:
+            return 0
+        with self.storage.open(saved["step.json"]) as file:
+            return int(json.load(file)["step"])
+
     def starts(self, job_id: str) -> Sequence[Path]:
         """A file for each start of the child."""
         return sorted(self.traces.glob(f"{job_id}-*"))
 
-    def wait(self, condition: Callable[[], Any], seconds: float = 30) -> None:
+    def wait(self, condition: Callable[[], Any], seconds: float = 120) -> None:
         """Until something has happened in another process or thread."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -91,8 +100,8 @@ class House:
 
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:
-    """Quick leases."""
-    return Settings(data_dir=tmp_path / "data", database_url=database_url, lease_s=3, heartbeat_s=0.3, silence_s=20)
+    """Quick leases, but no quicker than a busy machine can keep them."""
+    return Settings(data_dir=tmp_path / "data", database_url=database_url, lease_s=6, heartbeat_s=0.3)
 
 
 @pytest.fixture

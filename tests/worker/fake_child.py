@@ -72,7 +72,7 @@ def run(do: str, steps: int, step: int, workdir: Path, report: Reporter, traces:
     report({"event": "done", "metrics": {"steps": steps, "attempt": int(workdir.name)}})
     if do == "linger":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        time.sleep(60)
+        time.sleep(600)
 
 
 def misbehave(do: str, step: int, workdir: Path, traces: Path) -> None:
@@ -92,9 +92,9 @@ def misbehave(do: str, step: int, workdir: Path, traces: Path) -> None:
         sys.exit(0)
     if do == "hang" or (do == "hang once" and attempt == 1):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        grandchild: subprocess.Popen[Any] = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        grandchild: subprocess.Popen[Any] = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         (traces / f"grandchild-{grandchild.pid}").touch()
-        time.sleep(60)
+        time.sleep(600)
     if do == "flood":
         os.write(1, b"x" * (1 << 20))
 

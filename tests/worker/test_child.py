@@ -61,7 +61,7 @@ def play(workdir: Path, body: str, **environment: str) -> tuple[list[dict[str, A
         env=os.environ | {"SUPERVISOR_PID": str(os.getpid())} | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
     )
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr, done.returncode
 
@@ -147,7 +147,7 @@ def test_it_does_not_start_without_its_supervisor(workdir: Path) -> None:
 
 def test_it_dies_with_its_supervisor(workdir: Path) -> None:
     """A supervisor that is killed takes the child along, at once."""
-    program = PROGRAM.format(body='    report({"event": "stage", "stage": "data"}); time.sleep(60)')
+    program = PROGRAM.format(body='    report({"event": "stage", "stage": "data"}); time.sleep(600)')
     supervisor = f"""
 import os, subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", {program!r}, {str(workdir)!r}], stdout=subprocess.PIPE,
@@ -161,7 +161,7 @@ child.wait()
         child = Path(f"/proc/{int(process.stdout.readline())}")
         assert child.exists()
         process.send_signal(signal.SIGKILL)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 120
         while child.exists() and "\nState:\tZ" not in (child / "status").read_text():
             assert time.monotonic() < deadline
             time.sleep(0.02)

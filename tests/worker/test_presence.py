@@ -27,7 +27,7 @@ def test_it_is_there_until_it_leaves(database: Database, monkeypatch: pytest.Mon
     while names(database) != ["host:1"]:
         assert thread.is_alive()
     stop.set()
-    thread.join(10)
+    thread.join(120)
     assert names(database) == [] and looks
 
 

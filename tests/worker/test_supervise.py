@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, BinaryIO, Literal
 
 import psycopg
@@ -53,7 +55,7 @@ def running(supervisor: Supervisor) -> Any:
     try:
         yield
     finally:
-        thread.join(30)
+        thread.join(120)
         assert not thread.is_alive()
 
 
@@ -170,13 +172,16 @@ def test_of_a_state_only_the_last_stays_in_storage(house: House) -> None:
 
 
 class SlowStorage(LocalStorage):
-    """Takes longer than the child needs for a few saves."""
+    """Takes as long as the child needs for three saves, of `saves` in all."""
 
-    puts = 0
+    puts, saves = 0, 11
 
     def put(self, source: Path) -> tuple[str, int]:
         self.puts += 1
-        time.sleep(0.5)
+        if source.parent.name.isdecimal():
+            later = source.parent.with_name(str(min(int(source.parent.name) + 3, self.saves)))
+            while not later.exists():
+                time.sleep(0.02)
         return super().put(source)
 
 
@@ -201,23 +206,33 @@ def test_a_damaged_state_is_dropped_and_the_job_starts_afresh(house: House) -> N
     assert house.notes(job_id)[-1] == "starting at step 0"
 
 
-def test_a_cancel_ends_child_and_grandchildren_within_three_seconds(house: House) -> None:
-    job_id = house.new_job("hang")
-    with running(claim(house, job_id, settings={"heartbeat_s": 1.0})):
+def test_a_cancel_ends_child_and_grandchildren_at_the_next_beat(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As defaults are, that is within three seconds."""
+    assert Settings().heartbeat_s + supervise.TICK_S + supervise.GRACE_S < 3
+    job_id, seen = house.new_job("hang"), list[str]()
+    supervisor = claim(house, job_id)
+    beat = supervisor._beat
+
+    def watched() -> None:
+        beat()
+        seen.append(supervisor._status)
+
+    monkeypatch.setattr(supervisor, "_beat", watched)
+    with running(supervisor):
         house.wait(lambda: any(house.traces.glob("grandchild-*")))
-        asked = time.monotonic()
         house.cancel(job_id)
         house.wait(lambda: house.job(job_id).status == "cancelled")
-        assert time.monotonic() - asked < 3
     assert not any(map(is_alive, child_pids(house)))
-    assert house.job(job_id).error is None
+    assert house.job(job_id).error is None and seen.count("cancelling") == 1
 
 
-def test_the_time_limit_fails_the_job(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_limit_fails_the_job(house: House) -> None:
     job_id = house.new_job("hang", limits={"max_runtime_s": 10})
     supervisor = claim(house, job_id)
-    supervisor._deadline -= 8
-    supervisor.run()
+    supervisor._deadline += 600
+    with running(supervisor):
+        house.wait(lambda: any(house.traces.glob("grandchild-*")))
+        supervisor._deadline = 0.0
     job = house.job(job_id)
     assert job.status == "failed" and job.error is not None and job.error["code"] == "time_limit"
     assert "max_runtime_s = 10" in job.error["message"]
@@ -238,7 +253,7 @@ def test_a_worker_that_stops_gives_its_job_back_at_once_and_uncounted(house: Hou
     with running(claim(house, job_id, stopping=stopping)):
         house.wait(lambda: any(house.traces.glob("grandchild-*")))
         stopping.set()
-        house.wait(lambda: house.job(job_id).status == "queued", 3)
+        house.wait(lambda: house.job(job_id).status == "queued")
     assert not any(map(is_alive, child_pids(house)))
     claim(house, job_id).run()
     assert house.job(job_id).status == "succeeded"
@@ -255,6 +270,25 @@ def test_a_lost_lease_ends_the_child_and_nothing_more_is_written(house: House) -
     assert house.job(job_id).status == "queued"
     claim(house, job_id).run()
     assert house.job(job_id).metrics == {"steps": 3, "attempt": 2}
+
+
+def test_an_attempt_is_over_when_all_its_processes_are_gone(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine it takes a while until what was killed has ended."""
+
+    def late(group: int, number: int) -> None:
+        if number == signal.SIGKILL and not seen:
+            seen.append(group)
+            os.kill(group, number)  # the child at once
+            return threading.Timer(0.5, os.killpg, (group, number)).start()
+        return killpg(group, number)
+
+    seen, killpg = list[int](), os.killpg
+    monkeypatch.setattr(supervise, "os", SimpleNamespace(**{**vars(os), "killpg": late}))
+    job_id = house.new_job("hang")
+    with running(claim(house, job_id)):
+        house.wait(lambda: any(house.traces.glob("grandchild-*")))
+        house.cancel(job_id)
+    assert seen and not any(map(is_alive, child_pids(house)))
 
 
 def test_a_cancel_that_comes_with_the_result_wins(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -551,11 +585,15 @@ def test_a_hub_that_is_away_is_waited_for(house: House, monkeypatch: pytest.Monk
 
 def test_a_hub_that_stays_away_does_not_keep_a_worker_for_ever(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     def resolve(name: str, settings: Settings) -> models.Resolved:
+        if house.notes(job_id):
+            later.append(supervise.HUB_S + 1)
         raise StorageAwayError("the hub cannot be reached (ConnectError)")
 
+    later, monotonic = [0.0], time.monotonic
+    clock = SimpleNamespace(monotonic=lambda: monotonic() + later[-1], sleep=time.sleep)
     monkeypatch.setattr(models, "resolve", resolve)
     monkeypatch.setattr(supervise, "AWAY_S", 0.1)
-    monkeypatch.setattr(supervise, "HUB_S", 1.5)
+    monkeypatch.setattr(supervise, "time", clock)
     job_id = house.new_job(model="owner/name")
     claim(house, job_id).run()
     error = house.job(job_id).error
@@ -568,12 +606,15 @@ def test_a_time_limit_met_while_inputs_are_fetched_says_what_was_away(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def resolve(name: str, settings: Settings) -> models.Resolved:
+        if supervisor._away:  # the limit comes once it is known what is waited for
+            supervisor._deadline = 0.0
         raise StorageAwayError("the hub answers 503")
 
     monkeypatch.setattr(models, "resolve", resolve)
+    monkeypatch.setattr(supervise, "AWAY_S", 0.1)
     job_id = house.new_job(model="owner/name", limits={"max_runtime_s": 10})
     supervisor = claim(house, job_id)
-    supervisor._deadline -= 9
+    supervisor._deadline += 600
     supervisor.run()
     error = house.job(job_id).error
     assert error is not None and error["code"] == "time_limit"
@@ -608,19 +649,25 @@ def test_a_saved_state_that_cannot_be_removed_costs_no_attempt(house: House) -> 
 
 
 def test_a_cancel_while_the_files_are_stored_leaves_none(house: House) -> None:
-    job_id = house.new_job()
-    with running(claim(house, job_id, storage=SlowOutputs(house.settings.blobs_dir))):
-        house.wait(lambda: house.job(job_id).progress.get("step") == 3)
+    job_id, storage = house.new_job(), HeldOutputs(house.settings.blobs_dir)
+    with running(claim(house, job_id, storage=storage)):
+        house.wait(storage.asked.is_set)
         house.cancel(job_id)
-        house.wait(lambda: house.job(job_id).status == "cancelled", 3)
+        house.wait(lambda: house.job(job_id).status == "cancelled")
+    storage.let_go.set()
     with house.database.read() as session:
         assert not jobs.files(session, job_id)  # what it could be retried from stays
 
 
-class SlowOutputs(LocalStorage):
-    """Takes seconds for the weights."""
+class HeldOutputs(LocalStorage):
+    """Takes the weights when it is let."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked, self.let_go = threading.Event(), threading.Event()
 
     def put(self, source: Path) -> tuple[str, int]:
         if source.name == "model.safetensors":
-            time.sleep(5)
+            self.asked.set()
+            self.let_go.wait(120)
         return super().put(source)
