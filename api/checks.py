@@ -6,7 +6,7 @@ The worker does the same arithmetic again on the same data; what can be refused 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 import httpx
@@ -21,6 +21,7 @@ from core.ledger.tables import Dataset
 from core.spec.cost import Costs
 from core.spec.data import Splits, prepare
 from core.spec.families import require_fitted
+from core.spec.head import Head, choose_head
 from core.spec.job import JobSpec
 from core.spec.problems import SpecError
 
@@ -32,6 +33,7 @@ class Checked:
     splits: Splits
     costs: Costs | None
     model: catalogue.LocalModel | None
+    head: Head | None
 
 
 def check(here: Context, spec: JobSpec) -> Checked:
@@ -41,7 +43,7 @@ def check(here: Context, spec: JobSpec) -> Checked:
     faults = _missing(spec, found) + _mistaken(spec, found) + _missing_columns(spec, found)
     if spec.webhook is not None:
         faults += _webhook_faults(spec.webhook.url, here.settings.webhook_allow_private)
-    splits = costs = model = None
+    splits = costs = model = head = None
     if not faults:
         try:
             splits = _splits(here, spec, found)
@@ -49,11 +51,16 @@ def check(here: Context, spec: JobSpec) -> Checked:
             fetched = [f"{pointer}/dataset" for pointer, ref in spec.references().items() if ref.hub]
             where = error.field.removesuffix("dataset") + "hub" if error.field in fetched else error.field
             faults.append(Fault(pointer=where, detail=error.message))
+    if said := catalogue.misnamed(here.settings.models_dir, spec.model):
+        faults.append(Fault(pointer="/model", detail=said))
     if "/" not in spec.model.partition("@")[0]:  # a model of the hub is fetched and checked by the worker
         try:
             model = catalogue.find(here.settings.models_dir, spec.model, spec.task.problem)
-            if spec.train.steps.teach == 0 and splits:
-                require_fitted(model.labels, splits.labels)
+            if splits:
+                head = choose_head(model.labels, splits.labels, spec.task.problem)
+                splits = replace(splits, labels=[*head.labels])
+                if spec.train.steps.teach == 0:
+                    require_fitted(model.labels, splits.labels)
             costs = model.costs(len(splits.labels) if splits else 2, spec.length)
             if model.reads and (spec.budget.sequence_length or 0) > model.reads:
                 raise SpecError("/budget/sequence_length", f"this model reads at most {model.reads} tokens")
@@ -65,7 +72,7 @@ def check(here: Context, spec: JobSpec) -> Checked:
             faults.append(fault(error))
     if splits is None or faults:
         raise invalid(faults)
-    return Checked(splits, costs, model)
+    return Checked(splits, costs, model, head)
 
 
 def _webhook_faults(url: str, allow_private: bool) -> list[Fault]:

@@ -28,10 +28,11 @@ def plan(
     lacking: str | None = None,
 ) -> Plan:
     """Of a specification that has passed `check`; by jobs that have succeeded, and what the workers have or lack."""
-    splits, costs, model = checked.splits, checked.costs, checked.model
+    splits, costs, model, head = checked.splits, checked.costs, checked.model, checked.head
     return Plan(
         spec=spec.model_dump(mode="json"),
         labels=splits.labels,
+        head=head.says if head else None,
         rows=Rows(
             train=len(splits.train),
             dev=len(splits.dev),
@@ -43,7 +44,7 @@ def plan(
         limit=None if costs is None or spec.budget.timed else _limit(costs, spec),
         reach=_reach(costs, spec) if costs else [],
         estimate=model and _estimate(spec, splits, model, earlier, devices),
-        warnings=[*_warnings(spec, splits, costs), *([f"{lacking}: the job would wait for one"] if lacking else [])],
+        warnings=[*_warnings(spec, splits, checked), *([f"{lacking}: the job would wait for one"] if lacking else [])],
     )
 
 
@@ -146,8 +147,13 @@ def _reach(costs: Costs, spec: JobSpec) -> list[Reach]:
     ]
 
 
-def _warnings(spec: JobSpec, splits: Splits, costs: Costs | None) -> Iterator[str]:
-    if costs is None:
+def _warnings(spec: JobSpec, splits: Splits, checked: Checked) -> Iterator[str]:
+    if checked.head and checked.head.hint:
+        yield checked.head.hint
+    reads = checked.model and checked.model.reads
+    if reads and spec.train.max_length > reads:
+        yield f"'max_length' is {spec.train.max_length}, but the model reads {reads} tokens: texts are cut there"
+    if checked.costs is None:
         yield "the model is not here yet: the worker fetches it, and checks the budget against it, when the job runs"
     if spec.vocabulary == "trim":
         yield "'reach' is that of the whole vocabulary: how much is left of it, the worker finds out"
