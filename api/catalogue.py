@@ -1,106 +1,80 @@
-"""Local models: the folders of `models_dir` with a config.json of a known family, safetensors, a tokenizer."""
+"""Local models: the folders of `models_dir` that can be pruned, and what the others are."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.spec.cost import Costs
-from core.spec.families import Architecture, head_labels, read_config, require_text, require_tokenizer
+from core.spec.model import LocalModel, read_model
 from core.spec.problems import SpecError
-from core.spec.structure import Structure
 from core.spec.task import ProblemType
-from core.spec.weights import read_shapes, require_weights
 
+__all__ = ["LocalModel", "Unusable", "find", "local_models"]
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
-class LocalModel:
-    """A model that can be pruned without a download."""
+class Unusable:
+    """Something in the models folder that cannot be pruned: what it is, and the mend."""
 
     name: str
-    architecture: Architecture
-    shapes: Mapping[str, tuple[int, ...]]
-    size_bytes: int
-    labels: tuple[str, ...] = ()  # that its head knows, where it has one
-    reads: int | None = None  # tokens of a text, at most; None where config.json does not say
-
-    def costs(self, labels: int = 0, length: int = 1) -> Costs:
-        """With a classifier for so many labels on top, for texts of `length` tokens, or as long as it reads.
-
-        Raises SpecError('/model').
-        """
-        length = min(length, self.reads or length)
-        family, hidden = self.architecture.family, self.architecture.hidden
-        head: dict[str, tuple[int, ...]] = {}
-        for path in family.head_layers:
-            last = path == family.head_layers[-1]
-            rows = labels if last else hidden
-            head |= {f"{path}.weight": (rows, hidden)}
-            head |= {f"{path}.bias": (rows,)} if path not in family.biasless else {}
-        head |= {f"{path}.weight": (hidden,) for path in family.head_norms}
-        return Costs.from_shapes(self.architecture, {**self.shapes, **head} if labels else self.shapes, length)
-
-    @property
-    def encoder_params(self) -> int:
-        """Parameters of the dense encoder."""
-        return self.costs().params.dense
-
-    @property
-    def model_params(self) -> int:
-        """Parameters of the dense model without a task head."""
-        return self.costs().params.model(Structure.dense(self.architecture))
+    reason: str
 
 
-def local_models(models_dir: Path) -> Iterator[LocalModel]:
-    """Every usable local model, by name; folders that are not one are passed over."""
-    for _, folder in sorted(_folders(models_dir).items()):
+def local_models(models_dir: Path) -> tuple[list[LocalModel], list[Unusable]]:
+    """Every usable local model, by name, and everything else that is there, but for what is hidden."""
+    models, others = [], []
+    for name, path in sorted(_listed(models_dir).items()):
         try:
-            model = _read(folder)
-            model.costs()
-        except SpecError:
-            continue
-        yield model
+            models.append(_read(path))
+        except SpecError as error:
+            shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            others.append(Unusable(shown, error.message))
+    return models, others
 
 
 def find(models_dir: Path, name: str, problem: ProblemType = "single_label_classification") -> LocalModel:
-    """The local model of that name; raises SpecError('/model') that says which names there are."""
+    """The local model of that name; SpecError('/model') says why it cannot be pruned, or which names there are."""
     # Compared with what is there, never joined to a path: a name cannot lead out of the folder.
-    folders = _folders(models_dir)
-    if name not in folders:
-        known = ", ".join(model.name for model in local_models(models_dir)) or "none yet"
+    listed = _listed(models_dir)
+    if name not in listed:
+        models, _ = local_models(models_dir)
+        known = ", ".join(model.name for model in models) or "none yet"
         raise SpecError(
             "/model",
             f"there is no local model '{name[:200]}'; local models (GET /v1/models): {known}. "
             "A model of the hub is named 'owner/name@revision'",
         )
-    return _read(folders[name], problem)
+    try:
+        return _read(listed[name], problem)
+    except SpecError as error:
+        raise SpecError(error.field, f"'{name}' cannot be pruned: {error.message}") from error
 
 
-def _folders(models_dir: Path) -> dict[str, Path]:
-    folders = models_dir.iterdir() if models_dir.is_dir() else ()
-    return {f.name: f for f in folders if NAME.fullmatch(f.name) and (f / "config.json").is_file()}
+def misnamed(models_dir: Path, name: str) -> str | None:
+    """What to say of a name for the hub, 'owner/name', that is meant for a local model; None of any other."""
+    owner, _, rest = name.partition("@")[0].partition("/")
+    listed = _listed(models_dir)
+    if owner in ("models", models_dir.name) and rest in listed:
+        return f"a name with a slash is one of the hub; the local model is named '{rest}': leave '{owner}/' out"
+    if owner in listed and rest in _listed(listed[owner]):
+        return (
+            f"a name with a slash is one of the hub, but the models folder has it, too: move the folder {rest} out of "
+            f"{owner}, into the models folder itself, and name it '{rest}'"
+        )
+    return None
 
 
-def _read(folder: Path, problem: ProblemType = "single_label_classification") -> LocalModel:
-    values = read_config(folder / "config.json")
-    architecture = Architecture.from_config(values, problem)
-    require_text(architecture.family)
-    require_tokenizer(folder)
-    weights = require_weights(folder)
-    shapes = {name: shape for file in weights for name, shape in read_shapes(file).items()}
-    prefix = f"{architecture.family.base}."
-    # A checkpoint of another task brings that task's head: it is left behind when the body is loaded.
-    inside = {name: shape for name, shape in shapes.items() if name.startswith(prefix)}
-    body = inside or {prefix + name: shape for name, shape in shapes.items()}
-    pooler = f"{prefix}pooler."  # where the task model has none, it is left behind, too
-    used = any(path.startswith(pooler) for path in architecture.family.head_layers)
-    kept = {name: shape for name, shape in body.items() if used or not name.startswith(pooler)}
-    head = shapes.get(f"{architecture.family.head_layers[-1]}.weight")
-    labels = head_labels(values.get("id2label"), head[0]) if head else ()
-    positions = values.get("max_position_embeddings")
-    reads = positions - architecture.family.extra_positions if isinstance(positions, int) else None
-    return LocalModel(folder.name, architecture, kept, sum(file.stat().st_size for file in weights), labels, reads)
+def _listed(models_dir: Path) -> dict[str, Path]:
+    if not models_dir.is_dir():
+        return {}
+    return {path.name: path for path in models_dir.iterdir() if not path.name.startswith(".")}
+
+
+def _read(path: Path, problem: ProblemType = "single_label_classification") -> LocalModel:
+    if not path.is_dir() and not path.is_symlink():
+        raise SpecError("/model", "it is a file; a model is a folder of its own in the models folder")
+    if not NAME.fullmatch(path.name):
+        raise SpecError("/model", "its name has other characters than letters, digits, '_', '-' and '.': rename it")
+    return read_model(path, problem)

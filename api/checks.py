@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,6 +28,7 @@ from core.rows.survey import Survey, survey
 from core.rows.understood import Understood
 from core.spec.cost import Costs
 from core.spec.families import require_fitted
+from core.spec.head import Head, choose_head
 from core.spec.job import JobSpec
 from core.spec.problems import SpecError
 
@@ -40,6 +41,7 @@ class Checked:
     understood: dict[str, Understood | None]  # of each data set, by its id
     costs: Costs | None
     model: catalogue.LocalModel | None
+    head: Head | None
 
 
 async def check(here: Context, spec: JobSpec) -> Checked:
@@ -47,16 +49,19 @@ async def check(here: Context, spec: JobSpec) -> Checked:
     model, mistake = await run_in_threadpool(_model, here, spec)
     length = min(spec.train.max_length, (model and model.reads) or spec.train.max_length)
     found, rows, faults = await _read(here, spec, length)
-    costs = None
+    costs = head = None
     if model is not None:
         try:
+            if rows is not None:
+                head = choose_head(model.labels, rows.labels, spec.task.problem)
+                rows = replace(rows, labels=[*head.labels])
             costs = await run_in_threadpool(_weigh, spec, model, rows)
         except SpecError as error:
             mistake = error
     faults += [fault(mistake)] if mistake is not None else []
     if rows is None or faults:
         raise invalid(faults)
-    return Checked(rows, {i: datasets.understood(row) for i, row in found.items()}, costs, model)
+    return Checked(rows, {i: datasets.understood(row) for i, row in found.items()}, costs, model, head)
 
 
 async def data_faults(here: Context, given: Any, wrong: Set[str]) -> list[Fault]:
@@ -96,6 +101,8 @@ def _look(here: Context, spec: JobSpec) -> tuple[dict[str, Dataset], list[Fault]
 
 def _model(here: Context, spec: JobSpec) -> tuple[catalogue.LocalModel | None, SpecError | None]:
     """The model, or what is wrong with it; neither of one of the hub, which the worker fetches and checks."""
+    if said := catalogue.misnamed(here.settings.models_dir, spec.model):
+        return None, SpecError("/model", said)
     if "/" in spec.model.partition("@")[0]:
         return None, None
     try:

@@ -302,7 +302,7 @@ def _waiting(here: Context, session: Session, rows: Sequence[tables.Job | Row[An
         return {}
     fleet, settings = workers.Fleet(session), here.settings
     full = {key: quotas.all_running(session, here.tenant_id, key, settings) for key in {row.key_id for row in queued}}
-    return {row.id: fleet.why(row.spec, full[row.key_id]) for row in queued}
+    return {row.id: row.progress.get("waiting") or fleet.why(row.spec, full[row.key_id]) for row in queued}
 
 
 async def _answer(here: Context, job: Row[Any], waiting: str | None, if_none_match: str | None) -> Response:

@@ -6,14 +6,15 @@ from fastapi import APIRouter
 
 from api.catalogue import local_models
 from api.context import Here
-from api.schemas import Model, ModelList
+from api.schemas import Model, ModelList, UnusableModel
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
 @router.get("")
 def list_models(here: Here) -> ModelList:
-    """Local models, by the name to give as `model` in a job."""
+    """Local models, by the name to give as `model` in a job; and what else lies in the models folder, and why."""
+    models, others = local_models(here.settings.models_dir)
     return ModelList(
         items=[
             Model(
@@ -23,10 +24,13 @@ def list_models(here: Here) -> ModelList:
                 heads=model.architecture.heads,
                 neurons=model.architecture.neurons,
                 hidden=model.architecture.hidden,
+                labels=list(model.labels),
+                reads=model.reads,
                 encoder_params=model.encoder_params,
                 model_params=model.model_params,
                 size_bytes=model.size_bytes,
             )
-            for model in local_models(here.settings.models_dir)
-        ]
+            for model in models
+        ],
+        unusable=[UnusableModel(name=other.name, reason=other.reason) for other in others],
     )

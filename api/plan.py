@@ -28,16 +28,17 @@ def plan(
     lacking: str | None = None,
 ) -> Plan:
     """Of a specification that has passed `check`; by jobs that have succeeded, and what the workers have or lack."""
-    rows, costs, model = checked.survey, checked.costs, checked.model
+    rows, costs, model, head = checked.survey, checked.costs, checked.model, checked.head
     return Plan(
         spec=spec.model_dump(mode="json"),
         labels=rows.labels,
+        head=head.says if head else None,
         rows=Rows(train=rows.train, dev=rows.dev, test=rows.test, sources=rows.sources, dropped=rows.dropped),
         units=costs and _units(costs),
         limit=None if costs is None or spec.budget.timed else _limit(costs, spec),
         reach=_reach(costs, spec) if costs else [],
         estimate=model and _estimate(spec, rows, model, earlier, devices),
-        warnings=[*_warnings(spec, rows, costs), *([f"{lacking}: the job would wait for one"] if lacking else [])],
+        warnings=[*_warnings(spec, rows, checked), *([f"{lacking}: the job would wait for one"] if lacking else [])],
         notes=rows.notes,
         understood={i: known and asdict(known) for i, known in checked.understood.items()},
     )
@@ -141,8 +142,13 @@ def _reach(costs: Costs, spec: JobSpec) -> list[Reach]:
     ]
 
 
-def _warnings(spec: JobSpec, rows: Survey, costs: Costs | None) -> Iterator[str]:
-    if costs is None:
+def _warnings(spec: JobSpec, rows: Survey, checked: Checked) -> Iterator[str]:
+    if checked.head and checked.head.hint:
+        yield checked.head.hint
+    reads = checked.model and checked.model.reads
+    if reads and spec.train.max_length > reads:
+        yield f"'max_length' is {spec.train.max_length}, but the model reads {reads} tokens: texts are cut there"
+    if checked.costs is None:
         yield "the model is not here yet: the worker fetches it, and checks the budget against it, when the job runs"
     if spec.vocabulary == "trim":
         yield "'reach' is that of the whole vocabulary: how much is left of it, the worker finds out"

@@ -238,7 +238,14 @@ class Plan(BaseModel):
     """What a job would do."""
 
     spec: dict[str, Any] = Field(description="the specification; null where the value follows from the rest")
-    labels: list[str] = Field(examples=[["negative", "positive"]])
+    labels: list[str] = Field(
+        description="of the outputs, in their order: the model's, where its own head knows them, else sorted",
+        examples=[["negative", "positive"]],
+    )
+    head: str | None = Field(
+        description="which head is trained on; null for a model of the hub",
+        examples=["its own head for 2 labels", "a fresh head for 2 labels: it has none of its own"],
+    )
     rows: Rows
     units: Units | None = Field(description="null for a model of the hub, which the worker fetches")
     limit: int | None = Field(description="of what `budget` names, as a count; null for a latency", examples=[1064678])
@@ -364,15 +371,27 @@ class Model(BaseModel):
     heads: int = Field(description="attention heads in each layer", examples=[12])
     neurons: int = Field(description="FFN neurons in each layer", examples=[1536])
     hidden: int = Field(examples=[384])
+    labels: list[str] = Field(
+        description="that its head knows, in their order; empty: it has none", examples=[["negative", "positive"]]
+    )
+    reads: int | None = Field(description="tokens of a text, at most; null where it does not say", examples=[512])
     encoder_params: int = Field(examples=[10646784])
     model_params: int = Field(description="embeddings counted, task head not", examples=[22713216])
     size_bytes: int = Field(examples=[90868376])
+
+
+class UnusableModel(BaseModel):
+    """Something in the models folder that cannot be pruned as it is."""
+
+    name: str = Field(examples=["my-lora"])
+    reason: str = Field(description="what it is, and the mend", examples=["it has no config.json; write it with ..."])
 
 
 class ModelList(BaseModel):
     """Models that are there without a download."""
 
     items: list[Model]
+    unusable: list[UnusableModel]
 
 
 class PruningMethod(BaseModel):

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.ledger.settings import Settings
-from core.spec.families import Architecture, read_config
+from core.spec.families import Architecture
+from core.spec.folder import require_model
 from core.spec.problems import SpecError
-from core.spec.weights import INDEX, PARTS, WHOLE, require_weights
+from core.spec.weights import INDEX, PARTS, WHOLE
 
 FILES = (  # patterns
     "config.json",
@@ -47,8 +48,12 @@ class Resolved:
 def resolve(name: str, settings: Settings) -> Resolved:
     """Find or fetch the model; raises SpecError('/model') that says how to mend, StorageAwayError if waiting does."""
     found = _from_hub(name, settings) if "/" in name.partition("@")[0] else _local(name, settings)
-    Architecture.from_config(read_config(found.path / "config.json"))  # before transformers reads it
-    require_weights(found.path)
+    try:
+        Architecture.from_config(require_model(found.path))  # before transformers reads it
+    except SpecError as error:
+        if found.revision:
+            raise
+        raise SpecError(error.field, f"'{name}' cannot be pruned: {error.message}") from error
     return found
 
 

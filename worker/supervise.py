@@ -13,14 +13,13 @@ write where its successor reads; what the next attempt resumes from goes through
 
 Slow steps (fetching, storing) run in a thread beside, while the loop goes on to extend the lease and to look for a
 cancel, the time limit, the worker's end. The database may be away for a while: messages are kept until it is back.
-So may the storage, and a hub: what must come from there, or go there, waits.
+So may the storage: what must come from there, or go there, waits. A job whose model's hub is away waits in the queue.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import re
 import select
@@ -55,7 +54,7 @@ from worker.tidy import remove_if_empty, used_blobs
 TICK_S = 0.1
 GRACE_S = 0.5  # between SIGTERM and SIGKILL
 AWAY_S = 5.0  # between tries while the storage is away
-HUB_S = 600.0  # that a job waits for a hub: it keeps a worker from others
+HUB_S = 600.0  # that a job waits for a hub, in the queue: it keeps no worker from others
 EXIT_S = 5.0  # for a child that has said its last line, and for what was killed
 STOP_WRITE_S = 5.0  # how long a worker that was told to stop tries to give its job back
 MAX_LINE_BYTES = 1 << 20
@@ -85,7 +84,7 @@ class Ended(Exception):
     """The attempt is over before its child said so: why, and what the ledger is told."""
 
     def __init__(
-        self, verdict: Literal["cancelled", "released", "retry", "failed"], reason: str, code: str = ""
+        self, verdict: Literal["cancelled", "released", "retry", "failed", "away"], reason: str, code: str = ""
     ) -> None:
         super().__init__(reason)
         self.verdict, self.reason, self.code = verdict, reason, code
@@ -166,6 +165,8 @@ class Supervisor:
             log.info("%s: %s", ended.verdict, reason.partition(": ")[0])  # what follows may quote a row
             if ended.verdict == "cancelled":
                 return lambda session: jobs.stopped(session, job_id, attempt)
+            if ended.verdict == "away":
+                return lambda session: self._put_off(session, reason)
             if ended.verdict == "released":
                 return lambda session: jobs.release(session, job_id, attempt, reason)
             if ended.verdict == "retry":
@@ -203,7 +204,10 @@ class Supervisor:
         pinned = self.folder / "state" / MODEL  # a branch may have moved since, a local folder be another
         before = json.loads(pinned.read_text()) if pinned.exists() else None
         name = before["name"] if before else self.spec.model
-        model = self._patiently(lambda: models.resolve(name, self.settings), HUB_S)
+        try:
+            model = models.resolve(name, self.settings)
+        except StorageAwayError as error:
+            raise Ended("away", str(error)) from error
         if model.revision:
             found = {"name": f"{model.name}@{model.revision}"}
         else:
@@ -353,9 +357,15 @@ class Supervisor:
     def _fetch(self, sha256: str, target: Path) -> None:
         self._patiently(lambda: self.storage.fetch(sha256, target))
 
-    def _patiently(self, work: Callable[[], T], limit_s: float = math.inf) -> T:
-        """Do something, in a thread beside, that may have to wait for the storage, or a hub, to come back."""
-        began = time.monotonic()
+    def _put_off(self, session: Session, reason: str) -> None:
+        """The hub is away: others may have the worker, until this job has waited for too long."""
+        if not jobs.put_off(session, self.job.id, self.attempt, reason, HUB_S):
+            mend = "retry the job later, or have the operator put the model's folder into the models folder"
+            error = {"code": "hub_away", "message": f"for {HUB_S:.0f} s {reason}; {mend}"}
+            jobs.fail(session, self.job.id, self.attempt, error)
+
+    def _patiently(self, work: Callable[[], T]) -> T:
+        """Do something, in a thread beside, that may have to wait for the storage to come back."""
         while True:
             try:
                 done = work()
@@ -364,9 +374,6 @@ class Supervisor:
             except StorageAwayError as error:
                 self._away = str(error)
                 log.warning("waiting: %s", error)
-                if time.monotonic() - began > limit_s:
-                    mend = "retry the job later, or have the operator put the model's folder into the models folder"
-                    raise Ended("failed", f"for {limit_s:.0f} s {error}; {mend}", code="hub_away") from error
                 if self._over.wait(AWAY_S):
                     raise
 

@@ -37,6 +37,7 @@ EDGES: Mapping[str, frozenset[str]] = {
 RUNNING = ("running", "cancelling")
 MAX_STARTS = 1000  # of a job: beyond, none is forgiven
 AHEAD = "ahead"  # the outcome of an attempt that still runs, and has saved more than those before
+AGAIN_S = 5.0  # after which a job that was put off may be taken the first time
 MAX_UNREAD = 100  # queued jobs of a newer version that a worker steps over
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -253,10 +254,13 @@ def claim_next(
     """Take the queued job of the highest priority, of those the oldest; None if there is none.
 
     Those of `after` come last: they broke off at this worker, and others may not. Those of `without` are not taken.
-    Passed over are tenants that have `max_running` jobs running, keys that have as many as they may, jobs that need
-    more than `offer`, and those whose specification this version cannot read: they are left to a newer worker.
+    Passed over are jobs that were put off, tenants that have `max_running` jobs running, keys that have as many as
+    they may, jobs that need more than `offer`, and those whose specification this version cannot read: they are left
+    to a newer worker.
     """
-    best = select(Job.id, Job.tenant_id, Job.spec).where(Job.status == "queued", *(offer.takes() if offer else ()))
+    due = or_(Job.lease_until.is_(None), Job.lease_until <= clock_ms(session))
+    offered = offer.takes() if offer else ()
+    best = select(Job.id, Job.tenant_id, Job.spec).where(Job.status == "queued", due, *offered)
     last = [Job.id.in_(after)] if after else []
     best = best.order_by(*last, Job.priority.desc(), Job.id).limit(1)
     best = best.where(Job.id.not_in(without))
@@ -402,6 +406,24 @@ def release(session: Session, job_id: str, attempt: int, reason: str) -> None:
     tallies.add(session, "attempt_ended", "drained")
     job.max_attempts += 1
     _retry_or_fail(session, job, reason)
+
+
+def put_off(session: Session, job_id: str, attempt: int, reason: str, limit_s: float) -> bool:
+    """What the job needs is away, and may come back: like `release`, and nobody takes the job for a while.
+
+    `waiting` says why. The first time that is seconds, later half of what it has waited, a minute at most; False once
+    it has waited for `limit_s`, and is to be failed. Raises LeaseLostError.
+    """
+    job = _held(session, job_id, attempt)
+    now = clock_ms(session)
+    since = job.progress.get("away_since", now)
+    if now - since >= limit_s * 1000:
+        return False
+    release(session, job_id, attempt, reason)
+    if job.status == "queued":
+        job.progress = {"away_since": since, "waiting": _storable(reason)}
+        job.lease_until = now + int(min(60_000, max(AGAIN_S * 1000, (now - since) / 2)))
+    return True
 
 
 # --- said by the reaper and the relay -----------------------------------------------------------------------

@@ -123,7 +123,7 @@ class Job(Base):
     """A job. This row is the truth; broker messages only say "look at it". `key_id` is the key that queued it.
 
     `attempt` is also the fencing token: a worker's writes carry the attempt that it claimed, and are refused once
-    another attempt has begun.
+    another attempt has begun. `lease_until` is, of a job that is queued, when it may be claimed.
     """
 
     __tablename__ = "jobs"

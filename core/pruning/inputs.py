@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +19,16 @@ from core.pruning.network import (
     load_network,
     load_tokenizer,
     longest_text,
-    read_architecture,
 )
 from core.pruning.problem import IGNORED, Problem, problem_of
 from core.pruning.vocabulary import trim
 from core.rows.table import read_tables
 from core.spec.data import Example, Splits, labels_of, prepare
 from core.spec.estimate import training_steps
-from core.spec.families import require_text
+from core.spec.head import Head, choose_head
 from core.spec.job import JobSpec
 from core.spec.labels import label_names
+from core.spec.model import read_model
 from core.spec.problems import SpecError
 from core.spec.task import Source
 
@@ -38,6 +38,7 @@ class Inputs:
     """Rows, and the tokenizer that made them."""
 
     splits: Splits
+    head: Head
     problem: Problem
     tokenizer: Any
     max_length: int
@@ -58,8 +59,9 @@ def read_inputs(spec: JobSpec, model: Path, datasets: Mapping[str, Path]) -> tup
     """Read, check and split the tables, load the model, tokenise; SpecError where one does not suit the other."""
     splits = prepare(spec, read_tables(spec, datasets))
     task, fitted = spec.task, spec.train.steps.teach == 0
+    head = choose_head(read_model(model, task.problem).labels, splits.labels, task.problem)
+    splits = replace(splits, labels=[*head.labels])  # in the order that the model's own head has them
     problem = problem_of(task.problem, splits.labels, labels_of(splits.train))
-    require_text(read_architecture(model).family)
     network = load_network(model, splits.labels, spec.train.seed, task.problem, fitted=fitted)
     scaled = getattr(network.body.config, "rope_parameters", None) or {}
     if scaled.get("rope_type") == "dynamic" and "onnx" in (*spec.export.formats, spec.budget.runtime):
@@ -73,7 +75,7 @@ def read_inputs(spec: JobSpec, model: Path, datasets: Mapping[str, Path]) -> tup
             "/model",
             "its tokenizer knows no token of the training texts; put the vocabulary of these weights beside them",
         )
-    inputs = Inputs(splits, problem, tokenizer, length, *rows)
+    inputs = Inputs(splits, head, problem, tokenizer, length, *rows)
     if spec.vocabulary == "trim":
         trim_vocabulary(inputs, network)
         rows = tokenised(spec, splits, problem, inputs.tokenizer, length)
@@ -118,16 +120,17 @@ def tokenised(
         if spec.coupling == "none":
             break
         rows = [every[j] for j in torch.randperm(len(every), generator=generator)[:most].tolist()]
-        theirs = source_problem(spec, source, every)
+        theirs = source_problem(spec, source, every, problem)
         head = TARGET if theirs == problem else f"source{len(sources)}"
         sources.append(TaskRows(tokenise(rows, theirs, tokenizer, length), head, len(theirs.labels), source.weight))
     return train, dev, test, sources
 
 
-def source_problem(spec: JobSpec, source: Source, rows: list[Example]) -> Problem:
+def source_problem(spec: JobSpec, source: Source, rows: list[Example], target: Problem) -> Problem:
     """As the target's, with labels of its own. Numbers of another column have another mean and deviation."""
     kind, known = spec.task.problem, labels_of(rows)
-    return problem_of(kind, label_names(known, kind, source.label_columns[0]) if source.label else [], known)
+    names = label_names(known, kind, source.label_columns[0]) if source.label else []
+    return problem_of(kind, target.labels if {*names} == {*target.labels} else names, known)
 
 
 def trim_vocabulary(inputs: Inputs, network: Network) -> None:

@@ -15,16 +15,20 @@ import torch
 import transformers
 from tokenizers import pre_tokenizers
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoTokenizer
+from transformers import CONFIG_MAPPING, AutoConfig, AutoTokenizer
 
 from core.pruning.batches import Rows, in_order, stack
 from core.pruning.checkpoint import NOWHERE, Checkpoint
+from core.spec.config import read_config
 from core.spec.families import Architecture, head_labels, require_fitted, require_tokenizer
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 from core.spec.task import ProblemType
 
 TARGET = "target"
+# What config.json may say, and is ours to say: number formats, ways to compute, the head, what is returned.
+OURS = ("dtype", "torch_dtype", "id2label", "label2id", "num_labels", "problem_type", "return_dict")
+OURS += ("output_attentions", "output_hidden_states")
 PADDING = ("[PAD]", "<pad>", "<unk>", "[UNK]")  # tokens to pad with where a tokenizer does not say
 
 
@@ -152,8 +156,17 @@ def units(network: Network) -> Structure:
     )
 
 
+def own_config(model_dir: Path) -> Any:
+    """The configuration of a model that was given, without what is ours to say; SpecError('/model')."""
+    values = read_config(model_dir / "config.json")
+    kept = {name: value for name, value in values.items() if name not in OURS and "_implementation" not in name}
+    Architecture.from_config(values)
+    with readable(model_dir, "config.json"):
+        return CONFIG_MAPPING[values["model_type"]].from_dict(kept)
+
+
 def read_architecture(model_dir: Path, problem: ProblemType = "single_label_classification") -> Architecture:
-    """The numbers of a model folder's `config.json`."""
+    """The numbers of a checkpoint's `config.json`, be it one of ours or as it was given."""
     with readable(model_dir, "config.json"):
         config = AutoConfig.from_pretrained(model_dir).to_dict()
     return Architecture.from_config(config, problem)
@@ -185,30 +198,30 @@ def load_network(
 ) -> Network:
     """The pre-trained model with a head for `labels`; SpecError('/model') if another weight is missing.
 
-    The head is fresh, unless the model has one of as many classes; one of these very labels is put into their order.
+    The head is fresh, unless the model's own knows these very labels, and is put into their order, or is of a number.
     The pooler may be missing, too: a model that was trained on words alone has none. `fitted`: the head is to know
     these labels already; SpecError('/train/steps/teach') if it does not.
     """
     torch.manual_seed(seed)
-    architecture = read_architecture(model_dir, problem)
+    config = own_config(model_dir)
+    architecture = Architecture.from_config(config.to_dict(), problem)
     family = architecture.family
-    known = head_labels(AutoConfig.from_pretrained(model_dir).id2label, len(labels))
+    known = head_labels(read_config(model_dir / "config.json").get("id2label"), len(labels))
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: i for i, label in enumerate(labels)}
+    config.problem_type = None if problem == "token_classification" else problem
+    config.return_dict, config.chunk_size_feed_forward = True, 0  # the latter is of a width that is cut
     with readable(model_dir, "weights"):
         body, info = getattr(transformers, family.task_class).from_pretrained(
             model_dir,
-            num_labels=len(labels),
-            problem_type=None if problem == "token_classification" else problem,
-            id2label=dict(enumerate(labels)),
-            label2id={label: i for i, label in enumerate(labels)},
+            config=config,
             dtype=torch.float32,
             use_safetensors=True,
-            return_dict=True,
-            chunk_size_feed_forward=0,  # of a width that is cut
             ignore_mismatched_sizes=True,  # a head for other classes gives way; anything else is refused below
             output_loading_info=True,
         )
-    for config in configs(body):
-        config.use_cache = False  # it classifies, and never goes on with a text
+    for part in configs(body):
+        part.use_cache = False  # it classifies, and never goes on with a text
     wrong = {key for key in info["missing_keys"] if key.startswith(f"{family.base}.")}
     wrong -= {key for key in wrong if key.startswith(family.head_layers)}
     wrong |= {key for key, *_ in info["mismatched_keys"] if not key.startswith(f"{family.head}.")}
@@ -223,9 +236,15 @@ def load_network(
     if fitted:
         require_fitted({} if any(key.startswith(family.head_layers) for key in fresh) else known, labels)
     _, last = last_linear(network.heads[TARGET])
-    if {*known} == {*labels} and not any(key.startswith(family.head_layers[-1]) for key in fresh):
+    if any(key.startswith(family.head_layers[-1]) for key in fresh):
+        pass  # transformers has made one
+    elif {*known} == {*labels}:
         for parameter in last.parameters():
             parameter.data = parameter.data[[known.index(label) for label in labels]]
+    elif problem != "regression":  # what each of its classes is, is not known
+        nn.init.normal_(last.weight, std=config.initializer_range)
+        if last.bias is not None:
+            nn.init.zeros_(last.bias)
     return network
 
 

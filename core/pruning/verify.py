@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from core.lifeline import die_with_parent
+from core.spec.config import CODE, named
 
 BATCH = 64
 ONNX_TOLERANCE = 1e-4  # between logits of torch and of ONNX Runtime
@@ -37,6 +38,7 @@ def main(checkpoint: Path) -> dict[str, Any]:
         from core.pruning.problem import IGNORED, problem_of
         from core.spec.job import JobSpec
 
+        require_own_code(checkpoint)
         manifest = json.loads((checkpoint / "manifest.json").read_text())
         kind = JobSpec.model_validate(manifest["spec"]).task.problem
         auto_class = getattr(transformers, read_architecture(checkpoint, kind).family.auto_class)
@@ -93,6 +95,17 @@ def main(checkpoint: Path) -> dict[str, Any]:
         "max_difference_onnx": to_onnx / scale if runtime else None,
         "parameters": sum(p.numel() for p in model.parameters()),
     }
+
+
+def require_own_code(checkpoint: Path) -> None:
+    """Raises RuntimeError where a file names code to run that is no file of the checkpoint: then it is not ours."""
+    for file in sorted(checkpoint.glob("*config.json")):
+        for name, value in named(json.loads(file.read_bytes())):
+            if name not in CODE:
+                continue
+            classes = value.values() if file.name == "config.json" and isinstance(value, dict) else [None]
+            if not all(one and (checkpoint / f"{str(one).rpartition('.')[0]}.py").is_file() for one in classes):
+                raise RuntimeError(f"{file.name} names code that is not ours: {name}")
 
 
 def _apart(one: Any, other: Any) -> float:

@@ -80,6 +80,15 @@ def write_model(folder: Path, **config: Any) -> None:
     (folder / "vocab.txt").write_text("[UNK]\n")
 
 
+def write_head(folder: Path, labels: list[str], whole: bool = True) -> None:
+    """The weights of a classifier that was fine-tuned, and the names of its labels."""
+    shapes = {f"bert.{name}": shape for name, shape in model_shapes().items()}
+    shapes |= {"bert.pooler.dense.weight": [HIDDEN, HIDDEN]} if whole else {}
+    write_safetensors(folder / "model.safetensors", shapes | {"classifier.weight": [len(labels), HIDDEN]})
+    values = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(values | {"id2label": dict(enumerate(labels))}))
+
+
 def reviews(rows: int, labels: tuple[str, ...] = ("negative", "positive"), first: int = 0) -> bytes:
     """A CSV file of distinct texts, the labels in turn."""
     lines = [f"review {i} {WORDS[i % len(WORDS)]},{labels[i % len(labels)]}" for i in range(first, first + rows)]

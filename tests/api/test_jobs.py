@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -22,11 +23,10 @@ from tests.api.conftest import (
     HIDDEN,
     MODEL,
     Upload,
-    model_shapes,
     one_database,
     reviews,
+    write_head,
     write_model,
-    write_safetensors,
 )
 
 
@@ -415,11 +415,8 @@ def test_teaching_is_left_out_only_where_the_models_head_knows_the_labels(
 ) -> None:
     payload = put(payload, "/train/steps/teach", 0)
     assert "this one has no head" in faults(client.post("/v1/jobs", json=payload))["/train/steps/teach"]
-    folder = settings.models_dir / MODEL
-    config = json.loads((folder / "config.json").read_text())
-    write_safetensors(folder / "model.safetensors", model_shapes() | {"classifier.weight": [2, 16]})
-    for labels, status in ((("good", "bad"), 422), (("positive", "negative"), 202)):
-        (folder / "config.json").write_text(json.dumps(config | {"id2label": dict(enumerate(labels))}))
+    for labels, status in ((["good", "bad"], 422), (["positive", "negative"], 202)):
+        write_head(settings.models_dir / MODEL, labels)
         answer = client.post("/v1/jobs", json=payload)
         assert answer.status_code == status, answer.text
         assert status == 202 or "knows bad, good" in faults(answer)["/train/steps/teach"]
@@ -492,6 +489,55 @@ def test_a_model_of_the_hub_is_left_to_the_worker(client: TestClient, payload: d
 
 
 @one_database
+def test_the_models_own_head_keeps_its_order_and_is_named_in_the_plan(
+    client: TestClient, payload: dict[str, Any], settings: Settings
+) -> None:
+    def plan() -> dict[str, Any]:
+        answer = client.post("/v1/jobs:validate", json=payload)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    assert plan()["head"] == "a fresh head for 2 labels: it has none of its own"
+    write_head(settings.models_dir / MODEL, ["positive", "negative"])
+    assert (plan()["head"], plan()["labels"]) == ("its own head for 2 labels", ["positive", "negative"])
+    assert client.get("/v1/models").json()["items"][0]["labels"] == ["positive", "negative"]
+    write_head(settings.models_dir / MODEL, ["LABEL_0", "LABEL_1"])
+    found = plan()
+    assert found["head"] == "a fresh head for 2 labels: its own is for other labels (LABEL_0, LABEL_1)"
+    assert found["labels"] == ["negative", "positive"]
+    assert any('"label_map": {"negative": "LABEL_0", "positive": "LABEL_1"}' in said for said in found["warnings"])
+    write_head(settings.models_dir / MODEL, ["joy", "anger", "fear"])
+    assert "label_map" not in str(plan())
+
+
+@one_database
+def test_texts_that_the_model_reads_no_further_are_told_of(
+    client: TestClient, payload: dict[str, Any], settings: Settings
+) -> None:
+    write_model(settings.models_dir / "short", max_position_embeddings=64)
+    said = client.post("/v1/jobs:validate", json=payload | {"model": "short"}).json()["warnings"]
+    assert "'max_length' is 128, but the model reads 64 tokens: texts are cut there" in said
+    short = put(payload | {"model": "short"}, "/train", {"max_length": 64})
+    assert not any("max_length" in said for said in client.post("/v1/jobs:validate", json=short).json()["warnings"])
+
+
+@one_database
+def test_a_local_folder_that_is_named_like_a_model_of_the_hub_is_said_at_once(
+    client: TestClient, payload: dict[str, Any], settings: Settings
+) -> None:
+    write_model(settings.models_dir / "acme" / "bert")
+    for name, says in (
+        (f"models/{MODEL}", f"the local model is named '{MODEL}': leave 'models/' out"),
+        ("acme/bert", "move the folder bert out of acme"),
+        ("acme/bert@main", "move the folder bert out of acme"),
+        (f"./{MODEL}", "not a path"),
+        (f"data/models/{MODEL}", "not a path"),
+    ):
+        assert says in faults(client.post("/v1/jobs", json=payload | {"model": name}))["/model"], name
+    assert client.post("/v1/jobs", json=payload | {"model": "acme/other"}).status_code == 202
+
+
+@one_database
 def test_broken_and_foreign_local_models(client: TestClient, payload: dict[str, Any], settings: Settings) -> None:
     write_model(settings.models_dir / "gpt2", model_type="gpt2")
     write_model(settings.models_dir / "vit", model_type="vit")
@@ -506,12 +552,22 @@ def test_broken_and_foreign_local_models(client: TestClient, payload: dict[str, 
     write_model(settings.models_dir / "coded", auto_map={"AutoModel": "modeling.Model"})
     write_model(settings.models_dir / "kernel", _attn_implementation="someone/kernel")
     (settings.models_dir / "stray.txt").write_text("")
-    assert [model["name"] for model in client.get("/v1/models").json()["items"]] == ["tiny-bert"]
+    (settings.models_dir / ".cache").mkdir()
+    (settings.models_dir / "my model").mkdir()
+    (settings.models_dir / os.fsdecode(b"\xff")).mkdir()
+    listed = client.get("/v1/models").json()
+    assert [model["name"] for model in listed["items"]] == ["tiny-bert"]
+    told = {other["name"]: other["reason"] for other in listed["unusable"]}
+    assert {*told} == {
+        *("coded", "cut", "deep", "gpt2", "kernel", "layers", "mute", "my model", "stray.txt", "vit", "\ufffd")
+    }
+    assert "is a file" in told["stray.txt"] and "rename it" in told["my model"]
     reasons = {"gpt2": "'gpt2' is not supported; supported: bert, ", "vit": "'vit' reads images"}
     reasons |= {"cut": "cut short", "deep": "config.json", "mute": "no tokenizer"}
     reasons |= {"coded": "'auto_map': no code of a model", "kernel": "'_attn_implementation'"}
     for name, reason in reasons.items():
-        assert reason in faults(client.post("/v1/jobs", json=payload | {"model": name}))["/model"]
+        said = faults(client.post("/v1/jobs", json=payload | {"model": name}))["/model"]
+        assert reason in said and said == f"'{name}' cannot be pruned: {told[name]}"
     assert client.post("/v1/jobs", json=payload | {"model": "layers"}).status_code == 422
 
 

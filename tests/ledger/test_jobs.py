@@ -34,6 +34,7 @@ WORKER_WRITES: dict[str, Callable[[Session, str, int], Any]] = {
     "stopped": lambda s, job, attempt: jobs.stopped(s, job, attempt),
     "give_back": lambda s, job, attempt: jobs.give_back(s, job, attempt, "crashed"),
     "release": lambda s, job, attempt: jobs.release(s, job, attempt, "restart"),
+    "put_off": lambda s, job, attempt: jobs.put_off(s, job, attempt, "the hub answers 503", 600),
 }
 
 
@@ -90,6 +91,7 @@ OUTCOMES = {
         "fail": "failed",
         "give_back": "queued",
         "release": "queued",
+        "put_off": "queued",
         "cancel": "cancelling",
         "reap": "queued",
         "stopped": "refused",
@@ -100,6 +102,7 @@ OUTCOMES = {
         "fail": "cancelled",
         "give_back": "cancelled",
         "release": "cancelled",
+        "put_off": "cancelled",
         "stopped": "cancelled",
         "cancel": "cancelling",
         "reap": "cancelled",
@@ -115,7 +118,7 @@ for status in ("queued", "running", "cancelling"):
 for status in ("succeeded", "failed", "cancelled"):
     OUTCOMES[status] |= {"remove": "gone"}
 for status in ("queued", "succeeded", "failed", "cancelled"):
-    OUTCOMES[status] |= dict.fromkeys(("succeed", "fail", "give_back", "release", "stopped"), "refused")
+    OUTCOMES[status] |= dict.fromkeys(("succeed", "fail", "give_back", "release", "put_off", "stopped"), "refused")
 
 
 def attempt_change(database: Database, job_id: str, action: str) -> str:
@@ -192,7 +195,8 @@ def test_any_sequence_of_actions_keeps_the_law(database: Database) -> None:
             assert walk[0] == "queued" and walk[-1] == job.status
             assert all(to in jobs.EDGES[of] for of, to in pairwise(walk))
             assert walk.count("running") == job.attempt <= job.max_attempts
-            assert (job.lease_until is not None) == (job.status in ("running", "cancelling"))
+            put_off = job.status == "queued" and "waiting" in job.progress
+            assert (job.lease_until is not None) == (job.status in ("running", "cancelling") or put_off)
             assert (job.finished_at is not None) == (job.status in jobs.TERMINAL)
             with database.read() as session:
                 attempts = jobs.attempts(session, self.job_id)
@@ -526,6 +530,42 @@ def test_an_orderly_restart_does_not_count_against_the_cap(database: Database) -
             assert jobs.claim(session, job_id, "worker", 60) is not None
         do(database, "release", job_id, attempt)
         assert get(database, job_id).status == "queued"
+
+
+def test_a_job_that_is_put_off_lets_others_go_first_and_does_not_wait_for_ever(database: Database) -> None:
+    first, second = new_job(database, max_attempts=1), new_job(database)
+
+    def claim_next() -> str | None:
+        with database.begin() as session:
+            job = jobs.claim_next(session, "worker", 60)
+            return job and job.id
+
+    def later(seconds: float) -> None:
+        """As if so much time had passed."""
+        job = get(database, first)
+        with database.begin() as session:
+            progress = job.progress | {"away_since": job.progress["away_since"] - int(1000 * seconds)}
+            values = {"progress": progress, "lease_until": (job.lease_until or 0) - int(1000 * seconds)}
+            session.execute(update(Job).where(Job.id == first).values(values))
+
+    assert claim_next() == first
+    do(database, "put_off", first)
+    assert get(database, first).progress["waiting"] == "the hub answers 503"
+    assert (claim_next(), claim_next()) == (second, None)
+    later(jobs.AGAIN_S + 1)
+    assert claim_next() == first
+    do(database, "put_off", first, 2)
+    assert get(database, first).status == "queued"
+    later(590)
+    assert claim_next() == first
+    later(10)
+    with database.begin() as session:
+        assert not jobs.put_off(session, first, 3, "the hub answers 503", 600)
+    do(database, "fail", first, 3)
+    with database.begin() as session:
+        jobs.retry(session, DEFAULT_TENANT, first, 1)
+    assert claim_next() == first
+    do(database, "put_off", first, 4)  # it waits anew
 
 
 def test_a_queued_job_that_nobody_took_is_announced_again(database: Database) -> None:

@@ -163,15 +163,41 @@ def test_a_head_for_other_classes_gives_way(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_a_head_that_knows_the_labels_is_put_into_their_order(tiny: Path, tmp_path: Path) -> None:
-    first = load_network(tiny, ["a", "b", "c"], seed=0)
+    first = load_network(tiny, ["a", "b", "c"], seed=9)
     first.assembled().save_pretrained(tmp_path / "known")
     config = json.loads((tmp_path / "known/config.json").read_text())
     config |= {"id2label": dict(enumerate("cab")), "label2id": None}
     (tmp_path / "known/config.json").write_text(json.dumps(config))
     again = load_network(tmp_path / "known", ["a", "b", "c"], seed=0)
     torch.testing.assert_close(again.heads["target"].weight, first.heads["target"].weight[[1, 2, 0]])
-    other = load_network(tmp_path / "known", ["a", "b", "d"], seed=0)  # as it is: what each class was is not known
-    torch.testing.assert_close(other.heads["target"].weight, first.heads["target"].weight)
+    for seeds in ((0, 0), (0, 1)):  # what each class was is not known: a head of its own, by the seed
+        heads = [load_network(tmp_path / "known", ["a", "b", "d"], seed).heads["target"] for seed in seeds]
+        assert heads[0].weight.equal(heads[1].weight) == (len({*seeds}) == 1)
+        assert not heads[0].weight.isclose(first.heads["target"].weight).any() and not heads[0].bias.any()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"torch_dtype": "torch.bfloat16"},
+        {"dtype": "torch.bfloat16"},
+        {"_attn_implementation": "flash_attention_2"},
+        {"attn_implementation": "flex_attention", "output_attentions": True},
+        {"id2label": {"0": 5, "one": None}, "num_labels": 7, "problem_type": "regression", "return_dict": False},
+    ],
+)
+def test_what_is_ours_to_say_of_a_model_is_not_left_to_its_configuration(
+    tiny: Path, tmp_path: Path, said: dict[str, Any]
+) -> None:
+    folder = Path(shutil.copytree(tiny, tmp_path / "model"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | said))
+    network, plain = (load_network(path, ["neg", "pos"], seed=0) for path in (folder, tiny))
+    assert network.body.config._attn_implementation == plain.body.config._attn_implementation
+    ours, theirs = (one.body.config.to_dict() | {"_name_or_path": ""} for one in (network, plain))
+    assert ours == theirs
+    batch = {"input_ids": torch.arange(5, 15)[None], "attention_mask": torch.ones(1, 10, dtype=torch.long)}
+    torch.testing.assert_close(network.eval().logits(batch), plain.eval().logits(batch))
 
 
 def test_a_body_of_another_shape_is_refused(tiny: Path, tmp_path: Path) -> None:

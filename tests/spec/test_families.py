@@ -1,37 +1,13 @@
-"""What a model brings is read, never run."""
+"""Architectures by the numbers of their config.json."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from core.spec.families import MAX_CONFIG_BYTES, Architecture, head_labels, read_config
+from core.spec.families import Architecture, head_labels
 from core.spec.problems import SpecError
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"auto_map": {"AutoConfig": "configuration.Config"}},
-        {"custom_pipelines": {}},
-        {"use_kernels": True},
-        {"_attn_implementation": "someone/kernel"},
-        {"attn_implementation": "flash_attention_2"},
-        {"_attn_implementation_internal": {"": "someone/kernel"}},
-        {"_experts_implementation": "someone/kernel"},
-        {"x": "a" * MAX_CONFIG_BYTES},
-        [],
-        "[" * 100_000,
-    ],
-)
-def test_a_configuration_that_names_code_or_is_none_is_refused(tmp_path: Path, values: Any) -> None:
-    (tmp_path / "config.json").write_text(values if isinstance(values, str) else json.dumps(values))
-    with pytest.raises(SpecError) as error:
-        read_config(tmp_path / "config.json")
-    assert error.value.field == "/model" and len(error.value.message) < 300
 
 
 @pytest.mark.parametrize(
@@ -53,17 +29,12 @@ def test_odd_sizes_are_refused(odd: dict[str, Any]) -> None:
     assert error.value.field == "/model"
 
 
-def test_an_ordinary_configuration_is_read(tmp_path: Path) -> None:
-    values = {"model_type": "bert", "_attn_implementation": "sdpa", "_attn_implementation_internal": None}
-    (tmp_path / "config.json").write_text(json.dumps(values))
-    assert read_config(tmp_path / "config.json") == values
-
-
 def test_labels_of_a_head_are_those_that_its_config_names_once() -> None:
     assert head_labels({"1": "pos", "0": "neg"}, 2) == ("neg", "pos")
     assert head_labels(None, 2) == ("LABEL_0", "LABEL_1")
     for odd in ({"0": "a", "1": "a"}, {"1": "a", "2": "b"}, {"0": "a"}, {"zero": "a", "1": "b"}, ["a", "b"]):
         assert head_labels(odd, 2) == ()  # type: ignore[arg-type]
+    assert head_labels(None, 2**40) == ()  # of a file with holes
 
 
 def test_positions_that_count_from_the_padding_begin_after_it() -> None:
@@ -74,9 +45,6 @@ def test_positions_that_count_from_the_padding_begin_after_it() -> None:
     assert Architecture.from_config({"model_type": "mpnet", "pad_token_id": 5, **sizes}).family.extra_positions == 2
 
 
-def test_relative_positions_and_quantised_weights_are_refused(tmp_path: Path) -> None:
+def test_relative_positions_are_refused() -> None:
     with pytest.raises(SpecError, match="positions are relative"):
         Architecture.from_config({"model_type": "bert", "position_embedding_type": "relative_key"})
-    (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "gptq"}}')
-    with pytest.raises(SpecError, match="quantised"):
-        read_config(tmp_path / "config.json")

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from core.spec.problems import SpecError
-from core.spec.weights import INDEX, MAX_HEADER_BYTES, read_shapes, require_weights
+from core.spec.weights import INDEX, MAX_HEADER_BYTES, MAX_TENSORS, read_all_shapes, read_shapes, require_weights
 
 
 def test_shapes_of_a_real_file(tmp_path: Path) -> None:
@@ -51,7 +51,11 @@ TENSOR = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         header({"a": TENSOR | {"shape": [10**9] * 3}}, bytes(8)),
         header({"a": TENSOR | {"data_offsets": [0]}}, bytes(8)),
         header({"a": {"dtype": "F32"}}, bytes(8)),
-        header({"a": TENSOR | {"dtype": []}}, bytes(8)),
+        header({"a": TENSOR | {"shape": [2**62] * 8}}, bytes(8)),
+        header({"a": TENSOR | {"shape": [1] * 100_000 + [2]}}, bytes(8)),
+        header({"a": TENSOR | {"shape": {"0": 2}}}, bytes(8)),
+        header({"a": TENSOR, "b": TENSOR}, bytes(8)),
+        header({"a" * 100_000: TENSOR}, bytes(8)),
     ],
 )
 def test_anything_else_is_refused(tmp_path: Path, content: bytes) -> None:
@@ -107,3 +111,35 @@ def test_no_other_index_is_read(tmp_path: Path, index: str) -> None:
     with pytest.raises(SpecError, match="is no index") as caught:
         require_weights(tmp_path)
     assert caught.value.field == "/model"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.weight", "I8"), ("a.weight", "F8_E4M3"), ("a.weight", []), ("a.qweight", "F16"), ("a.weight.absmax", "F32")],
+)
+def test_quantised_weights_are_named(tmp_path: Path, name: str, kind: object) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(header({name: TENSOR | {"dtype": kind}}, bytes(8)))
+    with pytest.raises(SpecError, match=f"quantised .'{name}'"):
+        read_shapes(path)
+
+
+def test_tensors_are_counted_over_all_parts(tmp_path: Path) -> None:
+    """A header of many small tensors costs seconds in whatever adds them up."""
+    files = [tmp_path / "1.safetensors", tmp_path / "2.safetensors"]
+    for part, file in enumerate(files):
+        tensors = {f"{part}.{i}": TENSOR | {"data_offsets": [8 * i, 8 * i + 8]} for i in range(MAX_TENSORS // 2 + 1)}
+        file.write_bytes(header(tensors, bytes(8 * len(tensors))))
+        assert len(read_shapes(file)) == len(tensors)
+    with pytest.raises(SpecError, match="more than 5,000 tensors"):
+        read_all_shapes(files)
+    many = {str(i): TENSOR | {"data_offsets": [8 * i, 8 * i + 8]} for i in range(MAX_TENSORS + 1)}
+    files[0].write_bytes(header(many, bytes(8 * len(many))))
+    with pytest.raises(SpecError, match="more than 5,000 tensors"):
+        read_shapes(files[0])
+
+
+def test_an_index_is_read_only_so_far(tmp_path: Path) -> None:
+    (tmp_path / INDEX).write_text('{"weight_map": {"a": "model-00001-of-00001.safetensors"}}' + " " * MAX_HEADER_BYTES)
+    with pytest.raises(SpecError, match="is no index"):
+        require_weights(tmp_path)

@@ -34,6 +34,7 @@ REPOSITORIES = {
     "huge/model": ["config.json", "model.safetensors", "huge.bin"],
     "pickle/only": ["config.json", "pytorch_model.bin"],
     "coded/model": ["config.json", "model.safetensors"],
+    "coded/tokenizer": ["config.json", "model.safetensors", "tokenizer_config.json"],
     "cut/model": ["config.json", "model.safetensors"],
     "parts/model": [
         "config.json",
@@ -97,7 +98,12 @@ class Hub(BaseHTTPRequestHandler):
             linked = {"X-Linked-Size": "9", "X-Linked-Etag": f'"{etag}"', "X-Repo-Commit": COMMIT, "Location": link}
             return self.answer(302, b"", linked)
         body = json.dumps(CONFIG | ({"auto_map": {}} if repository == "coded/model" else {})).encode()
-        bodies = {"config.json": body, "model.safetensors.index.json": json.dumps({"weight_map": PART_OF}).encode()}
+        coded = b'{"auto_map": {"AutoTokenizer": ["tokenizer.Mine", null]}}'
+        bodies = {
+            "config.json": body,
+            "tokenizer_config.json": coded,
+            "model.safetensors.index.json": json.dumps({"weight_map": PART_OF}).encode(),
+        }
         self.answer(
             200,
             bodies.get(name, name.encode()),
@@ -232,12 +238,18 @@ def test_a_revision_may_have_slashes(hub: str, tmp_path: Path) -> None:
 
 
 def test_a_hub_model_that_cannot_be_had_says_how_to_mend(hub: str, tmp_path: Path) -> None:
-    names = ("missing/model", "good/model@v9", "gated/model", "pickle/only", "coded/model")
+    names = ("missing/model", "good/model@v9", "gated/model", "pickle/only", "coded/model", "coded/tokenizer")
     answers = ask(hub, tmp_path, *names)
     assert {field for field, _ in answers} == {"/model"}
-    for (_, message), expected in zip(
-        answers, ("no public model", "no revision 'v9'", "gated", "has no model.safetensors", "'auto_map'"), strict=True
-    ):
+    expectations = (
+        "no public model",
+        "no revision 'v9'",
+        "gated",
+        "has no model.safetensors",
+        "config.json sets 'auto_",
+    )
+    expectations += ("tokenizer_config.json sets 'auto_map'",)
+    for (_, message), expected in zip(answers, expectations, strict=True):
         assert expected in message
 
 
@@ -251,15 +263,20 @@ def test_a_local_model_is_found_by_its_name(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     folder = settings.models_dir / "tiny"
     folder.mkdir(parents=True)
-    with pytest.raises(SpecError, match=r"has no config\.json"):
+    with pytest.raises(SpecError, match="'tiny' cannot be pruned: its folder is empty"):
         resolve("tiny", settings)
     (folder / "model.safetensors").touch()
+    with pytest.raises(SpecError, match=r"has no config\.json"):
+        resolve("tiny", settings)
     (folder / "config.json").write_text(json.dumps({**CONFIG, "hidden_size": 10**400}))
     with pytest.raises(SpecError, match=r"config\.json"):
         resolve("tiny", settings)
     (folder / "config.json").write_text(json.dumps(CONFIG))
     found = resolve("tiny", settings)
     assert (found.path, found.name, found.revision) == (folder, "tiny", None)
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(SpecError, match="merge_and_unload"):
+        resolve("tiny", settings)
 
 
 @pytest.mark.parametrize("name", ["..", ".", "", "unknown", "tiny@main", "../blobs", "/etc", "a/../../b"])

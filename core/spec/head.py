@@ -1,0 +1,72 @@
+"""Which head a job starts with: the model's own, where it knows exactly the task's labels, or a fresh one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core.spec.task import ProblemType
+
+MADE_UP = re.compile(r"LABEL_\d+")
+SHOWN = 40  # labels of a map that is spelled out
+
+
+@dataclass(frozen=True)
+class Head:
+    """The head that is trained on, in words; `hint`: how the model's own could be used, where names alone differ."""
+
+    own: bool
+    labels: tuple[str, ...]  # of its outputs, in their order
+    says: str
+    hint: str | None = None
+
+
+def choose_head(known: Sequence[str], labels: Sequence[str], problem: ProblemType) -> Head:
+    """For a model whose head knows the labels `known` (none: it has no head that names each), and a task's `labels`."""
+    count = f"{len(labels)} label{'s' * (len(labels) != 1)}"
+    if problem == "regression":
+        if len(known) == 1:
+            return Head(True, tuple(labels), "its own head for a number")
+        return Head(False, tuple(labels), "a fresh head for a number")
+    if {*known} == {*labels}:
+        return Head(True, tuple(known), f"its own head for {count}")
+    if not known:
+        return Head(False, tuple(labels), f"a fresh head for {count}: it has none of its own")
+    says = f"a fresh head for {count}: its own is for other labels ({_some(known)})"
+    if len(known) != len(labels):
+        return Head(False, tuple(labels), says)
+    renamed = {ours: theirs for ours, theirs in _pairs(known, labels) if ours != theirs}
+    sure = " if these mean the same," if _in_order(known, labels) else ""
+    spelled = json.dumps(dict(list(renamed.items())[:SHOWN]), ensure_ascii=False)
+    spelled = spelled[:-1] + ", ...}" if len(renamed) > SHOWN else spelled
+    hint = (
+        f'the model\'s own head knows as many labels by other names ({_some(known)}):{sure} "label_map": {spelled} in '
+        "'task' starts from its own head, and measures the model as given beside"
+    )
+    return Head(False, tuple(labels), says, hint)
+
+
+def _pairs(known: Sequence[str], labels: Sequence[str]) -> list[tuple[str, str]]:
+    """A label of the data beside each that the head knows: by spelling, by number, else in order."""
+    spelled = {_plain(name): name for name in known}
+    if {_plain(name) for name in labels} == {*spelled} and len(spelled) == len(known):
+        return [(name, spelled[_plain(name)]) for name in labels]
+    if {*labels} == {str(i) for i in range(len(known))}:
+        return [(str(i), name) for i, name in enumerate(known)]
+    return list(zip(labels, known, strict=True))
+
+
+def _in_order(known: Sequence[str], labels: Sequence[str]) -> bool:
+    """Whether which label is which is a guess."""
+    same = {_plain(name) for name in labels} == {_plain(name) for name in known}
+    return not same
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name).casefold()
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(name[:40] for name in names[:4]) + ", ..." * (len(names) > 4)
