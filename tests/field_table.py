@@ -45,12 +45,13 @@ class FieldTable:
                     said = dict.fromkeys(got for _, got in ended)
                     passed = sum(one for one, _ in ended)
                     cells = (*row[1:], "; ".join(said), f"{passed} of {len(ended)} passed")
-                    plain = (cell.replace("|", "\\|").replace("\n", " ") for cell in cells)
-                    lines.append(
-                        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-                    )
+                    lines.append(f"| {' | '.join(map(_cell, cells))} |")
             lines.append("")
         self.target.write_text("\n".join(lines), encoding="utf-8")
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
