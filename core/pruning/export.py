@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from inspect import getsource
@@ -14,6 +15,7 @@ from string import Template
 from typing import Any
 
 import torch
+from huggingface_hub import ModelCardData
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -114,7 +116,8 @@ def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], auto_clas
         baseline = cell(results["baseline"]) if label in METRICS.values() else ""
         lines.append(f"| {label} | {cell(results['dense'])} | {cell(results['pruned'])} | {baseline} |")
     values = {
-        "model": manifest["model"]["name"],
+        "metadata": metadata.to_yaml(),
+        "model": as_code(manifest["model"]["name"]),
         "fraction": f"{results['pruned']['encoder_params'] / results['dense']['encoder_params']:.1%}"
         if report["sparsity"] is None
         else f"{report['budget']['fraction']:.1%} non-zero weights",
@@ -122,10 +125,8 @@ def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], auto_clas
         "table": "\n".join(lines),
         "usual": USUAL.get(report["task"]["problem"], "the commonest answer"),
         "test": data["test"],
-        "warnings": "".join(f"\nMind: {said}.\n" for said in report["warnings"]),
+        "warnings": "".join(f"\nMind: {as_text(said)}.\n" for said in report["warnings"]),
         "length": results["pruned"]["latency_length"],
-        "base": f"base_model: {manifest['model']['name']}\n" if manifest["model"]["revision"] else "",
-        "pipeline": "token" if report["task"]["type"] == "token-classification" else "text",
         "task": _task(report, manifest),
         "device": report["environment"]["device"],
         "method": spec["method"]["name"],
@@ -143,15 +144,16 @@ def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], auto_clas
 def _task(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     """What the model answers, and to what."""
     labels, revision, words = report["task"]["labels"], manifest["model"]["revision"], report["vocabulary"]
-    named = ", ".join(f"`{label}`" for label in labels[:20]) + (f" and {len(labels) - 20} more" if labels[20:] else "")
+    named = ", ".join(map(as_code, labels[:20])) + (f" and {len(labels) - 20} more" if labels[20:] else "")
     columns = manifest["spec"]["task"]["text"]
-    reads = "two texts, " + " and ".join(f"`{column}`" for column in columns) + "," if columns[1:] else "a text"
+    reads = "two texts, " + " and ".join(map(as_code, columns)) + "," if columns[1:] else "a text"
     sentences = [
         f"It answers {report['task']['problem'].replace('_', ' ')}: {named}. It reads {reads} of up to "
         f"{manifest['max_length']} tokens, as it was trained."
     ]
     if revision:
-        sentences.append(f"Made of revision `{revision}` of `{manifest['model']['name']}`, whose licence holds.")
+        made_of = f"revision {as_code(revision)} of {as_code(manifest['model']['name'])}"
+        sentences.append(f"Made of {made_of}, whose licence holds.")
     if words:
         sentences.append(
             f"Of {words['before']:,} tokens it keeps the {words['kept']:,} that its texts use; others fall to pieces."
@@ -174,6 +176,13 @@ CODED_CARD = {
 REGULAR_CARD = {
     "trust": "",
     "otherwise": "Its layers are regular: a plain config.json says all, and no code comes with it.",
+    words = report["task"]["type"] == "token-classification"
+    metadata = ModelCardData(
+        base_model=manifest["model"]["name"] if manifest["model"]["revision"] else None,
+        library_name="transformers",
+        pipeline_tag=f"{'token' if words else 'text'}-classification",
+        tags=["topwork", "structured-pruning"],
+    )
 }
 
 
@@ -225,6 +234,24 @@ CARD_ROWS: Mapping[str, Any] = {
 
 def write_json(path: Path, value: Any) -> None:
     """Indented, with a final newline; non-finite numbers are an error."""
+def one_line(text: str) -> str:
+    """`text` with line ends, and whatever else cannot be seen, as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def as_code(text: str) -> str:
+    """Somebody else's words in Markdown, as they are: a code span, whose fence is longer than any inside."""
+    text = one_line(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    padding = " " if len(fence) > 1 or text != text.strip() or not text else ""
+    return f"{fence}{padding}{text}{padding}{fence}"
+
+
+def as_text(text: str) -> str:
+    """A sentence in Markdown that may hold somebody else's words: nothing in it is markup, HTML or a link."""
+    return re.sub(r"[\\`*_{}\[\]<>&|~$@]|:(?=//)|(?<=www)\.", r"\\\g<0>", one_line(text), flags=re.IGNORECASE)
+
+
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
