@@ -132,7 +132,7 @@ def saved(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "inputs.json").write_text(json.dumps({name: column.tolist() for name, column in texts().items()}))
     script = """
 import importlib.util, json, pathlib, torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForSequenceClassification
 inputs = {name: torch.tensor(column) for name, column in json.load(open("inputs.json")).items()}
 said = {}
 for folder in sorted(path.parent for path in pathlib.Path(".").glob("*/load.py")):
@@ -142,6 +142,10 @@ for folder in sorted(path.parent for path in pathlib.Path(".").glob("*/load.py")
     one, _ = module.load(folder)
     other = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
     models = [one, other]
+    body, how = AutoModel.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
+    assert not any(how.values()), how
+    states = [model.eval()(**inputs).last_hidden_state for model in (body, one.base_model)]
+    assert torch.allclose(*states, atol=1e-5)
     if not folder.name.endswith("-narrow"):
         where = f"plain/{folder.name}"
         plain, how = AutoModelForSequenceClassification.from_pretrained(where, output_loading_info=True)
