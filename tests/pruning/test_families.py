@@ -286,8 +286,11 @@ def quantised_by_onnx_runtime(exported: Path, **prepared: Any) -> InferenceSessi
     [("bert", "token_classification"), ("deberta-v2", "regression"), ("llama", "multi_label_classification")],
     indirect=["folder"],
 )
-def test_onnx_runtime_quantises_a_head_of_every_kind(folder: Path, problem: ProblemType, tmp_path: Path) -> None:
+def test_onnx_runtime_quantises_a_head_of_every_kind(
+    folder: Path, problem: ProblemType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of a model with layers that have no head, or no neuron; after ONNX Runtime's own preparation, too."""
+    monkeypatch.chdir(tmp_path)  # where that preparation leaves files behind
     model = loaded(folder, problem)
     cut(model, STRUCTURES[1])
     write_onnx(model.assembled(), texts(), tmp_path / "model.onnx")
