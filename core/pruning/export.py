@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
-from inspect import getsource
+from inspect import getsource, signature
 from pathlib import Path
 from pprint import pformat
 from string import Template
 from typing import Any
 
 import torch
+from huggingface_hub import ModelCardData
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -24,6 +26,7 @@ from core.pruning.metrics import METRICS, shown
 from core.pruning.network import Network
 from core.pruning.problem import plain
 from core.pruning.runtimes import cpu_name
+from core.pruning.verify import modeling_file
 from core.spec.cost import FLOAT32
 from core.spec.data import Example
 from core.spec.families import Architecture
@@ -43,30 +46,95 @@ def write_model(network: Network, structure: Structure, tokenizer: Any, target: 
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
     config = model.config.to_dict() | {"dtype": "float32"}
+    config |= as_transformers_4(config)
     config.pop("_name_or_path", None)
     write_json(target / "structure.json", structure.to_json())
-    tokenizer.save_pretrained(target)
+    write_tokenizer(tokenizer, model, target)
     if plain:
         sizes = sizes_in_config(network.architecture, structure)
         write_json(target / "config.json", config | {"architectures": [family.task_class]} | sizes)
         return
-    name = f"Pruned{family.task_class}"
+    code = modeling_code(network, model)
+    file = modeling_file(code.encode())
+    module = file.removesuffix(".py")
+    config_class, body_class = (f"Pruned{name}" for name in class_names(network, model))
     said = {
-        "architectures": [name],
-        "auto_map": {family.auto_class: f"modeling_topwork.{name}"},
+        "architectures": [f"Pruned{family.task_class}"],
+        "auto_map": {
+            "AutoConfig": f"{module}.{config_class}",
+            "AutoModel": f"{module}.{body_class}",
+            family.auto_class: f"{module}.Pruned{family.task_class}",
+        },
+        "model_type": f"topwork-{family.model_type}",
         "topwork": structure.shape(),
     }
     write_json(target / "config.json", config | said)
-    body = Path(shrink.__file__).read_text().split("import residual_side\n", 1)[1].strip() + "\n"
-    values = {
-        "task_class": family.task_class,
-        "auto_class": family.auto_class,
-        "paths": pformat(paths_of(network.architecture), sort_dicts=False),
-        "residual": getsource(residual_side),
-        "shrink": body,
+    (target / file).write_text(code, encoding="utf-8")
+    loader = Template((TEMPLATES / "load.py.txt").read_text()).substitute({"auto_class": family.auto_class})
+    (target / "load.py").write_text(loader, encoding="utf-8")
+
+
+def class_names(network: Network, model: Any) -> tuple[str, str]:
+    """What transformers calls the classes of the model's config and of its body."""
+    return type(model.config).__name__, type(model.get_submodule(network.architecture.family.base)).__name__
+
+
+def modeling_code(network: Network, model: Any) -> str:
+    """The Python that builds `model` in its pruned sizes."""
+    family = network.architecture.family
+    base = model.get_submodule(family.base)
+    config_class, body_class = class_names(network, model)
+    # As the task's class has it: a pooler that the checkpoint lacks would be one of random weights.
+    bare = "add_pooling_layer" in signature(type(base)).parameters and getattr(base, "pooler", None) is None
+    return Template((TEMPLATES / "modeling_topwork.py.txt").read_text()).substitute(
+        {
+            "task_class": family.task_class,
+            "auto_class": family.auto_class,
+            "config_class": config_class,
+            "body_class": body_class,
+            "model_type": family.model_type,
+            "base": family.base,
+            "heads": "|".join(name for name, _ in model.named_children() if name != family.base),
+            "without_pooler": ", add_pooling_layer=False" if bare else "",
+            "paths": pformat(paths_of(network.architecture), sort_dicts=False),
+            "residual": getsource(residual_side),
+            "shrink": Path(shrink.__file__).read_text().split("import residual_side\n", 1)[1].strip() + "\n",
+        }
+    )
+
+
+def as_transformers_4(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What transformers 4 reads where 5 reads `rope_parameters` and `layer_types`; it would take its defaults."""
+    rope = config.get("rope_parameters")
+    if not rope:
+        return {}
+    if "full_attention" not in rope:
+        return {"rope_theta": rope["rope_theta"], "rope_scaling": None if rope["rope_type"] == "default" else rope}
+    wide = [kind == "full_attention" for kind in config["layer_types"]]
+    every = [n for n in range(1, len(wide) + 1) if wide == [i % n == 0 for i in range(len(wide))]]
+    return {
+        "global_rope_theta": rope["full_attention"]["rope_theta"],
+        "local_rope_theta": rope["sliding_attention"]["rope_theta"],
+        # It divides by it: where layers were dropped unevenly, that is a TypeError, and not another model.
+        "global_attn_every_n_layers": every[0] if every else "layer_types, which needs transformers 5.3 or newer",
     }
-    for file in ("modeling_topwork.py", "load.py"):
-        (target / file).write_text(Template((TEMPLATES / f"{file}.txt").read_text()).substitute(values))
+
+
+def write_tokenizer(tokenizer: Any, model: Any, target: Path) -> None:
+    """The tokenizer's files, in words that transformers 4 and 5 both know; tokenizer.json says what it does."""
+    tokenizer.save_pretrained(target)
+    path = target / "tokenizer_config.json"
+    said = json.loads(path.read_text(encoding="utf-8"))
+    if tokenizer.is_fast:
+        for name in ("auto_map", "backend", "is_local", "local_files_only"):
+            said.pop(name, None)
+        if isinstance(said.get("extra_special_tokens"), list):
+            said["additional_special_tokens"] = said.pop("extra_special_tokens")
+        # Each version has a class of this name that takes tokenizer.json as it is; of those named after a family not.
+        read = signature(model.forward).parameters
+        names = [name for name in tokenizer.model_input_names if name in read]
+        said |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": names}
+    write_json(path, said)
 
 
 def sizes_in_config(architecture: Architecture, structure: Structure) -> dict[str, int]:
@@ -108,13 +176,21 @@ def write_test_rows(examples: Sequence[Example], rows: Rows, logits: Tensor, tok
 def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], auto_class: str, target: Path) -> None:
     """`README.md`: the model card."""
     spec, results, data = manifest["spec"], report["results"], report["data"]
+    words = report["task"]["type"] == "token-classification"
+    metadata = ModelCardData(
+        base_model=manifest["model"]["name"] if manifest["model"]["revision"] else None,
+        library_name="transformers",
+        pipeline_tag=f"{'token' if words else 'text'}-classification",
+        tags=["topwork", "structured-pruning"],
+    )
     lines = []
     cells = {METRICS[name]: _quality(name) for name in results["pruned"]["test"]} | dict(CARD_ROWS)
     for label, cell in cells.items():
         baseline = cell(results["baseline"]) if label in METRICS.values() else ""
         lines.append(f"| {label} | {cell(results['dense'])} | {cell(results['pruned'])} | {baseline} |")
     values = {
-        "model": manifest["model"]["name"],
+        "metadata": metadata.to_yaml(),
+        "model": as_code(manifest["model"]["name"]),
         "fraction": f"{results['pruned']['encoder_params'] / results['dense']['encoder_params']:.1%}"
         if report["sparsity"] is None
         else f"{report['budget']['fraction']:.1%} non-zero weights",
@@ -122,10 +198,8 @@ def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], auto_clas
         "table": "\n".join(lines),
         "usual": USUAL.get(report["task"]["problem"], "the commonest answer"),
         "test": data["test"],
-        "warnings": "".join(f"\nMind: {said}.\n" for said in report["warnings"]),
+        "warnings": "".join(f"\nMind: {as_text(said)}.\n" for said in report["warnings"]),
         "length": results["pruned"]["latency_length"],
-        "base": f"base_model: {manifest['model']['name']}\n" if manifest["model"]["revision"] else "",
-        "pipeline": "token" if report["task"]["type"] == "token-classification" else "text",
         "task": _task(report, manifest),
         "device": report["environment"]["device"],
         "method": spec["method"]["name"],
@@ -143,20 +217,39 @@ def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], auto_clas
 def _task(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
     """What the model answers, and to what."""
     labels, revision, words = report["task"]["labels"], manifest["model"]["revision"], report["vocabulary"]
-    named = ", ".join(f"`{label}`" for label in labels[:20]) + (f" and {len(labels) - 20} more" if labels[20:] else "")
+    named = ", ".join(map(as_code, labels[:20])) + (f" and {len(labels) - 20} more" if labels[20:] else "")
     columns = manifest["spec"]["task"]["text"]
-    reads = "two texts, " + " and ".join(f"`{column}`" for column in columns) + "," if columns[1:] else "a text"
+    reads = "two texts, " + " and ".join(map(as_code, columns)) + "," if columns[1:] else "a text"
     sentences = [
         f"It answers {report['task']['problem'].replace('_', ' ')}: {named}. It reads {reads} of up to "
         f"{manifest['max_length']} tokens, as it was trained."
     ]
     if revision:
-        sentences.append(f"Made of revision `{revision}` of `{manifest['model']['name']}`, whose licence holds.")
+        made_of = f"revision {as_code(revision)} of {as_code(manifest['model']['name'])}"
+        sentences.append(f"Made of {made_of}, whose licence holds.")
     if words:
         sentences.append(
             f"Of {words['before']:,} tokens it keeps the {words['kept']:,} that its texts use; others fall to pieces."
         )
     return " ".join(sentences)
+
+
+def one_line(text: str) -> str:
+    """`text` with line ends, and whatever else cannot be seen, as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def as_code(text: str) -> str:
+    """Somebody else's words in Markdown, as they are: a code span, whose fence is longer than any inside."""
+    text = one_line(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    padding = " " if len(fence) > 1 or text != text.strip() or not text else ""
+    return f"{fence}{padding}{text}{padding}{fence}"
+
+
+def as_text(text: str) -> str:
+    """A sentence in Markdown that may hold somebody else's words: nothing in it is markup, HTML or a link."""
+    return re.sub(r"[\\`*_{}\[\]<>&|~$@]|:(?=//)|(?<=www)\.", r"\\\g<0>", one_line(text), flags=re.IGNORECASE)
 
 
 def _loading(layout: str, zeros: Mapping[str, Any] | None) -> dict[str, str]:
@@ -168,8 +261,10 @@ def _loading(layout: str, zeros: Mapping[str, Any] | None) -> dict[str, str]:
 
 CODED_CARD = {
     "trust": ", trust_remote_code=True",
-    "otherwise": "or, with nothing but torch, transformers (5.3 or newer) and safetensors, and no remote code: "
-    "`from load import load; model, tokenizer = load()`.",
+    "otherwise": "Without the flag transformers refuses it: the code is `modeling_topwork_*.py`, here in this folder. "
+    "Or by path, with nothing but torch, transformers (4.57, or 5.3 and newer) and safetensors, and any number of "
+    "checkpoints in one process:\n\n```python\nfrom runpy import run_path\n\n"
+    'model, tokenizer = run_path("load.py")["load"]()\n```',
 }
 REGULAR_CARD = {
     "trust": "",

@@ -8,6 +8,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 from torch import Tensor
 from torch.export import Dim
@@ -32,3 +33,8 @@ def write_onnx(model: Any, inputs: Mapping[str, Tensor], target: Path) -> None:
         )
         assert program is not None
         program.save(target)
+    # Of what lies between, the exporter's optimiser leaves shapes that are no longer true. ONNX Runtime infers its own,
+    # but its quantize_dynamic holds them against what it infers, and refuses.
+    written = onnx.load(target, load_external_data=False)
+    del written.graph.value_info[:]
+    onnx.save(written, target)

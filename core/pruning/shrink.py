@@ -3,6 +3,7 @@
 This file's text is also put into every checkpoint, so it imports nothing but torch and the standard library.
 """
 
+from inspect import signature
 from typing import Any
 
 from torch import Tensor, nn
@@ -24,17 +25,18 @@ class Nothing(nn.Module):
         super().__init__()
         self.alone = alone
 
-    def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
-        nothing = hidden_states.new_zeros(())
+    def forward(self, hidden_states: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
+        given: Any = kwargs["query"] if hidden_states is None else hidden_states  # transformers 4's DistilBERT
+        nothing = given.new_zeros(())
         return nothing if self.alone else (nothing, None)
 
 
-def shrink(model: Any, paths: dict[str, Any], shape: dict[str, Any]) -> None:
+def shrink(model: Any, paths: dict[str, Any], shape: dict[str, Any], prefix: str = "") -> None:
     """Resize the Linears of every layer to `shape` = {"heads": [[kept], ...], "neurons": [how many, ...]}.
 
     With "hidden": how many dimensions the residual stream keeps. New parameters are uninitialised in effect: load the
     checkpoint's weights afterwards, strictly. A layer that is already of the right size is left alone. `paths` says
-    where the parts lie (see the family table).
+    where the parts lie (see the family table). `prefix`: "" for the plain model, where its body lies for that alone.
     """
     size, width = paths["head_size"], paths["head_size"] * paths["queries"]
     inner = [*(paths[name] for name in ("query", "key", "value")), *paths["relative"]]
@@ -46,7 +48,7 @@ def shrink(model: Any, paths: dict[str, Any], shape: dict[str, Any]) -> None:
             new = nn.Linear(*wanted, bias=old.bias is not None, device=old.weight.device, dtype=old.weight.dtype)
             layer.set_submodule(path, new)
 
-    layers = model.get_submodule(paths["base"]).get_submodule(paths["layers"])
+    layers = model.get_submodule("" if prefix else paths["base"]).get_submodule(paths["layers"])
     for layer, heads, neurons in zip(layers, shape["heads"], shape["neurons"], strict=True):
         whole = paths["attention_out"].startswith(paths["attention"] + ".")
         if heads:
@@ -54,10 +56,12 @@ def shrink(model: Any, paths: dict[str, Any], shape: dict[str, Any]) -> None:
             for path in {*inner} & {name for name, _ in layer.named_modules()}:
                 resize(layer, path, rows=inner.count(path) * len(heads) * (width if path == paths["query"] else size))
             resize(layer, paths["attention_out"], columns=len(heads) * width)
-            if hasattr(attention, "num_attention_heads"):
-                attention.num_attention_heads = len(heads) * paths["queries"]
+            counts = dict.fromkeys(("num_attention_heads", "num_heads", "n_heads"), len(heads) * paths["queries"])
+            for name, value in (counts | dict.fromkeys(("all_head_size", "dim"), len(heads) * width)).items():
+                if hasattr(attention, name):  # all but the first are of transformers 4
+                    setattr(attention, name, value)
             if paths["attention_bias"]:
-                select_bias(attention, heads, len(heads) * size)
+                select_bias(attention, heads)
         elif whole:
             layer.set_submodule(paths["attention"], Nothing(alone=False))
         else:
@@ -74,7 +78,7 @@ def shrink(model: Any, paths: dict[str, Any], shape: dict[str, Any]) -> None:
             layer.set_submodule(paths["ffn"], nn.Identity())
             layer.set_submodule(paths["ffn_out"], Nothing())
     if "hidden" in shape:
-        narrow(model, paths, shape["hidden"])
+        narrow(model, paths, shape["hidden"], prefix)
 
 
 def narrow(model: Any, paths: dict[str, Any], hidden: int, prefix: str = "") -> None:
@@ -97,15 +101,14 @@ def narrow(model: Any, paths: dict[str, Any], hidden: int, prefix: str = "") -> 
                 module.normalized_shape = (hidden,)
 
 
-def select_bias(attention: Any, heads: list[int], width: int) -> None:
+def select_bias(attention: Any, heads: list[int]) -> None:
     """Give attention, which has been cut to `heads` of those it had, their part of the bias that all layers share."""
     before = getattr(attention, "kept_heads", None)
-    attention.all_head_size = width
     attention.kept_heads = [before[head] for head in heads] if before else list(heads)
     if not before:
         attention.register_forward_pre_hook(_own_bias)
 
 
 def _own_bias(attention: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    hidden_states, mask, bias, *rest = args
-    return (hidden_states, mask, bias[:, attention.kept_heads], *rest)
+    where = list(signature(attention.forward).parameters).index("position_bias")
+    return (*args[:where], args[where][:, attention.kept_heads], *args[where + 1 :])

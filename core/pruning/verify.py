@@ -4,54 +4,57 @@
 
 Prints an empty line for each batch, then one of JSON: the metrics anew, and how far the ways of loading, and the
 measured logits, are from each other (of numbers in standard deviations of the training labels). Only what ships in the
-checkpoint is used to load it; where no code does (a regular layout, a budget in zeros), none is trusted.
+checkpoint is used to load it; where no code does (a regular layout, a budget in zeros), none is trusted. Code of
+anybody else's, or a name of it, is a RuntimeError before anything is loaded.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import hashlib
 import json
 import os
+import re
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 from core.lifeline import die_with_parent
-from core.spec.config import CODE, named
+from core.spec.config import OWN_WAYS
 
 BATCH = 64
 ONNX_TOLERANCE = 1e-4  # between logits of torch and of ONNX Runtime
 TOLERANCE = 1e-3  # between logits, of float32 arithmetic on other batches or another device
+OURS = ("manifest.json", "report.json", "structure.json")  # no library reads them; labels and columns are keys there
+NAMES_CODE = re.compile("auto_map(ping)?|custom_(pipelines|generate)|use_kernels|.*_implementation(_internal)?")
 
 
 def main(checkpoint: Path) -> dict[str, Any]:
     """The test rows through from_pretrained, load.py and model.onnx (if any), beside the logits in test.jsonl."""
     sys.dont_write_bytecode = True  # or the checkpoint would hold __pycache__ of its own code
+    if foreign := foreign_code(checkpoint):
+        raise RuntimeError(f"the checkpoint brings code that Topwork did not write: {', '.join(foreign)}")
     with tempfile.TemporaryDirectory() as cache:
         os.environ["HF_MODULES_CACHE"] = cache
         import torch
         import transformers
 
         from core.pruning.batches import encode, stack
-        from core.pruning.network import read_architecture
         from core.pruning.problem import IGNORED, problem_of
         from core.spec.job import JobSpec
 
-        require_own_code(checkpoint)
         manifest = json.loads((checkpoint / "manifest.json").read_text())
         kind = JobSpec.model_validate(manifest["spec"]).task.problem
-        auto_class = getattr(transformers, read_architecture(checkpoint, kind).family.auto_class)
+        task = "Token" if kind == "token_classification" else "Sequence"
+        auto_class = getattr(transformers, f"AutoModelFor{task}Classification")
         coded = (checkpoint / "load.py").exists()
         model = auto_class.from_pretrained(checkpoint, trust_remote_code=coded).eval()
-        tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=coded)
         other = None
         if coded:
-            loader = importlib.util.spec_from_file_location("load", checkpoint / "load.py")
-            assert loader is not None and loader.loader is not None
-            module = importlib.util.module_from_spec(loader)
-            loader.loader.exec_module(module)
-            other, tokenizer = module.load(checkpoint)
+            other, tokenizer = run_path(str(checkpoint / "load.py"))["load"]()
         problem = problem_of(kind, [model.config.id2label[i] for i in range(model.config.num_labels)])
         with (checkpoint / "test.jsonl").open(encoding="utf-8") as lines:  # str.splitlines knows other ends, too
             rows = [json.loads(line) for line in lines]
@@ -97,15 +100,37 @@ def main(checkpoint: Path) -> dict[str, Any]:
     }
 
 
-def require_own_code(checkpoint: Path) -> None:
-    """Raises RuntimeError where a file names code to run that is no file of the checkpoint: then it is not ours."""
-    for file in sorted(checkpoint.glob("*config.json")):
-        for name, value in named(json.loads(file.read_bytes())):
-            if name not in CODE:
+def foreign_code(checkpoint: Path) -> list[str]:
+    """What in the checkpoint is Python, or names some in JSON, other than `load.py` and our one modeling file."""
+    python = {path.name: path for path in checkpoint.rglob("*.py") if path.name != "load.py"}
+    own = next((name for name, path in python.items() if name == modeling_file(path.read_bytes())), "")
+    found = sorted({*python} - {own})
+    for path in sorted(checkpoint.rglob("*.json")):
+        settings = {} if path.name in OURS else json.loads(path.read_text(encoding="utf-8"))
+        for name, value in _settings(settings):
+            if (
+                not NAMES_CODE.fullmatch(name) or value in (*OWN_WAYS, None, False) or type(value) is int
+            ):  # a label's number
                 continue
-            classes = value.values() if file.name == "config.json" and isinstance(value, dict) else [None]
-            if not all(one and (checkpoint / f"{str(one).rpartition('.')[0]}.py").is_file() for one in classes):
-                raise RuntimeError(f"{file.name} names code that is not ours: {name}")
+            named = list(value.values()) if isinstance(value, dict) else [value]
+            ours = {str(one).partition(".")[0] + ".py" for one in named} == {own}
+            if (path.name, name) != ("config.json", "auto_map") or not ours:
+                found.append(f"{name} in {path.name}: {named}")
+    return found
+
+
+def modeling_file(code: bytes) -> str:
+    """What the checkpoint's modeling file is called: by its content, so that no two in one process share a name."""
+    return f"modeling_topwork_{hashlib.sha256(code).hexdigest()[:16]}.py"
+
+
+def _settings(value: Any) -> Iterator[tuple[str, Any]]:
+    """Each name in JSON, however deep, with its value."""
+    if isinstance(value, dict):
+        yield from value.items()
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _settings(inner)
 
 
 def _apart(one: Any, other: Any) -> float:

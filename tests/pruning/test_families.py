@@ -18,6 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from onnxruntime import InferenceSession
+from onnxruntime.quantization import quantize_dynamic
+from onnxruntime.quantization.shape_inference import quant_pre_process
 from safetensors.torch import save
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModel
@@ -130,7 +132,7 @@ def saved(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "inputs.json").write_text(json.dumps({name: column.tolist() for name, column in texts().items()}))
     script = """
 import importlib.util, json, pathlib, torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForSequenceClassification
 inputs = {name: torch.tensor(column) for name, column in json.load(open("inputs.json")).items()}
 said = {}
 for folder in sorted(path.parent for path in pathlib.Path(".").glob("*/load.py")):
@@ -140,6 +142,10 @@ for folder in sorted(path.parent for path in pathlib.Path(".").glob("*/load.py")
     one, _ = module.load(folder)
     other = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
     models = [one, other]
+    body, how = AutoModel.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
+    assert not any(how.values()), how
+    states = [model.eval()(**inputs).last_hidden_state for model in (body, one.base_model)]
+    assert torch.allclose(*states, atol=1e-5)
     if not folder.name.endswith("-narrow"):
         where = f"plain/{folder.name}"
         plain, how = AutoModelForSequenceClassification.from_pretrained(where, output_loading_info=True)
@@ -252,14 +258,47 @@ def test_onnx_runtime_says_the_same_of_any_batch_and_length(
     cut(model, structure)
     write_onnx(model.assembled(), inputs(model), tmp_path / "model.onnx")
     session = InferenceSession(tmp_path / "model.onnx")
+    quantised = quantised_by_onnx_runtime(tmp_path / "model.onnx")
     for ids in (torch.tensor([[7, 8, 9]]), torch.randint(5, 61, (5, 40))):
         mask = torch.ones_like(ids)
         mask[-1, 2:] = 0
         ids[-1, 2:] = model.body.config.pad_token_id or 0  # what is read of a row ends where its padding begins
-        said = session.run(["logits"], {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})[0]
+        columns = {"input_ids": ids.numpy(), "attention_mask": mask.numpy()}
+        (said,) = session.run(["logits"], columns)
         with torch.inference_mode():
             logits = model.logits({"input_ids": ids, "attention_mask": mask})
         torch.testing.assert_close(torch.from_numpy(said), logits, atol=1e-4, rtol=0)
+        (rounded,) = quantised.run(["logits"], columns)
+        assert 0 < abs(rounded - said).max() < 0.5 * abs(said).max()
+
+
+def quantised_by_onnx_runtime(exported: Path, **prepared: Any) -> InferenceSession:
+    """The dynamically quantised model; with `prepared`, options of the step that is advised before."""
+    if prepared:
+        quant_pre_process(exported, exported.with_name("prepared.onnx"), **prepared)
+        exported = exported.with_name("prepared.onnx")
+    quantize_dynamic(exported, exported.with_name("quantised.onnx"))
+    return InferenceSession(exported.with_name("quantised.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("folder", "problem"),
+    [("bert", "token_classification"), ("deberta-v2", "regression"), ("llama", "multi_label_classification")],
+    indirect=["folder"],
+)
+def test_onnx_runtime_quantises_a_head_of_every_kind(
+    folder: Path, problem: ProblemType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a model with layers that have no head, or no neuron; after ONNX Runtime's own preparation, too."""
+    monkeypatch.chdir(tmp_path)  # where that preparation leaves files behind
+    model = loaded(folder, problem)
+    cut(model, STRUCTURES[1])
+    write_onnx(model.assembled(), texts(), tmp_path / "model.onnx")
+    columns = {name: column.numpy() for name, column in texts(3).items()}
+    (said,) = InferenceSession(tmp_path / "model.onnx").run(["logits"], columns)
+    for prepared in ({}, {"auto_merge": True}):
+        (rounded,) = quantised_by_onnx_runtime(tmp_path / "model.onnx", **prepared).run(["logits"], columns)
+        assert 0 < abs(rounded - said).max() < 0.5 * abs(said).max()
 
 
 def test_every_weight_that_goes_with_a_unit_is_in_one_norm(model: Network) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +11,11 @@ import pytest
 import sentencepiece
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoModelForSequenceClassification
+from transformers import AutoModel
 
 from api.catalogue import find
 from core.pruning import network as network_module
 from core.pruning.cut import cut
-from core.pruning.export import write_model
 from core.pruning.network import Network, autocast, load_network, load_tokenizer
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
@@ -120,39 +117,6 @@ def test_a_vocabulary_of_sentencepiece_is_read(tmp_path: Path) -> None:
     word = texts[0].split()[0]
     assert tokenizer.decode(tokenizer(word)["input_ids"], skip_special_tokens=True) == word
     assert tokenizer.is_fast and tokenizer.pad_token == "[PAD]"
-
-
-def test_each_checkpoint_is_loaded_with_its_own_code(network: Network, tiny: Path, tmp_path: Path) -> None:
-    dense, tokenizer = Structure.dense(network.architecture), load_tokenizer(tiny)
-    for name in ("one", "other"):
-        write_model(network, dense, tokenizer, tmp_path / name)
-        with (tmp_path / name / "modeling_topwork.py").open("a") as file:
-            file.write(f'\nORIGIN = "{name}"\n')
-    for name in ("one", "other", "one"):
-        model, _ = _loader(tmp_path / name).load()
-        code = vars(sys.modules[type(model).__module__])
-        assert code["ORIGIN"] == name
-        assert not model.training
-
-
-def test_a_loaded_checkpoint_can_be_saved_and_loaded_again(network: Network, tiny: Path, tmp_path: Path) -> None:
-    structure = Structure.of([[0, 2], [], [1]], [[1, 5], range(7), []])
-    cut(network, structure)
-    write_model(network, structure, load_tokenizer(tiny), tmp_path / "first")
-    model, _ = _loader(tmp_path / "first").load(tmp_path / "first")
-    model.save_pretrained(tmp_path / "second")
-    again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "second", trust_remote_code=True).eval()
-    batch = {"input_ids": torch.arange(5, 15)[None], "attention_mask": torch.ones(1, 10, dtype=torch.long)}
-    with torch.inference_mode():
-        torch.testing.assert_close(again(**batch).logits, model(**batch).logits)
-
-
-def _loader(folder: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("load", folder / "load.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_a_head_for_other_classes_gives_way(tiny: Path, tmp_path: Path) -> None:

@@ -1,0 +1,297 @@
+"""Files that others load: two in one process, a flag forgotten, words of users, and no code but ours."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from runpy import run_path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, LlamaConfig, pipeline
+
+from core.pruning.cut import cut
+from core.pruning.export import as_code, as_text, as_transformers_4, write_model
+from core.pruning.network import Network, load_network, load_tokenizer
+from core.pruning.run import ModelRef, run
+from core.pruning.verify import foreign_code
+from core.spec.job import JobSpec
+from core.spec.structure import Structure
+from tests.tiny import rows
+
+BATCH = {"input_ids": torch.arange(5, 15)[None], "attention_mask": torch.ones(1, 10, dtype=torch.long)}
+STRUCTURE = Structure.of([[0, 2], [], [1]], [[1, 5], range(7), []])
+MARKDOWN = MarkdownIt("gfm-like", {"html": True, "linkify": False})
+
+
+@pytest.fixture
+def checkpoint(network: Network, tiny: Path, tmp_path: Path) -> Path:
+    """Of a BERT."""
+    cut(network, STRUCTURE)
+    write_model(network, STRUCTURE, load_tokenizer(tiny), tmp_path / "one" / "my model.v1")
+    return tmp_path / "one" / "my model.v1"
+
+
+@pytest.fixture
+def other(tiny: Path, tmp_path: Path) -> Path:
+    """Of a DistilBERT, in a folder of the same name."""
+    config = AutoConfig.for_model("distilbert", vocab_size=80, dim=16, n_heads=2, n_layers=1, hidden_dim=8)
+    AutoModel.from_config(config).save_pretrained(tmp_path / "distilbert")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny / file, tmp_path / "distilbert")
+    network = load_network(tmp_path / "distilbert", ["neg", "pos"], seed=0)
+    structure = Structure.of([[1]], [[0, 3]])
+    cut(network, structure)
+    write_model(network, structure, load_tokenizer(tmp_path / "distilbert"), tmp_path / "other" / "my model.v1")
+    return tmp_path / "other" / "my model.v1"
+
+
+@pytest.fixture(autouse=True)
+def _own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where transformers copies the code that it is to trust."""
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+
+
+@contextmanager
+def log_of_transformers() -> Iterator[io.StringIO]:
+    """What it warns of."""
+    said, logger = io.StringIO(), logging.getLogger("transformers")
+    handler = logging.StreamHandler(said)
+    handler.setLevel(logging.WARNING)
+    logger.addHandler(handler)
+    yield said
+    logger.removeHandler(handler)
+
+
+def imported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(folder)
+    from load import load  # type: ignore[import-not-found]
+
+    return load()[0]
+
+
+def by_path(folder: Path, _monkeypatch: pytest.MonkeyPatch) -> Any:
+    return run_path(str(folder / "load.py"))["load"]()[0]
+
+
+def trusted(folder: Path, _monkeypatch: pytest.MonkeyPatch) -> Any:
+    return AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
+
+
+@pytest.mark.parametrize("load", [imported, by_path, trusted])
+def test_two_checkpoints_live_in_one_process(
+    load: Any, checkpoint: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each with its own code, which is saved with it; both folders are called alike, with a dot and a space."""
+    names = {"load", *sys.modules}
+    models = [load(folder, monkeypatch) for folder in (checkpoint, other)]
+    assert [type(model).__name__ for model in models] == [
+        "PrunedBertForSequenceClassification",
+        "PrunedDistilBertForSequenceClassification",
+    ]
+    assert not {*sys.modules} - names & {"load", "modeling_topwork"} - names
+    for model, folder in zip(models, (checkpoint, other), strict=True):
+        model.eval().save_pretrained(tmp_path / "again" / folder.parent.name)
+        (code,) = (tmp_path / "again" / folder.parent.name).glob("*.py")
+        assert code.read_bytes() == (folder / code.name).read_bytes()
+        again = trusted(code.parent, monkeypatch).eval()
+        with torch.inference_mode():
+            torch.testing.assert_close(again(**BATCH).logits, model(**BATCH).logits)
+        assert foreign_code(code.parent) == []
+
+
+def test_a_module_called_load_that_is_not_ours_is_left_alone(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "load", sys)
+    by_path(checkpoint, monkeypatch)
+    assert sys.modules["load"] is sys
+
+
+def test_code_that_was_changed_on_disk_is_loaded_anew(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = by_path(checkpoint, monkeypatch)
+    assert type(by_path(checkpoint, monkeypatch)) is type(first)
+    (code,) = checkpoint.glob("modeling_topwork_*.py")
+    code.write_text(code.read_text() + "\nORIGIN = 1\n")
+    assert vars(sys.modules[type(by_path(checkpoint, monkeypatch)).__module__])["ORIGIN"] == 1
+
+
+@pytest.mark.parametrize("flag", [None, False])
+@pytest.mark.parametrize("load", [AutoModelForSequenceClassification, AutoModel, AutoConfig])
+def test_a_forgotten_flag_is_named(load: Any, flag: bool | None, checkpoint: Path) -> None:
+    """And no advice is given that ends in random layers."""
+    with pytest.raises(ValueError, match="trust_remote_code=True") as caught:
+        load.from_pretrained(checkpoint, trust_remote_code=flag)
+    assert "ignore_mismatched_sizes" not in str(caught.value)
+
+
+def test_a_tokenizer_needs_no_trust(checkpoint: Path, tiny: Path) -> None:
+    assert (
+        AutoTokenizer.from_pretrained(checkpoint)("good w1")["input_ids"]
+        == load_tokenizer(tiny)("good w1")["input_ids"]
+    )
+
+
+@pytest.mark.parametrize("by", ["folder", "model"])
+def test_a_pipeline_knows_the_model(by: str, checkpoint: Path) -> None:
+    checkpoint = checkpoint.rename(checkpoint.with_name("pruned"))
+    with log_of_transformers() as log:
+        if by == "folder":
+            ask = pipeline("text-classification", model=str(checkpoint), trust_remote_code=True)
+        else:
+            model, tokenizer = run_path(str(checkpoint / "load.py"))["load"]()
+            ask = pipeline("text-classification", model=model, tokenizer=tokenizer)
+        assert ask("good w1")[0]["label"] in ("neg", "pos")
+    assert log.getvalue() == ""
+
+
+def test_the_body_alone_is_loaded_without_a_word(checkpoint: Path) -> None:
+    checkpoint = checkpoint.rename(checkpoint.with_name("pruned"))
+    with log_of_transformers() as log:
+        body = AutoModel.from_pretrained(checkpoint, trust_remote_code=True)
+    assert body.eval()(**BATCH).last_hidden_state.shape == (1, 10, 64) and log.getvalue() == ""
+
+
+def test_an_old_transformers_is_refused_when_the_code_is_loaded(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["transformers"], "__version__", "4.56.2")
+    with pytest.raises(ImportError, match=r"needs transformers 4\.57, or 5\.3 or newer.*here is 4\.56\.2"):
+        by_path(checkpoint, monkeypatch)
+
+
+def test_a_tokenizer_is_written_as_transformers_4_reads_it(network: Network, tiny: Path, tmp_path: Path) -> None:
+    """One class for all, which takes tokenizer.json as it is; lists under the name that both versions know."""
+    tokenizer = load_tokenizer(tiny)
+    tokenizer.add_special_tokens({"extra_special_tokens": ["w1", "w2"]})
+    tokenizer.init_kwargs["auto_map"] = {"AutoTokenizer": ["evil.Tokenizer", None]}
+    write_model(network, Structure.dense(network.architecture), tokenizer, tmp_path / "out", plain=True)
+    said = json.loads((tmp_path / "out/tokenizer_config.json").read_text())
+    assert said["tokenizer_class"] == "PreTrainedTokenizerFast" and said["additional_special_tokens"] == ["w1", "w2"]
+    assert not {"extra_special_tokens", "backend", "auto_map"} & {*said}
+    assert said["model_input_names"] == ["input_ids", "token_type_ids", "attention_mask"]
+    again = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert {"w1", "w2"} <= {*again.all_special_tokens}
+    assert again("good w1 w3").data == tokenizer("good w1 w3").data
+
+
+def test_transformers_4_gets_the_positions_that_5_has() -> None:
+    """It knows `rope_parameters` and `layer_types` by other names, and takes its defaults where those are missing."""
+    llama = AutoConfig.for_model("llama", rope_theta=5e5, rope_scaling={"rope_type": "linear", "factor": 2.0})
+    said = as_transformers_4(llama.to_dict())
+    assert said["rope_theta"] == 5e5
+    assert said["rope_scaling"].items() >= {"rope_type": "linear", "factor": 2.0}.items()
+    assert LlamaConfig(**llama.to_dict() | said).rope_parameters == llama.rope_parameters
+    assert as_transformers_4(AutoConfig.for_model("qwen2", rope_theta=1e6).to_dict())["rope_theta"] == 1e6
+    modern = AutoConfig.for_model("modernbert", num_hidden_layers=7, global_rope_theta=8e4).to_dict()
+    assert as_transformers_4(modern) == {
+        "global_rope_theta": 8e4,
+        "local_rope_theta": 1e4,
+        "global_attn_every_n_layers": 3,
+    }
+    uneven = modern | {"layer_types": modern["layer_types"][1:]}
+    assert "needs transformers 5.3" in as_transformers_4(uneven)["global_attn_every_n_layers"]
+    assert as_transformers_4(AutoConfig.for_model("bert").to_dict()) == {}
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "found"),
+    [
+        ("tokenizer_config.json", "auto_map", {"AutoTokenizer": ["evil.Tokenizer", None]}, True),
+        ("tokenizer_config.json", "auto_map", ["evil.Tokenizer", None], True),
+        ("config.json", "auto_map", {"AutoModel": "evil/repository--modeling.Model"}, True),
+        ("config.json", "custom_pipelines", {"x": {"impl": "evil.Pipeline"}}, True),
+        ("config.json", "inner", {"auto_map": {"AutoModel": "evil.Model"}}, True),
+        ("config.json", "attn_implementation", "evil/kernel", True),
+        ("config.json", "use_kernels", True, True),
+        ("config.json", "attn_implementation", "sdpa", False),
+        ("config.json", "label2id", {"auto_map": 0, "use_kernels": 1}, False),
+        ("report.json", "auto_map", {"precision": 0.5}, False),
+    ],
+)
+def test_only_our_code_is_named(file: str, key: str, value: Any, found: bool, checkpoint: Path) -> None:
+    assert foreign_code(checkpoint) == []
+    path = checkpoint / file
+    said = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps(said | {key: value}))
+    assert bool(foreign_code(checkpoint)) == found
+
+
+def test_only_our_code_is_there(checkpoint: Path) -> None:
+    (checkpoint / "inner").mkdir()
+    (checkpoint / "inner/evil.py").write_text("")
+    assert foreign_code(checkpoint) == ["evil.py"]
+
+
+HOSTILE = [
+    "<img src=x onerror=alert(1)>",
+    "`](http://evil.example)<b>``",
+    "x\n---\n\n# heading\n\n- item",
+    "[a](http://evil.example) ![b](c) https://evil.example",
+    "| a | $x$ &lt; ~~b~~ *c* __d__ \\",
+    "\u202eevil\r\u2028",
+]
+
+
+def inline(text: str) -> tuple[set[str], str]:
+    """The kinds of what a Markdown text holds, and its words."""
+    blocks = MARKDOWN.parse(text)
+    kinds = {block.type for block in blocks} - {"paragraph_open", "paragraph_close", "inline"}
+    parts = [part for block in blocks for part in block.children or []]
+    return kinds | {part.type for part in parts}, "".join(part.content for part in parts)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_words_of_users_are_no_markup(text: str) -> None:
+    seen = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    assert inline(f"Label {as_code(text)}.") == ({"text", "code_inline"}, f"Label {seen}.")
+    assert inline(f"Mind: {as_text(text)}.") == ({"text"}, f"Mind: {seen}.")
+
+
+@given(text=st.text(st.characters(codec="utf-8") | st.sampled_from("`<>[]()*_|\\&~$ \n"), min_size=1))
+def test_no_text_is_markup(text: str) -> None:
+    assert inline(f"Label {as_code(text)}.")[0] == {"text", "code_inline"}
+    assert inline(f"Mind: {as_text(text)}.")[0] == {"text"}
+
+
+def test_a_card_of_hostile_names(tiny: Path, tmp_path: Path) -> None:
+    table = rows(120)
+    names = {"neg": HOSTILE[0], "pos": HOSTILE[2]}
+    columns = [HOSTILE[1], HOSTILE[3]]
+    data = dict.fromkeys(columns, table["text"]) | {"label": [names[str(label)] for label in table["label"]]}
+    pq.write_table(pa.table(data), tmp_path / "rows.parquet")
+    spec = JobSpec.model_validate(
+        {
+            "model": "tiny",
+            "task": {"data": {"dataset": "ds_" + "1" * 32}, "split": {"train": 40, "dev": 40}, "text": columns},
+            "budget": {"params": 0.5},
+            "train": {"steps": {"teach": 1, "recover": 1}},
+        }
+    )
+    name = 'evil: "x"\n---\n<script>'
+    model = ModelRef(tiny, name, "main")
+    run(spec, model, {"ds_" + "1" * 32: tmp_path / "rows.parquet"}, tmp_path / "work", lambda _said: None)
+    front, body = (tmp_path / "work/output/README.md").read_text().split("\n---\n", 1)
+    assert yaml.safe_load(front.removeprefix("---\n")) == {
+        "base_model": name,
+        "library_name": "transformers",
+        "pipeline_tag": "text-classification",
+        "tags": ["topwork", "structured-pruning"],
+    }
+    blocks = MARKDOWN.parse(body)
+    kinds = {part.type for block in blocks for part in block.children or []} | {block.type for block in blocks}
+    assert not kinds & {"html_block", "html_inline", "link_open", "image", "em_open", "strong_open", "hr"}
+    assert [block.tag for block in blocks if block.type == "heading_open"] == ["h1", "h2"]
+    said = [part.content for block in blocks for part in block.children or [] if part.type == "code_inline"]
+    assert {HOSTILE[0], HOSTILE[1], HOSTILE[3]} <= {*said}
