@@ -22,6 +22,7 @@ from api import (
     models,
     monitoring,
     problems,
+    reference,
     results,
     uploads,
     workers,
@@ -36,7 +37,7 @@ from core.ledger.jobs import shown
 from core.ledger.settings import Settings, read_settings
 from core.ledger.storage import open_storage
 
-PARTS = (datasets, uploads, jobs, events, results, files, models, methods, workers, keys, health, monitoring)
+PARTS = (datasets, uploads, jobs, events, results, files, models, methods, workers, keys, health, monitoring, reference)
 DESCRIPTION = """
 Prune a pre-trained model to an exact budget for one task with little data, with transfer from related data.
 
@@ -68,6 +69,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version="1",
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,  # see `reference`
+        redoc_url=None,
         redirect_slashes=False,
         separate_input_output_schemas=False,
     )
