@@ -18,12 +18,13 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.problems import Problem, database_away, response
+from api.reference import ASSETS
 from api.together import Together
 from core.ledger import keys
 from core.ledger.database import Database
 from core.ledger.tables import DEFAULT_TENANT
 
-OPEN = frozenset({"/", "/healthz", "/readyz", "/docs", "/redoc", "/openapi.json"})
+OPEN = frozenset({"/", "/healthz", "/readyz", "/docs", *(f"/docs/{name}" for name in ASSETS), "/openapi.json"})
 CALLER = "topwork.caller"  # in the scope
 PROXY = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")  # what a proxy adds
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="topwork"'}

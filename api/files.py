@@ -93,9 +93,7 @@ def send(here: Context, file: File, request: Request, inline: bool = False) -> R
     }
     if matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
-    span = None
-    if request.method == "GET" and request.headers.get("if-range", etag) == etag:
-        span = _span(request.headers.get("range", ""), file.size_bytes)
+    span = asked(request, etag, file.size_bytes)
     start, end = span or (0, file.size_bytes)
     name = quote(PurePosixPath(file.path).name, safe="")
     described = {
@@ -123,6 +121,13 @@ def _find(here: Context, job_id: str, path: str) -> File:
             if file.path == path:
                 return file
     raise Problem(404, f"The job has no such file; GET /v1/jobs/{job_id}/files lists what there is.")
+
+
+def asked(request: Request, etag: str, size: int) -> tuple[int, int] | None:
+    """The part that `Range` and `If-Range` ask for, as first byte and the one after the last; None: everything."""
+    if request.method != "GET" or request.headers.get("if-range", etag) != etag:
+        return None
+    return _span(request.headers.get("range", ""), size)
 
 
 def _span(header: str, size: int) -> tuple[int, int] | None:

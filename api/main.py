@@ -22,6 +22,7 @@ from api import (
     models,
     monitoring,
     problems,
+    reference,
     results,
     uploads,
     workers,
@@ -39,7 +40,7 @@ from core.ledger.settings import Settings, read_settings
 from core.ledger.storage import open_storage
 from core.rows import sandbox
 
-PARTS = (datasets, uploads, jobs, events, results, files, models, methods, workers, keys, health, monitoring)
+PARTS = (datasets, uploads, jobs, events, results, files, models, methods, workers, keys, health, monitoring, reference)
 DESCRIPTION = """
 Prune a pre-trained model to an exact budget for one task with little data, with transfer from related data.
 
@@ -74,6 +75,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version="1",
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,  # see `reference`
+        redoc_url=None,
         redirect_slashes=False,
         separate_input_output_schemas=False,
     )

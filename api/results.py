@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
-from zipstream import ZipStream
 
 from api.context import Context, Here
-from api.files import chunks, opened, send
+from api.files import asked, chunks, opened, send
 from api.jobs import find, matches
 from api.problems import RESPONSES, Problem
 from api.schemas import Curves, Series
+from api.zip import Archive, Entry
 from core.ledger import jobs
 from core.ledger.tables import File
 
@@ -71,36 +72,46 @@ def get_report(here: Here, job_id: str, request: Request) -> Response:
     return answer
 
 
+@router.head("/archive", include_in_schema=False)
 @router.get(
     "/archive",
     response_class=Response,
     responses={
         200: {"description": "The archive", "content": {"application/zip": {}}},
+        206: {"description": "The part that Range asks for"},
         304: {"description": "If-None-Match names the archive as it is"},
         404: RESPONSES[404],
+        416: {"description": "Range lies outside the archive"},
     },
 )
 def get_archive(here: Here, job_id: str, request: Request) -> Response:
-    """All files of a job in one zip, not compressed. A download that must survive being cut takes the files instead."""
-    files = _outputs(here, job_id)
+    """All files of a job in one zip, not compressed, the same bytes each time. Honours Range, as the files do."""
+    files = sorted(_outputs(here, job_id), key=lambda file: file.path)
+    archive = Archive([Entry(file.path, file.size_bytes, file.sha256, partial(_part, here, file)) for file in files])
     names = "".join(f"{file.sha256} {file.path}\n" for file in files)
-    headers = {"ETag": f'W/"{hashlib.sha256(names.encode()).hexdigest()}"', "Cache-Control": "private, no-cache"}
-    if matches(request.headers.get("if-none-match"), headers["ETag"]):
+    etag = f'"{hashlib.sha256(names.encode()).hexdigest()}"'
+    headers = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": "private, no-cache"}
+    if matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
-    archive = ZipStream(sized=True)
     for file in files:
         opened(here, file).close()  # a missing file is an error now, and not a broken download later
-        archive.add(_content(here, file), file.path, size=file.size_bytes)
+    span = asked(request, etag, archive.size)
+    start, end = span or (0, archive.size)
     headers |= {
-        "Content-Length": str(len(archive)),
+        "Content-Length": str(end - start),
+        "Content-Type": "application/zip",
         "Content-Disposition": f'attachment; filename="{job_id}.zip"',
         "X-Content-Type-Options": "nosniff",
     }
-    return StreamingResponse(iter(archive), headers=headers, media_type="application/zip")
+    if span is not None:
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{archive.size}"
+    if request.method == "HEAD":
+        return Response(headers=headers)
+    return StreamingResponse(archive.read(start, end), 200 if span is None else 206, headers)
 
 
-def _content(here: Context, file: File) -> Iterator[bytes]:
-    yield from chunks(here.storage.open(file.sha256), 0, file.size_bytes)
+def _part(here: Context, file: File, start: int, end: int) -> Iterator[bytes]:
+    yield from chunks(here.storage.open(file.sha256), start, end)
 
 
 def _outputs(here: Context, job_id: str) -> list[File]:

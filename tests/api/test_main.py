@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -119,7 +120,24 @@ def test_the_api_describes_itself(client: TestClient) -> None:
             for status, answer in operation["responses"].items():
                 if status.startswith(("4", "5")) and "content" in answer:
                     assert list(answer["content"]) == ["application/problem+json"], (method, path, status)
-    assert client.get("/docs").status_code == 200
+
+
+@one_database
+def test_the_reference_loads_nothing_from_elsewhere(client: TestClient) -> None:
+    page = client.get("/docs")
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    loaded = re.findall(r'(?:src|href)="([^"]*)"', page.text)
+    assert len(loaded) == 4 and all(address.startswith("/docs/") for address in loaded)
+    assert "://" not in page.text and not re.search(r"<script>|<style|\son\w+=", page.text)
+    for address in (*loaded, "/docs"):
+        answer = client.get(address)
+        assert answer.status_code == 200 and len(answer.content) > 50
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'; script-src 'self';" in policy and "frame-ancestors 'none'" in policy
+        assert "://" not in policy and answer.headers["x-content-type-options"] == "nosniff"
+    assert b"SwaggerUIBundle" in client.get("/docs/swagger-ui-bundle.js").content
+    for odd in ("/redoc", "/docs/index.html", "/docs/..%2fmain.py", "/docs/oauth2-redirect"):
+        assert client.get(odd).status_code == 404
 
 
 @one_database

@@ -71,6 +71,25 @@ def test_the_archive_holds_every_file_and_says_its_length(client: TestClient, fi
 
 @every_storage
 @one_database
+def test_an_archive_is_the_same_bytes_each_time_and_can_be_gone_on_with(client: TestClient, files: str) -> None:
+    here = files.removesuffix("/files") + "/archive"
+    whole = client.get(here)
+    head = client.head(here)
+    assert (head.status_code, head.content) == (200, b"") and not whole.headers["etag"].startswith("W/")
+    for name in ("content-length", "etag", "accept-ranges", "content-type"):
+        assert head.headers[name] == whole.headers[name]
+    size, half = len(whole.content), len(whole.content) // 2
+    same = {"If-Range": whole.headers["etag"]}
+    rest = client.get(here, headers={"Range": f"bytes={half}-", **same})
+    assert (rest.status_code, rest.content) == (206, whole.content[half:])
+    assert rest.headers["content-range"] == f"bytes {half}-{size - 1}/{size}"
+    assert client.get(here, headers={"Range": "bytes=-22", **same}).content == whole.content[-22:]
+    other = client.get(here, headers={"Range": f"bytes={half}-", "If-Range": '"other"'})
+    assert (other.status_code, other.content) == (200, whole.content)
+    assert client.get(here, headers={"Range": f"bytes={size}-"}).status_code == 416
+    assert client.get(here, headers={"If-None-Match": whole.headers["etag"]}).status_code == 304
+
+
 def test_an_archive_that_would_be_cut_short_is_an_error(client: TestClient, files: str, settings: Settings) -> None:
     open_storage(settings).delete(client.get(files).json()["items"][0]["sha256"])
     assert client.get(files.removesuffix("/files") + "/archive").status_code == 500
