@@ -562,7 +562,7 @@ def _check_names(rows: Sequence[Example], problem: ProblemType, pointer: str) ->
     says = "is it the right column?"
     if pointer.startswith("/sources"):
         says += " Leave 'label' out to use the text alone"
-    elif problem == "single_label_classification" and all(map(_is_number, labels)):
+    elif problem == "single_label_classification" and all(map(_is_number, labels)) and not _are_numbered(labels):
         says = 'if these are amounts, ask for "problem_type": "regression"'
     if len(labels) > MAX_LABELS:
         raise SpecError(pointer, f"has {len(labels)} classes, and at most {MAX_LABELS} are supported; {says}")
@@ -576,6 +576,11 @@ def _check_names(rows: Sequence[Example], problem: ProblemType, pointer: str) ->
             f"has classes of up to {longest:,} characters; is it the right column? At most {MAX_LABEL_CHARS} are "
             f"supported, and {MAX_LABELS_CHARS:,} in all",
         )
+
+
+def _are_numbered(labels: Sequence[str]) -> bool:
+    """Whether they are the whole numbers from 0 or 1 on: classes by number, and no amounts."""
+    return any({*labels} == {str(i + first) for i in range(len(labels))} for first in (0, 1))
 
 
 def _is_number(name: str) -> bool:

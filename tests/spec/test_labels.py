@@ -200,6 +200,14 @@ def test_json_is_never_a_class(cells: list[Any], says: str) -> None:
         assert field == "/task/label" and says in message
 
 
+def test_many_classes_by_number_are_no_amounts() -> None:
+    numbered = [*range(150), *range(250)]
+    assert len(taken(numbered).labels) == 250
+    for cells in ([i * 7 for i in numbered], [i + 0.5 for i in numbered]):
+        assert '"problem_type": "regression"' in refusal(labelled(cells))[0][1]
+    assert "is it the right column?" in refusal(labelled(list(range(400))))[0][1]
+
+
 def test_many_true_classes_are_planned_and_the_rare_ones_named() -> None:
     cells = [*(f"c{i}" for i in range(150)), *(f"c{i}" for i in range(150)), *(f"d{i}" for i in range(100))]
     splits = taken(cells)
@@ -405,7 +413,7 @@ def test_texts_that_merely_begin_like_lists_are_texts() -> None:
 def test_numbers_are_texts_as_they_are_written() -> None:
     splits = prepare(spec_of(), {A: columns(text=[*map(float, range(20)), None], label=["a", "b"] * 10 + ["a"])})
     assert ("7",) in {row.text for part in (splits.train, splits.dev, splits.test) for row in part}
-    assert splits.dropped == {"rows without text": 1}
+    assert splits.dropped == {"rows without text": 1} and "texts: numbers are taken as they are spelled" in splits.notes
 
 
 def test_what_is_no_text() -> None:
