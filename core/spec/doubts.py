@@ -88,9 +88,9 @@ def _scarce(splits: Splits) -> Iterator[str]:
 
 
 def _folded(name: str) -> str:
-    """Without case, and what stands between words; a sign before a number is no such thing."""
-    words = " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
-    return words if any(map(str.isalpha, words)) else name
+    if not any(map(str.isalpha, name)):
+        return name
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
 
 
 def _rows(name: str, splits: Splits) -> str:
