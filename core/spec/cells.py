@@ -6,6 +6,7 @@ import ast
 import json
 import math
 import re
+import unicodedata
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -28,9 +29,12 @@ UNSAID = re.compile("[\0\ud800-\udfff]")
 
 
 def spell(value: Plain, names: Sequence[str] | None = None) -> str:
-    """The name of a class that a value is: `1` of 1, 1.0 and "1.0", `true` of True; `names` are of whole numbers."""
+    """The name of a class that a value is: `1` of 1, 1.0 and "1.0", `true` of True; `names` are of whole numbers.
+
+    Of a text white space is no part, nor how its accents are encoded.
+    """
     if isinstance(value, str):
-        text = value.strip()
+        text = " ".join(unicodedata.normalize("NFC", value).split())
         return str(int(text.partition(".")[0])) if WHOLE.fullmatch(text) else text
     if isinstance(value, bool):
         return str(value).lower()
@@ -39,7 +43,7 @@ def spell(value: Plain, names: Sequence[str] | None = None) -> str:
         return repr(value) if whole is None else str(whole)
     if not 0 <= whole < len(names):
         raise ValueError(f"{whole} is no place among the {len(names)} names of its classes")
-    return names[whole].strip()
+    return spell(names[whole])
 
 
 def each(values: Sequence[Any], read: Callable[[Any], T], pointer: str, prefix: str = "") -> list[T]:

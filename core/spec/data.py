@@ -97,6 +97,7 @@ class Group:
     notes: list[str] = field(default_factory=list)
     texts: list[list[tuple[str, ...]]] = field(default_factory=list)  # of each set
     spelled: Spelled | None = None
+    dropped: Counter[str] = field(default_factory=Counter)
 
     @property
     def prefixes(self) -> list[str]:
@@ -111,7 +112,7 @@ def prepare(spec: JobSpec, tables: Mapping[str, Table]) -> Splits:
     its row), too few rows, one class only, or a label that the training rows never show; SpecErrors where there are
     several of these.
     """
-    faults, dropped, task = Faults(), Counter[str](), spec.task
+    faults, task = Faults(), spec.task
     data = task.data
     refs = {"train": data.train, "dev": data.dev, "test": data.test} if isinstance(data, SplitRefs) else {"": data}
     target = Group(task, "/task", {name: tables[ref.id] for name, ref in refs.items() if ref is not None})
@@ -120,19 +121,20 @@ def prepare(spec: JobSpec, tables: Mapping[str, Table]) -> Splits:
     for group in groups:
         _read(group, task.problem, faults)
     truths = truths_vary(chain.from_iterable(group.spelled.names() for group in groups if group.spelled))
-    rows = [_examples(group, task.problem, truths, dropped, faults) for group in groups]
-    splits = faults.attempt(partial(_split, spec, target, rows[0], dropped)) if rows[0] is not None else None
+    rows = [_examples(group, task.problem, truths, faults) for group in groups]
+    splits = faults.attempt(partial(_split, spec, target, rows[0])) if rows[0] is not None else None
     seen: dict[str, Label | None] = {}
     if splits and sources:
         seen = {row.key: row.label for part in (splits.train, splits.dev, splits.test) for row in part}
     kept = [
-        faults.attempt(partial(_usable, group, found[0], task.problem, seen, dropped))
+        faults.attempt(partial(_usable, group, found[0], task.problem, seen))
         for group, found in zip(sources, rows[1:], strict=True)
         if found is not None
     ]
     faults.check()
     assert splits is not None
     splits.sources = [part for part in kept if part is not None]
+    splits.dropped = sum((group.dropped for group in groups), Counter[str]())
     _say(splits, groups, task, truths)
     splits.warnings += [*_unnamed_labels(spec, tables), *_seen_before(target, splits.test)]
     return splits
@@ -171,9 +173,7 @@ def _row(cells: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
     return tuple(chain.from_iterable(cells)) if all(cells) else ()
 
 
-def _examples(
-    group: Group, problem: ProblemType, truths: bool, dropped: Counter[str], faults: Faults
-) -> list[list[Example]] | None:
+def _examples(group: Group, problem: ProblemType, truths: bool, faults: Faults) -> list[list[Example]] | None:
     """The rows of each set that have what it takes; None where a fault was found in them before."""
     part, label = group.part, f"{group.pointer}/label"
     answers: list[list[Label | Left]] = [[] for _ in group.sets]
@@ -182,7 +182,7 @@ def _examples(
     if any(fault.field.startswith(f"{group.pointer}/") for fault in faults.found):
         return None
     rows = [
-        faults.attempt(partial(_set, texts, found, problem, label, prefix, dropped))
+        faults.attempt(partial(_set, texts, found, problem, label, prefix, group.dropped))
         for prefix, texts, found in zip(group.prefixes, group.texts, answers, strict=True)
     ]
     return None if None in rows else [part for part in rows if part is not None]
@@ -238,9 +238,9 @@ def _seen_before(target: Group, test: Sequence[Example]) -> Iterator[str]:
             )
 
 
-def _split(spec: JobSpec, target: Group, sets: list[list[Example]], dropped: Counter[str]) -> Splits:
+def _split(spec: JobSpec, target: Group, sets: list[list[Example]]) -> Splits:
     """The target's parts, checked."""
-    task, notes, seed = spec.task, list[str](), spec.train.seed
+    task, notes, seed, dropped = spec.task, list[str](), spec.train.seed, target.dropped
     if isinstance(task.data, SplitRefs):
         train, dev, test = _given_splits(task, dict(zip(target.sets, sets, strict=True)), seed, dropped)
         where = "/task/data/train/dataset"
@@ -255,19 +255,17 @@ def _split(spec: JobSpec, target: Group, sets: list[list[Example]], dropped: Cou
     else:
         _check_labels(task, labels, {"train": train, "dev": dev, "test": test}, where)
     counts = _held([*train, *dev, *test])
-    return Splits(labels, train, dev, test, dropped=dropped, counts=dict(sorted(counts.items())), notes=notes)
+    return Splits(labels, train, dev, test, counts=dict(sorted(counts.items())), notes=notes)
 
 
-def _usable(
-    group: Group, rows: list[Example], problem: ProblemType, seen: dict[str, Label | None], dropped: Counter[str]
-) -> list[Example]:
+def _usable(group: Group, rows: list[Example], problem: ProblemType, seen: dict[str, Label | None]) -> list[Example]:
     """The rows of a source that repeat no other's."""
-    kept = _unique(rows, seen, dropped, "source rows that repeat a target row or an earlier source row")
+    kept = _unique(rows, seen, group.dropped, "source rows that repeat a target row or an earlier source row")
     if len(kept) < MIN_ROWS:
         raise SpecError(
             f"{group.pointer}/data/dataset",
             f"has {len(kept)} usable rows that do not repeat the target; at least {MIN_ROWS} are needed"
-            + _why(dropped),
+            + _why(group.dropped),
         )
     if group.part.label is not None and _kinds(kept, problem) < 2:
         raise SpecError(f"{group.pointer}/label", "has one class only; leave 'label' out to use the text alone")
@@ -299,9 +297,10 @@ def _say(splits: Splits, groups: Sequence[Group], task: Task, truths: bool) -> N
         splits.notes.append("left out: " + _counted_reasons(splits.dropped))
     for name in sorted(MISSING | {"-1"}):
         if count := splits.dropped[no_answer(name).reason]:
+            mend = f'; if it is a class, say so: "label_map": {{"{name}": "{name}"}}'
             splits.warnings.append(
-                f"the label '{name}' of {count} rows is taken as no answer, and they are left out; if it is a class, "
-                f'say so: "label_map": {{"{name}": "{name}"}}'
+                f"the label '{name}' of {count} rows is taken as no answer, and they are left out"
+                + mend * isinstance(task.label, str)
             )
 
 
@@ -563,7 +562,7 @@ def _check_names(rows: Sequence[Example], problem: ProblemType, pointer: str) ->
     says = "is it the right column?"
     if pointer.startswith("/sources"):
         says += " Leave 'label' out to use the text alone"
-    elif problem == "single_label_classification" and all(map(_is_number, labels)):
+    elif problem == "single_label_classification" and all(map(_is_number, labels)) and not _are_numbered(labels):
         says = 'if these are amounts, ask for "problem_type": "regression"'
     if len(labels) > MAX_LABELS:
         raise SpecError(pointer, f"has {len(labels)} classes, and at most {MAX_LABELS} are supported; {says}")
@@ -577,6 +576,11 @@ def _check_names(rows: Sequence[Example], problem: ProblemType, pointer: str) ->
             f"has classes of up to {longest:,} characters; is it the right column? At most {MAX_LABEL_CHARS} are "
             f"supported, and {MAX_LABELS_CHARS:,} in all",
         )
+
+
+def _are_numbered(labels: Sequence[str]) -> bool:
+    """Whether they are the whole numbers from 0 or 1 on: classes by number, and no amounts."""
+    return any({*labels} == {str(i + first) for i in range(len(labels))} for first in (0, 1))
 
 
 def _is_number(name: str) -> bool:

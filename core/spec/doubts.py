@@ -92,7 +92,9 @@ def _scarce(splits: Splits) -> Iterator[str]:
 
 
 def _folded(name: str) -> str:
-    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split()) or name
+    if not any(map(str.isalpha, name)):
+        return name
+    return " ".join(name.casefold().replace("_", " ").replace("-", " ").split())
 
 
 def _rows(name: str, splits: Splits) -> str:

@@ -18,7 +18,7 @@ from itertools import chain
 from statistics import pstdev
 from typing import Any
 
-from core.spec.cells import MISSING, each, opened, shown, spell
+from core.spec.cells import MISSING, Plain, each, opened, shown, spell
 from core.spec.columns import Column
 from core.spec.problems import Faults, SpecError
 from core.spec.task import ProblemType
@@ -53,15 +53,20 @@ class Spelled:
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     named: bool = False  # whether numbers are places among names of classes: then -1 stands for none
+    _known: dict[tuple[type, Any], str] = field(default_factory=dict)
 
     def name(self, item: Any, names: Sequence[str] | None = None) -> str:
         """A value's name, remembering how it was written."""
-        if names is not None and item == -1:
-            return "-1"
-        found = spell(item, names)
-        if names is None:
+        if names is not None:
+            return spell(item, names)
+        if (key := (type(item), item)) not in self._known:
+            self._known[key] = found = spell(item)
             self.written.setdefault(found, set()).add(item if isinstance(item, str) else str(item))
-        return found
+        return self._known[key]
+
+    def one(self, item: Any, names: Sequence[str] | None) -> str:
+        """As `name`; among numbers of classes -1 is none of them, and settled later."""
+        return "-1" if names is not None and item == -1 else self.name(item, names)
 
     def names(self) -> Counter[str]:
         """How many rows hold each."""
@@ -112,7 +117,7 @@ def _one(found: Spelled, cell: Any, names: Sequence[str] | None) -> Names | Left
         cell = cell[0] if cell else None
     if cell is None:
         return Left(UNLABELLED)
-    name = found.name(cell, names)
+    name = found.one(cell, names)
     return (name,) if name else Left(UNLABELLED)
 
 
@@ -151,6 +156,17 @@ def _form(found: Spelled, sets: Sequence[Sequence[Any]], names: Sequence[str] | 
     as_bits = len({*map(len, vectors)}) == 1 and any(len({*vector}) < len(vector) for vector in vectors)
     width = _width([*lists, *(vectors if as_bits else [])], names)
     separator = None if as_bits else _separator(found, texts)
+    alone = {spell(cell) for cell in {cell for cell in chain(*sets) if isinstance(cell, Plain) and cell != ""}}
+    if (
+        names is None
+        and alone
+        and not lists
+        and (alone <= {"0", "1"} or {*map(str.casefold, alone)} <= {"true", "false"})
+    ):
+        found.warnings.append(
+            "the only labels are " + " and ".join(sorted(alone)) + ": if the column says whether one label applies, "
+            'give it as a list, "label": ["..."]'
+        )
     if blank:
         found.notes.append(f"{blank} empty cells are taken as rows to which no label applies")
     if width:
@@ -170,7 +186,8 @@ def _form(found: Spelled, sets: Sequence[Sequence[Any]], names: Sequence[str] | 
             if separator and not cell[-1].strip():
                 cell.pop()
         if not isinstance(cell, list):
-            cell = [cell]
+            cell = [found.one(cell, names)]
+            names = None
         if width and cell:
             if len(cell) != width or not {*map(spell, cell)} <= YES | NO:
                 raise ValueError(f"{shown(cell)} is no list of {width} zeros and ones, as others are")
@@ -278,7 +295,7 @@ def settle(
         if (plain := folded(spell(key), truths)) not in names:
             escaped = key.replace("~", "~0").replace("/", "~1")
             faults.found.append(SpecError(f"{pointer}/label_map/{escaped}", _unknown(plain, names)))
-    missing = MISSING
+    missing = MISSING | ({"-100"} if problem == "token_classification" else set())
     if spelled.named or (problem == "single_label_classification" and _stands_for_none(names)):
         missing |= {"-1"}
     numeric = _decimal_commas(names) if problem == "regression" else None
@@ -289,8 +306,11 @@ def settle(
         if isinstance(row, Left):
             return row
         plain = [folded(name, truths) for name in row]
-        if problem != "token_classification" and len(plain) == 1 and plain[0] in missing and plain[0] not in asked:
-            return no_answer(plain[0])
+        none = next((i for i, name in enumerate(plain) if name in missing and name not in asked), None)
+        if none is not None and problem == "token_classification":
+            raise ValueError(f"word {none + 1} has the tag {plain[none]}, which stands for none; give each word a tag")
+        if none is not None:
+            return no_answer(plain[none])
         kept = [asked.get(name, name) for name in plain]
         if None in kept:
             return Left(LEFT_OUT)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from core.spec.strict import Strict, available
@@ -132,7 +132,9 @@ def _class_name(value: str) -> str:
 
 ColumnName = Annotated[str, Field(min_length=1)]
 LabelColumns = Annotated[
-    ColumnName | Annotated[list[ColumnName], Field(min_length=1, max_length=1000)],
+    Annotated[ColumnName, Tag("one")]
+    | Annotated[list[ColumnName], Field(min_length=1, max_length=1000), Tag("several")],
+    Discriminator(lambda value: "several" if isinstance(value, list) else "one"),
     Field(
         description="a column; or several, each of one label that applies or not (0 or 1, true or false, yes or no)",
         examples=["label", ["toxic", "insult"]],

@@ -23,6 +23,8 @@ def read_texts(
     """
     found = [faults.attempt(partial(_cells, column, words, pointer, prefix)) for prefix, column in sets]
     lists = [cell for cells in found for cell in cells or () if isinstance(cell, list)]
+    if not words and any(isinstance(cell, int | float) for _, column in sets for cell in column.values if cell == cell):
+        notes.append("texts: numbers are taken as they are spelled")
     pairs = not words and alone and _are_pairs(lists)
     if lists and not words:
         what = "lists of two texts are taken as pairs" if pairs else "lists of words are joined by spaces"

@@ -661,9 +661,9 @@ def test_every_problem_is_planned_and_what_does_not_fit_it_is_named(
     assert plan.json()["labels"] == labels.get(kind, ["a", "b"])
     assert client.post("/v1/jobs", json=payload).status_code == 202
     assert "give one of" in faults(client.post("/v1/jobs", json=put(payload, "/task/metric", "bleu")))["/task/metric"]
-    odd = "\n".join(f'{{"text": "t{i}", "label": {{"a": {{"b": {i}}}}}}}' for i in range(60)).encode()
-    found = faults(client.post("/v1/jobs", json=put(payload, "/task/data/dataset", upload(odd, "odd.jsonl"))))
-    assert any("row 1" in detail for detail in found.values()), found
+    odd = "text,label\n" + "odd,\n" + "\n".join(f't{i},"{{""a"": ""b""}}"' for i in range(60))
+    found = faults(client.post("/v1/jobs", json=put(payload, "/task/data/dataset", upload(odd.encode()))))
+    assert any("row " in detail and ("give one such as" in detail or "no name" in detail) for detail in found.values())
 
 
 @one_database

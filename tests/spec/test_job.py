@@ -304,3 +304,37 @@ def test_budget_up_to_one_is_a_fraction() -> None:
     assert Budget(params=0.1).limit(1000) == 100
     assert Budget(params=1).limit(1000) == 1000
     assert Budget(params=250).limit(1000) == 250
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"label": ["a", "a"]}, "names a column twice"),
+        ({"label": []}, "at least 1 item"),
+        ({"label": ["a"], "problem_type": "regression"}, "are of a multi_label_classification, not regression"),
+        ({"label": ["a"], "type": "token-classification"}, "multi_label_classification, not token-classification"),
+        ({"label": ["a"], "metric": "accuracy"}, "no metric of a multi_label_classification task"),
+        ({"label_map": {"a": " "}}, "or null to leave the rows out"),
+        ({"label_map": {"a": 1}}, "valid string"),
+    ],
+)
+def test_label_columns_and_maps_that_mean_nothing(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValidationError, match=says):
+        JobSpec.model_validate(MINIMAL | {"task": {"data": DATASET, **changes}})
+
+
+def test_a_source_has_columns_and_names_of_the_targets_kind() -> None:
+    sources = [{"data": DATASET, "label": ["a", "b"], "label_map": {"a": "c"}}]
+    several = JobSpec.model_validate(MINIMAL | {"task": {"data": DATASET, "label": ["a", "c"]}, "sources": sources})
+    assert several.task.problem == "multi_label_classification"
+    assert JobSpec.model_validate_json(several.model_dump_json()) == several
+    with pytest.raises(ValidationError, match="several columns are of a multi_label_classification"):
+        JobSpec.model_validate(MINIMAL | {"sources": sources})
+    with pytest.raises(ValidationError, match="'label_map' renames labels: give 'label', too"):
+        JobSpec.model_validate(MINIMAL | {"sources": [{"data": DATASET, "label_map": {"a": "c"}}]})
+
+
+def test_columns_that_raise_doubts_are_read_where_they_are() -> None:
+    spec = JobSpec.model_validate(MINIMAL | {"sources": [{"data": DATASET}]})
+    ((dataset, names),) = spec.optional_columns().items()
+    assert dataset == DATASET["dataset"] and {"label", "split", "Split", "SPLIT", "fold"} <= names

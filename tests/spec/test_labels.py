@@ -19,8 +19,9 @@ from core.spec.problems import SpecError
 from tests.tables import columns
 
 A, B, C = ("ds_" + digit * 32 for digit in "abc")
-MULTI, NUMBER = {"problem_type": "multi_label_classification"}, {"problem_type": "regression"}
-WORDS = {"type": "token-classification"}
+MULTI: dict[str, Any] = {"problem_type": "multi_label_classification"}
+NUMBER: dict[str, Any] = {"problem_type": "regression"}
+WORDS: dict[str, Any] = {"type": "token-classification"}
 
 
 def spec_of(data: Any = None, sources: Sequence[Mapping[str, Any]] = (), **task: Any) -> JobSpec:
@@ -29,10 +30,10 @@ def spec_of(data: Any = None, sources: Sequence[Mapping[str, Any]] = (), **task:
     return JobSpec.model_validate({"model": "m", "task": whole, "budget": {"params": 0.5}, "sources": list(sources)})
 
 
-def labelled(cells: Sequence[Any] | Column, start: int = 0, **more: Sequence[Any]) -> Table:
+def labelled(cells: Sequence[Any] | Column, start: int = 0) -> dict[str, Column]:
     """Rows of different texts with these labels."""
     count = len(cells.values if isinstance(cells, Column) else cells)
-    return columns(text=[f"text {start + i}" for i in range(count)], label=cells, **more)
+    return dict(columns(text=[f"text {start + i}" for i in range(count)], label=cells))
 
 
 def taken(cells: Sequence[Any] | Column, **task: Any) -> Splits:
@@ -74,6 +75,7 @@ def said(splits: Splits, spec: JobSpec | None = None, **task: Any) -> str:
         (['{"choices": "neg"}', '{"choices": ["pos"]}', "pos"], {"neg", "pos"}),
         (['{"NEG": 1, "POS": 0}', '{"NEG": 0, "POS": 1}'], {"NEG", "POS"}),
         ([1.0, 1.5, 2.0], {"1", "1.5", "2"}),
+        (["caf\u00e9", "cafe\u0301", "very\u00a0 good", "very good"], {"caf\u00e9", "very good"}),
         (Column([0, 1], ("negative", "positive")), {"negative", "positive"}),
         (Column([[0], [1]], ("negative", "positive")), {"negative", "positive"}),
         (Column(['"neg"', '{"choices": ["pos"]}'], nested=True), {"neg", "pos"}),
@@ -153,6 +155,10 @@ def test_names_that_differ_in_case_are_doubted_with_the_map_that_merges_them() -
     )
 
 
+def test_signs_and_numbers_are_not_alike() -> None:
+    assert "alike" not in said(taken([-1, 1] * 10)) and "alike" not in said(taken(["C", "C++", "C#"] * 10))
+
+
 def test_a_source_that_says_the_same_in_other_words_is_doubted() -> None:
     spec = spec_of(sources=[{"data": {"dataset": B}, "label": "label"}])
     tables = {A: labelled(["pos", "neg"] * 10), B: labelled(["Pos", "Neg"] * 10, start=100)}
@@ -192,6 +198,14 @@ def test_json_is_never_a_class(cells: list[Any], says: str) -> None:
     for one in (["x", "y", *cells, *["x", "y"] * 10], [["x"], ["y"], *cells, *[["x"]] * 10]):
         ((field, message),) = refusal(labelled(one))
         assert field == "/task/label" and says in message
+
+
+def test_many_classes_by_number_are_no_amounts() -> None:
+    numbered = [*range(150), *range(250)]
+    assert len(taken(numbered).labels) == 250
+    for cells in ([i * 7 for i in numbered], [i + 0.5 for i in numbered]):
+        assert '"problem_type": "regression"' in refusal(labelled(cells))[0][1]
+    assert "is it the right column?" in refusal(labelled(list(range(400))))[0][1]
 
 
 def test_many_true_classes_are_planned_and_the_rare_ones_named() -> None:
@@ -280,6 +294,11 @@ def test_an_empty_cell_of_a_text_is_none_and_null_is_no_answer() -> None:
     splits = taken(["a", "a|b", "", "b"] * 8, **MULTI)
     assert found(splits)[()] == 8 and "8 empty cells are taken as rows to which no label applies" in splits.notes
     assert taken([["a"], ["a", "b"], None, []] * 8, **MULTI).dropped == {"rows without label": 8}
+
+
+@pytest.mark.parametrize("cells", [[0, 1], ["1", "0"], [True, False]])
+def test_a_column_of_one_label_is_doubted(cells: list[Any]) -> None:
+    assert '"label": ["..."]' in said(taken(cells * 20, **MULTI), **MULTI)
 
 
 def test_commas_that_are_part_of_names_stay_and_are_doubted() -> None:
@@ -394,7 +413,7 @@ def test_texts_that_merely_begin_like_lists_are_texts() -> None:
 def test_numbers_are_texts_as_they_are_written() -> None:
     splits = prepare(spec_of(), {A: columns(text=[*map(float, range(20)), None], label=["a", "b"] * 10 + ["a"])})
     assert ("7",) in {row.text for part in (splits.train, splits.dev, splits.test) for row in part}
-    assert splits.dropped == {"rows without text": 1}
+    assert splits.dropped == {"rows without text": 1} and "texts: numbers are taken as they are spelled" in splits.notes
 
 
 def test_what_is_no_text() -> None:
@@ -439,6 +458,8 @@ def test_an_empty_word_stays_so_that_tags_keep_their_places() -> None:
         (["a", "b\0"], ["O", "O"], "row 21: word 2 holds a NUL"),
         (["a", "b"], ["O"], "row 21: 1 tags for 2 words"),
         (["a", "b"], "O O", "row 21: 'O O' is no list of tags"),
+        (["a", "b"], ["O", "-100"], "row 21: word 2 has the tag -100"),
+        (["a", "b"], ["nan", "O"], "row 21: word 1 has the tag nan"),
     ],
 )
 def test_faults_of_words_name_row_and_word(words: Any, tags: Any, says: str) -> None:
@@ -499,13 +520,13 @@ def test_all_faults_are_told_at_once() -> None:
 @pytest.mark.parametrize("name", ["split", "Fold"])
 def test_test_rows_that_the_data_set_marks_as_training_rows_are_counted(name: str) -> None:
     spec = spec_of()
-    table = labelled(["a", "b"] * 20, **{name: ["train"] * 30 + ["test"] * 10})
+    table = labelled(["a", "b"] * 20) | {name: Column(["train"] * 30 + ["test"] * 10)}
     splits = prepare(spec, {A: table})
     count = sum(int(row.text[0].split()[1]) < 30 for row in splits.test)
     assert f"{count} of the 8 test rows are marked as training rows in the column '{name}'" in said(splits)
     assert name in spec.optional_columns()[A]
     for marks in (["train"] * 40, ["1"] * 40):
-        assert "marked" not in said(prepare(spec, {A: labelled(["a", "b"] * 20, **{name: marks})}))
+        assert "marked" not in said(prepare(spec, {A: labelled(["a", "b"] * 20) | {name: Column(marks)}}))
 
 
 CELLS = st.one_of(
@@ -528,7 +549,7 @@ CELLS = st.one_of(
     st.booleans(),
 )
 def test_no_cell_is_more_than_a_refusal(
-    rows: list[tuple[Any, Any]], task: dict[str, str], names: tuple[str, ...] | None, nested: bool
+    rows: list[tuple[Any, Any]], task: dict[str, Any], names: tuple[str, ...] | None, nested: bool
 ) -> None:
     spec = spec_of(**task)
     table = columns(text=[text for text, _ in rows], label=Column([cell for _, cell in rows], names, nested))

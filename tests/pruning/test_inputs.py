@@ -1,0 +1,62 @@
+"""A job starts from typed tables: numbers of classes are their names, from the file to the network's outputs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from core.pruning.inputs import read_inputs, read_tables
+from core.spec.columns import NAMES, NESTED
+from core.spec.job import JobSpec
+
+TARGET, SOURCE = "ds_" + "1" * 32, "ds_" + "2" * 32
+
+
+def stored(path: Path, metadata: dict[str, dict[bytes, bytes]], **columns: list[Any]) -> Path:
+    """A table as the ledger keeps it: what columns mean is metadata of their fields."""
+    table = pa.table(columns)
+    fields = [field.with_metadata(metadata.get(field.name)) for field in table.schema]
+    pq.write_table(table.cast(pa.schema(fields)), path)
+    return path
+
+
+def spec_of(task: dict[str, Any], *sources: dict[str, Any]) -> JobSpec:
+    """A job on the target."""
+    whole = {"data": {"dataset": TARGET}, **task}
+    return JobSpec.model_validate({"model": "m", "task": whole, "sources": [*sources], "budget": {"params": 0.5}})
+
+
+def test_columns_are_read_with_what_is_known_of_them(tmp_path: Path) -> None:
+    metadata = {"label": {NAMES: b'["neg", "pos"]'}, "meta": {NESTED: b"1"}}
+    values = {"label": [0, 1], "meta": ['{"a": 1}', None], "split": ["train", "test"], "other": [1.5, 2.5]}
+    path = stored(tmp_path / "a.parquet", metadata, **values)
+    tables = read_tables(
+        spec_of({"text": ["meta"]}, {"data": {"dataset": SOURCE}, "text": ["other"]}), {TARGET: path, SOURCE: path}
+    )
+    assert {name: (column.names, column.nested) for name, column in tables[TARGET].items()} == {
+        "label": (("neg", "pos"), False),
+        "meta": (None, True),
+        "split": (None, False),  # which no field names, but which says what the model may have seen
+    }
+    assert {name: list(column.values) for name, column in tables[SOURCE].items()} == {
+        "label": [0, 1],
+        "other": [1.5, 2.5],
+    }
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_names_of_classes_are_those_of_the_networks_outputs(tiny: Path, tmp_path: Path, several: bool) -> None:
+    names = {"label": {NAMES: json.dumps(["O", "B-PER", "I-PER"]).encode()}}
+    words = [["good", "", f"w{i}"] for i in range(30)]
+    numbers: list[Any] = [[1, 0, 2]] * 30 if not several else [[i % 3, (i + 1) % 3] for i in range(30)]
+    path = stored(tmp_path / "a.parquet", names, text=words, label=numbers)
+    task = {"problem_type": "multi_label_classification"} if several else {"type": "token-classification"}
+    inputs, network = read_inputs(spec_of(task), tiny, {TARGET: path})
+    assert inputs.problem.labels == tuple(inputs.splits.labels) == ("B-PER", "I-PER", "O")
+    assert network.assembled().config.id2label == {0: "B-PER", 1: "I-PER", 2: "O"}
+    assert (inputs.splits.dropped["words of the test rows that the model does not read"] > 0) != several
