@@ -395,6 +395,7 @@ class Watch:
     server: Server
     reader_bytes: int = 0
     healthz_s: float = 0.0
+    asked: int = 0
     stopped: threading.Event = field(default_factory=threading.Event)
 
     def ask(self) -> None:
@@ -403,6 +404,7 @@ class Watch:
                 started = time.perf_counter()
                 answers(client, "/healthz")
                 self.healthz_s = max(self.healthz_s, time.perf_counter() - started)
+                self.asked += 1
                 time.sleep(TICK_S)
 
     def look(self) -> None:
@@ -430,21 +432,18 @@ def measure(server: Server, send: Send) -> Cost:
     threads = [threading.Thread(target=one) for one in (watch.ask, watch.look)]
     for thread in threads:
         thread.start()
-    idle = cpu_s(api), time.monotonic()
-    time.sleep(1)  # what /healthz alone costs
-    rate = (cpu_s(api) - idle[0]) / (time.monotonic() - idle[1])
-    started = time.monotonic()
+    time.sleep(2)  # what /healthz alone costs
+    each = (cpu_s(api) - before[0]) / max(1, watch.asked)
     try:
         answer = send()
     except httpx.TransportError as error:
         answer = f"no answer ({type(error).__name__})"
-    took = time.monotonic() - started + 1
     watch.stopped.set()
     for thread in threads:
         thread.join()
     return Cost(
         answer=answer if isinstance(answer, str) else told(answer),
-        api_cpu_s=max(0.0, cpu_s(api) - before[0] - rate * took),
+        api_cpu_s=max(0.0, cpu_s(api) - before[0] - each * watch.asked),
         api_bytes=max(0, memory(api, "VmHWM") - before[1]),
         readers_cpu_s=sum(cpu_s(pid, children=True) for pid in forkers) - before[2],
         reader_bytes=watch.reader_bytes,

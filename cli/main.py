@@ -7,13 +7,14 @@ import sys
 import uuid
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from cli.client import ApiError, Client, download_all
 from cli.submit import SubmitError, named_files, read_spec
+from cli.understood import understood
 from cli.watch import failure, follow, result, warnings
 from core.ledger.keys import SCOPES
 
@@ -83,8 +84,15 @@ def submit(
     if not (key.isascii() and key.isprintable()):
         _fail("--idempotency-key: give visible ASCII characters; a UUID, say", 2)
     with _reported(), Client(server) as client:
+
+        def upload(path: Path) -> dict[str, Any]:
+            dataset = client.upload(path)
+            for line in understood(dataset):
+                err.print(line, soft_wrap=True, markup=False)
+            return dataset
+
         try:
-            body = read_spec(spec, named_files(data or []), client.upload)
+            body = read_spec(spec, named_files(data or []), upload)
         except SubmitError as error:
             _fail(str(error), 2)
         job = client.submit(body, key)

@@ -44,19 +44,41 @@ def test_the_command_line_starts_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+UNDERSTOOD = {
+    "kind": "csv",
+    "rows": 1300,
+    "columns": [
+        {"name": "column1", "type": "text", "empty": 3, "values": {}},
+        {"name": "column2", "type": "text", "empty": 0, "values": {"[b]good": 900, "bad": 400}},
+    ],
+    "skipped": [{"column": "image", "why": "is binary"}],
+    "compression": "gzip",
+    "encoding": "UTF-8",
+    "delimiter": ";",
+    "header": False,
+    "notes": ["It has no header line."],
+}
+
+
 def test_submit_prints_the_id_and_can_watch(stub: Stub, tmp_path: Path) -> None:
     spec, data = tmp_path / "spec.json", tmp_path / "a.csv"
     spec.write_text(json.dumps({"task": {"data": {"dataset": "@a"}}}))
     data.write_text("text,label\n")
     stub.answers = [
         httpx.Response(200, json={"items": []}),
-        httpx.Response(201, json={"id": "ds_1"}),
+        httpx.Response(201, json={"id": "ds_1", "name": "a.csv", "understood": UNDERSTOOD}),
         httpx.Response(202, json=job("queued")),
         httpx.Response(200, json=job("succeeded")),
     ]
     result = runner.invoke(main.app, ["submit", str(spec), "--data", f"a={data}", "--watch"])
     assert result.exit_code == 0
     assert result.stdout.splitlines() == ["job_1", "job_1: succeeded, 100% overall"]
+    assert result.stderr.splitlines()[:4] == [
+        "a.csv: 1,300 rows (csv, gzip, UTF-8, delimiter ';', no header line)",
+        "  columns: column1 (text, 3 empty), column2 (text: [b]good 900, bad 400)",
+        "  left out: image, which is binary",
+        "  It has no header line.",
+    ]
     assert json.loads(stub.requests[2].content) == {"task": {"data": {"dataset": "ds_1"}}}
 
 
