@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test soak check openapi venv formats bench-budget bench-speed bench-overhead bench-transfer bench-methods bench-api bench-estimate bench-base clean
+.PHONY: help demo serve test fresh soak check openapi venv formats bench-budget bench-speed bench-overhead bench-transfer bench-methods bench-api bench-estimate bench-base clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,12 @@ serve: $(STAMP) ## Run the whole server on this machine, data in ./data
 
 test: $(STAMP) ## Run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+
+SEED := $(shell date +%s)
+
+fresh: $(STAMP) ## Try properties on ten times as many examples as `make test`, and fresh ones (SEED=... for the same again)
+	@echo "make fresh SEED=$(SEED)"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m hypothesis -n logical --maxprocesses 4 --dist loadfile --hypothesis-profile=fresh --hypothesis-seed=$(SEED)
 
 soak: $(STAMP) ## Run 500 fake jobs while everything around them is killed (up to 26 minutes; SOAK_JOBS=60 for fewer)
 	SOAK_RESULT=benchmarks/results/soak.md $(BIN)/python -m pytest tests/worker/soak.py -s
