@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from math import sqrt
+from typing import Any
 
 import numpy as np
 import torch
@@ -96,7 +97,7 @@ def with_intervals(logits: Tensor, truth: Tensor) -> dict[str, Interval]:
     return wider(found, {name: _percentiles(found[name]["value"], resampled[name]) for name in means})
 
 
-def _summed(cells: NDArray[np.int64], owner: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+def _summed(cells: NDArray[Any], owner: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     """Sums of the cells of each owner, (R, K) -> (R, classes)."""
     order = owner.argsort(kind="stable")
     present, starts = np.unique(owner[order], return_index=True)
@@ -187,6 +188,20 @@ def bootstrap(measure: Measure, rows: int) -> dict[str, Interval]:
     return result
 
 
+def paired(one: Measure, other: Measure, rows: int) -> dict[str, Interval]:
+    """Each metric of one less the other's as {value, low, high}: both on the same 2,000 resamples of the rows."""
+    rng = np.random.default_rng(0)
+    drawn: dict[str, list[Array]] = {}
+    at_once = max(1, CELLS // rows)
+    for start in range(0, RESAMPLES, at_once):
+        weights = rng.multinomial(rows, np.full(rows, 1 / rows), size=min(at_once, RESAMPLES - start)).astype(float)
+        beside = other(weights)
+        for name, values in one(weights).items():
+            drawn.setdefault(name, []).append(values - beside[name])
+    whole = value_of(other, rows)
+    return {name: _percentiles(value - whole[name], drawn[name]) for name, value in value_of(one, rows).items()}
+
+
 def wider(one: Mapping[str, Interval], other: Mapping[str, Interval]) -> dict[str, Interval]:
     """Intervals of the same metrics, from the lowest to the highest."""
     ends = {name: (one[name], other.get(name, one[name])) for name in one}
@@ -198,6 +213,17 @@ def wider(one: Mapping[str, Interval], other: Mapping[str, Interval]) -> dict[st
 def _percentiles(value: float, drawn: Sequence[Array]) -> Interval:
     low, high = np.percentile(np.concatenate(drawn), [2.5, 97.5])
     return {"value": value, "low": float(low), "high": float(high)}
+
+
+def of_classes(predicted: NDArray[np.int64], truth: NDArray[np.int64], classes: int) -> Measure:
+    """Accuracy, balanced accuracy and macro F1; (N,) each."""
+    right = predicted == truth
+
+    def measure(weights: Array) -> dict[str, Array]:
+        parts = (weights * right, truth), (weights, truth), (weights, predicted)
+        return _scores(*(_summed(cells, owner, classes) for cells, owner in parts))
+
+    return measure
 
 
 def of_labels(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Measure:

@@ -25,9 +25,11 @@ from core.pruning.metrics import (
     bootstrap,
     confusion,
     label_intervals,
+    of_classes,
     of_labels,
     of_numbers,
     of_tags,
+    paired,
     scores,
     value_of,
     wider,
@@ -91,6 +93,11 @@ class Problem(ABC):
         """Each metric as {value, low, high}."""
         return bootstrap(self.measure(logits, labels), len(labels))
 
+    def apart(self, logits: Tensor, others: Tensor, labels: Tensor) -> dict[str, Interval]:
+        """Each metric less that of other answers to the same rows, as {value, low, high}: paired, row by row."""
+        one, other = self.measure(logits, labels), self.measure(others, labels)
+        return paired(one, other, len(labels))
+
     def asked(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The logits that are answers, (M, C)."""
         return logits
@@ -123,6 +130,9 @@ class SingleLabel(Problem):
 
     def strata(self, labels: Tensor) -> Tensor:
         return labels
+
+    def measure(self, logits: Tensor, labels: Tensor) -> Measure:
+        return of_classes(logits.argmax(1).numpy(), labels.numpy(), logits.shape[1])
 
     def quality(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
         counts = confusion(logits.argmax(1), labels, logits.shape[1])
