@@ -22,7 +22,7 @@ from torch import Tensor
 from core.pruning import parallel, shrink
 from core.pruning.batches import Rows, encode
 from core.pruning.cut import paths_of
-from core.pruning.metrics import METRICS, shown
+from core.pruning.metrics import METRICS, NUMBERS, shown
 from core.pruning.network import Network
 from core.pruning.problem import plain
 from core.pruning.runtimes import cpu_name
@@ -224,6 +224,15 @@ def _task(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
         f"It answers {report['task']['problem'].replace('_', ' ')}: {named}. It reads {reads} of up to "
         f"{manifest['max_length']} tokens, as it was trained."
     ]
+    if given := report["results"].get("given"):
+        metric = report["task"]["metric"]
+        moved = given["change"]["pruned"][metric]
+        points = {name: f"{value if metric in NUMBERS else 100 * value:+.3g}" for name, value in moved.items()}
+        sentences.append(
+            f"The model that it was made of knew these labels: as given its {METRICS[metric]} on the same rows is "
+            f"{_quality(metric)(given)}; this one differs by {points['value']} ({points['low']} to {points['high']}, "
+            f"paired){' points' if metric not in NUMBERS else ''}."
+        )
     if revision:
         made_of = f"revision {as_code(revision)} of {as_code(manifest['model']['name'])}"
         sentences.append(f"Made of {made_of}, whose licence holds.")

@@ -28,7 +28,7 @@ from core.spec.estimate import training_steps
 from core.spec.head import Head, choose_head
 from core.spec.job import JobSpec
 from core.spec.labels import label_names
-from core.spec.model import read_model
+from core.spec.model import STRETCHES, read_model
 from core.spec.problems import SpecError
 from core.spec.task import Source
 
@@ -59,13 +59,13 @@ def read_inputs(spec: JobSpec, model: Path, datasets: Mapping[str, Path]) -> tup
     """Read, check and split the tables, load the model, tokenise; SpecError where one does not suit the other."""
     splits = prepare(spec, read_tables(spec, datasets))
     task, fitted = spec.task, spec.train.steps.teach == 0
-    head = choose_head(read_model(model, task.problem).labels, splits.labels, task.problem)
+    local = read_model(model, task.problem)
+    if local.stretches and "onnx" in (*spec.export.formats, spec.budget.runtime):
+        raise SpecError("/export/formats", STRETCHES)
+    head = choose_head(local.labels, splits.labels, task.problem)
     splits = replace(splits, labels=[*head.labels])  # in the order that the model's own head has them
     problem = problem_of(task.problem, splits.labels, labels_of(splits.train))
     network = load_network(model, splits.labels, spec.train.seed, task.problem, fitted=fitted)
-    scaled = getattr(network.body.config, "rope_parameters", None) or {}
-    if scaled.get("rope_type") == "dynamic" and "onnx" in (*spec.export.formats, spec.budget.runtime):
-        raise SpecError("/export/formats", "positions that scale with the text's length cannot be exported to ONNX")
     length = longest_text(network, spec.train.max_length)
     tokenizer = tokenizer_of(model, network, problem, length)
     rows = tokenised(spec, splits, problem, tokenizer, length)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import sqrt
+from typing import Any
 
 import numpy as np
 import torch
@@ -122,7 +123,7 @@ def _redrawn(counts: Counts) -> Iterator[tuple[Counts, Counts, Counts]]:
         yield right, true, predicted
 
 
-def _summed(cells: NDArray[np.int64], owner: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+def _summed(cells: NDArray[Any], owner: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     """Sums of the cells of each owner, (R, K) -> (R, classes)."""
     order = owner.argsort(kind="stable")
     present, starts = np.unique(owner[order], return_index=True)
@@ -240,6 +241,17 @@ def wider(one: Mapping[str, Interval], other: Mapping[str, Interval]) -> dict[st
 def _percentiles(value: float, drawn: Sequence[Array]) -> Interval:
     low, high = np.percentile(np.concatenate(drawn), [2.5, 97.5])
     return {"value": value, "low": float(low), "high": float(high)}
+
+
+def of_classes(predicted: NDArray[np.int64], truth: NDArray[np.int64], classes: int) -> Measure:
+    """Accuracy, balanced accuracy and macro F1; (N,) each."""
+    right = predicted == truth
+
+    def measure(weights: Array) -> dict[str, Array]:
+        parts = (weights * right, truth), (weights, truth), (weights, predicted)
+        return _scores(*(_summed(cells, owner, classes) for cells, owner in parts))
+
+    return measure
 
 
 def of_labels(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Measure:

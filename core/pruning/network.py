@@ -27,7 +27,7 @@ from core.spec.task import ProblemType
 
 TARGET = "target"
 # What config.json may say, and is ours to say: number formats, ways to compute, the head, what is returned.
-OURS = ("dtype", "torch_dtype", "id2label", "label2id", "num_labels", "problem_type", "return_dict")
+OURS: tuple[str, ...] = ("dtype", "torch_dtype", "id2label", "label2id", "num_labels", "problem_type", "return_dict")
 OURS += ("output_attentions", "output_hidden_states")
 PADDING = ("[PAD]", "<pad>", "<unk>", "[UNK]")  # tokens to pad with where a tokenizer does not say
 

@@ -49,6 +49,7 @@ def write_page(report: Mapping[str, Any], structure: Structure, architecture: Ar
         "pretty": pretty,
         "ms": ms,
         "shown": shown,
+        "change": change,
     }
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     picture = layers(structure, architecture)
@@ -80,8 +81,12 @@ def write_page(report: Mapping[str, Any], structure: Structure, architecture: Ar
 
 
 def models(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """What is compared: the dense model, the pruned one, and the pruned one without transfer when it was asked for."""
-    found = {"dense": report["results"]["dense"], "pruned": report["results"]["pruned"]}
+    """What is compared: the dense model and the pruned one; beside them, where there is one, the model as given, and
+    the pruned one without transfer.
+    """
+    results = report["results"]
+    found = {"as given": results["given"]} if results.get("given") else {}
+    found |= {"dense": results["dense"], "pruned": results["pruned"]}
     return found | ({"no transfer": report["control"]} if report.get("control") else {})
 
 
@@ -142,6 +147,12 @@ def short(value: float) -> str:
 def mib(size: int) -> str:
     """Bytes as MiB."""
     return f"{size / 2**20:.1f} MiB"
+
+
+def change(value: float, metric: str) -> str:
+    """How far a metric is from another: +1.2 points, or −0.034 of what is no share."""
+    text = f"{value:+.4g}" if metric in NUMBERS else f"{100 * value:+.1f} points"
+    return text.replace("-", "−")
 
 
 def ms(value: float) -> str:

@@ -27,6 +27,7 @@ from core.pruning.metrics import (
     label_intervals,
     lead,
     lead_over_one,
+    of_classes,
     of_labels,
     of_numbers,
     of_tags,
@@ -93,9 +94,13 @@ class Problem(ABC):
         """Each metric as {value, low, high}."""
         return bootstrap(self.measure(logits, labels), len(labels))
 
+    def apart(self, logits: Tensor, others: Tensor, labels: Tensor) -> dict[str, Interval]:
+        """Each metric less that of other answers to the same rows, as {value, low, high}."""
+        return lead(self.measure(logits, labels), self.measure(others, labels), len(labels))
+
     def lead(self, logits: Tensor, constant: Tensor, labels: Tensor) -> dict[str, Interval]:
-        """By how much each metric leads that of logits that give one answer to all rows, as {value, low, high}."""
-        return lead(self.measure(logits, labels), self.measure(constant, labels), len(labels))
+        """As `apart`, from logits that give one answer to all rows."""
+        return self.apart(logits, constant, labels)
 
     def asked(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The logits that are answers, (M, C)."""
@@ -129,6 +134,9 @@ class SingleLabel(Problem):
 
     def strata(self, labels: Tensor) -> Tensor:
         return labels
+
+    def measure(self, logits: Tensor, labels: Tensor) -> Measure:
+        return of_classes(logits.argmax(1).numpy(), labels.numpy(), logits.shape[1])
 
     def quality(self, logits: Tensor, labels: Tensor) -> dict[str, float]:
         counts = confusion(logits.argmax(1), labels, logits.shape[1])

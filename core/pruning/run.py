@@ -99,6 +99,7 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
             "problem": spec.task.problem,
             "metric": spec.task.metric,
             "labels": splits.labels,
+            "head": inputs.head.says,
         },
         "results": results,
         "control": control,

@@ -125,6 +125,7 @@ class Stages:
         self.timings: dict[str, float] = {}
         self.curves: dict[str, Any] = {}
         self.work: Work | None = None  # what the job computes, counted once its rows are read
+        self.given: Tensor | None = None  # logits of the model as it was given, on the test rows
 
     def prune_and_measure(self) -> Outcome:
         """Every stage but the export."""
@@ -242,7 +243,10 @@ class Stages:
         self.sources = [unlabelled.get(i, self.sources[i]) for i in self.used]
 
     def teach(self, network: Network) -> Network:
-        """Fine-tune the dense model: the teacher, and where the student starts."""
+        """Fine-tune the dense model: the teacher, and where the student starts. Its own head is heard before."""
+        if self.inputs.head.own and parallel.first() and not self.prefix:  # the control starts from the same model
+            done = self.checkpoints.at("given")
+            self.given = predict(network.to(device()), self.inputs.test, alive=self.alive, checkpoint=done)
         plan = self.phases("teach", self.inputs.target, self.sources)
         add_heads(network, plan, self.sources)
         self.fine_tune(network, plan, "teach")
@@ -327,7 +331,8 @@ class Stages:
     def measure(self, teacher: Network, student: Network, structure: Structure) -> tuple[dict[str, Any], Tensor]:
         """The test rows, once, in float32; sizes; latency of both models in turn. Numbers are in their own unit.
 
-        Beside them, what always giving the commonest training answer comes to, and how far each model leads that.
+        Beside them, what always giving the commonest training answer comes to, and how far each model leads that; and,
+        where its own head knows the labels, the model as it was given, with how far the others are from it.
         """
         models = {"dense": teacher.eval(), "pruned": student.eval()}
         inputs, splits = self.inputs, self.inputs.splits
@@ -365,6 +370,10 @@ class Stages:
         results["baseline"] = {"test": inputs.test.problem.intervals(usual, labels)}
         for name in models:
             results[name]["lead"] = lead(inputs.test.problem, self.spec.task.metric, logits[name], labels, usual)
+        if self.given is not None:
+            problem = inputs.test.problem
+            change = {name: problem.apart(logits[name], self.given, labels) for name in models}
+            results["given"] = {"test": problem.intervals(self.given, labels), "change": change}
         return results, logits["pruned"]
 
     # --- helpers --------------------------------------------------------------------------------------------
@@ -470,7 +479,8 @@ class Stages:
         try:
             save_file(weights, self.scratch / "weights")
             (self.scratch / "weights").replace(self.state / f"{self.prefix}{stage}.safetensors")
-            write_json(self.scratch / "facts", facts | {"seconds": time.monotonic() - self._started})
+            facts = facts | {"seconds": time.monotonic() - self._started, "labels": self.inputs.splits.labels}
+            write_json(self.scratch / "facts", facts)
             (self.scratch / "facts").replace(self.state / f"{self.prefix}{stage}.json")
         except (OSError, SafetensorError) as error:  # a full disk: the job goes on, with more to lose
             return log.warning("cannot save the stage %s: %s", stage, error)
@@ -483,5 +493,8 @@ class Stages:
         if not facts.exists():
             return None
         found = json.loads(facts.read_text())
+        labels = self.inputs.splits.labels
+        if found.get("labels", sorted(labels)) != labels:  # of a version that sorted them
+            return None
         self.timings[stage] = found.get("seconds", 0.0)  # of the attempt that did it
         return load_file(self.state / f"{self.prefix}{stage}.safetensors"), found

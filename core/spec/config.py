@@ -67,7 +67,13 @@ FIELDS = {
     **dict.fromkeys(("id2label", "label2id", "rope_parameters", "rope_scaling", "pruned_heads"), MAP),
     **dict.fromkeys(("layer_types", "architectures"), LIST),
 }
-NEVER_NULL = ("vocab_size", "max_position_embeddings", "hidden_size", "num_attention_heads", "num_hidden_layers")
+NEVER_NULL: tuple[str, ...] = (
+    "vocab_size",
+    "max_position_embeddings",
+    "hidden_size",
+    "num_attention_heads",
+    "num_hidden_layers",
+)
 NEVER_NULL += ("intermediate_size", "dim", "n_heads", "n_layers", "hidden_dim")
 
 

@@ -6,6 +6,7 @@ What was read is kept until a file of the folder changes: to look again costs a 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -26,6 +27,7 @@ MAX_TOKENIZER_BYTES = 64 * 2**20
 PARSED_BYTES = 4 * 2**20  # of a tokenizer.json; in a larger one only what was added is looked at
 WORDS = ("word_embeddings.weight", "tok_embeddings.weight", "embed_tokens.weight")
 POSITIONS = "position_embeddings.weight"
+STRETCHES = "positions that scale with the text's length cannot be exported to ONNX"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class LocalModel:
     size_bytes: int
     labels: tuple[str, ...] = ()  # that its head knows, where it has one
     reads: int | None = None  # tokens of a text, at most; None where config.json does not say
+    stretches: bool = False  # its positions scale with the text's length
 
     def costs(self, labels: int = 0, length: int = 1) -> Costs:
         """With a classifier for so many labels on top, for texts of `length` tokens, or as long as it reads.
@@ -114,12 +117,47 @@ def _read(folder: Path, problem: ProblemType) -> LocalModel:
     if reads is not None and reads < 1:
         raise SpecError("/model", f"its config.json says {positions} for 'max_position_embeddings': it reads no token")
     size = sum(file.stat().st_size for file in files)
-    model = LocalModel(folder.name, architecture, kept, size, labels, reads)
+    rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
+    stretches = "dynamic" in (rope.get("rope_type"), rope.get("type"))
+    model = LocalModel(folder.name, architecture, kept, size, labels, reads, stretches)
     model.dense  # noqa: B018  raises SpecError where the weights are not of this config.json
+    _require_layers(architecture, kept)
     _require_embeddings(
         folder, values, {name: shape for name, shape in kept.items() if f".{family.embeddings}" in name}
     )
     return model
+
+
+def _require_layers(architecture: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Every layer has what the others have, in the same shapes, and as many neurons as config.json says.
+
+    A family's first may be built unlike the others, and projections of relative positions may be missing.
+    """
+    family = architecture.family
+    start = f"{family.base}.{family.layers}."
+    parts: dict[str, dict[str, tuple[int, ...]]] = defaultdict(dict)
+    for name, shape in shapes.items():
+        if name.startswith(start):
+            layer, _, part = name.removeprefix(start).partition(".")
+            parts[part][layer] = shape
+    for part, of in parts.items():
+        if len({*of.values()}) > 1:
+            raise SpecError(
+                "/model",
+                f"its layers differ: '{part[:80]}' has the shapes {sorted({*of.values()})[:2]}, as of a model that was "
+                "pruned already; give the one that it was made of",
+            )
+        alike = [str(i) for i in range(family.first_layer_stays, architecture.layers)]
+        lacking = [i for i in alike if i not in of]
+        if lacking and lacking != alike and not part.startswith(family.relative):
+            raise SpecError("/model", f"its weights lack '{start}{lacking[0]}.{part[:80]}', which other layers have")
+    neurons = parts[f"{family.ffn_out}.weight"].get("0")
+    if neurons != (architecture.hidden, architecture.neurons):
+        raise SpecError(
+            "/model",
+            f"its config.json has {architecture.neurons:,} neurons in a layer for {architecture.hidden:,} hidden "
+            f"dimensions, but its weights have {'none' if neurons is None else ' and '.join(map(str, neurons[::-1]))}",
+        )
 
 
 def _require_embeddings(folder: Path, values: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from core.pruning.metrics import confusion, scores, wilson, with_intervals
-from core.pruning.problem import MultiLabel
+from core.pruning.problem import MultiLabel, Problem, SingleLabel, Words
 
 
 def test_metrics_of_a_known_confusion() -> None:
@@ -50,6 +50,28 @@ def test_the_empty_cells_of_a_confusion_need_no_draws() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 400e6
+
+
+@pytest.mark.parametrize("problem", [SingleLabel(("a", "b", "c")), Words(("B-x", "I-x", "O"))])
+def test_a_difference_is_paired_by_rows(problem: Problem) -> None:
+    """Of two models that differ on four rows of 400, the interval is that of these rows, not of two samples."""
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.randint(3, (400, 1) if problem.of_words else (400,), generator=generator)
+    said = torch.where(torch.rand(truth.shape, generator=generator) < 0.7, truth, (truth + 1) % 3)
+    other = said.clone()
+    rows = (said == truth).flatten().nonzero().flatten()[:4]
+    other[rows] = (truth[rows] + 1) % 3
+    one, less = (torch.nn.functional.one_hot(part, 3).float() for part in (said, other))
+    metric = "token_accuracy" if problem.of_words else "accuracy"
+    found = problem.apart(one, less, truth)
+    assert found[metric]["value"] == pytest.approx(0.01)
+    assert found[metric]["low"] == pytest.approx(0.0025, abs=0.0026)  # of 400 rows, 1 to 8
+    assert found[metric]["high"] == pytest.approx(0.02, abs=0.0026)
+    assert {*found} == {*problem.intervals(one, truth)}
+    for name, end in found.items():
+        assert end["value"] == pytest.approx(problem.quality(one, truth)[name] - problem.quality(less, truth)[name])
+    nothing = problem.apart(one, one, truth)
+    assert all(end == {"value": 0.0, "low": 0.0, "high": 0.0} for end in nothing.values())
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say() -> None:

@@ -191,6 +191,19 @@ def test_another_cost_is_named_by_its_unit(cost: str, unit: str, tmp_path: Path)
         assert part in text
 
 
+def test_the_model_as_given_is_shown_beside(tmp_path: Path) -> None:
+    report = full()
+    interval = {"value": -0.057, "low": -0.081, "high": 0.012}
+    change = {name: {"accuracy": interval} for name in ("dense", "pruned")}
+    report["results"]["given"] = {"test": result(0.801, 1.0)["test"], "change": change}
+    report["task"]["head"] = "its own head for 2 labels"
+    page = page_of(report, tmp_path)
+    assert "80.1% 78.1% to 82.1%" in page.text and "its own head for 2 labels" in page.text
+    low, high = "\N{MINUS SIGN}8.1 points", "+1.2 points"
+    assert f"accuracy is \N{MINUS SIGN}5.7 points ({low} to {high}) away from it after teaching" in page.text
+    assert "as given" not in page_of(full(), tmp_path).text
+
+
 def test_a_budget_in_time_says_how_it_was_measured(tmp_path: Path) -> None:
     report = full() | {"peak_memory_bytes": {"process": 3 * 2**29, "gpu": None}}
     report["budget"] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from core.pruning import refit, stages, stopwatch
 from core.pruning.export import sha256, write_json
 from core.pruning.inputs import read_inputs
 from core.pruning.network import TARGET as TARGET_HEAD
-from core.pruning.network import predict
+from core.pruning.network import load_network, predict
 from core.pruning.run import ModelRef, run, verify
 from core.spec.job import JobSpec
 from core.spec.problems import SpecError
@@ -340,6 +341,8 @@ def test_a_model_that_knows_the_labels_is_pruned_without_any_training(
     steps = {"steps": {"teach": 0, "recover": 0}}
     report, said = go(spec_of(train=steps), folder, tables, tmp_path / "second")
     assert report["results"]["dense"]["test"] == made["results"]["pruned"]["test"]
+    assert report["results"]["given"]["test"] == report["results"]["dense"]["test"]
+    assert {*report["results"]["given"]["change"]["dense"]["accuracy"].values()} == {0.0}
     assert report["curves"] == {stage: {"points": [], "kept_step": 0, "weights": []} for stage in report["curves"]}
     assert report["budget"]["met"] <= report["budget"]["limit"]
     overall = [m["overall"] for m in said if m["event"] == "progress"]
@@ -363,6 +366,37 @@ def test_a_model_that_knows_the_labels_is_pruned_without_any_training(
     with pytest.raises(SpecError, match="fine-tuned to the labels neg, pos already; this one has no head") as caught:
         go(spec_of(train=steps), tiny, tables, tmp_path / "third")
     assert caught.value.field == "/train/steps/teach"
+
+
+def test_a_model_with_a_head_of_its_own_is_measured_as_given_and_keeps_its_order(
+    tiny: Path, tables: Mapping[str, Path], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny, tmp_path / "own"))
+    made = load_network(tiny, ["pos", "neg"], seed=5)
+    made.assembled().save_pretrained(folder)
+    report, _ = go(spec_of(), folder, tables, tmp_path / "work")
+    assert report["task"]["labels"] == ["pos", "neg"] and report["task"]["head"] == "its own head for 2 labels"
+    config = json.loads((tmp_path / "work/output/config.json").read_text())
+    assert config["id2label"] == {"0": "pos", "1": "neg"}
+
+    inputs, as_given = read_inputs(spec_of(), folder, {TARGET: tables[TARGET]})
+    right = predict(as_given, inputs.test).argmax(1) == inputs.test.labels
+    dense, given = report["results"]["dense"], report["results"]["given"]
+    assert given["test"]["accuracy"]["value"] == pytest.approx(float(right.float().mean()))
+    moved = given["change"]["dense"]["accuracy"]
+    assert moved["value"] == pytest.approx(dense["test"]["accuracy"]["value"] - given["test"]["accuracy"]["value"])
+    assert moved["low"] <= moved["value"] <= moved["high"]
+    page, card = ((tmp_path / "work/output" / name).read_text() for name in ("report.html", "README.md"))
+    assert "<th>as given</th>" in page and "its own head for 2 labels" in page
+    assert "as given its accuracy on the same rows is" in card
+
+    # What an earlier version saved had its labels sorted: it is not gone on from.
+    facts = json.loads((tmp_path / "work/state/teach.json").read_text())
+    del facts["labels"]
+    (tmp_path / "work/state/teach.json").write_text(json.dumps(facts))
+    again, said = go(spec_of(), folder, tables, tmp_path / "work")
+    assert {m["stage"] for m in said if m["event"] == "saved"} == {"teach"}
+    assert again["results"]["given"] == given
 
 
 def test_auto_settles_what_the_job_does_and_a_resumed_job_does_not_try_again(

@@ -130,3 +130,26 @@ def test_a_file_with_holes_costs_nothing(tmp_path: Path) -> None:
         file.write(len(raw).to_bytes(8, "little") + raw)
         file.truncate(8 + len(raw) + end)
     assert read_model(folder).labels == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "says"),
+    [
+        ("encoder.layer.1.output.dense.bias", None, "lack 'bert.encoder.layer.1.output.dense.bias'"),
+        ("encoder.layer.1.output.dense.bias", [8], "its layers differ: 'output.dense.bias'.*pruned already"),
+        ("encoder.layer.0.output.dense.weight", [HIDDEN, 8], "its layers differ"),
+        ("encoder.layer.9.output.dense.bias", [HIDDEN], "do not look like"),
+    ],
+)
+def test_layers_are_all_there_and_alike(tmp_path: Path, name: str, shape: list[int] | None, says: str) -> None:
+    write_model(tmp_path / "model")
+    shapes = {key: sides for key, sides in model_shapes().items() if key != name} | ({name: shape} if shape else {})
+    write_safetensors(tmp_path / "model/model.safetensors", shapes)
+    with pytest.raises(SpecError, match=says):
+        read_model(tmp_path / "model")
+
+
+def test_neurons_are_as_many_as_the_configuration_says(tmp_path: Path) -> None:
+    write_model(tmp_path / "model", intermediate_size=24)
+    with pytest.raises(SpecError, match=r"has 24 neurons .* but its weights have 32 and 16"):
+        read_model(tmp_path / "model")
