@@ -17,10 +17,7 @@ def understood(dataset: Mapping[str, Any]) -> Iterator[str]:
     known = dataset.get("understood")
     if known is None:
         return
-    how = [known["kind"], known["compression"], known["encoding"]]
-    how += [f"delimiter {known['delimiter']!r}"] if known["delimiter"] else []
-    how += ["no header line"] if known["header"] is False else []
-    yield f"{dataset['name']}: {known['rows']:,} rows ({', '.join(filter(None, how))})"
+    yield f"{dataset['name']}: {known['rows']:,} rows"
     columns = [_column(facts) for facts in known["columns"][:FEW]]
     more = len(known["columns"]) - FEW
     yield "  columns: " + ", ".join(columns + [f"and {more} more"] * (more > 0))

@@ -42,6 +42,7 @@ WORDS = {
     "xlsx": "an Excel workbook",
     "conll": "CoNLL",
 }
+SIGNS = {"\t": "tabs", ";": "semicolons (';')", ",": "commas (',')", "|": "bars ('|')"}
 PACKED_ENDINGS = {".gz", ".bz2", ".xz", ".zst", ".zip"}
 
 
@@ -95,8 +96,18 @@ def read(
         encoding=first.encoding,
         delimiter=first.delimiter,
         header=first.header,
-        notes=gathered.notes,
+        notes=[_how(first), *gathered.notes],
     )
+
+
+def _how(found: _Found) -> str:
+    """The first sentence: as what a file was read."""
+    facts = [f"packed as {found.compression}"] if found.compression else []
+    facts += [found.encoding] if found.encoding else []
+    facts += [f"{SIGNS.get(found.delimiter, repr(found.delimiter))} between cells"] if found.delimiter else []
+    if found.header is not None:
+        facts.append("its first line names the columns" if found.header else "no line names the columns")
+    return f"Read as {WORDS[found.kind]}{': ' if facts else ''}{', '.join(facts)}."
 
 
 def _one(file: Path, name: str, number: int, count: int, gathered: Gathered, asked: Asked, folder: Path) -> _Found:
