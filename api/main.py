@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from api import (
     datasets,
@@ -30,6 +30,7 @@ from api import (
 from api.auth import Authentication
 from api.body import BodyLimit
 from api.context import Context
+from api.query import require_known
 from api.readers import Readers
 from api.together import Together
 from api.watch import Watch
@@ -75,6 +76,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version="1",
         description=DESCRIPTION,
         lifespan=lifespan,
+        dependencies=[Depends(require_known)],
         docs_url=None,  # see `reference`
         redoc_url=None,
         redirect_slashes=False,

@@ -98,6 +98,9 @@ def describe(document: dict[str, Any]) -> dict[str, Any]:
             if path not in ("/healthz", "/readyz"):
                 operation["security"] = [{"key": []}]
                 operation["responses"] |= {str(status): _described(status) for status in (401, 403)}
+            operation["responses"]["422"] = _described(
+                422
+            )  # any address may be asked with a parameter it does not know
             for status, answer in list(operation["responses"].items()):
                 content = answer.get("content", {})
                 if "HTTPValidationError" in str(content):

@@ -87,7 +87,7 @@ EVERY = [
     Case("c25_comma.csv", "split, and says so", ["insult", "threat", "toxic"], "','|comma", MULTI),
     Case("c27g_listview.parquet", "read", ["insult", "threat", "toxic"], "", MULTI),
     Case("c28_classlabel.parquet", "the names of the classes", ["negative", "positive"]),
-    Case("c29_conll_hf.parquet", "tags by name", ["B-PER", "I-PER", "O"], "", TAGS),
+    Case("c29_conll_hf.parquet", "tags by name", ["B-PER", "O"], "", TAGS),
     Case("c29c.conll", "read", ["B-PER", "O"], "", {**TAGS, "label": "tags"}),
     Case("c30_embedding.parquet", "read", POLAR),
     Case("c30b_argilla.parquet", "read", POLAR),

@@ -123,6 +123,23 @@ def test_the_api_describes_itself(client: TestClient) -> None:
 
 
 @one_database
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("/v1/jobs?labels=team:search", "did you mean 'label'? known here: cursor, label, limit, status"),
+        ("/v1/jobs?limit=2&Status=failed", "did you mean 'status'?"),
+        ("/v1/models?limit=2", "this address takes none"),
+        ("/v1/jobs/job_x?wait=1&wiat=2", "did you mean 'wait'?"),
+        ("/v1/jobs?" + "&".join(f"x{i}=1" for i in range(1000)), "is not a known parameter"),
+        ("/v1/jobs?" + "x" * 5000, "is not a known parameter"),
+    ],
+)
+def test_a_parameter_that_is_not_known_is_named(client: TestClient, address: str, said: str) -> None:
+    answer = client.get(address)
+    assert said in problem(answer, 422)["errors"][0]["detail"] and len(answer.content) < 3000
+
+
+@one_database
 def test_the_reference_loads_nothing_from_elsewhere(client: TestClient) -> None:
     page = client.get("/docs")
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")

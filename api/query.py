@@ -1,0 +1,33 @@
+"""Query parameters that an address does not know are refused: one that is misspelt would be ignored without a word."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from itertools import islice
+
+from fastapi import Request
+from fastapi.routing import APIRoute
+
+from api.problems import invalid
+from api.schemas import Fault
+
+MAX_UNKNOWN = 5  # named in an answer
+MAX_NAME = 100
+
+
+async def require_known(request: Request) -> None:
+    """Raises a 422 Problem that names what is not known, and what is."""
+    route = request.scope.get("route")
+    if not request.scope["query_string"] or not isinstance(route, APIRoute) or not route.path.startswith("/v1/"):
+        return
+    known = [field.alias for field in route.dependant.query_params]
+    unknown = (name for name in request.query_params if name not in known)
+    if faults := [_fault(name[:MAX_NAME], known) for name in islice(unknown, MAX_UNKNOWN)]:
+        raise invalid(faults)
+
+
+def _fault(name: str, known: list[str]) -> Fault:
+    meant = get_close_matches(name, known, n=1)
+    here = f"known here: {', '.join(sorted(known))}" if known else "this address takes none"
+    detail = "is not a known parameter; " + (f"did you mean '{meant[0]}'? " if meant else "") + here
+    return Fault(parameter=name, detail=detail)
