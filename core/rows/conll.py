@@ -19,7 +19,7 @@ def is_conll(sample: str) -> bool:
     """Whether a text is a word and a tag a line, of which most sentences have several."""
     lines = [line for line in sample.split("\n")[:2000] if not line.startswith(("-DOCSTART-", "#"))]
     words = [line.split() for line in lines if line.strip()]
-    if len(words) < 4 or not any(not line.strip() for line in lines[:-1]):
+    if len(words) < 3 or not any(not line.strip() for line in lines[:-1]):
         return False
     tagged = sum(len(cells) > 1 and bool(TAG.fullmatch(cells[-1])) for cells in words)
     return tagged > 0.95 * len(words)

@@ -193,8 +193,8 @@ class Gathered:
             kind = "int"
         if kind not in ("int", "list:int"):
             self.names.pop(name, None)
-        parts = {p for one in given for p in one.removeprefix("mixed:").split(",")} - {"null", "list:null"}
-        if kind in ("text", "list:text") and parts - {"text", "list:text"}:
+        parts = {part for one in given for part in one.removeprefix("mixed:").split(",")} - {"null", "list:null"}
+        if kind in ("text", "list:text") and parts - {kind}:
             said = ", ".join(sorted(kinds.words(part) for part in parts))
             self.note(f"Column '{shown(name)}' holds cells of several kinds ({said}); they are kept as texts.")
         return kind

@@ -31,13 +31,11 @@ def read_parquet(path: Path, gathered: Gathered) -> None:
         with pq.ParquetFile(path) as file:
             schema, metadata = file.schema_arrow, file.metadata
             columns = _columns(schema, gathered, metadata.num_rows)
-            leaves: dict[str, list[int]] = {name: [] for name in schema.names}
-            texts = []
-            for index in range(metadata.num_columns):
-                leaf = file.schema.column(index)
-                leaves.setdefault(leaf.path.split(".")[0], []).append(index)
-                if leaf.physical_type == "BYTE_ARRAY":
-                    texts.append(leaf.path)
+            parts = [file.schema.column(index) for index in range(metadata.num_columns)]
+            texts = [leaf.path for leaf in parts if leaf.physical_type == "BYTE_ARRAY"]
+            leaves, start = {}, 0
+            for field in schema:  # by their order: a point in a path may be one of a name
+                leaves[field.name] = range(start, start := start + _leaf_count(field.type))
         if len(set(schema.names)) != len(schema.names):
             raise fault(f"names a column twice ({listed(_twice(schema.names))}); rename one of them")
         for kept, name in columns.items():
@@ -51,7 +49,7 @@ def read_parquet(path: Path, gathered: Gathered) -> None:
             return
         number, nested = 1, 0
         with pq.ParquetFile(path, read_dictionary=texts, pre_buffer=False) as file:
-            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted, use_threads=False):
                 nested = _take(batch, names, number, gathered, nested)
                 number += batch.num_rows
 
@@ -84,8 +82,8 @@ def _readable(kind: str) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowMemoryError, MemoryError) as error:
-        raise fault(f"takes more memory than there is for it; upload a part of it ({kind})") from error
+    except pa.ArrowMemoryError:
+        raise
     except (pa.ArrowException, OSError, OverflowError, UnicodeDecodeError, KeyError) as error:
         raise fault(f"is not readable as {kind}: {shown(error, 200)}") from error
 
@@ -127,6 +125,18 @@ def _refused(kind: pa.DataType) -> str | None:
     if types.is_interval(kind) or types.is_duration(kind):
         return f"holds spans of time ({shown(kind, 50)}); write them as numbers to keep them"
     return None
+
+
+def _leaf_count(kind: pa.DataType) -> int:
+    """How many columns of the file a column of that type is kept in."""
+    import pyarrow as pa
+    from pyarrow import types
+
+    if isinstance(kind, pa.BaseExtensionType):
+        return _leaf_count(kind.storage_type)
+    if types.is_dictionary(kind) or not types.is_nested(kind):
+        return 1
+    return sum(_leaf_count(kind.field(at).type) for at in range(kind.num_fields))
 
 
 def _is_empty(metadata: Any, leaves: Sequence[int]) -> bool:

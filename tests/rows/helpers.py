@@ -53,7 +53,9 @@ def take(
     try:
         understood = read(files, name, target, limits, Asked(**asked), class_names)
     finally:
-        assert {path.name for path in folder.iterdir()} - {file.name for file in files} <= {"table.parquet"}
+        for file in files:
+            file.unlink()
+        assert {path.name for path in folder.iterdir()} <= {"table.parquet"}
     result = Read(understood, target)
     target.unlink()
     return result

@@ -1,0 +1,33 @@
+"""CoNLL: words and tags, with faults by sentence and line."""
+
+from __future__ import annotations
+
+from tests.rows.helpers import refused, take
+
+TWO = [{"tokens": ["EU", "rejects"], "tags": ["B-ORG", "O"]}, {"tokens": ["Peter"], "tags": ["B-PER"]}]
+
+
+def test_four_columns_with_documents_and_comments(tmp_path):
+    text = "-DOCSTART- -X- -X- O\n\nEU NNP B-NP B-ORG\nrejects VBZ B-VP O\n\n\n# sent_id = 2\nPeter NNP B-NP B-PER\n"
+    assert take(tmp_path, text, "eng.conll").rows == TWO
+    assert take(tmp_path, text, "train.txt").understood.kind == "conll"
+
+
+def test_tabs_and_windows_line_ends(tmp_path):
+    text = "EU\tB-ORG\r\nrejects\tO\r\n\r\nPeter\tB-PER\r\n\r\nNew York\tB-LOC\r\n"
+    assert take(tmp_path, text, "x.bio").rows == [*TWO, {"tokens": ["New York"], "tags": ["B-LOC"]}]
+
+
+def test_a_hash_may_be_a_word(tmp_path):
+    assert take(tmp_path, "# O\n1 O\n\nEU B-ORG\nno O\n", "x.iob").rows[0] == {"tokens": ["#", "1"], "tags": ["O", "O"]}
+
+
+def test_a_word_without_a_tag_is_told(tmp_path):
+    assert refused(tmp_path, "EU B-ORG\nno O\n\nPeter\n", "x.conll").startswith("row 2 (line 4): 1 cell")
+
+
+def test_a_table_that_is_named_so_by_no_one_stays_a_table(tmp_path):
+    assert take(tmp_path, "word\ttag\nEU\tB-ORG\nno\tO\n", "x.tsv").columns == {
+        "word": ["EU", "no"],
+        "tag": ["B-ORG", "O"],
+    }
