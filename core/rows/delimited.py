@@ -391,6 +391,8 @@ def _load(body: Path, names: Sequence[str], layout: Layout, gathered: Gathered, 
             for batch in engine.sql(query).to_arrow_reader(BATCH_ROWS):
                 _add(batch, names, done, layout, gathered)
                 done += batch.num_rows
+        except duckdb.OutOfMemoryException as error:
+            raise MemoryError from error
         except duckdb.Error as error:
             raise _fault(body, layout, str(error)) from error
 

@@ -78,10 +78,13 @@ def read(
             found = [_one(file, name, at, len(files), gathered, asked, folder) for at, file in enumerate(files, 1)]
             if len({one.kind for one in found} - {"json"}) > 1:
                 raise fault(f"is several kinds of files: {', '.join(sorted({WORDS[one.kind] for one in found}))}")
-            gathered.names.update({k: v for k, v in (class_names or {}).items() if k in gathered.columns})
+            for column, names in (class_names or {}).items():  # where a file says it itself, that holds
+                gathered.names.setdefault(column, names)
             columns = gathered.write(target)
-    except BaseException:
+    except BaseException as error:
         target.unlink(missing_ok=True)
+        if isinstance(error, MemoryError):  # Arrow's is one, too
+            raise fault("takes more memory than there is for reading; upload a part of it") from error
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)

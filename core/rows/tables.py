@@ -49,7 +49,7 @@ def read_parquet(path: Path, gathered: Gathered) -> None:
             return
         number, nested = 1, 0
         with pq.ParquetFile(path, read_dictionary=texts, pre_buffer=False) as file:
-            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted, use_threads=False):
                 nested = _take(batch, names, number, gathered, nested)
                 number += batch.num_rows
 
@@ -82,8 +82,8 @@ def _readable(kind: str) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowMemoryError, MemoryError) as error:
-        raise fault(f"takes more memory than there is for it; upload a part of it ({kind})") from error
+    except pa.ArrowMemoryError:
+        raise
     except (pa.ArrowException, OSError, OverflowError, UnicodeDecodeError, KeyError) as error:
         raise fault(f"is not readable as {kind}: {shown(error, 200)}") from error
 
@@ -95,7 +95,9 @@ def _columns(schema: pa.Schema, gathered: Gathered, rows: int) -> dict[str, str]
     if rows > gathered.limits.max_rows:
         raise fault(f"has {rows:,} rows, more than the {gathered.limits.max_rows:,} that are read; upload a part of it")
     kept = dict(zip(unique(schema.names, gathered), schema.names, strict=True))
-    gathered.names.update({name: names for name, names in of_schema(schema).items() if name in kept})
+    for name, names in of_schema(schema).items():
+        if gathered.names.setdefault(name, names) != names:
+            raise fault(f"names other classes for column '{shown(name)}' than the files before; upload them apart")
     index = _index(schema)
     for name, given in kept.items():
         if given in index:
