@@ -8,10 +8,12 @@ first line has to fit, too.
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +32,7 @@ SAMPLE_CHARS = 2**20
 SAMPLE_ROWS = 2000
 BATCH_ROWS = 16_384
 MAX_LINE_CHARS = 16 * 2**20  # of a row, which may have several lines
+BLANK = " \n,;\t"
 MEMORY = "256MB"
 DELIMITERS = {"\t": "tab", ";": "semicolon", "|": "|", ",": "comma"}  # that which texts hold themselves last
 MIN_SHARE = 0.6  # of rows that have as many cells as most: with fewer, a sign is part of the texts
@@ -74,18 +77,18 @@ def read(text: Text, gathered: Gathered, asked: Asked, folder: Path) -> Layout:
     with text.path.open(encoding="utf-8", newline="\n") as data:
         sample = data.read(SAMPLE_CHARS)
         whole = len(sample) < SAMPLE_CHARS
-    if not sample.strip():
-        raise fault("is empty")
-    skipped, sample = _leading(sample, gathered)
-    asked = asked if skipped.delimiter is None else Asked(skipped.delimiter, asked.encoding, asked.header)
-    lines: Sequence[str] = sample.splitlines(keepends=True)
+    lines = list(io.StringIO(sample))  # by \n alone: texts hold other ends of lines
     lines = lines if whole or len(lines) < 2 else lines[:-1]
-    dialect, lines, titles = _dialect(lines, asked, gathered)
-    layout = _layout(dialect, lines, asked, gathered, skipped.lines + titles + 1)
+    above, delimiter = _leading(lines, gathered)
+    asked = asked if delimiter is None else replace(asked, delimiter=delimiter)
+    dialect, titles = _dialect(lines[above:], asked, gathered)
+    above += titles
+    lines = lines[above:]
+    layout = _layout(dialect, lines, asked, gathered, above + 1)
     if dialect.delimiter == "\t" and not _is_strict(text.path, layout):
         # Whoever writes tabs between cells often writes quotes as they come.
         gathered.note("Its quotes do not go in pairs and were kept as parts of the texts.")
-        layout = _layout(replace(dialect, quote=""), lines, asked, gathered, skipped.lines + titles + 1)
+        layout = _layout(replace(dialect, quote=""), lines, asked, gathered, above + 1)
     if text.nul_line is not None:
         raise _nul_fault(text, layout)
     body = folder / "body"
@@ -99,38 +102,26 @@ def read(text: Text, gathered: Gathered, asked: Asked, folder: Path) -> Layout:
     return layout
 
 
-@dataclass(frozen=True)
-class _Leading:
-    lines: int = 0
-    delimiter: str | None = None
-
-
-def _leading(sample: str, gathered: Gathered) -> tuple[_Leading, str]:
-    """Skip what comes before the table: blank lines, Excel's `sep=`, lines of comment."""
-    lines, delimiter, comments = 0, None, 0
-    while sample:
-        line, _, rest = sample.partition("\n")
+def _leading(lines: Sequence[str], gathered: Gathered) -> tuple[int, str | None]:
+    """How many lines come before the table (blank ones, Excel's `sep=`, comments), and the delimiter that is named."""
+    first = next((line for line in lines if line.strip(BLANK) and not line.startswith("#")), "")
+    delimiter, comments = None, False
+    for number, line in enumerate(lines):
         if (found := re.fullmatch(r'"?sep=(.)"?\s*', line)) and delimiter is None:
             delimiter = found[1]
+            first = next((one for one in lines[number + 1 :] if one.strip(BLANK)), "")
             gathered.note(f"Its line '{shown(line.strip())}' names the delimiter and was skipped.")
-        elif line.startswith("#") and rest.strip() and _is_comment(line, rest):
-            comments += 1
-        elif line.strip(" \r,;\t") or not rest.strip():
-            break
-        sample, lines = rest, lines + 1
-    if comments:
-        gathered.note("Lines of comment ('#') at its beginning were skipped.")
-    return _Leading(lines, delimiter), sample
+        elif line.startswith("#") and first and any(line.count(sign) != first.count(sign) for sign in DELIMITERS):
+            comments = True  # and no header that begins so, which would have the delimiters of the lines below
+        elif line.strip(BLANK):
+            if comments:
+                gathered.note("Lines of comment ('#') at its beginning were skipped.")
+            return number, delimiter
+    raise fault("is empty")
 
 
-def _is_comment(line: str, rest: str) -> bool:
-    """Whether a line that begins with '#' is no header: it has other delimiters than the lines below."""
-    below = next((one for one in rest.split("\n") if one.strip() and not one.startswith("#")), "")
-    return any(line.count(sign) != below.count(sign) for sign in DELIMITERS) or below.strip() == ""
-
-
-def _dialect(lines: Sequence[str], asked: Asked, gathered: Gathered) -> tuple[Dialect, Sequence[str], int]:
-    """What fits the most lines and the first one; then the lines without titles above it, and how many those were."""
+def _dialect(lines: Sequence[str], asked: Asked, gathered: Gathered) -> tuple[Dialect, int]:
+    """What fits the most lines and the first one, and how many lines of a title stand above that."""
     given = asked.delimiter
     if given is not None and (len(given) != 1 or given in '"\n\r\\'):
         raise fault(f"the delimiter '{shown(given)}' is not one character that stands between cells")
@@ -144,19 +135,19 @@ def _dialect(lines: Sequence[str], asked: Asked, gathered: Gathered) -> tuple[Di
     if _fit(best, lines)[0] >= MIN_SHARE:
         if above := _filled_titles(best, lines):
             _note_titles(lines[:above], gathered)
-        return _padded(best, lines[above:]), lines[above:], above
+        return _padded(best, lines[above:]), above
     if titles := _titles(lines, candidates):
         above, dialect = titles
         _note_titles(lines[:above], gathered)
-        return _padded(dialect, lines[above:]), lines[above:], above
+        return _padded(dialect, lines[above:]), above
     if given is not None:
-        return _padded(Dialect(given), lines), lines, 0
+        return _padded(Dialect(given), lines), 0
     # No sign stands between cells as a rule: a header of several short names says what was meant.
-    first = next(line for line in lines if line.strip()).strip()
+    first = lines[0].strip()
     for sign in DELIMITERS:
         cells = first.split(sign)
         if len(cells) > 1 and all(0 < len(cell.split()) <= 3 and cell.strip()[-1] not in ".!?…" for cell in cells):
-            return Dialect(sign), lines, 0
+            return Dialect(sign), 0
     often = max(DELIMITERS, key=lambda sign: sum(sign in line for line in lines))
     if (count := sum(often in line for line in lines)) * 4 > len(lines):
         gathered.note(
@@ -164,7 +155,7 @@ def _dialect(lines: Sequence[str], asked: Asked, gathered: Gathered) -> tuple[Di
             "not the same number of them."
         )
     quoted = _rows(Dialect("\x1f"), lines) is not None
-    return Dialect("\x1f", '"' if quoted else ""), lines, 0
+    return Dialect("\x1f", '"' if quoted else ""), 0
 
 
 def _in_quotes(lines: Sequence[str], delimiter: str, quote: str) -> bool:
@@ -398,27 +389,31 @@ def _load(body: Path, names: Sequence[str], layout: Layout, gathered: Gathered, 
         )
         try:
             for batch in engine.sql(query).to_arrow_reader(BATCH_ROWS):
-                _add(batch, names, done, layout, gathered, body)
+                _add(batch, names, done, layout, gathered)
                 done += batch.num_rows
+        except duckdb.OutOfMemoryException as error:
+            raise MemoryError from error
         except duckdb.Error as error:
             raise _fault(body, layout, str(error)) from error
 
 
-def _add(
-    batch: pa.RecordBatch, names: Sequence[str], done: int, layout: Layout, gathered: Gathered, body: Path
-) -> None:
+def _add(batch: pa.RecordBatch, names: Sequence[str], done: int, layout: Layout, gathered: Gathered) -> None:
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    cells = {name: ("text", column.cast(pa.string())) for name, column in zip(names, batch.columns, strict=True)}
-    if layout.width == 1:  # where a blank line is no row, as it is none in a table of more
-        array = cells[names[0]][1]
-        import pyarrow.compute as pc
-
-        kept = array.filter(pc.not_equal(pc.utf8_trim_whitespace(array), ""))
-        cells = {names[0]: ("text", kept)}
-        gathered.add(cells, len(kept), done + 1)
-        return
-    gathered.add(cells, batch.num_rows, done + 1)
+    columns = [column.cast(pa.string()) for column in batch.columns]
+    kept = None
+    if layout.width == 1:  # where a blank line is no row, as it is none in a table of more columns
+        kept = pc.not_equal(pc.utf8_trim_whitespace(columns[0]), "")
+    elif layout.names is not None and columns[0].index(layout.names[0]).as_py() >= 0:
+        named = [pc.equal(column, name) for column, name in zip(columns, layout.names, strict=True)]
+        kept = pc.invert(reduce(pc.and_, named))
+        if pc.any(pc.invert(kept)).as_py():
+            gathered.note("Rows that repeat the names of the columns, as joined files have them, were left out.")
+    if kept is not None:
+        columns = [column.filter(kept) for column in columns]
+    cells = {name: ("text", column) for name, column in zip(names, columns, strict=True)}
+    gathered.add(cells, len(columns[0]), done + 1)
 
 
 def _fault(path: Path, layout: Layout, told: str = "") -> Exception:

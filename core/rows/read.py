@@ -79,8 +79,10 @@ def read(
                 raise fault(f"is several kinds of files: {', '.join(sorted({WORDS[one.kind] for one in found}))}")
             gathered.names.update({k: v for k, v in (class_names or {}).items() if k in gathered.columns})
             columns = gathered.write(target)
-    except BaseException:
+    except BaseException as error:
         target.unlink(missing_ok=True)
+        if isinstance(error, MemoryError):  # Arrow's is one, too
+            raise fault("takes more memory than there is for reading; upload a part of it") from error
         raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -37,7 +37,6 @@ T = TypeVar("T")
 
 MAX_ANSWER = 16 * 2**20
 PATIENCE = 3  # seconds of a clock for each of CPU: the machine may be busy
-NICE = 5  # a request of anybody else goes first
 MIB = 2**20
 
 _context = get_context("forkserver")
@@ -192,7 +191,6 @@ def _end_with(asking: Any) -> None:
 
 
 def _bound(bounds: Bounds) -> None:
-    os.nice(NICE)
     memory = _data_bytes() + bounds.memory_bytes
     for kind, soft, hard in (
         (resource.RLIMIT_CORE, 0, 0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta
 from pathlib import Path
@@ -33,6 +34,10 @@ def read(path: Path, gathered: Gathered, asked: Asked) -> bool:
         found = next(((name, rows) for name in sheets if (rows := book.get_sheet_by_name(name).to_python())), None)
     except (python_calamine.CalamineError, OSError, ValueError) as error:
         raise fault(f"is not readable as an Excel workbook: {shown(error)}; save it as CSV (UTF-8)") from error
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":  # of Rust, which Python takes for no Exception
+            raise fault("is not readable as an Excel workbook: is it damaged? Save it as CSV (UTF-8)") from error
+        raise
     if found is None:
         raise fault("is a workbook without cells")
     name, rows = found
@@ -110,7 +115,7 @@ def _check_size(path: Path, max_bytes: int) -> None:
                         f"its sheet reaches to row {rows:,} and column {columns:,}, which is more than can be read; "
                         "save the table alone as CSV (UTF-8)"
                     )
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, OSError, RuntimeError) as error:
         raise fault(f"is not readable as an Excel workbook: {shown(error)}") from error
 
 

@@ -49,7 +49,7 @@ def read_parquet(path: Path, gathered: Gathered) -> None:
             return
         number, nested = 1, 0
         with pq.ParquetFile(path, read_dictionary=texts, pre_buffer=False) as file:
-            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted):
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted, use_threads=False):
                 nested = _take(batch, names, number, gathered, nested)
                 number += batch.num_rows
 
@@ -82,8 +82,8 @@ def _readable(kind: str) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowMemoryError, MemoryError) as error:
-        raise fault(f"takes more memory than there is for it; upload a part of it ({kind})") from error
+    except pa.ArrowMemoryError:
+        raise
     except (pa.ArrowException, OSError, OverflowError, UnicodeDecodeError, KeyError) as error:
         raise fault(f"is not readable as {kind}: {shown(error, 200)}") from error
 

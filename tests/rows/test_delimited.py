@@ -170,6 +170,22 @@ def test_files_without_rows_are_refused(tmp_path):
     assert take(tmp_path, "text,label\na,b").rows == [{"text": "a", "label": "b"}]
 
 
+def test_a_header_in_the_middle_is_no_row(tmp_path):
+    rows = "good,pos\nbad,neg\n" * 30
+    result = take(tmp_path, f"text,label\n{rows}text,label\n{rows}")
+    assert result.values["label"] == {"pos": 60, "neg": 60} and "repeat the names" in result.notes
+
+
+def test_ends_of_lines_within_texts_are_none_of_the_table(tmp_path):
+    text = "a\u2028b\x85c\x0cd"
+    assert take(tmp_path, f"text,label\n{text},pos\n").rows == [{"text": text, "label": "pos"}]
+    assert refused(tmp_path, f'"te\u2028xt",label\n{text},pos\nx\n').startswith("row 2 (line 3)")
+
+
+def test_what_comes_before_the_table_costs_little(tmp_path):
+    assert take(tmp_path, "#\n" * 100_000 + "a,b\n1,2\n").rows == [{"a": "1", "b": "2"}]
+
+
 def test_several_files_are_one_table(tmp_path):
     result = take(tmp_path, ["text,label\na,1\n", "label,text\n2,b\n", "text,more\nc,z\n"])
     assert result.columns == {"text": ["a", "b", "c"], "label": ["1", "2", None], "more": [None, None, "z"]}

@@ -92,3 +92,10 @@ def test_a_cell_in_the_last_corner_is_refused_before_all_before_it_are_made(tmp_
 def test_damaged_and_empty_workbooks_are_refused(tmp_path):
     assert "not readable as an Excel workbook" in refused(tmp_path, workbook(D="<worksheet"), "x.xlsx")
     assert "without cells" in refused(tmp_path, workbook(D=sheet([])), "x.xlsx")
+
+
+def test_bytes_that_were_turned_are_told(tmp_path):
+    data = bytearray(workbook(D=sheet([["text", "label"], *[[f"a {number}", number] for number in range(200)]])))
+    for place in range(len(data) // 2, len(data) - 400, 97):
+        spoilt = data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
+        assert "not readable" in refused(tmp_path, bytes(spoilt), "x.xlsx")
