@@ -156,13 +156,9 @@ def _form(found: Spelled, sets: Sequence[Sequence[Any]], names: Sequence[str] | 
     as_bits = len({*map(len, vectors)}) == 1 and any(len({*vector}) < len(vector) for vector in vectors)
     width = _width([*lists, *(vectors if as_bits else [])], names)
     separator = None if as_bits else _separator(found, texts)
-    alone = {spell(cell) for cell in {cell for cell in chain(*sets) if isinstance(cell, Plain) and cell != ""}}
-    if (
-        names is None
-        and alone
-        and not lists
-        and (alone <= {"0", "1"} or {*map(str.casefold, alone)} <= {"true", "false"})
-    ):
+    plain = {cell for cell in chain(*sets) if isinstance(cell, Plain) and cell != ""} if names is None else set()
+    alone = {spell(cell).casefold() for cell in plain}
+    if alone and not lists and (alone <= {"0", "1"} or alone <= {"true", "false"}):
         found.warnings.append(
             "the only labels are " + " and ".join(sorted(alone)) + ": if the column says whether one label applies, "
             'give it as a list, "label": ["..."]'
@@ -250,12 +246,14 @@ def _of_columns(columns: Mapping[str, Column], pointer: str, prefix: str) -> lis
             return no_answer(text)
         raise ValueError(f"{shown(cell)} does not say whether the label applies; give 0 or 1, or true or false")
 
+    faults = Faults()
     said = [
-        each(column.values, partial(applies, names=column.names), f"{pointer}/{i}", prefix)
+        faults.attempt(partial(each, column.values, partial(applies, names=column.names), f"{pointer}/{i}", prefix))
         for i, column in enumerate(columns.values())
     ]
+    faults.check()
     rows: list[Names | Left] = []
-    for row in zip(*said, strict=True):
+    for row in zip(*filter(None, said), strict=True):
         left = next((one for one in row if isinstance(one, Left)), None)
         rows.append(left or tuple(name for name, one in zip(columns, row, strict=True) if one))
     return rows

@@ -348,10 +348,11 @@ def test_a_row_that_lacks_one_of_several_columns_has_no_answer() -> None:
 
 
 def test_faults_of_several_columns_name_each() -> None:
-    table = columns(text=[f"t{i}" for i in range(20)], a=["1", "0"] * 10, b=["1", "0.83"] * 10)
-    ((field, message),) = refusal(table, label=["a", "b"])
-    assert field == "/task/label/1" and message.startswith("row 2: '0.83' does not say")
-    assert [field for field, _ in refusal(table, label=["c", "a", "d"])] == ["/task/label/0", "/task/label/2"]
+    table = dict(columns(text=[f"t{i}" for i in range(20)], a=["1", "0"] * 10, b=["1", "0.83"] * 10))
+    table |= {"c": Column(["x"] * 20)}
+    (b, c) = refusal(table, label=["a", "b", "c"])
+    assert b[0] == "/task/label/1" and b[1].startswith("row 2: '0.83' does not say") and c[0] == "/task/label/2"
+    assert [field for field, _ in refusal(table, label=["d", "a", "e"])] == ["/task/label/0", "/task/label/2"]
     spec = spec_of(label=["a", "b"])
     assert list(spec.columns()) == [(A, {"/task/text/0": "text", "/task/label/0": "a", "/task/label/1": "b"})]
 
