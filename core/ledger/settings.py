@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     reader_memory_bytes: int = Field(
         2 * 2**30, ge=64 * 2**20, description="memory of one of them: what needs more is refused"
     )
-    reader_cpu_s: int = Field(60, ge=1, le=86_400, description="CPU seconds of one of them for one data set or job")
+    reader_cpu_s: int = Field(120, ge=1, le=86_400, description="CPU seconds of one of them for one data set or job")
 
     @model_validator(mode="after")
     def _beats_within_the_lease(self) -> Self:

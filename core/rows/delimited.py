@@ -379,6 +379,7 @@ def _load(body: Path, names: Sequence[str], layout: Layout, gathered: Gathered, 
     with duckdb.connect(config=options) as engine:  # type: ignore[arg-type]
         engine.execute(f"SET allowed_paths = [{_quoted(str(body))}]")
         engine.execute("SET enable_external_access = false")
+        engine.execute("SET enable_progress_bar = false")  # which it takes a process without a script for a terminal's
         engine.execute("SET lock_configuration = true")
         columns = ", ".join(f"'{number}': 'VARCHAR'" for number in range(layout.width))
         query = (

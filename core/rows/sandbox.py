@@ -36,8 +36,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MAX_ANSWER = 16 * 2**20
-PATIENCE = 5  # seconds of a clock for each of CPU: the machine may be busy
-NICE = 5  # a request of anybody else goes first
+PATIENCE = 3  # seconds of a clock for each of CPU: the machine may be busy
 MIB = 2**20
 
 _context = get_context("forkserver")
@@ -174,8 +173,11 @@ def _too_much(bounds: Bounds) -> str:
 
 
 def _child(function: Callable[..., Any], given: tuple[Any, ...], sending: Any, bounds: Bounds, scratch: Path) -> None:
+    import pyarrow as pa
+
     die_with_parent()  # the server that it is forked from
     Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
+    pa.set_memory_pool(pa.system_memory_pool())  # others reserve a GiB at once, which would count
     _bound(bounds)
     os.chdir(scratch)
     tempfile.tempdir = str(scratch)
@@ -189,7 +191,6 @@ def _end_with(asking: Any) -> None:
 
 
 def _bound(bounds: Bounds) -> None:
-    os.nice(NICE)
     memory = _data_bytes() + bounds.memory_bytes
     for kind, soft, hard in (
         (resource.RLIMIT_CORE, 0, 0),
