@@ -233,8 +233,8 @@ def _separator(found: Spelled, texts: Counter[str]) -> str | None:
     joined = [text for text in texts if len(parts := {*re.split(r"[\s/+&]+", text)}) > 1 and parts <= alone]
     if joined:
         found.warnings.append(
-            f"{sum(texts[text] for text in joined)} labels are made of others ('{joined[0][:60]}'), and are taken as one each: "
-            "write a|b where they are several"
+            f"{sum(texts[text] for text in joined)} labels are made of others ('{joined[0][:60]}'), and are taken as "
+            "one each: write a|b where they are several"
         )
     return None
 

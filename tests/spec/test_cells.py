@@ -77,7 +77,7 @@ def test_other_texts_are_themselves(text: str) -> None:
     ['{"user": "u"}', '[{"value": "neg"}]', "[[1], [2]]", "['a', 'b'", '{"a": 1', '["a", null]', {"choices": {}}, "{}"],
 )
 def test_objects_that_name_nothing_are_refused(cell: Any) -> None:
-    with pytest.raises(ValueError, match="name|none: mend it"):
+    with pytest.raises(ValueError, match=r"name|none: mend it"):
         opened(cell)
 
 
