@@ -77,7 +77,8 @@ def read(
             found = [_one(file, name, at, len(files), gathered, asked, folder) for at, file in enumerate(files, 1)]
             if len({one.kind for one in found} - {"json"}) > 1:
                 raise fault(f"is several kinds of files: {', '.join(sorted({WORDS[one.kind] for one in found}))}")
-            gathered.names.update({k: v for k, v in (class_names or {}).items() if k in gathered.columns})
+            for column, names in (class_names or {}).items():  # where a file says it itself, that holds
+                gathered.names.setdefault(column, names)
             columns = gathered.write(target)
     except BaseException as error:
         target.unlink(missing_ok=True)

@@ -95,7 +95,9 @@ def _columns(schema: pa.Schema, gathered: Gathered, rows: int) -> dict[str, str]
     if rows > gathered.limits.max_rows:
         raise fault(f"has {rows:,} rows, more than the {gathered.limits.max_rows:,} that are read; upload a part of it")
     kept = dict(zip(unique(schema.names, gathered), schema.names, strict=True))
-    gathered.names.update({name: names for name, names in of_schema(schema).items() if name in kept})
+    for name, names in of_schema(schema).items():
+        if gathered.names.setdefault(name, names) != names:
+            raise fault(f"names other classes for column '{shown(name)}' than the files before; upload them apart")
     index = _index(schema)
     for name, given in kept.items():
         if given in index:

@@ -101,6 +101,15 @@ def test_names_of_classes_in_cells(tmp_path):
     assert "row 40,001, column 'tags': 2" in refused(tmp_path, parquet(far), "x.parquet")
 
 
+def test_files_must_agree_on_the_names_of_classes(tmp_path):
+    table = pa.table({"label": [0, 1]})
+    turned = {"names": ["pos", "neg"], "_type": "ClassLabel"}
+    files = [parquet(features(table, label=CLASSES)), parquet(features(table, label=turned))]
+    assert "file 2 of 2: names other classes for column 'label'" in refused(tmp_path, files, "x.parquet")
+    same = take(tmp_path, files[:1] * 2, "x.parquet", class_names={"label": ["a", "b"]})
+    assert same.values["label"] == {"neg": 2, "pos": 2}
+
+
 def test_names_of_classes_from_a_card(tmp_path):
     names = {"label": ["neg", "pos"], "other": ["a"]}
     result = take(tmp_path, "text,label\na,0\nb,1\n", class_names=names)
