@@ -25,6 +25,7 @@ MAX_OBJECT = 2000  # characters of a Python dict: their parser is recursive
 ITEM = r"'(?:[^'\\]|\\.)*+'|\"(?:[^\"\\]|\\.)*+\"|[+-]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][+-]?\d++)?|True|False|None|nan"
 FLAT = re.compile(rf"[\[({{]\s*+(?:(?:{ITEM})(?:\s*+,\s*+|\s++|(?=[\])}}])))*+[\])}}]", re.DOTALL)
 ITEMS = re.compile(ITEM, re.DOTALL)
+BROKEN = re.compile(r"\s*+[\[{]\s*+['\"]")
 UNSAID = re.compile("[\0\ud800-\udfff]")
 
 
@@ -65,13 +66,15 @@ def opened(value: Any, nested: bool = False) -> Plain | list[Plain] | None:
     """A plain value, or the plain values of a list, also as JSON, Python or numpy write one; None of a missing value.
 
     Of annotations, the names: {"choices": ["a"]} of Label Studio, {"a": 1, "b": 0} of spaCy. A text that is no such
-    list is itself. Raises ValueError of an object that names nothing.
+    list is itself. Raises ValueError of an object that names nothing, and of half a list.
     """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     found: Any = value
     if isinstance(value, str):
         found = structure(value.strip(), nested)
+        if found is None and BROKEN.match(value):
+            raise ValueError(f"{shown(value)} begins like a list or an object, and is none: mend it")
         if found is None:
             return value
     if isinstance(found, Mapping):

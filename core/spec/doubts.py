@@ -70,6 +70,9 @@ def _names(task: Task, splits: Splits) -> Iterator[str]:
         yield f"{_rows('-1', splits)} may stand for no answer; if so, leave them out: {_map({'-1': None})}"
     for name in splits.counts:
         if name.casefold() in MAY_BE_NONE and name not in task.label_map.values():
+            if task.problem == "multi_label_classification":
+                yield f"{_rows(name, splits)} is a label of its own: where none applies, give [] or an empty cell"
+                continue
             yield f"{_rows(name, splits)} may stand for no answer; if so, leave them out: {_map({name: None})}"
     numbered = [name for name in splits.counts if name.removeprefix("-").isdecimal()]
     if numbered and len(numbered) < len(splits.counts):

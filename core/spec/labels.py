@@ -229,6 +229,13 @@ def _separator(found: Spelled, texts: Counter[str]) -> str | None:
             f"{sum(texts[text] for text in joined)} labels hold a {name} ('{joined[0][:60]}'), and are taken as one "
             "each, since none of their parts is a label elsewhere: write a|b where they are several"
         )
+    alone = {*texts}
+    joined = [text for text in texts if len(parts := {*re.split(r"[\s/+&]+", text)}) > 1 and parts <= alone]
+    if joined:
+        found.warnings.append(
+            f"{sum(texts[text] for text in joined)} labels are made of others ('{joined[0][:60]}'), and are taken as "
+            "one each: write a|b where they are several"
+        )
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from typing import Any
 
 import hypothesis.strategies as st
@@ -66,16 +67,17 @@ def test_annotations_are_their_names() -> None:
     assert opened('{"a": 1, "b": 0.0, "c": true}') == ["a", "c"]  # spaCy's cats
 
 
-@pytest.mark.parametrize("text", ["[URGENT] read", "[URGENT]", "(1)", "{x}", "{1}", "a|b", "", "nan", "[1, 2", "{'a'"])
+@pytest.mark.parametrize("text", ["[URGENT] read", "[URGENT]", "(1)", "{x}", "{1}", "a|b", "", "nan", "[1, 2"])
 def test_other_texts_are_themselves(text: str) -> None:
     assert opened(text) == text
 
 
 @pytest.mark.parametrize(
-    "cell", ['{"user": "u"}', '[{"value": "neg"}]', "[[1], [2]]", '["a", null]', {"choices": {}}, "{}"]
+    "cell",
+    ['{"user": "u"}', '[{"value": "neg"}]', "[[1], [2]]", "['a', 'b'", '{"a": 1', '["a", null]', {"choices": {}}, "{}"],
 )
 def test_objects_that_name_nothing_are_refused(cell: Any) -> None:
-    with pytest.raises(ValueError, match="name"):
+    with pytest.raises(ValueError, match=r"name|none: mend it"):
         opened(cell)
 
 
@@ -89,5 +91,6 @@ DEAR = [
 @pytest.mark.parametrize("text", DEAR, ids=lambda text: text[:8])
 def test_no_text_is_dear_to_read(text: str) -> None:
     started = time.process_time()
-    assert opened(text) == text
+    with suppress(ValueError):
+        assert opened(text) == text
     assert time.process_time() - started < 2  # CPU; a slip of a pattern would take minutes

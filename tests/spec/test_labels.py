@@ -296,6 +296,18 @@ def test_an_empty_cell_of_a_text_is_none_and_null_is_no_answer() -> None:
     assert taken([["a"], ["a", "b"], None, []] * 8, **MULTI).dropped == {"rows without label": 8}
 
 
+@pytest.mark.parametrize("separator", [" ", "/", " + ", "\n"])
+def test_labels_that_are_made_of_others_are_doubted(separator: str) -> None:
+    splits = taken(["a", "b", f"a{separator}b"] * 10, **MULTI)
+    assert len(splits.labels) == 3 and "10 labels are made of others" in said(splits, **MULTI)
+    assert "made of others" not in said(taken(["New York", "a", "b"] * 10, **MULTI), **MULTI)
+
+
+def test_none_as_a_label_beside_others_is_doubted() -> None:
+    splits = taken(["a", "b", "none"] * 10, **MULTI)
+    assert "where none applies, give [] or an empty cell" in said(splits, **MULTI)
+
+
 @pytest.mark.parametrize("cells", [[0, 1], ["1", "0"], [True, False]])
 def test_a_column_of_one_label_is_doubted(cells: list[Any]) -> None:
     assert '"label": ["..."]' in said(taken(cells * 20, **MULTI), **MULTI)
