@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test fresh soak check openapi venv formats bench-budget bench-speed bench-overhead bench-transfer bench-methods bench-api bench-estimate bench-base clean
+.PHONY: help demo serve test field fresh soak check openapi venv formats bench-budget bench-speed bench-overhead bench-transfer bench-methods bench-api bench-estimate bench-base clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ SEED := $(shell date +%s)
 fresh: $(STAMP) ## Try properties on ten times as many examples as `make test`, and fresh ones (SEED=... for the same again)
 	@echo "make fresh SEED=$(SEED)"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m hypothesis -n logical --maxprocesses 4 --dist loadfile --hypothesis-profile=fresh --hypothesis-seed=$(SEED)
+
+field: $(STAMP) ## Write docs/field.md anew: what broke an earlier version, expected and got, from the tests behind it
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile -m field --field-table docs/field.md
 
 soak: $(STAMP) ## Run 500 fake jobs while everything around them is killed (up to 26 minutes; SOAK_JOBS=60 for fewer)
 	SOAK_RESULT=benchmarks/results/soak.md $(BIN)/python -m pytest tests/worker/soak.py -s
