@@ -85,6 +85,7 @@ def is_well(url: str) -> bool:
         connection.close()
 
 
+@pytest.mark.field("3. Under attack", "more idle sockets than open files", "the API answers; the log stays small")
 def test_more_idle_sockets_than_files_keep_nobody_out_and_fill_no_log(cramped: tuple[str, Path]) -> None:
     url, log = cramped
     with ExitStack() as idle:
@@ -110,6 +111,7 @@ def test_more_idle_sockets_than_files_keep_nobody_out_and_fill_no_log(cramped: t
         b"Transfer-Encoding: chunked\r\n\r\n5\r\n{",
     ],
 )
+@pytest.mark.field("3. Under attack", "clients that stop in a head or body", "left after seconds")
 def test_a_client_that_says_no_more_is_left(live: str, monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
     monkeypatch.setattr(connections, "HEAD_S", 0.3)
     monkeypatch.setattr(connections, "STEP_S", 0.3)

@@ -115,6 +115,7 @@ BAD_FILES = {  # one of each way to be refused; what each kind of file is told, 
 
 @one_database
 @pytest.mark.parametrize("case", BAD_FILES)
+@pytest.mark.field("3. Under attack", "a file that is refused", "leaves nothing")
 def test_a_bad_file_is_refused_with_a_reason_and_leaves_nothing(
     client: TestClient, settings: Settings, case: str
 ) -> None:
@@ -291,6 +292,7 @@ def test_a_field_that_says_nothing_is_named(client: TestClient, fields: dict[str
 
 
 @one_database
+@pytest.mark.field("3. Under attack", "250 files in a form", "refused, none is held")
 def test_many_files_in_a_form_are_not_taken_in(client: TestClient) -> None:
     answer = client.post("/v1/datasets", files=[("file", (f"{i}.csv", b"a\n1\n")) for i in range(250)])
     assert answer.status_code == 400 and "Too many files" in answer.json()["detail"]
@@ -321,6 +323,7 @@ def test_a_data_set_of_an_earlier_version_is_used_as_before(
 
 
 @one_database
+@pytest.mark.field("3. Under attack", "uploads and validates, one after another", "the API's memory stays")
 def test_the_api_does_not_grow_with_what_is_read(client: TestClient, upload: Upload) -> None:
     """A hundred thousand cells without a value, in a few kB: readers take what they may, this process nothing."""
     upload(reviews(10))
@@ -347,6 +350,7 @@ def test_a_reader_that_takes_too_long_is_ended_and_said(
 
 @one_database
 @pytest.mark.parametrize("settings", [{"max_readers": 2}], indirect=True)
+@pytest.mark.field("3. Under attack", "one tenant's many uploads at once", "others read meanwhile")
 def test_one_tenant_holds_half_of_the_readers_and_who_waits_holds_no_thread(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -289,6 +289,7 @@ def test_a_hub_that_cannot_be_reached_is_said_at_once(
 
 @one_database
 @pytest.mark.parametrize("several", [False, True], ids=["one config", "several configs"])
+@pytest.mark.field("1. Data at the door", "classes that only a hub's card names", "the names, in data, plan and report")
 def test_classes_have_the_names_of_the_card(client: TestClient, hub: Hub, several: bool) -> None:
     lines = [json.dumps({"text": f"review {n}", "label": n % 2}) for n in range(60)]
     hub.files["acme/numbered"] = {f"plain/{name}.jsonl": "\n".join(lines).encode() for name in ("train", "test")}

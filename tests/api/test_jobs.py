@@ -489,6 +489,11 @@ def test_a_model_of_the_hub_is_left_to_the_worker(client: TestClient, payload: d
 
 
 @one_database
+@pytest.mark.field(
+    "2. Models in, checkpoints out",
+    "a fine-tuned classifier: order of labels, which head",
+    "kept; named in the plan, with the `label_map` where names differ",
+)
 def test_the_models_own_head_keeps_its_order_and_is_named_in_the_plan(
     client: TestClient, payload: dict[str, Any], settings: Settings
 ) -> None:
@@ -511,6 +516,7 @@ def test_the_models_own_head_keeps_its_order_and_is_named_in_the_plan(
 
 
 @one_database
+@pytest.mark.field("2. Models in, checkpoints out", "`max_length` over what the model reads", "a warning in the plan")
 def test_texts_that_the_model_reads_no_further_are_told_of(
     client: TestClient, payload: dict[str, Any], settings: Settings
 ) -> None:
@@ -522,6 +528,9 @@ def test_texts_that_the_model_reads_no_further_are_told_of(
 
 
 @one_database
+@pytest.mark.field(
+    "2. Models in, checkpoints out", "a name with a slash that is a local folder", "said at once, with the right name"
+)
 def test_a_local_folder_that_is_named_like_a_model_of_the_hub_is_said_at_once(
     client: TestClient, payload: dict[str, Any], settings: Settings
 ) -> None:
@@ -538,6 +547,11 @@ def test_a_local_folder_that_is_named_like_a_model_of_the_hub_is_said_at_once(
 
 
 @one_database
+@pytest.mark.field(
+    "2. Models in, checkpoints out",
+    "`GET /v1/models` of folders that cannot be used",
+    "listed with reason and mend; a job gets the same sentence",
+)
 def test_broken_and_foreign_local_models(client: TestClient, payload: dict[str, Any], settings: Settings) -> None:
     write_model(settings.models_dir / "gpt2", model_type="gpt2")
     write_model(settings.models_dir / "vit", model_type="vit")
@@ -622,6 +636,11 @@ def test_a_body_that_makes_no_sense(client: TestClient, case: str) -> None:
         b'{"model": "' + b"\\u00e9" * 160_000 + b'"}',
     ],
     ids=["fields", "objects", "digits", "fewer fields", "labels", "sources", "parts", "escapes"],
+)
+@pytest.mark.field(
+    "3. Under attack",
+    "100,000 unknown fields, and other bodies of many values",
+    "refused by count, before they are parsed",
 )
 def test_no_body_keeps_others_waiting(client: TestClient, body: bytes) -> None:
     send = partial(client.post, "/v1/jobs", content=body, headers={"content-type": "application/json"})
@@ -763,6 +782,7 @@ def test_a_head_on_every_token_is_counted_in_macs(client: TestClient, payload: d
 
 
 @one_database
+@pytest.mark.field("1. Data at the door", "faults of model, data and budget in one request", "all of them at once")
 def test_faults_of_model_data_and_budget_come_together(
     client: TestClient, payload: dict[str, Any], upload: Upload
 ) -> None:

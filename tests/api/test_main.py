@@ -134,12 +134,14 @@ def test_the_api_describes_itself(client: TestClient) -> None:
         ("/v1/jobs?" + "x" * 5000, "is not a known parameter"),
     ],
 )
+@pytest.mark.field("3. Under attack", "unknown query parameters", "refused by name")
 def test_a_parameter_that_is_not_known_is_named(client: TestClient, address: str, said: str) -> None:
     answer = client.get(address)
     assert said in problem(answer, 422)["errors"][0]["detail"] and len(answer.content) < 3000
 
 
 @one_database
+@pytest.mark.field("3. Under attack", "`/docs`", "served by ourselves, strict policy")
 def test_the_reference_loads_nothing_from_elsewhere(client: TestClient) -> None:
     page = client.get("/docs")
     assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")

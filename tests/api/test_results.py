@@ -71,6 +71,9 @@ def test_the_archive_holds_every_file_and_says_its_length(client: TestClient, fi
 
 @every_storage
 @one_database
+@pytest.mark.field(
+    "1. Data at the door", "`/archive`: Range, HEAD, the same bytes each time", "resumable, with a strong ETag"
+)
 def test_an_archive_is_the_same_bytes_each_time_and_can_be_gone_on_with(client: TestClient, files: str) -> None:
     here = files.removesuffix("/files") + "/archive"
     whole = client.get(here)

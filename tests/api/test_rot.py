@@ -23,6 +23,7 @@ def cut(settings: Settings, path: str, content: bytes) -> None:
 
 @one_database
 @pytest.mark.parametrize("headers", [{}, {"Range": "bytes=0-9"}, {"Range": "bytes=-5"}])
+@pytest.mark.field("3. Under attack", "a stored file cut short", "an error before the answer begins")
 def test_a_stored_file_that_was_cut_short_is_an_error_at_once(
     client: TestClient, files: str, settings: Settings, headers: dict[str, str]
 ) -> None:

@@ -460,6 +460,9 @@ def attempt_lost(database: Database, job_id: str, reached: float | None, state: 
 
 
 @pytest.mark.parametrize("told", [True, False])
+@pytest.mark.field(
+    "3. Under attack", "three lost hosts in a long job", "it goes on: attempts that moved forward are not counted"
+)
 def test_lost_hosts_do_not_end_a_job_that_moves_forward(database: Database, told: bool) -> None:
     job_id = new_job(database, max_attempts=3)
     for i in range(12):  # the first has nothing to be ahead of

@@ -25,6 +25,7 @@ def modes(folder: Path) -> dict[str, int]:
     return {path.name: stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.iterdir())}
 
 
+@pytest.mark.field("3. Under attack", "modes of data folder and database", "0700 and 0600")
 def test_a_new_folder_and_its_database_are_closed_to_others(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data")
     database = open_database(settings)  # as `topwork migrate` and `topwork keys create` do, before any server

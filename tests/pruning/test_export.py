@@ -92,6 +92,9 @@ def trusted(folder: Path, _monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("load", [imported, by_path, trusted])
+@pytest.mark.field(
+    "2. Models in, checkpoints out", "two downloads in one Python process", "each its own model and code"
+)
 def test_two_checkpoints_live_in_one_process(
     load: Any, checkpoint: Path, other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +132,9 @@ def test_code_that_was_changed_on_disk_is_loaded_anew(checkpoint: Path, monkeypa
 
 @pytest.mark.parametrize("flag", [None, False])
 @pytest.mark.parametrize("load", [AutoModelForSequenceClassification, AutoModel, AutoConfig])
+@pytest.mark.field(
+    "2. Models in, checkpoints out", "trust flag forgotten", "an error that names `trust_remote_code=True`"
+)
 def test_a_forgotten_flag_is_named(load: Any, flag: bool | None, checkpoint: Path) -> None:
     """And no advice is given that ends in random layers."""
     with pytest.raises(ValueError, match="trust_remote_code=True") as caught:
@@ -144,6 +150,7 @@ def test_a_tokenizer_needs_no_trust(checkpoint: Path, tiny: Path) -> None:
 
 
 @pytest.mark.parametrize("by", ["folder", "model"])
+@pytest.mark.field("2. Models in, checkpoints out", "`pipeline` of a download", "no list of class names, no warning")
 def test_a_pipeline_knows_the_model(by: str, checkpoint: Path) -> None:
     checkpoint = checkpoint.rename(checkpoint.with_name("pruned"))
     with log_of_transformers() as log:
@@ -156,6 +163,7 @@ def test_a_pipeline_knows_the_model(by: str, checkpoint: Path) -> None:
     assert log.getvalue() == ""
 
 
+@pytest.mark.field("2. Models in, checkpoints out", "`AutoModel` of a download", "the body, every weight, no warning")
 def test_the_body_alone_is_loaded_without_a_word(checkpoint: Path) -> None:
     checkpoint = checkpoint.rename(checkpoint.with_name("pruned"))
     with log_of_transformers() as log:
@@ -163,6 +171,9 @@ def test_the_body_alone_is_loaded_without_a_word(checkpoint: Path) -> None:
     assert body.eval()(**BATCH).last_hidden_state.shape == (1, 10, 64) and log.getvalue() == ""
 
 
+@pytest.mark.field(
+    "2. Models in, checkpoints out", "a version of transformers that cannot", "an error at load that names the version"
+)
 def test_an_old_transformers_is_refused_when_the_code_is_loaded(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +182,11 @@ def test_an_old_transformers_is_refused_when_the_code_is_loaded(
         by_path(checkpoint, monkeypatch)
 
 
+@pytest.mark.field(
+    "2. Models in, checkpoints out",
+    "tokenizer files for transformers 4.57",
+    "a class and forms that both versions know",
+)
 def test_a_tokenizer_is_written_as_transformers_4_reads_it(network: Network, tiny: Path, tmp_path: Path) -> None:
     """One class for all, which takes tokenizer.json as it is; lists under the name that both versions know."""
     tokenizer = load_tokenizer(tiny)
@@ -186,6 +202,11 @@ def test_a_tokenizer_is_written_as_transformers_4_reads_it(network: Network, tin
     assert again("good w1 w3").data == tokenizer("good w1 w3").data
 
 
+@pytest.mark.field(
+    "2. Models in, checkpoints out",
+    "positions in config.json for transformers 4.57",
+    "under the names that it reads, too",
+)
 def test_transformers_4_gets_the_positions_that_5_has() -> None:
     """It knows `rope_parameters` and `layer_types` by other names, and takes its defaults where those are missing."""
     llama = AutoConfig.for_model("llama", rope_theta=5e5, rope_scaling={"rope_type": "linear", "factor": 2.0})
@@ -220,6 +241,7 @@ def test_transformers_4_gets_the_positions_that_5_has() -> None:
         ("report.json", "auto_map", {"precision": 0.5}, False),
     ],
 )
+@pytest.mark.field("3. Under attack", "foreign code named in a download", "the job fails its verification")
 def test_only_our_code_is_named(file: str, key: str, value: Any, found: bool, checkpoint: Path) -> None:
     assert foreign_code(checkpoint) == []
     path = checkpoint / file
@@ -253,6 +275,7 @@ def inline(text: str) -> tuple[set[str], str]:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.field("3. Under attack", "labels, columns and names in the model card", "words, never markup")
 def test_words_of_users_are_no_markup(text: str) -> None:
     seen = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     assert inline(f"Label {as_code(text)}.") == ({"text", "code_inline"}, f"Label {seen}.")

@@ -252,6 +252,11 @@ def layers_of(model: Network) -> Any:
 
 @pytest.mark.parametrize("folder", TEXT, indirect=True)
 @pytest.mark.parametrize("structure", [STRUCTURES[0], NARROW])
+@pytest.mark.field(
+    "2. Models in, checkpoints out",
+    "`quantize_dynamic` on `model.onnx`, every family",
+    "it runs, and answers nearly alike",
+)
 def test_onnx_runtime_says_the_same_of_any_batch_and_length(
     model: Network, structure: Structure, tmp_path: Path
 ) -> None:
@@ -285,6 +290,11 @@ def quantised_by_onnx_runtime(exported: Path, **prepared: Any) -> InferenceSessi
     ("folder", "problem"),
     [("bert", "token_classification"), ("deberta-v2", "regression"), ("llama", "multi_label_classification")],
     indirect=["folder"],
+)
+@pytest.mark.field(
+    "2. Models in, checkpoints out",
+    "`quantize_dynamic`: words, numbers, several labels, empty layers",
+    "it runs, and answers nearly alike",
 )
 def test_onnx_runtime_quantises_a_head_of_every_kind(
     folder: Path, problem: ProblemType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -368,6 +368,9 @@ def test_a_model_that_knows_the_labels_is_pruned_without_any_training(
     assert caught.value.field == "/train/steps/teach"
 
 
+@pytest.mark.field(
+    "2. Models in, checkpoints out", "a fine-tuned classifier: as given", "measured beside the taught one, paired"
+)
 def test_a_model_with_a_head_of_its_own_is_measured_as_given_and_keeps_its_order(
     tiny: Path, tables: Mapping[str, Path], tmp_path: Path
 ) -> None:

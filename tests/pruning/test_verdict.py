@@ -126,6 +126,11 @@ def test_a_lead_that_may_be_chance_is_said_to_be(monkeypatch: pytest.MonkeyPatch
     assert "; more test rows would tell; else set task.metric" in said
 
 
+@pytest.mark.field(
+    "2. Models in, checkpoints out",
+    "a model no better than the commonest answer",
+    "the first warning, and at the top of the report",
+)
 def test_a_job_says_so_first_and_at_the_top(tiny: Path, tmp_path: Path) -> None:
     table = rows(400)
     kept = [i for i, label in enumerate(table["label"]) if label == "pos" or i < 164]  # 200 of 282: 71 %

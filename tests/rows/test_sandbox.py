@@ -29,6 +29,7 @@ def call(scratch: Path, function: Callable[..., Any], *given: Any, bounds: Bound
 
 
 @pytest.mark.parametrize("hold", [greedy.hold, greedy.arrow], ids=["python", "arrow"])
+@pytest.mark.field("3. Under attack", "a file that takes memory without end", "the reader is ended at its bound")
 def test_memory_has_a_bound_beyond_what_is_loaded(tmp_path: Path, hold: Callable[[int], int]) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert call(tmp_path, hold, 200) == 200 * MIB
@@ -49,6 +50,11 @@ def test_memory_has_a_bound_beyond_what_is_loaded(tmp_path: Path, hold: Callable
         (greedy.talk, {}, "broke the reader"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
+)
+@pytest.mark.field(
+    "3. Under attack",
+    "a file that takes CPU, time or disk without end, or kills its reader",
+    "ended, and said in a 422",
 )
 def test_whatever_ends_a_reader_is_said(
     tmp_path: Path, function: Callable[[], Any], bounds: dict[str, int], says: str

@@ -39,6 +39,7 @@ def read(folder: Path, values: Any) -> dict[str, Any]:
         "[" * 100_000,
     ],
 )
+@pytest.mark.field("3. Under attack", "`auto_map` and the like in any config of a model", "refused, by file")
 def test_a_configuration_that_names_code_or_is_none_is_refused(tmp_path: Path, values: Any) -> None:
     with pytest.raises(SpecError) as error:
         read(tmp_path, values)
@@ -46,6 +47,7 @@ def test_a_configuration_that_names_code_or_is_none_is_refused(tmp_path: Path, v
 
 
 @pytest.mark.parametrize("way", ["eager", "sdpa", "flash_attention_2", "flex_attention", None, {"": "eager"}])
+@pytest.mark.field("2. Models in, checkpoints out", "attention implementations in a config", "taken; ours is used")
 def test_ways_to_compute_that_transformers_has_itself_are_no_code(tmp_path: Path, way: Any) -> None:
     values = PLAIN | {"_attn_implementation": way, "attn_implementation": way, "_attn_implementation_internal": way}
     assert read(tmp_path, values) == values
@@ -76,6 +78,7 @@ def test_ways_to_compute_that_transformers_has_itself_are_no_code(tmp_path: Path
         ("num_labels", -2),
     ],
 )
+@pytest.mark.field("3. Under attack", "absurd positions, sizes and types in a config", "refused by field")
 def test_a_field_that_is_not_of_its_kind_is_named(tmp_path: Path, name: str, value: Any) -> None:
     with pytest.raises(SpecError, match=f"'{name}'") as error:
         read(tmp_path, PLAIN | {name: value})
@@ -83,6 +86,7 @@ def test_a_field_that_is_not_of_its_kind_is_named(tmp_path: Path, name: str, val
 
 
 @pytest.mark.parametrize("text", ['{"x": NaN}', '{"x": {"y": [1, -Infinity]}}', '{"x": 1e999}'])
+@pytest.mark.field("3. Under attack", "NaN in a config", "refused by field")
 def test_numbers_that_are_none_are_refused_wherever_they_stand(tmp_path: Path, text: str) -> None:
     with pytest.raises(SpecError, match="is no number to go by"):
         read(tmp_path, text)
@@ -99,6 +103,11 @@ def test_numbers_that_are_none_are_refused_wherever_they_stand(tmp_path: Path, t
         ({"pruned_heads": {"0": [1]}}, "'pruned_heads'"),
         ({"add_cross_attention": True}, "cross-attention"),
     ],
+)
+@pytest.mark.field(
+    "2. Models in, checkpoints out",
+    "`pruned_heads`, quantisation, cross-attention in a config",
+    "refused at the POST, with the mend",
 )
 def test_what_cannot_be_pruned_says_what_to_give_instead(tmp_path: Path, values: dict[str, Any], says: str) -> None:
     with pytest.raises(SpecError, match=says):

@@ -115,6 +115,11 @@ def linked(name: str) -> Change:
         (beside("processor_config.json", "[" * 100_000), "processor_config.json cannot be read"),
     ],
 )
+@pytest.mark.field(
+    "2. Models in, checkpoints out",
+    "adapters, pickles, quantised, links, wrapped names, other libraries",
+    "each named, with its mend",
+)
 def test_what_it_is_and_the_mend(tmp_path: Path, change: Change, says: str) -> None:
     folder = tmp_path / "model"
     write_model(folder)

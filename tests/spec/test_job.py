@@ -229,6 +229,7 @@ def test_a_model_of_a_hub_may_be_a_branch_a_tag_or_a_commit(name: str) -> None:
         ({"hidden_size": "trim", "export": {"layout": "regular"}}, (), "leave 'layout' out"),
     ],
 )
+@pytest.mark.field("3. Under attack", "`latency_ms: 1e308` and other absurd numbers in a job", "refused by field")
 def test_refusals_name_the_field_and_the_mend(changes: dict[str, Any], where: tuple[Any, ...], says: str) -> None:
     loc, message = problem(**changes)
     assert (
@@ -324,6 +325,7 @@ def test_budget_up_to_one_is_a_fraction() -> None:
         ({"label_map": {"a": 1}}, "valid string"),
     ],
 )
+@pytest.mark.field("1. Data at the door", "label columns and maps that mean nothing", "refused by field, with the mend")
 def test_label_columns_and_maps_that_mean_nothing(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         JobSpec.model_validate(MINIMAL | {"task": {"data": DATASET, **changes}})

@@ -64,6 +64,9 @@ def test_embeddings_are_as_many_as_the_configuration_says(tmp_path: Path, config
         read_model(tmp_path / "model")
 
 
+@pytest.mark.field(
+    "2. Models in, checkpoints out", "tokens added without resizing", "refused at the POST, with the mend"
+)
 def test_tokens_without_an_embedding_are_told_however_they_were_added(tmp_path: Path) -> None:
     """`add_tokens` without `resize_token_embeddings`: the vocabulary has 100 rows, ids go from 0 to 100."""
     folder = tmp_path / "model"

@@ -58,6 +58,7 @@ TENSOR = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
         header({"a" * 100_000: TENSOR}, bytes(8)),
     ],
 )
+@pytest.mark.field("3. Under attack", "crafted headers of safetensors", "refused within bounds")
 def test_anything_else_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
@@ -124,6 +125,7 @@ def test_quantised_weights_are_named(tmp_path: Path, name: str, kind: object) ->
         read_shapes(path)
 
 
+@pytest.mark.field("3. Under attack", "200,000 tensors", "refused; looked at once")
 def test_tensors_are_counted_over_all_parts(tmp_path: Path) -> None:
     """A header of many small tensors costs seconds in whatever adds them up."""
     files = [tmp_path / "1.safetensors", tmp_path / "2.safetensors"]

@@ -98,6 +98,7 @@ def test_any_other_exception_is_a_crash_with_its_traceback_in_the_log(workdir: P
         ("KeyError(1)", "KeyError: 1"),
     ],
 )
+@pytest.mark.field("3. Under attack", "an error that every attempt would meet", "one attempt")
 def test_an_exception_that_every_attempt_would_end_with_ends_the_job(workdir: Path, raised: str, said: str) -> None:
     messages, log, code = play(workdir, f"raise {raised}")
     assert code == 0 and "Traceback" in log

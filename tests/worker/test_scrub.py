@@ -42,6 +42,7 @@ def change(storage: Storage, sha256: str, content: bytes | None) -> None:
         storage._s3.delete_object(**at) if content is None else storage._s3.put_object(**at, Body=content)
 
 
+@pytest.mark.field("3. Under attack", "a stored file with a flipped byte", "found by the scrub, set aside, told")
 def test_rot_is_found_and_set_aside(house: House, storage: Storage, tmp_path: Path) -> None:
     job_id = house.new_job()
     names = []

@@ -431,6 +431,7 @@ def test_a_job_keeps_to_the_commit_that_it_began_with(house: House, monkeypatch:
     assert house.job(job_id).status == "succeeded" and asked == ["owner/name", "owner/name@c1"]
 
 
+@pytest.mark.field("3. Under attack", "a job that crashes", "rests alone; the worker takes others")
 def test_a_job_whose_process_died_rests_alone_and_a_worker_whose_machine_fails(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -567,6 +568,7 @@ def test_a_storage_that_is_away_is_waited_for(house: House, monkeypatch: pytest.
     assert int(started[-1].rpartition(" ")[2]) >= 1  # what was saved came back
 
 
+@pytest.mark.field("2. Models in, checkpoints out", "a hub that is away", "the slot is given back, `waiting` says why")
 def test_a_hub_that_is_away_keeps_no_worker(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The job goes back into the queue, which says why, until the hub is back."""
     away = True
