@@ -6,6 +6,7 @@ import io
 import zipfile
 from typing import Any
 
+import pytest
 from fastapi.testclient import TestClient
 
 from core.ledger import jobs
