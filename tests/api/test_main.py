@@ -55,7 +55,7 @@ def test_an_unexpected_error_tells_nothing_of_the_inside(client: TestClient, mon
 
 def test_models_before_any_is_there(tmp_path: Path) -> None:
     with TestClient(create_app(Settings(data_dir=tmp_path / "new", require_keys=False)), "http://localhost") as client:
-        assert client.get("/v1/models").json() == {"items": []}
+        assert client.get("/v1/models").json() == {"items": [], "unusable": []}
 
 
 def test_a_model_is_described(client: TestClient) -> None:

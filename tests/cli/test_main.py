@@ -74,7 +74,7 @@ def test_submit_prints_the_id_and_can_watch(stub: Stub, tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert result.stdout.splitlines() == ["job_1", "job_1: succeeded, 100% overall"]
     assert result.stderr.splitlines()[:4] == [
-        "a.csv: 1,300 rows (csv, gzip, UTF-8, delimiter ';', no header line)",
+        "a.csv: 1,300 rows",
         "  columns: column1 (text, 3 empty), column2 (text: [b]good 900, bad 400)",
         "  left out: image, which is binary",
         "  It has no header line.",
