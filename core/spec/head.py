@@ -38,7 +38,7 @@ def choose_head(known: Sequence[str], labels: Sequence[str], problem: ProblemTyp
     if len(known) != len(labels):
         return Head(False, tuple(labels), says)
     renamed = {ours: theirs for ours, theirs in _pairs(known, labels) if ours != theirs}
-    sure = " if these mean the same," if _in_order(known, labels) else ""
+    sure = "" if _spelled_alike(known, labels) else " if these mean the same,"
     spelled = json.dumps(dict(list(renamed.items())[:SHOWN]), ensure_ascii=False)
     spelled = spelled[:-1] + ", ...}" if len(renamed) > SHOWN else spelled
     hint = (
@@ -51,17 +51,16 @@ def choose_head(known: Sequence[str], labels: Sequence[str], problem: ProblemTyp
 def _pairs(known: Sequence[str], labels: Sequence[str]) -> list[tuple[str, str]]:
     """A label of the data beside each that the head knows: by spelling, by number, else in order."""
     spelled = {_plain(name): name for name in known}
-    if {_plain(name) for name in labels} == {*spelled} and len(spelled) == len(known):
+    if _spelled_alike(known, labels) and len(spelled) == len(known):
         return [(name, spelled[_plain(name)]) for name in labels]
     if {*labels} == {str(i) for i in range(len(known))}:
         return [(str(i), name) for i, name in enumerate(known)]
     return list(zip(labels, known, strict=True))
 
 
-def _in_order(known: Sequence[str], labels: Sequence[str]) -> bool:
-    """Whether which label is which is a guess."""
-    same = {_plain(name) for name in labels} == {_plain(name) for name in known}
-    return not same
+def _spelled_alike(known: Sequence[str], labels: Sequence[str]) -> bool:
+    """Else which label is which is a guess."""
+    return {_plain(name) for name in labels} == {_plain(name) for name in known}
 
 
 def _plain(name: str) -> str:
