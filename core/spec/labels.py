@@ -178,8 +178,9 @@ def _form(found: Spelled, sets: Sequence[Sequence[Any]], names: Sequence[str] | 
         if isinstance(cell, str):
             if not (text := cell.strip()):
                 return ()
-            cell = re.findall("[01]", text) if as_bits else text.split(separator) if separator else [text]
-            if separator and not cell[-1].strip():
+            parts = [part.strip() for part in text.split(separator)] if separator else [text]
+            cell = re.findall("[01]", text) if as_bits else parts
+            if separator and not cell[-1]:
                 cell.pop()
         if not isinstance(cell, list):
             cell = [found.one(cell, names)]

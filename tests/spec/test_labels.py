@@ -578,3 +578,9 @@ def test_no_cell_is_more_than_a_refusal(
             "['a']",
             '{"choices": ["a"]}',
         }
+
+
+def test_spaces_beside_a_separator_are_no_spelling() -> None:
+    splits = taken(["a", "a, b", "b,c"] * 20, **MULTI)
+    assert splits.labels == ["a", "b", "c"]
+    assert "taken as one" not in said(splits, **MULTI)
