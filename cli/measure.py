@@ -8,14 +8,13 @@ accuracy on its test rows, parameters and latency; and the latency of a dense mo
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from runpy import run_path
 from statistics import median
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -52,20 +51,17 @@ def main(checkpoints: list[Path]) -> dict[str, Any]:
 
 def load(folder: Path) -> tuple[Any, Any]:
     """Model and tokenizer, through the load.py that ships in the checkpoint."""
-    spec = importlib.util.spec_from_file_location("load", folder / "load.py")
-    assert spec is not None and spec.loader is not None
-    module: ModuleType = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    model, tokenizer = module.load(folder)
+    model, tokenizer = run_path(str(folder / "load.py"))["load"]()
     return model, tokenizer
 
 
 def dense(folder: Path) -> Any:
     """An unpruned model of the checkpoint's configuration: its speed does not depend on its weights."""
-    config = AutoConfig.from_pretrained(folder)
-    del config.auto_map  # to the pruned model's code
+    values = json.loads((folder / "config.json").read_bytes())
+    family = values.pop("model_type").removeprefix("topwork-")
+    plain = {name: value for name, value in values.items() if name not in ("auto_map", "architectures", "topwork")}
     build: Any = AutoModelForSequenceClassification.from_config
-    return build(config).eval()
+    return build(AutoConfig.for_model(family, **plain)).eval()
 
 
 @torch.inference_mode()

@@ -109,7 +109,7 @@ def as_transformers_4(config: Mapping[str, Any]) -> dict[str, Any]:
     if not rope:
         return {}
     if "full_attention" not in rope:
-        return {"rope_theta": rope["rope_theta"], "rope_scaling": None if rope["rope_type"] == "default" else rope}
+        return {"rope_theta": rope["rope_theta"]} | ({"rope_scaling": rope} if rope["rope_type"] != "default" else {})
     wide = [kind == "full_attention" for kind in config["layer_types"]]
     every = [n for n in range(1, len(wide) + 1) if wide == [i % n == 0 for i in range(len(wide))]]
     return {

@@ -512,7 +512,7 @@ def test_the_models_own_head_keeps_its_order_and_is_named_in_the_plan(
     assert found["labels"] == ["negative", "positive"]
     assert any('"label_map": {"negative": "LABEL_0", "positive": "LABEL_1"}' in said for said in found["warnings"])
     write_head(settings.models_dir / MODEL, ["joy", "anger", "fear"])
-    assert "label_map" not in str(plan())
+    assert not [said for said in plan()["warnings"] if "label_map" in said]
 
 
 @one_database
@@ -606,8 +606,8 @@ BAD_BODIES = {
     "surrogate in a name": (b'{"\\ud800": 1}', "surrogate"),
     "NUL in a name": (b'{"labels": {"\\u0000": "a"}}', "NUL"),
     "long name": (b'{"%s": 1}' % (b"x" * 900_000), "not a known field"),
-    "many names": (json.dumps({f"x{i}": i for i in range(50_000)}).encode(), "more than 2,000 values"),
-    "many lists": (b"[" + b"[[]]," * 100_000 + b"1]", "more than 2,000 values"),
+    "many names": (json.dumps({f"x{i}": i for i in range(50_000)}).encode(), "more than 5,000 values"),
+    "many lists": (b"[" + b"[[]]," * 100_000 + b"1]", "more than 5,000 values"),
     "long value": (b'{"model": "%s"}' % (b"x/" * 400_000), "at most 300"),
 }
 

@@ -28,7 +28,8 @@ class Read:
         self.columns = {name: list(column.values) for name, column in self.table.items()}
         self.rows = [dict(zip(self.columns, row, strict=True)) for row in zip(*self.columns.values(), strict=True)]
         self.preview = preview(parquet, 3)
-        self.notes = " ".join(understood.notes)
+        self.how, *notes = understood.notes
+        self.notes = " ".join(notes)
         self.skipped = {one.column: one.why for one in understood.skipped}
         self.types = {one.name: one.type for one in understood.columns}
         self.values = {one.name: one.values for one in understood.columns}

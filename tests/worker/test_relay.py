@@ -101,7 +101,7 @@ def test_a_relay_that_starts_lets_workers_be_heard_first(house: House, relay: Re
     orphan.touch()
     os.utime(orphan, (1, 1))
     stops = iter([False, True])
-    once: Any = SimpleNamespace(wait=lambda _s: next(stops))
+    once: Any = SimpleNamespace(wait=lambda _s: next(stops), is_set=lambda: True)
     relay.run(once)
     assert not relay._tidying.is_alive()
     assert house.job(job_id).status == "running" and orphan.exists()
