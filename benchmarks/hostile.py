@@ -311,7 +311,8 @@ def serving(root: Path) -> Iterator[Server]:
                     if process.poll() is not None or time.monotonic() > until:
                         raise SystemExit(f"the server of {root} does not start")
                     time.sleep(0.1)
-                [api] = [pid for pid in below(process.pid) if b"uvicorn" in cmdline(pid)]
+                started = {pid: cmdline(pid) for pid in below(process.pid)}
+                [api] = [pid for pid, how in started.items() if b"uvicorn" in how or b"-m\0api\0" in how]
                 server = Server(root, data_dir, url, api, client)
                 server.upload("warm.csv", rows(60))  # what is loaded at the first request is not the input's cost
                 time.sleep(1)
