@@ -261,7 +261,7 @@ def teacher_key(cell: Cell, steps: Mapping[str, int], model: str = "all-minilm-l
     """Names the dense fine-tuned teacher of a cell: cells of one key teach it from the same rows in the same way.
 
     The budget does not enter the first stage. `sequential` and `teacher` teach alike, and so do `joint` and `tied`
-    (docs/methods.md, Coupling); what else there is shares a teacher with itself alone. `auto` goes on as the arm that
+    (docs/methods/transfer.md); what else there is shares a teacher with itself alone. `auto` goes on as the arm that
     it chooses.
     """
     pair, transfer = PAIRS[cell.pair], EVERY[cell.arm].transfer
