@@ -40,7 +40,7 @@ check: $(STAMP) ## Lint, formatting, types, and which room may import which
 BASE ?= HEAD
 
 golden: $(STAMP) ## Show whether tiny jobs end bit for bit as with another revision (BASE=REV; left out: the last commit)
-	@folder=$$(mktemp -d); trap 'git worktree remove --force "$$folder/base"; rm -rf "$$folder"' EXIT; trap 'exit 130' INT TERM; \
+	@folder=$$(mktemp -d); trap 'git worktree remove --force "$$folder/base" 2>/dev/null; rm -rf "$$folder"' EXIT; trap 'exit 130' INT TERM; \
 	git worktree add --quiet --detach "$$folder/base" $(BASE) && \
 	$(BIN)/python -m benchmarks.golden --root "$$folder/base" --write "$$folder/base.json" && \
 	$(BIN)/python -m benchmarks.golden --root . --against "$$folder/base.json"
