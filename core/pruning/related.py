@@ -13,7 +13,7 @@ from torch import Tensor
 
 from core.tasks import Task
 
-RELATED = 0.1  # less says that labels have next to nothing in common: docs/methods.md
+RELATED = 0.1  # less says that labels have next to nothing in common: docs/log.md
 WELL_RELATED = 0.3  # as they were where labels were seen to help; in between, less is to be expected of them
 ORDERS = 99  # of the rows, that say what chance gives; what does not exceed them all is chance (p = 0.01)
 

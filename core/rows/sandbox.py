@@ -39,18 +39,18 @@ MAX_ANSWER = 16 * 2**20
 PATIENCE = 3  # seconds of a clock for each of CPU: the machine may be busy
 MIB = 2**20
 
-_context = get_context("forkserver")
-_context.set_forkserver_preload(
-    [
-        "charset_normalizer",
-        "duckdb",
-        "pyarrow.compute",
-        "pyarrow.parquet",
-        "python_calamine",
-        "core.rows.survey",
-        "core.rows.take",
-    ]
+LOADED = (  # before any process is forked: of one that is not there nothing would be heard
+    "charset_normalizer",
+    "duckdb",
+    "pyarrow.compute",
+    "pyarrow.parquet",
+    "python_calamine",
+    "core.rows.survey",
+    "core.rows.take",
 )
+
+_context = get_context("forkserver")
+_context.set_forkserver_preload([*LOADED])
 _lock = Lock()  # multiprocessing looks at the children of all threads when it starts one
 _alive: set[BaseProcess] = set()
 

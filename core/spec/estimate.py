@@ -16,7 +16,7 @@ from core.spec.job import JobSpec
 from core.spec.methods import METHODS
 from core.spec.problems import SpecError
 
-SMALL = 0.15  # part of the encoder up to which recovery learns faster than teaching, and for longer (docs/methods.md)
+SMALL = 0.15  # part of the encoder up to which recovery learns faster than teaching, and for longer (docs/log.md)
 
 TRAIN = 3  # a training step is a forward pass, and twice that backward
 MEASURED = 2  # forward passes over the test rows: dense and pruned, and the pruned one again in a fresh process
@@ -37,7 +37,7 @@ def training_steps(spec: JobSpec, train_rows: int, left: float) -> dict[str, int
 
     Defaults: enough for a hundred rows; of many, three epochs of teaching, six each of pruning and recovery. A method
     that trains nothing while it prunes recovers for both, or a third of that under a counted budget that leaves more
-    than `SMALL` of the encoder, which more steps do not make better (docs/methods.md).
+    than `SMALL` of the encoder, which more steps do not make better (docs/log.md).
     """
     epochs3 = 3 * train_rows // spec.train.batch_size
     defaults = {"teach": max(200, epochs3), "prune": max(300, 2 * epochs3), "recover": max(600, 2 * epochs3)}

@@ -40,3 +40,5 @@ def facts_of(path: Path) -> MethodFacts:
 METHODS: Mapping[str, MethodFacts] = {
     path.stem: facts_of(path) for path in sorted(FILES.glob("*.py")) if path.stem != "__init__"
 }
+if not METHODS:
+    raise ImportError(f"{FILES} holds no pruning method")

@@ -1,6 +1,6 @@
 """Files as people have them, through the API: uploaded, planned, and what was understood of them said.
 
-tests/cases/data/README.md says what each file is. Expected is either a plan (its classes, what it says) or a refusal.
+tests/cases/README.md says what each file is. Expected is either a plan (its classes, what it says) or a refusal.
 """
 
 from __future__ import annotations

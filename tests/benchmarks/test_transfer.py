@@ -23,6 +23,7 @@ from benchmarks.transfer.cells import (
     Cell,
     Choice,
     append_result,
+    code_of,
     finished,
     plan,
     read_results,
@@ -183,6 +184,18 @@ def test_a_teacher_is_shared_by_what_teaches_alike_only() -> None:
     assert taught == key(arm="sequential") == key(arm="random", kept=0.1)
     assert len({key(), taught, key(arm="joint"), key(arm="auto"), key(arm="auto", kept=0.1)}) == 5
     assert taught != key(arm="teacher", pair="shuffled->yelp")
+
+
+def test_a_teacher_of_other_code_is_taught_anew(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="holds no Python"):
+        code_of(tmp_path / "moved")
+    keys = set()
+    for file, text in (("train.py", "1"), ("train.py", "2"), ("moved/train.py", "2")):
+        folder = tmp_path / f"{len(keys)}" / "core"
+        (folder / file).parent.mkdir(parents=True)
+        (folder / file).write_text(text)
+        keys.add(code_of(folder))
+    assert len(keys) == 3
 
 
 def vars_of(cell: Cell) -> dict[str, Any]:

@@ -157,6 +157,19 @@ def test_every_dependency_is_pinned() -> None:
     assert asked <= pinned
 
 
+def test_every_file_beside_the_code_is_part_of_the_package() -> None:
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    packed = {
+        file
+        for package, names in patterns.items()
+        for name in names
+        for file in (ROOT / package.replace(".", "/")).glob(name)
+    }
+    rooms = [file for room in ("api", "cli", "core", "worker") for file in (ROOT / room).rglob("*.*")]
+    beside = {file for file in rooms if file.is_file() and file.suffix not in (".py", ".pyc")}
+    assert beside and beside == packed
+
+
 def test_serve_without_torch_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve, "find_spec", lambda _name: None)
     with pytest.raises(serve.ServeError, match=r"pip install 'topwork\[worker\]'"):

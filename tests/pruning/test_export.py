@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import logging
@@ -131,6 +132,17 @@ def test_code_that_was_changed_on_disk_is_loaded_anew(checkpoint: Path, monkeypa
     (code,) = checkpoint.glob("modeling_topwork_*.py")
     code.write_text(code.read_text() + "\nORIGIN = 1\n")
     assert vars(sys.modules[type(by_path(checkpoint, monkeypatch)).__module__])["ORIGIN"] == 1
+
+
+def test_the_code_in_a_checkpoint_imports_nothing_of_ours(checkpoint: Path) -> None:
+    """Here it could be imported, and nobody would miss it before the checkpoint is somewhere else."""
+    trees = [ast.parse(file.read_text()) for file in checkpoint.glob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    names = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
+    names |= {str(node.module) for node in nodes if isinstance(node, ast.ImportFrom)}
+    assert len(trees) == 2
+    outside = {name.partition(".")[0] for name in names} - sys.stdlib_module_names
+    assert outside == {"torch", "transformers", "safetensors"}
 
 
 @pytest.mark.parametrize("flag", [None, False])

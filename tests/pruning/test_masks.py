@@ -1,4 +1,4 @@
-"""Hard-concrete masks: formulas, and the faults of reference codes that ours must not have (docs/methods.md)."""
+"""Hard-concrete masks: formulas, and the faults of reference codes that ours must not have (docs/methods/l0.md)."""
 
 from __future__ import annotations
 

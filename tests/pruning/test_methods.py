@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -82,6 +83,16 @@ def test_one_file_makes_a_method(tmp_path: Path) -> None:
         command = [sys.executable, "-c", code, str(tmp_path / "model")]
         ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
         assert ran.returncode == 0, ran.stderr
+
+
+def test_methods_that_are_not_where_they_are_looked_for_are_missed_at_once(tmp_path: Path) -> None:
+    shutil.copytree(Path(core.__file__).parent, tmp_path / "core", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "core/pruning/methods").rename(tmp_path / "core/pruning/ways")
+    command = [sys.executable, "-P", "-c", "import core.spec.methods"]
+    ran = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": str(tmp_path)}
+    )
+    assert ran.returncode == 1 and "core/pruning/methods holds no pruning method" in ran.stderr
 
 
 @pytest.mark.parametrize("text", ["", "FACTS = {'what': 'and no more'}", "FACTS = dict(what='x')"])

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from core.rows.sandbox import LOADED
 from core.spec.problems import SpecError, SpecErrors
 
 
@@ -87,4 +88,5 @@ def surroundings() -> dict[str, Any]:
         "tmp": tempfile.gettempdir(),
         "cwd": str(Path.cwd()),
         "torch": "torch" in sys.modules,
+        "not loaded": [name for name in LOADED if name not in sys.modules],
     }

@@ -67,7 +67,7 @@ def test_whatever_ends_a_reader_is_said(
 
 def test_it_sees_and_leaves_what_it_should(tmp_path: Path) -> None:
     limits = call(tmp_path, greedy.surroundings, returns=dict[str, Any])
-    assert limits == {"core": 0, "tmp": str(tmp_path), "cwd": str(tmp_path), "torch": False}
+    assert limits == {"core": 0, "tmp": str(tmp_path), "cwd": str(tmp_path), "torch": False, "not loaded": []}
     with pytest.raises(FileNotFoundError):
         call(tmp_path, greedy.absent)
 
