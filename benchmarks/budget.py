@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from types import MappingProxyType
@@ -32,9 +33,10 @@ from core.pruning.export import environment
 from core.pruning.fit import Scores, fit
 from core.pruning.meet import LatencyBudget
 from core.pruning.narrow import fit_narrow
-from core.pruning.network import load_network
+from core.pruning.network import load_network, load_tokenizer
 from core.pruning.runtimes import conditions
 from core.pruning.stopwatch import Stopwatch
+from core.rows.text.processor import Text
 from core.spec.budget import Budget
 from core.spec.cost import Costs
 from core.spec.families import FAMILIES, Architecture
@@ -110,7 +112,7 @@ def latency_fits(model: Path, runtime: str, batch: int, out: Path) -> None:
     a = network.architecture
     done = {(line["runtime"], line["batch"], line["speedup"], line["draw"]) for line in read_results(out)}
     under = conditions(Budget.model_validate({"speedup": 2, "runtime": runtime, "batch_size": batch}), LENGTH)
-    watch = Stopwatch(network, INPUTS, under)
+    watch = Stopwatch(network, partial(Text(load_tokenizer(model), LENGTH).blank, INPUTS), under)
     with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as cache:
         for draw in range(FITS):
             speedup = SPEEDUPS[draw % len(SPEEDUPS)]

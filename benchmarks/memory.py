@@ -24,16 +24,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from core.pruning.batches import draw, tokenise
+from core.pruning.batches import draw, encode
 from core.pruning.coupling import Stream
 from core.pruning.export import environment
 from core.pruning.losses import batch_loss
 from core.pruning.network import TARGET, load_network, load_tokenizer, predict
-from core.pruning.problem import problem_of
 from core.pruning.run import ModelRef, peak_memory_bytes, run
 from core.pruning.train import optimizer_for
+from core.rows.text.processor import Text
 from core.spec.data import Example
 from core.spec.job import JobSpec
+from core.tasks import task_of
 
 RESULTS = Path(__file__).parent / "results"
 STEPS, BATCH, ROWS, TEXT = 30, 32, 600, 2000
@@ -57,9 +58,9 @@ def texts(model: Path, count: int, seed: int) -> list[str]:
 
 def plain(model: Path) -> None:
     """Fine-tune."""
-    problem = problem_of("single_label_classification", ["a", "b"])
+    problem = task_of("single_label_classification", ["a", "b"])
     said = [Example((text,), "ab"[i % 2]) for i, text in enumerate(texts(model, ROWS, 0))]
-    rows = tokenise(said, problem, load_tokenizer(model), 128)
+    rows = encode(said, problem, Text(load_tokenizer(model), 128))
     student = load_network(model, ["a", "b"], seed=0)
     teacher = copy.deepcopy(student)
     student.requires_grad_(True).train()

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -36,12 +37,15 @@ from core.pruning.masks import Masks, gated
 from core.pruning.network import TARGET, Network, load_network, low_precision, predict
 from core.pruning.prune import prune
 from core.pruning.train import Training, optimizer_for, train
+from core.rows.text.processor import Text
 from core.spec.cost import CostModel, Costs
 from core.spec.structure import Structure
+from core.tasks.classes import SingleLabel
 
 RESULTS = Path(__file__).parent / "results"
 BATCH, LENGTH, ROUNDS = 32, 32, 7
 PARTS = (0.5, 0.2, 0.1)  # of the encoder
+IDS = Text(SimpleNamespace(pad_token_id=0), 128)  # rows are token ids already
 STEPS = {"prune": 60, "recover": 60}  # of the whole-stage arms; a job's stages are this shape, only longer
 
 
@@ -51,7 +55,7 @@ def make_rows(count: int, vocabulary: int, seed: int) -> Rows:
     lengths = torch.randint(LENGTH - 24, LENGTH + 25, (count,), generator=generator).tolist()
     ids = [torch.randint(1000, vocabulary, (n,), generator=generator) for n in lengths]
     ones = [torch.ones(n, dtype=torch.long) for n in lengths]
-    return Rows({"input_ids": ids, "attention_mask": ones}, torch.arange(count) % 2, 0)
+    return Rows({"input_ids": ids, "attention_mask": ones}, torch.arange(count) % 2, SingleLabel(), IDS)
 
 
 class Arm:
@@ -71,8 +75,7 @@ class Arm:
                 rows = streams[0].rows
                 logits = torch.zeros(len(rows), 2)
                 with torch.no_grad():
-                    taken = {name: [column[i] for i in index[0]] for name, column in rows.inputs.items()}
-                    logits[index[0]] = predict(teacher, Rows(taken, rows.labels[index[0]], 0), fast=self.fast)
+                    logits[index[0]] = predict(teacher, rows.take(index[0]), fast=self.fast)
                 streams = [replace(streams[0], rows=replace(rows, logits=logits), distil_weight=1.0)]
             gate = gated(self.network, masks.draw(), masks.present) if masks else contextlib.nullcontext()
             with gate:
@@ -142,8 +145,8 @@ def main(model_dir: Path) -> None:
 
 def whole_stages(network: Network, cost: CostModel, rows: Rows) -> dict[str, float]:
     """The product's prune and recover stages against as many plain float32 steps, dev looks left out of both."""
-    target = TaskRows(Rows({k: v[:100] for k, v in rows.inputs.items()}, rows.labels[:100], 0), TARGET, 2)
-    rest = Rows({k: v[100:] for k, v in rows.inputs.items()}, rows.labels[100:], 0)
+    target = TaskRows(rows.take(range(100)), TARGET, 2)
+    rest = rows.take(range(100, len(rows)))
     limit = int(0.1 * cost.dense)
 
     def seconds(work: Callable[[], Any]) -> float:
@@ -164,7 +167,7 @@ def whole_stages(network: Network, cost: CostModel, rows: Rows) -> dict[str, flo
     start = time.process_time()
     with torch.no_grad():
         steps = sum(STEPS.values()) * BATCH // 2  # rows of the source that the two stages draw
-        part = Rows({k: v[:steps] for k, v in rest.inputs.items()}, rest.labels[:steps], 0)
+        part = rest.take(range(min(steps, len(rest))))
         taught = TaskRows(replace(part, logits=predict(student, part, fast=True)), TARGET, 2)
         own = replace(target, rows=replace(target.rows, logits=predict(student, target.rows, fast=True)))
     cache = time.process_time() - start
@@ -203,7 +206,10 @@ def same_length(length: int) -> Rows:
     """Half a batch of rows."""
     ids = list(torch.randint(1000, 20000, (BATCH // 2, length)))
     return Rows(
-        {"input_ids": ids, "attention_mask": [torch.ones_like(row) for row in ids]}, torch.zeros(len(ids)).long(), 0
+        {"input_ids": ids, "attention_mask": [torch.ones_like(row) for row in ids]},
+        torch.zeros(len(ids)).long(),
+        SingleLabel(),
+        IDS,
     )
 
 

@@ -34,9 +34,12 @@ from core.pruning.cut import cut
 from core.pruning.export import environment
 from core.pruning.fit import fit
 from core.pruning.importance import importance
-from core.pruning.network import TARGET, Network, load_network
-from core.pruning.runtimes import conditions, session, to_onnx
+from core.pruning.network import TARGET, Network, load_network, load_tokenizer
+from core.pruning.onnx import TRACED, write_onnx
+from core.pruning.runtimes import conditions, session
 from core.pruning.stopwatch import Reading, Stopwatch, compare
+from core.rows.modality import Blank
+from core.rows.text.processor import Text
 from core.spec.budget import Budget
 from core.spec.cost import Costs
 from core.spec.structure import Structure
@@ -81,17 +84,17 @@ def int8(network: Network, structure: Structure, watch: Stopwatch) -> Callable[[
     cut(model, structure)
     with tempfile.TemporaryDirectory() as folder:
         exact, quantised = Path(folder) / "model.onnx", Path(folder) / "int8.onnx"
-        to_onnx(model.assembled(), watch.columns, exact)
+        write_onnx(model.assembled().cpu(), watch.blank(*TRACED), exact)
         exported = onnx.load(exact)
         exported.graph.ClearField("value_info")  # shapes of weights that quantising transposes
         quantize_dynamic(exported, quantised)
-        return session(quantised, watch.columns, watch.under)
+        return session(quantised, watch.blank(watch.under.batch_size, watch.under.length), watch.under)
 
 
-def readings(network: Network, structure: Structure, runtime: str, batch: int) -> Reading:
+def readings(network: Network, blank: Blank, structure: Structure, runtime: str, batch: int) -> Reading:
     """One figure."""
     budget = Budget.model_validate({"speedup": 2, "runtime": runtime.split(",")[0], "batch_size": batch})
-    watch = Stopwatch(network, INPUTS, conditions(budget, LENGTH))
+    watch = Stopwatch(network, blank, conditions(budget, LENGTH))
     if runtime == INT8:
         return compare(watch.ready(Structure.dense(network.architecture)), int8(network, structure, watch))
     return watch.measure(structure)
@@ -104,6 +107,7 @@ def measure(models: Sequence[str], runtimes: Sequence[str], batches: Sequence[in
         with tempfile.TemporaryDirectory() as scratch:
             folder = model_folder(name, Path(scratch))
             network = load_network(folder, ["a", "b"], seed=0).eval()
+            blank = partial(Text(load_tokenizer(folder), LENGTH).blank, INPUTS)
             dense = {("dense", 0.0): Structure.dense(network.architecture)}
             every: Mapping[tuple[str, float], Structure] = dense | structures(folder, network)
         for runtime in runtimes:
@@ -112,7 +116,7 @@ def measure(models: Sequence[str], runtimes: Sequence[str], batches: Sequence[in
                     cell = {"model": name, "runtime": runtime, "batch": batch, "by": whose, "removed": removed}
                     if _key(cell) in done or (runtime == INT8 and whose == "torch-pruning"):
                         continue
-                    reading = readings(network, structure, runtime, batch)
+                    reading = readings(network, blank, structure, runtime, batch)
                     facts = cell | asdict(reading) | {"sizes": structure.sizes(), "environment": environment()}
                     append_result(out, facts)
                     print({**cell, "ms": round(reading.ms, 2), "times": round(1 / reading.ratio, 2)}, flush=True)

@@ -123,8 +123,8 @@ def teach(data: Path, share: float, seed: int, layers: int) -> Run:
         def look(*_: Any) -> dict[str, float]:
             logits = predict(network, dev, fast=True)
             weights.append({name: tensor.clone() for name, tensor in trained(network).items()})
-            looks[str(DEV)].append(seen(dev.problem, logits, dev.labels))
-            looks[str(FEW)].append(seen(dev.problem, logits[few], dev.labels[few]))
+            looks[str(DEV)].append(seen(dev.task, logits, dev.labels))
+            looks[str(FEW)].append(seen(dev.task, logits[few], dev.labels[few]))
             return {**looks[str(DEV)][-1], "loss": -looks[str(DEV)][-1]["-loss"]}
 
         train.dev_scores = look  # type: ignore[assignment]
@@ -135,7 +135,7 @@ def teach(data: Path, share: float, seed: int, layers: int) -> Run:
         for number in sorted({choice(of, rule) for of in looks.values() for rule in RULES.values()}):
             restore(taught, weights[number])
             taught.to(device()).eval()
-            test[number] = dev.problem.quality(predict(taught, job.inputs.test), job.inputs.test.labels)
+            test[number] = dev.task.quality(predict(taught, job.inputs.test), job.inputs.test.labels)
     return {"looks": looks, "test": test}
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ import torch
 
 from core.pruning import stopwatch
 from core.pruning.export import environment
-from core.pruning.network import load_network
+from core.pruning.network import load_network, load_tokenizer
 from core.pruning.runtimes import conditions
 from core.pruning.stopwatch import Stopwatch, in_turn
+from core.rows.text.processor import Text
 from core.spec.budget import Budget
 from core.spec.cost import Costs
 from core.spec.structure import Structure
@@ -54,7 +56,9 @@ def measure(model: Path, seconds: float) -> dict[str, Any]:
     for runtime in RUNTIMES:
         for batch in BATCHES:
             budget = Budget.model_validate({"speedup": 2, "runtime": runtime, "batch_size": batch})
-            watch = Stopwatch(network, INPUTS, conditions(budget, LENGTH))
+            watch = Stopwatch(
+                network, partial(Text(load_tokenizer(model), LENGTH).blank, INPUTS), conditions(budget, LENGTH)
+            )
             times, waited = in_turn({str(step): watch.ready(structure) for step, structure in every.items()})
             found[f"{runtime}, batch {batch}"] = {
                 str(step): 1e9

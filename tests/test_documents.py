@@ -1,4 +1,4 @@
-"""Documents: links lead somewhere, files that are named are there, and tables of methods are what commands printed."""
+"""Documents: links lead somewhere, and tables of methods are what commands printed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,6 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md")] + [
     page for folder in ("docs", "benchmarks", "tests") for page in sorted((ROOT / folder).rglob("*.md"))
 ]
-HISTORY = {ROOT / "CHANGELOG.md", ROOT / "docs/log.md"}  # may name what is gone
-CODE = [
-    file
-    for folder in ("api", "benchmarks", "cli", "core", "migrations", "tests", "worker")
-    for file in sorted((ROOT / folder).rglob("*.py"))
-]
-NAMED = re.compile(r"(?<![\w/.-])(?:api|benchmarks|cli|core|docs|migrations|tests|worker)/[\w/.-]*\w\.(?:md|py)\b")
 
 
 def parsed(page: Path) -> list[Token]:
@@ -56,16 +49,6 @@ def test_relative_links_resolve(page: Path) -> None:
         file = page.parent / path if path else page
         assert file.exists(), target
         assert not anchor or anchor in anchors(file), target
-
-
-def test_files_that_pages_and_code_name_are_there() -> None:
-    gone = {
-        (str(file.relative_to(ROOT)), name)
-        for file in {*PAGES, *CODE} - HISTORY
-        for name in NAMED.findall(file.read_text(encoding="utf-8"))
-        if not (ROOT / name).exists()
-    }
-    assert not gone
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs/methods").glob("*.md")), ids=lambda page: page.stem)

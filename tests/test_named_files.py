@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 ROOMS = "api|benchmarks|cli|core|docs|migrations|tests|worker"
 FILE = re.compile(rf"(?<![\w./-])(?:{ROOMS})/[\w/]+\.(?:py|md|txt|json|jsonl|svg)\b")
 MODULE = re.compile(r"(?<![\w./-])core(?:\.\w+){2,}")
-HISTORY = ("CHANGELOG.md", "benchmarks/results")  # of what was there then
+HISTORY = ("CHANGELOG.md", "docs/log.md", "benchmarks/results")  # of what was there then
 
 
 def named() -> Iterator[tuple[str, str]]:

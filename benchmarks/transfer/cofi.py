@@ -21,7 +21,7 @@ from core.pruning import pdp, stages, train
 from core.pruning.coupling import Stream
 from core.pruning.losses import batch_loss, padded
 from core.pruning.network import TARGET, Network, autocast
-from core.pruning.problem import distillation
+from core.tasks.task import distillation
 
 LOGITS, LAYERS = 0.1, 0.9
 MAP = "layers"  # beside the heads, where the optimiser finds it

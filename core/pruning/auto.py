@@ -186,7 +186,7 @@ class Trials:
         self.stages = stages
         self.related: list[float | None] = [None] * len(sources)
         self.choices = self.allowed()
-        self.splits = splits(rows.problem.strata(rows.labels), held, SPLITS, seed)
+        self.splits = splits(rows.task.strata(rows.labels), held, SPLITS, seed)
         self.apart = len(sources) > 1  # each source is tried alone, too, where there is the time
         found = self.plan(steps)
         if self.apart and not found[0]:
@@ -332,11 +332,11 @@ class Trials:
     def relatedness(self, source: TaskRows, rows: Rows) -> float:
         """Of the source's labels to the target's."""
         assert rows.logits is not None
-        return relatedness(rows.logits, rows.labels, rows.problem, source.head == TARGET)
+        return relatedness(rows.logits, rows.labels, rows.task, source.head == TARGET)
 
     def worth(self, student: Network, held: Rows) -> Tensor:
         """Of each row that was held out."""
-        return held.problem.worth(predict(student, held, alive=self.tell), held.labels, self.balanced)
+        return held.task.worth(predict(student, held, alive=self.tell), held.labels, self.balanced)
 
     def teacher(self, taught: Sequence[int], number: int) -> Checkpoint:
         """A teacher of a split, once it is trained."""

@@ -20,25 +20,29 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from core.pruning import parallel, shrink
-from core.pruning.batches import Rows, encode
+from core.pruning.batches import Rows
 from core.pruning.cut import paths_of
-from core.pruning.metrics import METRICS, NUMBERS, shown
 from core.pruning.network import Network
-from core.pruning.problem import plain
 from core.pruning.runtimes import cpu_name
 from core.pruning.verify import modeling_file
+from core.rows.modality import Modality
 from core.spec.cost import FLOAT32
 from core.spec.data import Example
 from core.spec.families import Architecture
+from core.spec.metrics import METRICS, NUMBERS, shown
 from core.spec.residual import residual_side
 from core.spec.structure import Structure
 from core.spec.weights import file_bytes
+from core.tasks import TASKS
+from core.tasks.task import plain
 
 TEMPLATES = Path(__file__).parent / "templates"
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "topwork")
 
 
-def write_model(network: Network, structure: Structure, tokenizer: Any, target: Path, *, plain: bool = False) -> None:
+def write_model(
+    network: Network, structure: Structure, modality: Modality, target: Path, *, plain: bool = False
+) -> None:
     """Weights, config, tokenizer and the code that loads them; `plain` shapes need none: config.json says them."""
     target.mkdir(parents=True, exist_ok=True)
     model = network.assembled()
@@ -49,7 +53,7 @@ def write_model(network: Network, structure: Structure, tokenizer: Any, target: 
     config |= as_transformers_4(config)
     config.pop("_name_or_path", None)
     write_json(target / "structure.json", structure.to_json())
-    write_tokenizer(tokenizer, model, target)
+    modality.save(target, model)
     if plain:
         sizes = sizes_in_config(network.architecture, structure)
         write_json(target / "config.json", config | {"architectures": [family.task_class]} | sizes)
@@ -120,23 +124,6 @@ def as_transformers_4(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_tokenizer(tokenizer: Any, model: Any, target: Path) -> None:
-    """The tokenizer's files, in words that transformers 4 and 5 both know; tokenizer.json says what it does."""
-    tokenizer.save_pretrained(target)
-    path = target / "tokenizer_config.json"
-    said = json.loads(path.read_text(encoding="utf-8"))
-    if tokenizer.is_fast:
-        for name in ("auto_map", "backend", "is_local", "local_files_only"):
-            said.pop(name, None)
-        if isinstance(said.get("extra_special_tokens"), list):
-            said["additional_special_tokens"] = said.pop("extra_special_tokens")
-        # Each version has a class of this name that takes tokenizer.json as it is; of those named after a family not.
-        read = signature(model.forward).parameters
-        names = [name for name in tokenizer.model_input_names if name in read]
-        said |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_input_names": names}
-    write_json(path, said)
-
-
 def sizes_in_config(architecture: Architecture, structure: Structure) -> dict[str, int]:
     """A regular structure in the words of the family's config.json."""
     _, heads, layers, neurons = architecture.family.sizes
@@ -154,22 +141,21 @@ def weights_bytes(network: Network) -> int:
     return file_bytes(shapes, FLOAT32)
 
 
-def write_test_rows(examples: Sequence[Example], rows: Rows, logits: Tensor, tokenizer: Any, target: Path) -> None:
+def write_test_rows(examples: Sequence[Example], rows: Rows, logits: Tensor, target: Path) -> None:
     """`test.jsonl`: each held-out row with its label, and what the model says of it: label and logits.
 
     Of words, each that the model reads has logits, and a tag; others, which give no token or come too late, have None.
     """
-    said = rows.problem.said(logits, rows.labels)
+    said = rows.task.said(logits, rows.labels)
     with target.open("w", encoding="utf-8") as out:
         for i, (example, predicted) in enumerate(zip(examples, said, strict=True)):
-            if rows.problem.of_words and len(predicted) < len(example.text):
-                of = encode([example.text], rows.problem, tokenizer, tokenizer.model_max_length).word_ids(0)
-                told = dict(zip(sorted({word for word in of if word is not None}), predicted, strict=True))
-                predicted = [told.get(i) for i in range(len(example.text))]
-            values = rows.problem.asked(logits[i : i + 1], rows.labels[i : i + 1])  # (1, C); of words (words, C)
+            if rows.task.of_words and len(predicted) < len(example.text):
+                told = dict(zip(rows.modality.words_read(example.text), predicted, strict=True))
+                predicted = [told.get(word) for word in range(len(example.text))]
+            values = rows.task.asked(logits[i : i + 1], rows.labels[i : i + 1])  # (1, C); of words (words, C)
             each = [[plain(value) for value in one] for one in values.tolist()]
             line = {"text": list(example.text), "label": example.label, "predicted": predicted}
-            line["logits"] = each if rows.problem.of_words else each[0]
+            line["logits"] = each if rows.task.of_words else each[0]
             out.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
@@ -196,7 +182,7 @@ def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], auto_clas
         else f"{report['budget']['fraction']:.1%} non-zero weights",
         "hidden": f", with a hidden size of {hidden}" if (hidden := report["structure"].get("hidden")) else "",
         "table": "\n".join(lines),
-        "usual": USUAL.get(report["task"]["problem"], "the commonest answer"),
+        "usual": TASKS[report["task"]["problem"]].usual_answer,
         "test": data["test"],
         "warnings": "".join(f"\nMind: {as_text(said)}.\n" for said in report["warnings"]),
         "length": results["pruned"]["latency_length"],
@@ -310,11 +296,6 @@ batch = tokenizer(["some text", "another, longer text"], padding=True, truncatio
 def _quality(metric: str) -> Any:
     return lambda r: "{value} ({low} to {high})".format(**{k: shown(v, metric) for k, v in r["test"][metric].items()})
 
-
-USUAL = {
-    "regression": "the training mean",
-    "multi_label_classification": "each label's commoner answer",
-}  # always given
 
 CARD_ROWS: Mapping[str, Any] = {
     "encoder parameters": lambda r: f"{r['encoder_params']:,}",

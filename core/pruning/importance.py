@@ -14,6 +14,7 @@ from itertools import islice
 from math import sqrt
 
 import torch
+from torch import Tensor, nn
 
 from core.pruning import parallel
 from core.pruning.batches import draw
@@ -23,6 +24,7 @@ from core.pruning.fit import Scores
 from core.pruning.losses import features_of
 from core.pruning.masks import Gates, gated
 from core.pruning.network import TARGET, Network, autocast, hidden_size, units
+from core.rows.modality import Batch
 from core.spec.cost import CostModel
 
 BATCHES = 40
@@ -67,8 +69,10 @@ def importance(
     for done, index in enumerate(islice(drawn, first, None), first + 1):
         with gated(network, gates, present), autocast(network):
             logits = [
-                stream.rows.problem.asked(network.heads[_taught(stream)](part), stream.rows.labels[rows].to(where))
-                for stream, part, rows in zip(streams, features_of(network, streams, index), index, strict=True)
+                asked(stream, network.heads[_taught(stream)], features, inputs, rows)
+                for stream, (features, inputs), rows in zip(
+                    streams, features_of(network, streams, index), index, strict=True
+                )
             ]
         total = torch.zeros((), device=where)
         for stream, part in zip(streams, logits, strict=True):
@@ -90,6 +94,12 @@ def importance(
         )
     )
     return Scores(*worth, *(part.double().cpu().numpy() for part in sums[2:]))
+
+
+def asked(stream: Stream, head: nn.Module, features: Tensor, inputs: Batch, rows: Sequence[int]) -> Tensor:
+    """What the head says of these rows of the stream, as far as anything is asked: (M, C)."""
+    task = stream.rows.task
+    return task.asked(task.answers(head, features, inputs), stream.rows.labels[rows].to(features.device))
 
 
 def _taught(stream: Stream) -> str:

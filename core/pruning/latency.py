@@ -1,15 +1,16 @@
-"""Latency as a caller sees it: one forward pass of token ids, median over interleaved repeats."""
+"""Latency as a caller sees it: one forward pass, median over interleaved repeats."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from core.pruning.stopwatch import timed
+from core.rows.modality import Batch, Blank
 
 SEQUENCE_LENGTH = 128
 REPEATS = {1: 30, 32: 8}  # by batch size
@@ -18,8 +19,7 @@ REPEATS = {1: 30, 32: 8}  # by batch size
 @torch.inference_mode()
 def latencies_ms(
     models: Mapping[str, nn.Module],
-    inputs: Sequence[str],
-    vocabulary: int,
+    blank: Blank,
     length: int = SEQUENCE_LENGTH,
     alive: Callable[[], None] = lambda: None,
 ) -> dict[str, dict[str, float]]:
@@ -33,7 +33,7 @@ def latencies_ms(
         times: dict[str, list[float]] = {name: [] for name in models}
         for i in range(2 + repeats):
             for name, model in models.items():
-                elapsed = _one_pass(model, inputs, vocabulary, (batch_size, length))
+                elapsed = _one_pass(model, blank(batch_size, length))
                 alive()
                 if i >= 2:  # the first passes warm caches up
                     times[name].append(elapsed)
@@ -42,11 +42,9 @@ def latencies_ms(
     return result
 
 
-def _one_pass(model: nn.Module, inputs: Sequence[str], vocabulary: int, shape: tuple[int, int]) -> float:
+def _one_pass(model: nn.Module, batch: Batch) -> float:
     where = next(model.parameters()).device
-    batch: dict[str, Tensor] = {name: torch.zeros(shape, dtype=torch.long, device=where) for name in inputs}
-    batch["input_ids"] = torch.randint(0, vocabulary, shape, device=where)
-    batch["attention_mask"] = torch.ones(shape, dtype=torch.long, device=where)
+    batch = {name: column.to(where) for name, column in batch.items()}
     run: Any = model
 
     def once() -> None:

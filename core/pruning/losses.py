@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from core.pruning import parallel
-from core.pruning.batches import stack
 from core.pruning.checkpoint import NOWHERE, Checkpoint
 from core.pruning.coupling import Stream, TaskRows
 from core.pruning.network import Network, autocast, predict
+from core.rows.modality import Batch
 
 PASS = 256  # tokens that take about as long on a CPU as it takes to run the network once more
 
@@ -23,29 +23,36 @@ def batch_loss(network: Network, streams: Sequence[Stream], drawn: Sequence[Sequ
     total = torch.zeros((), device=next(network.parameters()).device)
     with autocast(network):
         parts = features_of(network, streams, drawn)
-    for stream, index, features in zip(streams, drawn, parts, strict=True):
+    for stream, index, (features, inputs) in zip(streams, drawn, parts, strict=True):
         with autocast(network):
-            logits = network.heads[stream.head](features)
+            logits = stream.rows.task.answers(network.heads[stream.head], features, inputs)
         total = total + stream_loss(logits.float(), stream, torch.tensor(index)) * (len(index) / rows)
     return total
 
 
-def features_of(network: Network, streams: Sequence[Stream], drawn: Sequence[Sequence[int]]) -> Sequence[Tensor]:
-    """What the body says of the rows that are drawn of each stream, (B, ...)."""
+def features_of(
+    network: Network, streams: Sequence[Stream], drawn: Sequence[Sequence[int]]
+) -> list[tuple[Tensor, Batch]]:
+    """What the body says of the rows that are drawn of each stream, (B, ...), and the batch that it read."""
     batches = padded(streams, drawn, next(network.parameters()).device)
     said = [parallel.features(network, batch) for batch in batches]
-    return said if len(said) == len(drawn) else said[0].split([*map(len, drawn)])  # type: ignore[no-untyped-call]
+    if len(said) == len(drawn):
+        return list(zip(said, batches, strict=True))
+    counts = [*map(len, drawn)]
+    apart = {name: torch.split(column, counts) for name, column in batches[0].items()}
+    every = ({name: parts[i] for name, parts in apart.items()} for i in range(len(counts)))
+    return list(zip(torch.split(said[0], counts), every, strict=True))
 
 
-def padded(streams: Sequence[Stream], drawn: Sequence[Sequence[int]], where: torch.device) -> list[dict[str, Tensor]]:
+def padded(streams: Sequence[Stream], drawn: Sequence[Sequence[int]], where: torch.device) -> list[Batch]:
     """The rows that are drawn of each stream, in their order: column -> (B, longest).
 
     All are one batch or, on a CPU, where that spares enough padding, those of each stream.
     """
     parts = [stream.rows.collate(index) for stream, index in zip(streams, drawn, strict=True)]
-    pad = streams[0].rows.pad_id
-    whole = {name: stack([part[name] for part in parts], pad if name == "input_ids" else 0) for name in parts[0]}
-    spared = whole["input_ids"].numel() - sum(part["input_ids"].numel() for part in parts)
+    whole = streams[0].rows.modality.join(parts)
+    first = next(iter(whole))
+    spared = whole[first].numel() - sum(part[first].numel() for part in parts)
     apart = where.type == "cpu" and spared > PASS * (len(parts) - 1)
     return [{name: column.to(where) for name, column in batch.items()} for batch in (parts if apart else [whole])]
 
@@ -53,13 +60,13 @@ def padded(streams: Sequence[Stream], drawn: Sequence[Sequence[int]], where: tor
 def stream_loss(logits: Tensor, stream: Stream, index: Tensor) -> Tensor:
     """Label loss and distillation of rows of one stream, by its weights; the label loss never vanishes unasked."""
     loss = torch.zeros((), device=logits.device)
-    problem, labels = stream.rows.problem, stream.rows.labels[index].to(logits.device)
+    task, labels = stream.rows.task, stream.rows.labels[index].to(logits.device)
     if stream.label_weight:
-        loss = loss + stream.label_weight * problem.loss(logits, labels)
+        loss = loss + stream.label_weight * task.loss(logits, labels)
     if stream.distil_weight:
         assert stream.rows.logits is not None
         teacher = stream.rows.logits[index].to(logits.device)
-        loss = loss + stream.distil_weight * problem.distillation(logits, teacher, labels)
+        loss = loss + stream.distil_weight * task.distillation(logits, teacher, labels)
     return loss
 
 

@@ -17,8 +17,9 @@ from tokenizers import pre_tokenizers
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoTokenizer
 
-from core.pruning.batches import Rows, in_order, stack
+from core.pruning.batches import Rows, in_order
 from core.pruning.checkpoint import NOWHERE, Checkpoint
+from core.rows.text.processor import stack
 from core.spec.config import read_config
 from core.spec.families import Architecture, head_labels, require_fitted, require_tokenizer
 from core.spec.problems import SpecError
@@ -322,7 +323,8 @@ def predict(
     parts: list[tuple[list[int], Tensor]] = (checkpoint.load() or {"parts": []})["parts"]
     with autocast(network) if fast else contextlib.nullcontext():
         for index, inputs in islice(in_order(rows, batch_size), len(parts), None):
-            logits = network.logits({name: column.to(where) for name, column in inputs.items()}, head)
+            inputs = {name: column.to(where) for name, column in inputs.items()}
+            logits = rows.task.answers(network.heads[head], network(**inputs), inputs)
             parts.append((index, logits.float().cpu()))
             alive()
             if checkpoint.due():

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
+TRACED = 2, 8  # rows, and the size of each, of a batch that a model is traced by: of 1 it would know no other
+
 
 def write_onnx(model: Any, inputs: Mapping[str, Tensor], target: Path) -> None:
     """Inputs as the tokenizer names them, (batch, length) each, those of `inputs` that the model reads; `logits`."""

@@ -14,11 +14,11 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from core.pruning.charts import Chart, chart, layers
-from core.pruning.export import USUAL
 from core.pruning.latency import SEQUENCE_LENGTH
-from core.pruning.metrics import METRICS, NUMBERS, shown
 from core.spec.families import Architecture
+from core.spec.metrics import METRICS, NUMBERS, shown
 from core.spec.structure import Structure
+from core.tasks import TASKS
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.html.txt"
 
@@ -63,7 +63,7 @@ def write_page(report: Mapping[str, Any], structure: Structure, architecture: Ar
         numbers=NUMBERS,
         models=models(report),
         baseline=report["results"].get("baseline"),
-        usual=f"always {USUAL.get(report['task'].get('problem'), 'the commonest answer')}",
+        usual=f"always {TASKS[report['task'].get('problem', 'single_label_classification')].usual_answer}",
         stages={name: (title, curves(report, name)) for name, title in STAGES.items() if curves(report, name)},
         architecture=architecture,
         layers=picture,

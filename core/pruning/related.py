@@ -9,24 +9,23 @@ ICML 2020) ask the same of pre-trained models; this one also serves several labe
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from core.pruning.problem import IGNORED, MultiLabel, Problem, Regression
+from core.tasks import Task
 
 RELATED = 0.1  # less says that labels have next to nothing in common: docs/log.md
 WELL_RELATED = 0.3  # as they were where labels were seen to help; in between, less is to be expected of them
 ORDERS = 99  # of the rows, that say what chance gives; what does not exceed them all is chance (p = 0.01)
 
 
-def relatedness(logits: Tensor, labels: Tensor, problem: Problem, same: bool) -> float:
+def relatedness(logits: Tensor, labels: Tensor, task: Task, same: bool) -> float:
     """How far answers and labels go together, from 0, as by chance, to 1.
 
-    `logits`: of the source's head for the target's rows, (N, K), of words (N, T, K). `problem`: the target's. `same`:
+    `logits`: of the source's head for the target's rows, (N, K), of words (N, T, K). `task`: the target's. `same`:
     the source has the target's labels, and only what agrees with them counts; of two classes the squared correlation.
     """
-    answers = outputs(problem.asked(logits, labels), problem)
-    wanted = indicators(labels, answers.shape[1] if same else 0, problem)
+    answers = task.outputs(task.asked(logits, labels))
+    wanted = task.indicators(labels, answers.shape[1] if same else 0)
     answers, wanted = (part.double() - part.double().mean(0) for part in (answers, wanted))
     if same:
         most = answers.square().sum() * wanted.square().sum()
@@ -46,20 +45,3 @@ def relatedness(logits: Tensor, labels: Tensor, problem: Problem, same: bool) ->
     chance = torch.stack([together(wanted[order]) for order in orders])
     found = together(wanted)
     return float((found - chance.mean()) / (most - chance.mean())) if found > chance.max() else 0.0
-
-
-def outputs(logits: Tensor, problem: Problem) -> Tensor:
-    """What is answered, (N, K): probabilities, or the number."""
-    if isinstance(problem, Regression):
-        return logits
-    return logits.sigmoid() if isinstance(problem, MultiLabel) else logits.softmax(1)
-
-
-def indicators(labels: Tensor, classes: int, problem: Problem) -> Tensor:
-    """Labels in numbers, (N, C): 1 for what applies, or the number. `classes`: how many there are at least."""
-    if isinstance(problem, Regression):
-        return labels[:, None]
-    if isinstance(problem, MultiLabel):
-        return labels
-    known = labels[labels != IGNORED] if problem.of_words else labels
-    return F.one_hot(known, max(classes, int(known.max()) + 1))

@@ -25,9 +25,8 @@ from core.pruning.export import (
     write_model,
     write_test_rows,
 )
-from core.pruning.metrics import CORRELATIONS
+from core.pruning.onnx import TRACED, write_onnx
 from core.pruning.page import write_page
-from core.pruning.runtimes import to_onnx
 from core.pruning.stages import ModelRef, Outcome, Report, Stages
 from core.pruning.verdict import verdict
 from core.pruning.verify import ONNX_TOLERANCE, TOLERANCE
@@ -35,6 +34,7 @@ from core.spec.budget import Budget
 from core.spec.cost import CostModel, Costs
 from core.spec.doubts import doubts
 from core.spec.job import JobSpec, Transfer
+from core.spec.metrics import CORRELATIONS
 
 __all__ = ["ModelRef", "run"]
 
@@ -79,15 +79,15 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
     transfer = done.transfer
     student, structure, results = outcome.student, outcome.structure, outcome.results
     plain = spec.export.layout == "regular" or spec.budget.sparsity is not None
-    write_model(student.cpu(), structure, inputs.tokenizer, out, plain=plain)
+    write_model(student.cpu(), structure, inputs.modality, out, plain=plain)
     if "onnx" in spec.export.formats:
-        to_onnx(student.assembled(), inputs.test.inputs, out / "model.onnx")
+        write_onnx(student.assembled(), inputs.test.blank(*TRACED), out / "model.onnx")
     results["pruned"]["bytes"] = (out / "model.safetensors").stat().st_size
-    write_test_rows(splits.test, inputs.test, outcome.logits, inputs.tokenizer, out / "test.jsonl")
+    write_test_rows(splits.test, inputs.test, outcome.logits, out / "test.jsonl")
     zeros = None
     if spec.budget.sparsity is not None:
         pattern, file = spec.budget.pattern or "unstructured", out / "model.safetensors"
-        zeros = sparsity.describe(student, pattern, file, list(inputs.test.inputs))
+        zeros = sparsity.describe(student, pattern, file, inputs.test.blank)
     budget = outcome.latency or counted(spec.budget, done.costs, outcome, zeros)
     if budget["met"] > budget["limit"]:
         raise RuntimeError(f"the pruned model is over its budget, please report this: {budget}")
@@ -130,8 +130,8 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
         "model": {"name": done.model.name, "revision": done.model.revision, "weights_sha256": _weights(done.model)},
         "data": {name: sha256(path) for name, path in done.datasets.items()},
         "spec": spec.model_dump(mode="json", exclude={"webhook"}),  # whose URL may be a secret
-        "max_length": inputs.max_length,
-        "scale": inputs.problem.scale,
+        "max_length": inputs.modality.max_length,
+        "scale": inputs.task.scale,
         "seed": spec.train.seed,
         "versions": report["environment"]["versions"],
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from core.pruning.network import device
-from core.pruning.onnx import write_onnx
+from core.pruning.onnx import TRACED, write_onnx
+from core.rows.modality import Blank
 from core.spec.budget import Budget
 from core.spec.problems import SpecError
 
@@ -75,12 +76,13 @@ def _require_compiler(where: str) -> None:
         ) from error
 
 
-def ready(model: Any, columns: Mapping[str, Tensor], under: Conditions) -> Callable[[], object]:
-    """A call that runs `model` on a batch of the columns once, and returns when the answer is there."""
+def ready(model: Any, blank: Blank, under: Conditions) -> Callable[[], object]:
+    """A call that runs `model` on a batch of `blank` once, and returns when the answer is there."""
+    columns = blank(under.batch_size, under.length)
     if under.runtime == "onnx":
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "model.onnx"
-            to_onnx(model, columns, file)
+            write_onnx(model.cpu(), blank(*TRACED), file)
             return session(file, columns, under)
     module = model.eval().to(under.device)
     batch = {name: column.to(under.device) for name, column in columns.items()}
@@ -94,12 +96,6 @@ def ready(model: Any, columns: Mapping[str, Tensor], under: Conditions) -> Calla
         return logits
 
     return once
-
-
-def to_onnx(model: Any, columns: Iterable[str], file: Path) -> None:
-    """As a checkpoint's `model.onnx`. Any batch is as good as another, but those of texts of one token."""
-    batch = {name: torch.full((2, 8), int(name != "token_type_ids")) for name in columns}
-    write_onnx(model.cpu(), batch, file)
 
 
 def session(file: Path, columns: Mapping[str, Tensor], under: Conditions) -> Callable[[], object]:

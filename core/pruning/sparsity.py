@@ -29,6 +29,7 @@ from core.pruning.magnitude import root_mean_square
 from core.pruning.network import Network, device, longest_text, matrices
 from core.pruning.pdp import follow, soft_mask
 from core.pruning.train import History, Training
+from core.rows.modality import Blank
 from core.spec.budget import GROUPS, Pattern
 from core.spec.problems import SpecError
 
@@ -196,7 +197,7 @@ SAYS_2_4 = (
 )
 
 
-def describe(network: Network, pattern: Pattern, file: Path, inputs: Sequence[str]) -> dict[str, Any]:
+def describe(network: Network, pattern: Pattern, file: Path, blank: Blank) -> dict[str, Any]:
     """For the report: how many zeros, what the weights' file takes compressed, and what zeros are good for."""
     weights = matrices(network).values()
     with file.open("rb") as data:
@@ -207,10 +208,10 @@ def describe(network: Network, pattern: Pattern, file: Path, inputs: Sequence[st
         "zeros": sum(int((weight == 0).sum()) for weight in weights),
         "weights": sum(weight.numel() for weight in weights),
         "gzip_bytes": size,
-    } | ({"says": SAYS, "gpu_latency_ms": None} if pattern != "2:4" else on_sparse_cores(network, inputs))
+    } | ({"says": SAYS, "gpu_latency_ms": None} if pattern != "2:4" else on_sparse_cores(network, blank))
 
 
-def on_sparse_cores(network: Network, inputs: Sequence[str]) -> dict[str, Any]:
+def on_sparse_cores(network: Network, blank: Blank) -> dict[str, Any]:
     """Latency in half precision of dense and of 2:4 kernels; None where no GPU can run the latter."""
     says = SAYS + SAYS_2_4
     if not (torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)):
@@ -219,7 +220,7 @@ def on_sparse_cores(network: Network, inputs: Sequence[str]) -> dict[str, Any]:
     try:
         models = {"dense": dense, "2:4": semi_structured(copy.deepcopy(dense), list(matrices(network)))}
         length = longest_text(network, SEQUENCE_LENGTH)
-        return {"says": says, "gpu_latency_ms": latencies_ms(models, inputs, network.body.config.vocab_size, length)}
+        return {"says": says, "gpu_latency_ms": latencies_ms(models, blank, length)}
     except RuntimeError:  # the kernels want multiples of 16 or more
         return {"says": says + " Not measured: this GPU's kernels do not take these shapes.", "gpu_latency_ms": None}
 

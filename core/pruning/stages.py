@@ -34,7 +34,6 @@ from core.pruning.meet import LatencyBudget
 from core.pruning.methods import pruning, zeroing
 from core.pruning.narrow import fit_narrow
 from core.pruning.network import TARGET, Network, device, longest_text, matrices, predict
-from core.pruning.problem import Regression
 from core.pruning.refit import refit
 from core.pruning.regular import compare, fit_to
 from core.pruning.runtimes import conditions
@@ -48,6 +47,7 @@ from core.spec.job import JobSpec
 from core.spec.methods import METHODS
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
+from core.tasks.number import Regression
 
 log = logging.getLogger(__name__)
 Report = Callable[[Mapping[str, Any]], None]
@@ -184,7 +184,7 @@ class Stages:
         budget = self.spec.budget
         under = conditions(budget, longest_text(network, self.spec.length))
         self._report({"event": "note", "message": f"measuring latency: {under.runtime} on {under.device_name}"})
-        watch = Stopwatch(network, list(self.inputs.test.inputs), under, self.alive)
+        watch = Stopwatch(network, self.inputs.test.blank, under, self.alive)
         state = self.state / "latency.json"  # the control's, too: it prunes the same model
         layout = self.spec.export.layout
         self.latency = LatencyBudget(budget, network.architecture, under, watch.measure, state, self.cache, layout)
@@ -336,16 +336,15 @@ class Stages:
         """
         models = {"dense": teacher.eval(), "pruned": student.eval()}
         inputs, splits = self.inputs, self.inputs.splits
-        if isinstance(inputs.problem, Regression):
+        if isinstance(inputs.task, Regression):
             for network in models.values():
-                network.rescale(inputs.problem.deviation, inputs.problem.mean)
-            unscaled = Regression(inputs.problem.labels)
-            inputs.test = replace(inputs.test, labels=unscaled.truth(labels_of(splits.test)), problem=unscaled)
+                network.rescale(inputs.task.deviation, inputs.task.mean)
+            unscaled = inputs.task.unscaled()
+            inputs.test = replace(inputs.test, labels=unscaled.truth(labels_of(splits.test)), task=unscaled)
         structures = {"dense": Structure.dense(teacher.architecture), "pruned": structure}
         speed = latencies_ms(
             {name: network.assembled() for name, network in models.items()},
-            list(inputs.test.inputs),
-            teacher.body.config.vocab_size,
+            inputs.test.blank,
             length := longest_text(teacher, SEQUENCE_LENGTH),
             self.alive,
         )
@@ -355,7 +354,7 @@ class Stages:
             done = self.checkpoints.at(f"recover-test-{name}")
             logits[name] = predict(network, inputs.test, alive=self.alive, checkpoint=done)
             results[name] = {
-                "test": inputs.test.problem.intervals(logits[name], inputs.test.labels),
+                "test": inputs.test.task.intervals(logits[name], inputs.test.labels),
                 "encoder_params": self.costs.of(structures[name]).params.encoder(structures[name]),
                 "model_params": self.costs.of(structures[name]).params.model(structures[name]),
                 "macs": self.costs.of(structures[name]).macs.model(structures[name]),
@@ -366,14 +365,14 @@ class Stages:
                 "speedup": {b: round(speed["dense"][b] / ms, 2) for b, ms in speed[name].items()},
             }
         labels = inputs.test.labels
-        usual = inputs.test.problem.usual(labels_of(splits.train), labels)
-        results["baseline"] = {"test": inputs.test.problem.intervals(usual, labels)}
+        usual = inputs.test.task.usual(labels_of(splits.train), labels)
+        results["baseline"] = {"test": inputs.test.task.intervals(usual, labels)}
         for name in models:
-            results[name]["lead"] = lead(inputs.test.problem, self.spec.task.metric, logits[name], labels, usual)
+            results[name]["lead"] = lead(inputs.test.task, self.spec.task.metric, logits[name], labels, usual)
         if self.given is not None:
-            problem = inputs.test.problem
-            change = {name: problem.apart(logits[name], self.given, labels) for name in models}
-            results["given"] = {"test": problem.intervals(self.given, labels), "change": change}
+            task = inputs.test.task
+            change = {name: task.apart(logits[name], self.given, labels) for name in models}
+            results["given"] = {"test": task.intervals(self.given, labels), "change": change}
         return results, logits["pruned"]
 
     # --- helpers --------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import torch
 from core.pruning.cut import cut
 from core.pruning.network import Network
 from core.pruning.runtimes import Conditions, ready
+from core.rows.modality import Blank
 from core.spec.structure import Structure
 
 SECONDS = 4.0  # of passes for one structure, the dense model's counted
@@ -50,15 +51,10 @@ class Stopwatch:
     """Measures cut copies of one network under one set of conditions; weights do not matter."""
 
     def __init__(
-        self, network: Network, inputs: Sequence[str], under: Conditions, alive: Callable[[], None] = lambda: None
+        self, network: Network, blank: Blank, under: Conditions, alive: Callable[[], None] = lambda: None
     ) -> None:
-        """`inputs`: the columns that the tokenizer gives. `alive` is called between passes."""
-        self.network, self.under, self.alive = network, under, alive
-        shape = (under.batch_size, under.length)
-        self.columns = {name: torch.zeros(shape, dtype=torch.long) for name in inputs}
-        generator = torch.Generator().manual_seed(0)
-        self.columns["input_ids"] = torch.randint(network.body.config.vocab_size, shape, generator=generator)
-        self.columns["attention_mask"] = torch.ones(shape, dtype=torch.long)
+        """`blank` makes the batch that is run. `alive` is called between passes."""
+        self.network, self.blank, self.under, self.alive = network, blank, under, alive
         self._dense: Callable[[], object] | None = None
 
     def measure(self, structure: Structure) -> Reading:
@@ -73,7 +69,7 @@ class Stopwatch:
         """A call that runs the network, cut to `structure`, once."""
         model = copy.deepcopy(self.network).cpu()
         cut(model, structure)
-        return ready(model.assembled(), self.columns, self.under)
+        return ready(model.assembled(), self.blank, self.under)
 
 
 def compare(

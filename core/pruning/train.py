@@ -91,7 +91,7 @@ def dev_scores(network: Network, dev: Rows, alive: Callable[[], None] = lambda: 
 
     def scores() -> dict[str, float]:
         logits = predict(network, dev, fast=True, alive=alive)
-        return dev.problem.quality(logits, dev.labels) | {"loss": float(dev.problem.loss(logits, dev.labels))}
+        return dev.task.quality(logits, dev.labels) | {"loss": float(dev.task.loss(logits, dev.labels))}
 
     return parallel.agree(scores)
 

@@ -7,27 +7,26 @@ from typing import Any
 
 from torch import Tensor
 
-from core.pruning.export import USUAL
-from core.pruning.metrics import METRICS, NUMBERS, shown
-from core.pruning.problem import Problem
 from core.spec.data import Splits
-from core.spec.task import Task
+from core.spec.metrics import METRICS, NUMBERS, shown
+from core.spec.task import TaskSpec
+from core.tasks import TASKS, Task
 
 UNBALANCED = 1.2  # times what always one class would reach if all were as frequent
 
 
-def lead(problem: Problem, metric: str, logits: Tensor, labels: Tensor, usual: Tensor) -> dict[str, float]:
+def lead(task: Task, metric: str, logits: Tensor, labels: Tensor, usual: Tensor) -> dict[str, float]:
     """By how much a model's metric leads one answer for all rows, as {value, low, high, over: what that reaches}.
 
     The answer is what training rows say most (`usual`, as logits) or what the model itself does, whichever does better.
     """
-    own = problem.usual(problem.said(logits, labels), labels)
-    usual_reaches, own_reaches = (problem.quality(constant, labels)[metric] for constant in (usual, own))
-    found = problem.lead(logits, own if own_reaches > usual_reaches else usual, labels)[metric]
+    own = task.usual(task.said(logits, labels), labels)
+    usual_reaches, own_reaches = (task.quality(constant, labels)[metric] for constant in (usual, own))
+    found = task.lead(logits, own if own_reaches > usual_reaches else usual, labels)[metric]
     return found | {"over": max(usual_reaches, own_reaches)}
 
 
-def verdict(results: Mapping[str, Any], task: Task, splits: Splits) -> Iterator[str]:
+def verdict(results: Mapping[str, Any], task: TaskSpec, splits: Splits) -> Iterator[str]:
     """One sentence where the dense or the pruned model does not lead one answer for all rows by more than chance."""
     metric = task.metric
     value = {name: results[name]["test"][metric]["value"] for name in ("dense", "pruned")}
@@ -41,7 +40,7 @@ def verdict(results: Mapping[str, Any], task: Task, splits: Splits) -> Iterator[
         low, high = (f"{found[end]:+.3f}" if metric in NUMBERS else f"{found[end]:+.1%}" for end in ("low", "high"))
         said, chance = "cannot be told to be better", f", a lead whose 95% interval is {low} to {high}"
     yield (
-        f"the {first} model {said} than always giving {USUAL.get(task.problem, 'the commonest answer')}: "
+        f"the {first} model {said} than always giving {TASKS[task.problem].usual_answer}: "
         f"{METRICS[metric]} {shown(value[first], metric)} against {shown(found['over'], metric)} on "
         f"{len(splits.test):,} test rows{chance}"
         + "".join(f", nor the {name} one, {shown(value[name], metric)}" for name in other)
@@ -49,7 +48,7 @@ def verdict(results: Mapping[str, Any], task: Task, splits: Splits) -> Iterator[
     )
 
 
-def _mend(name: str, found: Mapping[str, float], task: Task, splits: Splits) -> str:
+def _mend(name: str, found: Mapping[str, float], task: TaskSpec, splits: Splits) -> str:
     mend = "add training rows, raise train.steps.teach, or give related sources"
     if name == "pruned":
         mend = "allow a larger budget, raise train.steps.recover, or give related sources"

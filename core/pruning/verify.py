@@ -41,21 +41,22 @@ def main(checkpoint: Path) -> dict[str, Any]:
         import torch
         import transformers
 
-        from core.pruning.batches import encode, stack
-        from core.pruning.problem import IGNORED, problem_of
+        from core.rows.text.processor import Text, stack
         from core.spec.job import JobSpec
+        from core.tasks import TASKS, task_of
+        from core.tasks.task import IGNORED
 
         manifest = json.loads((checkpoint / "manifest.json").read_text())
         kind = JobSpec.model_validate(manifest["spec"]).task.problem
-        task = "Token" if kind == "token_classification" else "Sequence"
-        auto_class = getattr(transformers, f"AutoModelFor{task}Classification")
+        auto_class = getattr(transformers, TASKS[kind].auto_class)
         coded = (checkpoint / "load.py").exists()
         model = auto_class.from_pretrained(checkpoint, trust_remote_code=coded).eval()
         tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=coded)
         other = None
         if coded:
             other, tokenizer = run_path(str(checkpoint / "load.py"))["load"]()
-        problem = problem_of(kind, [model.config.id2label[i] for i in range(model.config.num_labels)])
+        task = task_of(kind, [model.config.id2label[i] for i in range(model.config.num_labels)])
+        modality = Text(tokenizer, manifest["max_length"], task.of_words)
         with (checkpoint / "test.jsonl").open(encoding="utf-8") as lines:  # str.splitlines knows other ends, too
             rows = [json.loads(line) for line in lines]
         exported = checkpoint / "model.onnx"
@@ -71,10 +72,10 @@ def main(checkpoint: Path) -> dict[str, Any]:
             for start in range(0, len(rows), BATCH):
                 part = rows[start : start + BATCH]
                 texts = [row["text"] for row in part]
-                batch = encode(texts, problem, tokenizer, manifest["max_length"], padding=True, return_tensors="pt")
-                labels = problem.truth([row["label"] for row in part], batch)
+                batch = modality.tokens(texts, padding=True, return_tensors="pt")
+                labels = task.truth([row["label"] for row in part], batch)
                 logits = model(**batch).logits
-                asked = problem.asked(logits, labels)
+                asked = task.asked(logits, labels)
                 measured = torch.tensor([values for row in part for values in _answers(row)]).reshape(asked.shape)
                 to_measured = max(to_measured, _apart(asked, measured))
                 if other:
@@ -82,8 +83,8 @@ def main(checkpoint: Path) -> dict[str, Any]:
                 if runtime:
                     columns = {one.name: batch[one.name].numpy() for one in runtime.get_inputs()}
                     (said,) = runtime.run(["logits"], columns)
-                    to_onnx = max(to_onnx, _apart(asked, problem.asked(torch.from_numpy(said), labels)))
-                told = zip(problem.said(logits, labels), map(_predicted, part), strict=True)
+                    to_onnx = max(to_onnx, _apart(asked, task.asked(torch.from_numpy(said), labels)))
+                told = zip(task.said(logits, labels), map(_predicted, part), strict=True)
                 changed += sum(one != before for one, before in told if not isinstance(one, float))
                 every.append((logits, labels))
                 print(flush=True)  # a sign of life
@@ -91,7 +92,7 @@ def main(checkpoint: Path) -> dict[str, Any]:
             scale = manifest["scale"]
     return {
         "rows": len(rows),
-        "test": problem.quality(all_logits, all_labels),
+        "test": task.quality(all_logits, all_labels),
         "changed_predictions": changed,  # ties within the tolerance, if any
         "max_difference_to_measured": to_measured / scale,
         "max_difference_between_loaders": to_other / scale if other else None,

@@ -37,7 +37,7 @@ from core.spec.labels import (
     truths_vary,
 )
 from core.spec.problems import Faults, SpecError
-from core.spec.task import ProblemType, Source, SplitRefs, Task
+from core.spec.task import ProblemType, Source, SplitRefs, TaskSpec
 from core.spec.texts import read_texts
 
 MIN_ROWS = 10
@@ -91,7 +91,7 @@ class Splits:
 class Group:
     """The data sets of one task: of the target, or of a source."""
 
-    part: Task | Source
+    part: TaskSpec | Source
     pointer: str
     sets: dict[str, Table]  # by what a fault calls them
     notes: list[str] = field(default_factory=list)
@@ -273,7 +273,7 @@ def _usable(group: Group, rows: list[Example], problem: ProblemType, seen: dict[
     return kept
 
 
-def _say(splits: Splits, groups: Sequence[Group], task: Task, truths: bool) -> None:
+def _say(splits: Splits, groups: Sequence[Group], task: TaskSpec, truths: bool) -> None:
     """What was understood of labels and texts, and what of it was guessed."""
     written: dict[str, set[str]] = {}
     for group in groups:
@@ -348,7 +348,7 @@ def _unique(
 
 
 def _given_splits(
-    task: Task, sets: Mapping[str, list[Example]], seed: int, dropped: Counter[str]
+    task: TaskSpec, sets: Mapping[str, list[Example]], seed: int, dropped: Counter[str]
 ) -> tuple[list[Example], list[Example], list[Example]]:
     seen: dict[str, Label | None] = {}
     given: dict[str, list[Example]] = {}
@@ -398,7 +398,7 @@ def _counted_reasons(dropped: Counter[str]) -> str:
 
 
 def _held_out(
-    rows: Sequence[Example], task: Task, seed: int, dropped: Counter[str], notes: list[str]
+    rows: Sequence[Example], task: TaskSpec, seed: int, dropped: Counter[str], notes: list[str]
 ) -> tuple[list[Example], list[Example], list[Example]]:
     n, split, pointer = len(rows), task.split, "/task/split"
     if n < MIN_ROWS:
@@ -525,7 +525,7 @@ def _kinds(rows: Sequence[Example], problem: ProblemType) -> int:
     return len(label_names(labels, problem, "")) if problem == "token_classification" else len(set(labels))
 
 
-def _check_labels(task: Task, labels: list[str], parts: Mapping[str, Sequence[Example]], where: str) -> None:
+def _check_labels(task: TaskSpec, labels: list[str], parts: Mapping[str, Sequence[Example]], where: str) -> None:
     given = isinstance(task.data, SplitRefs)
     if _kinds([row for part in parts.values() for row in part], task.problem) < 2:
         raise SpecError(

@@ -9,7 +9,7 @@ from itertools import chain
 
 from core.spec.data import CONFLICTS, Splits, counted, labels_of
 from core.spec.labels import members, numbers, outlier
-from core.spec.task import Task
+from core.spec.task import TaskSpec
 
 FAR = 100  # in the unit of core.spec.data.MAX_REACH
 MOST = 0.9  # of the rows are of one class
@@ -22,7 +22,7 @@ MAY_BE_NONE = frozenset(
 )
 
 
-def doubts(task: Task, splits: Splits) -> Iterator[str]:
+def doubts(task: TaskSpec, splits: Splits) -> Iterator[str]:
     """One sentence each."""
     yield from splits.warnings
     if task.problem != "regression":
@@ -44,7 +44,7 @@ def doubts(task: Task, splits: Splits) -> Iterator[str]:
         yield from _rare(task, splits)
 
 
-def _names(task: Task, splits: Splits) -> Iterator[str]:
+def _names(task: TaskSpec, splits: Splits) -> Iterator[str]:
     """Of labels that may not mean what they seem to."""
     alike: dict[str, list[str]] = {}
     for name in sorted(splits.counts, key=lambda name: (-splits.counts[name], not name.islower(), name)):
@@ -121,7 +121,7 @@ def _one_class(splits: Splits) -> Iterator[str]:
         )
 
 
-def _rare(task: Task, splits: Splits) -> Iterator[str]:
+def _rare(task: TaskSpec, splits: Splits) -> Iterator[str]:
     rows = Counter(chain.from_iterable(members(row.label) for row in splits.test))
     word, plural = ("label", "labels") if task.problem == "multi_label_classification" else ("class", "classes")
     little = "macro F1 says little" if word == "label" else "macro F1 and balanced accuracy say little"

@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from core.spec.budget import GROUPS, Budget
 from core.spec.methods import METHODS, MethodFacts
 from core.spec.strict import Strict, available
-from core.spec.task import DatasetRef, Source, Task
+from core.spec.task import DatasetRef, Source, TaskSpec
 
 
 def _model_name(value: str) -> str:
@@ -205,7 +205,7 @@ class JobSpec(Strict):
     """One pruning job. Only `model`, `task` and `budget` have no default."""
 
     model: Annotated[str, Field(max_length=300, examples=["all-minilm-l6-v2"]), AfterValidator(_model_name)]
-    task: Task
+    task: TaskSpec
     sources: Annotated[list[Source], Field(max_length=8)] = []
     budget: Budget
     vocabulary: Annotated[

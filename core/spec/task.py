@@ -154,7 +154,7 @@ LabelMap = Annotated[
 ]
 
 
-class Task(Strict):
+class TaskSpec(Strict):
     """The target task: one text column is a single text, two are a pair."""
 
     type: Annotated[

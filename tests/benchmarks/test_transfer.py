@@ -34,13 +34,14 @@ from benchmarks.transfer.cells import (
 )
 from benchmarks.transfer.controls import small_dense
 from cli.fetch import FetchError, Package
-from core.pruning.batches import tokenise
+from core.pruning.batches import encode
 from core.pruning.coupling import Stream
 from core.pruning.network import TARGET, load_network, load_tokenizer
-from core.pruning.problem import SingleLabel
+from core.rows.text.processor import Text
 from core.spec.cost import CostModel
 from core.spec.data import Example
 from core.spec.families import FAMILIES, Architecture
+from core.tasks.classes import SingleLabel
 from tests.tiny import rows, save_tiny_model
 
 YELP = Cell("movies->yelp", 100, 0.05, "none", 0)
@@ -301,7 +302,7 @@ def test_the_losses_of_cofi_are_nothing_for_the_teacher_itself_and_reach_every_l
     network.heads[cofi.MAP] = identity
     table = rows(8)
     examples = [Example((str(text),), label) for text, label in zip(table["text"], table["label"], strict=True)]
-    some = tokenise(examples, SingleLabel(("neg", "pos")), load_tokenizer(tmp_path / "tiny"), 16)
+    some = encode(examples, SingleLabel(("neg", "pos")), Text(load_tokenizer(tmp_path / "tiny"), 16))
     streams = [Stream(some, 8, TARGET, 1.0, 1.0)]
     student = copy.deepcopy(network)
     assert cofi.distil(student, network, streams, [range(8)]).item() == pytest.approx(

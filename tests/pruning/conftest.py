@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from core.pruning import checkpoint
 from core.pruning.network import Network, load_network
+from core.rows.text.processor import Text
 from core.spec.cost import CostModel, Costs
 from tests.tiny import save_tiny_model
+
+IDS = Text(SimpleNamespace(pad_token_id=0), 128)  # of rows that are token ids already
 
 
 @pytest.fixture(scope="session", autouse=True)

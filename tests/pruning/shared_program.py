@@ -26,37 +26,40 @@ from torch import Tensor
 
 from core.pruning import network as module
 from core.pruning import parallel, pdp, sparsity
-from core.pruning.batches import tokenise
+from core.pruning.batches import encode
 from core.pruning.checkpoint import Checkpoints
 from core.pruning.coupling import TaskRows, add_heads, phases
 from core.pruning.importance import importance
 from core.pruning.losses import batch_loss, labelled_by
 from core.pruning.network import TARGET, load_network, load_tokenizer
-from core.pruning.problem import Problem, SingleLabel, Words
 from core.pruning.prune import prune
 from core.pruning.train import Pace, Training, train
+from core.rows.text.processor import Text
 from core.spec.cost import Costs
 from core.spec.data import Example
+from core.tasks import Task
+from core.tasks.classes import SingleLabel
+from core.tasks.tags import Tags
 from tests.tiny import rows as made_rows
 
 Loop = Callable[[], Mapping[str, Tensor]]
 BATCH = 7  # the parts of a batch are not even
 
 
-def task(model: Path, problem: Problem, count: int, seed: int, head: str = TARGET) -> TaskRows:
+def task(model: Path, problem: Task, count: int, seed: int, head: str = TARGET) -> TaskRows:
     table = made_rows(count, seed)
     examples = []
     for text, label in zip(table["text"], table["label"], strict=True):
         words = str(text).split()[: 2 + len(str(text)) % 5]  # of several lengths
         tags = tuple("B-x" if word.startswith("w1") else "O" for word in words)
         examples.append(Example(tuple(words), tags) if problem.of_words else Example((" ".join(words),), label))
-    rows = tokenise(examples, problem, load_tokenizer(model, problem.of_words), 32)
+    rows = encode(examples, problem, Text(load_tokenizer(model, problem.of_words), 32, problem.of_words))
     return TaskRows(rows, head, len(problem.labels))
 
 
 def loops(model: Path) -> dict[str, Loop]:
     """Each gives the numbers that it ends with; the same ones each time that it is called."""
-    single, words = SingleLabel(("neg", "pos")), Words(("B-x", "O"))
+    single, words = SingleLabel(("neg", "pos")), Tags(("B-x", "O"))
     network = load_network(model, single.labels, seed=0)
     torch.manual_seed(1)
     with torch.no_grad():

@@ -29,17 +29,18 @@ from core.pruning.auto import (
     splits,
     weigh,
 )
-from core.pruning.batches import tokenise
+from core.pruning.batches import encode
 from core.pruning.checkpoint import NOWHERE, Checkpoints
 from core.pruning.coupling import TaskRows
 from core.pruning.fit import fit
 from core.pruning.network import TARGET, Network, load_tokenizer
-from core.pruning.problem import SingleLabel
 from core.pruning.related import RELATED
+from core.rows.text.processor import Text
 from core.spec.cost import CostModel
 from core.spec.data import Example
 from core.spec.estimate import prices
 from core.spec.job import Stage
+from core.tasks.classes import SingleLabel
 from tests.tiny import rows as made_rows
 
 ALL: list[Stage] = ["teach", "prune", "recover"]
@@ -50,7 +51,7 @@ def task_rows(tiny: Path, count: int, seed: int, classes: int = 2) -> TaskRows:
     table = made_rows(count, seed)
     examples = [Example((str(text),), label) for text, label in zip(table["text"], table["label"], strict=True)]
     problem = SingleLabel(("neg", "pos") if classes else ())
-    return TaskRows(tokenise(examples, problem, load_tokenizer(tiny), 32), TARGET, classes)
+    return TaskRows(encode(examples, problem, Text(load_tokenizer(tiny), 32)), TARGET, classes)
 
 
 def shuffled(source: TaskRows) -> TaskRows:

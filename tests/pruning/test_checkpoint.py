@@ -22,19 +22,21 @@ from torch import Tensor
 from core.pruning import checkpoint as module
 from core.pruning import pdp, sparsity, stopwatch
 from core.pruning.auto import Decision
-from core.pruning.batches import tokenise
+from core.pruning.batches import encode
 from core.pruning.checkpoint import NOWHERE, Checkpoint, Checkpoints
 from core.pruning.coupling import Phase, TaskRows, add_heads, phases
 from core.pruning.losses import labelled_by
 from core.pruning.network import TARGET, Network, load_network, load_tokenizer, predict
-from core.pruning.problem import SingleLabel, Words
 from core.pruning.prune import prune
 from core.pruning.run import ModelRef, run
 from core.pruning.train import Pace, Training, train
+from core.rows.text.processor import Text
 from core.spec.cost import CostModel
 from core.spec.data import Example
 from core.spec.job import JobSpec
 from core.spec.structure import Structure
+from core.tasks.classes import SingleLabel
+from core.tasks.tags import Tags
 from tests.draws import draws
 from tests.pruning.test_auto import trials_of
 from tests.tiny import rows as made_rows
@@ -87,7 +89,7 @@ def task(tiny: Path, count: int, seed: int, head: str = TARGET) -> TaskRows:
     """Rows of the tiny task."""
     table = made_rows(count, seed)
     examples = [Example((str(text),), label) for text, label in zip(table["text"], table["label"], strict=True)]
-    return TaskRows(tokenise(examples, SingleLabel(("neg", "pos")), load_tokenizer(tiny), 32), head, 2)
+    return TaskRows(encode(examples, SingleLabel(("neg", "pos")), Text(load_tokenizer(tiny), 32)), head, 2)
 
 
 def folder_of(tmp_path: Path) -> Checkpoints:
@@ -224,9 +226,9 @@ def test_pdp_that_is_killed_ends_as_if_it_had_not_been(
 @pytest.mark.usefixtures("often")
 def test_answers_for_words_of_any_number_are_not_computed_again(tiny: Path, tmp_path: Path) -> None:
     """Batches of their own width come back from the file, and give what was never interrupted."""
-    problem = Words(("B-x", "O"))
+    problem = Tags(("B-x", "O"))
     examples = [Example(("good",) * (i % 7 + 1), ("O",) * (i % 7 + 1)) for i in range(30)]
-    rows = tokenise(examples, problem, load_tokenizer(tiny, of_words=True), 32)
+    rows = encode(examples, problem, Text(load_tokenizer(tiny, of_words=True), 32, of_words=True))
     network = load_network(tiny, problem.labels, seed=0, problem="token_classification")
     done: list[int] = []
 

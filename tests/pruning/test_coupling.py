@@ -10,13 +10,15 @@ import torch
 from core.pruning.batches import Rows, draw
 from core.pruning.coupling import TaskRows, first_rows, phases
 from core.pruning.network import TARGET
+from core.tasks.classes import SingleLabel
+from tests.pruning.conftest import IDS
 
 
 def task(n: int, head: str = TARGET, *, labels: bool = True, taught: bool = False) -> TaskRows:
     """Rows of random lengths."""
     generator = torch.Generator().manual_seed(n)
     ids = [torch.ones(int(torch.randint(3, 30, (1,), generator=generator)), dtype=torch.long) for _ in range(n)]
-    rows = Rows({"input_ids": ids}, torch.arange(n) % 2 if labels else torch.full((n,), -1), 0)
+    rows = Rows({"input_ids": ids}, torch.arange(n) % 2 if labels else torch.full((n,), -1), SingleLabel(), IDS)
     return TaskRows(replace(rows, logits=torch.zeros(n, 2)) if taught else rows, head, 2 if labels else 0)
 
 

@@ -21,8 +21,9 @@ from core.pruning.train import batch_loss, optimizer_for
 from core.spec.cost import CostModel
 from core.spec.families import Architecture
 from core.spec.structure import Structure
+from core.tasks.classes import SingleLabel
 from tests.draws import draws
-from tests.pruning.conftest import costs_of
+from tests.pruning.conftest import IDS, costs_of
 
 LAYERS, HEADS, NEURONS = 3, 4, 128
 
@@ -188,4 +189,4 @@ def _rows(ids: list[list[int]]) -> Rows:
         "input_ids": [torch.tensor(row) for row in ids],
         "attention_mask": [torch.ones(len(row), dtype=torch.long) for row in ids],
     }
-    return Rows(columns, torch.arange(len(ids)) % 2, 0)
+    return Rows(columns, torch.arange(len(ids)) % 2, SingleLabel(), IDS)

@@ -29,6 +29,7 @@ from core.pruning.export import as_code, as_text, as_transformers_4, write_model
 from core.pruning.network import Network, load_network, load_tokenizer
 from core.pruning.run import ModelRef, run
 from core.pruning.verify import foreign_code
+from core.rows.text.processor import Text
 from core.spec.job import JobSpec
 from core.spec.structure import Structure
 from tests.tiny import rows
@@ -42,7 +43,7 @@ MARKDOWN = MarkdownIt("gfm-like", {"html": True, "linkify": False})
 def checkpoint(network: Network, tiny: Path, tmp_path: Path) -> Path:
     """Of a BERT."""
     cut(network, STRUCTURE)
-    write_model(network, STRUCTURE, load_tokenizer(tiny), tmp_path / "one" / "my model.v1")
+    write_model(network, STRUCTURE, Text(load_tokenizer(tiny), 128), tmp_path / "one" / "my model.v1")
     return tmp_path / "one" / "my model.v1"
 
 
@@ -56,7 +57,9 @@ def other(tiny: Path, tmp_path: Path) -> Path:
     network = load_network(tmp_path / "distilbert", ["neg", "pos"], seed=0)
     structure = Structure.of([[1]], [[0, 3]])
     cut(network, structure)
-    write_model(network, structure, load_tokenizer(tmp_path / "distilbert"), tmp_path / "other" / "my model.v1")
+    write_model(
+        network, structure, Text(load_tokenizer(tmp_path / "distilbert"), 128), tmp_path / "other" / "my model.v1"
+    )
     return tmp_path / "other" / "my model.v1"
 
 
@@ -204,7 +207,7 @@ def test_a_tokenizer_is_written_as_transformers_4_reads_it(network: Network, tin
     tokenizer = load_tokenizer(tiny)
     tokenizer.add_special_tokens({"extra_special_tokens": ["w1", "w2"]})
     tokenizer.init_kwargs["auto_map"] = {"AutoTokenizer": ["evil.Tokenizer", None]}
-    write_model(network, Structure.dense(network.architecture), tokenizer, tmp_path / "out", plain=True)
+    write_model(network, Structure.dense(network.architecture), Text(tokenizer, 128), tmp_path / "out", plain=True)
     said = json.loads((tmp_path / "out/tokenizer_config.json").read_text())
     assert said["tokenizer_class"] == "PreTrainedTokenizerFast" and said["additional_special_tokens"] == ["w1", "w2"]
     assert not {"extra_special_tokens", "backend", "auto_map"} & {*said}

@@ -32,6 +32,7 @@ from core.pruning.masks import Gates, gated
 from core.pruning.network import Network, hidden_size, load_network, load_tokenizer, longest_text, units
 from core.pruning.onnx import write_onnx
 from core.pruning.run import ModelRef, run
+from core.rows.text.processor import Text
 from core.spec.families import FAMILIES, Family
 from core.spec.job import JobSpec
 from core.spec.problems import SpecError
@@ -121,14 +122,14 @@ def saved(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in TEXT:
         smaller = loaded(folders / name)
         cut(smaller, STRUCTURES[1])
-        write_model(smaller, STRUCTURES[1], load_tokenizer(folders / name), root / name)
+        write_model(smaller, STRUCTURES[1], Text(load_tokenizer(folders / name), 128), root / name)
         narrow = loaded(folders / name)
         cut(narrow, NARROW)
-        write_model(narrow, NARROW, load_tokenizer(folders / name), root / f"{name}-narrow")
+        write_model(narrow, NARROW, Text(load_tokenizer(folders / name), 128), root / f"{name}-narrow")
         plain = loaded(folders / name)
         structure = regular(plain.architecture.family)
         cut(plain, structure)
-        write_model(plain, structure, load_tokenizer(folders / name), root / "plain" / name, plain=True)
+        write_model(plain, structure, Text(load_tokenizer(folders / name), 128), root / "plain" / name, plain=True)
     (root / "inputs.json").write_text(json.dumps({name: column.tolist() for name, column in texts().items()}))
     script = """
 import importlib.util, json, pathlib, torch
@@ -367,7 +368,7 @@ def test_a_head_on_every_token(folder: Path, structure: Structure, tmp_path: Pat
 
     whole = model.assembled()
     assert costs.params.model(structure) == sum(p.numel() for p in whole.parameters())
-    write_model(model, structure, load_tokenizer(folder), tmp_path / "saved")
+    write_model(model, structure, Text(load_tokenizer(folder), 128), tmp_path / "saved")
     spec = importlib.util.spec_from_file_location("load", tmp_path / "saved" / "load.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

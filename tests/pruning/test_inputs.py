@@ -57,6 +57,6 @@ def test_names_of_classes_are_those_of_the_networks_outputs(tiny: Path, tmp_path
     path = stored(tmp_path / "a.parquet", names, text=words, label=numbers)
     task = {"problem_type": "multi_label_classification"} if several else {"type": "token-classification"}
     inputs, network = read_inputs(spec_of(task), tiny, {TARGET: path})
-    assert inputs.problem.labels == tuple(inputs.splits.labels) == ("B-PER", "I-PER", "O")
+    assert inputs.task.labels == tuple(inputs.splits.labels) == ("B-PER", "I-PER", "O")
     assert network.assembled().config.id2label == {0: "B-PER", 1: "I-PER", 2: "O"}
     assert (inputs.splits.dropped["words of the test rows that the model does not read"] > 0) != several

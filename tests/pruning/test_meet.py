@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from hypothesis import given
 from core.pruning import meet, stopwatch
 from core.pruning.fit import Scores
 from core.pruning.meet import AIM, FLOOR, ROUNDS, LatencyBudget
-from core.pruning.network import load_network
+from core.pruning.network import load_network, load_tokenizer
 from core.pruning.runtimes import Conditions, conditions
 from core.pruning.stopwatch import Reading, Stopwatch, in_turn
 from core.pruning.table import learn, levels, prices, smallest
+from core.rows.modality import Blank
+from core.rows.text.processor import Text
 from core.spec.budget import Budget
 from core.spec.cost import CostModel
 from core.spec.problems import SpecError
@@ -283,6 +286,11 @@ def test_passes_take_turns() -> None:
     assert len(times["a"]) == len(times["b"]) and all(0 <= w <= t for w, t in zip(waited["a"], times["a"], strict=True))
 
 
+def blank_of(model: Path) -> Blank:
+    """Batches of what a BERT reads."""
+    return partial(Text(load_tokenizer(model), 128).blank, ["input_ids", "token_type_ids", "attention_mask"])
+
+
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("runtime", ["torch", "torch.compile", "onnx"])
 def test_every_runtime_runs_what_can_be_left(runtime: str, tmp_path: Path) -> None:
@@ -290,7 +298,7 @@ def test_every_runtime_runs_what_can_be_left(runtime: str, tmp_path: Path) -> No
     network = load_network(small, ["neg", "pos"], seed=0).eval()
     under = conditions(Budget.model_validate({"speedup": 2, "runtime": runtime, "batch_size": 3}), length=9)
     assert (under.batch_size, under.length, under.device) == (3, 9, "cpu")
-    watch = Stopwatch(network, ["input_ids", "token_type_ids", "attention_mask"], under)
+    watch = Stopwatch(network, blank_of(small), under)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     reading = watch.measure(Structure.of([[1, 3], []], [[], range(7)]))
     assert reading.ms > 0 and reading.dense_ms > 0 and reading.passes >= stopwatch.ROUNDS[0]
@@ -298,7 +306,8 @@ def test_every_runtime_runs_what_can_be_left(runtime: str, tmp_path: Path) -> No
 
 
 def test_threads_of_onnx_runtime_stop_with_the_call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    network = load_network(save_tiny_model(tmp_path / "small"), ["neg", "pos"], seed=0).eval()
+    small = save_tiny_model(tmp_path / "small")
+    network = load_network(small, ["neg", "pos"], seed=0).eval()
     made, real = [], onnxruntime.InferenceSession
 
     def session(*given: Any, **named: Any) -> Any:
@@ -307,7 +316,7 @@ def test_threads_of_onnx_runtime_stop_with_the_call(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     under = conditions(Budget.model_validate({"speedup": 2, "runtime": "onnx"}), length=9)
-    watch = Stopwatch(network, ["input_ids", "token_type_ids", "attention_mask"], under)
+    watch = Stopwatch(network, blank_of(small), under)
     watch.ready(Structure.dense(network.architecture))()
     (options,) = (one.get_session_options() for one in made)
     assert options.get_session_config_entry("session.force_spinning_stop") == "1"

@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from core.pruning.metrics import confusion, scores, wilson, with_intervals
-from core.pruning.problem import MultiLabel, Problem, SingleLabel, Words
+from core.tasks import Task
+from core.tasks.classes import SingleLabel, confusion, scores, with_intervals
+from core.tasks.intervals import wilson
+from core.tasks.labels import MultiLabel
+from core.tasks.tags import Tags
 
 
 def test_metrics_of_a_known_confusion() -> None:
@@ -52,8 +55,8 @@ def test_the_empty_cells_of_a_confusion_need_no_draws() -> None:
     assert peak < 400e6
 
 
-@pytest.mark.parametrize("problem", [SingleLabel(("a", "b", "c")), Words(("B-x", "I-x", "O"))])
-def test_a_difference_is_paired_by_rows(problem: Problem) -> None:
+@pytest.mark.parametrize("problem", [SingleLabel(("a", "b", "c")), Tags(("B-x", "I-x", "O"))])
+def test_a_difference_is_paired_by_rows(problem: Task) -> None:
     """Of two models that differ on four rows of 400, the interval is that of these rows, not of two samples."""
     generator = torch.Generator().manual_seed(0)
     truth = torch.randint(3, (400, 1) if problem.of_words else (400,), generator=generator)

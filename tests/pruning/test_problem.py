@@ -16,32 +16,39 @@ import pytest
 import torch
 
 from core.pruning import auto
-from core.pruning.batches import tokenise
+from core.pruning.batches import encode
 from core.pruning.export import write_test_rows
-from core.pruning.metrics import bootstrap, entities, of_labels, of_numbers, of_tags, shown, value_of
 from core.pruning.network import load_tokenizer
-from core.pruning.problem import IGNORED, MultiLabel, Problem, Regression, SingleLabel, Words, problem_of
 from core.pruning.run import ModelRef, run
+from core.rows.text.processor import Text
 from core.spec.data import Example
 from core.spec.job import JobSpec
+from core.spec.metrics import shown
+from core.tasks import Task, task_of
+from core.tasks.classes import SingleLabel
+from core.tasks.intervals import bootstrap, value_of
+from core.tasks.labels import MultiLabel, of_labels
+from core.tasks.number import Regression, of_numbers
+from core.tasks.tags import Tags, entities, of_tags
+from core.tasks.task import IGNORED
 from tests.tiny import BAD, GOOD, rows
 
 TARGET, SOURCE = "ds_" + "1" * 32, "ds_" + "2" * 32
-PROBLEMS = ["multi_label_classification", "regression", "token_classification"]
+TASKS = ["multi_label_classification", "regression", "token_classification"]
 
 # --- losses ---------------------------------------------------------------------------------------------------
 
-CASES: list[tuple[Problem, tuple[int, ...], torch.Tensor]] = [
+CASES: list[tuple[Task, tuple[int, ...], torch.Tensor]] = [
     (SingleLabel(("a", "b", "c")), (4, 3), torch.tensor([0, 2, 1, 1])),
     (MultiLabel(("a", "b", "c")), (4, 3), torch.tensor([[0.0, 1, 1], [0, 0, 0], [1, 1, 1], [0, 0, 1]])),
     (Regression(("y",)), (4, 1), torch.tensor([0.3, -1.0, 2.0, 0.0])),
-    (Words(("B-x", "O")), (2, 5, 2), torch.tensor([[IGNORED, 0, IGNORED, 1, IGNORED], [IGNORED, 1, 1, -1, IGNORED]])),
+    (Tags(("B-x", "O")), (2, 5, 2), torch.tensor([[IGNORED, 0, IGNORED, 1, IGNORED], [IGNORED, 1, 1, -1, IGNORED]])),
 ]
 
 
 @pytest.mark.parametrize(("problem", "shape", "labels"), CASES, ids=lambda value: type(value).__name__)
 def test_labels_and_teacher_teach_each_where_the_other_is_silent(
-    problem: Problem, shape: tuple[int, ...], labels: torch.Tensor
+    problem: Task, shape: tuple[int, ...], labels: torch.Tensor
 ) -> None:
     """Over a single logit a KL divergence would be constant: both losses must have a gradient for every problem."""
     generator = torch.Generator().manual_seed(0)
@@ -74,30 +81,30 @@ def test_words_are_asked_alike_however_wide_the_batch_is() -> None:
 
 
 def test_a_tag_belongs_to_the_first_token_of_its_word(tiny: Path) -> None:
-    problem = Words(("B-x", "O"))
+    problem = Tags(("B-x", "O"))
     examples = [Example(("good", "w1!!", "bad"), ("B-x", "O", "B-x")), Example(("good",), None)]
-    found = tokenise(examples, problem, load_tokenizer(tiny, of_words=True), 32)
+    found = encode(examples, problem, Text(load_tokenizer(tiny, of_words=True), 32, of_words=True))
     assert found.labels[0].tolist() == [IGNORED, 0, 1, IGNORED, IGNORED, 0, IGNORED]  # [CLS] good w1 ! ! bad [SEP]
     assert found.labels[1].tolist() == [IGNORED, -1, *[IGNORED] * 5]
-    cut = tokenise(examples, problem, load_tokenizer(tiny, of_words=True), 4)
+    cut = encode(examples, problem, Text(load_tokenizer(tiny, of_words=True), 4, of_words=True))
     assert cut.labels[0].tolist() == [IGNORED, 0, 1, IGNORED]
 
 
 def test_a_word_without_a_token_has_no_tag_that_counts(tiny: Path, tmp_path: Path) -> None:
-    problem, tokenizer = Words(("B-x", "O")), load_tokenizer(tiny, of_words=True)
+    problem, tokenizer = Tags(("B-x", "O")), load_tokenizer(tiny, of_words=True)
     examples = [Example(("good", "", "\u00a0", "bad"), ("B-x", "O", "O", "B-x")), Example(("", "good"), ("O", "O"))]
-    found = tokenise(examples, problem, tokenizer, 32)
+    found = encode(examples, problem, Text(tokenizer, 32, of_words=True))
     assert found.labels.tolist() == [[IGNORED, 0, 0, IGNORED], [IGNORED, 1, IGNORED, IGNORED]]
     tokenizer.model_max_length = 32
     logits = torch.tensor([1.0, 0.0]).expand(2, 4, 2)  # always B-x
-    write_test_rows(examples, found, logits, tokenizer, tmp_path / "test.jsonl")
+    write_test_rows(examples, found, logits, tmp_path / "test.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text().splitlines()]
     assert [row["predicted"] for row in rows] == [["B-x", None, None, "B-x"], [None, "B-x"]]
 
 
 @pytest.mark.parametrize(("problem", "shape", "labels"), CASES, ids=lambda value: type(value).__name__)
 def test_worth_is_at_most_1_and_highest_for_what_is_right(
-    problem: Problem, shape: tuple[int, ...], labels: torch.Tensor
+    problem: Task, shape: tuple[int, ...], labels: torch.Tensor
 ) -> None:
     labels = (
         labels.clamp(min=0) if labels.dtype == torch.long and not problem.of_words else labels.where(labels != -1, 0)
@@ -106,7 +113,7 @@ def test_worth_is_at_most_1_and_highest_for_what_is_right(
         "SingleLabel": lambda: 50 * torch.nn.functional.one_hot(labels.clamp(min=0), 3).float(),
         "MultiLabel": lambda: 100 * (labels - 0.5),
         "Regression": lambda: labels[:, None],
-        "Words": lambda: 50 * torch.nn.functional.one_hot(labels.clamp(min=0), 2).float(),
+        "Tags": lambda: 50 * torch.nn.functional.one_hot(labels.clamp(min=0), 2).float(),
     }[type(problem).__name__]()
     right, guessed = (problem.worth(logits, labels, False) for logits in (sure, torch.zeros(shape)))
     assert right.shape == (len(labels),) and right.tolist() == pytest.approx([1.0] * len(labels))
@@ -218,7 +225,7 @@ def table_of(problem: str, count: int, seed: int) -> dict[str, list[Any]]:
     return {"text": list(map(json.dumps, texts)), "label": list(map(json.dumps, tags))}
 
 
-def task_of(problem: str) -> dict[str, Any]:
+def asked_of(problem: str) -> dict[str, Any]:
     """The job's task."""
     kind = {"type": "token-classification"} if problem == "token_classification" else {"problem_type": problem}
     return {**kind, "data": {"dataset": TARGET}, "split": {"train": 80, "dev": 40}}
@@ -228,7 +235,7 @@ def task_of(problem: str) -> dict[str, Any]:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Mapping[str, Path]]:
     """Of each problem: target and source as Parquet."""
     found: dict[str, dict[str, Path]] = {}
-    for problem in PROBLEMS:
+    for problem in TASKS:
         folder = tmp_path_factory.mktemp(problem)
         for name, count, seed in ((TARGET, 180, 0), (SOURCE, 200, 1)):
             pq.write_table(pa.table(table_of(problem, count, seed)), folder / f"{name}.parquet")
@@ -240,7 +247,7 @@ def go(problem: str, tiny: Path, data: Mapping[str, Path], workdir: Path, **chan
     """A quick job."""
     body = {
         "model": "tiny",
-        "task": task_of(problem),
+        "task": asked_of(problem),
         "budget": {"params": 0.4},
         "train": {"steps": {"teach": 120, "recover": 60}, "learning_rate": 2e-3},
     }
@@ -256,14 +263,14 @@ def go(problem: str, tiny: Path, data: Mapping[str, Path], workdir: Path, **chan
 
 def test_the_commonest_answer() -> None:
     rows = torch.zeros(3)
-    one = problem_of("single_label_classification", ["a", "b", "c"])
+    one = task_of("single_label_classification", ["a", "b", "c"])
     assert one.said(one.usual(["b", "a", "b"], rows), rows) == ["b"] * 3
-    several = problem_of("multi_label_classification", ["a", "b", "c"])
+    several = task_of("multi_label_classification", ["a", "b", "c"])
     assert several.said(several.usual([("a", "b"), ("a",), ("a", "c")], rows), rows) == [["a"]] * 3
-    number = problem_of("regression", ["y"])
+    number = task_of("regression", ["y"])
     found = number.quality(number.usual([0.1, 0.2, 0.6], rows), number.truth([0.1, 0.7, 0.2]))
     assert number.said(number.usual([0.1, 0.2, 0.6], rows), rows) == [0.3] * 3 and found["pearson"] == 0
-    words, asked = problem_of("token_classification", ["B-x", "O"]), torch.tensor([[IGNORED, 0, 1], [0, 1, IGNORED]])
+    words, asked = task_of("token_classification", ["B-x", "O"]), torch.tensor([[IGNORED, 0, 1], [0, 1, IGNORED]])
     assert words.said(words.usual([("O", "B-x"), ("O",)], asked), asked) == [["O", "O"]] * 2
 
 
@@ -285,7 +292,7 @@ print(json.dumps([worst, model.config.problem_type, model.config.id2label]))
 """
 
 
-@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("problem", TASKS)
 def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
     problem: str, tiny: Path, data: Mapping[str, Mapping[str, Path]], tmp_path: Path
 ) -> None:
@@ -354,7 +361,7 @@ def test_numbers_are_compared_in_the_unit_that_was_trained(
         labels = [f"{label}e5" if name == TARGET else "1.2e8" for label in table["label"]]
         pq.write_table(pa.table({"text": texts, "label": labels}), paths[name])
     data = {"train": {"dataset": TARGET}, "test": test} if test else {"dataset": TARGET}
-    task = task_of("regression") | {"data": data, "split": {"dev": 40} | ({} if test else {"train": 80})}
+    task = asked_of("regression") | {"data": data, "split": {"dev": 40} | ({} if test else {"train": 80})}
     report = go("regression", tiny, paths, tmp_path, task=task, budget={"params": kept}, export={"formats": ["onnx"]})
     assert report["verified"]["max_difference_onnx"] < 1e-4
     assert any(report["structure"]["heads"]) == (kept == 0.4)
@@ -392,7 +399,7 @@ def test_what_a_plain_config_says_needs_no_code(
     assert config["num_hidden_layers"] == 3 - len(report["structure"].get("dropped", ()))
 
 
-@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("problem", TASKS)
 def test_masks_are_learned_jointly_with_weighted_sources(
     problem: str, tiny: Path, data: Mapping[str, Mapping[str, Path]], tmp_path: Path
 ) -> None:
@@ -403,7 +410,7 @@ def test_masks_are_learned_jointly_with_weighted_sources(
     assert set(report["transfer"]["weights"]) == {"target", "source 0"}
 
 
-@pytest.mark.parametrize("problem", PROBLEMS)
+@pytest.mark.parametrize("problem", TASKS)
 def test_auto_tries_text_without_labels(
     problem: str, tiny: Path, data: Mapping[str, Mapping[str, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -418,7 +425,7 @@ def test_auto_tries_text_without_labels(
 def test_a_number_of_any_unit_is_learned_alike() -> None:
     for unit, offset in ((1.0, 0.0), (1e-3, 0.01), (1e4, -2e5)):
         values = [offset + unit * value for value in (1.0, 2.0, 4.0)]
-        problem = problem_of("regression", ["y"], values)
+        problem = task_of("regression", ["y"], values)
         assert isinstance(problem, Regression)
         found = problem.encode(values)
         assert float(found.mean()) == pytest.approx(0, abs=1e-3) and float(found.std(correction=0)) == pytest.approx(

@@ -6,8 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from core.pruning.problem import IGNORED, MultiLabel, Problem, Regression, SingleLabel, Words
 from core.pruning.related import relatedness
+from core.tasks import Task
+from core.tasks.classes import SingleLabel
+from core.tasks.labels import MultiLabel
+from core.tasks.number import Regression
+from core.tasks.tags import Tags
+from core.tasks.task import IGNORED
 
 
 def draw(*shape: int) -> torch.Tensor:
@@ -57,13 +62,13 @@ def test_chance_is_nothing(same: bool) -> None:
         (MultiLabel(), (draw(200, 3) > 0).float(), 20 * draw(200, 3)),
         (Regression(), draw(200), draw(200, 1)),
         (
-            Words(("O", "B")),
+            Tags(("O", "B")),
             torch.where(draw(50, 4) > 0, 1, 0),
             20.0 * F.one_hot(torch.where(draw(50, 4) > 0, 1, 0), 2),
         ),
     ],
 )
-def test_every_problem_is_asked(problem: Problem, labels: torch.Tensor, logits: torch.Tensor) -> None:
+def test_every_problem_is_asked(problem: Task, labels: torch.Tensor, logits: torch.Tensor) -> None:
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))
     assert relatedness(logits, labels, problem, True) > 0.9
     assert relatedness(logits[order], labels, problem, True) < 0.05
@@ -74,7 +79,7 @@ def test_tokens_that_are_asked_nothing_do_not_count() -> None:
     labels = torch.tensor([[0, 1, IGNORED], [1, IGNORED, IGNORED], [0, 1, 0]] * 20)
     logits = torch.full((60, 5, 2), 7.0)  # wider than the labels, as when other rows are longer
     logits[:, :3][labels != IGNORED] = 20.0 * F.one_hot(labels[labels != IGNORED], 2)
-    assert relatedness(logits, labels, Words(("O", "B")), True) > 0.95
+    assert relatedness(logits, labels, Tags(("O", "B")), True) > 0.95
 
 
 def test_answers_that_are_always_the_same_say_nothing() -> None:

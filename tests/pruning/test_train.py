@@ -14,9 +14,9 @@ from core.pruning import train as module
 from core.pruning.coupling import Phase
 from core.pruning.cut import cut
 from core.pruning.network import Network, matrices
-from core.pruning.problem import problem_of
 from core.pruning.train import Training, rank, recovery_rate, train
 from core.spec.structure import Structure
+from core.tasks import task_of
 from tests.draws import draws
 from tests.pruning.test_weighting import stream
 
@@ -43,7 +43,7 @@ def test_zeros_are_nothing_that_is_left(network: Network) -> None:
 
 def scored(said: list[str], truth: list[str], loss: float) -> dict[str, float]:
     """A look at dev."""
-    problem = problem_of("single_label_classification", ["a", "b"])
+    problem = task_of("single_label_classification", ["a", "b"])
     labels = problem.encode(truth)
     return problem.quality(torch.nn.functional.one_hot(problem.encode(said), 2).float(), labels) | {"loss": loss}
 

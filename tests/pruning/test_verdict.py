@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from core.pruning.problem import problem_of
 from core.pruning.run import ModelRef, run
 from core.pruning.verdict import lead, verdict
 from core.spec.data import Example, Splits
 from core.spec.job import JobSpec
-from core.spec.task import METRICS, ProblemType, Task
+from core.spec.task import METRICS, ProblemType, TaskSpec
+from core.tasks import task_of
 from tests.tiny import rows
 
 DATA = "ds_" + "1" * 32
@@ -69,14 +69,14 @@ def labels_of(kind: ProblemType, names: list[str], truth: list[Any]) -> torch.Te
     """As the problem encodes them."""
     if kind == "token_classification":
         return torch.tensor([[names.index(tag) for tag in row] for row in truth])
-    return problem_of(kind, names).truth(truth)
+    return task_of(kind, names).truth(truth)
 
 
 @pytest.mark.parametrize("kind", CASES)
 def test_only_a_model_that_has_learned_leads_one_answer(kind: ProblemType) -> None:
     truth, models = CASES[kind]
     names = ["B-x", "O"] if kind == "token_classification" else ["a", "b", "c"]
-    problem, labels = problem_of(kind, names), labels_of(kind, names, truth)
+    problem, labels = task_of(kind, names), labels_of(kind, names, truth)
     usual = problem.usual(truth, labels)
     for metric in METRICS[kind]:
         for name, said in models.items():
@@ -88,8 +88,8 @@ def test_only_a_model_that_has_learned_leads_one_answer(kind: ProblemType) -> No
 def told(dense: str, pruned: str, **task: Any) -> list[str]:
     """What is said of two models of the first case."""
     truth, models = CASES["single_label_classification"]
-    names, asked = ["a", "b", "c"], Task.model_validate({"data": {"dataset": DATA}, **task})
-    problem = problem_of(asked.problem, names)
+    names, asked = ["a", "b", "c"], TaskSpec.model_validate({"data": {"dataset": DATA}, **task})
+    problem = task_of(asked.problem, names)
     labels = problem.encode(truth)
     usual = problem.usual(truth, labels)
     results = {}

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import torch
 
-from core.pruning.batches import tokenise
+from core.pruning.batches import encode
 from core.pruning.coupling import Phase, Stream
 from core.pruning.cut import cut
 from core.pruning.network import TARGET, Network, load_tokenizer
-from core.pruning.problem import SingleLabel
 from core.pruning.train import Training, train
 from core.pruning.weighting import LearnedWeights, gate_gradient
+from core.rows.text.processor import Text
 from core.spec.data import Example
 from core.spec.structure import Structure
+from core.tasks.classes import SingleLabel
 from tests.tiny import rows
 
 
@@ -23,7 +24,7 @@ def stream(tiny: Path, count: int, seed: int) -> Stream:
     """Synthetic rows of the target's task."""
     table = rows(count, seed)
     examples = [Example((str(t),), label) for t, label in zip(table["text"], table["label"], strict=True)]
-    return Stream(tokenise(examples, SingleLabel(("neg", "pos")), load_tokenizer(tiny), 32), 16, TARGET, 1.0, 0.0)
+    return Stream(encode(examples, SingleLabel(("neg", "pos")), Text(load_tokenizer(tiny), 32)), 16, TARGET, 1.0, 0.0)
 
 
 def test_agreeing_source_outweighs_a_contradicting_one(network: Network, tiny: Path) -> None:

@@ -1,0 +1,42 @@
+"""What rows are made of: the seam between stored columns and batches of tensors. Texts are the first member.
+
+A modality encodes rows once, into unpadded columns, and collates any of them into a batch that a body takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Columns = dict[str, "list[Tensor]"]  # of each name, a tensor a row
+Batch = dict[str, "Tensor"]  # of each name, (B, ...): what the body is called with
+Blank = Callable[[int, int], Batch]  # (rows, size of each) -> a batch whose content does not matter
+
+
+class Modality(Protocol):
+    """Turns rows, as a data set has them, into batches."""
+
+    def encode(self, rows: Sequence[tuple[Any, ...]]) -> tuple[Columns, Any]:
+        """Encode rows; beside the columns what the processor said, for labels that lie inside a row (of words)."""
+
+    def sizes(self, columns: Columns) -> Tensor:
+        """Give how large each row is, (N,): rows of like size are batched together."""
+
+    def collate(self, columns: Columns, index: Sequence[int]) -> Batch:
+        """Make the rows `index` one batch, padded to the largest of them."""
+
+    def join(self, batches: Sequence[Batch]) -> Batch:
+        """Put batches one below the other, padded to the largest."""
+
+    def words_read(self, words: Sequence[str]) -> list[int]:
+        """Give the places of those parts of a row (words) that the body reads, and a task by parts answers."""
+
+    def blank(self, names: Sequence[str], rows: int, size: int) -> Batch:
+        """Make a full batch of the columns `names`, alike at every call: for latencies, and to trace a model."""
+
+    def save(self, folder: Path, model: Any) -> None:
+        """Write what makes `model`'s batches from rows, in words that plain tools know, beside its weights."""

@@ -1,0 +1,1 @@
+"""Rows that are texts, pairs of texts, or the words of one."""

@@ -1,0 +1,26 @@
+"""Metrics by name: what people call them, and how a value is written."""
+
+from __future__ import annotations
+
+# All but those of numbers are shares.
+METRICS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "f1": "macro F1",
+    "micro_f1": "micro F1",
+    "macro_f1": "macro F1",
+    "subset_accuracy": "subset accuracy",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+    "r2": "R²",
+    "rmse": "root mean square error",
+    "entity_f1": "entity F1",
+    "token_accuracy": "token accuracy",
+}
+CORRELATIONS = ("pearson", "spearman")
+NUMBERS = (*CORRELATIONS, "r2", "rmse")
+
+
+def shown(value: float, metric: str) -> str:
+    """Write a value as people read it: 81.9%, or 0.8194."""
+    return f"{value:.4g}" if metric in NUMBERS else f"{value:.1%}"
