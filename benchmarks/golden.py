@@ -171,7 +171,8 @@ JOBS: Mapping[str, Job] = {
 
 GOOD, BAD = ("great", "nice", "fine"), ("poor", "awful", "sad")
 FILLER = [f"{first}{second}" for first in ("ab", "cord", "el") for second in ("an", "is", "or", "um", "ete", "ing")]
-UNUSED = [word[::-1] for word in FILLER]  # by any text, but known to the tokenizers
+WORDS = [*GOOD, *BAD, *FILLER]
+KNOWN = [*WORDS[:-6], *(word[::-1] for word in WORDS)]  # to the tokenizers: not all that texts use, and more
 SPECIAL = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"]
 SIZES: Mapping[str, Mapping[str, Any]] = {  # of config.json, by the folder, which is named as the family
     "bert": {},
@@ -193,23 +194,28 @@ SIZES: Mapping[str, Mapping[str, Any]] = {  # of config.json, by the folder, whi
 def write_models(folder: Path) -> None:
     """Random models with a word-piece or a byte-level tokenizer, and one that has a head for the labels."""
     import torch
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedTokenizerFast, logging
 
     logging.disable_progress_bar()
 
-    def tokenizer(on_bytes: bool) -> Any:
-        new = Tokenizer(models.BPE() if on_bytes else models.WordPiece(unk_token="<unk>"))
-        options: dict[str, Any] = {"special_tokens": SPECIAL, "show_progress": False}
-        if on_bytes:
-            new.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-            trainer: Any = trainers.BpeTrainer(
-                vocab_size=400, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), **options
-            )
+    def numbered(tokens: Sequence[str]) -> dict[str, int]:
+        return {token: i for i, token in enumerate(dict.fromkeys(tokens))}
+
+    def tokenizer(family: str) -> Any:
+        """Not trained: of equal pairs a trainer takes any."""
+        if family in ("roberta", "llama"):
+            merges = [(f"Ġ{word}"[:i], f"Ġ{word}"[i]) for word in KNOWN for i in range(1, len(word) + 1)]
+            tokens = [*pre_tokenizers.ByteLevel.alphabet(), *("".join(pair) for pair in merges)]
+            new = Tokenizer(models.BPE(numbered([*SPECIAL, *sorted(tokens)]), [*dict.fromkeys(merges)]))
+            new.pre_tokenizer, new.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
         else:
+            letters = sorted("".join(WORDS))
+            tokens = [*SPECIAL, *letters, *(f"##{letter}" for letter in letters), *KNOWN]
+            new = Tokenizer(models.WordPiece(numbered(tokens), unk_token="<unk>"))
             new.normalizer, new.pre_tokenizer = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-            trainer = trainers.WordPieceTrainer(vocab_size=160, **options)
-        new.train_from_iterator([" ".join((*GOOD, *BAD, *FILLER, *UNUSED))] * 9, trainer)
+            new.decoder = decoders.WordPiece()
+        new.add_special_tokens(SPECIAL)
         new.post_processor = processors.TemplateProcessing(
             single="<s> $A </s>",
             pair="<s> $A </s> $B:1 </s>:1",
@@ -218,14 +224,14 @@ def write_models(folder: Path) -> None:
         names = dict(zip(("pad", "unk", "cls", "sep", "mask"), SPECIAL, strict=True))
         return PreTrainedTokenizerFast(
             tokenizer_object=new,
-            model_input_names=["input_ids", "attention_mask"],
+            model_input_names=["input_ids", "attention_mask", *(["token_type_ids"] if family == "bert" else [])],
             **{f"{name}_token": token for name, token in names.items()},
         )
 
     body: Any = AutoModel
     classifier: Any = AutoModelForSequenceClassification
     for name, special in SIZES.items():
-        words = tokenizer(on_bytes=name in ("roberta", "llama"))
+        words = tokenizer(name)
         values: dict[str, Any] = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 3}
         values |= {"intermediate_size": 64, "vocab_size": len(words), "max_position_embeddings": 64, "pad_token_id": 0}
         values |= {"bos_token_id": 2, "cls_token_id": 2, "eos_token_id": 3, "sep_token_id": 3}
