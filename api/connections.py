@@ -2,7 +2,8 @@
 
 At the most sockets, the one that has waited longest for its client makes room, so that whoever opens many and says
 nothing keeps nobody out. A client has `HEAD_S` for the head of a request, `STEP_S` for each `STEP_BYTES` of its body
-and for each piece of an answer.
+and for each piece of an answer. Of a body that was answered before its end, `LATE_BYTES` more are read and thrown away,
+so that a client that writes first and reads then gets its answer; whoever sends more is hung up on.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ HEAD_S = 20.0
 STEP_S, STEP_BYTES = 60.0, 2**16
 MAX_HEAD_BYTES = 2**15
 MAX_HEADERS = 100
+LATE_BYTES = 2**25
 FREE_CHUNKS, CHUNK_BYTES = 1000, 256  # chunks of a body: so many, and one more for each so many bytes
 MAX_PIPELINED = 16
 HEAD_TOO_LARGE = f"A request has at most {MAX_HEAD_BYTES:,} bytes and {MAX_HEADERS} lines before its body."
@@ -59,7 +61,7 @@ class Bounded(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._timer: asyncio.TimerHandle | None = None
         self._in_head = False
-        self._head = self._step = self._body = self._chunks = 0
+        self._head = self._step = self._body = self._late = self._chunks = 0
         self._refused, self._detail = 400, ""
 
     # --- sockets --------------------------------------------------------------------------------------------
@@ -153,7 +155,7 @@ class Bounded(HttpToolsProtocol):
         self._in_head = False
         if len(self.pipeline) >= MAX_PIPELINED:
             raise self._refuse(400, f"At most {MAX_PIPELINED} requests are taken before the first is answered.")
-        self._step = self._body = self._chunks = 0
+        self._step = self._body = self._late = self._chunks = 0
         self._idle.pop(self, None)
         self._allow(STEP_S)
         super().on_headers_complete()
@@ -170,6 +172,10 @@ class Bounded(HttpToolsProtocol):
         if self._body >= self._step + STEP_BYTES:
             self._step = self._body
             self._allow(STEP_S)
+        if self.cycle.response_complete:
+            self._late += len(body)
+            if self._late > LATE_BYTES:
+                self.transport.close()
         super().on_body(body)
 
     def on_message_complete(self) -> None:

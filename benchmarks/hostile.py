@@ -102,7 +102,7 @@ def rows(count: int) -> bytes:
 def nulls(columns: int, count: int) -> bytes:
     """A Parquet file of cells without a value, and one column with."""
     file = io.BytesIO()
-    table = {f"c{i}": pa.nulls(count, pa.string()) for i in range(columns)}
+    table = dict.fromkeys((f"c{i}" for i in range(columns)), pa.nulls(count, pa.string()))
     pq.write_table(pa.table({**table, "text": pa.array(["a"] * count)}), file, compression="zstd")
     return file.getvalue()
 

@@ -67,7 +67,8 @@ class Supervisor:
         self.data_dir = self.data_dir.resolve()
         for line in keep_private(self.data_dir):
             self.say(line)
-        (self.data_dir / "logs").mkdir(exist_ok=True)
+        for name in ("logs", "models"):
+            (self.data_dir / name).mkdir(exist_ok=True)
         with (self.data_dir / "serve.lock").open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -29,7 +29,7 @@ from core.spec.estimate import training_steps
 from core.spec.head import Head, choose_head
 from core.spec.job import JobSpec
 from core.spec.labels import label_names
-from core.spec.model import STRETCHES, read_model
+from core.spec.model import read_model
 from core.spec.problems import SpecError
 from core.spec.task import Source
 from core.tasks import Task, task_of
@@ -62,8 +62,7 @@ def read_inputs(spec: JobSpec, model: Path, datasets: Mapping[str, Path]) -> tup
     splits = prepare(spec, read_tables(spec, datasets))
     kind, fitted = spec.task.problem, spec.train.steps.teach == 0
     local = read_model(model, kind)
-    if local.stretches and "onnx" in (*spec.export.formats, spec.budget.runtime):
-        raise SpecError("/export/formats", STRETCHES)
+    local.require_onnx(spec.export.formats, spec.budget.runtime)
     head = choose_head(local.labels, splits.labels, kind)
     splits = replace(splits, labels=[*head.labels])  # in the order that the model's own head has them
     task = task_of(kind, splits.labels, labels_of(splits.train))

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from core.spec.config import read_object
+from core.spec.config import named, read_object
 from core.spec.cost import Costs
 from core.spec.families import VOCABULARIES, Architecture, head_labels, require_text, require_tokenizer
 from core.spec.folder import entries, require_model, require_names
@@ -27,7 +27,7 @@ MAX_TOKENIZER_BYTES = 64 * 2**20
 PARSED_BYTES = 4 * 2**20  # of a tokenizer.json; in a larger one only what was added is looked at
 WORDS = ("word_embeddings.weight", "tok_embeddings.weight", "embed_tokens.weight")
 POSITIONS = "position_embeddings.weight"
-STRETCHES = "positions that scale with the text's length cannot be exported to ONNX"
+STRETCHING = ("dynamic", "longrope")  # ways to scale rotary positions by the length of the text at hand
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,14 @@ class LocalModel:
             head |= {f"{path}.bias": (rows,)} if path not in family.biasless else {}
         head |= {f"{path}.weight": (hidden,) for path in family.head_norms}
         return Costs.from_shapes(self.architecture, {**self.shapes, **head} if labels else self.shapes, length)
+
+    def require_onnx(self, formats: Collection[str], runtime: str | None) -> None:
+        """Raises SpecError where a format or the runtime is ONNX, and the model's positions scale with the text."""
+        why = "this model's positions scale with the text's length, which ONNX cannot say"
+        if self.stretches and "onnx" in formats:
+            raise SpecError("/export/formats", f"{why}; leave 'onnx' out")
+        if self.stretches and runtime == "onnx":
+            raise SpecError("/budget/runtime", f"{why}; give 'torch' or 'torch.compile'")
 
     @cached_property
     def dense(self) -> Costs:
@@ -118,7 +126,7 @@ def _read(folder: Path, problem: ProblemType) -> LocalModel:
         raise SpecError("/model", f"its config.json says {positions} for 'max_position_embeddings': it reads no token")
     size = sum(file.stat().st_size for file in files)
     rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
-    stretches = "dynamic" in (rope.get("rope_type"), rope.get("type"))
+    stretches = any(name in ("rope_type", "type") and value in STRETCHING for name, value in named(rope))
     model = LocalModel(folder.name, architecture, kept, size, labels, reads, stretches)
     model.dense  # noqa: B018  raises SpecError where the weights are not of this config.json
     _require_layers(architecture, kept)

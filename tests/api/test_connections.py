@@ -175,3 +175,23 @@ def test_a_body_in_crumbs_is_not_taken(live: str) -> None:
     assert received.startswith(b"HTTP/1.1 400") and b"send larger ones" in received
     sent = answer(live, head.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"), b"2\r\n{}\r\n0\r\n\r\n")
     assert sent.startswith(b"HTTP/1.1 422")
+
+
+@one_database
+@pytest.mark.field("3. Under attack", "a body that goes on after its answer", "32 MB of it are read, then it ends")
+def test_a_body_that_was_answered_is_not_read_for_ever(live: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "LATE_BYTES", 2**21)
+    head = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    size, piece = 2**26, b" " * 2**16
+    with connect(live) as client:
+        client.sendall(head % size)
+        assert client.recv(2**16).startswith(b"HTTP/1.1 413")
+        with pytest.raises(OSError):
+            for _ in range(size // len(piece)):
+                client.sendall(piece)
+    size = 2**20 + 1  # over the limit of a body of JSON; its rest is let pass, and the connection stays
+    with connect(live) as client:
+        client.sendall(head % size)
+        assert client.recv(2**16).startswith(b"HTTP/1.1 413")
+        client.sendall(b" " * size + b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert b"HTTP/1.1 200" in b"".join(iter(lambda: client.recv(2**16), b""))

@@ -19,13 +19,17 @@ from core.ledger.settings import Settings
 from core.ledger.tables import Job, Tenant
 from core.spec.job import JobSpec
 from tests.api.conftest import (
+    HEADS,
     HIDDEN,
+    LAYERS,
     MODEL,
+    NEURONS,
     Upload,
     one_database,
     reviews,
     write_head,
     write_model,
+    write_safetensors,
 )
 
 
@@ -582,6 +586,54 @@ def test_broken_and_foreign_local_models(client: TestClient, payload: dict[str, 
         said = faults(client.post("/v1/jobs", json=payload | {"model": name}))["/model"]
         assert reason in said and said == f"'{name}' cannot be pruned: {told[name]}"
     assert client.post("/v1/jobs", json=payload | {"model": "layers"}).status_code == 422
+
+
+LLAMA = {"model_type": "llama", "num_attention_heads": HEADS, "max_position_embeddings": 64, "vocab_size": 100}
+
+
+def llama_shapes() -> dict[str, list[int]]:
+    """Weights of a small Llama: positions are no weights, but turned into queries and keys."""
+    shapes = {"model.embed_tokens.weight": [100, HIDDEN], "model.norm.weight": [HIDDEN]}
+    for i in range(LAYERS):
+        layer = f"model.layers.{i}"
+        shapes |= {f"{layer}.self_attn.{name}_proj.weight": [HIDDEN, HIDDEN] for name in "qkvo"}
+        shapes |= {f"{layer}.mlp.{name}_proj.weight": [NEURONS, HIDDEN] for name in ("gate", "up")}
+        shapes |= {f"{layer}.mlp.down_proj.weight": [HIDDEN, NEURONS]}
+        shapes |= {f"{layer}.{name}_layernorm.weight": [HIDDEN] for name in ("input", "post_attention")}
+    return shapes
+
+
+@one_database
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_parameters": {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}},
+        {"rope_parameters": {"rope_type": "longrope", "factor": 4.0, "rope_theta": 1e4}},
+        {
+            "rope_parameters": {
+                "full_attention": {"rope_type": "dynamic"},
+                "sliding_attention": {"rope_type": "default"},
+            }
+        },
+        {"rope_scaling": {"type": "dynamic", "factor": 4.0}},
+    ],
+)
+def test_onnx_is_refused_at_once_where_positions_scale_with_the_text(
+    client: TestClient, payload: dict[str, Any], settings: Settings, rope: dict[str, Any]
+) -> None:
+    for name, values in {"scaled": rope, "fixed": {"rope_scaling": {"rope_type": "linear", "factor": 4.0}}}.items():
+        write_model(settings.models_dir / name, **LLAMA | values)
+        write_safetensors(settings.models_dir / name / "model.safetensors", llama_shapes())
+    formats = payload | {"export": {"formats": ["onnx"]}}
+    runtime = put(payload, "/budget", {"speedup": 2, "runtime": "onnx"})
+    for body, pointer, mend in (
+        (formats, "/export/formats", "leave 'onnx' out"),
+        (runtime, "/budget/runtime", "give 'torch' or 'torch.compile'"),
+    ):
+        found = faults(client.post("/v1/jobs", json=body | {"model": "scaled"}))
+        assert [*found] == [pointer] and "scale with the text's length" in found[pointer] and mend in found[pointer]
+        assert client.post("/v1/jobs", json=body | {"model": "fixed"}).status_code == 202
+    assert client.post("/v1/jobs", json=payload | {"model": "scaled"}).status_code == 202
 
 
 # --- what is not even a request -----------------------------------------------------------------------------

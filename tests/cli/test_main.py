@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,16 @@ def test_a_folder_that_cannot_be_made_is_one_line(stub: Stub, tmp_path: Path) ->
     for arguments in (["download", "job_1", wrong], ["serve", "--data-dir", wrong]):
         result = runner.invoke(main.app, arguments)
         assert (result.exit_code, result.stderr) == (1, f"{wrong}: Not a directory\n")
+
+
+def test_a_new_data_folder_has_a_place_for_models(tmp_path: Path) -> None:
+    """A port that is taken ends it before a part starts."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert runner.invoke(main.app, ["serve", "--port", port, "--data-dir", str(tmp_path / "data")]).exit_code == 1
+    assert (tmp_path / "data" / "models").is_dir()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org"])
