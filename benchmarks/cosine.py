@@ -53,10 +53,11 @@ def measure(model: Path, data: Path, steps: int, seed: int) -> tuple[Cosines, Se
     from benchmarks.transfer.data import MAX_LENGTH, prepare
     from core.pruning.batches import draw
     from core.pruning.coupling import Stream, add_heads
+    from core.pruning.job import ModelRef
     from core.pruning.losses import batch_loss
     from core.pruning.network import TARGET as HEAD
     from core.pruning.network import Network
-    from core.pruning.stages import ModelRef, Stages
+    from core.pruning.stages import Stages
     from core.pruning.train import optimizer_for
     from core.pruning.weighting import gate_gradient
     from core.spec.job import JobSpec

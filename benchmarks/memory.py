@@ -135,6 +135,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     if arm := "".join(sys.argv[2:]):
         job(Path(sys.argv[1]), JOBS[arm]) if arm in JOBS else plain(Path(sys.argv[1]))
-        print(json.dumps(peak_memory_bytes()))
+        print(peak_memory_bytes().model_dump_json())
     else:
         main(Path(sys.argv[1]))

@@ -97,8 +97,9 @@ def teach(data: Path, share: float, seed: int, layers: int) -> Run:
 
     from core.pruning import train
     from core.pruning.checkpoint import restore, trained
+    from core.pruning.job import ModelRef
     from core.pruning.network import device, predict
-    from core.pruning.stages import ModelRef, Stages
+    from core.pruning.stages import Stages
     from core.spec.job import JobSpec
 
     spec = JobSpec.model_validate(

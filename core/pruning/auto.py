@@ -35,10 +35,11 @@ from core.pruning.importance import importance
 from core.pruning.losses import labelled_by
 from core.pruning.network import TARGET, Network, device, predict
 from core.pruning.related import RELATED, WELL_RELATED, relatedness
-from core.pruning.train import Report, Training, recovery_rate, train
+from core.pruning.train import Training, recovery_rate, train
 from core.spec.cost import CostModel
 from core.spec.estimate import prices
 from core.spec.job import Stage
+from core.spec.messages import Listener, StageProgress
 from core.spec.structure import Structure
 
 SPLITS = 2
@@ -169,7 +170,7 @@ class Trials:
         batch_size: int,
         balanced: bool,
         seed: int,
-        report: Report,
+        report: Listener,
         last: Callable[[Scores, CostModel, int], Structure],
         hidden: bool,
         checkpoints: Callable[[str], Checkpoint],
@@ -345,9 +346,7 @@ class Trials:
     def tell(self) -> None:
         """How many trials are done."""
         done = sum(map(len, self.seen.values()))
-        steps = max(1, done, self.planned)
-        facts = {"step": done, "steps": steps, "sparsity": None, "dev": None}
-        self.report({"event": "progress", "stage": "auto", **facts})
+        self.report(StageProgress(stage="auto", step=done, steps=max(1, done, self.planned)))
 
     def teach(self, target: TaskRows, taught: Sequence[int], number: int) -> Network:
         """A dense model, taught in short; with the labels of the sources `taught` if there are any."""

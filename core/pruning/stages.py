@@ -6,7 +6,7 @@ import copy
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -28,6 +28,7 @@ from core.pruning.fit import Scores
 from core.pruning.heap import trim_heap
 from core.pruning.importance import BATCHES
 from core.pruning.inputs import read_inputs
+from core.pruning.job import ModelRef
 from core.pruning.latency import SEQUENCE_LENGTH, latencies_ms
 from core.pruning.losses import labelled_by
 from core.pruning.meet import LatencyBudget
@@ -45,21 +46,13 @@ from core.spec.cost import CostModel, Costs
 from core.spec.data import labels_of
 from core.spec.estimate import Work, part_left, prices, training_steps, work
 from core.spec.job import JobSpec
+from core.spec.messages import Alive, Listener, Message, Note, Saved, StageBegun, StageName, StageProgress
 from core.spec.methods import METHODS
 from core.spec.problems import SpecError
+from core.spec.report import Auto, BudgetMet, Curve, Given, Layout, Result, Results, Tested
 from core.spec.structure import Structure
 
 log = logging.getLogger(__name__)
-Report = Callable[[Mapping[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class ModelRef:
-    """A pre-trained model on local disk, and what the user called it."""
-
-    path: Path
-    name: str
-    revision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,9 +78,9 @@ class Outcome:
     structure: Structure
     cost: CostModel  # the one that the budget limits
     limit: int  # of the encoder layers
-    results: dict[str, Any]
+    results: Results
     logits: Tensor  # of the pruned model on the test rows
-    latency: dict[str, Any] | None = None  # how a budget in time was met
+    latency: BudgetMet | None = None  # how a budget in time was met
 
 
 class Stages:
@@ -99,7 +92,7 @@ class Stages:
         model: ModelRef,
         datasets: Mapping[str, Path],
         workdir: Path,
-        report: Report,
+        report: Listener,
         *,
         cache: Path | None = None,
         prefix: str = "",
@@ -115,20 +108,20 @@ class Stages:
         self.cache = cache
         self.latency: LatencyBudget | None = None  # where the budget is one
         self.prefix, self.start, self.width = prefix, start, width
-        self.checkpoints = Checkpoints(self.state, prefix, lambda: self._report({"event": "saved", "stage": "part"}))
+        self.checkpoints = Checkpoints(self.state, prefix, lambda: self._report(Saved(stage="part")))
         self._began: tuple[float, float] | None = None
         self._heard = 0.0
         self.transfer = spec.transfer.model_copy(update={"coupling": spec.coupling})  # `auto` fills it in
         self.used = list(range(len(spec.sources)))  # numbers of the sources in use
-        self.auto: dict[str, Any] | None = None
-        self.layout: dict[str, Any] | None = None  # what a regular structure has, beside the free one
+        self.auto: Auto | None = None
+        self.layout: Layout | None = None  # what a regular structure has, beside the free one
         self.timings: dict[str, float] = {}
-        self.curves: dict[str, Any] = {}
+        self.curves: dict[str, Curve] = {}
         self.work: Work | None = None  # what the job computes, counted once its rows are read
         self.given: Tensor | None = None  # logits of the model as it was given, on the test rows
 
-    def prune_and_measure(self) -> Outcome:
-        """Every stage but the export."""
+    def prune_and_measure(self) -> Outcome | None:
+        """Every stage but the export; what was measured, in the process that does it."""
         with self.stage("data"):
             network = self.prepare()
             cost, limit = self.budget(network)
@@ -144,7 +137,7 @@ class Stages:
         with self.stage("measure"):
             if not parallel.first():  # it has done its part, and leaves the machine alone
                 parallel.meet()
-                return Outcome(student, structure, cost, limit, {"pruned": {}}, torch.empty(0))
+                return None
             results, logits = self.measure(teacher, student, structure)
             latency = self.latency.report(structure) if self.latency else None
             parallel.meet()
@@ -183,12 +176,12 @@ class Stages:
         """As `budget`, of a latency: by what is measured."""
         budget = self.spec.budget
         under = conditions(budget, longest_text(network, self.spec.length))
-        self._report({"event": "note", "message": f"measuring latency: {under.runtime} on {under.device_name}"})
+        self._report(Note(message=f"measuring latency: {under.runtime} on {under.device_name}"))
         watch = Stopwatch(network, list(self.inputs.test.inputs), under, self.alive)
         state = self.state / "latency.json"  # the control's, too: it prunes the same model
         layout = self.spec.export.layout
         self.latency = LatencyBudget(budget, network.architecture, under, watch.measure, state, self.cache, layout)
-        self._report({"event": "saved", "stage": "data"})
+        self._report(Saved(stage="data"))
         return self.latency.cost, self.latency.limit
 
     def decide(self, network: Network, cost: CostModel, limit: int) -> None:
@@ -224,12 +217,11 @@ class Stages:
                 write_json(self.scratch / "facts", found)
                 (self.scratch / "facts").replace(facts)
                 self.checkpoints.at("auto").drop()
-                self._report({"event": "saved", "stage": "auto"})
+                self._report(Saved(stage="auto"))
             except OSError as error:  # a full disk: the job goes on, and tries again if it is resumed
                 log.warning("cannot save what was decided: %s", error)
-        self.auto = found
-        self.auto.pop("seconds", None)
-        choice = Choice(**self.auto.pop("choice"))
+        self.auto = Auto(**{name: value for name, value in found.items() if name not in ("seconds", "choice")})
+        choice = Choice(**found["choice"])
         learned = self.transfer.weighting == "learned" and choice.coupling == "teacher"
         self.transfer = self.transfer.model_copy(
             update={
@@ -239,7 +231,7 @@ class Stages:
             }
         )
         self.used = list(choice.sources)
-        unlabelled = {i: replace(self.sources[i], classes=0) for i in self.auto.get("as_text", [])}
+        unlabelled = {i: replace(self.sources[i], classes=0) for i in self.auto.as_text}
         self.sources = [unlabelled.get(i, self.sources[i]) for i in self.used]
 
     def teach(self, network: Network) -> Network:
@@ -276,15 +268,17 @@ class Stages:
             if cut_alone and not self.plan.steps["recover"]:
                 taken = plan if shared else phases("none", "prune", False, target, [], batch)
                 refit(student, teacher, taken, self.spec.train.seed, structure, self.alive)
-            self.curves["prune"] = asdict(history)
-            found = {"history": asdict(history), "structure": structure.to_json(), "layout": self.layout}
+            self.curves["prune"] = Curve(**asdict(history))
+            layout = self.layout and self.layout.model_dump()
+            found = {"history": asdict(history), "structure": structure.to_json(), "layout": layout}
             self.save("prune", student, found | {"fits": self.latency.fits if self.latency else []})
         else:
             weights, facts = saved
-            structure, self.layout = Structure.from_json(facts["structure"]), facts.get("layout")
+            structure = Structure.from_json(facts["structure"])
+            self.layout = Layout(**facts["layout"]) if facts.get("layout") else None
             reshape(student, structure)
             student.load_state_dict(weights, strict=True)
-            self.curves["prune"] = facts["history"]
+            self.curves["prune"] = Curve(**facts["history"])
             if self.latency:
                 self.latency.fits = facts["fits"]
         return student.to(device()), structure
@@ -295,7 +289,7 @@ class Stages:
             return parallel.agree(partial(self.time_fit, scores))
         structure = self.fit_counted(scores, cost, limit)
         if self.spec.export.layout == "regular":
-            self.layout = compare(scores, cost, limit, structure)
+            self.layout = Layout(**compare(scores, cost, limit, structure))
         return structure
 
     def time_fit(self, scores: Scores) -> Structure:
@@ -328,7 +322,7 @@ class Stages:
             sparsity.hold(student)
         self.fine_tune(student, plan, "recover")
 
-    def measure(self, teacher: Network, student: Network, structure: Structure) -> tuple[dict[str, Any], Tensor]:
+    def measure(self, teacher: Network, student: Network, structure: Structure) -> tuple[Results, Tensor]:
         """The test rows, once, in float32; sizes; latency of both models in turn. Numbers are in their own unit.
 
         Beside them, what always giving the commonest training answer comes to, and how far each model leads that; and,
@@ -349,32 +343,31 @@ class Stages:
             length := longest_text(teacher, SEQUENCE_LENGTH),
             self.alive,
         )
-        results: dict[str, Any] = {}
+        problem, labels = inputs.test.problem, inputs.test.labels
+        usual = problem.usual(labels_of(splits.train), labels)
+        results: dict[str, Result] = {}
         logits = {}
         for name, network in models.items():
             done = self.checkpoints.at(f"recover-test-{name}")
             logits[name] = predict(network, inputs.test, alive=self.alive, checkpoint=done)
-            results[name] = {
-                "test": inputs.test.problem.intervals(logits[name], inputs.test.labels),
-                "encoder_params": self.costs.of(structures[name]).params.encoder(structures[name]),
-                "model_params": self.costs.of(structures[name]).params.model(structures[name]),
-                "macs": self.costs.of(structures[name]).macs.model(structures[name]),
-                "macs_length": self.costs.length,  # tokens of the text
-                "bytes": weights_bytes(network),
-                "latency_length": length,
-                "latency_ms": speed[name],
-                "speedup": {b: round(speed["dense"][b] / ms, 2) for b, ms in speed[name].items()},
-            }
-        labels = inputs.test.labels
-        usual = inputs.test.problem.usual(labels_of(splits.train), labels)
-        results["baseline"] = {"test": inputs.test.problem.intervals(usual, labels)}
-        for name in models:
-            results[name]["lead"] = lead(inputs.test.problem, self.spec.task.metric, logits[name], labels, usual)
+            results[name] = Result(
+                test=problem.intervals(logits[name], labels),
+                encoder_params=self.costs.of(structures[name]).params.encoder(structures[name]),
+                model_params=self.costs.of(structures[name]).params.model(structures[name]),
+                macs=self.costs.of(structures[name]).macs.model(structures[name]),
+                macs_length=self.costs.length,
+                bytes=weights_bytes(network),
+                latency_length=length,
+                latency_ms=speed[name],
+                speedup={b: round(speed["dense"][b] / ms, 2) for b, ms in speed[name].items()},
+                lead=lead(problem, self.spec.task.metric, logits[name], labels, usual),
+            )
+        given = None
         if self.given is not None:
-            problem = inputs.test.problem
             change = {name: problem.apart(logits[name], self.given, labels) for name in models}
-            results["given"] = {"test": problem.intervals(self.given, labels), "change": change}
-        return results, logits["pruned"]
+            given = Given(test=problem.intervals(self.given, labels), change=change)
+        baseline = Tested(test=problem.intervals(usual, labels))
+        return Results(**results, baseline=baseline, given=given), logits["pruned"]
 
     # --- helpers --------------------------------------------------------------------------------------------
 
@@ -389,7 +382,7 @@ class Stages:
         result: dict[str, list[list[float]]] = {}
         before = 0
         for stage, steps in self.plan.steps.items():
-            for step, *values in self.curves[stage]["weights"]:
+            for step, *values in self.curves[stage].weights:
                 for name, value in zip(names, values, strict=True):
                     result.setdefault(name, []).append([before + step, value])
             before += steps
@@ -410,20 +403,20 @@ class Stages:
             self._taught = label(self.inputs.target, TARGET, "target"), sources
         return self._taught
 
-    def fine_tune(self, network: Network, plan: list[Phase], stage: str) -> None:
+    def fine_tune(self, network: Network, plan: list[Phase], stage: StageName) -> None:
         """One stage of plain training, if it was not done before; of none, where it has no steps."""
         if (saved := self.load(stage)) is not None:
             weights, facts = saved
             network.load_state_dict(weights, strict=True)
-            self.curves[stage] = facts["history"]
+            self.curves[stage] = Curve(**facts["history"])
             return
         history = History()
         if self.plan.steps[stage]:
             history = train(
                 network, plan, self.inputs.dev, self.training(stage), stage=stage, metric=self.spec.task.metric
             )
-        self.curves[stage] = asdict(history)
-        self.save(stage, network, {"history": self.curves[stage]})
+        self.curves[stage] = Curve(**asdict(history))
+        self.save(stage, network, {"history": asdict(history)})
 
     def training(self, stage: str) -> Training:
         """What a stage trains with."""
@@ -435,24 +428,26 @@ class Stages:
         """A sign of life, at most once a second, where no steps can be counted."""
         if time.monotonic() - self._heard >= 1.0:
             self._heard = time.monotonic()
-            self._report({"event": "alive"})
+            self._report(Alive())
 
-    def report(self, message: Mapping[str, Any]) -> None:
+    def report(self, message: Message) -> None:
         """Pass on, with how far the whole job is."""
-        if message["event"] == "progress":
+        if isinstance(message, StageProgress):
             cost = {stage: self.plan.steps[stage] * price for stage, price in prices(self.left).items()}
             if self.spec.coupling == "auto":
                 cost = {"auto": sum(cost.values())} | cost
-            before = sum(list(cost.values())[: list(cost).index(message["stage"])])
-            done = before + cost[message["stage"]] * message["step"] / message["steps"]
+            before = sum(list(cost.values())[: list(cost).index(message.stage)])
+            done = before + cost[message.stage] * message.step / message.steps
             share = 0.95 * done / max(1, sum(cost.values()))
             overall = self.start + self.width * share
-            message = {**message, "eta_s": self.eta(overall), "overall": round(overall, 3)}
+            message = message.model_copy(update={"eta_s": self.eta(overall), "overall": round(overall, 3)})
         self._say(message)
 
-    def _say(self, message: Mapping[str, Any]) -> None:
+    def _say(self, message: Message) -> None:
         """The control has the job's own stages: what is said of them tells so."""
-        self._report({**message, "control": True} if self.prefix else message)
+        if self.prefix and isinstance(message, StageBegun | StageProgress):
+            message = message.model_copy(update={"control": True})
+        self._report(message)
 
     def eta(self, share: float) -> float | None:
         """Seconds left of the job, of which so much is done, at the pace since the first progress of this attempt."""
@@ -463,15 +458,15 @@ class Stages:
         return round((now - since) * (1 - share) / (share - first), 1) if share > first else None
 
     @contextmanager
-    def stage(self, name: str) -> Any:
+    def stage(self, name: StageName) -> Any:
         """Announce a stage and time it."""
-        self._say({"event": "stage", "stage": name})
+        self._say(StageBegun(stage=name))
         trim_heap()
         self._started = time.monotonic()
         yield
         self.timings[name] = self.timings.get(name, 0.0) + time.monotonic() - self._started
 
-    def save(self, stage: str, network: Network, facts: dict[str, Any]) -> None:
+    def save(self, stage: StageName, network: Network, facts: dict[str, Any]) -> None:
         """Keep a stage's result; the JSON file comes last and makes it valid."""
         if not parallel.first():
             return self.checkpoints.at(stage).drop()
@@ -485,7 +480,7 @@ class Stages:
         except (OSError, SafetensorError) as error:  # a full disk: the job goes on, with more to lose
             return log.warning("cannot save the stage %s: %s", stage, error)
         self.checkpoints.at(stage).drop()
-        self._report({"event": "saved", "stage": stage})
+        self._report(Saved(stage=stage))
 
     def load(self, stage: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """A stage's saved result, or None."""

@@ -261,7 +261,7 @@ def test_trials_of_real_networks(tiny: Path, network: Network, cost: CostModel) 
     assert [t["splits"] for t in decision.trials].count(2) == 1 + trials.survivors
     assert all(0 < t["score"] <= 1 and t["error"] >= 0 for t in decision.trials)
     assert all(value is not None and value > RELATED for value in decision.related)
-    assert said[-1]["step"] == said[-1]["steps"] == trials.planned
+    assert said[-1].step == said[-1].steps == trials.planned
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     again = trials_of(tiny, network, cost, steps=steps).decide()
     assert again == decision
@@ -318,7 +318,7 @@ def test_labels_are_asked_even_where_trials_do_not_fit(tiny: Path, network: Netw
     decision = trials.decide()
     assert decision.choice == Choice("sequential", tuple(ALL), (1, 2, 3)) and decision.as_text == [0]
     assert "too short for trials" in decision.why and "source 0" in decision.why
-    assert all(0 <= message["step"] <= message["steps"] for message in said)
+    assert all(0 <= message.step <= message.steps for message in said)
 
 
 def test_many_sources_are_tried_together_where_each_alone_would_take_too_long(

@@ -34,6 +34,8 @@ from core.pruning.train import Pace, Training, train
 from core.spec.cost import CostModel
 from core.spec.data import Example
 from core.spec.job import JobSpec
+from core.spec.messages import Message
+from core.spec.report import Report
 from core.spec.structure import Structure
 from tests.draws import draws
 from tests.pruning.test_auto import trials_of
@@ -299,25 +301,24 @@ def test_a_job_that_is_killed_again_and_again_ends_with_the_same_file(
     def work(workdir: Path, messages: int) -> dict[str, Any]:
         said = []
 
-        def report(message: Mapping[str, Any]) -> None:
+        def report(message: Message) -> None:
             said.append(message)
             if len(said) == messages:
                 raise Killed
 
         with suppress(Killed):
             return run(spec, ModelRef(tiny, "tiny"), datasets, workdir, report)
-        return {}
+        return None
 
     whole = work(tmp_path / "whole", -1)
-    again: dict[str, Any] = {}
+    again: Report | None = None
     kills = 0
     while not again:
         again, kills = work(tmp_path / "killed", 12), kills + 1
     assert kills > 4
     assert {"teach", "teach-labels-0", "teach-labels-target", "prune", "recover", "recover-test-dense"} <= seen
-    for found in ("structure", "curves"):
-        assert again[found] == whole[found]
-    assert again["results"]["pruned"]["test"] == whole["results"]["pruned"]["test"]
+    assert whole and (again.structure, again.curves) == (whole.structure, whole.curves)
+    assert again.results.pruned.test == whole.results.pruned.test
     files = [(tmp_path / name / "output/model.safetensors").read_bytes() for name in ("whole", "killed")]
     assert files[0] == files[1]
 
@@ -345,8 +346,8 @@ def test_a_budget_in_time_is_known_though_it_was_met_before_the_kill(
     steps.taken.clear()
     report = run(spec, ModelRef(tiny, "tiny"), {dataset: path}, tmp_path / "work", lambda _message: None)
     assert steps.taken[0] > 33  # after the cut
-    (kept,) = (one for one in report["budget"]["measured"]["fits"] if one["kept"])
-    assert kept["of_dense"] == report["budget"]["fraction"] <= 1 / 1.5
+    (kept,) = (one for one in report.budget.measured.fits if one.kept)
+    assert kept.of_dense == report.budget.fraction <= 1 / 1.5
 
 
 def test_the_time_to_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
