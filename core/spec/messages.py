@@ -44,7 +44,7 @@ class StageProgress(Said):
     step: int
     steps: int
     sparsity: float | None = None
-    dev: dict[str, float] | None = Field(None, description="metrics and loss at the last look")
+    dev: dict[str, float | None] | None = Field(None, description="metrics and loss at the last look")
     eta_s: float | None = None
     overall: float | None = Field(None, description="0 to 1", exclude_if=_none)
     control: Control = False
