@@ -27,10 +27,12 @@ import torch
 from core.pruning.batches import draw, tokenise
 from core.pruning.coupling import Stream
 from core.pruning.export import environment
+from core.pruning.job import ModelRef
 from core.pruning.losses import batch_loss
 from core.pruning.network import TARGET, load_network, load_tokenizer, predict
 from core.pruning.problem import problem_of
-from core.pruning.run import ModelRef, peak_memory_bytes, run
+from core.pruning.publish import peak_memory_bytes
+from core.pruning.run import run
 from core.pruning.train import optimizer_for
 from core.spec.data import Example
 from core.spec.job import JobSpec

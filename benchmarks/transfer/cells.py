@@ -23,7 +23,10 @@ DEV_ROWS = 100
 STEPS: Mapping[str, int] = {"teach": 200, "prune": 300, "recover": 600}  # of every arm
 ROOT = Path(__file__).parents[2]
 # What a taught teacher depends on: one taught by other code is taught anew.
-TEACHING = ("batches", "coupling", "inputs", "losses", "metrics", "network", "problem", "stages", "train", "weighting")
+TEACHING = (
+    *("batches", "coupling", "inputs", "losses", "metrics", "network", "prepare", "problem", "stages", "train"),
+    "weighting",
+)
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from benchmarks.transfer.cofi import cofi_losses
 from benchmarks.transfer.controls import place
 from benchmarks.transfer.data import PAIRS
 from core.lifeline import die_with_parent
+from core.pruning import measure, publish
 from core.pruning import run as job
-from core.pruning import stages
 from core.spec.messages import Message, Note, Saved, StageBegun, StageProgress
 
 TEACHER_FILES = ("teach.safetensors", "teach.json")  # the second makes the first valid
@@ -84,8 +84,8 @@ def run_cell(
         datasets = {dataset_id(name): tables[name] for name in names}
         # Latency is not asked here, and that a checkpoint loads in a fresh process the product's tests show.
         with (
-            patch.object(stages, "latencies_ms", _no_latency),
-            patch.object(job, "verify", _no_verifying),
+            patch.object(measure, "latencies_ms", _no_latency),
+            patch.object(publish, "verify", _no_verifying),
             IN_PLACE.get(arm.control or "", nullcontext)(),
         ):
             found = job.run(spec, job.ModelRef(model, model.name), datasets, Path(folder), report)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -116,13 +117,13 @@ class LatencyBudget:
         self._save()
         return best
 
-    def report(self, structure: Structure) -> BudgetMet:
+    def report(self, structure: Structure, fits: Sequence[Mapping[str, Any]]) -> BudgetMet:
         """What was asked, what was met, and how it was measured: when it was decided, and `again` on that machine.
 
         `limit`, `met` and `dense` are parts of the dense latency in the ms that it had at the job's start; in
         `measured`, `ms` and `dense_ms` are what was read in the run that decided.
         """
-        (deciding,) = (one for one in self.fits if one["kept"])
+        (deciding,) = (one for one in fits if one["kept"])
         again = None if self.elsewhere else self.measure(structure)
         return BudgetMet(
             cost=self.budget.kind,
@@ -137,7 +138,7 @@ class LatencyBudget:
                 **asdict(self.under),
                 **{name: deciding[name] for name in ("ms", "dense_ms", "passes", "spread")},
                 again=again and self._ms(again.ratio),
-                fits=self.fits,
+                fits=list(fits),
             ),
         )
 

@@ -38,7 +38,7 @@ from core.spec.messages import Message
 from core.spec.report import Report
 from core.spec.structure import Structure
 from tests.draws import draws
-from tests.pruning.test_auto import trials_of
+from tests.pruning.test_auto import decide, ground_of
 from tests.tiny import rows as made_rows
 
 EVERY = 4  # steps between two saves
@@ -255,8 +255,7 @@ def test_trials_that_are_killed_decide_as_if_they_had_not_been(
 
     def work(at: Callable[[str], Checkpoint]) -> Decision:
         lengths = {"teach": 150, "prune": 0, "recover": 450}
-        network_again = copy.deepcopy(network)
-        return trials_of(tiny, network_again, cost, steps=lengths, checkpoints=at).decide()
+        return decide(ground_of(tiny, copy.deepcopy(network), cost), lengths, checkpoints=at)
 
     whole = work(lambda _name: NOWHERE)
     all_steps = len(steps.taken)

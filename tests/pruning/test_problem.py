@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from core.pruning import auto
+from core.pruning import allot
 from core.pruning.batches import tokenise
 from core.pruning.export import write_test_rows
 from core.pruning.metrics import bootstrap, entities, of_labels, of_numbers, of_tags, shown, value_of
@@ -406,7 +406,7 @@ def test_masks_are_learned_jointly_with_weighted_sources(
 def test_auto_tries_text_without_labels(
     problem: str, tiny: Path, data: Mapping[str, Mapping[str, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auto, "BATCHES", 1)  # or so short a job would have no trials
+    monkeypatch.setattr(allot, "BATCHES", 1)  # or so short a job would have no trials
     sources, train = [{"data": {"dataset": SOURCE}}], {"steps": {"teach": 16, "recover": 30}, "batch_size": 16}
     report = go(problem, tiny, data[problem], tmp_path, sources=sources, train=train, vocabulary="trim")
     trials = report.transfer.auto.trials

@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file, save_file
 
-from core.pruning import refit, stages, stopwatch
+from core.pruning import publish, refit, stages, state, stopwatch
 from core.pruning.export import sha256, write_json
 from core.pruning.inputs import read_inputs
 from core.pruning.network import TARGET as TARGET_HEAD
 from core.pruning.network import load_network, predict
-from core.pruning.run import ModelRef, run, verify
+from core.pruning.publish import verify
+from core.pruning.run import ModelRef, run
 from core.spec.job import JobSpec
 from core.spec.messages import Alive, Saved, StageBegun, StageProgress
 from core.spec.problems import SpecError
@@ -444,7 +445,7 @@ def test_a_full_disk_costs_what_auto_found_and_not_the_job(
             raise OSError(28, "No space left on device", str(path))
         write_json(path, value)
 
-    monkeypatch.setattr(stages, "write_json", full)
+    monkeypatch.setattr(state, "write_json", full)
     report, _ = go(spec_of(sources=[{"data": {"dataset": SOURCE}, "label": "label"}]), tiny, tables, tmp_path)
     assert report.transfer.auto.chosen.startswith(report.transfer.coupling)
 
@@ -612,9 +613,7 @@ def test_a_damaged_checkpoint_does_not_pass_verification(
     tiny: Path, tables: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """saved == evaluated is checked on the files, not assumed."""
-    from core.pruning import run as module
-
-    honest = module.write_model
+    honest = publish.write_model
 
     def damaging(network: Any, *rest: Any, **options: Any) -> None:
         damaged = copy.deepcopy(network)
@@ -622,6 +621,6 @@ def test_a_damaged_checkpoint_does_not_pass_verification(
         weight.copy_(-weight)
         honest(damaged, *rest, **options)
 
-    monkeypatch.setattr(module, "write_model", damaging)
+    monkeypatch.setattr(publish, "write_model", damaging)
     with pytest.raises(RuntimeError, match="not the model that was measured"):
         go(spec_of(), tiny, tables, tmp_path)
