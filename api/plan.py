@@ -15,6 +15,7 @@ from core.rows.survey import Survey
 from core.spec import estimate
 from core.spec.cost import CostModel, Costs
 from core.spec.job import JobSpec
+from core.spec.report import Report, stored
 from core.spec.structure import Structure
 
 FEW = 100  # test rows: an accuracy is then known to about 10 points
@@ -52,7 +53,8 @@ def _estimate(
     devices: Sequence[Mapping[str, Any]],
 ) -> Estimate:
     alike = [job for job in earlier if (Needs.of(job.spec).gpus or 1) == (spec.resources.gpus or 1)]
-    seen = [(_device(job), found) for job in alike if (found := _seen(job)) is not None]
+    reports = [(job, report) for job in alike if (report := stored(job.metrics)) is not None]
+    seen = [(_device(report), found) for job, report in reports if (found := _seen(job, report)) is not None]
     needs = Needs.of(spec.model_dump(mode="json"))
     asked = [needs.device] if needs.device else []
     kinds = [d["type"] for d in devices if needs.met_by(d)] or asked or [kind for kind, _ in seen[:1]] or ["cpu"]
@@ -87,20 +89,18 @@ def foretell(
     )
 
 
-def _device(job: Job) -> str:
-    return "cpu" if str((job.metrics or {}).get("environment", {}).get("device", "CPU")).startswith("CPU") else "cuda"
+def _device(report: Report) -> str:
+    return "cpu" if report.environment.device.startswith("CPU") else "cuda"
 
 
-def _seen(job: Job) -> estimate.Seen | None:
+def _seen(job: Job, report: Report) -> estimate.Seen | None:
     """What a job computed and took; None of one whose timings hold something else, too."""
-    metrics = job.metrics or {}
-    if not metrics.get("work_macs") or not job.started_at or not job.finished_at:
+    if not (macs := report.work_macs) or not job.started_at or not job.finished_at:
         return None
-    if metrics.get("control") or "measured" in metrics.get("budget", {}):
+    if report.control or report.budget.measured:
         return None
-    timings = metrics["timings_s"]
-    train_s = sum(timings.get(stage, 0.0) for stage in ("auto", "teach", "prune", "recover"))
-    return estimate.Seen(estimate.Work(**metrics["work_macs"]), train_s, (job.finished_at - job.started_at) / 1000)
+    train_s = sum(report.timings_s.get(stage, 0.0) for stage in ("auto", "teach", "prune", "recover"))
+    return estimate.Seen(estimate.Work(macs.train, macs.measure), train_s, (job.finished_at - job.started_at) / 1000)
 
 
 def _units(costs: Costs) -> Units:

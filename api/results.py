@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from pydantic import ValidationError
 from starlette.responses import StreamingResponse
 
 from api.context import Context, Here
@@ -18,8 +19,7 @@ from api.schemas import Curves, Series
 from api.zip import Archive, Entry
 from core.ledger import jobs
 from core.ledger.tables import File
-
-NO_CURVES = frozenset({"step", "steps", "eta_s", "overall"})
+from core.spec.messages import StageProgress
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
 
@@ -32,24 +32,25 @@ def get_metrics(here: Here, job_id: str) -> Curves:
         events = jobs.events(session, job_id, 0, None, kind="progress")
     series: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for event in events:
-        stage, step = event.data.get("stage"), event.data.get("step")
-        if not isinstance(stage, str) or not isinstance(step, int):
+        if (said := _progress(event.data)) is None:
             continue
-        stage = f"control {stage}" if event.data.get("control") else stage
-        for name, value in _numbers(event.data):
+        stage = f"control {said.stage}" if said.control else said.stage
+        for name, value in {"sparsity": said.sparsity, **{f"dev.{n}": v for n, v in (said.dev or {}).items()}}.items():
+            if value is None:
+                continue
             points = series.setdefault((stage, name), [])
-            while points and points[-1][0] >= step:
+            while points and points[-1][0] >= said.step:
                 points.pop()
-            points.append((step, value))
+            points.append((said.step, value))
     return Curves(series=[Series(stage=stage, name=name, points=points) for (stage, name), points in series.items()])
 
 
-def _numbers(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    for name, value in data.items():
-        if isinstance(value, Mapping):
-            yield from _numbers(value, f"{prefix}{name}.")
-        elif name not in NO_CURVES and isinstance(value, int | float) and not isinstance(value, bool):
-            yield prefix + name, float(value)
+def _progress(data: Mapping[str, Any]) -> StageProgress | None:
+    """Of an event as it is stored; None of one of another version that this one cannot read."""
+    try:
+        return StageProgress.model_validate(data)
+    except ValidationError:
+        return None
 
 
 @router.get(

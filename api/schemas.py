@@ -5,13 +5,29 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, TypeAdapter
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from core.spec import messages
+from core.spec.report import Report
 
 Status = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 DatasetId = Annotated[str, Field(examples=["ds_0192f0c1e0a77c5fb0a6c3a1d2e4f5a6"])]
 JobId = Annotated[str, Field(examples=["job_0192f0c2a4b17d1c9e0f3a5b7c8d9e0f"])]
 Sha256 = Annotated[str, Field(examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"])]
 Cursor = Annotated[str | None, Field(description="give it as `cursor` for the next page; null on the last")]
+
+
+class Described:
+    """What is stored as JSON, and answered as it is, whatever version wrote it: as this version would."""
+
+    def __init__(self, form: Any) -> None:
+        self.form = TypeAdapter(form)
+
+    def __get_pydantic_json_schema__(self, _schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Of the form."""
+        return handler(self.form.core_schema)
 
 
 def instant(ms: int) -> datetime:
@@ -162,7 +178,9 @@ class Job(BaseModel):
     eta_s: float | None = Field(description="estimate of the seconds of training left; null while there is none")
     attempt: int = Field(description="starts so far: attempt n of max_attempts", examples=[1])
     max_attempts: int = Field(examples=[3])
-    metrics: dict[str, Any] | None = Field(description="the report, once the job has succeeded")
+    metrics: Annotated[dict[str, Any], Described(Report)] | None = Field(
+        description="the report, once the job has succeeded"
+    )
     error: JobError | None
     delivery: Delivery | None = Field(description="with `webhook`, once the job has ended")
     spec: dict[str, Any] = Field(description="the specification; null where the value follows from the rest")
@@ -256,12 +274,22 @@ class Plan(BaseModel):
     understood: dict[str, Understood | None] = Field(description="what was understood of each data set, by its id")
 
 
+class StatusChange(BaseModel):
+    """A job has another status."""
+
+    status: Status
+    attempt: int | None = None
+    reason: str | None = None
+
+
 class Event(BaseModel):
     """Something that happened to a job."""
 
     seq: int = Field(description="grows with time; give the last one seen as `after`", examples=[42])
     type: str = Field(examples=["status", "stage", "progress", "note"])
-    data: dict[str, Any] = Field(examples=[{"status": "running", "attempt": 1}])
+    data: Annotated[
+        dict[str, Any], Described(StatusChange | messages.StageBegun | messages.StageProgress | messages.Note)
+    ] = Field(description="by `type`, which stands for `event`", examples=[{"status": "running", "attempt": 1}])
     at: datetime
 
 

@@ -28,6 +28,7 @@ from benchmarks.transfer.data import MAX_LENGTH, prepare
 from cli.fetch import MODEL_FILES, Package, download
 from core.pruning.run import ModelRef, run
 from core.spec.job import JobSpec
+from core.spec.messages import Message, StageBegun
 
 STEPS = {"teach": 60, "recover": 200}
 TABLES = Path("data/benchmarks")
@@ -93,10 +94,10 @@ def spec_of(model: str, layout: str) -> JobSpec:
     )
 
 
-def say(message: Mapping[str, Any]) -> None:
+def say(message: Message) -> None:
     """Each stage as it begins."""
-    if message["event"] == "stage":
-        print(time.strftime("%H:%M:%S"), message["stage"], flush=True)
+    if isinstance(message, StageBegun):
+        print(time.strftime("%H:%M:%S"), message.stage, flush=True)
 
 
 def measure(layout: str) -> dict[str, Any]:
@@ -112,22 +113,22 @@ def measure(layout: str) -> dict[str, Any]:
             Path(out),
             say,
         )
-    kept = ("structure", "budget", "verified", "timings_s", "environment")
+    assert report
+    sizes = {"encoder_params", "bytes", "latency_ms", "speedup"}
     models = {
-        name: {"accuracy": report["results"][name]["test"]["accuracy"]}
-        | {key: report["results"][name][key] for key in ("encoder_params", "bytes", "latency_ms", "speedup")}
-        for name in ("dense", "pruned")
+        name: {"accuracy": model.test["accuracy"].model_dump(), **model.model_dump(include=sizes)}
+        for name, model in (("dense", report.results.dense), ("pruned", report.results.pruned))
     }
     seconds = round(time.monotonic() - began)
     peak = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     own = {
         "layout": layout,
-        "test_rows": report["data"]["test"],
+        "test_rows": report.data.test,
         "models": models,
         "seconds": seconds,
         "peak_mib": peak,
     }
-    return own | {key: report[key] for key in kept}
+    return own | report.model_dump(include={"structure", "budget", "verified", "timings_s", "environment"})
 
 
 def markdown(measured: Sequence[Mapping[str, Any]]) -> str:

@@ -50,13 +50,16 @@ def measure(model: Path, data: Path, steps: int, seed: int) -> tuple[Cosines, Se
     import torch
 
     from benchmarks.transfer.cells import dataset_id
-    from benchmarks.transfer.data import MAX_LENGTH, prepare
+    from benchmarks.transfer.data import MAX_LENGTH
+    from benchmarks.transfer.data import prepare as prepare_tables
     from core.pruning.batches import draw
     from core.pruning.coupling import Stream, add_heads
+    from core.pruning.decide import decide
+    from core.pruning.job import ModelRef, Pass
     from core.pruning.losses import batch_loss
     from core.pruning.network import TARGET as HEAD
     from core.pruning.network import Network
-    from core.pruning.stages import ModelRef, Stages
+    from core.pruning.prepare import prepare
     from core.pruning.train import optimizer_for
     from core.pruning.weighting import gate_gradient
     from core.spec.job import JobSpec
@@ -67,7 +70,7 @@ def measure(model: Path, data: Path, steps: int, seed: int) -> tuple[Cosines, Se
         found = torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True)
         return torch.cat([gradient.flatten() for gradient in found])
 
-    tables = prepare(data, [TARGET, *SOURCES], lambda line: print(line, file=sys.stderr))
+    tables = prepare_tables(data, [TARGET, *SOURCES], lambda line: print(line, file=sys.stderr))
     spec = JobSpec.model_validate(
         {
             "model": "model",
@@ -82,11 +85,12 @@ def measure(model: Path, data: Path, steps: int, seed: int) -> tuple[Cosines, Se
     ways = {"gates": gate_gradient, "all weights": weight_gradient}
     with tempfile.TemporaryDirectory() as folder:
         paths = {dataset_id(name): tables[name] for name in (TARGET, *SOURCES)}
-        job = Stages(spec, ModelRef(model, model.name), paths, Path(folder), lambda _message: None)
-        network = job.prepare()
-    plan = job.phases("teach", job.inputs.target, job.sources)
-    add_heads(network, plan, job.sources)
-    movies, mail = job.sources
+        job = Pass.begin(spec, ModelRef(model, model.name), paths, Path(folder), lambda _message: None)
+        prepared, network = prepare(job)
+        decided = decide(job, prepared, network)
+    plan = decided.phases("teach", prepared.inputs.target, decided.sources, spec.train.batch_size)
+    add_heads(network, plan, decided.sources)
+    movies, mail = decided.sources
     order = torch.randperm(len(movies.rows), generator=torch.Generator().manual_seed(seed))
     shuffled = replace(movies.rows, labels=movies.rows.labels[order])
     streams = [
@@ -96,10 +100,10 @@ def measure(model: Path, data: Path, steps: int, seed: int) -> tuple[Cosines, Se
             for rows, head in ((movies.rows, movies.head), (shuffled, movies.head), (mail.rows, mail.head))
         ),
     ]
-    dev = Stream(job.inputs.dev, 32, HEAD, 1.0, 0.0)
+    dev = Stream(prepared.inputs.dev, 32, HEAD, 1.0, 0.0)
     dev_rows = draw([(dev.rows, dev.share)], steps, seed + 101)
     looks = draw([(stream.rows, 32) for stream in streams[1:]], steps, seed + 7)
-    optimizer = optimizer_for(network, job.plan.rates["teach"])
+    optimizer = optimizer_for(network, prepared.plan.rates["teach"])
     network.train()
     torch.manual_seed(seed)
     for step, index in enumerate(draw([(stream.rows, stream.share) for stream in streams], steps, seed), 1):

@@ -68,13 +68,14 @@ def one(words: int, batch_size: int, max_length: int) -> dict[str, Any]:
         ref = ModelRef(MODEL.resolve(), MODEL.name)
         report = run(spec, ref, files, Path(folder), lambda _message: None)
         wall, cpu = time.perf_counter() - started, time.process_time() - busy
-    train_s = sum(report["timings_s"][stage] for stage in ("teach", "prune", "recover")) * cpu / wall
+    assert report and report.work_macs and report.peak_memory_bytes
+    train_s = sum(report.timings_s[stage] for stage in ("teach", "prune", "recover")) * cpu / wall
     return {
         "said_s": [said.seconds.low, said.seconds.high] if said.seconds else None,
         "cpu_s": cpu,
-        "seconds_per_mac": train_s / report["work_macs"]["train"],
+        "seconds_per_mac": train_s / report.work_macs.train,
         "said_bytes": said.memory_bytes,
-        "peak_bytes": report["peak_memory_bytes"]["process"],
+        "peak_bytes": report.peak_memory_bytes.process,
     }
 
 

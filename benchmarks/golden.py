@@ -197,7 +197,10 @@ def write_models(folder: Path) -> None:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedTokenizerFast, logging
 
-    logging.disable_progress_bar()
+    progress: Any = logging
+    progress.disable_progress_bar()
+
+    fast: Any = PreTrainedTokenizerFast
 
     def numbered(tokens: Sequence[str]) -> dict[str, int]:
         return {token: i for i, token in enumerate(dict.fromkeys(tokens))}
@@ -222,7 +225,7 @@ def write_models(folder: Path) -> None:
             special_tokens=[(name, SPECIAL.index(name)) for name in ("<s>", "</s>")],
         )
         names = dict(zip(("pad", "unk", "cls", "sep", "mask"), SPECIAL, strict=True))
-        return PreTrainedTokenizerFast(
+        return fast(
             tokenizer_object=new,
             model_input_names=["input_ids", "attention_mask", *(["token_type_ids"] if family == "bert" else [])],
             **{f"{name}_token": token for name, token in names.items()},
@@ -235,7 +238,7 @@ def write_models(folder: Path) -> None:
         values: dict[str, Any] = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 3}
         values |= {"intermediate_size": 64, "vocab_size": len(words), "max_position_embeddings": 64, "pad_token_id": 0}
         values |= {"bos_token_id": 2, "cls_token_id": 2, "eos_token_id": 3, "sep_token_id": 3}
-        config = AutoConfig.for_model(name, **values | special)
+        config = AutoConfig.for_model(name, **values, **special)
         torch.manual_seed(0)
         body.from_config(config).save_pretrained(folder / name)
         words.save_pretrained(folder / name)

@@ -27,9 +27,11 @@ import torch
 from core.pruning.batches import draw, encode
 from core.pruning.coupling import Stream
 from core.pruning.export import environment
+from core.pruning.job import ModelRef
 from core.pruning.losses import batch_loss
 from core.pruning.network import TARGET, load_network, load_tokenizer, predict
-from core.pruning.run import ModelRef, peak_memory_bytes, run
+from core.pruning.publish import peak_memory_bytes
+from core.pruning.run import run
 from core.pruning.train import optimizer_for
 from core.rows.text.processor import Text
 from core.spec.data import Example
@@ -136,6 +138,6 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     if arm := "".join(sys.argv[2:]):
         job(Path(sys.argv[1]), JOBS[arm]) if arm in JOBS else plain(Path(sys.argv[1]))
-        print(json.dumps(peak_memory_bytes()))
+        print(peak_memory_bytes().model_dump_json())
     else:
         main(Path(sys.argv[1]))

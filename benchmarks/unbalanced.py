@@ -97,8 +97,11 @@ def teach(data: Path, share: float, seed: int, layers: int) -> Run:
 
     from core.pruning import train
     from core.pruning.checkpoint import restore, trained
+    from core.pruning.decide import decide
+    from core.pruning.job import ModelRef, Pass
     from core.pruning.network import device, predict
-    from core.pruning.stages import ModelRef, Stages
+    from core.pruning.prepare import prepare
+    from core.pruning.stages import teach as teach_stage
     from core.spec.job import JobSpec
 
     spec = JobSpec.model_validate(
@@ -115,9 +118,9 @@ def teach(data: Path, share: float, seed: int, layers: int) -> Run:
     with tempfile.TemporaryDirectory() as folder:
         pq.write_table(pa.table({"text": texts, "label": labels}), file := Path(folder) / "rows.parquet")
         model = shallow(data / "models" / "all-minilm-l6-v2", layers, Path(folder) / "model")
-        job = Stages(spec, ModelRef(model, model.name), {ID: file}, Path(folder), lambda _message: None)
-        network = job.prepare()
-        dev, scores = job.inputs.dev, train.dev_scores
+        job = Pass.begin(spec, ModelRef(model, model.name), {ID: file}, Path(folder), lambda _message: None)
+        prepared, network = prepare(job)
+        dev, test_rows, scores = prepared.inputs.dev, prepared.inputs.test, train.dev_scores
         few = of_each(dev.labels.tolist(), FEW)
 
         def look(*_: Any) -> dict[str, float]:
@@ -128,14 +131,14 @@ def teach(data: Path, share: float, seed: int, layers: int) -> Run:
             return {**looks[str(DEV)][-1], "loss": -looks[str(DEV)][-1]["-loss"]}
 
         train.dev_scores = look  # type: ignore[assignment]
-        with job.stage("teach"):
-            taught = job.teach(network)
+        with job.teller.stage("teach"):
+            taught = teach_stage(job, prepared, decide(job, prepared, network), network).teacher
         train.dev_scores = scores
         test = {}
         for number in sorted({choice(of, rule) for of in looks.values() for rule in RULES.values()}):
             restore(taught, weights[number])
             taught.to(device()).eval()
-            test[number] = dev.task.quality(predict(taught, job.inputs.test), job.inputs.test.labels)
+            test[number] = dev.task.quality(predict(taught, test_rows), test_rows.labels)
     return {"looks": looks, "test": test}
 
 

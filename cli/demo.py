@@ -21,6 +21,7 @@ from cli.client import Client, download_all
 from cli.fetch import MODEL, fetch
 from cli.processes import start, stop
 from cli.watch import failure, follow
+from core.spec.report import Report
 
 BUDGET = {"params": 0.1, "of": "encoder"}
 SPLIT = {"train": 100, "dev": 100}
@@ -64,10 +65,12 @@ def run(data_dir: Path, seed: int, keep: bool, console: Console) -> None:
         for name, job_id in ids.items():
             files = download_all(client, job_id, folders[name])
             console.print(f"{name}: {len(files)} files in {folders[name]}", soft_wrap=True)
-        reports = {name: json.loads((folder / "report.json").read_bytes()) for name, folder in folders.items()}
-        for name, job in jobs.items():
-            if job["metrics"] != reports[name]:
+        reports = {}
+        for name, folder in folders.items():
+            found = json.loads((folder / "report.json").read_bytes())
+            if jobs[name]["metrics"] != found:
                 raise DemoError(f"{name}: report.json is not what the job said")
+            reports[name] = Report.model_validate(found)
     step("Load both in a new process, and measure them on the same test rows")
     same_test_rows(list(folders.values()))
     measured = measure(list(folders.values()))
@@ -75,7 +78,7 @@ def run(data_dir: Path, seed: int, keep: bool, console: Console) -> None:
     for name, folder in folders.items():
         compare(name, reports[name], measured[str(folder)])
         rows += table_rows(name, reports[name], measured[str(folder)], measured["dense"])
-    show(rows, jobs, reports, data_dir / "demo" / "table.md", console, time.monotonic() - began)
+    show(rows, reports, data_dir / "demo" / "table.md", console, time.monotonic() - began)
 
 
 def specs(target: str, source: str, seed: int) -> dict[str, dict[str, Any]]:
@@ -117,29 +120,29 @@ def measure(folders: list[Path]) -> dict[str, Any]:
     return found
 
 
-def compare(name: str, report: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+def compare(name: str, report: Report, found: Mapping[str, Any]) -> None:
     """Raises DemoError unless the download is the model that the report speaks of."""
-    pruned = report["results"]["pruned"]
-    for what, reported in (("accuracy", pruned["test"]["accuracy"]["value"]), ("model_params", pruned["model_params"])):
+    pruned = report.results.pruned
+    for what, reported in (("accuracy", pruned.test["accuracy"].value), ("model_params", pruned.model_params)):
         if found[what] != reported:
             raise DemoError(f"{name}: the report says {what} {reported}, the download gives {found[what]}")
 
 
-def table_rows(
-    name: str, report: Mapping[str, Any], found: Mapping[str, Any], dense: Mapping[str, Any]
-) -> list[tuple[str, ...]]:
+def table_rows(name: str, report: Report, found: Mapping[str, Any], dense: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Two rows of the table: the job's dense teacher, and what it was pruned to."""
     rows: list[tuple[str, ...]] = []
-    for kind, latency in (("dense", dense["latency_ms"]), ("pruned", found["latency_ms"])):
-        result = report["results"][kind]
+    models = {"dense teacher": (report.results.dense, dense), "pruned": (report.results.pruned, found)}
+    for kind, (result, measured) in models.items():
+        latency = measured["latency_ms"]
+        quality = result.test["accuracy"]
         speedup = " / ".join(f"{dense['latency_ms'][size] / latency[size]:.1f}x" for size in ("1", "32"))
         rows.append(
             (
-                f"{'dense teacher' if kind == 'dense' else 'pruned'}, {name}",
-                "{value:.1%} ({low:.1%} to {high:.1%})".format(**result["test"]["accuracy"]),
-                f"{result['encoder_params']:,}",
-                f"{result['model_params']:,}",
-                f"{result['bytes'] / 1e6:.1f}",
+                f"{kind}, {name}",
+                f"{quality.value:.1%} ({quality.low:.1%} to {quality.high:.1%})",
+                f"{result.encoder_params:,}",
+                f"{result.model_params:,}",
+                f"{result.bytes / 1e6:.1f}",
                 f"{latency['1']:.1f}",
                 f"{latency['32']:.1f}",
                 speedup,
@@ -150,21 +153,20 @@ def table_rows(
 
 def show(
     rows: list[tuple[str, ...]],
-    jobs: Mapping[str, Mapping[str, Any]],
-    reports: Mapping[str, Mapping[str, Any]],
+    reports: Mapping[str, Report],
     target: Path,
     console: Console,
     seconds: float,
 ) -> None:
     """The table on the screen and, as Markdown, in `target`."""
-    one, other = (reports[name] for name in jobs)
+    one, other = reports.values()
     gain = _accuracy(other) - _accuracy(one)
-    notes = [f"Mind, {name}: {said}." for name, report in reports.items() for said in report["warnings"]] + [
-        f"Measured on {one['data']['test']:,} held-out rows; trained on {one['data']['train']}. Latency: one pass at "
-        f"128 tokens on {one['environment']['device']}, medians, all models in turn.",
+    notes = [f"Mind, {name}: {said}." for name, report in reports.items() for said in report.warnings] + [
+        f"Measured on {one.data.test:,} held-out rows; trained on {one.data.train}. Latency: one pass at "
+        f"128 tokens on {one.environment.device}, medians, all models in turn.",
         f"Transfer changes the pruned model's accuracy by {100 * gain:+.1f} points. Took {seconds / 60:.1f} minutes.",
     ]
-    table = Table(title=f"{MODEL}, pruned to {one['budget']['fraction']:.1%} of its encoder")
+    table = Table(title=f"{MODEL}, pruned to {one.budget.fraction:.1%} of its encoder")
     for i, heading in enumerate(HEADINGS):
         table.add_column(heading, justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows:
@@ -178,8 +180,8 @@ def show(
     console.print(f"The table as Markdown: {target}", soft_wrap=True)
 
 
-def _accuracy(report: Mapping[str, Any]) -> float:
-    return float(report["results"]["pruned"]["test"]["accuracy"]["value"])
+def _accuracy(report: Report) -> float:
+    return report.results.pruned.test["accuracy"].value
 
 
 class _Steps:

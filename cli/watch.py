@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from cli.client import Client
+from core.spec.report import stored
 
 ENDED = ("succeeded", "failed", "cancelled")
 POLL_S = 1.0
@@ -77,19 +78,18 @@ def describe(job: Job) -> dict[str, str]:
 
 def result(job: Job) -> str | None:
     """What a job that has succeeded has made, in a line."""
-    metric, metrics = job["spec"]["task"]["metric"], job.get("metrics") or {}
-    try:
-        dense, pruned = (metrics["results"][name]["test"][metric]["value"] for name in ("dense", "pruned"))
-        part = metrics["budget"]["fraction"]
-    except (KeyError, TypeError):
+    if (report := stored(job.get("metrics"))) is None:
         return None
-    quality = f"{shown(pruned, metric)} {metric} on the test rows (dense {shown(dense, metric)})"
-    return f"{quality}, {part:.2%} of what the budget counts kept"
+    metric = report.task.metric
+    dense, pruned = (shown(one.test[metric].value, metric) for one in (report.results.dense, report.results.pruned))
+    quality = f"{pruned} {metric} on the test rows (dense {dense})"
+    return f"{quality}, {report.budget.fraction:.2%} of what the budget counts kept"
 
 
 def warnings(job: Job) -> list[str]:
     """What to know of a job that has succeeded before its numbers are believed, the gravest first."""
-    return [f"Mind: {said}" for said in (job.get("metrics") or {}).get("warnings", [])]
+    report = stored(job.get("metrics"))
+    return [f"Mind: {said}" for said in report.warnings] if report else []
 
 
 def shown(value: float, metric: str) -> str:

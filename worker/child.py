@@ -13,16 +13,13 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import structlog
 
 from core.ledger import logs
 from core.lifeline import die_with_parent
-
-Report = Callable[[Mapping[str, Any]], None]
+from core.spec.messages import Done, Failed, Fault, Listener, Message, Saved, line
 
 
 class Reporter:
@@ -35,16 +32,16 @@ class Reporter:
         self._saves = 0
         self._lock = threading.Lock()
 
-    def __call__(self, message: Mapping[str, Any]) -> None:
-        """Say one message. At `saved`, the state is frozen before the caller can change it again."""
+    def __call__(self, message: Message) -> None:
+        """Say one message. At `Saved`, the state is frozen before the caller can change it again."""
         with self._lock:
-            if message["event"] == "saved":
+            if isinstance(message, Saved):
                 try:
-                    message = {**message, "folder": self._freeze_state()}
+                    message = message.model_copy(update={"folder": self._freeze_state()})
                 except OSError as error:  # a full disk: the job goes on, with more to lose
                     logging.getLogger("topwork.job").warning("cannot keep what was saved: %s", error)
                     return
-            self._out.write(json.dumps(message) + "\n")
+            self._out.write(line(message))
             self._out.flush()
 
     def _freeze_state(self) -> str:
@@ -77,7 +74,7 @@ def main(workdir: Path) -> None:
     structlog.contextvars.bind_contextvars(**request["log"])
     if request["processes"] > 1 and "RANK" not in os.environ:
         launch(workdir, request["processes"])
-    report: Report = Reporter(workdir)
+    report: Listener = Reporter(workdir)
     if int(os.environ.get("RANK", "0")):  # the first speaks for all
         report = lambda _message: None  # noqa: E731
 
@@ -89,10 +86,9 @@ def main(workdir: Path) -> None:
     model = ModelRef(**request["model"] | {"path": Path(request["model"]["path"])})
     datasets = {name: workdir / path for name, path in request["datasets"].items()}
     try:
-        metrics = run(spec, model, datasets, workdir, report, Path(request["cache"]))
+        found = run(spec, model, datasets, workdir, report, Path(request["cache"]))
     except SpecError as problem:
-        error = {"code": "invalid", "field": problem.field, "message": problem.message}
-        report({"event": "failed", "error": error})
+        report(Failed(error=Fault(code="invalid", field=problem.field, message=problem.message)))
     except (OSError, MemoryError, RuntimeError, ImportError):  # what another machine, or another moment, may not do
         raise
     except Exception as unexpected:  # what every attempt would end with
@@ -100,9 +96,10 @@ def main(workdir: Path) -> None:
             raise
         traceback.print_exc()
         message = f"{type(unexpected).__name__}: {str(unexpected)[:300]}"
-        report({"event": "failed", "error": {"code": "error", "message": message}})
+        report(Failed(error=Fault(code="error", message=message)))
     else:
-        report({"event": "done", "metrics": metrics})
+        if found:
+            report(Done(metrics=found.to_json()))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from contextvars import copy_context
@@ -47,6 +47,7 @@ from core.ledger.settings import Settings
 from core.ledger.storage import DamagedError, Storage, StorageAwayError
 from core.ledger.tables import Job
 from core.spec.job import JobSpec
+from core.spec.messages import Done, Failed, Fault, Message, Note, Saved, StageBegun, StageProgress, parse
 from core.spec.problems import SpecError
 from worker import models
 from worker.tidy import remove_if_empty, used_blobs
@@ -61,7 +62,6 @@ MAX_LINE_BYTES = 1 << 20
 MAX_NOTES = 200
 MODEL = "model.json"  # beside the state, and in it: which model it is of, by its commit or what it holds
 BLAMELESS = 1000  # attempts at most that cost a job none: beyond, what breaks them off may be its own size
-STAGES = frozenset({"data", "auto", "teach", "prune", "recover", "measure", "export"})
 KEPT_VARIABLES = {
     *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH"),
     *(
@@ -77,7 +77,6 @@ KEPT_VARIABLES = {
 log = logging.getLogger("topwork.job")
 
 T = TypeVar("T")
-Message = dict[str, Any]
 
 
 class Ended(Exception):
@@ -118,7 +117,7 @@ class Supervisor:
         self._prepared = False
         self._away = self._told = ""  # what the attempt waits for, and what its events say of that
         self._over = threading.Event()
-        self._pending: list[Message] = []  # not in the ledger yet
+        self._pending: list[StageBegun | StageProgress | Note] = []  # not in the ledger yet
         self._stored: dict[tuple[int, int, int], tuple[str, int]] = {}  # (inode, mtime, size) -> (sha256, size)
         self._saved: dict[str, tuple[str, int]] = {}  # the state in the ledger: path -> (sha256, size)
 
@@ -153,12 +152,11 @@ class Supervisor:
             self._prepared = True
             last = self._listen(self._start())
             self._end_child()
-            if last["event"] == "failed":
-                error = _error(last.get("error"))
+            if isinstance(last, Failed):
+                error = _error(last.error)
                 return lambda session: jobs.fail(session, job_id, attempt, error)
             outputs = self._aside(lambda: self._patiently(lambda: self._store(self.folder / "output")))
-            metrics = last.get("metrics")
-            metrics = metrics if isinstance(metrics, dict) else {}
+            metrics = last.metrics
             return lambda session: jobs.succeed(session, job_id, attempt, metrics, outputs)
         except Ended as ended:
             reason = ended.reason
@@ -266,14 +264,14 @@ class Supervisor:
             )
         return self.process
 
-    def _listen(self, process: subprocess.Popen[bytes]) -> Message:
+    def _listen(self, process: subprocess.Popen[bytes]) -> Done | Failed:
         """Take in what the child says, to its last line. Raises Ended if it dies or falls silent."""
         heard = time.monotonic()
         for line in self._lines(process):
             if line:
                 heard = time.monotonic()
-                message = _parse(line)
-                if message.get("event") in ("done", "failed"):
+                message = parse(line)
+                if isinstance(message, Done | Failed):
                     self._wait_for_exit(process, EXIT_S)
                     return message
                 self._take(message)
@@ -301,26 +299,26 @@ class Supervisor:
                 return
             yield b""
 
-    def _take(self, message: Message) -> None:
-        match message.get("event"):
-            case "saved":
-                folder = self.folder / str(message.get("folder", "state"))
+    def _take(self, message: Message | None) -> None:
+        match message:
+            case Saved():
+                folder = self.folder / message.folder
                 if folder.resolve().is_relative_to(self.folder) and folder.is_dir():
                     if not _is_behind(folder):
                         self._save(folder)
                     if folder.name != "state":
                         shutil.rmtree(folder, ignore_errors=True)
-            case "stage" if message.get("stage") in STAGES:
-                log.info("stage %s", message["stage"])
+            case StageBegun():
+                log.info("stage %s", message.stage)
                 self._pending.append(message)
                 self._next_beat = 0.0
-            case "progress":
-                if self._pending and self._pending[-1]["event"] == "progress":
+            case StageProgress():
+                if self._pending and isinstance(self._pending[-1], StageProgress):
                     self._pending.pop()
                 self._pending.append(message)
-            case "note" if self._notes < MAX_NOTES:
+            case Note() if self._notes < MAX_NOTES:
                 self._notes += 1
-                self._pending.append({"event": "note", "message": str(message.get("message"))[:2000]})
+                self._pending.append(Note(message=message.message[:2000]))
 
     def _save(self, folder: Path) -> None:
         """Make the files of `folder` what the next attempt starts from; where there is no space, the earlier stay."""
@@ -336,7 +334,7 @@ class Supervisor:
 
         def write(session: Session) -> None:
             for message in self._pending:  # how far it is, before what is kept of it
-                jobs.report(session, self.job.id, self.attempt, message)
+                jobs.report(session, self.job.id, self.attempt, message.to_json())
             jobs.save_state(session, self.job.id, self.attempt, saved)
 
         self._write(write)
@@ -414,12 +412,12 @@ class Supervisor:
         self._next_beat = time.monotonic() + self.settings.heartbeat_s
         if self._away and self._away != self._told:
             self._told = self._away
-            self._pending.append({"event": "note", "message": f"waiting: {self._away}"})
+            self._pending.append(Note(message=f"waiting: {self._away}"))
         try:
             with self.database.begin() as session:
                 self._status = jobs.beat(session, self.job.id, self.attempt, self.settings.lease_s)
                 for message in self._pending:
-                    jobs.report(session, self.job.id, self.attempt, message)
+                    jobs.report(session, self.job.id, self.attempt, message.to_json())
             self._pending.clear()
         except (DBAPIError, PoolTimeoutError) as error:
             if not _transient(error):
@@ -472,7 +470,7 @@ class Supervisor:
 
         def write(session: Session) -> None:
             for message in pending:
-                jobs.report(session, self.job.id, self.attempt, message)
+                jobs.report(session, self.job.id, self.attempt, message.to_json())
             verdict(session)
 
         given_up = None
@@ -571,21 +569,12 @@ def _is_behind(folder: Path) -> bool:
     return folder.name.isdecimal() and folder.with_name(str(int(folder.name) + 1)).exists()
 
 
-def _parse(line: bytes) -> Message:
-    try:
-        message = json.loads(line)
-    except ValueError:
-        return {}
-    return message if isinstance(message, dict) else {}
-
-
-def _error(said: Any) -> Message:
-    """The error of a `failed` line, in the form that clients are promised."""
-    said = said if isinstance(said, Mapping) else {}
-    error = {key: str(said[key]) for key in ("code", "field", "message") if said.get(key) is not None}
-    if error.get("code") == "error":
-        error["message"] = f"{_without_paths(error['message'])}; please report this, with what the job asks for"
-    return {"code": "failed", "message": "failed without a message"} | error
+def _error(said: Fault) -> dict[str, Any]:
+    """What the child failed with, in the form that clients are promised."""
+    error = said.to_json()
+    if said.code == "error":
+        error["message"] = f"{_without_paths(said.message)}; please report this, with what the job asks for"
+    return error
 
 
 def _without_paths(text: str) -> str:

@@ -17,10 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.pruning import pdp, stages, train
+from core.pruning import pdp, train
 from core.pruning.coupling import Stream
+from core.pruning.decide import Decided
+from core.pruning.job import Pass
 from core.pruning.losses import batch_loss, padded
 from core.pruning.network import TARGET, Network, autocast
+from core.pruning.prepare import Prepared
+from core.pruning.stages import Pruned, Taught, prune
 from core.tasks.task import distillation
 
 LOGITS, LAYERS = 0.1, 0.9
@@ -31,15 +35,15 @@ MAP = "layers"  # beside the heads, where the optimiser finds it
 def cofi_losses() -> Iterator[None]:
     """The job's pruning and recovery use CoFi's losses in place of its own."""
     teachers: list[Network] = []
-    prune_stage = stages.Stages.prune
 
-    def with_map(self: stages.Stages, teacher: Network, *args: Any) -> Any:
+    def with_map(one: Pass, prepared: Prepared, decided: Decided, taught: Taught) -> Pruned:
+        teacher = taught.teacher
         hidden = teacher.architecture.hidden
         identity = nn.Linear(hidden, hidden, bias=False)
         nn.init.eye_(identity.weight)
         teacher.heads[MAP] = identity
         teachers.append(teacher)
-        return prune_stage(self, teacher, *args)
+        return prune(one, prepared, decided, taught)
 
     def loss(network: Network, streams: Sequence[Stream], drawn: Sequence[Sequence[int]]) -> Tensor:
         if not teachers:  # still teaching
@@ -47,7 +51,7 @@ def cofi_losses() -> Iterator[None]:
         return distil(network, teachers[0], streams, drawn)
 
     with (
-        patch.object(stages.Stages, "prune", with_map),
+        patch("core.pruning.run.prune", with_map),
         patch.object(pdp, "batch_loss", loss),
         patch.object(train, "batch_loss", loss),
     ):

@@ -22,8 +22,9 @@ from benchmarks.transfer.cofi import cofi_losses
 from benchmarks.transfer.controls import place
 from benchmarks.transfer.data import PAIRS
 from core.lifeline import die_with_parent
+from core.pruning import measure, publish
 from core.pruning import run as job
-from core.pruning import stages
+from core.spec.messages import Message, Note, Saved, StageBegun, StageProgress
 
 TEACHER_FILES = ("teach.safetensors", "teach.json")  # the second makes the first valid
 
@@ -62,19 +63,19 @@ def run_cell(
             if arm.control in ("small-dense", "magnitude"):
                 place(arm.control, model, state, spec.budget)
 
-        def report(message: Mapping[str, Any]) -> None:
+        def report(message: Message) -> None:
             nonlocal last
-            if message.get("stage", "part") != "part":  # what was computed since the last message belongs to it
-                now = time.process_time()
-                cpu[message["stage"]] = cpu.get(message["stage"], 0.0) + now - last
+            if isinstance(message, StageBegun | StageProgress | Saved) and message.stage != "part":
+                now = time.process_time()  # what was computed since the last message belongs to it
+                cpu[message.stage] = cpu.get(message.stage, 0.0) + now - last
                 last = now
-            if message["event"] == "note":
-                notes.append(str(message["message"]))
-            if message["event"] == "saved" and message["stage"] == "auto":  # the job goes on as another arm
+            if isinstance(message, Note):
+                notes.append(message.message)
+            if isinstance(message, Saved) and message.stage == "auto":  # the job goes on as another arm
                 nonlocal shared
                 shared = kept[AS_ARM[json.loads((state / "auto.json").read_text())["chosen"]]]
                 take_teacher()
-            if message["event"] == "saved" and message["stage"] == "teach":
+            if isinstance(message, Saved) and message.stage == "teach":
                 _keep(state, shared)
                 taught()
 
@@ -83,29 +84,28 @@ def run_cell(
         datasets = {dataset_id(name): tables[name] for name in names}
         # Latency is not asked here, and that a checkpoint loads in a fresh process the product's tests show.
         with (
-            patch.object(stages, "latencies_ms", _no_latency),
-            patch.object(job, "verify", _no_verifying),
+            patch.object(measure, "latencies_ms", _no_latency),
+            patch.object(publish, "verify", _no_verifying),
             IN_PLACE.get(arm.control or "", nullcontext)(),
         ):
             found = job.run(spec, job.ModelRef(model, model.name), datasets, Path(folder), report)
-    results = found["results"]
+    assert found
+    results = found.results
     return {
         "cell": cell_json(cell),
         "steps": steps_of(arm, steps),
         "metric": pair.metric,
-        "pruned": results["pruned"]["test"],
-        "dense": results["dense"]["test"],
-        "encoder_params": results["pruned"]["encoder_params"],
-        "fraction": round(found["budget"]["fraction"], 5),
-        "structure": found["structure"],
-        "transfer": found["transfer"],
-        "data": found["data"],
+        "pruned": results.pruned.model_dump()["test"],
+        "dense": results.dense.model_dump()["test"],
+        "encoder_params": results.pruned.encoder_params,
+        "fraction": round(found.budget.fraction, 5),
+        **found.model_dump(include={"structure", "transfer", "data"}),
         "notes": notes,
-        "seconds": {**found["timings_s"], "all": round(time.monotonic() - began, 1)},
+        "seconds": {**found.timings_s, "all": round(time.monotonic() - began, 1)},
         "cpu_seconds": {stage: round(seconds, 2) for stage, seconds in cpu.items()},
         "teacher_reused": reused,
         "model": model.name,
-        "environment": found["environment"] | _peer(arm.control),
+        "environment": found.environment.model_dump() | _peer(arm.control),
         "revision": code,
     }
 
@@ -122,8 +122,8 @@ def _no_latency(models: Mapping[str, Any], *_args: Any, **_options: Any) -> dict
     return {name: {"1": 1.0, "32": 1.0} for name in models}
 
 
-def _no_verifying(*_given: Any) -> dict[str, Any]:
-    return {}
+def _no_verifying(*_given: Any) -> None:
+    """Nothing is found."""
 
 
 def _peer(control: str | None) -> dict[str, str]:

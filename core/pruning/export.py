@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from inspect import getsource, signature
@@ -15,7 +14,6 @@ from string import Template
 from typing import Any
 
 import torch
-from huggingface_hub import ModelCardData
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -29,11 +27,10 @@ from core.rows.modality import Modality
 from core.spec.cost import FLOAT32
 from core.spec.data import Example
 from core.spec.families import Architecture
-from core.spec.metrics import METRICS, NUMBERS, shown
+from core.spec.report import Environment
 from core.spec.residual import residual_side
 from core.spec.structure import Structure
 from core.spec.weights import file_bytes
-from core.tasks import TASKS
 from core.tasks.task import plain
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -159,155 +156,6 @@ def write_test_rows(examples: Sequence[Example], rows: Rows, logits: Tensor, tar
             out.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], auto_class: str, target: Path) -> None:
-    """`README.md`: the model card."""
-    spec, results, data = manifest["spec"], report["results"], report["data"]
-    words = report["task"]["type"] == "token-classification"
-    metadata = ModelCardData(
-        base_model=manifest["model"]["name"] if manifest["model"]["revision"] else None,
-        library_name="transformers",
-        pipeline_tag=f"{'token' if words else 'text'}-classification",
-        tags=["topwork", "structured-pruning"],
-    )
-    lines = []
-    cells = {METRICS[name]: _quality(name) for name in results["pruned"]["test"]} | dict(CARD_ROWS)
-    for label, cell in cells.items():
-        baseline = cell(results["baseline"]) if label in METRICS.values() else ""
-        lines.append(f"| {label} | {cell(results['dense'])} | {cell(results['pruned'])} | {baseline} |")
-    values = {
-        "metadata": metadata.to_yaml(),
-        "model": as_code(manifest["model"]["name"]),
-        "fraction": f"{results['pruned']['encoder_params'] / results['dense']['encoder_params']:.1%}"
-        if report["sparsity"] is None
-        else f"{report['budget']['fraction']:.1%} non-zero weights",
-        "hidden": f", with a hidden size of {hidden}" if (hidden := report["structure"].get("hidden")) else "",
-        "table": "\n".join(lines),
-        "usual": TASKS[report["task"]["problem"]].usual_answer,
-        "test": data["test"],
-        "warnings": "".join(f"\nMind: {as_text(said)}.\n" for said in report["warnings"]),
-        "length": results["pruned"]["latency_length"],
-        "task": _task(report, manifest),
-        "device": report["environment"]["device"],
-        "method": spec["method"]["name"],
-        "coupling": report["transfer"]["coupling"],
-        "train": data["train"],
-        "sources": sum(data["sources"][i] for i in report["transfer"]["sources"]),
-        "seed": spec["train"]["seed"],
-        "budget": latency_met(report["budget"]) if "measured" in report["budget"] else "",
-        "auto_class": auto_class,
-        "onnx": ONNX_CARD if "onnx" in spec["export"]["formats"] else "",
-    } | _loading(spec["export"]["layout"], report["sparsity"])
-    target.write_text(Template((TEMPLATES / "README.md.txt").read_text()).substitute(values))
-
-
-def _task(report: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
-    """What the model answers, and to what."""
-    labels, revision, words = report["task"]["labels"], manifest["model"]["revision"], report["vocabulary"]
-    named = ", ".join(map(as_code, labels[:20])) + (f" and {len(labels) - 20} more" if labels[20:] else "")
-    columns = manifest["spec"]["task"]["text"]
-    reads = "two texts, " + " and ".join(map(as_code, columns)) + "," if columns[1:] else "a text"
-    sentences = [
-        f"It answers {report['task']['problem'].replace('_', ' ')}: {named}. It reads {reads} of up to "
-        f"{manifest['max_length']} tokens, as it was trained."
-    ]
-    if given := report["results"].get("given"):
-        metric = report["task"]["metric"]
-        moved = given["change"]["pruned"][metric]
-        points = {name: f"{value if metric in NUMBERS else 100 * value:+.3g}" for name, value in moved.items()}
-        sentences.append(
-            f"The model that it was made of knew these labels: as given its {METRICS[metric]} on the same rows is "
-            f"{_quality(metric)(given)}; this one differs by {points['value']} ({points['low']} to {points['high']}, "
-            f"paired){' points' if metric not in NUMBERS else ''}."
-        )
-    if revision:
-        made_of = f"revision {as_code(revision)} of {as_code(manifest['model']['name'])}"
-        sentences.append(f"Made of {made_of}, whose licence holds.")
-    if words:
-        sentences.append(
-            f"Of {words['before']:,} tokens it keeps the {words['kept']:,} that its texts use; others fall to pieces."
-        )
-    return " ".join(sentences)
-
-
-def one_line(text: str) -> str:
-    """`text` with line ends, and whatever else cannot be seen, as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def as_code(text: str) -> str:
-    """Somebody else's words in Markdown, as they are: a code span, whose fence is longer than any inside."""
-    text = one_line(text)
-    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
-    padding = " " if len(fence) > 1 or text != text.strip() or not text else ""
-    return f"{fence}{padding}{text}{padding}{fence}"
-
-
-def as_text(text: str) -> str:
-    """A sentence in Markdown that may hold somebody else's words: nothing in it is markup, HTML or a link."""
-    return re.sub(r"[\\`*_{}\[\]<>&|~$@]|:(?=//)|(?<=www)\.", r"\\\g<0>", one_line(text), flags=re.IGNORECASE)
-
-
-def _loading(layout: str, zeros: Mapping[str, Any] | None) -> dict[str, str]:
-    """How the card says that the model is loaded."""
-    if zeros:
-        return {"trust": "", "otherwise": zeros["says"]}
-    return REGULAR_CARD if layout == "regular" else CODED_CARD
-
-
-CODED_CARD = {
-    "trust": ", trust_remote_code=True",
-    "otherwise": "Without the flag transformers refuses it: the code is `modeling_topwork_*.py`, here in this folder. "
-    "Or by path, with nothing but torch, transformers (4.57, or 5.3 and newer) and safetensors, and any number of "
-    "checkpoints in one process:\n\n```python\nfrom runpy import run_path\n\n"
-    'model, tokenizer = run_path("load.py")["load"]()\n```',
-}
-REGULAR_CARD = {
-    "trust": "",
-    "otherwise": "Its layers are regular: a plain config.json says all, and no code comes with it.",
-}
-
-
-def latency_met(budget: Mapping[str, Any]) -> str:
-    """A budget in time, and how it was met, for the card."""
-    how = budget["measured"]
-    return (
-        f"\nAsked: at most {budget['limit']:.3g} ms, which is {budget['limit'] / budget['dense']:.1%} of what the "
-        f"dense model took at the start, for a batch of {how['batch_size']} with {how['length']} tokens; measured "
-        f"{how['ms']:.3g} ms, and {how['dense_ms']:.3g} ms for the dense model in turn with it: "
-        f"{budget['fraction']:.1%} "
-        f"({how['runtime']}, {how['device_name']}, {how['threads']} threads, {how['passes']} passes whose quartiles "
-        f"lie {how['spread']:.1%} apart).\n"
-    )
-
-
-ONNX_CARD = """
-ONNX Runtime, any batch, and texts of any length that the model reads:
-
-```python
-import onnxruntime
-
-session = onnxruntime.InferenceSession("model.onnx")
-batch = tokenizer(["some text", "another, longer text"], padding=True, truncation=True, return_tensors="np")
-(logits,) = session.run(["logits"], {column.name: batch[column.name] for column in session.get_inputs()})
-```
-"""
-
-
-def _quality(metric: str) -> Any:
-    return lambda r: "{value} ({low} to {high})".format(**{k: shown(v, metric) for k, v in r["test"][metric].items()})
-
-
-CARD_ROWS: Mapping[str, Any] = {
-    "encoder parameters": lambda r: f"{r['encoder_params']:,}",
-    "all parameters": lambda r: f"{r['model_params']:,}",
-    "multiply-accumulates a text": lambda r: f"{r['macs']:,} ({r['macs_length']} tokens)",
-    "weights on disk": lambda r: f"{r['bytes'] / 2**20:.1f} MiB",
-    "latency, batch 1": lambda r: f"{r['latency_ms']['1']:.1f} ms",
-    "latency, batch 32": lambda r: f"{r['latency_ms']['32']:.0f} ms",
-    "speed-up, batch 1 / 32": lambda r: f"{r['speedup']['1']:.1f}x / {r['speedup']['32']:.1f}x",
-}
-
-
 def write_json(path: Path, value: Any) -> None:
     """Indented, with a final newline; non-finite numbers are an error."""
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
@@ -329,15 +177,13 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(data, "sha256").hexdigest()
 
 
-def environment() -> dict[str, Any]:
+def environment() -> Environment:
     """What the numbers were measured on."""
-    return {
-        "device": torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else f"CPU, {torch.get_num_threads()} threads",
-        "cpu": cpu_name(),
-        "processes": parallel.processes(),  # a GPU each, where there are several
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "versions": {name: version(name).split("+")[0] for name in LIBRARIES},
-    }
+    return Environment(
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads",
+        cpu=cpu_name(),
+        processes=parallel.processes(),  # a GPU each, where there are several
+        machine=platform.machine(),
+        python=platform.python_version(),
+        versions={name: version(name).split("+")[0] for name in LIBRARIES},
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from core.spec.budget import Budget
 from core.spec.families import Architecture
 from core.spec.job import Layout
 from core.spec.problems import SpecError
+from core.spec.report import BudgetMet, Measured
 from core.spec.structure import Structure
 
 log = logging.getLogger(__name__)
@@ -115,30 +117,30 @@ class LatencyBudget:
         self._save()
         return best
 
-    def report(self, structure: Structure) -> dict[str, Any]:
+    def report(self, structure: Structure, fits: Sequence[Mapping[str, Any]]) -> BudgetMet:
         """What was asked, what was met, and how it was measured: when it was decided, and `again` on that machine.
 
         `limit`, `met` and `dense` are parts of the dense latency in the ms that it had at the job's start; in
         `measured`, `ms` and `dense_ms` are what was read in the run that decided.
         """
-        (deciding,) = (one for one in self.fits if one["kept"])
+        (deciding,) = (one for one in fits if one["kept"])
         again = None if self.elsewhere else self.measure(structure)
-        return {
-            "cost": self.budget.kind,
-            "of": "model",
-            "asked": self.budget.value,
-            "limit": self._ms(self.share),
-            "met": self._ms(deciding["of_dense"]),
-            "dense": self.first.dense_ms,
-            "fraction": deciding["of_dense"],
-            "sequence_length": self.under.length,
-            "measured": {
+        return BudgetMet(
+            cost=self.budget.kind,
+            of="model",
+            asked=self.budget.value,
+            limit=self._ms(self.share),
+            met=self._ms(deciding["of_dense"]),
+            dense=self.first.dense_ms,
+            fraction=deciding["of_dense"],
+            sequence_length=self.under.length,
+            measured=Measured(
                 **asdict(self.under),
                 **{name: deciding[name] for name in ("ms", "dense_ms", "passes", "spread")},
-                "again": again and self._ms(again.ratio),
-                "fits": self.fits,
-            },
-        }
+                again=again and self._ms(again.ratio),
+                fits=list(fits),
+            ),
+        )
 
     def _read(self, structure: Structure) -> Reading:
         """Measured once in the life of the job."""

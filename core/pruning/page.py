@@ -6,17 +6,20 @@ All markup is in `templates/report.html.txt`, which escapes every value: labels 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from core.pruning.charts import Chart, chart, layers
+from core.pruning.charts import Chart, Points, chart, layers
+from core.pruning.job import ModelRef
 from core.pruning.latency import SEQUENCE_LENGTH
 from core.spec.families import Architecture
+from core.spec.job import JobSpec
 from core.spec.metrics import METRICS, NUMBERS, shown
+from core.spec.report import Curve, Report, Result, Tested
 from core.spec.structure import Structure
 from core.tasks import TASKS
 
@@ -38,8 +41,10 @@ STAGES = {
 }
 
 
-def write_page(report: Mapping[str, Any], structure: Structure, architecture: Architecture, target: Path) -> None:
-    """Write the page to `target`. `report` may also hold the manifest's "model" and "spec", which are shown then."""
+def write_page(
+    report: Report, spec: JobSpec, model: ModelRef, structure: Structure, architecture: Architecture, target: Path
+) -> None:
+    """Write the page to `target`."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
         "percent": percent,
@@ -51,19 +56,20 @@ def write_page(report: Mapping[str, Any], structure: Structure, architecture: Ar
         "shown": shown,
         "change": change,
     }
+    environment.tests["measured"] = lambda model: isinstance(model, Result)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     picture = layers(structure, architecture)
-    metric = report["task"]["metric"]
+    metric = report.task.metric
     page = template.render(
         report=report,
-        model=report.get("model"),
-        spec=report.get("spec"),
+        model=model,
+        spec=spec,
         metric=metric,
-        metrics={name: METRICS[name] for name in (metric, *report["results"]["pruned"]["test"])},
+        metrics={name: METRICS[name] for name in (metric, *report.results.pruned.test)},
         numbers=NUMBERS,
         models=models(report),
-        baseline=report["results"].get("baseline"),
-        usual=f"always {TASKS[report['task'].get('problem', 'single_label_classification')].usual_answer}",
+        baseline=report.results.baseline,
+        usual=f"always {TASKS[report.task.problem].usual_answer}",
         stages={name: (title, curves(report, name)) for name, title in STAGES.items() if curves(report, name)},
         architecture=architecture,
         layers=picture,
@@ -71,33 +77,31 @@ def write_page(report: Mapping[str, Any], structure: Structure, architecture: Ar
         neurons=sum(layer.neurons_kept for layer in picture),
         blocks=sum(bool(layer.heads_kept) + bool(layer.neurons_kept) for layer in picture),
         weights=weights(report),
-        unit=COSTS[report["budget"]["cost"]],
+        unit=COSTS[report.budget.cost],
         runtimes=RUNTIMES,
-        auto=report["transfer"].get("auto"),
-        columns=columns,
+        trials=[trial.model_dump() for trial in report.transfer.auto.trials] if report.transfer.auto else [],
         length=SEQUENCE_LENGTH,
     )
     target.write_text(page, encoding="utf-8")
 
 
-def models(report: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def models(report: Report) -> dict[str, Tested]:
     """What is compared: the dense model and the pruned one; beside them, where there is one, the model as given, and
     the pruned one without transfer.
     """
-    results = report["results"]
-    found = {"as given": results["given"]} if results.get("given") else {}
-    found |= {"dense": results["dense"], "pruned": results["pruned"]}
-    return found | ({"no transfer": report["control"]} if report.get("control") else {})
+    results = report.results
+    found = {"as given": results.given, "dense": results.dense, "pruned": results.pruned, "no transfer": report.control}
+    return {name: model for name, model in found.items() if model}
 
 
-def curves(report: Mapping[str, Any], stage: str) -> list[Chart]:
+def curves(report: Report, stage: str) -> list[Chart]:
     """Charts of one stage: quality on dev (one scale for all stages), loss, and sparsity where there is one."""
-    curve = report.get("curves", {}).get(stage) or {"points": []}
-    points = curve["points"]
+    curve = report.curves.get(stage, Curve())
+    points = curve.points
     if not points:
         return []
-    metric = report["task"]["metric"]
-    quality = [p[metric] for c in report["curves"].values() for p in c["points"]]
+    metric = report.task.metric
+    quality = [p[metric] for c in report.curves.values() for p in c.points]
     turns = [a["step"] for a, b in pairwise(points) if a.get("phase") != b.get("phase")]
     charts = [
         chart(
@@ -105,7 +109,7 @@ def curves(report: Mapping[str, Any], stage: str) -> list[Chart]:
             {METRICS[metric]: [(p["step"], p[metric]) for p in points]},
             show=short if metric in NUMBERS else rounded,
             turns=turns,
-            kept=curve.get("kept_step"),
+            kept=curve.kept_step,
             low=min(quality),
             high=max(quality),
         ),
@@ -113,20 +117,15 @@ def curves(report: Mapping[str, Any], stage: str) -> list[Chart]:
     ]
     names = [name for name in ("target", "sparsity") if name in points[0]]
     if names:
-        series = {name: [(p["step"], p[name]) for p in points] for name in names}
+        series: dict[str, Points] = {name: [(p["step"], p[name]) for p in points] for name in names}
         charts.append(chart("share of the encoder removed", series, show=rounded, low=0, high=1, height=130))
     return charts
 
 
-def weights(report: Mapping[str, Any]) -> Chart | None:
+def weights(report: Report) -> Chart | None:
     """Weight of each task over the steps of all stages, where weights were learned."""
-    series = {name: points for name, points in (report["transfer"].get("weights") or {}).items() if points}
+    series = {name: points for name, points in report.transfer.weights.items() if points}
     return chart("weight of each task in the loss, all stages", series, show=short, low=0) if series else None
-
-
-def columns(trials: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Every key of the trials, in the order of their first appearance."""
-    return list(dict.fromkeys(key for trial in trials for key in trial))
 
 
 def percent(share: float) -> str:

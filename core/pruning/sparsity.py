@@ -32,6 +32,7 @@ from core.pruning.train import History, Training
 from core.rows.modality import Blank
 from core.spec.budget import GROUPS, Pattern
 from core.spec.problems import SpecError
+from core.spec.report import Zeros
 
 TAU = 1e-4  # as published
 
@@ -197,32 +198,35 @@ SAYS_2_4 = (
 )
 
 
-def describe(network: Network, pattern: Pattern, file: Path, blank: Blank) -> dict[str, Any]:
+def describe(network: Network, pattern: Pattern, file: Path, blank: Blank) -> Zeros:
     """For the report: how many zeros, what the weights' file takes compressed, and what zeros are good for."""
     weights = matrices(network).values()
     with file.open("rb") as data:
         packer = zlib.compressobj(wbits=31)  # gzip
         size = sum(len(packer.compress(part)) for part in iter(partial(data.read, 2**20), b"")) + len(packer.flush())
-    return {
-        "pattern": pattern,
-        "zeros": sum(int((weight == 0).sum()) for weight in weights),
-        "weights": sum(weight.numel() for weight in weights),
-        "gzip_bytes": size,
-    } | ({"says": SAYS, "gpu_latency_ms": None} if pattern != "2:4" else on_sparse_cores(network, blank))
+    says, speed = (SAYS, None) if pattern != "2:4" else on_sparse_cores(network, blank)
+    return Zeros(
+        pattern=pattern,
+        zeros=sum(int((weight == 0).sum()) for weight in weights),
+        weights=sum(weight.numel() for weight in weights),
+        gzip_bytes=size,
+        says=says,
+        gpu_latency_ms=speed,
+    )
 
 
-def on_sparse_cores(network: Network, blank: Blank) -> dict[str, Any]:
-    """Latency in half precision of dense and of 2:4 kernels; None where no GPU can run the latter."""
+def on_sparse_cores(network: Network, blank: Blank) -> tuple[str, dict[str, dict[str, float]] | None]:
+    """What zeros are good for; latency in half precision of dense and of 2:4 kernels where a GPU can run the latter."""
     says = SAYS + SAYS_2_4
     if not (torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)):
-        return {"says": says, "gpu_latency_ms": None}
+        return says, None
     dense = copy.deepcopy(network).assembled().half().cuda().eval()
     try:
         models = {"dense": dense, "2:4": semi_structured(copy.deepcopy(dense), list(matrices(network)))}
         length = longest_text(network, SEQUENCE_LENGTH)
-        return {"says": says, "gpu_latency_ms": latencies_ms(models, blank, length)}
+        return says, latencies_ms(models, blank, length)
     except RuntimeError:  # the kernels want multiples of 16 or more
-        return {"says": says + " Not measured: this GPU's kernels do not take these shapes.", "gpu_latency_ms": None}
+        return says + " Not measured: this GPU's kernels do not take these shapes.", None
 
 
 def semi_structured(model: Any, names: Sequence[str]) -> Any:

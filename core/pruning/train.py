@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,14 +19,13 @@ from core.pruning.losses import batch_loss
 from core.pruning.network import Network, device, matrices, predict
 from core.pruning.weighting import LearnedWeights
 from core.spec.estimate import SMALL
+from core.spec.messages import Alive, Listener, StageName, StageProgress
 
 WARM_UP = 0.1
 EVALUATIONS = 12  # looks at dev in a stage
 # Of a metric that counts rows, which one answer for all may win, the one that counts classes: dev is looked at by both.
 BESIDE = {"accuracy": "balanced_accuracy", "subset_accuracy": "macro_f1", "token_accuracy": "entity_f1"}
 HEAD_RATE = 10.0  # a fresh head learns this much faster than the body
-
-Report = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class Training:
     steps: int
     rate: float
     seed: int
-    report: Report = lambda _message: None
+    report: Listener = lambda _message: None
     learned_weights: bool = False
     checkpoint: Checkpoint = NOWHERE
 
@@ -107,7 +105,7 @@ def rank(dev: Mapping[str, float], metric: str) -> tuple[float, float]:
 class Pace:
     """Reports progress, or that there is life between two steps, about once a second."""
 
-    def __init__(self, report: Report, stage: str, steps: int) -> None:
+    def __init__(self, report: Listener, stage: StageName, steps: int) -> None:
         self.report, self.stage, self.steps = report, stage, steps
         self.last = time.monotonic()
         self.dev: dict[str, float] | None = None
@@ -118,21 +116,20 @@ class Pace:
             return
         self.last = time.monotonic()
         self.report(
-            {
-                "event": "progress",
-                "stage": self.stage,
-                "step": done,
-                "steps": self.steps,
-                "sparsity": None if sparsity is None else round(sparsity, 4),
-                "dev": self.dev and {name: round(value, 4) for name, value in self.dev.items()},
-            }
+            StageProgress(
+                stage=self.stage,
+                step=done,
+                steps=self.steps,
+                sparsity=None if sparsity is None else round(sparsity, 4),
+                dev=self.dev and {name: round(value, 4) for name, value in self.dev.items()},
+            )
         )
 
     def alive(self) -> None:
         """Call it while a step takes long."""
         if self._due():
             self.last = time.monotonic()
-            self.report({"event": "alive"})
+            self.report(Alive())
 
     def _due(self) -> bool:
         return time.monotonic() - self.last >= 1.0
@@ -149,7 +146,7 @@ def train(
     dev: Rows | None,
     training: Training,
     *,
-    stage: str,
+    stage: StageName,
     metric: str,
 ) -> History:
     """Run the phases one after the other and leave the network as it was best on dev in the last one.

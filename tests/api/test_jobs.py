@@ -31,6 +31,7 @@ from tests.api.conftest import (
     write_model,
     write_safetensors,
 )
+from tests.reports import report
 
 
 def put(payload: dict[str, Any], pointer: str, value: Any) -> dict[str, Any]:
@@ -381,12 +382,13 @@ def test_an_estimate_goes_by_the_jobs_that_finished_here(
     assert (rough["device"], rough["basis"]) == ("cpu", "no finished jobs on cpu yet: rough")
     assert 0 < rough["seconds"]["low"] < rough["seconds"]["high"]
     assert estimate(train={"batch_size": 64})["memory_bytes"] > rough["memory_bytes"] > 10**8
-    report = {"work_macs": {"train": 1e9, "measure": 1e6}, "timings_s": {"teach": 30.0, "recover": 70.0}}
+    ran = {"work_macs": {"train": 1e9, "measure": 1e6}, "timings_s": {"teach": 30.0, "recover": 70.0}}
     with database.begin() as session:
         for device in ("CPU, 2 threads", "NVIDIA H200"):
             job, _ = jobs.create(session, "tenant_default", JobSpec.model_validate(payload), 3)
             jobs.claim(session, job.id, "w", 30)
-            jobs.succeed(session, job.id, 1, report | {"environment": {"device": device}}, {})
+            where = {"device": device, "machine": "x86_64", "versions": {}}
+            jobs.succeed(session, job.id, 1, report(**ran, environment=where), {})
             job.finished_at = job.started_at + 150_000
     assert estimate()["basis"] == "from 1 finished job on cuda"  # the last one; no worker says otherwise
     with database.begin() as session:

@@ -34,7 +34,8 @@ def test_curves_follow_the_steps_and_a_resumed_job_overwrites_them(
         jobs.give_back(session, job_id, 1, "crashed")
         jobs.claim(session, job_id, "w", 30)
         run(2, range(10, 40, 10))
-        control = {"event": "progress", "stage": "teach", "control": True, "step": 5, "dev": {"accuracy": 9}}
+        control = {"event": "progress", "stage": "teach", "control": True, "step": 5, "steps": 9}
+        control["dev"] = {"accuracy": 9, "loss": None}
         jobs.report(session, job_id, 2, control)
     [curve, beside] = client.get(f"/v1/jobs/{job_id}/metrics").json()["series"]
     assert (curve["stage"], curve["name"]) == ("teach", "dev.accuracy")

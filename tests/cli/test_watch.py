@@ -9,6 +9,8 @@ from rich.console import Console
 
 from cli.watch import failure, follow, result, warnings
 from tests.cli.stub import Stub, job
+from tests.reports import report
+from tests.reports import result as made
 
 PROGRESS = {
     "step": 3,
@@ -68,17 +70,15 @@ def test_the_last_job_is_waited_for_and_one_that_has_ended_not_asked_for_again()
 
 
 def test_what_a_job_has_made_in_a_line() -> None:
-    made = {"budget": {"fraction": 0.0999}, "results": {"dense": {"test": {"r2": {"value": 0.5}}}}}
-    made["results"]["pruned"] = {"test": {"r2": {"value": -12.5}}}
-    one = job("succeeded", metrics=made)
-    one["spec"] = {"task": {"metric": "r2"}}
-    assert result(one) == "-12.5 r2 on the test rows (dense 0.5), 9.99% of what the budget counts kept"
+    results = {name: made(value, metrics=("r2",)) for name, value in (("dense", 0.5), ("pruned", -12.5))}
+    one = job("succeeded", metrics=report(results=results, task=report()["task"] | {"metric": "r2"}))
+    assert result(one) == "-12.5 r2 on the test rows (dense 0.5), 9.50% of what the budget counts kept"
     assert result(job("succeeded")) is None
 
 
 def test_what_to_know_of_a_job_before_its_numbers() -> None:
     doubted = {"warnings": ["the dense model is no better than always giving the commonest answer", "3 rows"]}
-    assert warnings(job("succeeded", metrics=doubted)) == [f"Mind: {said}" for said in doubted["warnings"]]
+    assert warnings(job("succeeded", metrics=report(**doubted))) == [f"Mind: {said}" for said in doubted["warnings"]]
     assert warnings(job("succeeded", metrics={})) == warnings(job("failed")) == []
 
 

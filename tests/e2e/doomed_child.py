@@ -8,11 +8,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from core.pruning import checkpoint
+from core.spec.messages import Message, Saved, StageBegun
 from worker import child
 
 STAGES = ("data", "auto", "teach", "prune", "recover", "measure", "export")
@@ -29,11 +28,11 @@ class Doomed(child.Reporter):
         self.end = STAGES[attempt - 1] if attempt <= len(STAGES) else ""
         self.stage, self.saves = "", 0
 
-    def __call__(self, message: Mapping[str, Any]) -> None:
+    def __call__(self, message: Message) -> None:
         super().__call__(message)
-        if message["event"] == "stage":
-            self.stage, self.saves = message["stage"], 0
-        self.saves += message["event"] == "saved"
+        if isinstance(message, StageBegun):
+            self.stage, self.saves = message.stage, 0
+        self.saves += isinstance(message, Saved)
         if self.stage == self.end and self.saves == LOOPS.get(self.stage, 0):
             (traces / f"{self.attempt}-{self.stage}").touch()
             os.kill(self.victim, signal.SIGKILL)

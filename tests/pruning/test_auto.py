@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from core.pruning import auto
+from core.pruning import auto, trials
+from core.pruning.allot import BATCHES, FORWARD
 from core.pruning.auto import (
-    BATCHES,
     FIDELITY,
-    FORWARD,
     NOISE,
     NONE,
     PRIORS,
@@ -23,23 +22,26 @@ from core.pruning.auto import (
     Choice,
     Decision,
     Lead,
-    Trials,
+    Policy,
+    Seen,
     best,
     choices,
     splits,
     weigh,
 )
-from core.pruning.batches import encode
-from core.pruning.checkpoint import NOWHERE, Checkpoints
+from core.pruning.batches import Rows, encode
+from core.pruning.checkpoint import NOWHERE, Checkpoint, Checkpoints
 from core.pruning.coupling import TaskRows
 from core.pruning.fit import fit
 from core.pruning.network import TARGET, Network, load_tokenizer
 from core.pruning.related import RELATED
+from core.pruning.trials import Ground, Trials, plan
 from core.rows.text.processor import Text
 from core.spec.cost import CostModel
 from core.spec.data import Example
 from core.spec.estimate import prices
 from core.spec.job import Stage
+from core.spec.messages import Listener
 from core.tasks.classes import SingleLabel
 from tests.tiny import rows as made_rows
 
@@ -60,25 +62,34 @@ def shuffled(source: TaskRows) -> TaskRows:
     return replace(source, rows=replace(source.rows, labels=labels))
 
 
-def trials_of(
+def ground_of(
     tiny: Path, network: Network, cost: CostModel, sources: int = 1, rows: int = 80, held: int = 30, **changes: Any
-) -> Trials:
+) -> Ground:
     """Of a small job."""
-    options: dict[str, Any] = {
-        "stages": ALL,
-        "steps": {"teach": 400, "prune": 0, "recover": 1200},
-        "rate": 1e-3,
-        "batch_size": 16,
-        "balanced": False,
-        "seed": 0,
-        "report": lambda _message: None,
-        "last": fit,
-        "hidden": False,
-        "checkpoints": lambda _name: NOWHERE,
-    }
-    given = [task_rows(tiny, 60, 1 + i) for i in range(sources)]
-    limit = cost.encoder_fixed + (cost.dense - cost.encoder_fixed) // 4
-    return Trials(network, cost, limit, task_rows(tiny, rows, 0).rows, held, given, **(options | changes))
+    return Ground(
+        network=network,
+        rows=task_rows(tiny, rows, 0).rows,
+        held=held,
+        sources=[task_rows(tiny, 60, 1 + i) for i in range(sources)],
+        cost=cost,
+        limit=cost.encoder_fixed + (cost.dense - cost.encoder_fixed) // 4,
+        fit=fit,
+        hidden=False,
+        **{"rate": 1e-3, "batch_size": 16, "balanced": False, "seed": 0, **changes},
+    )
+
+
+STEPS = {"teach": 400, "prune": 0, "recover": 1200}
+
+
+def decide(
+    ground: Ground,
+    steps: Mapping[str, int] = STEPS,
+    stages: Sequence[Stage] = ALL,
+    report: Listener = lambda _message: None,
+    checkpoints: Callable[[str], Checkpoint] = lambda _name: NOWHERE,
+) -> Decision:
+    return trials.decide(ground, stages, steps, report, checkpoints)
 
 
 def test_choices_are_those_that_the_stages_and_the_sources_allow() -> None:
@@ -137,6 +148,28 @@ def test_a_tie_goes_to_the_simpler() -> None:
     assert best({text: lead(0.03), labelled: lead(0.03 + 2 * TIE)}) == labelled
 
 
+class Paying(Trials):
+    """Adds up what is really asked for, in steps of a job of twice the batch size, and does none of it."""
+
+    spent = 0.0
+
+    def train(self, _network: Any, _plan: Any, stage: str, steps: int, *_: Any, **__: Any) -> None:
+        self.spent += steps / 2 * prices(self.ground.limit / self.ground.cost.dense)[stage]
+
+    def label(self, _teacher: Any, task: TaskRows, _head: str) -> TaskRows:
+        self.spent += FORWARD * len(task.rows) / 2 / self.batch_size
+        return task
+
+    def cut(self, *_: Any) -> None:
+        self.spent += BATCHES / 2
+
+    def relatedness(self, *_: Any) -> float:
+        return 1.0
+
+    def worth(self, _student: Any, held: Rows) -> torch.Tensor:
+        return torch.zeros(len(held))
+
+
 @pytest.mark.parametrize("sources", [1, 2, 8])
 @pytest.mark.parametrize("stages", [ALL, ["recover"], ["teach"]])
 @pytest.mark.parametrize("rows", [80, 3000])
@@ -151,87 +184,66 @@ def test_the_trials_cost_no_more_than_the_job(
     tiny: Path,
     network: Network,
     cost: CostModel,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     steps = {"teach": teach, "prune": prune, "recover": recover}
-    trials = trials_of(tiny, network, cost, sources, stages=stages, steps=steps, batch_size=32)
-    if rows > 80:
-        trials.rows = trials.rows.take([i % 80 for i in range(rows)])
-        trials.splits = splits(trials.rows.labels, rows // 4, SPLITS, 0)
-        trials.planned, trials.probe_steps, trials.teach_steps, trials.recover_steps = trials.plan(steps)
-    price = prices(trials.limit / cost.dense)
-    spent = 0.0
-
-    def pay(price: float) -> None:
-        nonlocal spent
-        spent += price
-
-    def label(_teacher: Network, task: TaskRows, *_: object) -> TaskRows:
-        pay(FORWARD * len(task.rows) / 32)
-        return task
-
-    # What is really asked for, not what was planned; the batches of a trial are half as large as the job's.
-    monkeypatch.setattr(
-        Trials, "train", lambda _self, _net, _plan, stage, steps, *_, **__: pay(steps / 2 * price[stage])
-    )
-    monkeypatch.setattr(auto, "labelled_by", label)
-    monkeypatch.setattr(Trials, "relatedness", lambda *_args: 1.0)
-    monkeypatch.setattr(auto, "importance", lambda *_args, **_options: pay(BATCHES / 2))
-    monkeypatch.setattr(trials, "last", lambda *_args: None)
-    monkeypatch.setattr(auto, "cut", lambda *_args: None)
-    monkeypatch.setattr(auto, "predict", lambda _student, held, **_: torch.zeros(len(held), 2))
-    trials.decide()
+    ground = ground_of(tiny, network, cost, sources, held=max(30, rows // 4 * (rows > 80)), batch_size=32)
+    ground = replace(ground, rows=ground.rows.take([i % 80 for i in range(rows)]))
+    policy, room = plan(ground, stages, steps)
+    runner = Paying(ground, room, lambda _message: None, lambda _name: NOWHERE)
+    auto.decide(policy, room, runner)
+    price = prices(ground.limit / cost.dense)
     job = sum(price[stage] * count for stage, count in steps.items())  # without any source
-    assert spent <= 1.01 * job
-    assert (spent == 0) == (trials.planned == trials.probe_steps == 0)
+    assert runner.spent <= 1.01 * job
+    assert (runner.spent == 0) == (room.trials == room.probe == 0)
     if teach + recover > 1000 and sources == 1:
-        assert spent > job / 4 and trials.recover_steps >= 30
+        assert runner.spent > job / 4 and room.recover >= 30
 
 
 Quality = Callable[[Choice], float]
 
 
-def decided(monkeypatch: pytest.MonkeyPatch, trials: Trials, quality: Quality) -> Decision:
-    """With students that are right as often as `quality` says, and sure of it."""
-    monkeypatch.setattr(Trials, "probe", lambda _self: None)
-    monkeypatch.setattr(Trials, "teach", lambda *_args: None)
-    monkeypatch.setattr(Trials, "student", lambda _self, choice, *_args: choice)
+class Judged:
+    """A runner whose students are right as often as `quality` says, and sure of it."""
 
-    def predict(choice: Choice, rows: Any, **_options: Any) -> torch.Tensor:
-        right = torch.arange(len(rows)) < round(quality(choice) * len(rows))
-        said = torch.where(right, rows.labels, 1 - rows.labels)
-        return torch.nn.functional.one_hot(said, 2) * 20.0
+    def __init__(self, ground: Ground, quality: Quality) -> None:
+        self.ground, self.quality = ground, quality
+        self.scores: dict[Choice, dict[int, torch.Tensor]] = {}
+        self.seen = Seen(splits(ground.rows.labels, ground.held, SPLITS, ground.seed), self.scores)
 
-    monkeypatch.setattr(auto, "predict", predict)
-    monkeypatch.setattr(auto, "labelled_by", lambda _teacher, task, *_: task)
-    return trials.decide()
+    def related(self, _most: int) -> list[float | None]:
+        return [None] * len(self.ground.sources)
+
+    def run(self, number: int, tried: Mapping[Choice, tuple[int, ...]], _most: int) -> None:
+        for choice in tried:
+            held = self.ground.rows.take(self.seen.splits[number][1])
+            right = torch.arange(len(held)) < round(self.quality(choice) * len(held))
+            said = torch.nn.functional.one_hot(torch.where(right, held.labels, 1 - held.labels), 2) * 20.0
+            self.scores.setdefault(choice, {})[number] = held.problem.worth(said, held.labels, False)
 
 
-def test_what_helps_is_chosen_and_what_hurts_is_switched_off(
-    tiny: Path, network: Network, cost: CostModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wide = trials_of(tiny, network, cost, rows=800, held=400)
-    good = decided(monkeypatch, wide, lambda c: 0.9 if c.coupling == "teacher" and "teach" in c.stages else 0.6)
+def judged(ground: Ground, quality: Quality) -> Decision:
+    return auto.decide(*plan(ground, ALL, STEPS), Judged(ground, quality))
+
+
+def test_what_helps_is_chosen_and_what_hurts_is_switched_off(tiny: Path, network: Network, cost: CostModel) -> None:
+    wide = ground_of(tiny, network, cost, rows=800, held=400)
+    good = judged(wide, lambda c: 0.9 if c.coupling == "teacher" and "teach" in c.stages else 0.6)
     assert str(good.choice) == "teacher in teach, prune, recover"
     assert "+30.0%" in good.why
-    wide.seen.clear()
-    labels_hurt = decided(monkeypatch, wide, lambda c: 0.5 if "teach" in c.stages else 0.8 if c == NONE else 0.85)
+    labels_hurt = judged(wide, lambda c: 0.5 if "teach" in c.stages else 0.8 if c == NONE else 0.85)
     assert str(labels_hurt.choice) == "teacher in prune, recover"
-    wide.seen.clear()
-    all_hurt = decided(monkeypatch, wide, lambda c: 0.8 if c == NONE else 0.6)
+    all_hurt = judged(wide, lambda c: 0.8 if c == NONE else 0.6)
     assert all_hurt.choice == NONE and "no other choice" in all_hurt.why
     assert all_hurt.trials[0]["choice"] == "none" and len(all_hurt.trials) == 4
 
 
-def test_a_source_that_hurts_is_left_out_and_the_others_stay(
-    tiny: Path, network: Network, cost: CostModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trials = trials_of(tiny, network, cost, sources=3, rows=800, held=400)
+def test_a_source_that_hurts_is_left_out_and_the_others_stay(tiny: Path, network: Network, cost: CostModel) -> None:
+    ground = ground_of(tiny, network, cost, sources=3, rows=800, held=400)
 
     def quality(choice: Choice) -> float:
         return 0.7 if choice == NONE else 0.5 if choice.sources == (1,) else 0.6 if 1 in choice.sources else 0.9
 
-    decision = decided(monkeypatch, trials, quality)
+    decision = judged(ground, quality)
     assert decision.choice.sources == (0, 2)
     assert "on 400 held-out rows" in decision.why  # the first split never saw these two together
     assert decision.why.endswith("left out: source 1")
@@ -239,16 +251,15 @@ def test_a_source_that_hurts_is_left_out_and_the_others_stay(
 
 
 def test_sources_whose_labels_help_stay_though_their_text_does_not(
-    tiny: Path, network: Network, cost: CostModel, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, network: Network, cost: CostModel
 ) -> None:
-    trials = trials_of(tiny, network, cost, sources=2, rows=800, held=400)
-    decision = decided(monkeypatch, trials, lambda c: 0.9 if "teach" in c.stages else 0.7 if c == NONE else 0.6)
+    ground = ground_of(tiny, network, cost, sources=2, rows=800, held=400)
+    decision = judged(ground, lambda c: 0.9 if "teach" in c.stages else 0.7 if c == NONE else 0.6)
     assert "teach" in decision.choice.stages and decision.choice.sources == (0, 1)
 
 
 def test_a_job_too_short_for_trials_goes_by_the_prior(tiny: Path, network: Network, cost: CostModel) -> None:
-    trials = trials_of(tiny, network, cost, steps={"teach": 5, "prune": 0, "recover": 5})
-    decision = trials.decide()
+    decision = decide(ground_of(tiny, network, cost), {"teach": 5, "prune": 0, "recover": 5})
     assert (str(decision.choice), decision.trials) == ("sequential in teach, prune, recover", [])
 
 
@@ -256,70 +267,83 @@ def test_trials_of_real_networks(tiny: Path, network: Network, cost: CostModel) 
     said: list[Any] = []
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     steps = {"teach": 200, "prune": 0, "recover": 600}
-    trials = trials_of(tiny, network, cost, report=said.append, steps=steps)
-    decision = trials.decide()
-    assert {t["choice"] for t in decision.trials} == {str(c) for c in trials.choices}
-    assert [t["splits"] for t in decision.trials].count(2) == 1 + trials.survivors
+    ground = ground_of(tiny, network, cost)
+    policy, room = plan(ground, ALL, steps)
+    decision = decide(ground, steps, report=said.append)
+    assert {t["choice"] for t in decision.trials} == {str(c) for c in policy.choices}
+    assert [t["splits"] for t in decision.trials].count(2) == 1 + policy.survivors
     assert all(0 < t["score"] <= 1 and t["error"] >= 0 for t in decision.trials)
     assert all(value is not None and value > RELATED for value in decision.related)
-    assert said[-1]["step"] == said[-1]["steps"] == trials.planned
+    assert said[-1].step == said[-1].steps == room.trials
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
-    again = trials_of(tiny, network, cost, steps=steps).decide()
-    assert again == decision
+    assert decide(ground_of(tiny, network, cost), steps) == decision
 
 
 def test_labels_that_have_nothing_in_common_with_the_targets_are_not_tried(
     tiny: Path, network: Network, cost: CostModel
 ) -> None:
-    trials = trials_of(tiny, network, cost, sources=2, steps={"teach": 200, "prune": 0, "recover": 600})
-    trials.sources[1] = shuffled(trials.sources[1])
-    decision = trials.decide()
+    ground = ground_of(tiny, network, cost, sources=2)
+    other = replace(ground, sources=[ground.sources[0], shuffled(ground.sources[1])])
+    decision = decide(other, {"teach": 200, "prune": 0, "recover": 600})
     good, strange = decision.related
     assert good is not None and strange is not None and strange < RELATED < good
     assert {tuple(t["sources"]) for t in decision.trials if t["choice"].startswith("sequential")} == {(0,)}
     assert f"were not used: source 1 ({strange:.2f})" in decision.why
 
 
-def test_without_related_labels_text_is_all_that_is_tried(
-    tiny: Path, network: Network, cost: CostModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Trials, "relatedness", lambda *_args: 0.0)
+class Unrelated(Paying):
+    """A runner to which no labels are related."""
+
+    def relatedness(self, *_: Any) -> float:
+        return 0.0
+
+
+def test_without_related_labels_text_is_all_that_is_tried(tiny: Path, network: Network, cost: CostModel) -> None:
     steps = {"teach": 200, "prune": 0, "recover": 600}
+
+    def decided(ground: Ground, stages: list[Stage]) -> Decision:
+        policy, room = plan(ground, stages, steps)
+        runner = Unrelated(ground, room, lambda _message: None, lambda _name: NOWHERE)
+        return auto.decide(policy, room, runner)
+
     for sources in (1, 2):
-        decision = trials_of(tiny, network, cost, sources=sources, steps=steps).decide()
-        assert {t["choice"] for t in decision.trials} == {"none", "teacher in prune, recover"}
-        decision = trials_of(tiny, network, cost, sources=sources, steps=steps, stages=["teach"]).decide()
-        assert (decision.choice, decision.trials) == (NONE, [])
+        ground = ground_of(tiny, network, cost, sources=sources)
+        assert {t["choice"] for t in decided(ground, ALL).trials} == {"none", "teacher in prune, recover"}
+        taught = decided(ground, ["teach"])
+        assert (taught.choice, taught.trials) == (NONE, [])
+
+
+class Forgetful(Trials):
+    """A runner that probes no source."""
+
+    def probed(self, _i: int) -> Rows:
+        raise AssertionError("probed again")
 
 
 def test_a_source_is_not_probed_again_after_an_interruption(
-    tiny: Path, network: Network, cost: CostModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, network: Network, cost: CostModel, tmp_path: Path
 ) -> None:
-    def stop(*_args: Any) -> None:
-        raise KeyboardInterrupt
-
-    options = {"checkpoints": Checkpoints(tmp_path, "", lambda: None).at}
-    first = trials_of(tiny, network, cost, sources=2, **options)
-    monkeypatch.setattr(Trials, "run", stop)
-    with pytest.raises(KeyboardInterrupt):
-        first.decide()
-    monkeypatch.setattr(Trials, "probed", stop)
-    again = trials_of(tiny, network, cost, sources=2, **options)
-    again.probe()
-    assert again.related == first.related and None not in again.related
+    ground = ground_of(tiny, network, cost, sources=2)
+    _, room = plan(ground, ALL, STEPS)
+    first, again = (
+        kind(ground, room, lambda _message: None, Checkpoints(tmp_path, "", lambda: None).at)
+        for kind in (Trials, Forgetful)
+    )
+    found = first.related(room.trials)
+    assert again.related(room.trials) == found and None not in found
 
 
 def test_labels_are_asked_even_where_trials_do_not_fit(tiny: Path, network: Network, cost: CostModel) -> None:
     steps = {"teach": 200, "prune": 0, "recover": 300}
-    trials = trials_of(tiny, network, cost, sources=4, rows=1300, held=325, steps=steps, batch_size=32)
-    trials.sources[0] = shuffled(trials.sources[0])
+    ground = ground_of(tiny, network, cost, sources=4, rows=1300, held=325, batch_size=32)
+    ground = replace(ground, sources=[shuffled(ground.sources[0]), *ground.sources[1:]])
     said: list[Any] = []
-    trials.report = said.append
-    assert not trials.planned and trials.probe_steps
-    decision = trials.decide()
+    _, room = plan(ground, ALL, steps)
+    assert not room.trials and room.probe
+    decision = decide(ground, steps, report=said.append)
     assert decision.choice == Choice("sequential", tuple(ALL), (1, 2, 3)) and decision.as_text == [0]
     assert "too short for trials" in decision.why and "source 0" in decision.why
-    assert all(0 <= message["step"] <= message["steps"] for message in said)
+    assert all(0 <= message.step <= message.steps for message in said)
 
 
 def test_many_sources_are_tried_together_where_each_alone_would_take_too_long(
@@ -327,35 +351,31 @@ def test_many_sources_are_tried_together_where_each_alone_would_take_too_long(
 ) -> None:
     steps = {"teach": 200, "prune": 0, "recover": 900}
     for sources, rows, apart in ((1, 200, False), (3, 200, True), (3, 1300, False)):
-        trials = trials_of(tiny, network, cost, sources, rows, rows // 4, steps=steps, batch_size=32)
-        assert trials.planned and trials.probe_steps and trials.apart == apart
-    many = trials_of(tiny, network, cost, sources=8, rows=1300, held=325, steps=steps | {"recover": 300}, batch_size=32)
-    assert many.planned or many.probe_steps  # nothing is transferred unseen
+        policy, room = plan(ground_of(tiny, network, cost, sources, rows, rows // 4, batch_size=32), ALL, steps)
+        assert room.trials and room.probe and policy.apart == apart
+    many = ground_of(tiny, network, cost, sources=8, rows=1300, held=325, batch_size=32)
+    _, room = plan(many, ALL, steps | {"recover": 300})
+    assert room.trials or room.probe  # nothing is transferred unseen
 
 
 def test_what_would_tell_nothing_is_not_asked(tiny: Path, network: Network, cost: CostModel) -> None:
-    fitted = trials_of(tiny, network, cost, steps={"teach": 0, "prune": 0, "recover": 2000})
-    short = trials_of(tiny, network, cost, steps={"teach": 5, "prune": 0, "recover": 5})
-    unlabelled = trials_of(tiny, network, cost)
-    unlabelled.sources = [task_rows(tiny, 60, 1, classes=0)]
-    assert fitted.probe_steps == short.probe_steps == 0
-    assert unlabelled.plan({"teach": 200, "prune": 0, "recover": 900})[1] == 0
+    ground = ground_of(tiny, network, cost)
+    unlabelled = replace(ground, sources=[task_rows(tiny, 60, 1, classes=0)])
+    for one, teach, recover in ((ground, 0, 2000), (ground, 5, 5), (unlabelled, 200, 900)):
+        assert plan(one, ALL, {"teach": teach, "prune": 0, "recover": recover})[1].probe == 0
 
 
-def test_less_is_expected_of_labels_that_are_less_related(tiny: Path, network: Network, cost: CostModel) -> None:
-    trials = trials_of(tiny, network, cost, sources=2)
-    text, sequential, taught = (choice for choice in trials.choices if choice != NONE)
+def test_less_is_expected_of_labels_that_are_less_related() -> None:
+    _, text, sequential, taught = Policy(ALL, [True, True], [None, None], apart=False).choices
     for related, share in ([None, None], 1), ([0.9, 0.11], 1), ([0.2, 0.15], 0.5), ([RELATED, 0.02], 0):
-        trials.related = related
-        assert trials.prior(text) == PRIORS[text.way]
+        policy = Policy(ALL, [True, True], related, apart=False)
+        assert policy.prior(text) == PRIORS[text.way]
         for choice in sequential, taught:
             expected, spread = PRIORS[choice.way]
-            assert trials.prior(choice) == (pytest.approx(share * expected), spread)
+            assert policy.prior(choice) == (pytest.approx(share * expected), spread)
 
 
-def test_many_rows_that_see_harm_switch_related_labels_off(
-    tiny: Path, network: Network, cost: CostModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trials = trials_of(tiny, network, cost, rows=800, held=400)
-    decision = decided(monkeypatch, trials, lambda c: 0.8 if c == NONE else 0.72)
+def test_many_rows_that_see_harm_switch_related_labels_off(tiny: Path, network: Network, cost: CostModel) -> None:
+    ground = ground_of(tiny, network, cost, rows=800, held=400)
+    decision = judged(ground, lambda c: 0.8 if c == NONE else 0.72)
     assert decision.choice == NONE

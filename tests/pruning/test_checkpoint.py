@@ -34,11 +34,13 @@ from core.rows.text.processor import Text
 from core.spec.cost import CostModel
 from core.spec.data import Example
 from core.spec.job import JobSpec
+from core.spec.messages import Message
+from core.spec.report import Report
 from core.spec.structure import Structure
 from core.tasks.classes import SingleLabel
 from core.tasks.tags import Tags
 from tests.draws import draws
-from tests.pruning.test_auto import trials_of
+from tests.pruning.test_auto import decide, ground_of
 from tests.tiny import rows as made_rows
 
 EVERY = 4  # steps between two saves
@@ -255,8 +257,7 @@ def test_trials_that_are_killed_decide_as_if_they_had_not_been(
 
     def work(at: Callable[[str], Checkpoint]) -> Decision:
         lengths = {"teach": 150, "prune": 0, "recover": 450}
-        network_again = copy.deepcopy(network)
-        return trials_of(tiny, network_again, cost, steps=lengths, checkpoints=at).decide()
+        return decide(ground_of(tiny, copy.deepcopy(network), cost), lengths, checkpoints=at)
 
     whole = work(lambda _name: NOWHERE)
     all_steps = len(steps.taken)
@@ -301,25 +302,24 @@ def test_a_job_that_is_killed_again_and_again_ends_with_the_same_file(
     def work(workdir: Path, messages: int) -> dict[str, Any]:
         said = []
 
-        def report(message: Mapping[str, Any]) -> None:
+        def report(message: Message) -> None:
             said.append(message)
             if len(said) == messages:
                 raise Killed
 
         with suppress(Killed):
             return run(spec, ModelRef(tiny, "tiny"), datasets, workdir, report)
-        return {}
+        return None
 
     whole = work(tmp_path / "whole", -1)
-    again: dict[str, Any] = {}
+    again: Report | None = None
     kills = 0
     while not again:
         again, kills = work(tmp_path / "killed", 12), kills + 1
     assert kills > 4
     assert {"teach", "teach-labels-0", "teach-labels-target", "prune", "recover", "recover-test-dense"} <= seen
-    for found in ("structure", "curves"):
-        assert again[found] == whole[found]
-    assert again["results"]["pruned"]["test"] == whole["results"]["pruned"]["test"]
+    assert whole and (again.structure, again.curves) == (whole.structure, whole.curves)
+    assert again.results.pruned.test == whole.results.pruned.test
     files = [(tmp_path / name / "output/model.safetensors").read_bytes() for name in ("whole", "killed")]
     assert files[0] == files[1]
 
@@ -347,8 +347,8 @@ def test_a_budget_in_time_is_known_though_it_was_met_before_the_kill(
     steps.taken.clear()
     report = run(spec, ModelRef(tiny, "tiny"), {dataset: path}, tmp_path / "work", lambda _message: None)
     assert steps.taken[0] > 33  # after the cut
-    (kept,) = (one for one in report["budget"]["measured"]["fits"] if one["kept"])
-    assert kept["of_dense"] == report["budget"]["fraction"] <= 1 / 1.5
+    (kept,) = (one for one in report.budget.measured.fits if one.kept)
+    assert kept.of_dense == report.budget.fraction <= 1 / 1.5
 
 
 def test_the_time_to_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,8 +24,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, LlamaConfig, pipeline
 
+from core.pruning.card import as_code, as_text
 from core.pruning.cut import cut
-from core.pruning.export import as_code, as_text, as_transformers_4, write_model
+from core.pruning.export import as_transformers_4, write_model
 from core.pruning.network import Network, load_network, load_tokenizer
 from core.pruning.run import ModelRef, run
 from core.pruning.verify import foreign_code

@@ -458,9 +458,9 @@ def test_a_whole_job(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
         }
     )
     report = run(spec, ModelRef(folder, folder.name), {"ds_" + "1" * 32: table}, tmp_path / "work", lambda _said: None)
-    assert report["budget"]["met"] <= report["budget"]["limit"]
-    assert report["verified"]["max_difference_between_loaders"] < 1e-5
-    assert 0 < report["verified"]["max_difference_onnx"] < 1e-5
+    assert report.budget.met <= report.budget.limit
+    assert report.verified.max_difference_between_loaders < 1e-5
+    assert 0 < report.verified.max_difference_onnx < 1e-5
     monkeypatch.chdir(tmp_path / "work" / "output")
     card = Path("README.md").read_text().split("ONNX Runtime, any batch")[1]
     told: dict[str, Any] = {"tokenizer": load_tokenizer(Path())}

@@ -91,16 +91,17 @@ def test_the_limit_is_kept_and_nearly_reached(
     clock.seen.clear()
     structure = budget.fit(scores_of(seed, head_bias))
     assert 1 <= len(clock.seen) <= ROUNDS
-    report = budget.report(structure)
-    assert report["met"] <= report["limit"] == pytest.approx(DENSE_MS / speedup)
-    assert report["met"] >= 0.9 * report["limit"]  # a few heads are much of a small limit, and the rounds are few
-    assert report["met"] == pytest.approx(DENSE_MS * report["fraction"])
-    assert [one["kept"] for one in report["measured"]["fits"]].count(True) == 1
+    report = budget.report(structure, budget.fits)
+    assert report.met <= report.limit == pytest.approx(DENSE_MS / speedup)
+    assert report.met >= 0.9 * report.limit  # a few heads are much of a small limit, and the rounds are few
+    assert report.met == pytest.approx(DENSE_MS * report.fraction)
+    assert [one.kept for one in report.measured.fits].count(True) == 1
 
 
 def test_a_full_disk_costs_what_was_measured_and_not_the_job(tmp_path: Path) -> None:
     budget = budget_of(tmp_path / "no folder", Clock(), speedup=2)
-    assert budget.report(budget.fit(scores_of(0)))["met"] <= DENSE_MS / 2
+    structure = budget.fit(scores_of(0))
+    assert budget.report(structure, budget.fits).met <= DENSE_MS / 2
 
 
 @pytest.mark.parametrize("speedup", [1.3, 2.5, 5])
@@ -111,8 +112,8 @@ def test_a_regular_layout_is_fitted_by_the_clock_too(speedup: float, tmp_path: P
     structure = budget.fit(scores_of(0))
     kept = structure.remaining()
     assert {*map(len, kept.heads)} == {12} and len({*map(len, kept.neurons)}) == 1
-    report = budget.report(structure)
-    assert 0.9 * report["limit"] <= report["met"] <= report["limit"]
+    report = budget.report(structure, budget.fits)
+    assert 0.9 * report.limit <= report.met <= report.limit
     with pytest.raises(SpecError, match=r"at most 12\.0 times as fast"):
         LatencyBudget(Budget(speedup=13), MINILM, HERE, clock, tmp_path / "latency.json", layout="regular")
 
@@ -216,9 +217,9 @@ def test_what_was_decided_on_stays_that_machines(tmp_path: Path) -> None:
 
     elsewhere = replace(HERE, device_name="another CPU")
     later = LatencyBudget(Budget(latency_ms=5), MINILM, elsewhere, never, tmp_path / "latency.json")
-    report = later.report(structure)
-    assert report["measured"]["device_name"] == "a CPU" and report["measured"]["again"] is None
-    assert report["met"] <= report["limit"] == 5 and report["measured"]["fits"] == budget.fits
+    report = later.report(structure, later.fits)
+    assert report.measured.device_name == "a CPU" and report.measured.again is None
+    assert report.met <= report.limit == 5 and [one.model_dump() for one in report.measured.fits] == budget.fits
     assert later.fit(scores_of(0)) == structure
 
 

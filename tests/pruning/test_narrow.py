@@ -163,12 +163,12 @@ def test_a_whole_job(tiny: Path, table: Mapping[str, Path], tmp_path: Path, chan
             run(keep, ModelRef(tiny, "tiny"), table, tmp_path / "no", lambda _s: None)
     spec = JobSpec.model_validate(body)
     report = run(spec, ModelRef(tiny, "tiny"), table, tmp_path / "w", lambda _s: None)
-    budget, kept = report["budget"], report["structure"]["hidden"]
+    budget, kept = report.budget, report.structure.hidden
     assert kept in hidden_sizes(64) and kept < 64
-    assert 0.9 * budget["limit"] <= budget["met"] <= budget["limit"] == int(0.15 * budget["dense"])
-    assert budget["met"] == (tmp_path / "w/output/model.safetensors").stat().st_size
-    assert report["verified"]["max_difference_between_loaders"] < 1e-5
-    assert (report["verified"]["max_difference_onnx"] or 0) < 1e-4
+    assert 0.9 * budget.limit <= budget.met <= budget.limit == int(0.15 * budget.dense)
+    assert budget.met == (tmp_path / "w/output/model.safetensors").stat().st_size
+    assert report.verified.max_difference_between_loaders < 1e-5
+    assert (report.verified.max_difference_onnx or 0) < 1e-4
     card = (tmp_path / "w/output/README.md").read_text()
     assert f", with a hidden size of {kept}" in card
     assert f"{kept} of 64 hidden dimensions" in (tmp_path / "w/output/report.html").read_text()
@@ -188,6 +188,6 @@ def test_trials_cut_as_the_job_does(tiny: Path, table: Mapping[str, Path], tmp_p
     }
     spec = JobSpec.model_validate(body)
     report = run(spec, ModelRef(tiny, "tiny"), {**table, source: other}, tmp_path / "w", lambda _s: None)
-    assert report["transfer"]["auto"]["trials"]
-    assert 0.99 * report["budget"]["limit"] <= report["budget"]["met"] <= report["budget"]["limit"]
-    assert report["structure"]["hidden"] < 64
+    assert report.transfer.auto.trials
+    assert 0.99 * report.budget.limit <= report.budget.met <= report.budget.limit
+    assert report.structure.hidden < 64

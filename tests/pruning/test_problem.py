@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from core.pruning import auto
+from core.pruning import allot
 from core.pruning.batches import encode
 from core.pruning.export import write_test_rows
 from core.pruning.network import load_tokenizer
@@ -303,26 +303,25 @@ def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
         problem, tiny, data[problem], tmp_path, sources=sources, transfer={"coupling": "teacher"}, export=export
     )
     out = tmp_path / "output"
-    assert 0.97 * report["budget"]["limit"] <= report["budget"]["met"] <= report["budget"]["limit"]
-    metric = report["task"]["metric"]
-    quality = report["results"]["pruned"]["test"][metric]
-    assert quality["low"] <= quality["value"] <= quality["high"] and quality["value"] > 0.7
-    assert report["verified"]["test"][metric] == pytest.approx(quality["value"], abs=1e-4)
-    assert report["verified"]["max_difference_onnx"] < 1e-4
-    assert json.loads((out / "report.json").read_text()) == json.loads(json.dumps(report))
-    usual = report["results"]["baseline"]["test"][metric]
-    assert (
-        usual["value"] < quality["value"] and f"| {shown(usual['value'], metric)} (" in (out / "README.md").read_text()
-    )
+    assert 0.97 * report.budget.limit <= report.budget.met <= report.budget.limit
+    metric = report.task.metric
+    quality = report.results.pruned.test[metric]
+    assert quality.low <= quality.value <= quality.high and quality.value > 0.7
+    assert report.verified.test[metric] == pytest.approx(quality.value, abs=1e-4)
+    assert report.verified.max_difference_onnx < 1e-4
+    assert json.loads((out / "report.json").read_text()) == json.loads(json.dumps(report.to_json()))
+    usual = report.results.baseline.test[metric]
+    assert usual.value < quality.value
+    assert f"| {shown(usual.value, metric)} (" in (out / "README.md").read_text()
     if problem == "regression":  # in the labels' own unit
         said = [json.loads(line)["logits"][0] for line in (out / "test.jsonl").read_text().splitlines()]
         assert 900 < min(said) < 1200 < max(said) < 1700
-        assert report["results"]["pruned"]["test"]["rmse"]["value"] > 1
-        assert report["curves"]["recover"]["points"][-1]["rmse"] > 1
+        assert report.results.pruned.test["rmse"].value > 1
+        assert report.curves["recover"].points[-1]["rmse"] > 1
         labels = [json.loads(line)["label"] for line in (out / "test.jsonl").read_text().splitlines()]
         again = value_of(of_numbers(np.float32(said).astype(float), np.array(labels)), len(labels))
-        measured = report["results"]["pruned"]["test"]
-        assert again == {name: pytest.approx(measured[name]["value"], rel=1e-12) for name in again}
+        measured = report.results.pruned.test
+        assert again == {name: pytest.approx(measured[name].value, rel=1e-12) for name in again}
     if problem == "token_classification":
         told = [json.loads(line) for line in (out / "test.jsonl").read_text().splitlines()]
         unread = [
@@ -342,11 +341,11 @@ def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
     worst, kind, labels = json.loads(done.stdout)
     assert worst < (0.1 if problem == "regression" else 1e-4)
     assert kind == (None if problem == "token_classification" else problem)
-    assert list(labels.values()) == report["task"]["labels"]
+    assert list(labels.values()) == report.task.labels
     assert ("AutoModelForToken" in (out / "README.md").read_text()) == (problem == "token_classification")
-    assert report["task"]["labels"][0] in (out / "report.html").read_text()
+    assert report.task.labels[0] in (out / "report.html").read_text()
     demo = subprocess.run([sys.executable, "load.py", "good w1"], cwd=out, capture_output=True, text=True, check=False)
-    assert report["task"]["labels"][0] in demo.stdout, demo.stderr
+    assert report.task.labels[0] in demo.stdout, demo.stderr
 
 
 @pytest.mark.parametrize(("kept", "test"), [(0.4, {"dataset": SOURCE}), (0.02, None)])
@@ -363,9 +362,9 @@ def test_numbers_are_compared_in_the_unit_that_was_trained(
     data = {"train": {"dataset": TARGET}, "test": test} if test else {"dataset": TARGET}
     task = asked_of("regression") | {"data": data, "split": {"dev": 40} | ({} if test else {"train": 80})}
     report = go("regression", tiny, paths, tmp_path, task=task, budget={"params": kept}, export={"formats": ["onnx"]})
-    assert report["verified"]["max_difference_onnx"] < 1e-4
-    assert any(report["structure"]["heads"]) == (kept == 0.4)
-    assert report["results"]["pruned"]["test"]["spearman"]["value"] == 0
+    assert report.verified.max_difference_onnx < 1e-4
+    assert any(report.structure.heads) == (kept == 0.4)
+    assert report.results.pruned.test["spearman"].value == 0
 
 
 PLAIN: list[tuple[str, dict[str, Any]]] = [
@@ -390,13 +389,13 @@ def test_what_a_plain_config_says_needs_no_code(
     report = go(problem, tiny, data[problem], tmp_path, **changes)
     out = tmp_path / "output"
     assert not list(out.glob("*.py"))
-    assert report["verified"]["max_difference_between_loaders"] is None
-    metric = report["task"]["metric"]
-    measured = report["results"]["pruned"]["test"][metric]["value"]
-    assert report["verified"]["test"][metric] == pytest.approx(measured, abs=1e-4)
+    assert report.verified.max_difference_between_loaders is None
+    metric = report.task.metric
+    measured = report.results.pruned.test[metric].value
+    assert report.verified.test[metric] == pytest.approx(measured, abs=1e-4)
     config, card = json.loads((out / "config.json").read_text()), (out / "README.md").read_text()
     assert not {"auto_map", "topwork"} & set(config) and "trust_remote_code" not in card
-    assert config["num_hidden_layers"] == 3 - len(report["structure"].get("dropped", ()))
+    assert config["num_hidden_layers"] == 3 - len(report.structure.dropped)
 
 
 @pytest.mark.parametrize("problem", TASKS)
@@ -407,17 +406,17 @@ def test_masks_are_learned_jointly_with_weighted_sources(
     train = {"steps": {"teach": 8, "prune": 16, "recover": 8}}
     source = {"data": {"dataset": SOURCE}, "label": "label"}
     report = go(problem, tiny, data[problem], tmp_path, sources=[source], train=train, **options)
-    assert set(report["transfer"]["weights"]) == {"target", "source 0"}
+    assert set(report.transfer.weights) == {"target", "source 0"}
 
 
 @pytest.mark.parametrize("problem", TASKS)
 def test_auto_tries_text_without_labels(
     problem: str, tiny: Path, data: Mapping[str, Mapping[str, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auto, "BATCHES", 1)  # or so short a job would have no trials
+    monkeypatch.setattr(allot, "BATCHES", 1)  # or so short a job would have no trials
     sources, train = [{"data": {"dataset": SOURCE}}], {"steps": {"teach": 16, "recover": 30}, "batch_size": 16}
     report = go(problem, tiny, data[problem], tmp_path, sources=sources, train=train, vocabulary="trim")
-    trials = report["transfer"]["auto"]["trials"]
+    trials = report.transfer.auto.trials
     assert [trial["choice"] for trial in trials] == ["none", "teacher in prune, recover"]
     assert all(trial["score"] <= 1 for trial in trials)
 

@@ -17,14 +17,17 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file, save_file
 
-from core.pruning import refit, stages, stopwatch
+from core.pruning import publish, refit, stages, state, stopwatch
 from core.pruning.export import sha256, write_json
 from core.pruning.inputs import read_inputs
 from core.pruning.network import TARGET as TARGET_HEAD
 from core.pruning.network import load_network, predict
-from core.pruning.run import ModelRef, run, verify
+from core.pruning.publish import verify
+from core.pruning.run import ModelRef, run
 from core.spec.job import JobSpec
+from core.spec.messages import Alive, Saved, StageBegun, StageProgress
 from core.spec.problems import SpecError
+from core.spec.report import Curve, Interval, Report, Sizes
 from core.spec.structure import Structure
 from tests.tiny import rows, save_tiny_model
 
@@ -60,11 +63,13 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     return paths
 
 
-def go(spec: JobSpec, tiny: Path, tables: Mapping[str, Path], workdir: Path) -> tuple[dict[str, Any], list[Any]]:
+def go(spec: JobSpec, tiny: Path, tables: Mapping[str, Path], workdir: Path) -> tuple[Report, list[Any]]:
     """Run, and collect what it says."""
     said: list[Any] = []
     used = {name: tables[name] for name in set(spec.dataset_ids().values())}
-    return run(spec, ModelRef(tiny, "tiny"), used, workdir, said.append), said
+    report = run(spec, ModelRef(tiny, "tiny"), used, workdir, said.append)
+    assert report
+    return report, said
 
 
 @pytest.mark.parametrize(
@@ -93,15 +98,15 @@ def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
     report, said = go(spec_of(sources=sources, transfer={"coupling": coupling}, **method), tiny, tables, tmp_path)
     out = tmp_path / "output"
 
-    budget = report["budget"]
-    assert 0.99 * budget["limit"] <= budget["met"] <= budget["limit"] == int(0.3 * budget["dense"])
-    assert json.loads((out / "report.json").read_text()) == json.loads(json.dumps(report))
+    budget = report.budget
+    assert 0.99 * budget.limit <= budget.met <= budget.limit == int(0.3 * budget.dense)
+    assert json.loads((out / "report.json").read_text()) == json.loads(json.dumps(report.to_json()))
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["files"] == {p.name: sha256(p) for p in out.iterdir() if p.name != "manifest.json"}
-    assert [m["stage"] for m in said if m["event"] == "stage"] == [
+    assert [m.stage for m in said if isinstance(m, StageBegun)] == [
         "data", "teach", "prune", "recover", "measure", "export",
     ]  # fmt: skip
-    overall = [m["overall"] for m in said if m["event"] == "progress"]
+    overall = [m.overall for m in said if isinstance(m, StageProgress)]
     assert overall == sorted(overall) and overall[-1] <= 1
 
     # A stranger's process: the working directory is the checkpoint, and nothing of ours can be imported.
@@ -129,9 +134,9 @@ print(sum(right) / len(right), sum(p.numel() for p in model.parameters()), len(r
     )
     assert done.returncode == 0, done.stderr
     accuracy, parameters, count = done.stdout.split()
-    assert float(accuracy) == report["results"]["pruned"]["test"]["accuracy"]["value"]
-    assert int(parameters) == report["results"]["pruned"]["model_params"]
-    assert int(count) == report["data"]["test"] == 100
+    assert float(accuracy) == report.results.pruned.test["accuracy"].value
+    assert int(parameters) == report.results.pruned.model_params
+    assert int(count) == report.data.test == 100
 
 
 @pytest.mark.parametrize("method", [{}, L0], ids=["fisher", "l0"])
@@ -150,22 +155,22 @@ def test_a_budget_in_time_is_met_and_measured_once(
     monkeypatch.setattr(stopwatch, "SECONDS", 0.0)
     spec = spec_of(budget={"speedup": 1.5, "batch_size": 8, "sequence_length": 64}, **method)
     report, _ = go(spec, tiny, tables, tmp_path)
-    budget, results = report["budget"], report["results"]
-    (kept,) = (one for one in budget["measured"]["fits"] if one["kept"])
-    assert budget["limit"] == pytest.approx(budget["dense"] / 1.5)
-    assert budget["met"] <= budget["limit"]
-    assert budget["met"] == pytest.approx(budget["dense"] * kept["ms"] / kept["dense_ms"])
-    assert (budget["measured"]["batch_size"], budget["sequence_length"], budget["measured"]["runtime"]) == (
+    budget, results = report.budget, report.results
+    (kept,) = (one for one in budget.measured.fits if one.kept)
+    assert budget.limit == pytest.approx(budget.dense / 1.5)
+    assert budget.met <= budget.limit
+    assert budget.met == pytest.approx(budget.dense * kept.ms / kept.dense_ms)
+    assert (budget.measured.batch_size, budget.sequence_length, budget.measured.runtime) == (
         8,
         64,
         "torch",
     )
-    assert results["pruned"]["encoder_params"] < results["dense"]["encoder_params"]  # counted as ever
-    assert report["verified"]["parameters"] == results["pruned"]["model_params"]
-    assert report["peak_memory_bytes"]["process"] > 2**26
-    assert report["work_macs"]["train"] > report["work_macs"]["measure"] > 0
+    assert results.pruned.encoder_params < results.dense.encoder_params  # counted as ever
+    assert report.verified.parameters == results.pruned.model_params
+    assert report.peak_memory_bytes.process > 2**26
+    assert report.work_macs.train > report.work_macs.measure > 0
     assert (
-        f"measured {kept['ms']:.3g} ms, and {kept['dense_ms']:.3g} ms for the dense"
+        f"measured {kept.ms:.3g} ms, and {kept.dense_ms:.3g} ms for the dense"
         in (tmp_path / "output" / "README.md").read_text()
     )
     assert "times as fast as the dense model" in (tmp_path / "output" / "report.html").read_text()
@@ -174,10 +179,9 @@ def test_a_budget_in_time_is_met_and_measured_once(
     (tmp_path / "state/recover.json").unlink()
     seen.clear()
     again, _ = go(spec, tiny, tables, tmp_path)
-    assert [one.sizes() for one in seen] == [again["structure"]] == [report["structure"]]
-    budget["measured"].pop("again")
-    again["budget"]["measured"].pop("again")
-    assert again["budget"] == budget
+    assert [Sizes(**one.sizes()) for one in seen] == [again.structure] == [report.structure]
+    measured_again = {"measured": {"again"}}
+    assert again.budget.model_dump(exclude=measured_again) == budget.model_dump(exclude=measured_again)
 
 
 @pytest.mark.parametrize("method", [{}, L0], ids=["fisher", "l0"])
@@ -186,12 +190,12 @@ def test_a_budget_of_another_cost_is_met(
     kind: str, method: dict[str, Any], tiny: Path, tables: Mapping[str, Path], tmp_path: Path
 ) -> None:
     report, _ = go(spec_of(budget={kind: 0.5}, **method), tiny, tables, tmp_path)
-    budget, results = report["budget"], report["results"]
-    assert (budget["cost"], budget["of"], budget["asked"]) == (kind, "model", 0.5)
-    assert budget["limit"] == int(0.5 * results["dense"][kind])
-    assert budget["met"] == results["pruned"][kind] <= budget["limit"]
-    assert budget["met"] >= (0.99 if kind == "macs" else 0.97) * budget["limit"]  # a tiny file's header is 2 % of it
-    assert (tmp_path / "output" / "model.safetensors").stat().st_size == results["pruned"]["bytes"]
+    budget, results = report.budget, report.results
+    assert (budget.cost, budget.of, budget.asked) == (kind, "model", 0.5)
+    assert budget.limit == int(0.5 * getattr(results.dense, kind))
+    assert budget.met == getattr(results.pruned, kind) <= budget.limit
+    assert budget.met >= (0.99 if kind == "macs" else 0.97) * budget.limit  # a tiny file's header is 2 % of it
+    assert (tmp_path / "output" / "model.safetensors").stat().st_size == results.pruned.bytes
 
 
 @pytest.mark.parametrize("transfer", [{}, {"coupling": "teacher"}], ids=["auto", "teacher"])
@@ -202,17 +206,17 @@ def test_a_regular_layout_loads_without_any_code(
     asked: dict[str, Any] = {"export": {"layout": "regular", "formats": ["onnx"]}, "budget": {"params": 0.5}}
     spec = spec_of(sources=[source], transfer=transfer, **asked)
     report, _ = go(spec, tiny, tables, tmp_path)
-    out, budget = tmp_path / "output", report["budget"]
-    assert 0.99 * budget["limit"] <= budget["met"] <= budget["limit"]
+    out, budget = tmp_path / "output", report.budget
+    assert 0.99 * budget.limit <= budget.met <= budget.limit
     assert not list(out.glob("*.py"))
     config = json.loads((out / "config.json").read_text())
     assert config["architectures"] == ["BertForSequenceClassification"]
     assert not {"auto_map", "topwork"} & set(config)
     layers = config["num_hidden_layers"]
-    assert layers == 3 - len(report["structure"]["dropped"]) < 3
-    assert report["layout"]["regular"]["worth"] <= report["layout"]["free"]["worth"]
-    assert report["verified"]["changed_predictions"] == 0
-    assert report["verified"]["max_difference_between_loaders"] is None
+    assert layers == 3 - len(report.structure.dropped) < 3
+    assert report.layout.regular.worth <= report.layout.free.worth
+    assert report.verified.changed_predictions == 0
+    assert report.verified.max_difference_between_loaders is None
     assert "The layout is regular" in (out / "report.html").read_text()
     card = (out / "README.md").read_text()
     assert "trust_remote_code" not in card and "load.py" not in card
@@ -236,14 +240,14 @@ print(sum(right) / len(right), sum(p.numel() for p in model.parameters()))
     )
     assert done.returncode == 0, done.stderr
     accuracy, parameters = done.stdout.split()
-    assert float(accuracy) == report["results"]["pruned"]["test"]["accuracy"]["value"]
-    assert int(parameters) == report["results"]["pruned"]["model_params"]
+    assert float(accuracy) == report.results.pruned.test["accuracy"].value
+    assert int(parameters) == report.results.pruned.model_params
 
     (tmp_path / "state/recover.json").unlink()
     again, said = go(spec, tiny, tables, tmp_path)
-    assert {m["stage"] for m in said if m["event"] == "saved"} == {"recover"}
-    assert (again["structure"], again["layout"]) == (report["structure"], report["layout"])
-    assert again["results"]["pruned"]["test"] == report["results"]["pruned"]["test"]
+    assert {m.stage for m in said if isinstance(m, Saved)} == {"recover"}
+    assert (again.structure, again.layout) == (report.structure, report.layout)
+    assert again.results.pruned.test == report.results.pruned.test
 
 
 TRANSFERS: list[dict[str, Any]] = [
@@ -271,17 +275,17 @@ def test_every_way_of_transfer_ends_in_a_checkpoint_and_resumes(
 ) -> None:
     source = {"data": {"dataset": SOURCE}, "label": "label"}
     report, _ = go(spec_of(sources=[source], transfer=transfer, **method), tiny, tables, tmp_path)
-    assert report["budget"]["met"] <= report["budget"]["limit"]
-    weights = report["transfer"]["weights"]
+    assert report.budget.met <= report.budget.limit
+    weights = report.transfer.weights
     assert set(weights) == ({"target", "source 0"} if "weighting" in transfer else set())
     for together in zip(*weights.values(), strict=True):
         assert sum(weight for _, weight in together) == pytest.approx(2, abs=1e-3)
     (tmp_path / "state/recover.json").unlink()
     again, said = go(spec_of(sources=[source], transfer=transfer, **method), tiny, tables, tmp_path)
-    assert {m["stage"] for m in said if m["event"] == "saved"} == {"recover"}
-    assert again["results"]["pruned"]["test"] == report["results"]["pruned"]["test"]
+    assert {m.stage for m in said if isinstance(m, Saved)} == {"recover"}
+    assert again.results.pruned.test == report.results.pruned.test
     for stage in ("teach", "prune"):  # what an earlier attempt took
-        assert again["timings_s"][stage] >= report["timings_s"][stage] - 0.1
+        assert again.timings_s[stage] >= report.timings_s[stage] - 0.1
 
 
 @pytest.mark.parametrize(
@@ -297,9 +301,9 @@ def test_a_budget_in_zeros_gives_an_ordinary_checkpoint_and_resumes(
         **(PDP if method == "pdp" else {"method": {"name": method}}),
     )
     report, _ = go(spec, tiny, tables, tmp_path)
-    budget, out = report["budget"], tmp_path / "output"
-    assert budget["met"] == budget["limit"] == budget["dense"] - round(budget["asked"] * budget["dense"])
-    assert report["sparsity"]["gzip_bytes"] < report["results"]["pruned"]["bytes"]
+    budget, out = report.budget, tmp_path / "output"
+    assert budget.met == budget.limit == budget.dense - round(budget.asked * budget.dense)
+    assert report.sparsity.gzip_bytes < report.results.pruned.bytes
     assert "make no dense kernel faster" in (out / "README.md").read_text()
     assert ("sparse tensor cores" in (out / "report.html").read_text()) == (pattern == "2:4")
     script = """
@@ -316,12 +320,12 @@ print(sum(int((p == 0).sum()) for p in matrices))
     command = [sys.executable, "-I", "-c", script]
     done = subprocess.run(command, cwd=out, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) == budget["dense"] - budget["met"]
+    assert int(done.stdout) == budget.dense - budget.met
     assert not list(out.glob("*.py"))
     (tmp_path / "state/recover.json").unlink()
     again, said = go(spec, tiny, tables, tmp_path)
-    assert {m["stage"] for m in said if m["event"] == "saved"} == {"recover"}
-    assert again["results"]["pruned"]["test"] == report["results"]["pruned"]["test"]
+    assert {m.stage for m in said if isinstance(m, Saved)} == {"recover"}
+    assert again.results.pruned.test == report.results.pruned.test
 
 
 def test_a_model_that_knows_the_labels_is_pruned_without_any_training(
@@ -340,12 +344,12 @@ def test_a_model_that_knows_the_labels_is_pruned_without_any_training(
 
     steps = {"steps": {"teach": 0, "recover": 0}}
     report, said = go(spec_of(train=steps), folder, tables, tmp_path / "second")
-    assert report["results"]["dense"]["test"] == made["results"]["pruned"]["test"]
-    assert report["results"]["given"]["test"] == report["results"]["dense"]["test"]
-    assert {*report["results"]["given"]["change"]["dense"]["accuracy"].values()} == {0.0}
-    assert report["curves"] == {stage: {"points": [], "kept_step": 0, "weights": []} for stage in report["curves"]}
-    assert report["budget"]["met"] <= report["budget"]["limit"]
-    overall = [m["overall"] for m in said if m["event"] == "progress"]
+    assert report.results.dense.test == made.results.pruned.test
+    assert report.results.given.test == report.results.dense.test
+    assert report.results.given.change["dense"]["accuracy"] == Interval(value=0, low=0, high=0)
+    assert report.curves == dict.fromkeys(("teach", "prune", "recover"), Curve())
+    assert report.budget.met <= report.budget.limit
+    overall = [m.overall for m in said if isinstance(m, StageProgress)]
     assert overall == sorted(overall) and overall[-1] <= 1
 
     # Sources take part in the scores, and, if they share no weights, not in the least squares.
@@ -378,17 +382,17 @@ def test_a_model_with_a_head_of_its_own_is_measured_as_given_and_keeps_its_order
     made = load_network(tiny, ["pos", "neg"], seed=5)
     made.assembled().save_pretrained(folder)
     report, _ = go(spec_of(), folder, tables, tmp_path / "work")
-    assert report["task"]["labels"] == ["pos", "neg"] and report["task"]["head"] == "its own head for 2 labels"
+    assert report.task.labels == ["pos", "neg"] and report.task.head == "its own head for 2 labels"
     config = json.loads((tmp_path / "work/output/config.json").read_text())
     assert config["id2label"] == {"0": "pos", "1": "neg"}
 
     inputs, as_given = read_inputs(spec_of(), folder, {TARGET: tables[TARGET]})
     right = predict(as_given, inputs.test).argmax(1) == inputs.test.labels
-    dense, given = report["results"]["dense"], report["results"]["given"]
-    assert given["test"]["accuracy"]["value"] == pytest.approx(float(right.float().mean()))
-    moved = given["change"]["dense"]["accuracy"]
-    assert moved["value"] == pytest.approx(dense["test"]["accuracy"]["value"] - given["test"]["accuracy"]["value"])
-    assert moved["low"] <= moved["value"] <= moved["high"]
+    dense, given = report.results.dense, report.results.given
+    assert given.test["accuracy"].value == pytest.approx(float(right.float().mean()))
+    moved = given.change["dense"]["accuracy"]
+    assert moved.value == pytest.approx(dense.test["accuracy"].value - given.test["accuracy"].value)
+    assert moved.low <= moved.value <= moved.high
     page, card = ((tmp_path / "work/output" / name).read_text() for name in ("report.html", "README.md"))
     assert "<th>as given</th>" in page and "its own head for 2 labels" in page
     assert "as given its accuracy on the same rows is" in card
@@ -398,8 +402,8 @@ def test_a_model_with_a_head_of_its_own_is_measured_as_given_and_keeps_its_order
     del facts["labels"]
     (tmp_path / "work/state/teach.json").write_text(json.dumps(facts))
     again, said = go(spec_of(), folder, tables, tmp_path / "work")
-    assert {m["stage"] for m in said if m["event"] == "saved"} == {"teach"}
-    assert again["results"]["given"] == given
+    assert {m.stage for m in said if isinstance(m, Saved)} == {"teach"}
+    assert again.results.given == given
 
 
 def test_auto_settles_what_the_job_does_and_a_resumed_job_does_not_try_again(
@@ -407,17 +411,17 @@ def test_auto_settles_what_the_job_does_and_a_resumed_job_does_not_try_again(
 ) -> None:
     source = {"data": {"dataset": SOURCE}, "label": "label"}
     report, said = go(spec_of(sources=[source]), tiny, tables, tmp_path)
-    transfer = report["transfer"]
-    assert transfer["asked"] == "auto"
-    assert transfer["auto"]["chosen"].startswith(transfer["coupling"])
-    assert transfer["sources"] == ([] if transfer["coupling"] == "none" else [0])
-    assert [m["stage"] for m in said if m["event"] == "stage"][:3] == ["data", "auto", "teach"]
-    overall = [m["overall"] for m in said if m["event"] == "progress"]
+    transfer = report.transfer
+    assert transfer.asked == "auto"
+    assert transfer.auto.chosen.startswith(transfer.coupling)
+    assert transfer.sources == ([] if transfer.coupling == "none" else [0])
+    assert [m.stage for m in said if isinstance(m, StageBegun)][:3] == ["data", "auto", "teach"]
+    overall = [m.overall for m in said if isinstance(m, StageProgress)]
     assert overall == sorted(overall) and overall[-1] <= 1
-    assert transfer["auto"]["why"] in (tmp_path / "output/report.html").read_text()
+    assert transfer.auto.why in (tmp_path / "output/report.html").read_text()
     again, said = go(spec_of(sources=[source]), tiny, tables, tmp_path)
-    assert not [m for m in said if m["event"] == "saved"]
-    assert again["transfer"] == transfer
+    assert not [m for m in said if isinstance(m, Saved)]
+    assert again.transfer == transfer
 
     (tmp_path / "state/auto.json").write_text(
         json.dumps(
@@ -428,9 +432,9 @@ def test_auto_settles_what_the_job_does_and_a_resumed_job_does_not_try_again(
         (tmp_path / f"state/{left}.json").unlink()
     off, said = go(spec_of(sources=[source], control=True), tiny, tables, tmp_path)
     alone, _ = go(spec_of(), tiny, tables, tmp_path / "alone")
-    assert off["results"]["pruned"]["test"] == alone["results"]["pruned"]["test"] == off["control"]["test"]
-    assert (off["transfer"]["coupling"], off["transfer"]["stages"], off["transfer"]["sources"]) == ("none", [], [])
-    assert sum(m["event"] == "stage" and m["stage"] == "teach" for m in said) == 1  # it is its own control
+    assert off.results.pruned.test == alone.results.pruned.test == off.control.test
+    assert (off.transfer.coupling, off.transfer.stages, off.transfer.sources) == ("none", [], [])
+    assert said.count(StageBegun(stage="teach")) == 1  # it is its own control
 
 
 def test_a_full_disk_costs_what_auto_found_and_not_the_job(
@@ -441,9 +445,9 @@ def test_a_full_disk_costs_what_auto_found_and_not_the_job(
             raise OSError(28, "No space left on device", str(path))
         write_json(path, value)
 
-    monkeypatch.setattr(stages, "write_json", full)
+    monkeypatch.setattr(state, "write_json", full)
     report, _ = go(spec_of(sources=[{"data": {"dataset": SOURCE}, "label": "label"}]), tiny, tables, tmp_path)
-    assert report["transfer"]["auto"]["chosen"].startswith(report["transfer"]["coupling"])
+    assert report.transfer.auto.chosen.startswith(report.transfer.coupling)
 
 
 def test_a_source_whose_labels_are_unrelated_is_text_in_every_stage(
@@ -460,8 +464,8 @@ def test_a_source_whose_labels_are_unrelated_is_text_in_every_stage(
         spec_of(sources=[{"data": {"dataset": SOURCE}}], transfer={"coupling": "teacher"}), tiny, tables, tmp_path / "b"
     )
     labels, _ = go(spec_of(sources=[source], transfer={"coupling": "teacher"}), tiny, tables, tmp_path / "c")
-    assert found["results"]["pruned"]["test"] == text["results"]["pruned"]["test"]
-    assert text["curves"]["teach"] == found["curves"]["teach"] != labels["curves"]["teach"]
+    assert found.results.pruned.test == text.results.pruned.test
+    assert text.curves["teach"] == found.curves["teach"] != labels.curves["teach"]
 
 
 def test_control_is_the_job_without_transfer(tiny: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:
@@ -470,13 +474,13 @@ def test_control_is_the_job_without_transfer(tiny: Path, tables: Mapping[str, Pa
         spec_of(sources=[source], transfer={"coupling": "teacher"}, control=True), tiny, tables, tmp_path / "with"
     )
     alone, _ = go(spec_of(), tiny, tables, tmp_path / "without")
-    assert report["control"]["test"] == alone["results"]["pruned"]["test"]
-    assert alone["control"] is None
-    for kind in ("stage", "progress"):
-        mine = [m.get("control", False) for m in said if m["event"] == kind and m["stage"] != "export"]
+    assert report.control.test == alone.results.pruned.test
+    assert alone.control is None
+    for kind in (StageBegun, StageProgress):
+        mine = [m.control for m in said if isinstance(m, kind) and m.stage != "export"]
         assert mine == sorted(mine) and {*mine} == {False, True}
-    assert report["timings_s"]["control"] > 0
-    overall = [m["overall"] for m in said if m["event"] == "progress"]
+    assert report.timings_s["control"] > 0
+    overall = [m.overall for m in said if isinstance(m, StageProgress)]
     assert overall == sorted(overall) and overall[-1] > 0.9
     output = tmp_path / "with" / "output"
     assert "The same job without transfer ends at" in (output / "report.html").read_text()
@@ -493,11 +497,11 @@ def test_a_job_resumes_after_its_last_finished_stage(tiny: Path, tables: Mapping
             for suffix in (".safetensors", ".json"):
                 (state / f"{stage}{suffix}").write_bytes((tmp_path / "whole/state" / f"{stage}{suffix}").read_bytes())
         again, said = go(spec_of(), tiny, tables, state.parent)
-        trained = {m["stage"] for m in said if m["event"] == "saved"}
+        trained = {m.stage for m in said if isinstance(m, Saved)}
         assert trained == {"teach", "prune", "recover"} - set(finished)
-        assert again["structure"] == whole["structure"]
-        assert again["results"]["pruned"]["test"] == whole["results"]["pruned"]["test"]
-        assert again["curves"].keys() == whole["curves"].keys()
+        assert again.structure == whole.structure
+        assert again.results.pruned.test == whole.results.pruned.test
+        assert again.curves.keys() == whole.curves.keys()
 
 
 def test_texts_longer_than_the_model_reads_are_cut(tmp_path: Path) -> None:
@@ -507,10 +511,10 @@ def test_texts_longer_than_the_model_reads_are_cut(tmp_path: Path) -> None:
     pq.write_table(pa.table(table), tmp_path / "long.parquet")
     report, _ = go(spec_of(task={"data": {"dataset": TARGET}}), model, {TARGET: tmp_path / "long.parquet"}, tmp_path)
     assert json.loads((tmp_path / "output/manifest.json").read_text())["max_length"] == 16
-    assert report["verified"]["changed_predictions"] == 0
+    assert report.verified.changed_predictions == 0
     inside = spec_of(task={"data": {"dataset": TARGET}}, budget={"macs": 0.6})
     report, _ = go(inside, model, {TARGET: tmp_path / "long.parquet"}, tmp_path / "macs")
-    assert report["budget"]["sequence_length"] == 16
+    assert report.budget.sequence_length == 16
 
 
 def test_structure_alone_of_a_method_that_trains_is_refitted_where_nothing_follows(
@@ -558,11 +562,11 @@ def test_nothing_is_silent_for_as_long_as_rows_take(
         steps = {"teach": 30, "prune": 12, "recover": 30} if method != "fisher" else {"teach": 30, "recover": 30}
         spec = spec_of(method={"name": method}, sources=[source], train={"steps": steps})
         report, said = go(spec, tiny, tables, tmp_path / method)
-        assert report["transfer"]["auto"] and {"alive", "progress"} <= {m["event"] for m in said}
+        assert report.transfer.auto and {Alive, StageProgress} <= {*map(type, said)}
 
     beats: list[int] = []
-    verify(tmp_path / "pdp/output", report["results"]["pruned"], lambda: beats.append(1))
-    assert len(beats) > report["verified"]["rows"] / 64
+    verify(tmp_path / "pdp/output", report.results.pruned, lambda: beats.append(1))
+    assert len(beats) > report.verified.rows / 64
 
 
 @pytest.mark.parametrize(("types", "changes"), [(2, {}), (1, {"vocabulary": "trim"})])
@@ -574,7 +578,7 @@ def test_pairs_of_texts(types: int, changes: dict[str, Any], tmp_path: Path) -> 
     pq.write_table(pa.table(table), tmp_path / "pairs.parquet")
     spec = spec_of(task={"data": {"dataset": TARGET}, "text": ["text", "second"]}, **changes)
     report, _ = go(spec, model, {TARGET: tmp_path / "pairs.parquet"}, tmp_path / "work")
-    assert report["data"]["train"] == 72
+    assert report.data.train == 72
 
 
 def test_source_with_other_labels_has_a_head_of_its_own(tiny: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:
@@ -594,9 +598,9 @@ def test_source_with_other_labels_has_a_head_of_its_own(tiny: Path, tables: Mapp
     for left in ("prune", "recover"):
         (tmp_path / f"late/state/{left}.json").unlink()
     again, said = go(late, tiny, both, tmp_path / "late")
-    assert {m["stage"] for m in said if m["event"] == "saved"} == {"prune", "recover"}
-    assert again["structure"] == whole["structure"]
-    assert again["results"]["pruned"]["test"] == whole["results"]["pruned"]["test"]
+    assert {m.stage for m in said if isinstance(m, Saved)} == {"prune", "recover"}
+    assert again.structure == whole.structure
+    assert again.results.pruned.test == whole.results.pruned.test
 
 
 def test_budget_out_of_reach_fails_before_any_training(tiny: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:
@@ -609,9 +613,7 @@ def test_a_damaged_checkpoint_does_not_pass_verification(
     tiny: Path, tables: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """saved == evaluated is checked on the files, not assumed."""
-    from core.pruning import run as module
-
-    honest = module.write_model
+    honest = publish.write_model
 
     def damaging(network: Any, *rest: Any, **options: Any) -> None:
         damaged = copy.deepcopy(network)
@@ -619,6 +621,6 @@ def test_a_damaged_checkpoint_does_not_pass_verification(
         weight.copy_(-weight)
         honest(damaged, *rest, **options)
 
-    monkeypatch.setattr(module, "write_model", damaging)
+    monkeypatch.setattr(publish, "write_model", damaging)
     with pytest.raises(RuntimeError, match="not the model that was measured"):
         go(spec_of(), tiny, tables, tmp_path)

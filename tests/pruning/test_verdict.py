@@ -15,8 +15,10 @@ from core.pruning.run import ModelRef, run
 from core.pruning.verdict import lead, verdict
 from core.spec.data import Example, Splits
 from core.spec.job import JobSpec
-from core.spec.task import METRICS, ProblemType, TaskSpec
+from core.spec.report import Results
+from core.spec.task import METRICS, ProblemType, Task
 from core.tasks import task_of
+from tests.reports import result
 from tests.tiny import rows
 
 DATA = "ds_" + "1" * 32
@@ -81,24 +83,24 @@ def test_only_a_model_that_has_learned_leads_one_answer(kind: ProblemType) -> No
     for metric in METRICS[kind]:
         for name, said in models.items():
             found = lead(problem, metric, logits_of(kind, names, said), labels, usual)
-            assert (found["low"] > 0) == (name == "good"), (metric, name, found)
-            assert found["low"] <= found["value"] <= found["high"]
+            assert (found.low > 0) == (name == "good"), (metric, name, found)
+            assert found.low <= found.value <= found.high
 
 
 def told(dense: str, pruned: str, **task: Any) -> list[str]:
     """What is said of two models of the first case."""
     truth, models = CASES["single_label_classification"]
-    names, asked = ["a", "b", "c"], TaskSpec.model_validate({"data": {"dataset": DATA}, **task})
+    names, asked = ["a", "b", "c"], Task.model_validate({"data": {"dataset": DATA}, **task})
     problem = task_of(asked.problem, names)
     labels = problem.encode(truth)
     usual = problem.usual(truth, labels)
     results = {}
     for name, said in (("dense", dense), ("pruned", pruned)):
         logits = logits_of(asked.problem, names, models[said])
-        results[name] = {"test": problem.intervals(logits, labels)}
-        results[name]["lead"] = lead(problem, asked.metric, logits, labels, usual)
+        led = lead(problem, asked.metric, logits, labels, usual)
+        results[name] = result(0) | {"test": problem.intervals(logits, labels), "lead": led}
     test = [Example((str(i),), label) for i, label in enumerate(truth)]
-    return list(verdict(results, asked, Splits(names, [], [], test)))
+    return list(verdict(Results(**results), asked, Splits(names, [], [], test)))
 
 
 def test_it_names_numbers_and_a_mend() -> None:
@@ -145,7 +147,7 @@ def test_a_job_says_so_first_and_at_the_top(tiny: Path, tmp_path: Path) -> None:
         }
     )
     report = run(spec, ModelRef(tiny, "tiny"), {DATA: tmp_path / "rows.parquet"}, tmp_path, lambda _said: None)
-    first = report["warnings"][0]
+    first = report.warnings[0]
     assert "model is no better than always giving the commonest answer: accuracy" in first
     page, card = ((tmp_path / "output" / name).read_text() for name in ("report.html", "README.md"))
     assert "Mind: the dense model is no better than always" in card.partition("\n| ")[0]

@@ -177,12 +177,12 @@ def test_a_job_with_a_budget_under_what_the_whole_vocabulary_takes(tiny: Path, t
     report = run(
         JobSpec.model_validate(body), ModelRef(tiny, "tiny"), {dataset: table}, tmp_path / "w", lambda _s: None
     )
-    budget, vocabulary = report["budget"], report["vocabulary"]
-    assert vocabulary["kept"] < vocabulary["before"] == 61
-    assert budget["limit"] == int(0.4 * budget["dense"])
-    cut = 64 * (vocabulary["before"] - vocabulary["kept"])
-    assert budget["dense"] == report["results"]["dense"]["model_params"] + cut
-    assert 0.99 * budget["limit"] <= budget["met"] <= budget["limit"]
-    assert report["verified"]["max_difference_between_loaders"] < 1e-5
+    budget, vocabulary = report.budget, report.vocabulary
+    assert vocabulary.kept < vocabulary.before == 61
+    assert budget.limit == int(0.4 * budget.dense)
+    cut = 64 * (vocabulary.before - vocabulary.kept)
+    assert budget.dense == report.results.dense.model_params + cut
+    assert 0.99 * budget.limit <= budget.met <= budget.limit
+    assert report.verified.max_difference_between_loaders < 1e-5
     loaded = AutoTokenizer.from_pretrained(tmp_path / "w" / "output")
-    assert len(loaded) == vocabulary["kept"]
+    assert len(loaded) == vocabulary.kept

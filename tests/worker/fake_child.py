@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from core.spec.messages import Done, Failed, Fault, Note, Saved, StageBegun, StageProgress
 from worker.child import Reporter, die_with_parent
 
 LAUNCHER = """\
@@ -37,11 +38,10 @@ def main(workdir: Path) -> None:
     report = Reporter(workdir)
     print("a stray print must do no harm")
     if labels["do"] == "spec error":
-        error = {"code": "invalid", "field": "/budget/params", "message": "out of reach"}
-        return report({"event": "failed", "error": error})
-    report({"event": "stage", "stage": "teach"})
+        return report(Failed(error=Fault(code="invalid", field="/budget/params", message="out of reach")))
+    report(StageBegun(stage="teach"))
     step = resumed_from(workdir)
-    report({"event": "note", "message": f"starting at step {step}"})
+    report(Note(message=f"starting at step {step}"))
     run(labels["do"], int(labels.get("steps", "3")), step, workdir, report, traces)
 
 
@@ -57,9 +57,8 @@ def run(do: str, steps: int, step: int, workdir: Path, report: Reporter, traces:
         temporary = workdir / "state" / ".step.json"
         temporary.write_text(json.dumps({"step": step}))
         temporary.rename(workdir / "state" / "step.json")
-        progress = {"stage": "teach", "step": step, "steps": steps, "overall": step / steps}
-        report({"event": "progress", **progress})
-        report({"event": "saved", "stage": "teach"})
+        report(StageProgress(stage="teach", step=step, steps=steps, overall=step / steps))
+        report(Saved(stage="teach"))
         misbehave(do, step, workdir, traces)
         if do == "crash late" and int(workdir.name) == 1 and step == steps - 1:
             time.sleep(1.2)  # as long as a slow storage may need for it
@@ -69,7 +68,7 @@ def run(do: str, steps: int, step: int, workdir: Path, report: Reporter, traces:
     (output / "model.safetensors").write_bytes(b"weights")
     (output / "sub" / "report.json").write_text("{}")
     (output / "link").symlink_to("/etc/passwd")
-    report({"event": "done", "metrics": {"steps": steps, "attempt": int(workdir.name)}})
+    report(Done(metrics={"steps": steps, "attempt": int(workdir.name)}))
     if do == "linger":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(600)

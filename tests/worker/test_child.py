@@ -20,12 +20,16 @@ import os, sys, time, types
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from core.spec.messages import Saved, StageBegun
 
 @dataclass(frozen=True)
 class ModelRef:
     path: Any
     name: str
     revision: Any = None
+
+class Found(dict):
+    to_json = dict.copy
 
 def run(spec, model, datasets, workdir, report, cache):
 {body}
@@ -68,8 +72,9 @@ def play(workdir: Path, body: str, **environment: str) -> tuple[list[dict[str, A
 
 def test_it_hands_over_the_request_and_says_done_with_the_metrics(workdir: Path) -> None:
     body = """
-report({"event": "stage", "stage": "data"})
-return {"spec": spec.model, "model": str(model.path), "data": [str(p.relative_to(workdir)) for p in datasets.values()]}
+report(StageBegun(stage="data"))
+data = [str(path.relative_to(workdir)) for path in datasets.values()]
+return Found(spec=spec.model, model=str(model.path), data=data)
 """
     messages, _, code = play(workdir, body)
     metrics = {"spec": "tiny", "model": "/models/tiny", "data": [f"inputs/{DATASET}.parquet"]}
@@ -114,14 +119,14 @@ def test_what_may_be_the_machines_fault_is_tried_again(workdir: Path, raised: st
 
 
 def test_what_is_logged_names_the_job(workdir: Path) -> None:
-    body = 'import logging; logging.getLogger("core.pruning").warning("cannot save %s", "it"); return {}'
+    body = 'import logging; logging.getLogger("core.pruning").warning("cannot save %s", "it"); return Found()'
     _, log, _ = play(workdir, body)
     line = json.loads(log)
     assert (line["job"], line["attempt"], line["event"]) == ("job_1", 2, "cannot save it")
 
 
 def test_prints_of_libraries_go_to_the_log(workdir: Path) -> None:
-    messages, log, _ = play(workdir, 'print("hello"); os.system("echo from a process"); return {}')
+    messages, log, _ = play(workdir, 'print("hello"); os.system("echo from a process"); return Found()')
     assert messages == [{"event": "done", "metrics": {}}]
     assert "hello" in log and "from a process" in log
 
@@ -132,9 +137,9 @@ for step in (1, 2):
     new = workdir / "new"
     new.write_text(str(step))
     new.rename(workdir / "state" / "step")
-    report({"event": "saved", "stage": "teach"})
+    report(Saved(stage="teach"))
 (workdir / "state" / "step").unlink()
-return {}
+return Found()
 """
     messages, _, _ = play(workdir, body)
     folders = [message["folder"] for message in messages if message["event"] == "saved"]
@@ -142,13 +147,13 @@ return {}
 
 
 def test_it_does_not_start_without_its_supervisor(workdir: Path) -> None:
-    messages, log, code = play(workdir, "return {}", SUPERVISOR_PID="1")
+    messages, log, code = play(workdir, "return Found()", SUPERVISOR_PID="1")
     assert (messages, code) == ([], 1) and "supervisor is gone" in log
 
 
 def test_it_dies_with_its_supervisor(workdir: Path) -> None:
     """A supervisor that is killed takes the child along, at once."""
-    program = PROGRAM.format(body='    report({"event": "stage", "stage": "data"}); time.sleep(600)')
+    program = PROGRAM.format(body='    report(StageBegun(stage="data")); time.sleep(600)')
     supervisor = f"""
 import os, subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", {program!r}, {str(workdir)!r}], stdout=subprocess.PIPE,

@@ -22,6 +22,7 @@ from core.pruning.network import Network, device
 from core.pruning.train import History, Training
 from core.spec.budget import Pattern
 from core.spec.cost import CostModel
+from core.spec.messages import StageProgress
 from core.spec.structure import Structure
 
 
@@ -95,8 +96,7 @@ def scored(score: Score) -> Method:
         hidden: bool = False,
     ) -> tuple[Structure, History]:
         def heard(done: int) -> None:
-            facts = {"step": done, "steps": BATCHES, "sparsity": None, "dev": None}
-            training.report({"event": "progress", "stage": "prune", **facts})
+            training.report(StageProgress(stage="prune", step=done, steps=BATCHES))
 
         options: dict[str, Any] = {"report": heard, "checkpoint": training.checkpoint, "hidden": hidden}
         scores = score(network.to(device()), cost, plan, training.seed, **options)
