@@ -69,7 +69,7 @@ def foretell(
     costs = model.costs(len(rows.labels), rows.tokens)
     left = estimate.part_left(spec, model.costs(len(rows.labels), spec.length))
     steps = estimate.training_steps(spec, rows.train, left)
-    row_macs = costs.macs.model(Structure.dense(model.architecture))
+    row_macs = costs.macs.model(Structure.dense(model.architecture.anatomy))
     asked = estimate.work(spec, steps, left, row_macs, rows.test)
     low, high = estimate.seconds(asked, seen, cpus)
     if seen:

@@ -113,7 +113,7 @@ def main(model_dir: Path) -> None:
     rows = make_rows(2000, network.body.config.vocab_size, seed=0)
     cached = replace(rows, logits=torch.zeros(len(rows), 2))
     masks = Masks(cost)
-    masks.present = Structure.dense(cost.architecture)  # type: ignore[assignment]
+    masks.present = Structure.dense(cost.architecture.anatomy)  # type: ignore[assignment]
     small = {f"encoder cut to {100 * part:.0f} %": shrunk(network, cost, part) for part in PARTS}
     arms: dict[str, Arm] = {
         "plain float32 fine-tuning": Arm(whole(network), False),

@@ -93,7 +93,7 @@ def readings(network: Network, structure: Structure, runtime: str, batch: int) -
     budget = Budget.model_validate({"speedup": 2, "runtime": runtime.split(",")[0], "batch_size": batch})
     watch = Stopwatch(network, INPUTS, conditions(budget, LENGTH))
     if runtime == INT8:
-        return compare(watch.ready(Structure.dense(network.architecture)), int8(network, structure, watch))
+        return compare(watch.ready(Structure.dense(network.architecture.anatomy)), int8(network, structure, watch))
     return watch.measure(structure)
 
 
@@ -104,7 +104,7 @@ def measure(models: Sequence[str], runtimes: Sequence[str], batches: Sequence[in
         with tempfile.TemporaryDirectory() as scratch:
             folder = model_folder(name, Path(scratch))
             network = load_network(folder, ["a", "b"], seed=0).eval()
-            dense = {("dense", 0.0): Structure.dense(network.architecture)}
+            dense = {("dense", 0.0): Structure.dense(network.architecture.anatomy)}
             every: Mapping[tuple[str, float], Structure] = dense | structures(folder, network)
         for runtime in runtimes:
             for batch in batches:

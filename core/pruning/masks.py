@@ -114,7 +114,7 @@ class Masks(nn.Module):
 
     def keep(self, structure: Structure) -> None:
         """The network was cut to `structure` (dense numbering)."""
-        gates = Gates.of(structure, Structure.dense(self.cost.architecture))
+        gates = Gates.of(structure, Structure.dense(self.cost.architecture.anatomy))
         self.has_heads.copy_(gates.heads)
         self.has_neurons.copy_(gates.neurons)
 

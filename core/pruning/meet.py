@@ -96,7 +96,7 @@ class LatencyBudget:
             {
                 **asdict(reading),
                 "of_dense": reading.ratio,
-                "predicted": self.cost.model(structure) / self.cost.model(Structure.dense(self.cost.architecture)),
+                "predicted": self.cost.model(structure) / self.cost.model(Structure.dense(self.cost.architecture.anatomy)),
                 "kept": structure is best,
             }
             for structure, reading in tried.items()

@@ -196,7 +196,7 @@ class Units:
         self, network: Network, cost: CostModel, limit: int, last: Callable[[Scores, CostModel, int], Structure] = fit
     ) -> None:
         self.network, self.cost, self.limit, self.last = network, cost, limit, last
-        self.dense = self.present = Structure.dense(cost.architecture)
+        self.dense = self.present = Structure.dense(cost.architecture.anatomy)
         self.goal = 1 - limit / cost.dense
         self.hard = False
         self.means = [[float(layer.detach().mean()) for layer in kind] for kind in norms(network)]

@@ -64,7 +64,7 @@ def prune(
     tied = sum(stream.masks == "own" for stream in plan[-1].streams)
     every = [Masks(cost).to(where) for _ in range(1 + tied)]  # the target's masks, then those of tied sources
     masks = every[0]
-    dense = Structure.dense(cost.architecture)
+    dense = Structure.dense(cost.architecture.anatomy)
     saved = checkpoint.load()
     present = Structure.from_json(saved["present"]) if saved else dense
     if saved:

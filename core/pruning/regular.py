@@ -77,9 +77,7 @@ def compare(scores: Scores, cost: CostModel, limit: int, structure: Structure) -
 def _price(cost: CostModel, layers: int, heads: int, width: int) -> int:
     """Of any regular structure of that size: which units it keeps does not matter."""
     every = cost.architecture.layers
-    gone = ((),) * (every - layers)
-    units, neurons = (tuple(range(heads)),) * layers + gone, (tuple(range(width)),) * layers + gone
-    return cost.encoder(Structure(units, neurons, tuple(range(layers, every))))
+    return cost.encoder(Structure.of([range(heads)] * every, [range(width)] * every, range(layers, every)))
 
 
 def _worth(scores: Rows, price: float) -> Rows:

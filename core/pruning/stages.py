@@ -160,7 +160,7 @@ class Stages:
         rows = [self.inputs.train, *(source.rows for source in self.sources)]
         length = round(float(torch.cat([part.lengths for part in rows]).float().mean()))
         macs = Costs.from_shapes(network.architecture, shapes, length).macs
-        row_macs = macs.model(Structure.dense(network.architecture))
+        row_macs = macs.model(Structure.dense(network.architecture.anatomy))
         length = longest_text(network, self.spec.length)
         self.costs = Costs.from_shapes(network.architecture, shapes, length, self.inputs.spared)
         self.left = part_left(self.spec, self.costs)
@@ -262,7 +262,7 @@ class Stages:
             training = self.training("prune")
             name, budget, batch = self.spec.method.name, self.spec.budget, self.spec.train.batch_size
             if budget.sparsity is not None:
-                structure, pattern = Structure.dense(student.architecture), budget.pattern or "unstructured"
+                structure, pattern = Structure.dense(student.architecture.anatomy), budget.pattern or "unstructured"
                 history = zeroing(name)(student, budget.sparsity, pattern, plan, self.inputs.dev, training)
             else:
                 options: dict[str, Any] = {"last": self.fit} | ({"hidden": True} if self.narrow else {})
@@ -341,7 +341,7 @@ class Stages:
                 network.rescale(inputs.problem.deviation, inputs.problem.mean)
             unscaled = Regression(inputs.problem.labels)
             inputs.test = replace(inputs.test, labels=unscaled.truth(labels_of(splits.test)), problem=unscaled)
-        structures = {"dense": Structure.dense(teacher.architecture), "pruned": structure}
+        structures = {"dense": Structure.dense(teacher.architecture.anatomy), "pruned": structure}
         speed = latencies_ms(
             {name: network.assembled() for name, network in models.items()},
             list(inputs.test.inputs),

@@ -77,7 +77,7 @@ def prices(architecture: Architecture, table: Table) -> CostModel:
 
     What no unit can change, LayerNorms too, is `outside`.
     """
-    every = [{**Structure.dense(architecture).sizes(), "ratio": 1.0}, *table]
+    every = [{**Structure.dense(architecture.anatomy).sizes(), "ratio": 1.0}, *table]
     counts = np.array([[count / level["ratio"] for count in _counts(level)] for level in every])
     found = DENSE * _least_squares(counts, np.ones(len(every)))
     head, attention_block, neuron, ffn_block, fixed = (int(price) for price in found.round())

@@ -57,7 +57,7 @@ class CostModel:
     @property
     def dense(self) -> int:
         """Cost of the dense encoder layers."""
-        return self.encoder(Structure.dense(self.architecture))
+        return self.encoder(Structure.dense(self.architecture.anatomy))
 
     @property
     def before(self) -> int:

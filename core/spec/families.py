@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from core.spec.anatomy import Anatomy
 from core.spec.problems import SpecError
+from core.spec.structure import transformer
 from core.spec.task import ProblemType
 
 
@@ -303,6 +306,11 @@ class Architecture:
     neurons: int  # FFN neurons in each layer
     queries: int = 1  # of each head
     relative: Relative | None = None
+
+    @cached_property
+    def anatomy(self) -> Anatomy:
+        """What can be cut of it."""
+        return transformer([self.heads] * self.layers, [self.neurons] * self.layers)
 
     @property
     def head_width(self) -> int:

@@ -71,7 +71,7 @@ class LocalModel:
     @property
     def model_params(self) -> int:
         """Parameters of the dense model without a task head."""
-        return self.dense.params.model(Structure.dense(self.architecture))
+        return self.dense.params.model(Structure.dense(self.architecture.anatomy))
 
 
 def read_model(folder: Path, problem: ProblemType = "single_label_classification") -> LocalModel:

@@ -187,7 +187,7 @@ def test_pruning_that_is_killed_ends_as_if_it_had_not_been(
     assert structure_again == structure and same(again, weights) and curve == history
     assert set(steps.taken) == set(range(1, 33)) and len(steps.taken) <= 32 + len(PRUNED[kind]) * EVERY
     saved = folder_of(tmp_path).at("loop").load()
-    assert saved is not None and Structure.from_json(saved["present"]) != Structure.dense(cost.architecture)
+    assert saved is not None and Structure.from_json(saved["present"]) != Structure.dense(cost.architecture.anatomy)
 
 
 @pytest.mark.usefixtures("often")

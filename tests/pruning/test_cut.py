@@ -47,7 +47,7 @@ def inputs() -> dict[str, torch.Tensor]:
 @draws(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(structure=structures())
 def test_masked_equals_cut(network: Network, structure: Structure) -> None:
-    dense = Structure.dense(network.architecture)
+    dense = Structure.dense(network.architecture.anatomy)
     smaller = copy.deepcopy(network)
     cut(smaller, structure)
     with torch.inference_mode():
@@ -77,7 +77,7 @@ def test_costs_equal_what_the_cut_model_has(network: Network, structure: Structu
 def test_the_dense_file_is_counted_to_the_byte(network: Network) -> None:
     weights = network.assembled().state_dict()
     costs = costs_of(network)
-    dense = Structure.dense(network.architecture)
+    dense = Structure.dense(network.architecture.anatomy)
     assert costs.bytes.model(dense) == len(save(weights, metadata={"format": "pt"}))
 
 
@@ -107,7 +107,7 @@ def test_a_block_without_units_adds_nothing(network: Network) -> None:
 def test_a_dense_cut_changes_nothing(network: Network) -> None:
     with torch.inference_mode():
         before = network.logits(inputs())
-        cut(network, Structure.dense(network.architecture))
+        cut(network, Structure.dense(network.architecture.anatomy))
         assert torch.equal(network.logits(inputs()), before)
 
 
@@ -139,7 +139,7 @@ def test_soft_gates_reach_every_unit(network: Network, cost: CostModel) -> None:
             for shape in ((a.layers, a.heads), (a.layers, a.neurons), (a.layers,), (a.layers,))
         )
     )
-    with gated(network, gates, Structure.dense(a)):
+    with gated(network, gates, Structure.dense(a.anatomy)):
         network.logits(inputs()).square().sum().backward()
     for gate in (gates.heads, gates.neurons, gates.attention, gates.ffn):
         assert gate.grad is not None and (gate.grad != 0).all()

@@ -188,7 +188,7 @@ def test_masked_equals_cut(model: Network, structure: Structure) -> None:
         with pytest.raises(SpecError, match="of family 'vit' it cannot shrink; of these it can: bert, roberta,"):
             costs_of(model).smallest("trim")
         return
-    dense = Structure.dense(model.architecture)
+    dense = Structure.dense(model.architecture.anatomy)
     smaller = copy.deepcopy(model)
     cut(smaller, structure)
     with torch.inference_mode():
@@ -226,7 +226,7 @@ def test_a_dropped_layer_is_passed_by(model: Network) -> None:
     structure = regular(model.architecture.family)
     smaller = copy.deepcopy(model)
     cut(smaller, structure)
-    dense = Structure.dense(model.architecture)
+    dense = Structure.dense(model.architecture.anatomy)
     layer = layers_of(model)[1]
     handle = layer.register_forward_hook(
         lambda _layer, args, out: (args[0], *out[1:]) if isinstance(out, tuple) else args[0]
@@ -329,7 +329,7 @@ def test_costs_are_what_is_counted(model: Network, folder: Path) -> None:
     whole_costs = costs_of(model, LENGTH if text else 1 + (16 // 4) ** 2)  # an image's patches, and one token more
     if text:  # the API reads the file's header
         assert whole_costs == find(folder.parent, folder.name).costs(labels=3, length=LENGTH)
-    every = [*STRUCTURES, regular(model.architecture.family), Structure.dense(model.architecture)]
+    every = [*STRUCTURES, regular(model.architecture.family), Structure.dense(model.architecture.anatomy)]
     for structure in [*every, NARROW] if model.architecture.family.narrows else every:
         costs, smaller = whole_costs.of(structure), copy.deepcopy(model)
         assert (costs.bytes.before, costs.macs.before) == (whole_costs.bytes.before, whole_costs.macs.before)
@@ -351,7 +351,7 @@ def test_a_head_on_every_token(folder: Path, structure: Structure, tmp_path: Pat
     """Masked == cut, cost == counted (the API counts alike), saved == loaded: as with a head on the whole text."""
     model = loaded(folder, "token_classification")
     model.add_head("other", 2)
-    dense = Structure.dense(model.architecture)
+    dense = Structure.dense(model.architecture.anatomy)
     costs = costs_of(model, LENGTH)
     assert costs == find(folder.parent, folder.name, "token_classification").costs(labels=3, length=LENGTH)
     costs = costs.of(structure)

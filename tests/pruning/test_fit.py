@@ -133,6 +133,6 @@ def test_the_ends_of_the_range_are_in_reach(kind: str) -> None:
 
 def test_model_budget_counts_embeddings() -> None:
     costs = costs_of(MINILM)
-    dense = costs.params.model(Structure.dense(MINILM))
+    dense = costs.params.model(Structure.dense(MINILM.anatomy))
     cost, limit = costs.limit(Budget(params=0.8, of="model"))
     assert limit + cost.outside == int(0.8 * dense)

@@ -33,7 +33,7 @@ def by_rows(network: Network, cost: CostModel, rows: Stream) -> tuple[np.ndarray
     sums = [torch.zeros_like(heads), torch.zeros_like(neurons)]
     for row in range(len(rows.rows)):
         for logit in range(2):
-            with gated(network, gates, Structure.dense(a)):
+            with gated(network, gates, Structure.dense(a.anatomy)):
                 said = network.logits(rows.rows.collate([row]))[0, logit]
             for total, gradient in zip(sums, torch.autograd.grad(said, (heads, neurons)), strict=True):
                 total += gradient.square() / len(rows.rows)

@@ -42,7 +42,7 @@ class Clock:
 
     def __call__(self, structure: Structure) -> Reading:
         self.seen.append(structure)
-        ms = DENSE_MS * self.bend(TRUTH.model(structure) / TRUTH.model(Structure.dense(MINILM)))
+        ms = DENSE_MS * self.bend(TRUTH.model(structure) / TRUTH.model(Structure.dense(MINILM.anatomy)))
         return Reading(ms, DENSE_MS, ms, 0.0, 10)
 
 
@@ -61,14 +61,14 @@ def test_prices_are_found_again(numbers: tuple[int, ...], seed: int) -> None:
     """A machine that is as the cost model says, some units for nothing, is predicted everywhere."""
     head, attention, neuron, ffn, fixed = numbers
     truth = CostModel(MINILM, head, attention, neuron, ffn, 0, 0, fixed + 1)
-    dense = truth.model(Structure.dense(MINILM))
+    dense = truth.model(Structure.dense(MINILM.anatomy))
     first, *others = (truth.model(structure) / dense for structure in [smallest(MINILM), *levels(MINILM)])
     readings = iter(others)
     table = learn(lambda _: Reading(next(readings), 1, 1, 0, 1), MINILM, Reading(first, 1, 1, 0, 1))
     found = prices(MINILM, table)
     rng = np.random.default_rng(seed)
     some = Structure.of([range(rng.integers(13)) for _ in range(6)], [range(rng.integers(1537)) for _ in range(6)])
-    predicted = found.model(some) / found.model(Structure.dense(MINILM))
+    predicted = found.model(some) / found.model(Structure.dense(MINILM.anatomy))
     assert predicted == pytest.approx(truth.model(some) / dense, rel=1e-3, abs=1e-4)
     assert min(found.head, found.neuron) >= 1 and min(found.attention_block, found.ffn_block, found.outside) >= 0
 
@@ -159,7 +159,7 @@ def test_more_time_than_dense_takes_keeps_everything(tmp_path: Path) -> None:
     clock = Clock()
     budget = budget_of(tmp_path, clock, latency_ms=3 * DENSE_MS)
     clock.seen.clear()
-    assert budget.fit(scores_of(0)) == Structure.dense(MINILM)
+    assert budget.fit(scores_of(0)) == Structure.dense(MINILM.anatomy)
     assert len(clock.seen) == 1
 
 
@@ -167,7 +167,7 @@ def test_more_time_than_dense_takes_keeps_everything(tmp_path: Path) -> None:
 def test_however_much_time_there_is_everything_is_kept(asked: float, tmp_path: Path) -> None:
     budget = Budget.model_construct(latency_ms=asked)  # as an earlier version took it
     latency = LatencyBudget(budget, MINILM, HERE, Clock(), tmp_path / "latency.json")
-    assert latency.fit(scores_of(0)) == Structure.dense(MINILM)
+    assert latency.fit(scores_of(0)) == Structure.dense(MINILM.anatomy)
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
@@ -252,7 +252,7 @@ def test_what_is_fitted_again_and_was_too_slow_gives_way_to_less(
         meet, "fit_to", lambda _layout, _scores, cost, limit: next(s for s in steps if cost.encoder(s) <= limit)
     )
     budget = budget_of(tmp_path, Clock(), latency_ms=DENSE_MS)
-    budget.share = budget.cost.model(steps[1]) / budget.cost.model(Structure.dense(MINILM)) / AIM * 1.1
+    budget.share = budget.cost.model(steps[1]) / budget.cost.model(Structure.dense(MINILM.anatomy)) / AIM * 1.1
     honest = budget.measure
     budget.measure = lambda s: replace(honest(s), ms=1.01 * budget.share * DENSE_MS) if s == steps[1] else honest(s)
     assert budget.fit(scores_of(0)) == steps[2]
@@ -308,7 +308,7 @@ def test_threads_of_onnx_runtime_stop_with_the_call(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     under = conditions(Budget.model_validate({"speedup": 2, "runtime": "onnx"}), length=9)
     watch = Stopwatch(network, ["input_ids", "token_type_ids", "attention_mask"], under)
-    watch.ready(Structure.dense(network.architecture))()
+    watch.ready(Structure.dense(network.architecture.anatomy))()
     (options,) = (one.get_session_options() for one in made)
     assert options.get_session_config_entry("session.force_spinning_stop") == "1"
 

@@ -38,6 +38,6 @@ def test_no_mask_closes_before_rows_come_that_may_move_it(network: Network, cost
     assert cost.encoder(structure) <= limit
     half = len(seen) // 2
     for scores, kept in seen[: half - 1]:
-        assert len(np.unique(scores.heads)) == 1 and kept == Structure.dense(cost.architecture)
+        assert len(np.unique(scores.heads)) == 1 and kept == Structure.dense(cost.architecture.anatomy)
     found = seen[-1][0].neurons[np.isfinite(seen[-1][0].neurons)]
     assert len(np.unique(found)) > len(found) / 2

@@ -113,5 +113,5 @@ def test_the_report_sets_it_beside_the_free_structure() -> None:
     found = compare(scores, cost, limit, structure)
     assert found["free"]["worth"] == round(worth(scores, cost, fit(scores, cost, limit)), 4)
     assert 0 < found["regular"]["worth"] < found["free"]["worth"] < 1
-    assert worth(scores, cost, Structure.dense(MINILM)) == pytest.approx(1)
+    assert worth(scores, cost, Structure.dense(MINILM.anatomy)) == pytest.approx(1)
     assert found["regular"]["cost"] <= limit and found["regular"]["dropped"] == list(structure.dropped)
