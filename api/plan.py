@@ -13,7 +13,7 @@ from core.ledger.tables import Job
 from core.ledger.workers import Needs
 from core.rows.survey import Survey
 from core.spec import estimate
-from core.spec.cost import CostModel, Costs
+from core.spec.cost import Cost, Costs
 from core.spec.job import JobSpec
 from core.spec.structure import Structure
 
@@ -104,22 +104,22 @@ def _seen(job: Job) -> estimate.Seen | None:
 
 
 def _units(costs: Costs) -> Units:
-    a = costs.params.architecture
+    a = costs.architecture
     return Units(layers=a.layers, heads=a.heads, neurons=a.neurons, hidden=a.hidden)
 
 
 def _limit(costs: Costs, spec: JobSpec) -> int:
     if spec.budget.sparsity is not None:
         return costs.matrices - round(spec.budget.sparsity * costs.matrices)
-    cost: CostModel = getattr(costs, spec.budget.kind)
+    cost: Cost = getattr(costs, spec.budget.kind)
     return spec.budget.limit(cost.dense if spec.budget.counted == "encoder" else cost.before)
 
 
 def _reach(costs: Costs, spec: JobSpec) -> list[Reach]:
     small = costs.smallest(spec.hidden_size)
 
-    def least(cost: CostModel) -> int:
-        return cost.least(spec.export.layout)
+    def least(cost: Cost) -> int:
+        return cost.least(spec.export.layout, costs.architecture)
 
     params, macs, size = costs.params, costs.macs, costs.bytes
     counted = [

@@ -33,6 +33,7 @@ from core.pruning.coupling import TaskRows, phases
 from core.pruning.cut import cut
 from core.pruning.export import environment
 from core.pruning.fit import fit
+from core.pruning.fitter import Fitter
 from core.pruning.importance import importance
 from core.pruning.network import TARGET, Network, load_network
 from core.pruning.runtimes import conditions, session, to_onnx
@@ -65,13 +66,14 @@ def structures(folder: Path, network: Network) -> dict[tuple[str, float], Struct
     shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
     cost = Costs.from_shapes(network.architecture, shapes, LENGTH).params
     rows = TaskRows(make_rows(32 * BATCHES, network.body.config.vocab_size, 0), TARGET, 2)
-    scores = importance(copy.deepcopy(network), cost, phases("none", "prune", False, rows, [], 32), 0, BATCHES)
+    fitter, plan = Fitter(cost, cost.dense), phases("none", "prune", False, rows, [], 32)
+    scores = importance(copy.deepcopy(network), fitter, plan, 0, BATCHES)
     body = network.body.state_dict()
     found = {}
     for removed in REMOVED:
         limit = int((1 - removed) * cost.dense)
         found["fisher", removed] = fit(scores, cost, limit)
-        found["torch-pruning", removed] = magnitude(cost, limit, folder, body)
+        found["torch-pruning", removed] = magnitude(cost, limit, network.architecture, folder, body)
     return found
 
 

@@ -30,16 +30,14 @@ from core.pruning.batches import Rows
 from core.pruning.checkpoint import Checkpoint, restore, trained
 from core.pruning.coupling import Phase, TaskRows, add_heads, first_rows, phases, teacher_head
 from core.pruning.cut import cut
-from core.pruning.fit import Scores
+from core.pruning.fitter import Fitter
 from core.pruning.importance import importance
 from core.pruning.losses import labelled_by
 from core.pruning.network import TARGET, Network, device, predict
 from core.pruning.related import RELATED, WELL_RELATED, relatedness
 from core.pruning.train import Report, Training, recovery_rate, train
-from core.spec.cost import CostModel
 from core.spec.estimate import prices
 from core.spec.job import Stage
-from core.spec.structure import Structure
 
 SPLITS = 2
 PROBE = 960, 320  # rows that a source is taught by to see whether its labels are related; with fewer, it is not asked
@@ -157,8 +155,7 @@ class Trials:
     def __init__(
         self,
         network: Network,
-        cost: CostModel,
-        limit: int,
+        fitter: Fitter,
         rows: Rows,
         held: int,
         sources: Sequence[TaskRows],
@@ -170,15 +167,13 @@ class Trials:
         balanced: bool,
         seed: int,
         report: Report,
-        last: Callable[[Scores, CostModel, int], Structure],
-        hidden: bool,
         checkpoints: Callable[[str], Checkpoint],
     ) -> None:
         """`rows`: the target's train and dev rows; `held` of them are scored on in each split. `steps`: the job's.
 
-        `last` turns scores, of `hidden` dimensions too, into the structure that a student is cut to.
+        A student is cut to what `fitter` makes of its scores.
         """
-        self.network, self.cost, self.limit, self.last, self.hidden = network, cost, limit, last, hidden
+        self.network, self.fitter = network, fitter
         self.rows, self.sources = rows, sources
         self.rate, self.balanced, self.seed, self.report = rate, balanced, seed, report
         self.batch_size = max(1, batch_size // 2)  # for the same price, more steps tell more than larger ones
@@ -220,7 +215,7 @@ class Trials:
         They keep all within the job's own cost. 0 trials if the job is too short for any.
         """
         after = steps["prune"] + steps["recover"]
-        price = prices(self.limit / self.cost.dense)
+        price = prices(self.fitter.limit / self.fitter.cost.dense)
         job = sum(steps[stage] * price[stage] for stage in price) * self.cheaper  # from here on in steps of a trial
         several = len(self.sources) * self.apart
         students = self.students()
@@ -374,10 +369,8 @@ class Trials:
         ]
         for plan in plans:
             add_heads(student, plan, sources)
-        scores = importance(
-            student, self.cost, plans[0], self.seed, BATCHES, lambda _done: self.tell(), hidden=self.hidden
-        )
-        cut(student, self.last(scores, self.cost, self.limit))
+        scores = importance(student, self.fitter, plans[0], self.seed, BATCHES, lambda _done: self.tell())
+        cut(student, self.fitter(scores))
         student.drop_nothing()
         rate = recovery_rate(self.rate, student, teacher)
         self.train(student, plans[1], "recover", self.recover_steps, rate, number)

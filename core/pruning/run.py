@@ -32,7 +32,7 @@ from core.pruning.stages import ModelRef, Outcome, Report, Stages
 from core.pruning.verdict import verdict
 from core.pruning.verify import ONNX_TOLERANCE, TOLERANCE
 from core.spec.budget import Budget
-from core.spec.cost import CostModel, Costs
+from core.spec.cost import Cost, Costs
 from core.spec.doubts import doubts
 from core.spec.job import JobSpec, Transfer
 
@@ -152,8 +152,8 @@ def counted(budget: Budget, costs: Costs, outcome: Outcome, zeros: Mapping[str, 
     if kind == "bytes":
         met = outcome.results["pruned"]["bytes"]
     elif zeros is None:
-        small: CostModel = getattr(costs.of(outcome.structure), kind)
-        met = small.encoder(outcome.structure) + small.outside * whole
+        small: Cost = getattr(costs.of(outcome.structure), kind)
+        met = small.of(outcome.structure) + small.outside * whole
     if zeros is not None:
         dense, met = zeros["weights"], zeros["weights"] - zeros["zeros"]
         limit = dense - round(budget.sparsity * dense)

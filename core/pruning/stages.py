@@ -25,6 +25,7 @@ from core.pruning.coupling import Phase, TaskRows, add_heads, first_rows, phases
 from core.pruning.cut import cut, reshape
 from core.pruning.export import weights_bytes, write_json
 from core.pruning.fit import Scores
+from core.pruning.fitter import Fitter
 from core.pruning.heap import trim_heap
 from core.pruning.importance import BATCHES
 from core.pruning.inputs import read_inputs
@@ -32,16 +33,15 @@ from core.pruning.latency import SEQUENCE_LENGTH, latencies_ms
 from core.pruning.losses import labelled_by
 from core.pruning.meet import LatencyBudget
 from core.pruning.methods import pruning, zeroing
-from core.pruning.narrow import fit_narrow
 from core.pruning.network import TARGET, Network, device, longest_text, matrices, predict
 from core.pruning.problem import Regression
 from core.pruning.refit import refit
-from core.pruning.regular import compare, fit_to
+from core.pruning.regular import fit_of
 from core.pruning.runtimes import conditions
 from core.pruning.stopwatch import Stopwatch
 from core.pruning.train import History, Training, recovery_rate, train
 from core.pruning.verdict import lead
-from core.spec.cost import CostModel, Costs
+from core.spec.cost import Cost, Costs
 from core.spec.data import labels_of
 from core.spec.estimate import Work, part_left, prices, training_steps, work
 from core.spec.job import JobSpec
@@ -83,7 +83,7 @@ class Outcome:
 
     student: Network
     structure: Structure
-    cost: CostModel  # the one that the budget limits
+    cost: Cost  # the one that the budget limits
     limit: int  # of the encoder layers
     results: dict[str, Any]
     logits: Tensor  # of the pruned model on the test rows
@@ -131,24 +131,24 @@ class Stages:
         """Every stage but the export."""
         with self.stage("data"):
             network = self.prepare()
-            cost, limit = self.budget(network)
+            fitter = self.budget(network)
         if self.transfer.coupling == "auto":
             with self.stage("auto"):
-                self.decide(network, cost, limit)
+                self.decide(network, fitter)
         with self.stage("teach"):
             teacher = self.teach(network)
         with self.stage("prune"):
-            student, structure = self.prune(teacher, cost, limit)
+            student, structure = self.prune(teacher, fitter)
         with self.stage("recover"):
             self.recover(student, teacher)
         with self.stage("measure"):
             if not parallel.first():  # it has done its part, and leaves the machine alone
                 parallel.meet()
-                return Outcome(student, structure, cost, limit, {"pruned": {}}, torch.empty(0))
+                return Outcome(student, structure, fitter.cost, fitter.limit, {"pruned": {}}, torch.empty(0))
             results, logits = self.measure(teacher, student, structure)
             latency = self.latency.report(structure) if self.latency else None
             parallel.meet()
-        return Outcome(student, structure, cost, limit, results, logits, latency)
+        return Outcome(student, structure, fitter.cost, fitter.limit, results, logits, latency)
 
     # --- stages ---------------------------------------------------------------------------------------------
 
@@ -168,18 +168,19 @@ class Stages:
         self.work = work(self.spec, self.plan.steps, self.left, row_macs, len(self.inputs.test))
         return network
 
-    def budget(self, network: Network) -> tuple[CostModel, int]:
-        """The cost that the job limits, and the most that the encoder layers may cost; SpecError if out of reach."""
+    def budget(self, network: Network) -> Fitter:
+        """What makes structures that meet the budget; SpecError if it is out of reach."""
         if (self.spec.budget.sequence_length or 0) > (reads := longest_text(network, self.spec.length)):
             raise SpecError("/budget/sequence_length", f"this model reads at most {reads} tokens")
         if self.spec.budget.sparsity is not None:
             pattern = self.spec.budget.pattern or "unstructured"
             sparsity.require_rest(matrices(network), self.spec.budget.sparsity, pattern)
         if not self.spec.budget.timed:
-            return self.costs.limit(self.spec.budget, self.spec.export.layout, self.spec.hidden_size)
-        return parallel.agree(partial(self.time_budget, network))
+            return Fitter.counted(self.costs, self.spec.budget, self.spec.export.layout, self.spec.hidden_size)
+        cost, limit = parallel.agree(partial(self.time_budget, network))
+        return Fitter(cost, limit, fit_of(self.spec.export.layout, network.architecture), self.time_fit)
 
-    def time_budget(self, network: Network) -> tuple[CostModel, int]:
+    def time_budget(self, network: Network) -> tuple[Cost, int]:
         """As `budget`, of a latency: by what is measured."""
         budget = self.spec.budget
         under = conditions(budget, longest_text(network, self.spec.length))
@@ -191,7 +192,12 @@ class Stages:
         self._report({"event": "saved", "stage": "data"})
         return self.latency.cost, self.latency.limit
 
-    def decide(self, network: Network, cost: CostModel, limit: int) -> None:
+    def time_fit(self, scores: Scores) -> Structure:
+        """The structure that meets a budget in time, measured until it does."""
+        assert self.latency is not None
+        return self.latency.fit(scores)
+
+    def decide(self, network: Network, fitter: Fitter) -> None:
         """`auto`: settle the coupling, the stages and the sources by trials on the train and dev rows."""
         facts = self.state / f"{self.prefix}auto.json"
         if facts.exists():
@@ -201,8 +207,7 @@ class Stages:
             rows = self.inputs.train.beside(self.inputs.dev)
             trials = Trials(
                 network,
-                cost,
-                limit,
+                replace(fitter, measured=None),
                 rows,
                 max(2, len(self.inputs.dev), len(rows) // 4),
                 self.sources,
@@ -213,8 +218,6 @@ class Stages:
                 balanced=self.spec.task.metric in ("balanced_accuracy", "f1"),
                 seed=self.spec.train.seed,
                 report=self.report,
-                last=self.fit_counted,
-                hidden=self.narrow,
                 checkpoints=self.checkpoints.at,
             )
             decision = trials.decide()
@@ -252,7 +255,7 @@ class Stages:
         self.fine_tune(network, plan, "teach")
         return network.to(device()).eval()
 
-    def prune(self, teacher: Network, cost: CostModel, limit: int) -> tuple[Network, Structure]:
+    def prune(self, teacher: Network, fitter: Fitter) -> tuple[Network, Structure]:
         """Choose the units on a copy of the teacher, and cut it."""
         student = copy.deepcopy(teacher)
         target, sources = self.taught(teacher)
@@ -265,8 +268,8 @@ class Stages:
                 structure, pattern = Structure.dense(student.architecture.anatomy), budget.pattern or "unstructured"
                 history = zeroing(name)(student, budget.sparsity, pattern, plan, self.inputs.dev, training)
             else:
-                options: dict[str, Any] = {"last": self.fit} | ({"hidden": True} if self.narrow else {})
-                structure, history = pruning(name)(student, cost, limit, plan, self.inputs.dev, training, **options)
+                structure, history = pruning(name)(student, fitter, plan, self.inputs.dev, training)
+                self.layout = fitter.beside
             if "weights" not in self.transfer.share:  # the structure is all that the sources may give
                 student = copy.deepcopy(teacher)
                 add_heads(student, plan, self.sources)
@@ -288,33 +291,6 @@ class Stages:
             if self.latency:
                 self.latency.fits = facts["fits"]
         return student.to(device()), structure
-
-    def fit(self, scores: Scores, cost: CostModel, limit: int) -> Structure:
-        """The structure that meets the budget in the layout; a latency is measured until it does."""
-        if self.spec.budget.timed:
-            return parallel.agree(partial(self.time_fit, scores))
-        structure = self.fit_counted(scores, cost, limit)
-        if self.spec.export.layout == "regular":
-            self.layout = compare(scores, cost, limit, structure)
-        return structure
-
-    def time_fit(self, scores: Scores) -> Structure:
-        """As `fit`, under a budget in time."""
-        assert self.latency is not None
-        return self.latency.fit(scores)
-
-    def fit_counted(self, scores: Scores, cost: CostModel, limit: int) -> Structure:
-        """As `fit`, with nothing measured: a latency is what its table says."""
-        if self.narrow:
-            budget = self.spec.budget
-            whole = budget.counted == "model"
-            return parallel.agree(partial(fit_narrow, scores, self.costs, budget.kind, whole, limit))
-        return parallel.agree(partial(fit_to, self.spec.export.layout, scores, cost, limit))
-
-    @property
-    def narrow(self) -> bool:
-        """Whether hidden dimensions may go."""
-        return self.spec.hidden_size == "trim"
 
     def recover(self, student: Network, teacher: Network) -> None:
         """Train what is left."""
@@ -356,7 +332,7 @@ class Stages:
             logits[name] = predict(network, inputs.test, alive=self.alive, checkpoint=done)
             results[name] = {
                 "test": inputs.test.problem.intervals(logits[name], inputs.test.labels),
-                "encoder_params": self.costs.of(structures[name]).params.encoder(structures[name]),
+                "encoder_params": self.costs.of(structures[name]).params.of(structures[name]),
                 "model_params": self.costs.of(structures[name]).params.model(structures[name]),
                 "macs": self.costs.of(structures[name]).macs.model(structures[name]),
                 "macs_length": self.costs.length,  # tokens of the text

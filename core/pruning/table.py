@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from core.pruning.export import write_json
 from core.pruning.runtimes import Conditions
 from core.pruning.stopwatch import Measure, Reading
-from core.spec.cost import CostModel
+from core.spec.cost import Cost
 from core.spec.families import Architecture
-from core.spec.structure import Structure
+from core.spec.structure import ATTENTION, FFN, Structure
 
 Table = list[dict[str, Any]]  # of each level: heads and neurons that each layer keeps, and "ratio" to the dense latency
 
@@ -37,13 +37,6 @@ DENSE = 1_000_000_000  # the dense model's latency in the unit of the prices: a 
 def smallest(architecture: Architecture) -> Structure:
     """A single neuron: what pruning can reach at the utmost, near enough."""
     return Structure.of([()] * architecture.layers, [(0,), *[()] * (architecture.layers - 1)])
-
-
-def smallest_regular(architecture: Architecture) -> Structure:
-    """A layer with a neuron, and as few heads as a plain config.json can say."""
-    rest = range(1, architecture.layers)
-    heads = range(architecture.head_counts[0])
-    return Structure.of([heads, *[()] * len(rest)], [(0,), *[()] * len(rest)], rest)
 
 
 def levels(architecture: Architecture) -> list[Structure]:
@@ -72,7 +65,7 @@ def learn(measure: Measure, architecture: Architecture, first: Reading) -> Table
     return [{**structure.sizes(), "ratio": reading.ratio} for structure, reading in readings]
 
 
-def prices(architecture: Architecture, table: Table) -> CostModel:
+def prices(architecture: Architecture, table: Table) -> Cost:
     """The cost model nearest to the table, in parts of DENSE: least squares of the relative errors, no price negative.
 
     What no unit can change, LayerNorms too, is `outside`.
@@ -81,7 +74,8 @@ def prices(architecture: Architecture, table: Table) -> CostModel:
     counts = np.array([[count / level["ratio"] for count in _counts(level)] for level in every])
     found = DENSE * _least_squares(counts, np.ones(len(every)))
     head, attention_block, neuron, ffn_block, fixed = (int(price) for price in found.round())
-    return CostModel(architecture, max(1, head), attention_block, max(1, neuron), ffn_block, 0, 0, fixed, measured=True)
+    each = {ATTENTION: (max(1, head), attention_block), FFN: (max(1, neuron), ffn_block)}
+    return Cost.alike(architecture.anatomy, each, outside=fixed, measured=True)
 
 
 def _counts(level: Mapping[str, Any]) -> list[int]:

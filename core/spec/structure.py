@@ -71,6 +71,11 @@ class Structure:
         return self.kept[len(self.kept) // 2 :]
 
     @property
+    def anatomy(self) -> Anatomy:
+        """Of a model that was cut to this, and still has every layer."""
+        return transformer(map(len, self.heads), map(len, self.neurons))
+
+    @property
     def left(self) -> list[int]:
         """The layers that are not dropped."""
         return [i for i in range(len(self.heads)) if i not in self.dropped]

@@ -9,7 +9,7 @@ import torch
 
 from core.pruning import checkpoint
 from core.pruning.network import Network, load_network
-from core.spec.cost import CostModel, Costs
+from core.spec.cost import Cost, Costs
 from tests.tiny import save_tiny_model
 
 
@@ -48,7 +48,7 @@ def network(tiny: Path) -> Network:
 
 
 @pytest.fixture
-def cost(network: Network) -> CostModel:
+def cost(network: Network) -> Cost:
     """Its parameters."""
     return costs_of(network).params
 

@@ -32,11 +32,11 @@ from core.pruning.auto import (
 from core.pruning.batches import tokenise
 from core.pruning.checkpoint import NOWHERE, Checkpoints
 from core.pruning.coupling import TaskRows
-from core.pruning.fit import fit
+from core.pruning.fitter import Fitter
 from core.pruning.network import TARGET, Network, load_tokenizer
 from core.pruning.problem import SingleLabel
 from core.pruning.related import RELATED
-from core.spec.cost import CostModel
+from core.spec.cost import Cost
 from core.spec.data import Example
 from core.spec.estimate import prices
 from core.spec.job import Stage
@@ -60,7 +60,7 @@ def shuffled(source: TaskRows) -> TaskRows:
 
 
 def trials_of(
-    tiny: Path, network: Network, cost: CostModel, sources: int = 1, rows: int = 80, held: int = 30, **changes: Any
+    tiny: Path, network: Network, cost: Cost, sources: int = 1, rows: int = 80, held: int = 30, **changes: Any
 ) -> Trials:
     """Of a small job."""
     options: dict[str, Any] = {
@@ -71,13 +71,11 @@ def trials_of(
         "balanced": False,
         "seed": 0,
         "report": lambda _message: None,
-        "last": fit,
-        "hidden": False,
         "checkpoints": lambda _name: NOWHERE,
     }
     given = [task_rows(tiny, 60, 1 + i) for i in range(sources)]
-    limit = cost.encoder_fixed + (cost.dense - cost.encoder_fixed) // 4
-    return Trials(network, cost, limit, task_rows(tiny, rows, 0).rows, held, given, **(options | changes))
+    fitter = Fitter(cost, sum(cost.fixed) + (cost.dense - sum(cost.fixed)) // 4)
+    return Trials(network, fitter, task_rows(tiny, rows, 0).rows, held, given, **(options | changes))
 
 
 def test_choices_are_those_that_the_stages_and_the_sources_allow() -> None:
@@ -149,7 +147,7 @@ def test_the_trials_cost_no_more_than_the_job(
     recover: int,
     tiny: Path,
     network: Network,
-    cost: CostModel,
+    cost: Cost,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     steps = {"teach": teach, "prune": prune, "recover": recover}
@@ -158,7 +156,7 @@ def test_the_trials_cost_no_more_than_the_job(
         trials.rows = trials.rows.take([i % 80 for i in range(rows)])
         trials.splits = splits(trials.rows.labels, rows // 4, SPLITS, 0)
         trials.planned, trials.probe_steps, trials.teach_steps, trials.recover_steps = trials.plan(steps)
-    price = prices(trials.limit / cost.dense)
+    price = prices(trials.fitter.limit / cost.dense)
     spent = 0.0
 
     def pay(price: float) -> None:
@@ -176,7 +174,7 @@ def test_the_trials_cost_no_more_than_the_job(
     monkeypatch.setattr(auto, "labelled_by", label)
     monkeypatch.setattr(Trials, "relatedness", lambda *_args: 1.0)
     monkeypatch.setattr(auto, "importance", lambda *_args, **_options: pay(BATCHES / 2))
-    monkeypatch.setattr(trials, "last", lambda *_args: None)
+    monkeypatch.setattr(Fitter, "__call__", lambda *_args: None)
     monkeypatch.setattr(auto, "cut", lambda *_args: None)
     monkeypatch.setattr(auto, "predict", lambda _student, held, **_: torch.zeros(len(held), 2))
     trials.decide()
@@ -207,7 +205,7 @@ def decided(monkeypatch: pytest.MonkeyPatch, trials: Trials, quality: Quality) -
 
 
 def test_what_helps_is_chosen_and_what_hurts_is_switched_off(
-    tiny: Path, network: Network, cost: CostModel, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, network: Network, cost: Cost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wide = trials_of(tiny, network, cost, rows=800, held=400)
     good = decided(monkeypatch, wide, lambda c: 0.9 if c.coupling == "teacher" and "teach" in c.stages else 0.6)
@@ -223,7 +221,7 @@ def test_what_helps_is_chosen_and_what_hurts_is_switched_off(
 
 
 def test_a_source_that_hurts_is_left_out_and_the_others_stay(
-    tiny: Path, network: Network, cost: CostModel, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, network: Network, cost: Cost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trials = trials_of(tiny, network, cost, sources=3, rows=800, held=400)
 
@@ -238,20 +236,20 @@ def test_a_source_that_hurts_is_left_out_and_the_others_stay(
 
 
 def test_sources_whose_labels_help_stay_though_their_text_does_not(
-    tiny: Path, network: Network, cost: CostModel, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, network: Network, cost: Cost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trials = trials_of(tiny, network, cost, sources=2, rows=800, held=400)
     decision = decided(monkeypatch, trials, lambda c: 0.9 if "teach" in c.stages else 0.7 if c == NONE else 0.6)
     assert "teach" in decision.choice.stages and decision.choice.sources == (0, 1)
 
 
-def test_a_job_too_short_for_trials_goes_by_the_prior(tiny: Path, network: Network, cost: CostModel) -> None:
+def test_a_job_too_short_for_trials_goes_by_the_prior(tiny: Path, network: Network, cost: Cost) -> None:
     trials = trials_of(tiny, network, cost, steps={"teach": 5, "prune": 0, "recover": 5})
     decision = trials.decide()
     assert (str(decision.choice), decision.trials) == ("sequential in teach, prune, recover", [])
 
 
-def test_trials_of_real_networks(tiny: Path, network: Network, cost: CostModel) -> None:
+def test_trials_of_real_networks(tiny: Path, network: Network, cost: Cost) -> None:
     said: list[Any] = []
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     steps = {"teach": 200, "prune": 0, "recover": 600}
@@ -268,7 +266,7 @@ def test_trials_of_real_networks(tiny: Path, network: Network, cost: CostModel) 
 
 
 def test_labels_that_have_nothing_in_common_with_the_targets_are_not_tried(
-    tiny: Path, network: Network, cost: CostModel
+    tiny: Path, network: Network, cost: Cost
 ) -> None:
     trials = trials_of(tiny, network, cost, sources=2, steps={"teach": 200, "prune": 0, "recover": 600})
     trials.sources[1] = shuffled(trials.sources[1])
@@ -280,7 +278,7 @@ def test_labels_that_have_nothing_in_common_with_the_targets_are_not_tried(
 
 
 def test_without_related_labels_text_is_all_that_is_tried(
-    tiny: Path, network: Network, cost: CostModel, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, network: Network, cost: Cost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Trials, "relatedness", lambda *_args: 0.0)
     steps = {"teach": 200, "prune": 0, "recover": 600}
@@ -292,7 +290,7 @@ def test_without_related_labels_text_is_all_that_is_tried(
 
 
 def test_a_source_is_not_probed_again_after_an_interruption(
-    tiny: Path, network: Network, cost: CostModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, network: Network, cost: Cost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(*_args: Any) -> None:
         raise KeyboardInterrupt
@@ -308,7 +306,7 @@ def test_a_source_is_not_probed_again_after_an_interruption(
     assert again.related == first.related and None not in again.related
 
 
-def test_labels_are_asked_even_where_trials_do_not_fit(tiny: Path, network: Network, cost: CostModel) -> None:
+def test_labels_are_asked_even_where_trials_do_not_fit(tiny: Path, network: Network, cost: Cost) -> None:
     steps = {"teach": 200, "prune": 0, "recover": 300}
     trials = trials_of(tiny, network, cost, sources=4, rows=1300, held=325, steps=steps, batch_size=32)
     trials.sources[0] = shuffled(trials.sources[0])
@@ -322,7 +320,7 @@ def test_labels_are_asked_even_where_trials_do_not_fit(tiny: Path, network: Netw
 
 
 def test_many_sources_are_tried_together_where_each_alone_would_take_too_long(
-    tiny: Path, network: Network, cost: CostModel
+    tiny: Path, network: Network, cost: Cost
 ) -> None:
     steps = {"teach": 200, "prune": 0, "recover": 900}
     for sources, rows, apart in ((1, 200, False), (3, 200, True), (3, 1300, False)):
@@ -332,7 +330,7 @@ def test_many_sources_are_tried_together_where_each_alone_would_take_too_long(
     assert many.planned or many.probe_steps  # nothing is transferred unseen
 
 
-def test_what_would_tell_nothing_is_not_asked(tiny: Path, network: Network, cost: CostModel) -> None:
+def test_what_would_tell_nothing_is_not_asked(tiny: Path, network: Network, cost: Cost) -> None:
     fitted = trials_of(tiny, network, cost, steps={"teach": 0, "prune": 0, "recover": 2000})
     short = trials_of(tiny, network, cost, steps={"teach": 5, "prune": 0, "recover": 5})
     unlabelled = trials_of(tiny, network, cost)
@@ -341,7 +339,7 @@ def test_what_would_tell_nothing_is_not_asked(tiny: Path, network: Network, cost
     assert unlabelled.plan({"teach": 200, "prune": 0, "recover": 900})[1] == 0
 
 
-def test_less_is_expected_of_labels_that_are_less_related(tiny: Path, network: Network, cost: CostModel) -> None:
+def test_less_is_expected_of_labels_that_are_less_related(tiny: Path, network: Network, cost: Cost) -> None:
     trials = trials_of(tiny, network, cost, sources=2)
     text, sequential, taught = (choice for choice in trials.choices if choice != NONE)
     for related, share in ([None, None], 1), ([0.9, 0.11], 1), ([0.2, 0.15], 0.5), ([RELATED, 0.02], 0):
@@ -353,7 +351,7 @@ def test_less_is_expected_of_labels_that_are_less_related(tiny: Path, network: N
 
 
 def test_many_rows_that_see_harm_switch_related_labels_off(
-    tiny: Path, network: Network, cost: CostModel, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, network: Network, cost: Cost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trials = trials_of(tiny, network, cost, rows=800, held=400)
     decision = decided(monkeypatch, trials, lambda c: 0.8 if c == NONE else 0.72)

@@ -18,8 +18,7 @@ from core.pruning.cut import cut
 from core.pruning.masks import Gates, gated
 from core.pruning.network import TARGET, Network, predict
 from core.pruning.train import batch_loss, optimizer_for
-from core.spec.cost import CostModel
-from core.spec.families import Architecture
+from core.spec.cost import Cost
 from core.spec.structure import Structure
 from tests.draws import draws
 from tests.pruning.conftest import costs_of
@@ -51,7 +50,7 @@ def test_masked_equals_cut(network: Network, structure: Structure) -> None:
     smaller = copy.deepcopy(network)
     cut(smaller, structure)
     with torch.inference_mode():
-        with gated(network, Gates.of(structure, dense), dense):
+        with gated(network, Gates.of(structure, dense.anatomy), dense):
             masked = network.logits(inputs())
         torch.testing.assert_close(smaller.logits(inputs()), masked, atol=1e-5, rtol=0)
 
@@ -63,7 +62,7 @@ def test_costs_equal_what_the_cut_model_has(network: Network, structure: Structu
     smaller = copy.deepcopy(network)
     cut(smaller, structure)
     encoder, whole = smaller.body.get_submodule("bert.encoder.layer"), smaller.assembled()
-    assert costs.params.encoder(structure) == sum(p.numel() for p in encoder.parameters())
+    assert costs.params.of(structure) == sum(p.numel() for p in encoder.parameters())
     assert costs.params.model(structure) == sum(p.numel() for p in whole.parameters())
     weights = len(save(whole.state_dict(), metadata={"format": "pt"}))
     assert weights <= costs.bytes.model(structure) <= weights + 150 * len(network.assembled().state_dict())  # a header
@@ -130,18 +129,13 @@ def test_optimizer_moments_follow_the_cut(network: Network) -> None:
     assert set(map(id, optimizer.state)) <= held
 
 
-def test_soft_gates_reach_every_unit(network: Network, cost: CostModel) -> None:
+def test_soft_gates_reach_every_unit(network: Network, cost: Cost) -> None:
     """Every gate has a gradient: nothing is masked where it does not act."""
-    a: Architecture = network.architecture
-    gates = Gates(
-        *(
-            torch.full(shape, 0.5, requires_grad=True)
-            for shape in ((a.layers, a.heads), (a.layers, a.neurons), (a.layers,), (a.layers,))
-        )
-    )
-    with gated(network, gates, Structure.dense(a.anatomy)):
+    dense = Structure.dense(network.architecture.anatomy)
+    gates = Gates.of(dense, dense.anatomy).each(lambda ones: (0.5 * ones).requires_grad_())
+    with gated(network, gates, dense):
         network.logits(inputs()).square().sum().backward()
-    for gate in (gates.heads, gates.neurons, gates.attention, gates.ffn):
+    for gate in (gates.units, gates.blocks):
         assert gate.grad is not None and (gate.grad != 0).all()
 
 

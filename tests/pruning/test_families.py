@@ -192,7 +192,7 @@ def test_masked_equals_cut(model: Network, structure: Structure) -> None:
     smaller = copy.deepcopy(model)
     cut(smaller, structure)
     with torch.inference_mode():
-        with gated(model, Gates.of(structure, dense, HIDDEN), dense):
+        with gated(model, Gates.of(structure, dense.anatomy, HIDDEN), dense):
             masked = model.logits(inputs(model))
         logits = smaller.logits(inputs(model))
         assert not torch.allclose(masked, model.logits(inputs(model)), atol=1e-3)
@@ -232,7 +232,7 @@ def test_a_dropped_layer_is_passed_by(model: Network) -> None:
         lambda _layer, args, out: (args[0], *out[1:]) if isinstance(out, tuple) else args[0]
     )
     with torch.inference_mode():
-        with gated(model, Gates.of(structure, dense), dense):
+        with gated(model, Gates.of(structure, dense.anatomy), dense):
             skipped = model.logits(inputs(model))
         handle.remove()
         torch.testing.assert_close(smaller.logits(inputs(model)), skipped, atol=2e-5, rtol=0)
@@ -335,7 +335,7 @@ def test_costs_are_what_is_counted(model: Network, folder: Path) -> None:
         assert (costs.bytes.before, costs.macs.before) == (whole_costs.bytes.before, whole_costs.macs.before)
         cut(smaller, structure)
         whole = smaller.assembled()
-        assert costs.params.encoder(structure) == sum(p.numel() for p in layers_of(smaller).parameters())
+        assert costs.params.of(structure) == sum(p.numel() for p in layers_of(smaller).parameters())
         assert costs.params.model(structure) == sum(p.numel() for p in whole.parameters())
         weights = len(save(whole.state_dict(), metadata={"format": "pt"}))
         assert weights <= costs.bytes.model(structure) <= weights + 150 * len(model.assembled().state_dict())
@@ -355,7 +355,7 @@ def test_a_head_on_every_token(folder: Path, structure: Structure, tmp_path: Pat
     costs = costs_of(model, LENGTH)
     assert costs == find(folder.parent, folder.name, "token_classification").costs(labels=3, length=LENGTH)
     costs = costs.of(structure)
-    with torch.inference_mode(), gated(model, Gates.of(structure, dense, HIDDEN), dense):
+    with torch.inference_mode(), gated(model, Gates.of(structure, dense.anatomy, HIDDEN), dense):
         masked, other = model.logits(texts()), model.logits(texts(), "other")
     cut(model, structure)
     with torch.inference_mode():
