@@ -30,7 +30,6 @@ from core.spec.cost import Costs
 from core.spec.families import require_fitted
 from core.spec.head import Head, choose_head
 from core.spec.job import JobSpec
-from core.spec.model import STRETCHES
 from core.spec.problems import SpecError
 
 
@@ -119,8 +118,7 @@ def _weigh(spec: JobSpec, model: catalogue.LocalModel, survey: Survey | None) ->
     costs = model.costs(len(survey.labels) if survey else 2, spec.length)
     if model.reads and (spec.budget.sequence_length or 0) > model.reads:
         raise SpecError("/budget/sequence_length", f"this model reads at most {model.reads} tokens")
-    if model.stretches and "onnx" in (*spec.export.formats, spec.budget.runtime):
-        raise SpecError("/export/formats", STRETCHES)
+    model.require(spec)
     # What depends on the tokens that the texts use, or on a clock, the worker finds out.
     whole = spec.vocabulary == "keep" or spec.budget.counted == "encoder" or spec.budget.kind == "macs"
     if whole and not spec.budget.timed:

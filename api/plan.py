@@ -15,6 +15,7 @@ from core.rows.survey import Survey
 from core.spec import estimate
 from core.spec.cost import Cost, Costs
 from core.spec.job import JobSpec
+from core.spec.model import PRUNED
 from core.spec.structure import Structure
 
 FEW = 100  # test rows: an accuracy is then known to about 10 points
@@ -105,7 +106,7 @@ def _seen(job: Job) -> estimate.Seen | None:
 
 def _units(costs: Costs) -> Units:
     a = costs.architecture
-    return Units(layers=a.layers, heads=a.heads, neurons=a.neurons, hidden=a.hidden)
+    return Units(layers=a.layers, hidden=a.hidden, **a.widest)
 
 
 def _limit(costs: Costs, spec: JobSpec) -> int:
@@ -150,6 +151,8 @@ def _warnings(spec: JobSpec, rows: Survey, checked: Checked) -> Iterator[str]:
         yield f"'max_length' is {spec.train.max_length}, but the model reads {reads} tokens: texts are cut there"
     if checked.costs is None:
         yield "the model is not here yet: the worker fetches it, and checks the budget against it, when the job runs"
+    if checked.model and checked.model.pruned:
+        yield PRUNED
     if spec.vocabulary == "trim":
         yield "'reach' is that of the whole vocabulary: how much is left of it, the worker finds out"
     if spec.budget.sparsity is not None:

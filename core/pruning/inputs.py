@@ -28,7 +28,7 @@ from core.spec.estimate import training_steps
 from core.spec.head import Head, choose_head
 from core.spec.job import JobSpec
 from core.spec.labels import label_names
-from core.spec.model import STRETCHES, read_model
+from core.spec.model import read_model
 from core.spec.problems import SpecError
 from core.spec.task import Source
 
@@ -60,8 +60,7 @@ def read_inputs(spec: JobSpec, model: Path, datasets: Mapping[str, Path]) -> tup
     splits = prepare(spec, read_tables(spec, datasets))
     task, fitted = spec.task, spec.train.steps.teach == 0
     local = read_model(model, task.problem)
-    if local.stretches and "onnx" in (*spec.export.formats, spec.budget.runtime):
-        raise SpecError("/export/formats", STRETCHES)
+    local.require(spec)
     head = choose_head(local.labels, splits.labels, task.problem)
     splits = replace(splits, labels=[*head.labels])  # in the order that the model's own head has them
     problem = problem_of(task.problem, splits.labels, labels_of(splits.train))

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.pruning.cut import paths_of
 from core.pruning.fit import Scores
 from core.pruning.network import Network, hidden_size, plain_name
 from core.spec.anatomy import Anatomy
@@ -200,7 +199,7 @@ def gated(network: Network, gates: Gates, present: Structure) -> Iterator[None]:
 
 def _gate_stream(network: Network, gate: Tensor) -> list[Any]:
     """Gate what every Linear reads of the residual stream, and let norms on it take their statistics by the gates."""
-    paths, size, handles = paths_of(network.architecture), hidden_size(network), []
+    paths, size, handles = network.architecture.paths, hidden_size(network), []
     for name, module in network.named_modules():
         weight = getattr(module, "weight", None)
         if not isinstance(weight, Tensor):

@@ -35,6 +35,7 @@ from core.spec.budget import Budget
 from core.spec.cost import Cost, Costs
 from core.spec.doubts import doubts
 from core.spec.job import JobSpec, Transfer
+from core.spec.model import PRUNED, read_model
 
 __all__ = ["ModelRef", "run"]
 
@@ -91,6 +92,7 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
     budget = outcome.latency or counted(spec.budget, done.costs, outcome, zeros)
     if budget["met"] > budget["limit"]:
         raise RuntimeError(f"the pruned model is over its budget, please report this: {budget}")
+    earlier = [PRUNED] if read_model(done.model.path, spec.task.problem).pruned else []
     sizes = {"train": len(splits.train), "dev": len(splits.dev), "test": len(splits.test)}
     report: dict[str, Any] = {
         "budget": budget,
@@ -117,7 +119,7 @@ def export(done: Stages, outcome: Outcome, control: dict[str, Any] | None) -> di
             "auto": done.auto,
             "weights": done.source_weights(),
         },
-        "warnings": [*verdict(results, spec.task, splits), *doubts(spec.task, splits)],
+        "warnings": [*earlier, *verdict(results, spec.task, splits), *doubts(spec.task, splits)],
         "data": sizes | {"sources": [len(rows) for rows in splits.sources], "dropped": dict(splits.dropped)},
         "train": {"steps": dict(done.plan.steps), "rates": dict(done.plan.rates), "seed": spec.train.seed},
         "curves": done.curves,

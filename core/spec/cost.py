@@ -71,7 +71,8 @@ class Cost:
     @cached_property
     def dense(self) -> int:
         """Cost of the dense encoder layers."""
-        return self.of(Structure.dense(self.anatomy))
+        prices = zip(self.unit, self.block, self.anatomy.blocks, strict=True)
+        return sum(self.fixed) + sum(unit * one.size + block * bool(one.size) for unit, block, one in prices)
 
     @property
     def before(self) -> int:
@@ -135,9 +136,14 @@ class Costs:
             + always * length
             + prod(shapes.get(f"{family.patches}.weight", (0,))) * (length - 1),
         )
-        size = replace(
-            params,
-            **{name: tuple(FLOAT32 * price for price in getattr(params, name)) for name in ("unit", "block", "fixed")},
+        unit, block, fixed = (
+            tuple(FLOAT32 * price for price in prices) for prices in (params.unit, params.block, params.fixed)
+        )
+        size = Cost(
+            a.anatomy,
+            unit,
+            block,
+            fixed,
             outside=file_bytes(shapes, FLOAT32) - FLOAT32 * params.dense,  # with the dense model's header, the longest
             spared=FLOAT32 * spared,
         )

@@ -43,7 +43,8 @@ class Structure:
     @classmethod
     def dense(cls, anatomy: Anatomy) -> Structure:
         """Everything kept."""
-        return cls(tuple(tuple(range(block.size)) for block in anatomy.blocks))
+        rows = {size: tuple(range(size)) for size in {block.size for block in anatomy.blocks}}
+        return cls(tuple(rows[block.size] for block in anatomy.blocks))
 
     @classmethod
     def of(
@@ -118,6 +119,16 @@ class Structure:
             hidden = renumber(hidden, outer.hidden)
         dropped = tuple(outer.left.index(i) for i in self.dropped if i in outer.left)
         return Structure(_rows(kept, outer.left), dropped, hidden)
+
+    def through(self, outer: Structure) -> Structure:
+        """Inverse of `within`, with every layer there: in the numbering of the model that was cut to `outer` before."""
+        kept = tuple(
+            tuple(present[unit] for unit in units) for units, present in zip(self.kept, outer.kept, strict=True)
+        )
+        hidden = self.hidden
+        if outer.hidden is not None:
+            hidden = outer.hidden if hidden is None else tuple(outer.hidden[i] for i in hidden)
+        return Structure(kept, self.dropped, hidden)
 
     def remaining(self) -> Structure:
         """The layers that stay alone, counted anew."""

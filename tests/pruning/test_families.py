@@ -34,6 +34,7 @@ from core.pruning.onnx import write_onnx
 from core.pruning.run import ModelRef, run
 from core.spec.families import FAMILIES, Family
 from core.spec.job import JobSpec
+from core.spec.model import read_model
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 from core.spec.task import ProblemType
@@ -204,6 +205,30 @@ def test_masked_equals_cut(model: Network, structure: Structure) -> None:
     again.load_state_dict(smaller.state_dict(), strict=True)
     with torch.inference_mode():
         assert torch.equal(again.logits(inputs(model)), logits)
+
+
+@pytest.mark.parametrize("folder", TEXT, indirect=True)
+@pytest.mark.parametrize(("suffix", "structure"), [("", STRUCTURES[1]), ("-narrow", NARROW)])
+def test_a_saved_model_is_given_and_cut_again(
+    saved: Path, folder: Path, model: Network, suffix: str, structure: Structure, tmp_path: Path
+) -> None:
+    first = saved / f"{folder.name}{suffix}"
+    given, again = read_model(first), load_network(first, ["a", "b", "c"], seed=9).eval()
+    cut(model, structure)
+    with torch.inference_mode():
+        torch.testing.assert_close(again.logits(texts()), model.logits(texts()), atol=1e-6, rtol=0)
+    assert units(again) == Structure.dense(given.architecture.anatomy)
+    costs = costs_of(again)
+    assert costs.params.dense == sum(p.numel() for p in layers_of(again).parameters())
+    assert given.costs(3, costs.length) == replace(costs, architecture=given.architecture)
+    half = Structure(tuple(row[len(row) // 2 :] for row in units(again).kept))
+    assert costs.params.of(half) < costs.params.dense
+    cut(again, half)
+    assert costs.params.of(half) == sum(p.numel() for p in layers_of(again).parameters())
+    write_model(again, half, load_tokenizer(first), tmp_path / "half")
+    third = load_network(tmp_path / "half", ["a", "b", "c"], seed=9).eval()
+    with torch.inference_mode():
+        assert torch.equal(third.logits(texts()), again.logits(texts()))
 
 
 @pytest.mark.parametrize("folder", TEXT, indirect=True)

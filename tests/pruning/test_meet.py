@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from core.pruning.meet import AIM, FLOOR, ROUNDS, LatencyBudget
 from core.pruning.network import load_network
 from core.pruning.runtimes import Conditions, conditions
 from core.pruning.stopwatch import Reading, Stopwatch, in_turn
-from core.pruning.table import learn, levels, prices, smallest
+from core.pruning.table import key_of, learn, levels, prices, smallest
 from core.spec.budget import Budget
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
@@ -111,6 +112,29 @@ def test_a_regular_layout_is_fitted_by_the_clock_too(speedup: float, tmp_path: P
     assert 0.9 * report["limit"] <= report["met"] <= report["limit"]
     with pytest.raises(SpecError, match=r"at most 12\.0 times as fast"):
         LatencyBudget(Budget(speedup=13), MINILM, HERE, clock, tmp_path / "latency.json", layout="regular")
+
+
+def test_a_pruned_model_is_timed_too(tmp_path: Path) -> None:
+    """Blocks of all sizes, some gone: there is a table of them, too, and it is not the whole model's."""
+    shape = {"heads": [[0, 1], [], [5], [*range(12)], [], [3]], "neurons": [700, 0, 90, 1536, 1, 40]}
+    left = MINILM.left(shape)
+    truth = cost_of(left, 5_100, 9_000, 60, 7_000, outside=6_000)
+
+    def measure(structure: Structure) -> Reading:
+        ms = DENSE_MS * truth.model(structure) / truth.model(Structure.dense(left.anatomy))
+        return Reading(ms, DENSE_MS, ms, 0.0, 10)
+
+    budget = LatencyBudget(Budget(speedup=1.5), left, HERE, measure, tmp_path / "latency.json")
+    structure = budget.fit(Scores(np.random.default_rng(0).normal(size=left.anatomy.size)))
+    report = budget.report(structure)
+    assert 0.9 * report["limit"] <= report["met"] <= report["limit"]
+    assert key_of(left, HERE) != key_of(MINILM, HERE) and json.loads(json.dumps(key_of(left, HERE))) == key_of(
+        left, HERE
+    )
+    for gone in ({"heads": [[0]] * 6, "neurons": [0] * 6}, {"heads": [[]] * 6, "neurons": [0, 9, 0, 0, 0, 0]}):
+        few = MINILM.left(gone)
+        assert sum(map(len, smallest(few).kept)) == 1
+        assert all(len(row) <= block.size for row, block in zip(smallest(few).kept, few.anatomy.blocks, strict=True))
 
 
 def test_too_slow_is_fitted_again_with_what_was_measured(tmp_path: Path) -> None:
