@@ -381,7 +381,9 @@ class Architecture:
 
     def left(self, shape: Any) -> Architecture:
         """This model as an earlier job left it, by what its config.json says; SpecError('/model') if it cannot be."""
-        said = shape if isinstance(shape, dict) else {}
+        said: dict[str, Any] = shape if isinstance(shape, dict) else {}
+        heads: Any
+        neurons: Any
         heads, neurons, hidden = said.get("heads"), said.get("neurons"), said.get("hidden", self.hidden)
 
         def counts(values: Any, low: int, high: int) -> bool:
