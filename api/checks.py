@@ -118,7 +118,7 @@ def _weigh(spec: JobSpec, model: catalogue.LocalModel, survey: Survey | None) ->
     costs = model.costs(len(survey.labels) if survey else 2, spec.length)
     if model.reads and (spec.budget.sequence_length or 0) > model.reads:
         raise SpecError("/budget/sequence_length", f"this model reads at most {model.reads} tokens")
-    model.require_onnx(spec.export.formats, spec.budget.runtime)
+    model.require(spec)
     # What depends on the tokens that the texts use, or on a clock, the worker finds out.
     whole = spec.vocabulary == "keep" or spec.budget.counted == "encoder" or spec.budget.kind == "macs"
     if whole and not spec.budget.timed:

@@ -13,8 +13,9 @@ from core.ledger.tables import Job
 from core.ledger.workers import Needs
 from core.rows.survey import Survey
 from core.spec import estimate
-from core.spec.cost import CostModel, Costs
+from core.spec.cost import Cost, Costs
 from core.spec.job import JobSpec
+from core.spec.model import PRUNED
 from core.spec.report import Report, stored
 from core.spec.structure import Structure
 
@@ -71,7 +72,7 @@ def foretell(
     costs = model.costs(len(rows.labels), rows.tokens)
     left = estimate.part_left(spec, model.costs(len(rows.labels), spec.length))
     steps = estimate.training_steps(spec, rows.train, left)
-    row_macs = costs.macs.model(Structure.dense(model.architecture))
+    row_macs = costs.macs.model(Structure.dense(model.architecture.anatomy))
     asked = estimate.work(spec, steps, left, row_macs, rows.test)
     low, high = estimate.seconds(asked, seen, cpus)
     if seen:
@@ -104,22 +105,22 @@ def _seen(job: Job, report: Report) -> estimate.Seen | None:
 
 
 def _units(costs: Costs) -> Units:
-    a = costs.params.architecture
-    return Units(layers=a.layers, heads=a.heads, neurons=a.neurons, hidden=a.hidden)
+    a = costs.architecture
+    return Units(layers=a.layers, hidden=a.hidden, **a.widest)
 
 
 def _limit(costs: Costs, spec: JobSpec) -> int:
     if spec.budget.sparsity is not None:
         return costs.matrices - round(spec.budget.sparsity * costs.matrices)
-    cost: CostModel = getattr(costs, spec.budget.kind)
+    cost: Cost = getattr(costs, spec.budget.kind)
     return spec.budget.limit(cost.dense if spec.budget.counted == "encoder" else cost.before)
 
 
 def _reach(costs: Costs, spec: JobSpec) -> list[Reach]:
     small = costs.smallest(spec.hidden_size)
 
-    def least(cost: CostModel) -> int:
-        return cost.least(spec.export.layout)
+    def least(cost: Cost) -> int:
+        return cost.least(spec.export.layout, costs.architecture)
 
     params, macs, size = costs.params, costs.macs, costs.bytes
     counted = [
@@ -150,6 +151,8 @@ def _warnings(spec: JobSpec, rows: Survey, checked: Checked) -> Iterator[str]:
         yield f"'max_length' is {spec.train.max_length}, but the model reads {reads} tokens: texts are cut there"
     if checked.costs is None:
         yield "the model is not here yet: the worker fetches it, and checks the budget against it, when the job runs"
+    if checked.model and checked.model.pruned:
+        yield PRUNED
     if spec.vocabulary == "trim":
         yield "'reach' is that of the whole vocabulary: how much is left of it, the worker finds out"
     if spec.budget.sparsity is not None:

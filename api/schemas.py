@@ -229,8 +229,8 @@ class Units(BaseModel):
     """What there is to drop."""
 
     layers: int = Field(examples=[6])
-    heads: int = Field(description="in each layer", examples=[12])
-    neurons: int = Field(description="in each layer", examples=[1536])
+    heads: int = Field(description="in each layer; of a pruned model, in that with the most", examples=[12])
+    neurons: int = Field(description="in each layer; of a pruned model, in that with the most", examples=[1536])
     hidden: int = Field(
         description="dimensions of the residual stream, which go with 'hidden_size' 'trim'", examples=[384]
     )
@@ -396,9 +396,10 @@ class Model(BaseModel):
     name: str = Field(examples=["all-minilm-l6-v2"])
     architecture: str = Field(examples=["bert"])
     layers: int = Field(examples=[6])
-    heads: int = Field(description="attention heads in each layer", examples=[12])
-    neurons: int = Field(description="FFN neurons in each layer", examples=[1536])
+    heads: int = Field(description="attention heads in each layer; at most, if it is pruned", examples=[12])
+    neurons: int = Field(description="FFN neurons in each layer; at most, if it is pruned", examples=[1536])
     hidden: int = Field(examples=[384])
+    pruned: bool = Field(description="by an earlier job; a budget's parts are of what that has left", examples=[False])
     labels: list[str] = Field(
         description="that its head knows, in their order; empty: it has none", examples=[["negative", "positive"]]
     )

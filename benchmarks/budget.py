@@ -80,11 +80,11 @@ def costs_of(family: str, sizes: tuple[int, int, int, int], options: Mapping[str
 def slacks(costs: Costs, kind: str) -> list[float]:
     """Part of the limit that each fit leaves; negative would be over it."""
     cost, rng = getattr(costs, kind), np.random.default_rng(0)
-    a, found = costs.params.architecture, []
+    a, found = costs.architecture, []
     for _ in range(FITS):
-        heads = rng.normal(size=(a.layers, a.heads)) + rng.uniform(-3, 3)
+        heads = rng.normal(size=a.layers * a.heads) + rng.uniform(-3, 3)
         limit = int(rng.uniform(0.02, 1) * cost.dense)
-        met = cost.encoder(fit(Scores(heads, rng.normal(size=(a.layers, a.neurons))), cost, limit))
+        met = cost.of(fit(Scores(np.append(heads, rng.normal(size=a.layers * a.neurons))), cost, limit))
         found.append(1 - met / limit)
     return found
 
@@ -92,11 +92,10 @@ def slacks(costs: Costs, kind: str) -> list[float]:
 def narrow_slacks(costs: Costs, kind: str) -> list[float]:
     """As `slacks`, of the whole model's limit, where hidden dimensions may go, too: from the least to all of it."""
     cost, small = getattr(costs, kind), getattr(costs.smallest("trim"), kind)
-    a, rng, found = costs.params.architecture, np.random.default_rng(0), []
+    a, rng, found = costs.architecture, np.random.default_rng(0), []
     for _ in range(FITS):
         scores = Scores(
-            rng.random((a.layers, a.heads)) + rng.uniform(-1, 1),
-            rng.random((a.layers, a.neurons)),
+            np.append(rng.random(a.layers * a.heads) + rng.uniform(-1, 1), rng.random(a.layers * a.neurons)),
             rng.random(a.hidden),
         )
         low = 1.02 * (small.outside + small.smallest)
@@ -122,9 +121,9 @@ def latency_fits(model: Path, runtime: str, batch: int, out: Path) -> None:
             state = Path(scratch) / f"{draw}.json"
             budget = LatencyBudget(asked, a, under, watch.measure, state, Path(cache))
             rng = np.random.default_rng(draw)
-            heads = rng.normal(size=(a.layers, a.heads)) + rng.uniform(-3, 3)
+            heads = rng.normal(size=a.layers * a.heads) + rng.uniform(-3, 3)
             try:
-                structure = budget.fit(Scores(heads, rng.normal(size=(a.layers, a.neurons))))
+                structure = budget.fit(Scores(np.append(heads, rng.normal(size=a.layers * a.neurons))))
                 again = watch.measure(structure).ratio * speedup
             except SpecError:
                 again = None  # no structure was within the limit: a job would fail

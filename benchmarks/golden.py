@@ -238,7 +238,7 @@ def write_models(folder: Path) -> None:
         values: dict[str, Any] = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 3}
         values |= {"intermediate_size": 64, "vocab_size": len(words), "max_position_embeddings": 64, "pad_token_id": 0}
         values |= {"bos_token_id": 2, "cls_token_id": 2, "eos_token_id": 3, "sep_token_id": 3}
-        config = AutoConfig.for_model(name, **values, **special)
+        config = AutoConfig.for_model(name, **{**values, **special})
         torch.manual_seed(0)
         body.from_config(config).save_pretrained(folder / name)
         words.save_pretrained(folder / name)

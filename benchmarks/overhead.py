@@ -32,13 +32,14 @@ from core.pruning.coupling import Stream, TaskRows, phases
 from core.pruning.cut import cut
 from core.pruning.export import environment
 from core.pruning.fit import Scores, fit
+from core.pruning.fitter import Fitter
 from core.pruning.losses import batch_loss
 from core.pruning.masks import Masks, gated
 from core.pruning.network import TARGET, Network, load_network, low_precision, predict
 from core.pruning.prune import prune
 from core.pruning.train import Training, optimizer_for, train
 from core.rows.text.processor import Text
-from core.spec.cost import CostModel, Costs
+from core.spec.cost import Cost, Costs
 from core.spec.structure import Structure
 from core.tasks.classes import SingleLabel
 
@@ -98,10 +99,9 @@ def whole(network: Network) -> Network:
     return copy.deepcopy(network).requires_grad_(True)
 
 
-def shrunk(network: Network, cost: CostModel, share: float) -> Network:
+def shrunk(network: Network, cost: Cost, share: float) -> Network:
     """A copy cut to a share of its encoder, at random."""
-    a, rng = cost.architecture, np.random.default_rng(0)
-    scores = Scores(rng.random((a.layers, a.heads)), rng.random((a.layers, a.neurons)))
+    scores = Scores(np.random.default_rng(0).random(cost.anatomy.size))
     small = copy.deepcopy(network)
     cut(small, fit(scores, cost, int(share * cost.dense)))
     return small
@@ -116,7 +116,7 @@ def main(model_dir: Path) -> None:
     rows = make_rows(2000, network.body.config.vocab_size, seed=0)
     cached = replace(rows, logits=torch.zeros(len(rows), 2))
     masks = Masks(cost)
-    masks.present = Structure.dense(cost.architecture)  # type: ignore[assignment]
+    masks.present = Structure.dense(cost.anatomy)  # type: ignore[assignment]
     small = {f"encoder cut to {100 * part:.0f} %": shrunk(network, cost, part) for part in PARTS}
     arms: dict[str, Arm] = {
         "plain float32 fine-tuning": Arm(whole(network), False),
@@ -143,7 +143,7 @@ def main(model_dir: Path) -> None:
     write(table, mixed_batches(network, small), model_dir.name)
 
 
-def whole_stages(network: Network, cost: CostModel, rows: Rows) -> dict[str, float]:
+def whole_stages(network: Network, cost: Cost, rows: Rows) -> dict[str, float]:
     """The product's prune and recover stages against as many plain float32 steps, dev looks left out of both."""
     target = TaskRows(rows.take(range(100)), TARGET, 2)
     rest = rows.take(range(100, len(rows)))
@@ -172,7 +172,7 @@ def whole_stages(network: Network, cost: CostModel, rows: Rows) -> dict[str, flo
         own = replace(target, rows=replace(target.rows, logits=predict(student, target.rows, fast=True)))
     cache = time.process_time() - start
     plan = phases("teacher", "prune", True, own, [taught], BATCH)
-    pruned = seconds(lambda: prune(student, cost, limit, plan, rest, training("prune")))
+    pruned = seconds(lambda: prune(student, Fitter(cost, limit), plan, rest, training("prune")))
     recovered = seconds(lambda: train(student, plan, rest, training("recover"), stage="recover", metric="accuracy"))
     dense_prune, dense_recover = plain("prune"), plain("recover")
     return {

@@ -33,6 +33,7 @@ from core.pruning.coupling import TaskRows, phases
 from core.pruning.cut import cut
 from core.pruning.export import environment
 from core.pruning.fit import fit
+from core.pruning.fitter import Fitter
 from core.pruning.importance import importance
 from core.pruning.network import TARGET, Network, load_network, load_tokenizer
 from core.pruning.onnx import TRACED, write_onnx
@@ -68,13 +69,14 @@ def structures(folder: Path, network: Network) -> dict[tuple[str, float], Struct
     shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
     cost = Costs.from_shapes(network.architecture, shapes, LENGTH).params
     rows = TaskRows(make_rows(32 * BATCHES, network.body.config.vocab_size, 0), TARGET, 2)
-    scores = importance(copy.deepcopy(network), cost, phases("none", "prune", False, rows, [], 32), 0, BATCHES)
+    fitter, plan = Fitter(cost, cost.dense), phases("none", "prune", False, rows, [], 32)
+    scores = importance(copy.deepcopy(network), fitter, plan, 0, BATCHES)
     body = network.body.state_dict()
     found = {}
     for removed in REMOVED:
         limit = int((1 - removed) * cost.dense)
         found["fisher", removed] = fit(scores, cost, limit)
-        found["torch-pruning", removed] = magnitude(cost, limit, folder, body)
+        found["torch-pruning", removed] = magnitude(cost, limit, network.architecture, folder, body)
     return found
 
 
@@ -96,7 +98,7 @@ def readings(network: Network, blank: Blank, structure: Structure, runtime: str,
     budget = Budget.model_validate({"speedup": 2, "runtime": runtime.split(",")[0], "batch_size": batch})
     watch = Stopwatch(network, blank, conditions(budget, LENGTH))
     if runtime == INT8:
-        return compare(watch.ready(Structure.dense(network.architecture)), int8(network, structure, watch))
+        return compare(watch.ready(Structure.dense(network.architecture.anatomy)), int8(network, structure, watch))
     return watch.measure(structure)
 
 
@@ -108,7 +110,7 @@ def measure(models: Sequence[str], runtimes: Sequence[str], batches: Sequence[in
             folder = model_folder(name, Path(scratch))
             network = load_network(folder, ["a", "b"], seed=0).eval()
             blank = partial(Text(load_tokenizer(folder), LENGTH).blank, INPUTS)
-            dense = {("dense", 0.0): Structure.dense(network.architecture)}
+            dense = {("dense", 0.0): Structure.dense(network.architecture.anatomy)}
             every: Mapping[tuple[str, float], Structure] = dense | structures(folder, network)
         for runtime in runtimes:
             for batch in batches:

@@ -63,7 +63,7 @@ def measure(model: Path, seconds: float) -> dict[str, Any]:
             found[f"{runtime}, batch {batch}"] = {
                 str(step): 1e9
                 * float(np.quantile(np.subtract(times[str(step)], waited[str(step)]), 0.25))
-                / cost.encoder(structure)
+                / cost.of(structure)
                 for step, structure in every.items()
             }
             print(runtime, batch, found[f"{runtime}, batch {batch}"], flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from math import ceil
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from core.pruning.fit import Scores, fit
 from core.pruning.network import load_network, read_architecture
 from core.pruning.train import History
 from core.spec.budget import Budget
-from core.spec.cost import CostModel, Costs
+from core.spec.cost import Cost, Costs
+from core.spec.families import Architecture
 from core.spec.structure import Structure
 
 
@@ -30,41 +32,43 @@ def place(control: str, model: Path, state: Path, budget: Budget) -> None:
     architecture = read_architecture(model)
     shapes = {name: tuple(tensor.shape) for name, tensor in body.items()}
     cost, limit = Costs.from_shapes(architecture, shapes, 1).limit(budget)
-    structure = small_dense(cost, limit) if control == "small-dense" else magnitude(cost, limit, model, body)
+    make = small_dense if control == "small-dense" else partial(magnitude, model=model, body=body)
+    structure = make(cost, limit, architecture)
     cut = {f"body.{name}": tensor for name, tensor in sliced(body, slices(architecture, structure)).items()}
     save_file({name: t.contiguous() for name, t in (cut | heads).items()}, state / "prune.safetensors")
     write_json(state / "prune.json", {"history": asdict(History()), "structure": structure.to_json()})
 
 
-def small_dense(cost: CostModel, limit: int) -> Structure:
+def small_dense(cost: Cost, limit: int, architecture: Architecture) -> Structure:
     """A regular small model: the lower half of the layers (more if they are too few), alike in heads and neurons.
 
     Heads to neurons as in the dense model, as nearly as the budget lets; the first units of each layer. The upper
     layers leave nothing but their LayerNorms.
     """
-    a = cost.architecture
-    layer = a.heads * cost.head + cost.attention_block + a.neurons * cost.neuron + cost.ffn_block
-    for layers in range(max(1, a.layers // 2, ceil((limit - cost.encoder_fixed) / layer)), 0, -1):
-        room = (limit - cost.encoder_fixed) // layers - cost.attention_block - cost.ffn_block
-        per_head = cost.head + cost.neuron * a.neurons // a.heads
+    a, room_of_all = architecture, limit - sum(cost.fixed)
+    head, neuron, blocks = cost.unit[0], cost.unit[-1], cost.block[0] + cost.block[-1]
+    layer = a.heads * head + a.neurons * neuron + blocks
+    for layers in range(max(1, a.layers // 2, ceil(room_of_all / layer)), 0, -1):
+        room = room_of_all // layers - blocks
+        per_head = head + neuron * a.neurons // a.heads
         heads = min(a.heads, max(1, round(room / per_head)))
-        while heads > 1 and room < heads * cost.head + cost.neuron:
+        while heads > 1 and room < heads * head + neuron:
             heads -= 1
-        neurons = min(a.neurons, (room - heads * cost.head) // cost.neuron)
+        neurons = min(a.neurons, (room - heads * head) // neuron)
         if neurons >= 1:
             nothing = [range(0)] * (a.layers - layers)
             return Structure.of([range(heads)] * layers + nothing, [range(neurons)] * layers + nothing)
     raise ValueError("the budget does not hold a single layer with one head and one neuron")
 
 
-def magnitude(cost: CostModel, limit: int, model: Path, body: Mapping[str, Tensor]) -> Structure:
+def magnitude(cost: Cost, limit: int, architecture: Architecture, model: Path, body: Mapping[str, Tensor]) -> Structure:
     """torch-pruning's group magnitudes (L2 over all weights of a group, each group's mean 1), ranked over all layers.
 
     A head scores the mean of its channels. The ranking is the library's; that the budget is met exactly is `fit`'s.
     """
     import torch_pruning as tp
 
-    a = cost.architecture
+    a = architecture
     network = load_network(model, ["a", "b"], seed=0)
     network.body.load_state_dict(dict(body), strict=True)
     encoder = network.body.get_submodule(a.family.base)
@@ -84,4 +88,4 @@ def magnitude(cost: CostModel, limit: int, model: Path, body: Mapping[str, Tenso
                 heads[i] = score.reshape(a.heads, a.head_size).mean(1)
             else:
                 neurons[i] = score
-    return fit(Scores(heads, neurons), cost, limit)
+    return fit(Scores(np.append(heads, neurons)), cost, limit)

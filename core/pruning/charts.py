@@ -102,15 +102,17 @@ class Layer:
     neurons: list[float]
     heads_kept: int
     neurons_kept: int
+    width: int  # neurons that it had
 
 
 def layers(structure: Structure, architecture: Architecture) -> list[Layer]:
     """The picture of a structure, first layer first."""
-    bins = min(BINS, architecture.neurons)
-    edges = [i * architecture.neurons // bins for i in range(bins + 1)]
-    result = []
-    for heads, neurons in zip(structure.heads, structure.neurons, strict=True):
-        kept = set(neurons)
-        shares = [len(kept.intersection(range(a, b))) / (b - a) for a, b in pairwise(edges)]
-        result.append(Layer([h in heads for h in range(architecture.heads)], shares, len(heads), len(neurons)))
+    dense, result = Structure.dense(architecture.anatomy), []
+    for heads, neurons, every, wide in zip(
+        structure.heads, structure.neurons, dense.heads, map(len, dense.neurons), strict=True
+    ):
+        kept, bins = set(neurons), max(1, min(BINS, wide))
+        edges = [i * wide // bins for i in range(bins + 1)]
+        shares = [len(kept.intersection(range(a, b))) / max(1, b - a) for a, b in pairwise(edges)]
+        result.append(Layer([h in heads for h in every], shares, len(heads), len(neurons), wide))
     return result

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +13,6 @@ from core.pruning.shrink import narrow, shrink
 from core.spec.families import Architecture
 from core.spec.residual import residual_side
 from core.spec.structure import Structure
-
-
-def paths_of(architecture: Architecture) -> dict[str, Any]:
-    """The family's module paths as plain data, with the sizes that `shrink` needs."""
-    a = architecture
-    return asdict(a.family) | {"head_size": a.head_size, "queries": a.queries, "hidden": a.hidden}
 
 
 @dataclass(frozen=True)
@@ -103,7 +96,7 @@ def drop_layers(network: Network, dropped: Collection[int]) -> None:
 def reshape(network: Network, structure: Structure) -> None:
     """Give `network` the layers and shapes of `structure`; its weights have to be loaded afterwards."""
     drop_layers(network, structure.dropped)
-    paths = paths_of(network.architecture) | {"hidden": hidden_size(network)}
+    paths = network.architecture.paths | {"hidden": hidden_size(network)}
     shrink(network.body, paths, structure.remaining().shape())
     if structure.hidden is not None:
         for head in network.heads.values():
@@ -133,7 +126,7 @@ def cut(network: Network, structure: Structure, optimizer: torch.optim.AdamW | N
 def residual_slices(network: Network, hidden: Sequence[int] | None) -> dict[str, Slice | None]:
     """Parameter name (in `network`, heads too) -> what to keep of it for the `hidden` dimensions; None: for all."""
     found: dict[str, Slice | None] = {}
-    paths, size = paths_of(network.architecture), hidden_size(network)
+    paths, size = network.architecture.paths, hidden_size(network)
     for name, tensor in network.named_parameters() if hidden is not None else ():
         side = residual_side(plain_name(network, name), tensor.shape, paths, size)
         if side is not None:

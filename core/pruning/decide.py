@@ -55,17 +55,14 @@ def decide(one: Pass, prepared: Prepared, network: Network) -> Decided:
 
 def tried(one: Pass, prepared: Prepared, transfer: Transfer, network: Network) -> Facts:
     """Run the trials."""
-    inputs, goal, plan, train = prepared.inputs, prepared.goal, prepared.plan, one.spec.train
+    inputs, plan, train = prepared.inputs, prepared.plan, one.spec.train
     rows = inputs.train.beside(inputs.dev)
     ground = trials.Ground(
         network=network,
         rows=rows,
         held=max(2, len(inputs.dev), len(rows) // 4),
         sources=inputs.sources,
-        cost=goal.cost,
-        limit=goal.limit,
-        fit=goal.fit_counted,
-        hidden=goal.narrow,
+        fitter=replace(prepared.goal.fitter, measured=None),
         rate=plan.rates["teach"],
         batch_size=train.batch_size,
         balanced=one.spec.task.metric in ("balanced_accuracy", "f1"),

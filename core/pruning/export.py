@@ -19,7 +19,6 @@ from torch import Tensor
 
 from core.pruning import parallel, shrink
 from core.pruning.batches import Rows
-from core.pruning.cut import paths_of
 from core.pruning.network import Network
 from core.pruning.runtimes import cpu_name
 from core.pruning.verify import modeling_file
@@ -43,7 +42,7 @@ def write_model(
     """Weights, config, tokenizer and the code that loads them; `plain` shapes need none: config.json says them."""
     target.mkdir(parents=True, exist_ok=True)
     model = network.assembled()
-    family = network.architecture.family
+    family, earlier = network.architecture.family, network.architecture.earlier
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
     config = model.config.to_dict() | {"dtype": "float32"}
@@ -67,7 +66,7 @@ def write_model(
             family.auto_class: f"{module}.Pruned{family.task_class}",
         },
         "model_type": f"topwork-{family.model_type}",
-        "topwork": structure.shape(),
+        "topwork": (structure.through(earlier) if earlier else structure).shape(),
     }
     write_json(target / "config.json", config | said)
     (target / file).write_text(code, encoding="utf-8")
@@ -97,7 +96,7 @@ def modeling_code(network: Network, model: Any) -> str:
             "base": family.base,
             "heads": "|".join(name for name, _ in model.named_children() if name != family.base),
             "without_pooler": ", add_pooling_layer=False" if bare else "",
-            "paths": pformat(paths_of(network.architecture), sort_dicts=False),
+            "paths": pformat(network.architecture.paths, sort_dicts=False),
             "residual": getsource(residual_side),
             "shrink": Path(shrink.__file__).read_text().split("import residual_side\n", 1)[1].strip() + "\n",
         }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core.spec.cost import CostModel
+from core.spec.anatomy import Anatomy
+from core.spec.cost import Cost
 from core.spec.structure import Structure
 
 SLACK = 0.01  # how far under the limit the result may be
@@ -15,74 +17,98 @@ SLACK = 0.01  # how far under the limit the result may be
 
 @dataclass(frozen=True)
 class Scores:
-    """How much each unit is worth keeping: heads (layers, heads) and neurons (layers, neurons).
+    """How much each unit is worth keeping, in the order of the anatomy.
 
-    One scale for both: the method that scores has already weighed worth against cost. A unit that scores minus
+    One scale for all: the method that scores has already weighed worth against cost. A unit that scores minus
     infinity is never kept. `hidden`: of each hidden dimension, where they may go, in a scale of their own.
     """
 
-    heads: NDArray[np.float64]
-    neurons: NDArray[np.float64]
+    units: NDArray[np.float64]
     hidden: NDArray[np.float64] | None = None
 
 
-def fit(scores: Scores, cost: CostModel, limit: int) -> Structure:
+def fit(scores: Scores, cost: Cost, limit: int) -> Structure:
     """The best-scored units whose cost in the encoder layers is at most `limit`, and within 1 % of it.
 
     Greedy by score: a unit is kept if it, and its block's own cost where it is the block's first, still fits. Where
-    a head is too large to fill what is left, neurons of the lowest score make room for it. Ties go to the lower
-    layer and index, so the same scores give the same structure.
+    one is too large to fill what is left, units of the kind that is cheapest, those of the lowest score, make room for
+    it. Ties go to the lower block and unit, so the same scores give the same structure.
     """
-    layers = len(scores.heads)
-    heads: list[list[int]] = [[] for _ in range(layers)]
-    neurons: list[list[int]] = [[] for _ in range(layers)]
-    units = [(-s, 0, i, j) for (i, j), s in np.ndenumerate(scores.heads)]
-    units += [(-s, 1, i, j) for (i, j), s in np.ndenumerate(scores.neurons)]
-    left = limit - cost.encoder_fixed
-    too_large = []
-    for score, kind, layer, unit in sorted(units):
-        if score == np.inf:
+    spans = cost.anatomy.spans
+    kept: list[list[int]] = [[] for _ in spans]
+    order = np.argsort(-scores.units, kind="stable")
+    owner = each_unit(cost.anatomy, range(len(spans)))
+    left, too_large, fills = limit - sum(cost.fixed), [], finest(cost)
+    for unit, block in zip(order.tolist(), owner[order].tolist(), strict=True):
+        if scores.units[unit] == -np.inf:
             break
-        chosen, price, block = (
-            (heads[layer], cost.head, cost.attention_block)
-            if kind == 0
-            else (neurons[layer], cost.neuron, cost.ffn_block)
-        )
-        price += 0 if chosen else block
+        price = cost.marginal(block, len(kept[block]))
         if price <= left:
-            chosen.append(unit)
+            kept[block].append(unit)
             left -= price
-        elif kind == 0:
-            too_large.append((layer, unit))
-    _fill(heads, neurons, scores.neurons, too_large, cost, left, limit)
-    return Structure.of(heads, neurons)
+        elif block not in fills:
+            too_large.append((block, unit))
+    _fill(kept, scores, too_large, fills, cost, left, limit)
+    return Structure(
+        tuple(tuple(sorted(unit - span.start for unit in row)) for row, span in zip(kept, spans, strict=True))
+    )
 
 
-def reserve(cost: CostModel) -> int:
-    """How many neurons a network needs that is still to be cut, so that the last fit can be exact."""
-    head, neuron = cost.shared
-    return int(2 * head // neuron) + cost.architecture.layers
+def each_unit(anatomy: Anatomy, values: Sequence[float]) -> NDArray[np.float64]:
+    """What is of a block, for each of its units."""
+    return np.repeat(values, [block.size for block in anatomy.blocks])
+
+
+def worths(scores: Scores, cost: Cost) -> NDArray[np.float64]:
+    """Of each unit: score times cost."""
+    return np.where(np.isfinite(scores.units), scores.units, 0.0) * each_unit(cost.anatomy, cost.shared)
+
+
+def worth(scores: Scores, cost: Cost, structure: Structure) -> float:
+    """Part of the summed worth of all units that `structure` keeps."""
+    every = worths(scores, cost)
+    rows = zip(cost.anatomy.spans, structure.kept, strict=True)
+    return float(sum(every[span][list(row)].sum() for span, row in rows) / every.sum())
+
+
+def finest(cost: Cost) -> list[int]:
+    """The blocks of the kind whose units cost the least, with their part of the block's own: they fill what is left."""
+    there = [i for i, block in enumerate(cost.anatomy.blocks) if block.size]
+    kinds = {kind: [i for i in there if cost.anatomy.blocks[i].kind == kind] for kind in cost.anatomy.kinds}
+
+    def mean(blocks: list[int]) -> float:
+        sizes = [cost.anatomy.blocks[i].size for i in blocks]
+        return sum(cost.unit[i] * size + cost.block[i] for i, size in zip(blocks, sizes, strict=True)) / sum(sizes)
+
+    return min(filter(None, kinds.values()), key=mean)
+
+
+def stays_exact(structure: Structure, cost: Cost) -> bool:
+    """Whether a network with these units, yet to be cut again, has fine ones enough for the last fit to be exact."""
+    fills, shared = finest(cost), cost.shared
+    dearest = max((price for i, price in enumerate(shared) if i not in fills), default=0)
+    return sum(len(structure.kept[i]) for i in fills) >= int(2 * dearest // min(shared[i] for i in fills)) + len(fills)
 
 
 def _fill(
-    heads: list[list[int]],
-    neurons: list[list[int]],
-    worth: NDArray[np.float64],
+    kept: list[list[int]],
+    scores: Scores,
     too_large: list[tuple[int, int]],
-    cost: CostModel,
+    fills: list[int],
+    cost: Cost,
     left: int,
     limit: int,
 ) -> None:
-    """While more than the slack is left, swap the lowest neurons for the best head that did not fit."""
-    for layer, head in too_large:
+    """While more than the slack is left, swap the lowest units of `fills` for the best one that did not fit."""
+    for block, unit in too_large:
         if left <= SLACK * limit:
             return
-        price = cost.head + (0 if heads[layer] else cost.attention_block)
-        away = -(-(price - left) // cost.neuron)
-        if away > sum(max(0, len(row) - 1) for row in neurons):  # their blocks have to stay alive without them
+        price = cost.marginal(block, len(kept[block]))
+        if price > left + sum(cost.unit[i] * max(0, len(kept[i]) - 1) for i in fills):  # their blocks have to stay
             continue
-        heads[layer].append(head)
-        for _ in range(away):  # each row was appended best first
-            alive = (i for i, row in enumerate(neurons) if len(row) > 1)
-            neurons[min(alive, key=lambda i: worth[i, neurons[i][-1]])].pop()
-        left += away * cost.neuron - price
+        kept[block].append(unit)
+        left -= price
+        while left < 0:  # each row was appended best first
+            lowest = min((i for i in fills if len(kept[i]) > 1), key=lambda i: scores.units[kept[i][-1]])
+            kept[lowest].pop()
+            left += cost.unit[lowest]

@@ -10,6 +10,7 @@ used. Random signs keep the rows of a batch and their logits apart (Hutchinson 1
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import islice
 from math import sqrt
 
@@ -21,11 +22,12 @@ from core.pruning.batches import draw
 from core.pruning.checkpoint import NOWHERE, Checkpoint
 from core.pruning.coupling import Phase, Stream
 from core.pruning.fit import Scores
+from core.pruning.fitter import Fitter
 from core.pruning.losses import features_of
 from core.pruning.masks import Gates, gated
 from core.pruning.network import TARGET, Network, autocast, hidden_size, units
 from core.rows.modality import Batch
-from core.spec.cost import CostModel
+from core.spec.structure import ATTENTION
 
 BATCHES = 40
 # Heads stand in for each other: one alone is hardly missed, all together are. Looked at: docs/log.md.
@@ -34,20 +36,19 @@ HEADS = 4.0
 
 def importance(
     network: Network,
-    cost: CostModel,
+    fitter: Fitter,
     plan: Sequence[Phase],
     seed: int,
     batches: int = BATCHES,
     report: Callable[[int], None] = lambda _done: None,
     checkpoint: Checkpoint = NOWHERE,
-    hidden: bool = False,
 ) -> Scores:
     """Squared gradients of the logits by each unit's gate at 1, summed, per unit of cost that it takes; dropout off.
 
     Rows are drawn from every stream of `plan` that may move masks. A row counts by its stream's weight, whatever the
-    number of its logits. Scores are in the numbering of the network as it is: heads (L, H), neurons (L, N). `report`
-    hears how many batches are done; those that `checkpoint` holds are not scored again. `hidden`: score the
-    dimensions of the residual stream, too, (D,): the gate of one is shared by all layers.
+    number of its logits. Scores are in the numbering of the network as it is. `report` hears how many batches are done;
+    those that `checkpoint` holds are not scored again. Where the fitter wants them, the dimensions of the residual
+    stream are scored, too: the gate of one is shared by all layers.
     """
     streams = [stream for phase in plan for stream in phase.streams if stream.masks != "fixed"]
     was_training = network.training
@@ -55,11 +56,10 @@ def importance(
     where = next(network.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     present = units(network)
-    ones = Gates.of(present, present)
-    heads, neurons = (gate.to(where).requires_grad_() for gate in (ones.heads, ones.neurons))
-    stream_gate = torch.ones(hidden_size(network), device=where, requires_grad=True) if hidden else None
-    gates = Gates(heads, neurons, ones.attention.to(where), ones.ffn.to(where), stream_gate)
-    scored = [gate for gate in (heads, neurons, stream_gate) if gate is not None]
+    gates = Gates.of(present, present.anatomy).each(lambda ones: ones.to(where))
+    if fitter.hidden:
+        gates = replace(gates, hidden=torch.ones(hidden_size(network), device=where))
+    scored = [gate.requires_grad_() for gate in (gates.units, gates.hidden) if gate is not None]
     sums = [torch.zeros_like(gate) for gate in scored]
     first = 0
     if (saved := checkpoint.load()) is not None:
@@ -87,13 +87,9 @@ def importance(
         if checkpoint.due():
             checkpoint.save({"batches": done, "sums": sums, "generator": generator.get_state()})
     network.train(was_training)
-    worth = (
-        (part * factor / price).where(gate.to(where).bool(), -torch.inf).double().cpu().numpy()
-        for part, factor, price, gate in zip(
-            sums[:2], (HEADS, 1.0), cost.shared, (ones.heads, ones.neurons), strict=True
-        )
-    )
-    return Scores(*worth, *(part.double().cpu().numpy() for part in sums[2:]))
+    blocks = zip(gates.anatomy.blocks, gates.anatomy.spans, fitter.cost.shared, strict=True)
+    worth = [sums[0][span] * (HEADS if block.kind == ATTENTION else 1.0) / price for block, span, price in blocks]
+    return Scores(*(part.double().cpu().numpy() for part in (torch.cat(worth), *sums[1:])))
 
 
 def asked(stream: Stream, head: nn.Module, features: Tensor, inputs: Batch, rows: Sequence[int]) -> Tensor:

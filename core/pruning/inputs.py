@@ -62,7 +62,7 @@ def read_inputs(spec: JobSpec, model: Path, datasets: Mapping[str, Path]) -> tup
     splits = prepare(spec, read_tables(spec, datasets))
     kind, fitted = spec.task.problem, spec.train.steps.teach == 0
     local = read_model(model, kind)
-    local.require_onnx(spec.export.formats, spec.budget.runtime)
+    local.require(spec)
     head = choose_head(local.labels, splits.labels, kind)
     splits = replace(splits, labels=[*head.labels])  # in the order that the model's own head has them
     task = task_of(kind, splits.labels, labels_of(splits.train))

@@ -11,30 +11,26 @@ from torch import Tensor
 
 from core.pruning.cut import residual_slices, slices
 from core.pruning.fit import Scores
+from core.pruning.fitter import Fitter
 from core.pruning.network import Network, hidden_size, units
-from core.spec.cost import CostModel
+from core.spec.structure import ATTENTION, FFN
 
 
-def norms(network: Network) -> tuple[list[Tensor], list[Tensor]]:
-    """Root mean square of each unit's own weights and biases, layer by layer: of the heads, of the neurons it has.
-
-    Differentiable.
-    """
+def norms(network: Network) -> list[Tensor]:
+    """Root mean square of each unit's own weights and biases: of the units that each block has. Differentiable."""
     family, present = network.architecture.family, units(network)
     parameters = dict(network.body.named_parameters())
-    kinds = (present.heads, present.neurons)
-    weights: list[list[list[Tensor]]] = [[[] for _ in rows] for rows in kinds]
+    kinds = present.anatomy.kinds
+    weights: list[list[Tensor]] = [[] for _ in present.kept]
     for name, part in slices(network.architecture, present).items():
         if part is None or name not in parameters:
             continue
         layer, path = name.removeprefix(f"{family.base}.{family.layers}.").split(".", 1)
-        kind, i = path.rpartition(".")[0] in (family.ffn_in, family.gate, family.ffn_out), int(layer)
-        rows = parameters[name].movedim(part.dimension, 0).reshape(part.parts, len(kinds[kind][i]), -1)
-        weights[kind][i].append(rows.movedim(1, 0).flatten(1))  # (units, weights of each)
-    heads, neurons = (
-        [root_mean_square(torch.cat(parts, 1)) if parts else torch.zeros(0) for parts in layers] for layers in weights
-    )
-    return heads, neurons
+        kind = FFN if path.rpartition(".")[0] in (family.ffn_in, family.gate, family.ffn_out) else ATTENTION
+        block = kinds[kind][0].start + int(layer)
+        rows = parameters[name].movedim(part.dimension, 0).reshape(part.parts, len(present.kept[block]), -1)
+        weights[block].append(rows.movedim(1, 0).flatten(1))  # (units, weights of each)
+    return [root_mean_square(torch.cat(parts, 1)) if parts else torch.zeros(0) for parts in weights]
 
 
 def root_mean_square(rows: Tensor) -> Tensor:
@@ -55,12 +51,11 @@ def stream_norms(network: Network) -> Tensor:
     return root_mean_square(torch.cat(rows, 1))
 
 
-def magnitude(network: Network, _cost: CostModel, *_rows: Any, hidden: bool = False, **_options: Any) -> Scores:
-    """Root mean square of a unit's weights against the mean of its layer; heads and neurons are ranked apart."""
-    heads, neurons = (
-        np.stack([(layer / layer.mean()).detach().double().cpu().numpy() for layer in kind]) for kind in norms(network)
-    )
-    return Scores(ranks(heads), ranks(neurons), ranks(stream_norms(network).double().cpu().numpy()) if hidden else None)
+def magnitude(network: Network, fitter: Fitter, *_rows: Any, **_options: Any) -> Scores:
+    """Root mean square of a unit's weights against the mean of its block; each kind of block is ranked apart."""
+    sizes = np.concatenate([(block / block.mean()).detach().double().cpu().numpy() for block in norms(network)])
+    units = np.concatenate([ranks(sizes[part]) for _, part in fitter.cost.anatomy.kinds.values()])
+    return Scores(units, ranks(stream_norms(network).double().cpu().numpy()) if fitter.hidden else None)
 
 
 def ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -39,7 +39,7 @@ def measure(one: Pass, prepared: Prepared, taught: Taught, pruned: Pruned, recov
     """
     inputs, costs, alive = prepared.inputs, prepared.goal.costs, one.teller.alive
     models = {"dense": taught.teacher.eval(), "pruned": recovered.student.eval()}
-    structures = {"dense": Structure.dense(taught.teacher.architecture), "pruned": pruned.structure}
+    structures = {"dense": Structure.dense(taught.teacher.architecture.anatomy), "pruned": pruned.structure}
     test = in_their_unit(inputs, *models.values())
     task, labels = test.task, test.labels
     usual = task.usual(labels_of(inputs.splits.train), labels)
@@ -53,7 +53,7 @@ def measure(one: Pass, prepared: Prepared, taught: Taught, pruned: Pruned, recov
         structure, cost = structures[name], costs.of(structures[name])
         results[name] = Result(
             test=task.intervals(said, labels),
-            encoder_params=cost.params.encoder(structure),
+            encoder_params=cost.params.of(structure),
             model_params=cost.params.model(structure),
             macs=cost.macs.model(structure),
             macs_length=costs.length,

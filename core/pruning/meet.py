@@ -15,11 +15,12 @@ from typing import Any
 
 from core.pruning.export import write_json
 from core.pruning.fit import Scores
-from core.pruning.regular import fit_to
+from core.pruning.regular import fit_of
 from core.pruning.runtimes import Conditions
 from core.pruning.stopwatch import Measure, Reading
-from core.pruning.table import kept, key_of, learn, prices, smallest, smallest_regular
+from core.pruning.table import kept, key_of, learn, prices, smallest
 from core.spec.budget import Budget
+from core.spec.cost import smallest_regular
 from core.spec.families import Architecture
 from core.spec.job import Layout
 from core.spec.problems import SpecError
@@ -51,7 +52,8 @@ class LatencyBudget:
         An attempt on another machine measures for itself, unless a structure was decided on: that, and what is said
         of it, stay those of the machine where it was measured. Raises SpecError if no structure can be as fast as that.
         """
-        self.budget, self.under, self.measure, self.layout, self.state = budget, under, measure, layout, state
+        self.budget, self.under, self.measure, self.state = budget, under, measure, state
+        self.find = fit_of(layout, architecture)
         key = key_of(architecture, under)
         self.saved: dict[str, Any] = json.loads(state.read_text()) if state.exists() else {}
         self.elsewhere = bool(self.saved.get("fits")) and self.saved["key"] != key
@@ -68,6 +70,7 @@ class LatencyBudget:
         if layout == "regular":
             self.first = self._read(smallest_regular(architecture))
         asked_ms = budget.latency_ms or self.first.dense_ms / (budget.speedup or 1)
+        self.least = self.cost.least(layout, architecture)
         self.share = asked_ms / self.first.dense_ms
         if self.share < self.first.ratio:
             raise SpecError(f"/budget/{budget.kind}", f"out of reach: {self._reach()}")
@@ -82,7 +85,7 @@ class LatencyBudget:
         tried: dict[Structure, Reading] = {}
         aim = AIM * self.share
         for _ in range(ROUNDS):
-            structure = fit_to(self.layout, scores, self.cost, self._limit(aim))
+            structure = self.find(scores, self.cost, self._limit(aim))
             if structure in tried:
                 if tried[structure].ratio <= self.share:
                     break
@@ -98,7 +101,7 @@ class LatencyBudget:
             {
                 **asdict(reading),
                 "of_dense": reading.ratio,
-                "predicted": self.cost.model(structure) / self.cost.model(Structure.dense(self.cost.architecture)),
+                "predicted": self.cost.model(structure) / (self.cost.dense + self.cost.outside),
                 "kept": structure is best,
             }
             for structure, reading in tried.items()
@@ -162,7 +165,7 @@ class LatencyBudget:
         """Of the encoder layers, in the table's unit, for a part of the dense latency."""
         cost = self.cost
         limit = int(min(share, 1) * (cost.dense + cost.outside)) - cost.outside
-        return min(max(limit, cost.least(self.layout)), cost.dense)
+        return min(max(limit, self.least), cost.dense)
 
     def _ms(self, ratio: float) -> float:
         return ratio * self.first.dense_ms

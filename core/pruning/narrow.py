@@ -1,7 +1,7 @@
 """`hidden_size: trim`: scores -> the structure that meets the budget with some of the hidden dimensions.
 
-At any one hidden size all costs are the prices of a `CostModel` again, so `fit` serves each: a ladder of sizes is
-tried, the best-scored dimensions of each, and the structure that keeps the most is taken.
+At any one hidden size all costs are the prices of a `Cost` again, so `fit` serves each: a ladder of sizes is tried, the
+best-scored dimensions of each, and the structure that keeps the most is taken.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from core.pruning.fit import SLACK, Scores, fit
-from core.pruning.regular import worth
-from core.spec.cost import CostModel, Costs, hidden_sizes
+from core.pruning.fit import SLACK, Scores, each_unit, fit, worth
+from core.spec.cost import Cost, Costs, hidden_sizes
 from core.spec.structure import Structure
 
 
@@ -44,23 +43,23 @@ def _tried(
 ) -> list[tuple[float, float, Structure]]:
     """Part of the limit that is left, kept worth and structure, from the least of `sizes` to the last with room."""
     assert scores.hidden is not None
-    dense: CostModel = getattr(costs, kind)
+    dense: Cost = getattr(costs, kind)
     found = []
     for hidden in sizes:
-        cost: CostModel = getattr(costs.at(hidden), kind)
+        cost: Cost = getattr(costs.at(hidden), kind)
         room = limit + (dense.outside - cost.outside) * whole
         if room < cost.smallest:
             break
         structure, kept = fit(priced(scores, dense, cost), cost, room), order[:hidden]
         if hidden < len(order):
             structure = replace(structure, hidden=tuple(sorted(kept.tolist())))
-        left = 1 - (cost.encoder(structure) + cost.outside * whole) / (limit + dense.outside * whole)
+        left = 1 - (cost.of(structure) + cost.outside * whole) / (limit + dense.outside * whole)
         value = worth(scores, dense, structure) * scores.hidden[kept].sum() / scores.hidden.sum()
         found.append((left, float(value), structure))
     return found
 
 
-def priced(scores: Scores, before: CostModel, after: CostModel) -> Scores:
+def priced(scores: Scores, before: Cost, after: Cost) -> Scores:
     """Worth per cost at other prices."""
-    head, neuron = (old / new for old, new in zip(before.shared, after.shared, strict=True))
-    return replace(scores, heads=scores.heads * head, neurons=scores.neurons * neuron)
+    ratios = [old / new for old, new in zip(before.shared, after.shared, strict=True)]
+    return replace(scores, units=scores.units * each_unit(before.anatomy, ratios))

@@ -13,18 +13,21 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import load_file
 from tokenizers import pre_tokenizers
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoTokenizer
 
 from core.pruning.batches import Rows, in_order
 from core.pruning.checkpoint import NOWHERE, Checkpoint
+from core.pruning.shrink import shrink
 from core.rows.text.processor import stack
 from core.spec.config import read_config
 from core.spec.families import Architecture, head_labels, require_fitted, require_tokenizer
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 from core.spec.task import ProblemType
+from core.spec.weights import require_weights
 
 TARGET = "target"
 # What config.json may say, and is ours to say: number formats, ways to compute, the head, what is returned.
@@ -161,6 +164,7 @@ def own_config(model_dir: Path) -> Any:
     """The configuration of a model that was given, without what is ours to say; SpecError('/model')."""
     values = read_config(model_dir / "config.json")
     kept = {name: value for name, value in values.items() if name not in OURS and "_implementation" not in name}
+    kept.pop("topwork", None)
     Architecture.from_config(values)
     with readable(model_dir, "config.json"):
         return CONFIG_MAPPING[values["model_type"]].from_dict(kept)
@@ -205,22 +209,27 @@ def load_network(
     """
     torch.manual_seed(seed)
     config = own_config(model_dir)
-    architecture = Architecture.from_config(config.to_dict(), problem)
+    said = read_config(model_dir / "config.json")
+    architecture = Architecture.from_config(config.to_dict() | {"topwork": said.get("topwork")}, problem)
     family = architecture.family
-    known = head_labels(read_config(model_dir / "config.json").get("id2label"), len(labels))
+    known = head_labels(said.get("id2label"), len(labels))
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: i for i, label in enumerate(labels)}
     config.problem_type = None if problem == "token_classification" else problem
     config.return_dict, config.chunk_size_feed_forward = True, 0  # the latter is of a width that is cut
+    task_class = getattr(transformers, family.task_class)
     with readable(model_dir, "weights"):
-        body, info = getattr(transformers, family.task_class).from_pretrained(
-            model_dir,
-            config=config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # a head for other classes gives way; anything else is refused below
-            output_loading_info=True,
-        )
+        if architecture.earlier:
+            body, info = pruned_before(model_dir, task_class, config, architecture)
+        else:
+            body, info = task_class.from_pretrained(
+                model_dir,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # a head for other classes gives way; anything else is refused below
+                output_loading_info=True,
+            )
     for part in configs(body):
         part.use_cache = False  # it classifies, and never goes on with a text
     wrong = {key for key in info["missing_keys"] if key.startswith(f"{family.base}.")}
@@ -247,6 +256,25 @@ def load_network(
         if last.bias is not None:
             nn.init.zeros_(last.bias)
     return network
+
+
+def pruned_before(folder: Path, task_class: Any, config: Any, architecture: Architecture) -> tuple[Any, dict[str, Any]]:
+    """A pruned checkpoint's model, and what is not in it, as `from_pretrained` says it. None of its code is run."""
+    assert architecture.earlier is not None
+    body, family = task_class(config), architecture.family
+    shrink(body, architecture.paths, architecture.earlier.shape())
+    weights = {name: tensor for file in require_weights(folder) for name, tensor in load_file(file).items()}
+    wanted = body.state_dict()
+    unused = (f"{family.base}.pooler.", f"{family.head}.")  # of another task
+    if extra := sorted(name for name in {*weights} - {*wanted} if not name.startswith(unused)):
+        raise SpecError("/model", f"its weights have what its config.json does not say: {extra[:3]}")
+    odd = {name for name in {*weights} & {*wanted} if weights[name].shape != wanted[name].shape}
+    body.load_state_dict({name: tensor for name, tensor in weights.items() if name not in odd}, strict=False)
+    fresh = {*wanted} - {*weights} | odd
+    for name, module in body.named_modules():
+        if any(f"{name}.{part}" in fresh for part, _ in module.named_parameters(recurse=False)):
+            body._init_weights(module)
+    return body, {"missing_keys": {*wanted} - {*weights}, "mismatched_keys": [(name,) for name in odd]}
 
 
 def configs(body: Any) -> list[Any]:

@@ -72,6 +72,11 @@ def write_page(
         usual=f"always {TASKS[report.task.problem].usual_answer}",
         stages={name: (title, curves(report, name)) for name, title in STAGES.items() if curves(report, name)},
         architecture=architecture,
+        every={
+            "heads": sum(len(layer.heads) for layer in picture),
+            "neurons": sum(layer.width for layer in picture),
+            "blocks": sum(block.size > 0 for block in architecture.anatomy.blocks),
+        },
         layers=picture,
         heads=sum(layer.heads_kept for layer in picture),
         neurons=sum(layer.neurons_kept for layer in picture),

@@ -13,7 +13,7 @@ say, and the rest of the steps train it as it is: no soft mask is left to be fol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from functools import partial
@@ -30,14 +30,14 @@ from core.pruning.batches import Rows, draw
 from core.pruning.checkpoint import State, random_state, restore, set_random_state, trained
 from core.pruning.coupling import Phase, Stream
 from core.pruning.cut import cut
-from core.pruning.fit import Scores, fit, reserve
+from core.pruning.fit import Scores, fit, stays_exact
+from core.pruning.fitter import Fitter
 from core.pruning.heap import trim_heap
 from core.pruning.losses import batch_loss
 from core.pruning.magnitude import norms
-from core.pruning.masks import Gates, gated
+from core.pruning.masks import Gates, Grid, gated
 from core.pruning.network import Network, device
 from core.pruning.train import EVALUATIONS, History, Pace, Training, dev_scores, learn, optimizer_for, rate_at
-from core.spec.cost import CostModel
 from core.spec.structure import Structure
 
 RAMP = 0.6  # of the steps: the share that is dropped rises linearly, then stays
@@ -47,7 +47,7 @@ MARGIN = 1.5  # the network on the way keeps at least this multiple of what its 
 KAPPA = 0.05  # how soft: of t^2
 TINY = 1e-6  # of a layer's mean size: a threshold is 0 where more is gone than is to be dropped
 
-Sizes = tuple[Tensor, Tensor]  # of heads (L, H) and neurons (L, N), in the dense numbering; 0 for what is gone
+Sizes = list[Tensor]  # of the units of each kind, in the dense numbering; 0 for what is gone
 
 
 def threshold(sizes: Tensor, dropped: int) -> Tensor:
@@ -169,14 +169,7 @@ def follow(course: Course, plan: Sequence[Phase], dev: Rows, training: Training)
 
 
 def prune(
-    network: Network,
-    cost: CostModel,
-    limit: int,
-    plan: Sequence[Phase],
-    dev: Rows,
-    training: Training,
-    *,
-    last: Callable[[Scores, CostModel, int], Structure] = fit,
+    network: Network, fitter: Fitter, plan: Sequence[Phase], dev: Rows, training: Training
 ) -> tuple[Structure, History]:
     """Train the weights under masks that follow from them, then under none; cut `network` in place on the way.
 
@@ -184,7 +177,7 @@ def prune(
     the sources' weight, if they share masks. Source rows that do not share masks see them, and no gradient of theirs
     runs through them; but as they train the weights, they move the sizes that the masks follow from.
     """
-    course = Units(network.to(device()), cost, limit, last)
+    course = Units(network.to(device()), fitter)
     history = follow(course, plan, dev, training)
     return course.present, history
 
@@ -192,56 +185,54 @@ def prune(
 class Units:
     """A `Course` that drops units: their sizes, and the masks that follow."""
 
-    def __init__(
-        self, network: Network, cost: CostModel, limit: int, last: Callable[[Scores, CostModel, int], Structure] = fit
-    ) -> None:
-        self.network, self.cost, self.limit, self.last = network, cost, limit, last
-        self.dense = self.present = Structure.dense(cost.architecture)
-        self.goal = 1 - limit / cost.dense
+    def __init__(self, network: Network, fitter: Fitter) -> None:
+        self.network, self.fitter, self.cost = network, fitter, fitter.cost
+        self.present = Structure.dense(self.cost.anatomy)
+        self.goal = 1 - fitter.limit / self.cost.dense
         self.hard = False
-        self.means = [[float(layer.detach().mean()) for layer in kind] for kind in norms(network)]
+        self.means = [float(sizes.detach().mean()) for sizes in norms(network)]
+        self.grids = [Grid(self.cost.anatomy, kind) for kind in self.cost.anatomy.kinds]
         self.lent: tuple[Sizes, float] | None = None
 
     def sizes(self) -> Sizes:
         """Of the units that are left, averaged with what a source has lent; 0 for those that are gone."""
-        a = self.cost.architecture
-        rows, widths = (self.present.heads, self.present.neurons), (a.heads, a.neurons)
-        found = []
-        for k, (kind, means) in enumerate(zip(norms(self.network), self.means, strict=True)):
-            out = torch.zeros(a.layers, widths[k], device=device())
-            for i, units in enumerate(rows[k]):
-                if units:
-                    size = kind[i] / means[i]
-                    if self.lent:
-                        lent, weight = self.lent
-                        size = (size + weight * lent[k][i, list(units)]) / (1 + weight)
-                    out[i, list(units)] = size
-            found.append(out)
-        return found[0], found[1]
+        found = torch.zeros(self.cost.anatomy.size, device=device())
+        lent, weight = (torch.cat(self.lent[0]), self.lent[1]) if self.lent else (None, 0.0)
+        blocks = zip(self.cost.anatomy.spans, self.present.kept, norms(self.network), self.means, strict=True)
+        for span, kept, sizes, mean in blocks:
+            if kept:
+                units = [span.start + unit for unit in kept]
+                size = sizes / mean
+                found[units] = size if lent is None else (size + weight * lent[units]) / (1 + weight)
+        return [found[grid.units] for grid in self.grids]
 
     def dropped(self, size: Tensor, share: float) -> int:
         """How many units of a kind are dropped at this `share` of the way to the budget; one at least is left."""
-        return min(size.numel() - 1, round(share * self.goal * size.numel()))
+        return max(0, min(size.numel() - 1, round(share * self.goal * size.numel())))
 
     def gates(self, share: float) -> Gates | None:
         """None once the network is cut, and before anything is dropped. A unit's times its block's is its mask."""
         if self.hard or not share:
             return None
-        heads, neurons = (soft_mask(size, self.dropped(size, share)) for size in self.sizes())
-        attention, ffn = heads.amax(1).clamp(min=TINY), neurons.amax(1).clamp(min=TINY)
-        return Gates(heads / attention[:, None], neurons / ffn[:, None], attention, ffn)
+        units, blocks = [], []
+        for grid, size in zip(self.grids, self.sizes(), strict=True):
+            masks = grid.rows(soft_mask(size, self.dropped(size, share)))
+            block = masks.amax(1).clamp(min=TINY)
+            units.append(grid.flat(masks / block[:, None]))
+            blocks.append(block)
+        return Gates(self.cost.anatomy, torch.cat(units), torch.cat(blocks))
 
     def scores(self, share: float) -> Scores:
         """The masks before their sigmoid, s^2 / t^2 - 1: above 0 is kept."""
-        has = Gates.of(self.present, self.dense)
-        heads, neurons = (
-            (size.detach() / threshold(size, max(1, self.dropped(size, share))).clamp(min=TINY)).square().cpu().double()
-            - 1
-            for size in self.sizes()
+        found = torch.cat(
+            [
+                (size.detach() / threshold(size, max(1, self.dropped(size, share))).clamp(min=TINY)).square()
+                for size in self.sizes()
+                if len(size)
+            ]
         )
-        return Scores(
-            heads.where(has.heads.bool(), -torch.inf).numpy(), neurons.where(has.neurons.bool(), -torch.inf).numpy()
-        )
+        has = Gates.of(self.present, self.cost.anatomy).units.bool()
+        return Scores((found.cpu().double() - 1).where(has, -torch.inf).numpy())
 
     def backward(self, streams: Sequence[Stream], index: Sequence[Sequence[int]], share: float) -> None:
         """Rows that do not share masks see them, but move none."""
@@ -257,14 +248,14 @@ class Units:
     def thin(self, share: float, optimizer: torch.optim.AdamW) -> None:
         """Cut out what is far below the thresholds."""
         room = int(MARGIN * (1 - share * self.goal) * self.cost.dense)
-        if room < self.cost.encoder(self.present):
-            inner = fit(self.scores(share), self.cost, max(self.limit, room))
-            if sum(map(len, inner.neurons)) >= reserve(self.cost):
+        if room < self.cost.of(self.present):
+            inner = fit(self.scores(share), self.cost, max(self.fitter.limit, room))
+            if stays_exact(inner, self.cost):
                 self._cut(inner, optimizer)
 
     def harden(self, optimizer: torch.optim.AdamW) -> None:
         """Cut to the budget."""
-        self._cut(self.last(self.scores(1.0), self.cost, self.limit), optimizer)
+        self._cut(self.fitter(self.scores(1.0)), optimizer)
         self.hard = True
 
     def _cut(self, inner: Structure, optimizer: torch.optim.AdamW) -> None:
@@ -276,9 +267,8 @@ class Units:
         """Remember the sizes that sources have left, if they share masks."""
         lending = [stream for stream in streams if stream.masks == "shared"]
         if lending:
-            heads, neurons = self.sizes()
             weight = sum(stream.label_weight * stream.share for stream in lending) / sum(s.share for s in lending)
-            self.lent = (heads.detach(), neurons.detach()), weight
+            self.lent = [size.detach() for size in self.sizes()], weight
 
     def state(self) -> State:
         """What `resume` needs beside the weights."""
@@ -288,8 +278,8 @@ class Units:
         """Be as far as when this was the `state`."""
         self.present, self.hard = Structure.from_json(state["present"]), state["hard"]
         if state["lent"]:
-            (heads, neurons), weight = state["lent"]
-            self.lent = (heads.to(device()), neurons.to(device())), weight
+            sizes, weight = state["lent"]
+            self.lent = [size.to(device()) for size in sizes], weight
         cut(self.network, self.present)
         restore(self.network, weights)
 
@@ -308,10 +298,10 @@ def gated_loss(
     """
     if gates is None:
         return batch_loss(network, streams, index)
-    still = Gates(*(gate.detach() for gate in (gates.heads, gates.neurons, gates.attention, gates.ffn)))
+    still = gates.each(Tensor.detach)
     uses = [[i for i, stream in enumerate(streams) if stream.masks == use] for use in ("shared", "fixed", "own")]
     groups = [(gates, uses[0]), (still, uses[1]), *((values, [i]) for values, i in zip(own, uses[2], strict=True))]
-    loss, rows = torch.zeros((), device=gates.heads.device), sum(map(len, index))
+    loss, rows = torch.zeros((), device=gates.units.device), sum(map(len, index))
     for values, members in groups:
         if members:
             taken = [index[i] for i in members]

@@ -44,7 +44,9 @@ def prepare(one: Pass) -> tuple[Prepared, Network]:
     shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
     rows = [inputs.train, *(source.rows for source in inputs.sources)]
     mean = round(float(torch.cat([part.lengths for part in rows]).float().mean()))
-    row_macs = Costs.from_shapes(network.architecture, shapes, mean).macs.model(Structure.dense(network.architecture))
+    row_macs = Costs.from_shapes(network.architecture, shapes, mean).macs.model(
+        Structure.dense(network.architecture.anatomy)
+    )
     costs = Costs.from_shapes(network.architecture, shapes, longest_text(network, spec.length), inputs.spared)
     left = part_left(spec, costs)
     plan = plan_training(spec, len(inputs.train), left, network.architecture.hidden)

@@ -6,26 +6,25 @@ get cheaper as the target rises. The budget itself is met by `fit` at the end, n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
 
 import torch
-from torch import Tensor
 
 from core.pruning import parallel
 from core.pruning.batches import Rows, draw
 from core.pruning.checkpoint import random_state, restore, set_random_state, trained
 from core.pruning.coupling import Phase, Stream
 from core.pruning.cut import cut
-from core.pruning.fit import Scores, fit, reserve
+from core.pruning.fit import fit, stays_exact
+from core.pruning.fitter import Fitter
 from core.pruning.heap import trim_heap
-from core.pruning.masks import Masks, alive, gated
+from core.pruning.masks import Masks, gated
 from core.pruning.network import Network, device
 from core.pruning.pdp import gated_loss
 from core.pruning.train import EVALUATIONS, History, Pace, Training, dev_scores, learn, optimizer_for, rate_at
-from core.spec.cost import CostModel
 from core.spec.structure import Structure
 
 RAMP = 0.6  # of the steps: the target sparsity rises linearly, then stays
@@ -37,18 +36,11 @@ TIE = 10.0  # how hard tied masks are pulled together
 
 
 def prune(
-    network: Network,
-    cost: CostModel,
-    limit: int,
-    plan: Sequence[Phase],
-    dev: Rows,
-    training: Training,
-    *,
-    last: Callable[[Scores, CostModel, int], Structure] = fit,
+    network: Network, fitter: Fitter, plan: Sequence[Phase], dev: Rows, training: Training
 ) -> tuple[Structure, History]:
-    """Train weights and masks together, then cut `network` in place to at most `limit` of `cost` in its encoder layers.
+    """Train weights and masks together, then cut `network` in place to what the fitter makes of the masks.
 
-    Returns what it was cut to, in the dense network's numbering, and how it got there. `last` decides the final cut.
+    Returns what it was cut to, in the dense network's numbering, and how it got there.
 
     Loss = task + lambda1 (t - s) + lambda2 (t - s)^2 with s the expected sparsity and t its target; the lambdas
     rise by gradient ascent. Tied sources have masks of their own under the same constraint, and TIE times their
@@ -57,14 +49,14 @@ def prune(
     all masks would close alike.
     """
     steps, seed, checkpoint = training.steps, training.seed, training.checkpoint
-    where = device()
+    cost, limit, where = fitter.cost, fitter.limit, device()
     network.to(where).train()
     torch.manual_seed(seed)
     generator = torch.Generator(where).manual_seed(seed)
     tied = sum(stream.masks == "own" for stream in plan[-1].streams)
     every = [Masks(cost).to(where) for _ in range(1 + tied)]  # the target's masks, then those of tied sources
     masks = every[0]
-    dense = Structure.dense(cost.architecture)
+    dense = Structure.dense(cost.anatomy)
     saved = checkpoint.load()
     present = Structure.from_json(saved["present"]) if saved else dense
     if saved:
@@ -101,7 +93,7 @@ def prune(
         gaps = torch.stack([target - (1 - each.expected() / cost.dense) for each in every])
         total = loss
         if step >= before:
-            total = total + (lambdas[0] * gaps + lambdas[1] * gaps.square()).sum() + TIE * _apart(every)
+            total = total + (lambdas[0] * gaps + lambdas[1] * gaps.square()).sum() + TIE * masks.apart(every[1:])
         for each in optimizers.values():
             each.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
@@ -119,7 +111,7 @@ def prune(
         if (step + 1) % max(1, steps // CUTS) == 0 and step + 1 < steps:
             room = min(cost.dense, int(MARGIN * (1 - target) * cost.dense))
             inner = fit(masks.scores(), cost, max(limit, room))
-            if sum(map(len, inner.neurons)) >= reserve(cost):
+            if stays_exact(inner, cost):
                 cut(network, inner.within(present), optimizer)
                 trim_heap()
                 present = inner
@@ -134,7 +126,7 @@ def prune(
                 "lambda1": float(lambdas[0].detach()),
             }
             history.points.append({"step": step + 1, **facts, **pace.dev})
-        pace.step(step + 1, sparsity=1 - cost.encoder(present) / cost.dense)
+        pace.step(step + 1, sparsity=1 - cost.of(present) / cost.dense)
         if step + 1 < steps and checkpoint.due():
             checkpoint.save(
                 {
@@ -153,7 +145,7 @@ def prune(
                 }
             )
 
-    structure = last(masks.scores(), cost, limit)
+    structure = fitter(masks.scores())
     cut(network, structure.within(present))
     history.kept_step = steps
     history.weights = weights.curve if weights else []
@@ -169,22 +161,6 @@ def _unmoved(plan: Sequence[Phase], steps: int) -> int:
 def _counts(plan: Sequence[Phase], steps: int) -> list[int]:
     first = [round(phase.part * steps) for phase in plan[:-1]]
     return [*first, steps - sum(first)]
-
-
-def _apart(every: Sequence[Masks]) -> Tensor:
-    """How far the survival probabilities of tied tasks are from the target's: mean square, weighted by cost."""
-    first = every[0]
-    total = torch.zeros((), device=first.heads.device)
-    a = first.cost.architecture
-    for other in every[1:]:
-        for mine, theirs, price in (
-            (first.heads, other.heads, first.cost.head),
-            (first.neurons, other.neurons, first.cost.neuron),
-            (first.attention, other.attention, a.heads * first.cost.head),
-            (first.ffn, other.ffn, a.neurons * first.cost.neuron),
-        ):
-            total = total + (alive(mine) - alive(theirs)).square().sum() * (price / first.cost.dense)
-    return total
 
 
 def _batches(plan: Sequence[Phase], steps: int, seed: int) -> Iterator[tuple[Sequence[Stream], list[list[int]]]]:

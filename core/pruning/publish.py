@@ -27,9 +27,10 @@ from core.pruning.prepare import Prepared
 from core.pruning.stages import Pruned, Recovered
 from core.pruning.verdict import verdict
 from core.pruning.verify import ONNX_TOLERANCE, TOLERANCE
-from core.spec.cost import CostModel
+from core.spec.cost import Cost
 from core.spec.doubts import doubts
 from core.spec.metrics import CORRELATIONS
+from core.spec.model import PRUNED, read_model
 from core.spec.report import (
     BudgetMet,
     Curve,
@@ -117,6 +118,7 @@ def reported(
 ) -> Report:
     """All that was found, but what a fresh process finds."""
     spec, prepared, inputs, splits = one.spec, done.prepared, done.prepared.inputs, done.prepared.inputs.splits
+    earlier = [PRUNED] if read_model(one.model.path, spec.task.problem).pruned else []
     results = measured.results.model_copy(update={"pruned": pruned})
     return Report(
         budget=measured.latency or counted(one, done, pruned, zeros),
@@ -134,7 +136,7 @@ def reported(
         sparsity=zeros,
         vocabulary=inputs.vocabulary,
         transfer=transferred(one, done),
-        warnings=[*verdict(results, spec.task, splits), *doubts(spec.task, splits)],
+        warnings=[*earlier, *verdict(results, spec.task, splits), *doubts(spec.task, splits)],
         data=RowCounts(
             train=len(splits.train),
             dev=len(splits.dev),
@@ -182,16 +184,16 @@ def transferred(one: Pass, done: Finished) -> TransferSaid:
 def counted(one: Pass, done: Finished, pruned: Result, zeros: Zeros | None) -> BudgetMet:
     """A budget that is counted, and how it was met."""
     budget, goal, structure = one.spec.budget, done.prepared.goal, done.pruned.structure
-    cost, kind, whole = goal.cost, budget.kind, budget.counted == "model"
-    limit, dense = goal.limit + cost.outside * whole, cost.before if whole else cost.dense
+    cost, kind, whole = goal.fitter.cost, budget.kind, budget.counted == "model"
+    limit, dense = goal.fitter.limit + cost.outside * whole, cost.before if whole else cost.dense
     if zeros is not None:
         dense, met = zeros.weights, zeros.weights - zeros.zeros
         limit = dense - round((budget.sparsity or 0) * dense)
     elif kind == "bytes":
         met = pruned.bytes
     else:
-        small: CostModel = getattr(goal.costs.of(structure), kind)
-        met = small.encoder(structure) + small.outside * whole
+        small: Cost = getattr(goal.costs.of(structure), kind)
+        met = small.of(structure) + small.outside * whole
     return BudgetMet(
         cost=kind,
         of=budget.counted,

@@ -7,6 +7,7 @@ of a head can there be fewer, then as many in each layer.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 from typing import Any
@@ -14,27 +15,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.pruning.fit import SLACK, Scores, fit
-from core.spec.cost import CostModel
+from core.pruning.fit import SLACK, Scores, fit, worth, worths
+from core.spec.cost import Cost
+from core.spec.families import Architecture
 from core.spec.job import Layout
 from core.spec.structure import Structure
 
 Rows = NDArray[np.float64]
 
 
-def fit_regular(scores: Scores, cost: CostModel, limit: int) -> Structure:
+def fit_regular(scores: Scores, cost: Cost, limit: int, architecture: Architecture) -> Structure:
     """The regular structure of the largest summed worth whose cost in the encoder layers is at most `limit`.
 
     Every number of layers (and of heads, where that is free) is tried with the widest FFN that fits; what comes within
     1 % of the limit goes first. One step of the width costs a neuron in every layer.
     """
-    a = cost.architecture
-    heads, neurons = (
-        _worth(part, price) for part, price in zip((scores.heads, scores.neurons), cost.shared, strict=True)
-    )
+    a = architecture
+    heads, neurons = np.split(worths(scores, cost), [a.layers * a.heads])
+    heads, neurons = heads.reshape(a.layers, a.heads), neurons.reshape(a.layers, a.neurons)
     found = []
     for layers, count in product(range(1, a.layers + 1), a.head_counts):
-        price = partial(_price, cost, layers, count)
+        price = partial(_price, cost, a.layers, layers, count)
         width = bisect_right(range(1, a.neurons + 1), limit, key=price)
         if width:
             value = _best(heads, count).sum(1) + _best(neurons, width).sum(1)  # of each layer
@@ -44,46 +45,30 @@ def fit_regular(scores: Scores, cost: CostModel, limit: int) -> Structure:
             structure = Structure.of(
                 _places(heads, count), _places(neurons, width), set(range(a.layers)) - set(kept.tolist())
             )
-            met = cost.encoder(structure)
+            met = cost.of(structure)
             found.append((met >= (1 - SLACK) * limit, met, worth(scores, cost, structure), structure))
     near = [one for one in found if one[0]] or [max(found, key=lambda one: one[1])]
     return max(near, key=lambda one: one[2])[3]
 
 
-def fit_to(layout: Layout, scores: Scores, cost: CostModel, limit: int) -> Structure:
+def fit_of(layout: Layout, architecture: Architecture) -> Callable[[Scores, Cost, int], Structure]:
     """`fit` under a layout."""
-    return (fit_regular if layout == "regular" else fit)(scores, cost, limit)
+    return partial(fit_regular, architecture=architecture) if layout == "regular" else fit
 
 
-def worth(scores: Scores, cost: CostModel, structure: Structure) -> float:
-    """Part of the summed worth (score times cost) of all units that `structure` keeps."""
-    prices = cost.shared
-    heads, neurons = _worth(scores.heads, prices[0]), _worth(scores.neurons, prices[1])
-    kept = sum(
-        heads[i, list(structure.heads[i])].sum() + neurons[i, list(structure.neurons[i])].sum()
-        for i in range(len(heads))
-    )
-    return float(kept / (heads.sum() + neurons.sum()))
-
-
-def compare(scores: Scores, cost: CostModel, limit: int, structure: Structure) -> dict[str, Any]:
+def compare(scores: Scores, cost: Cost, limit: int, structure: Structure) -> dict[str, Any]:
     """What regularity cost: the summed worth that `structure` keeps, beside the free structure of the same limit."""
     return {
-        name: {"worth": round(worth(scores, cost, one), 4), "cost": cost.encoder(one), **one.sizes()}
+        name: {"worth": round(worth(scores, cost, one), 4), "cost": cost.of(one), **one.sizes()}
         for name, one in (("regular", structure), ("free", fit(scores, cost, limit)))
     }
 
 
-def _price(cost: CostModel, layers: int, heads: int, width: int) -> int:
+def _price(cost: Cost, every: int, layers: int, heads: int, width: int) -> int:
     """Of any regular structure of that size: which units it keeps does not matter."""
-    every = cost.architecture.layers
     gone = ((),) * (every - layers)
-    units, neurons = (tuple(range(heads)),) * layers + gone, (tuple(range(width)),) * layers + gone
-    return cost.encoder(Structure(units, neurons, tuple(range(layers, every))))
-
-
-def _worth(scores: Rows, price: float) -> Rows:
-    return np.where(np.isfinite(scores), scores, 0.0) * price
+    kept = (tuple(range(heads)),) * layers + gone + (tuple(range(width)),) * layers + gone
+    return cost.of(Structure(kept, tuple(range(layers, every))))
 
 
 def _places(values: Rows, count: int) -> list[list[int]]:

@@ -16,7 +16,6 @@ from core.pruning import parallel, sparsity
 from core.pruning.coupling import Phase, TaskRows, add_heads, first_rows, phases, teacher_head
 from core.pruning.cut import cut, reshape
 from core.pruning.decide import Decided
-from core.pruning.fit import Scores
 from core.pruning.importance import BATCHES
 from core.pruning.job import Pass
 from core.pruning.losses import labelled_by
@@ -24,9 +23,7 @@ from core.pruning.methods import pruning, zeroing
 from core.pruning.network import TARGET, Network, device, predict
 from core.pruning.prepare import Prepared
 from core.pruning.refit import refit
-from core.pruning.regular import compare
 from core.pruning.train import History, Training, recovery_rate, train
-from core.spec.cost import CostModel
 from core.spec.messages import StageName
 from core.spec.methods import METHODS
 from core.spec.report import Curve, Layout
@@ -112,27 +109,18 @@ def chosen(
     one: Pass, prepared: Prepared, decided: Decided, taught: Taught, student: Network, plan: Sequence[Phase]
 ) -> tuple[Network, Structure, History, Layout | None]:
     """What the method makes of the student; of a regular structure, how it compares."""
-    name, budget, goal = one.spec.method.name, one.spec.budget, prepared.goal
+    name, budget, fitter = one.spec.method.name, one.spec.budget, prepared.goal.fitter
     dev, how = prepared.inputs.dev, training(one, prepared, decided, "prune")
-    layouts: list[Layout] = []
-
-    def last(scores: Scores, cost: CostModel, limit: int) -> Structure:
-        structure = goal.fit(scores, cost, limit)
-        if one.spec.export.layout == "regular" and not budget.timed:
-            layouts.append(Layout(**compare(scores, cost, limit, structure)))
-        return structure
-
     if budget.sparsity is not None:
-        structure, pattern = Structure.dense(student.architecture), budget.pattern or "unstructured"
+        structure, pattern = Structure.dense(student.architecture.anatomy), budget.pattern or "unstructured"
         history = zeroing(name)(student, budget.sparsity, pattern, plan, dev, how)
     else:
-        options: dict[str, Any] = {"last": last} | ({"hidden": True} if goal.narrow else {})
-        structure, history = pruning(name)(student, goal.cost, goal.limit, plan, dev, how, **options)
+        structure, history = pruning(name)(student, fitter, plan, dev, how)
     if "weights" not in decided.transfer.share:  # the structure is all that the sources may give
         student = copy.deepcopy(taught.teacher)
         add_heads(student, plan, decided.sources)
         cut(student, structure)
-    return student, structure, history, layouts[-1] if layouts else None
+    return student, structure, history, Layout(**fitter.beside) if fitter.beside else None
 
 
 def refitted(one: Pass, prepared: Prepared, decided: Decided) -> bool:

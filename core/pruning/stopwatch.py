@@ -62,7 +62,7 @@ class Stopwatch:
         self.alive()
         if self._dense is None or self.under.runtime == "torch.compile":
             torch.compiler.reset()  # past a few models, it would silently run eagerly
-            self._dense = self.ready(Structure.dense(self.network.architecture))
+            self._dense = self.ready(Structure.dense(self.network.architecture.anatomy))
         return compare(self._dense, self.ready(structure), self.alive)
 
     def ready(self, structure: Structure) -> Callable[[], object]:

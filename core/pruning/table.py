@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from core.pruning.export import write_json
 from core.pruning.runtimes import Conditions
 from core.pruning.stopwatch import Measure, Reading
-from core.spec.cost import CostModel
+from core.spec.cost import Cost
 from core.spec.families import Architecture
-from core.spec.structure import Structure
+from core.spec.structure import ATTENTION, FFN, Rows, Structure
 
 Table = list[dict[str, Any]]  # of each level: heads and neurons that each layer keeps, and "ratio" to the dense latency
 
@@ -35,15 +35,11 @@ DENSE = 1_000_000_000  # the dense model's latency in the unit of the prices: a 
 
 
 def smallest(architecture: Architecture) -> Structure:
-    """A single neuron: what pruning can reach at the utmost, near enough."""
-    return Structure.of([()] * architecture.layers, [(0,), *[()] * (architecture.layers - 1)])
-
-
-def smallest_regular(architecture: Architecture) -> Structure:
-    """A layer with a neuron, and as few heads as a plain config.json can say."""
-    rest = range(1, architecture.layers)
-    heads = range(architecture.head_counts[0])
-    return Structure.of([heads, *[()] * len(rest)], [(0,), *[()] * len(rest)], rest)
+    """A single unit, a neuron if there is one: what pruning can reach at the utmost, near enough."""
+    blocks = architecture.anatomy.blocks
+    there = [i for i, block in enumerate(blocks) if block.size]
+    least = next((i for i in there if blocks[i].kind == FFN), there[0])
+    return Structure(tuple((0,) if i == least else () for i in range(len(blocks))))
 
 
 def levels(architecture: Architecture) -> list[Structure]:
@@ -51,19 +47,17 @@ def levels(architecture: Architecture) -> list[Structure]:
 
     Uneven over the layers and odd, as what `fit` gives: sizes that repeat or suit the machine's vectors would flatter.
     """
-    heads, neurons, layers = architecture.heads, architecture.neurons, architecture.layers
-    sizes = [(heads / 6, neurons / 2), (heads, neurons / 16), (heads / 2, neurons / 4), (heads / 6, neurons / 16)]
-    alone = [
-        Structure.of([range(heads)] * layers, [()] * layers),
-        Structure.of([()] * layers, [range(neurons)] * layers),
-    ]
-    return [*alone, *(Structure.of(_uneven(h, heads, layers), _uneven(n, neurons, layers)) for h, n in sizes)]
+    dense = Structure.dense(architecture.anatomy)
+    nothing = [()] * architecture.layers
+    alone = [Structure.of(dense.heads, nothing), Structure.of(nothing, dense.neurons)]
+    parts = [(6, 2), (1, 16), (2, 4), (6, 16)]
+    return [*alone, *(Structure.of(_uneven(dense.heads, h), _uneven(dense.neurons, n)) for h, n in parts)]
 
 
-def _uneven(size: float, most: int, layers: int) -> list[range]:
-    """Units of each layer: from three quarters to five quarters of `size`."""
-    shares = (0.75 + 0.5 * (i + 0.5) / layers for i in range(layers))
-    return [range(min(most, max(1, round(size * share)))) for share in shares]
+def _uneven(rows: Rows, part: float) -> list[tuple[int, ...]]:
+    """Of the units of each layer one in `part`, from three quarters to five quarters of that; one at least."""
+    shares = (0.75 + 0.5 * (i + 0.5) / len(rows) for i in range(len(rows)))
+    return [row[: max(1, round(len(row) / part * share))] for row, share in zip(rows, shares, strict=True)]
 
 
 def learn(measure: Measure, architecture: Architecture, first: Reading) -> Table:
@@ -72,16 +66,17 @@ def learn(measure: Measure, architecture: Architecture, first: Reading) -> Table
     return [{**structure.sizes(), "ratio": reading.ratio} for structure, reading in readings]
 
 
-def prices(architecture: Architecture, table: Table) -> CostModel:
+def prices(architecture: Architecture, table: Table) -> Cost:
     """The cost model nearest to the table, in parts of DENSE: least squares of the relative errors, no price negative.
 
     What no unit can change, LayerNorms too, is `outside`.
     """
-    every = [{**Structure.dense(architecture).sizes(), "ratio": 1.0}, *table]
+    every = [{**Structure.dense(architecture.anatomy).sizes(), "ratio": 1.0}, *table]
     counts = np.array([[count / level["ratio"] for count in _counts(level)] for level in every])
     found = DENSE * _least_squares(counts, np.ones(len(every)))
     head, attention_block, neuron, ffn_block, fixed = (int(price) for price in found.round())
-    return CostModel(architecture, max(1, head), attention_block, max(1, neuron), ffn_block, 0, 0, fixed, measured=True)
+    each = {ATTENTION: (max(1, head), attention_block), FFN: (max(1, neuron), ffn_block)}
+    return Cost.alike(architecture.anatomy, each, outside=fixed, measured=True)
 
 
 def _counts(level: Mapping[str, Any]) -> list[int]:
@@ -128,6 +123,9 @@ def kept(folder: Path | None, key: Mapping[str, Any], make: Callable[[], Table])
 
 def key_of(architecture: Architecture, under: Conditions) -> dict[str, Any]:
     """All that a table depends on: sizes, not weights; the machine; the libraries."""
-    sizes = asdict(architecture) | {"family": architecture.family.model_type}
+    sizes = asdict(replace(architecture, earlier=None)) | {"family": architecture.family.model_type}
+    del sizes["earlier"], sizes["features"]
+    if architecture.earlier:
+        sizes["earlier"] = architecture.earlier.sizes()
     libraries = ("torch", "transformers", *["onnxruntime"] * (under.runtime == "onnx"))
     return {**asdict(under), **sizes, **{name: version(name) for name in libraries}}

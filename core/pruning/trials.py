@@ -21,16 +21,14 @@ from core.pruning.batches import Rows
 from core.pruning.checkpoint import Checkpoint, restore, trained
 from core.pruning.coupling import Phase, TaskRows, add_heads, first_rows, phases, teacher_head
 from core.pruning.cut import cut
-from core.pruning.fit import Scores
+from core.pruning.fitter import Fitter
 from core.pruning.importance import importance
 from core.pruning.losses import labelled_by
 from core.pruning.network import TARGET, Network, device, predict
 from core.pruning.related import relatedness
 from core.pruning.train import Training, recovery_rate, train
-from core.spec.cost import CostModel
 from core.spec.job import Stage
 from core.spec.messages import Listener, StageProgress
-from core.spec.structure import Structure
 
 
 @dataclass(frozen=True)
@@ -41,10 +39,7 @@ class Ground:
     rows: Rows  # the target's train and dev rows
     held: int  # of them, scored on in each split
     sources: Sequence[TaskRows]
-    cost: CostModel
-    limit: int
-    fit: Callable[[Scores, CostModel, int], Structure]  # what a student is cut to
-    hidden: bool  # whether hidden dimensions are scored, too
+    fitter: Fitter  # a student is cut to what it makes of its scores
     rate: float
     batch_size: int  # the job's
     balanced: bool  # whether classes count alike
@@ -66,7 +61,7 @@ def decide(
 def plan(ground: Ground, stages: Sequence[Stage], steps: Mapping[str, int]) -> tuple[Policy, Room]:
     """What is tried, and what it may cost; each source alone, too, where there is the time."""
     labels = [bool(source.classes) for source in ground.sources]
-    sizes = steps, len(ground.rows), ground.batch_size, ground.limit / ground.cost.dense
+    sizes = steps, len(ground.rows), ground.batch_size, ground.fitter.limit / ground.fitter.cost.dense
     policy = Policy(stages, labels, [None] * len(labels), len(labels) > 1)
     room = allot(policy, *sizes)
     if policy.apart and not room.trials:
@@ -187,10 +182,8 @@ class Trials:
     def cut(self, student: Network, plan: Sequence[Phase]) -> None:
         """To the job's budget."""
         ground = self.ground
-        scores = importance(
-            student, ground.cost, plan, ground.seed, BATCHES, lambda _done: self.tell(), hidden=ground.hidden
-        )
-        cut(student, ground.fit(scores, ground.cost, ground.limit))
+        scores = importance(student, ground.fitter, plan, ground.seed, BATCHES, lambda _done: self.tell())
+        cut(student, ground.fitter(scores))
 
     def train(
         self, network: Network, plan: Sequence[Phase], stage: str, steps: int, rate: float, number: int, loop: str = ""

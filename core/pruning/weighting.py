@@ -20,7 +20,7 @@ from core.pruning import parallel
 from core.pruning.batches import Rows, draw
 from core.pruning.coupling import Stream
 from core.pruning.losses import batch_loss
-from core.pruning.masks import Gates, gated
+from core.pruning.masks import Gates, Grid, gated
 from core.pruning.network import TARGET, Network, units
 
 UPDATES = 24  # of the weights in a stage
@@ -89,14 +89,13 @@ class LearnedWeights:
 
 
 def gate_gradient(network: Network, stream: Stream, index: Sequence[int]) -> Tensor:
-    """Gradient of one stream's loss by the gate of every head and neuron the network has, at 1: flat, on the CPU."""
+    """Gradient of one stream's loss by the gate of every unit that the network has, at 1: flat, on the CPU."""
     where = next(network.parameters()).device
     present = units(network)
-    ones = Gates.of(present, present)
-    gates = Gates(*(gate.to(where).requires_grad_() for gate in (ones.heads, ones.neurons, ones.attention, ones.ffn)))
+    gates = Gates.of(present, present.anatomy).each(lambda ones: ones.to(where).requires_grad_())
     with gated(network, gates, present):
         loss = batch_loss(network, [stream], [index])
-    parts = (gates.heads, gates.neurons)
-    found = torch.autograd.grad(loss, parts, allow_unused=True, materialize_grads=True)
+    found = torch.autograd.grad(loss, [gates.units], allow_unused=True, materialize_grads=True)
     parallel.average(found)
-    return torch.cat([gradient.flatten().float().cpu() for gradient in found])
+    grids = [Grid(gates.anatomy, kind) for kind in gates.anatomy.kinds]  # zeros in between: they round sums another way
+    return torch.cat([grid.rows(found[0][grid.units]).flatten() for grid in grids]).float().cpu()

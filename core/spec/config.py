@@ -64,7 +64,7 @@ FIELDS = {
     **dict.fromkeys(("decoder_bias", "relative_attention", "position_biased_input", "share_att_key"), FLAG),
     **dict.fromkeys(("use_sliding_window", "sinusoidal_pos_embds", "legacy", "return_dict"), FLAG),
     **dict.fromkeys(("output_attentions", "output_hidden_states", "deterministic_flash_attn"), FLAG),
-    **dict.fromkeys(("id2label", "label2id", "rope_parameters", "rope_scaling", "pruned_heads"), MAP),
+    **dict.fromkeys(("id2label", "label2id", "rope_parameters", "rope_scaling", "pruned_heads", "topwork"), MAP),
     **dict.fromkeys(("layer_types", "architectures"), LIST),
 }
 NEVER_NULL: tuple[str, ...] = (
@@ -91,15 +91,14 @@ def read_object(file: Path) -> dict[str, Any]:
         if isinstance(error, SpecError):
             raise
         raise SpecError("/model", f"its {file.name} cannot be read as JSON") from error
+    if file.name == "config.json" and "topwork" in values:  # the code that the file names is not needed here
+        values.pop("auto_map", None)
     for name, value in named(values):
         if isinstance(value, float) and not math.isfinite(value):
             raise SpecError("/model", f"its {file.name} says {value} for '{name[:100]}', which is no number to go by")
         chosen = name.endswith(("_implementation", "_implementation_internal"))
         ways = value.values() if isinstance(value, dict) else [value]
         if name in CODE or (chosen and any(way not in OWN_WAYS for way in ways)):
-            if "topwork" in values:
-                mend = "prune the model that it was made of, or one exported with 'layout' 'regular'"
-                raise SpecError("/model", f"is a pruned checkpoint whose layers differ, not pruned again: {mend}")
             raise SpecError(
                 "/model",
                 f"its {file.name} sets '{name[:100]}': no code of a model is run here; take that out, if the model is "
@@ -109,8 +108,13 @@ def read_object(file: Path) -> dict[str, Any]:
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """A model's config.json, each field of its kind; raises SpecError('/model') as `read_object` does."""
+    """A model's config.json, each field of its kind; raises SpecError('/model') as `read_object` does.
+
+    That of a pruned checkpoint describes the model that it was made of, and under 'topwork' says what is left of it.
+    """
     values = read_object(file)
+    if "topwork" in values and isinstance(values.get("model_type"), str):
+        values["model_type"] = values["model_type"].removeprefix("topwork-")
     if values.get("quantization_config") or values.get("quantization"):
         raise SpecError(
             "/model", "its weights are quantised, which cannot be trained; give the model of floats that it was made of"

@@ -2,62 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from math import prod
 from typing import Self
 
+from core.spec.anatomy import Anatomy, Block
 from core.spec.budget import GROUPS, Budget
 from core.spec.families import Architecture, require_narrow
 from core.spec.job import HiddenSize, Layout
 from core.spec.problems import SpecError
 from core.spec.residual import residual_side
-from core.spec.structure import Structure
+from core.spec.structure import ATTENTION, FFN, Structure
 from core.spec.weights import file_bytes
 
 FLOAT32 = 4  # bytes: what checkpoints are written in
 
 
 @dataclass(frozen=True)
-class CostModel:
-    """One kind of cost: of each unit, of each block apart from its units, and of what pruning cannot touch."""
+class Cost:
+    """One kind of cost, additive: of each block, of each of its units, and of what pruning cannot touch."""
 
-    architecture: Architecture
-    head: int  # q, k, v rows with their biases, and columns of the output projection
-    attention_block: int  # bias of the output projection, norms that the heads share
-    neuron: int
-    ffn_block: int
-    encoder_fixed: int  # LayerNorms
-    layer_fixed: int  # of those, what goes with a whole layer
+    anatomy: Anatomy
+    unit: tuple[int, ...]  # of each block: one of its units; of a head q, k, v rows and columns of the projection back
+    block: tuple[int, ...]  # of each, apart from its units: bias of the projection back, norms that the heads share
+    fixed: tuple[int, ...]  # of each layer that is there: LayerNorms
     outside: int  # embeddings, pooler, classifier
     spared: int = 0  # what a smaller vocabulary has taken from the dense model already
     measured: bool = False  # prices fitted to a clock: most of a block's may be its own, next to none its units'
 
-    def encoder(self, structure: Structure) -> int:
-        """Cost of the encoder layers."""
-        return (
-            self.encoder_fixed
-            - self.layer_fixed * len(structure.dropped)
-            + sum(self.head * len(row) + self.attention_block * bool(row) for row in structure.heads)
-            + sum(self.neuron * len(row) + self.ffn_block * bool(row) for row in structure.neurons)
-        )
+    @classmethod
+    def alike(
+        cls,
+        anatomy: Anatomy,
+        prices: Mapping[str, tuple[int, int]],
+        *,
+        fixed: Sequence[int] = (),
+        outside: int = 0,
+        measured: bool = False,
+    ) -> Self:
+        """Where all blocks of a kind cost the same: kind -> of a unit, of the block apart from its units."""
+        unit, block = zip(*(prices[block.kind] for block in anatomy.blocks), strict=True)
+        return cls(anatomy, unit, block, tuple(fixed), outside, measured=measured)
+
+    def of(self, structure: Structure) -> int:
+        """Cost of what units are cut from: the encoder layers."""
+        prices = zip(self.unit, self.block, structure.kept, strict=True)
+        fixed = sum(price for i, price in enumerate(self.fixed) if i not in structure.dropped)
+        return fixed + sum(unit * len(row) + block * bool(row) for unit, block, row in prices)
 
     def model(self, structure: Structure) -> int:
         """Cost of the whole model, embeddings and head counted."""
-        return self.encoder(structure) + self.outside
+        return self.of(structure) + self.outside
+
+    def marginal(self, block: int, kept: int) -> int:
+        """What one unit more costs in a block that has so many."""
+        return self.unit[block] + (0 if kept else self.block[block])
 
     @property
-    def shared(self) -> tuple[float, float]:
-        """Of a head and of a neuron, to weigh against their worth; where measured, with their part of the block's."""
+    def shared(self) -> list[float]:
+        """Of a unit of each block, to weigh against its worth; where measured, with its part of the block's."""
         if not self.measured:
-            return self.head, self.neuron
-        a = self.architecture
-        return self.head + self.attention_block / a.heads, self.neuron + self.ffn_block / a.neurons
+            return [*self.unit]
+        sizes = [max(1, block.size) for block in self.anatomy.blocks]
+        return [unit + block / size for unit, block, size in zip(self.unit, self.block, sizes, strict=True)]
 
-    @property
+    @cached_property
     def dense(self) -> int:
         """Cost of the dense encoder layers."""
-        return self.encoder(Structure.dense(self.architecture))
+        prices = zip(self.unit, self.block, self.anatomy.blocks, strict=True)
+        return sum(self.fixed) + sum(unit * one.size + block * bool(one.size) for unit, block, one in prices)
 
     @property
     def before(self) -> int:
@@ -67,24 +82,28 @@ class CostModel:
     @property
     def smallest(self) -> int:
         """Cost of the encoder layers with a single unit left."""
-        return self.encoder_fixed + min(self.attention_block + self.head, self.ffn_block + self.neuron)
+        return sum(self.fixed) + min(self.marginal(i, 0) for i, block in enumerate(self.anatomy.blocks) if block.size)
 
-    def least(self, layout: Layout) -> int:
-        """Cost of the smallest encoder; a regular one has a layer with a neuron and heads that config.json can say."""
-        if layout == "free":
-            return self.smallest
-        spare = self.layer_fixed * (self.architecture.layers - 1)
-        heads = self.head * self.architecture.head_counts[0]
-        return self.encoder_fixed - spare + self.attention_block + heads + self.ffn_block + self.neuron
+    def least(self, layout: Layout, architecture: Architecture) -> int:
+        """Cost of the smallest encoder in a layout."""
+        return self.smallest if layout == "free" else self.of(smallest_regular(architecture))
+
+
+def smallest_regular(architecture: Architecture) -> Structure:
+    """A layer with a neuron, and as few heads as a plain config.json can say."""
+    rest = range(1, architecture.layers)
+    heads = range(architecture.head_counts[0])
+    return Structure.of([heads, *[()] * len(rest)], [(0,), *[()] * len(rest)], rest)
 
 
 @dataclass(frozen=True)
 class Costs:
     """Every cost of one model."""
 
-    params: CostModel
-    macs: CostModel  # multiply-accumulates of matrix products, for one text of `length` tokens
-    bytes: CostModel  # of the weights' file
+    architecture: Architecture
+    params: Cost
+    macs: Cost  # multiply-accumulates of matrix products, for one text of `length` tokens
+    bytes: Cost  # of the weights' file
     length: int
     matrices: int = 0  # weights in the encoder layers' matrices: what 'sparsity' is of
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)  # of the whole model
@@ -110,36 +129,31 @@ class Costs:
         head = 2 * (a.queries + 1) * a.hidden * a.head_size * length + 2 * length**2 * a.head_width
         if r := a.relative:
             head += r.positions * a.head_size * (r.projections * a.hidden + r.products * length)
-        macs = CostModel(
-            a,
-            head=head,
-            attention_block=0,
-            neuron=(inputs + 1) * a.hidden * length,
-            ffn_block=0,
-            encoder_fixed=0,
-            layer_fixed=0,
+        macs = Cost.alike(
+            a.anatomy,
+            {ATTENTION: (head, 0), FFN: ((inputs + 1) * a.hidden * length, 0)},
             outside=once * (length if family.of_words else 1)
             + always * length
             + prod(shapes.get(f"{family.patches}.weight", (0,))) * (length - 1),
         )
-        size = CostModel(
-            a,
-            FLOAT32 * params.head,
-            FLOAT32 * params.attention_block,
-            FLOAT32 * params.neuron,
-            FLOAT32 * params.ffn_block,
-            FLOAT32 * params.encoder_fixed,
-            FLOAT32 * params.layer_fixed,
+        unit, block, fixed = (
+            tuple(FLOAT32 * price for price in prices) for prices in (params.unit, params.block, params.fixed)
+        )
+        size = Cost(
+            a.anatomy,
+            unit,
+            block,
+            fixed,
             outside=file_bytes(shapes, FLOAT32) - FLOAT32 * params.dense,  # with the dense model's header, the longest
             spared=FLOAT32 * spared,
         )
         layers = f"{family.base}.{family.layers}."
         matrices = sum(prod(shape) for name, shape in shapes.items() if name.startswith(layers) and len(shape) == 2)
-        return cls(params, macs, size, length, matrices, dict(shapes))
+        return cls(a, params, macs, size, length, matrices, dict(shapes))
 
     def at(self, hidden: int) -> Self:
         """Of the model with so many dimensions of its residual stream; `before` stays that of the whole."""
-        a = self.params.architecture
+        a = self.architecture
         if hidden == a.hidden:
             return self
         paths, shapes = asdict(a.family), dict(self.shapes)
@@ -149,7 +163,7 @@ class Costs:
                 shapes[name] = (*shape[:side], hidden, *shape[side + 1 :])
         small = self.from_shapes(replace(a, hidden=hidden), shapes, self.length)
 
-        def beside(one: CostModel, whole: CostModel) -> CostModel:
+        def beside(one: Cost, whole: Cost) -> Cost:
             return replace(one, spared=whole.before - one.before)
 
         return replace(
@@ -167,31 +181,33 @@ class Costs:
         """At the smallest hidden size that is tried; SpecError('/hidden_size') if this family's cannot shrink."""
         if hidden_size == "keep":
             return self
-        require_narrow(self.params.architecture.family)
-        return self.at(hidden_sizes(self.params.architecture.hidden)[0])
+        require_narrow(self.architecture.family)
+        return self.at(hidden_sizes(self.architecture.hidden)[0])
 
-    def limit(self, budget: Budget, layout: Layout = "free", hidden_size: HiddenSize = "keep") -> tuple[CostModel, int]:
+    def limit(self, budget: Budget, layout: Layout = "free", hidden_size: HiddenSize = "keep") -> tuple[Cost, int]:
         """The cost that `budget` limits, and the most that the encoder layers may cost; SpecError if out of reach.
 
         With `hidden_size` "trim", of all hidden dimensions: what they leave for the encoder may be less than nothing.
         """
         if budget.kind == "sparsity":
-            a, (_, size) = self.params.architecture, GROUPS.get(budget.pattern or "", (1, 1))
-            if odd := [width for width in (a.hidden, a.heads * a.head_width, a.neurons) if width % size]:
+            a, (_, size) = self.architecture, GROUPS.get(budget.pattern or "", (1, 1))
+            columns = {ATTENTION: a.head_width, FFN: 1}  # of a unit
+            widths = [a.hidden, *(columns[block.kind] * block.size for block in a.anatomy.blocks)]
+            if odd := [width for width in widths if width % size]:
                 raise SpecError(
                     "/budget/pattern",
                     f"this model has matrices with rows of {odd[0]}, which groups of {size} do not fill",
                 )
             return self.params, self.params.dense  # nothing is cut
-        cost: CostModel = getattr(self, budget.kind)
+        cost: Cost = getattr(self, budget.kind)
         whole = budget.counted == "model"
         outside = cost.outside if whole else 0
         high, dense = cost.dense + outside, cost.before if whole else cost.dense
         limit = budget.limit(dense)
 
         def lowest(hidden_size: HiddenSize) -> int:
-            small: CostModel = getattr(self.smallest(hidden_size), budget.kind)
-            return small.least(layout) + (small.outside if whole else 0)
+            small: Cost = getattr(self.smallest(hidden_size), budget.kind)
+            return small.least(layout, self.architecture) + (small.outside if whole else 0)
 
         if limit < (low := lowest(hidden_size)):
             unit = UNITS[budget.kind].format(length=self.length)
@@ -199,7 +215,7 @@ class Costs:
             advice += '; most of the rest is embeddings: "vocabulary": "trim" keeps those that the texts use' * (
                 outside > cost.dense / 2 and not cost.spared
             )
-            if hidden_size == "keep" and layout == "free" and cost.architecture.family.narrows:
+            if hidden_size == "keep" and layout == "free" and self.architecture.family.narrows:
                 advice += f'; with "hidden_size": "trim" (and no "l0" or "pdp") it can have {lowest("trim"):,}'
             raise SpecError(
                 f"/budget/{budget.kind}",
@@ -219,41 +235,39 @@ def hidden_sizes(hidden: int) -> list[int]:
 UNITS = {"params": "parameters", "macs": "multiply-accumulates at {length} tokens", "bytes": "bytes of weights"}
 
 
-def _params(architecture: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> CostModel:
-    family = architecture.family
-    prefix = f"{family.base}."
-    sizes = {name.removeprefix(prefix): prod(shape) for name, shape in shapes.items()}
-
-    def size(path: str, part: str) -> int:
-        return sizes.get(f"{family.layers}.0.{path}.{part}", 0)
-
+def _params(architecture: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> Cost:
+    a, family = architecture, architecture.family
+    start = f"{family.base}.{family.layers}."
+    found: dict[str, dict[str, int]] = {}
+    for name, shape in shapes.items():
+        if name.startswith(start):
+            number, _, path = name.removeprefix(start).partition(".")
+            found.setdefault(number, {})[path] = prod(shape)
+    layers = [found.pop(str(i), {}) for i in range(a.layers)]
     inner = {family.query, family.key, family.value, *family.relative}
     whole = {family.query} == inner - set(family.relative)  # one Linear for all three
-    encoder = sum(n for name, n in sizes.items() if name.startswith(f"{family.layers}."))
-    last = sum(n for name, n in sizes.items() if name.startswith(f"{family.layers}.{architecture.layers - 1}."))
-    numbers = {name.split(f"{family.layers}.", 1)[1].split(".")[0] for name in sizes if f"{family.layers}." in name}
-    rows = architecture.heads * architecture.head_width * (3 if whole else 1)
-    if size(family.query, "weight") != rows * architecture.hidden or numbers != {
-        str(i) for i in range(architecture.layers)
-    }:
+    blocks = a.anatomy.blocks
+    pairs = [*zip(layers, blocks[: a.layers], blocks[a.layers :], strict=True)]
+    layer, heads = next(((layer, attention.size) for layer, attention, _ in pairs if attention.size), ({}, 0))
+    rows = heads * a.head_width * (3 if whole else 1)
+    if layer.get(f"{family.query}.weight", 0) != rows * a.hidden or not all(layers) or found:
         raise SpecError("/model", f"its weights do not look like a {family.model_type} of this config.json")
-    head = (
-        sum(size(path, part) for path in inner for part in ("weight", "bias")) + size(family.attention_out, "weight")
-    ) // architecture.heads
-    neuron = (
-        sum(size(path, part) for path in {family.ffn_in, family.gate} for part in ("weight", "bias"))
-        + size(family.ffn_out, "weight")
-    ) // architecture.neurons
-    norms = sum(size(path, "weight") for path in family.attention_norms)
-    attention_block, ffn_block = size(family.attention_out, "bias") + norms, size(family.ffn_out, "bias")
-    prunable = head * architecture.heads + attention_block + neuron * architecture.neurons + ffn_block
-    return CostModel(
-        architecture,
-        head,
-        attention_block,
-        neuron,
-        ffn_block,
-        encoder_fixed=encoder - architecture.layers * prunable,
-        layer_fixed=last - prunable,
-        outside=sum(sizes.values()) - encoder,
-    )
+
+    def price(layer: Mapping[str, int], attention: Block, ffn: Block) -> tuple[int, int, int, int, int]:
+        """Of a head and of its block apart from heads, of a neuron and of its block, and of what else there is."""
+
+        def size(path: str, *parts: str) -> int:
+            return sum(layer.get(f"{path}.{part}", 0) for part in parts)
+
+        head = sum(size(path, "weight", "bias") for path in inner) + size(family.attention_out, "weight")
+        neuron = sum(size(path, "weight", "bias") for path in {family.ffn_in, family.gate})
+        neuron = (neuron + size(family.ffn_out, "weight")) // max(1, ffn.size)
+        head //= max(1, attention.size)
+        beside = size(family.attention_out, "bias") + sum(size(path, "weight") for path in family.attention_norms)
+        below = size(family.ffn_out, "bias")
+        prunable = head * attention.size + beside + neuron * ffn.size + below
+        return head, beside, neuron, below, sum(layer.values()) - prunable
+
+    head, attention, neuron, ffn, fixed = zip(*(price(*pair) for pair in pairs), strict=True)
+    outside = sum(map(prod, shapes.values())) - sum(sum(layer.values()) for layer in layers)
+    return Cost(a.anatomy, head + neuron, attention + ffn, fixed, outside)

@@ -15,6 +15,7 @@ from core.spec.families import Architecture
 from core.spec.job import JobSpec
 from core.spec.methods import METHODS
 from core.spec.problems import SpecError
+from core.spec.structure import ATTENTION, FFN
 
 SMALL = 0.15  # part of the encoder up to which recovery learns faster than teaching, and for longer (docs/log.md)
 
@@ -121,5 +122,6 @@ def memory_bytes(architecture: Architecture, encoder_params: int, params: int, b
     layer what a backward pass needs of the hidden states, the FFN and the attention.
     """
     a = architecture
-    row = length * (10 * a.hidden + 5 * a.heads * a.head_width + 4 * a.neurons) + 3 * a.heads * length**2
-    return FLOAT * (3 * params + 4 * encoder_params + batch_size * a.layers * row)
+    heads, neurons = (sum(block.size for block in a.anatomy.blocks if block.kind == kind) for kind in (ATTENTION, FFN))
+    row = length * (10 * a.hidden * a.layers + 5 * heads * a.head_width + 4 * neurons) + 3 * heads * length**2
+    return FLOAT * (3 * params + 4 * encoder_params + batch_size * row)

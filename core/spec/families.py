@@ -6,11 +6,14 @@ Adding a family is adding a row. Paths are module paths as transformers names th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from core.spec.anatomy import Anatomy
 from core.spec.problems import SpecError
+from core.spec.structure import ATTENTION, FFN, Structure, transformer
 from core.spec.task import ProblemType
 
 
@@ -303,6 +306,29 @@ class Architecture:
     neurons: int  # FFN neurons in each layer
     queries: int = 1  # of each head
     relative: Relative | None = None
+    earlier: Structure | None = None  # what a job has left already of the model that config.json describes
+    features: int = 0  # hidden dimensions of that model: the head's inner ones, where an earlier job took some of them
+
+    @cached_property
+    def anatomy(self) -> Anatomy:
+        """What can be cut of it."""
+        if self.earlier:
+            return self.earlier.anatomy
+        return transformer([self.heads] * self.layers, [self.neurons] * self.layers)
+
+    @property
+    def widest(self) -> dict[str, int]:
+        """Heads and neurons of the layer that has the most."""
+        return {
+            name: max(block.size for block in self.anatomy.blocks if block.kind == kind)
+            for name, kind in (("heads", ATTENTION), ("neurons", FFN))
+        }
+
+    @property
+    def paths(self) -> dict[str, Any]:
+        """The family's module paths as plain data, with the sizes that `shrink` needs to build it from config.json."""
+        sizes = {"head_size": self.head_size, "queries": self.queries, "hidden": self.features or self.hidden}
+        return asdict(self.family) | sizes
 
     @property
     def head_width(self) -> int:
@@ -350,7 +376,32 @@ class Architecture:
             family = replace(family, extra_positions=1 + (padding if isinstance(padding, int) else 1))
         if problem == "regression" and family.head_layers[-1] in family.biasless:
             raise SpecError("/model", f"family '{family.model_type}' has no bias in its head, which a number needs")
-        return cls(family, layers, groups, size, hidden, neurons, heads // groups, relative)
+        found = cls(family, layers, groups, size, hidden, neurons, heads // groups, relative)
+        return found if config.get("topwork") is None else found.left(config["topwork"])
+
+    def left(self, shape: Any) -> Architecture:
+        """This model as an earlier job left it, by what its config.json says; SpecError('/model') if it cannot be."""
+        said: dict[str, Any] = shape if isinstance(shape, dict) else {}
+        heads: Any
+        neurons: Any
+        heads, neurons, hidden = said.get("heads"), said.get("neurons"), said.get("hidden", self.hidden)
+
+        def counts(values: Any, low: int, high: int) -> bool:
+            return isinstance(values, list) and all(type(value) is int and low <= value <= high for value in values)
+
+        if not (
+            isinstance(heads, list)
+            and len(heads) == self.layers
+            and all(counts(row, 0, self.heads - 1) and row == sorted(set(row)) for row in heads)
+            and counts(neurons, 0, self.neurons)
+            and len(neurons) == self.layers
+            and counts([hidden], 1, self.hidden)
+            and any([*heads, *neurons])
+        ):
+            raise SpecError("/model", "its config.json has a 'topwork' that is no part of the model that it describes")
+        narrow = range(hidden) if "hidden" in said else None
+        earlier = Structure.of(heads, map(range, neurons), hidden=narrow)
+        return replace(self, hidden=hidden, earlier=earlier, features=self.hidden)
 
 
 def _relative(config: Mapping[str, Any]) -> Relative | None:

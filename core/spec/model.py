@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -17,8 +17,9 @@ from core.spec.config import named, read_object
 from core.spec.cost import Costs
 from core.spec.families import VOCABULARIES, Architecture, head_labels, require_text, require_tokenizer
 from core.spec.folder import entries, require_model, require_names
+from core.spec.job import JobSpec
 from core.spec.problems import SpecError
-from core.spec.structure import Structure
+from core.spec.structure import ATTENTION, FFN, Structure
 from core.spec.task import ProblemType
 from core.spec.weights import read_all_shapes, require_weights
 
@@ -28,6 +29,9 @@ PARSED_BYTES = 4 * 2**20  # of a tokenizer.json; in a larger one only what was a
 WORDS = ("word_embeddings.weight", "tok_embeddings.weight", "embed_tokens.weight")
 POSITIONS = "position_embeddings.weight"
 STRETCHING = ("dynamic", "longrope")  # ways to scale rotary positions by the length of the text at hand
+UNEVEN = "cannot be had of this model, whose layers differ since it was pruned: no plain config.json says such shapes; "
+UNEVEN += "leave that out, or give the model that it was made of"
+PRUNED = "the model was pruned already: its sizes, and parts of them, are those that it has now, not those it once had"
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,19 @@ class LocalModel:
     labels: tuple[str, ...] = ()  # that its head knows, where it has one
     reads: int | None = None  # tokens of a text, at most; None where config.json does not say
     stretches: bool = False  # its positions scale with the text's length
+    pruned: bool = False  # by an earlier job: parts of it are parts of what that has left
+
+    def require(self, spec: JobSpec) -> None:
+        """Raises SpecError for what a job asks that the model cannot be."""
+        why = "this model's positions scale with the text's length, which ONNX cannot say"
+        if self.stretches and "onnx" in spec.export.formats:
+            raise SpecError("/export/formats", f"{why}; leave 'onnx' out")
+        if self.stretches and spec.budget.runtime == "onnx":
+            raise SpecError("/budget/runtime", f"{why}; give 'torch' or 'torch.compile'")
+        if self.architecture.earlier and spec.export.layout == "regular":
+            raise SpecError("/export/layout", f"'regular' {UNEVEN}")
+        if self.architecture.earlier and spec.budget.sparsity is not None:
+            raise SpecError("/budget/sparsity", f"in place of units {UNEVEN}")
 
     def costs(self, labels: int = 0, length: int = 1) -> Costs:
         """With a classifier for so many labels on top, for texts of `length` tokens, or as long as it reads.
@@ -48,23 +65,16 @@ class LocalModel:
         Raises SpecError('/model').
         """
         length = min(length, self.reads or length)
-        family, hidden = self.architecture.family, self.architecture.hidden
+        family, columns = self.architecture.family, self.architecture.hidden
+        features = self.architecture.features or columns
         head: dict[str, tuple[int, ...]] = {}
         for path in family.head_layers:
-            last = path == family.head_layers[-1]
-            rows = labels if last else hidden
-            head |= {f"{path}.weight": (rows, hidden)}
+            rows = labels if path == family.head_layers[-1] else features
+            head |= {f"{path}.weight": (rows, columns)}
             head |= {f"{path}.bias": (rows,)} if path not in family.biasless else {}
-        head |= {f"{path}.weight": (hidden,) for path in family.head_norms}
+            columns = features
+        head |= {f"{path}.weight": (features,) for path in family.head_norms}
         return Costs.from_shapes(self.architecture, {**self.shapes, **head} if labels else self.shapes, length)
-
-    def require_onnx(self, formats: Collection[str], runtime: str | None) -> None:
-        """Raises SpecError where a format or the runtime is ONNX, and the model's positions scale with the text."""
-        why = "this model's positions scale with the text's length, which ONNX cannot say"
-        if self.stretches and "onnx" in formats:
-            raise SpecError("/export/formats", f"{why}; leave 'onnx' out")
-        if self.stretches and runtime == "onnx":
-            raise SpecError("/budget/runtime", f"{why}; give 'torch' or 'torch.compile'")
 
     @cached_property
     def dense(self) -> Costs:
@@ -79,7 +89,7 @@ class LocalModel:
     @property
     def model_params(self) -> int:
         """Parameters of the dense model without a task head."""
-        return self.dense.params.model(Structure.dense(self.architecture))
+        return self.dense.params.model(Structure.dense(self.architecture.anatomy))
 
 
 def read_model(folder: Path, problem: ProblemType = "single_label_classification") -> LocalModel:
@@ -127,7 +137,8 @@ def _read(folder: Path, problem: ProblemType) -> LocalModel:
     size = sum(file.stat().st_size for file in files)
     rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
     stretches = any(name in ("rope_type", "type") and value in STRETCHING for name, value in named(rope))
-    model = LocalModel(folder.name, architecture, kept, size, labels, reads, stretches)
+    pruned = architecture.earlier is not None or (folder / "structure.json").is_file()
+    model = LocalModel(folder.name, architecture, kept, size, labels, reads, stretches, pruned)
     model.dense  # noqa: B018  raises SpecError where the weights are not of this config.json
     _require_layers(architecture, kept)
     _require_embeddings(
@@ -148,6 +159,8 @@ def _require_layers(architecture: Architecture, shapes: Mapping[str, tuple[int, 
         if name.startswith(start):
             layer, _, part = name.removeprefix(start).partition(".")
             parts[part][layer] = shape
+    if architecture.earlier:
+        return _require_units(architecture, parts)
     for part, of in parts.items():
         if len({*of.values()}) > 1:
             raise SpecError(
@@ -166,6 +179,17 @@ def _require_layers(architecture: Architecture, shapes: Mapping[str, tuple[int, 
             f"its config.json has {architecture.neurons:,} neurons in a layer for {architecture.hidden:,} hidden "
             f"dimensions, but its weights have {'none' if neurons is None else ' and '.join(map(str, neurons[::-1]))}",
         )
+
+
+def _require_units(architecture: Architecture, parts: Mapping[str, Mapping[str, tuple[int, ...]]]) -> None:
+    """Of a pruned model: each block has the units that config.json says under 'topwork'."""
+    family = architecture.family
+    paths = {ATTENTION: (family.attention_out, architecture.head_width), FFN: (family.ffn_out, 1)}
+    for block in architecture.anatomy.blocks:
+        path, width = paths[block.kind]
+        found = parts.get(f"{path}.weight", {}).get(block.name.rpartition(".")[2])
+        if found != ((architecture.hidden, block.size * width) if block.size else None):
+            raise SpecError("/model", f"its weights are not what config.json says under 'topwork' of {block.name}")
 
 
 def _require_embeddings(folder: Path, values: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -38,10 +38,9 @@ from core.pruning.batches import encode
 from core.pruning.coupling import Stream
 from core.pruning.network import TARGET, load_network, load_tokenizer
 from core.rows.text.processor import Text
-from core.spec.cost import CostModel
 from core.spec.data import Example
-from core.spec.families import FAMILIES, Architecture
 from core.tasks.classes import SingleLabel
+from tests.builders import MINILM, cost_of
 from tests.tiny import rows, save_tiny_model
 
 YELP = Cell("movies->yelp", 100, 0.05, "none", 0)
@@ -250,14 +249,10 @@ def test_two_workers_do_not_teach_the_same_teacher_at_once(tmp_path: Path) -> No
 @pytest.mark.parametrize("kept", [0.05, 0.1, 0.2])
 def test_the_small_dense_control_has_the_size_that_was_asked(kept: float) -> None:
     """Of MiniLM's shapes."""
-    architecture = Architecture(FAMILIES["bert"], layers=6, heads=12, head_size=32, hidden=384, neurons=1536)
-    fixed = 4 * 384  # of a layer
-    cost = CostModel(
-        architecture, 4 * 384 * 32 + 96, 384, 769, 384, encoder_fixed=6 * fixed, layer_fixed=fixed, outside=0
-    )
+    cost = cost_of(MINILM, 4 * 384 * 32 + 96, 384, 769, 384, layer=4 * 384)
     limit = int(kept * cost.dense)
-    small = small_dense(cost, limit)
-    assert 0.98 * limit <= cost.encoder(small) <= limit
+    small = small_dense(cost, limit, MINILM)
+    assert 0.98 * limit <= cost.of(small) <= limit
     sizes = small.sizes()
     assert sizes["heads"][3:] == sizes["neurons"][3:] == [0, 0, 0]
     assert len(set(sizes["heads"][:3])) == len(set(sizes["neurons"][:3])) == 1

@@ -11,7 +11,7 @@ import torch
 from core.pruning import checkpoint
 from core.pruning.network import Network, load_network
 from core.rows.text.processor import Text
-from core.spec.cost import CostModel, Costs
+from core.spec.cost import Cost, Costs
 from tests.tiny import save_tiny_model
 
 IDS = Text(SimpleNamespace(pad_token_id=0), 128)  # of rows that are token ids already
@@ -52,7 +52,7 @@ def network(tiny: Path) -> Network:
 
 
 @pytest.fixture
-def cost(network: Network) -> CostModel:
+def cost(network: Network) -> Cost:
     """Its parameters."""
     return costs_of(network).params
 

@@ -29,6 +29,7 @@ from core.pruning import parallel, pdp, sparsity
 from core.pruning.batches import encode
 from core.pruning.checkpoint import Checkpoints
 from core.pruning.coupling import TaskRows, add_heads, phases
+from core.pruning.fitter import Fitter
 from core.pruning.importance import importance
 from core.pruning.losses import batch_loss, labelled_by
 from core.pruning.network import TARGET, load_network, load_tokenizer
@@ -68,7 +69,7 @@ def loops(model: Path) -> dict[str, Loop]:
     network.drop_nothing()  # which no two ways of splitting a batch would draw alike
     shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
     cost = Costs.from_shapes(network.architecture, shapes, 16).params
-    limit = cost.encoder_fixed + (cost.dense - cost.encoder_fixed) // 4
+    fitter = Fitter(cost, sum(cost.fixed) + (cost.dense - sum(cost.fixed)) // 4)
     target, dev = labelled_by(network, task(model, single, 40, 0), TARGET), task(model, single, 24, 2).rows
     source = task(model, single, 60, 1, "source0")
     plans = {name: phases(name, "prune", True, target, [source], BATCH) for name in ("joint", "tied", "sequential")}
@@ -107,7 +108,7 @@ def loops(model: Path) -> dict[str, Loop]:
         return dict(student.named_parameters())
 
     def scores() -> Mapping[str, Tensor]:
-        found = importance(copy.deepcopy(network), cost, plans["joint"], 5, 6, hidden=True)
+        found = importance(copy.deepcopy(network), replace(fitter, hidden=True), plans["joint"], 5, 6)
         return {name: torch.from_numpy(values).log() for name, values in vars(found).items()}
 
     def gradients() -> Mapping[str, Tensor]:
@@ -123,8 +124,8 @@ def loops(model: Path) -> dict[str, Loop]:
         "train": partial(taught, network, plans["joint"], learned_weights=True),
         "resumed": resumed,
         "tags": partial(taught, tagger, alone, None),
-        "l0": partial(cut, prune, cost, limit, plans["tied"]),
-        "pdp": partial(cut, pdp.prune, cost, limit, plans["sequential"]),
+        "l0": partial(cut, prune, fitter, plans["tied"]),
+        "pdp": partial(cut, pdp.prune, fitter, plans["sequential"]),
         "zeros": partial(cut, sparsity.pdp, 0.8, "unstructured", plans["joint"]),
         "fisher": scores,
     }

@@ -25,13 +25,14 @@ from core.pruning.auto import Decision
 from core.pruning.batches import encode
 from core.pruning.checkpoint import NOWHERE, Checkpoint, Checkpoints
 from core.pruning.coupling import Phase, TaskRows, add_heads, phases
+from core.pruning.fitter import Fitter
 from core.pruning.losses import labelled_by
 from core.pruning.network import TARGET, Network, load_network, load_tokenizer, predict
 from core.pruning.prune import prune
 from core.pruning.run import ModelRef, run
 from core.pruning.train import Pace, Training, train
 from core.rows.text.processor import Text
-from core.spec.cost import CostModel
+from core.spec.cost import Cost
 from core.spec.data import Example
 from core.spec.job import JobSpec
 from core.spec.messages import Message
@@ -168,7 +169,7 @@ PRUNED = {"alone": [6, 29], "tied": [11], "learned": [8, 17]}
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize("kind", PRUNED)
 def test_pruning_that_is_killed_ends_as_if_it_had_not_been(
-    kind: str, tiny: Path, network: Network, cost: CostModel, tmp_path: Path, steps: Steps
+    kind: str, tiny: Path, network: Network, cost: Cost, tmp_path: Path, steps: Steps
 ) -> None:
     """The network has shrunk before each kill: masks, lambdas, moments and structure are restored, too."""
     dev = task(tiny, 24, 2).rows
@@ -182,8 +183,8 @@ def test_pruning_that_is_killed_ends_as_if_it_had_not_been(
         torch.manual_seed(99)
         student = copy.deepcopy(network)
         training = Training(32, 1e-3, 5, print, kind == "learned", checkpoint)
-        limit = cost.encoder_fixed + (cost.dense - cost.encoder_fixed) // 4
-        structure, history = prune(student, cost, limit, plan, dev, training)
+        fitter = Fitter(cost, sum(cost.fixed) + (cost.dense - sum(cost.fixed)) // 4)
+        structure, history = prune(student, fitter, plan, dev, training)
         return structure, student.state_dict(), asdict(history)
 
     structure, weights, history = work(NOWHERE)
@@ -191,14 +192,14 @@ def test_pruning_that_is_killed_ends_as_if_it_had_not_been(
     assert structure_again == structure and same(again, weights) and curve == history
     assert set(steps.taken) == set(range(1, 33)) and len(steps.taken) <= 32 + len(PRUNED[kind]) * EVERY
     saved = folder_of(tmp_path).at("loop").load()
-    assert saved is not None and Structure.from_json(saved["present"]) != Structure.dense(cost.architecture)
+    assert saved is not None and Structure.from_json(saved["present"]) != Structure.dense(cost.anatomy)
 
 
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize("what", ["units", "weights"])
 @pytest.mark.parametrize("coupling", ["none", "sequential"])
 def test_pdp_that_is_killed_ends_as_if_it_had_not_been(
-    what: str, coupling: str, tiny: Path, network: Network, cost: CostModel, tmp_path: Path, steps: Steps
+    what: str, coupling: str, tiny: Path, network: Network, cost: Cost, tmp_path: Path, steps: Steps
 ) -> None:
     """In the source's phase, at its very end, under soft masks, and after they have become hard."""
     dev = task(tiny, 24, 2).rows
@@ -211,9 +212,9 @@ def test_pdp_that_is_killed_ends_as_if_it_had_not_been(
         torch.manual_seed(99)
         student = copy.deepcopy(network)
         training = Training(32, 1e-3, 5, print, checkpoint=checkpoint)
-        limit = cost.encoder_fixed + (cost.dense - cost.encoder_fixed) // 4
+        fitter = Fitter(cost, sum(cost.fixed) + (cost.dense - sum(cost.fixed)) // 4)
         if what == "units":
-            _, history = pdp.prune(student, cost, limit, plan, dev, training)
+            _, history = pdp.prune(student, fitter, plan, dev, training)
         else:
             history = sparsity.pdp(student, 0.8, "unstructured", plan, dev, training)
         return student.state_dict(), asdict(history)
@@ -251,7 +252,7 @@ def test_answers_for_words_of_any_number_are_not_computed_again(tiny: Path, tmp_
 
 @pytest.mark.usefixtures("often")
 def test_trials_that_are_killed_decide_as_if_they_had_not_been(
-    tiny: Path, network: Network, cost: CostModel, tmp_path: Path, steps: Steps
+    tiny: Path, network: Network, cost: Cost, tmp_path: Path, steps: Steps
 ) -> None:
     """Killed in each part of the work: no trial is run twice, nor is a teacher taught twice."""
 

@@ -18,8 +18,7 @@ from core.pruning.cut import cut
 from core.pruning.masks import Gates, gated
 from core.pruning.network import TARGET, Network, predict
 from core.pruning.train import batch_loss, optimizer_for
-from core.spec.cost import CostModel
-from core.spec.families import Architecture
+from core.spec.cost import Cost
 from core.spec.structure import Structure
 from core.tasks.classes import SingleLabel
 from tests.draws import draws
@@ -48,11 +47,11 @@ def inputs() -> dict[str, torch.Tensor]:
 @draws(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(structure=structures())
 def test_masked_equals_cut(network: Network, structure: Structure) -> None:
-    dense = Structure.dense(network.architecture)
+    dense = Structure.dense(network.architecture.anatomy)
     smaller = copy.deepcopy(network)
     cut(smaller, structure)
     with torch.inference_mode():
-        with gated(network, Gates.of(structure, dense), dense):
+        with gated(network, Gates.of(structure, dense.anatomy), dense):
             masked = network.logits(inputs())
         torch.testing.assert_close(smaller.logits(inputs()), masked, atol=1e-5, rtol=0)
 
@@ -64,7 +63,7 @@ def test_costs_equal_what_the_cut_model_has(network: Network, structure: Structu
     smaller = copy.deepcopy(network)
     cut(smaller, structure)
     encoder, whole = smaller.body.get_submodule("bert.encoder.layer"), smaller.assembled()
-    assert costs.params.encoder(structure) == sum(p.numel() for p in encoder.parameters())
+    assert costs.params.of(structure) == sum(p.numel() for p in encoder.parameters())
     assert costs.params.model(structure) == sum(p.numel() for p in whole.parameters())
     weights = len(save(whole.state_dict(), metadata={"format": "pt"}))
     assert weights <= costs.bytes.model(structure) <= weights + 150 * len(network.assembled().state_dict())  # a header
@@ -78,7 +77,7 @@ def test_costs_equal_what_the_cut_model_has(network: Network, structure: Structu
 def test_the_dense_file_is_counted_to_the_byte(network: Network) -> None:
     weights = network.assembled().state_dict()
     costs = costs_of(network)
-    dense = Structure.dense(network.architecture)
+    dense = Structure.dense(network.architecture.anatomy)
     assert costs.bytes.model(dense) == len(save(weights, metadata={"format": "pt"}))
 
 
@@ -108,7 +107,7 @@ def test_a_block_without_units_adds_nothing(network: Network) -> None:
 def test_a_dense_cut_changes_nothing(network: Network) -> None:
     with torch.inference_mode():
         before = network.logits(inputs())
-        cut(network, Structure.dense(network.architecture))
+        cut(network, Structure.dense(network.architecture.anatomy))
         assert torch.equal(network.logits(inputs()), before)
 
 
@@ -131,18 +130,13 @@ def test_optimizer_moments_follow_the_cut(network: Network) -> None:
     assert set(map(id, optimizer.state)) <= held
 
 
-def test_soft_gates_reach_every_unit(network: Network, cost: CostModel) -> None:
+def test_soft_gates_reach_every_unit(network: Network, cost: Cost) -> None:
     """Every gate has a gradient: nothing is masked where it does not act."""
-    a: Architecture = network.architecture
-    gates = Gates(
-        *(
-            torch.full(shape, 0.5, requires_grad=True)
-            for shape in ((a.layers, a.heads), (a.layers, a.neurons), (a.layers,), (a.layers,))
-        )
-    )
-    with gated(network, gates, Structure.dense(a)):
+    dense = Structure.dense(network.architecture.anatomy)
+    gates = Gates.of(dense, dense.anatomy).each(lambda ones: (0.5 * ones).requires_grad_())
+    with gated(network, gates, dense):
         network.logits(inputs()).square().sum().backward()
-    for gate in (gates.heads, gates.neurons, gates.attention, gates.ffn):
+    for gate in (gates.units, gates.blocks):
         assert gate.grad is not None and (gate.grad != 0).all()
 
 

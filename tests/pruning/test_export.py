@@ -208,7 +208,9 @@ def test_a_tokenizer_is_written_as_transformers_4_reads_it(network: Network, tin
     tokenizer = load_tokenizer(tiny)
     tokenizer.add_special_tokens({"extra_special_tokens": ["w1", "w2"]})
     tokenizer.init_kwargs["auto_map"] = {"AutoTokenizer": ["evil.Tokenizer", None]}
-    write_model(network, Structure.dense(network.architecture), Text(tokenizer, 128), tmp_path / "out", plain=True)
+    write_model(
+        network, Structure.dense(network.architecture.anatomy), Text(tokenizer, 128), tmp_path / "out", plain=True
+    )
     said = json.loads((tmp_path / "out/tokenizer_config.json").read_text())
     assert said["tokenizer_class"] == "PreTrainedTokenizerFast" and said["additional_special_tokens"] == ["w1", "w2"]
     assert not {"extra_special_tokens", "backend", "auto_map"} & {*said}

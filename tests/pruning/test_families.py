@@ -35,6 +35,7 @@ from core.pruning.run import ModelRef, run
 from core.rows.text.processor import Text
 from core.spec.families import FAMILIES, Family
 from core.spec.job import JobSpec
+from core.spec.model import read_model
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
 from core.spec.task import ProblemType
@@ -189,11 +190,11 @@ def test_masked_equals_cut(model: Network, structure: Structure) -> None:
         with pytest.raises(SpecError, match="of family 'vit' it cannot shrink; of these it can: bert, roberta,"):
             costs_of(model).smallest("trim")
         return
-    dense = Structure.dense(model.architecture)
+    dense = Structure.dense(model.architecture.anatomy)
     smaller = copy.deepcopy(model)
     cut(smaller, structure)
     with torch.inference_mode():
-        with gated(model, Gates.of(structure, dense, HIDDEN), dense):
+        with gated(model, Gates.of(structure, dense.anatomy, HIDDEN), dense):
             masked = model.logits(inputs(model))
         logits = smaller.logits(inputs(model))
         assert not torch.allclose(masked, model.logits(inputs(model)), atol=1e-3)
@@ -205,6 +206,30 @@ def test_masked_equals_cut(model: Network, structure: Structure) -> None:
     again.load_state_dict(smaller.state_dict(), strict=True)
     with torch.inference_mode():
         assert torch.equal(again.logits(inputs(model)), logits)
+
+
+@pytest.mark.parametrize("folder", TEXT, indirect=True)
+@pytest.mark.parametrize(("suffix", "structure"), [("", STRUCTURES[1]), ("-narrow", NARROW)])
+def test_a_saved_model_is_given_and_cut_again(
+    saved: Path, folder: Path, model: Network, suffix: str, structure: Structure, tmp_path: Path
+) -> None:
+    first = saved / f"{folder.name}{suffix}"
+    given, again = read_model(first), load_network(first, ["a", "b", "c"], seed=9).eval()
+    cut(model, structure)
+    with torch.inference_mode():
+        torch.testing.assert_close(again.logits(texts()), model.logits(texts()), atol=1e-6, rtol=0)
+    assert units(again) == Structure.dense(given.architecture.anatomy)
+    costs = costs_of(again)
+    assert costs.params.dense == sum(p.numel() for p in layers_of(again).parameters())
+    assert given.costs(3, costs.length) == replace(costs, architecture=given.architecture)
+    half = Structure(tuple(row[len(row) // 2 :] for row in units(again).kept))
+    assert costs.params.of(half) < costs.params.dense
+    cut(again, half)
+    assert costs.params.of(half) == sum(p.numel() for p in layers_of(again).parameters())
+    write_model(again, half, load_tokenizer(first), tmp_path / "half")
+    third = load_network(tmp_path / "half", ["a", "b", "c"], seed=9).eval()
+    with torch.inference_mode():
+        assert torch.equal(third.logits(texts()), again.logits(texts()))
 
 
 @pytest.mark.parametrize("folder", TEXT, indirect=True)
@@ -227,13 +252,13 @@ def test_a_dropped_layer_is_passed_by(model: Network) -> None:
     structure = regular(model.architecture.family)
     smaller = copy.deepcopy(model)
     cut(smaller, structure)
-    dense = Structure.dense(model.architecture)
+    dense = Structure.dense(model.architecture.anatomy)
     layer = layers_of(model)[1]
     handle = layer.register_forward_hook(
         lambda _layer, args, out: (args[0], *out[1:]) if isinstance(out, tuple) else args[0]
     )
     with torch.inference_mode():
-        with gated(model, Gates.of(structure, dense), dense):
+        with gated(model, Gates.of(structure, dense.anatomy), dense):
             skipped = model.logits(inputs(model))
         handle.remove()
         torch.testing.assert_close(smaller.logits(inputs(model)), skipped, atol=2e-5, rtol=0)
@@ -330,13 +355,13 @@ def test_costs_are_what_is_counted(model: Network, folder: Path) -> None:
     whole_costs = costs_of(model, LENGTH if text else 1 + (16 // 4) ** 2)  # an image's patches, and one token more
     if text:  # the API reads the file's header
         assert whole_costs == find(folder.parent, folder.name).costs(labels=3, length=LENGTH)
-    every = [*STRUCTURES, regular(model.architecture.family), Structure.dense(model.architecture)]
+    every = [*STRUCTURES, regular(model.architecture.family), Structure.dense(model.architecture.anatomy)]
     for structure in [*every, NARROW] if model.architecture.family.narrows else every:
         costs, smaller = whole_costs.of(structure), copy.deepcopy(model)
         assert (costs.bytes.before, costs.macs.before) == (whole_costs.bytes.before, whole_costs.macs.before)
         cut(smaller, structure)
         whole = smaller.assembled()
-        assert costs.params.encoder(structure) == sum(p.numel() for p in layers_of(smaller).parameters())
+        assert costs.params.of(structure) == sum(p.numel() for p in layers_of(smaller).parameters())
         assert costs.params.model(structure) == sum(p.numel() for p in whole.parameters())
         weights = len(save(whole.state_dict(), metadata={"format": "pt"}))
         assert weights <= costs.bytes.model(structure) <= weights + 150 * len(model.assembled().state_dict())
@@ -352,11 +377,11 @@ def test_a_head_on_every_token(folder: Path, structure: Structure, tmp_path: Pat
     """Masked == cut, cost == counted (the API counts alike), saved == loaded: as with a head on the whole text."""
     model = loaded(folder, "token_classification")
     model.add_head("other", 2)
-    dense = Structure.dense(model.architecture)
+    dense = Structure.dense(model.architecture.anatomy)
     costs = costs_of(model, LENGTH)
     assert costs == find(folder.parent, folder.name, "token_classification").costs(labels=3, length=LENGTH)
     costs = costs.of(structure)
-    with torch.inference_mode(), gated(model, Gates.of(structure, dense, HIDDEN), dense):
+    with torch.inference_mode(), gated(model, Gates.of(structure, dense.anatomy, HIDDEN), dense):
         masked, other = model.logits(texts()), model.logits(texts(), "other")
     cut(model, structure)
     with torch.inference_mode():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import hypothesis.strategies as st
@@ -9,36 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from core.pruning.fit import SLACK, Scores, fit
+from core.pruning.fit import SLACK, Scores, fit, stays_exact
+from core.spec.anatomy import Anatomy, Block
 from core.spec.budget import Budget
-from core.spec.cost import CostModel, Costs
-from core.spec.families import FAMILIES, Architecture
+from core.spec.cost import Cost
+from core.spec.families import Architecture
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
+from tests.builders import BERT_BASE, MINILM, bert_costs, cost_of, scores_of
 from tests.draws import draws
-
-MINILM = Architecture(FAMILIES["bert"], layers=6, heads=12, head_size=32, hidden=384, neurons=1536)
-BERT_BASE = Architecture(FAMILIES["bert"], layers=12, heads=12, head_size=64, hidden=768, neurons=3072)
-
-
-def costs_of(a: Architecture) -> Costs:
-    """From the shapes of such a BERT."""
-    h, inner = a.hidden, a.heads * a.head_size
-    layer = {
-        **{f"attention.self.{name}": (inner, h) for name in ("query", "key", "value")},
-        "attention.output.dense": (h, inner),
-        "intermediate.dense": (a.neurons, h),
-        "output.dense": (h, a.neurons),
-    }
-    shapes: dict[str, tuple[int, ...]] = {"bert.embeddings.word_embeddings.weight": (30000, h)}
-    for i in range(a.layers):
-        root = f"bert.encoder.layer.{i}"
-        for path, shape in layer.items():
-            shapes |= {f"{root}.{path}.weight": shape, f"{root}.{path}.bias": shape[:1]}
-        for path in ("attention.output", "output"):
-            shapes |= {f"{root}.{path}.LayerNorm.{part}": (h,) for part in ("weight", "bias")}
-    shapes |= {"classifier.weight": (2, h), "classifier.bias": (2,)}
-    return Costs.from_shapes(a, shapes, length=128)
 
 
 @draws(60)
@@ -58,36 +38,37 @@ def test_budget_is_met_exactly(
     neurons = rng.normal(size=(architecture.layers, architecture.neurons))
     if quantised:  # many ties
         heads, neurons = heads.round(), neurons.round()
-    cost: CostModel = getattr(costs_of(architecture), kind)
+    cost: Cost = getattr(bert_costs(architecture), kind)
     limit = int(share * cost.dense)
-    structure = fit(Scores(heads, neurons), cost, limit)
-    met = cost.encoder(structure)
+    structure = fit(scores_of(heads, neurons), cost, limit)
+    met = cost.of(structure)
     assert met <= limit
     assert met >= (1 - SLACK) * limit
-    assert structure == fit(Scores(heads, neurons), cost, limit)
+    assert structure == fit(scores_of(heads, neurons), cost, limit)
 
 
 def test_known_count_of_bert_base() -> None:
     """As published code counts them."""
-    assert costs_of(BERT_BASE).params.dense == 85_054_464
-    assert costs_of(BERT_BASE).macs.dense == 11_173_625_856  # 11.174 G at 128 tokens
+    assert bert_costs(BERT_BASE).params.dense == 85_054_464
+    assert bert_costs(BERT_BASE).macs.dense == 11_173_625_856  # 11.174 G at 128 tokens
 
 
 def test_better_scores_are_kept() -> None:
-    cost = costs_of(MINILM).params
-    scores = Scores(np.zeros((6, 12)), np.zeros((6, 1536)))
-    scores.heads[2, 5] = 2.0
-    scores.neurons[4, 100:200] = 1.0
-    limit = cost.encoder_fixed + cost.head + cost.attention_block + 100 * cost.neuron + cost.ffn_block
-    structure = fit(scores, cost, limit)
+    cost = bert_costs(MINILM).params
+    heads, neurons = np.zeros((6, 12)), np.zeros((6, 1536))
+    heads[2, 5] = 2.0
+    neurons[4, 100:200] = 1.0
+    kept = Structure.of([[]] * 2 + [[5]] + [[]] * 3, [[]] * 4 + [range(100, 200), []])
+    structure = fit(scores_of(heads, neurons), cost, cost.of(kept))
     assert structure.heads[2] == (5,) and sum(map(len, structure.heads)) == 1
     assert structure.neurons[4] == tuple(range(100, 200)) and sum(map(len, structure.neurons)) == 100
 
 
 def test_the_lowest_neurons_make_room_for_a_head() -> None:
-    cost = costs_of(MINILM).params
-    scores = Scores(np.random.default_rng(0).random((6, 12)), np.full((6, 1536), -np.inf))
-    scores.neurons[:, :60] = 10.0 + np.arange(6)[::-1, None]  # as `l0` leaves it on the way; the first layer is best
+    cost = bert_costs(MINILM).params
+    neurons = np.full((6, 1536), -np.inf)
+    neurons[:, :60] = 10.0 + np.arange(6)[::-1, None]  # as `l0` leaves it on the way; the first layer is best
+    scores = scores_of(np.random.default_rng(0).random((6, 12)), neurons)
     for limit in range(int(0.04 * cost.dense), int(0.1 * cost.dense), 10_000):
         kept = [len(row) for row in fit(scores, cost, limit).neurons]
         assert kept == sorted(kept, reverse=True)
@@ -95,10 +76,33 @@ def test_the_lowest_neurons_make_room_for_a_head() -> None:
 
 
 def test_a_unit_that_is_gone_stays_gone() -> None:
-    cost = costs_of(MINILM).params
-    scores = Scores(np.full((6, 12), -np.inf), np.zeros((6, 1536)))
+    cost = bert_costs(MINILM).params
+    scores = scores_of(np.full((6, 12), -np.inf), np.zeros((6, 1536)))
     structure = fit(scores, cost, cost.dense)
     assert not any(structure.heads) and all(len(row) == 1536 for row in structure.neurons)
+
+
+@draws(60)
+@given(share=st.floats(0, 1), seed=st.integers(0, 2**32 - 1))
+def test_blocks_of_any_size_and_price(share: float, seed: int) -> None:
+    """As of a model that was pruned already, on a machine that likes some layers better."""
+    rng = np.random.default_rng(seed)
+    kinds = [("a", int(n)) for n in rng.integers(0, 5, 4)] + [("b", int(n)) for n in rng.integers(100, 300, 4)]
+    anatomy = Anatomy(tuple(Block(f"{i}", kind, size) for i, (kind, size) in enumerate(kinds)))
+    unit = (*rng.integers(400, 600, 4).tolist(), *rng.integers(4, 8, 4).tolist())
+    cost = Cost(anatomy, unit, tuple(rng.integers(0, 20, 8).tolist()), (9,), outside=100)
+    limit = int(cost.smallest + share * (cost.dense - cost.smallest))
+    scores = Scores(rng.normal(size=anatomy.size))
+    structure = fit(scores, cost, limit)
+    assert limit >= cost.of(structure) >= limit - max(SLACK * limit, 28)
+    assert all(set(row) <= set(range(block.size)) for row, block in zip(structure.kept, anatomy.blocks, strict=True))
+
+
+def test_a_network_that_is_cut_on_the_way_keeps_neurons_for_the_last_fit() -> None:
+    cost = cost_of(MINILM, head=100, attention=0, neuron=7, ffn=0)
+    few = Structure.of([range(12)] * 6, [range(5)] * 5 + [range(8)])  # 2 * 100 // 7 + 6 - 1
+    assert not stays_exact(few, cost)
+    assert stays_exact(replace(few, kept=(*few.kept[:-1], tuple(range(9)))), cost)
 
 
 @pytest.mark.parametrize(
@@ -113,26 +117,26 @@ def test_a_unit_that_is_gone_stays_gone() -> None:
 )
 def test_budget_out_of_reach_names_the_range(budget: dict[str, Any], unit: str) -> None:
     with pytest.raises(SpecError, match=rf"out of reach: .* can have [\d,]+ to [\d,]+ {unit}") as caught:
-        costs_of(MINILM).limit(Budget.model_validate(budget))
+        bert_costs(MINILM).limit(Budget.model_validate(budget))
     assert caught.value.field == f"/budget/{next(iter(budget))}"
 
 
 @pytest.mark.parametrize("kind", ["params", "macs", "bytes"])
 def test_the_ends_of_the_range_are_in_reach(kind: str) -> None:
-    costs = costs_of(MINILM)
-    cost: CostModel = getattr(costs, kind)
+    costs = bert_costs(MINILM)
+    cost: Cost = getattr(costs, kind)
     outside = 0 if kind == "params" else cost.outside
-    scores = Scores(np.zeros((6, 12)), np.ones((6, 1536)))
+    scores = scores_of(np.zeros((6, 12)), np.ones((6, 1536)))
     for lowest in (cost.smallest, cost.dense):
         same, limit = costs.limit(Budget.model_validate({kind: lowest + outside}))
         assert same is cost and limit == lowest
-        assert cost.encoder(fit(scores, cost, limit)) == lowest
+        assert cost.of(fit(scores, cost, limit)) == lowest
     with pytest.raises(SpecError):
         costs.limit(Budget.model_validate({kind: cost.smallest + outside - 1}))
 
 
 def test_model_budget_counts_embeddings() -> None:
-    costs = costs_of(MINILM)
-    dense = costs.params.model(Structure.dense(MINILM))
+    costs = bert_costs(MINILM)
+    dense = costs.params.model(Structure.dense(MINILM.anatomy))
     cost, limit = costs.limit(Budget(params=0.8, of="model"))
     assert limit + cost.outside == int(0.8 * dense)

@@ -8,10 +8,12 @@ import torch
 
 from core.pruning.cut import cut
 from core.pruning.fit import fit
+from core.pruning.fitter import Fitter
 from core.pruning.magnitude import magnitude, norms, ranks
 from core.pruning.network import Network
-from core.spec.cost import CostModel
+from core.spec.cost import Cost
 from core.spec.structure import Structure
+from tests.builders import by_layer
 
 
 def weights_of(network: Network, layer: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
@@ -29,32 +31,31 @@ def weights_of(network: Network, layer: int) -> tuple[list[torch.Tensor], list[t
     return heads, neurons
 
 
-def test_a_norm_is_the_root_mean_square_of_a_units_own_weights(network: Network, cost: CostModel) -> None:
-    found = norms(network)
-    for layer in range(network.architecture.layers):
-        for wanted, kind, price in zip(weights_of(network, layer), found, (cost.head, cost.neuron), strict=True):
-            assert {len(unit) for unit in wanted} == {price}  # it is what the unit costs
-            torch.testing.assert_close(kind[layer], torch.stack([unit.square().mean().sqrt() for unit in wanted]))
+def test_a_norm_is_the_root_mean_square_of_a_units_own_weights(network: Network, cost: Cost) -> None:
+    layers = [weights_of(network, layer) for layer in range(network.architecture.layers)]
+    units = [*(heads for heads, _ in layers), *(neurons for _, neurons in layers)]
+    for wanted, found, price in zip(units, norms(network), cost.unit, strict=True):
+        assert {len(unit) for unit in wanted} == {price}  # it is what the unit costs
+        torch.testing.assert_close(found, torch.stack([unit.square().mean().sqrt() for unit in wanted]))
 
 
 def test_a_cut_network_has_the_norms_of_what_it_kept(network: Network) -> None:
     before = norms(network)
     kept = Structure.of([[1], [], range(4)], [[3, 5], range(128), []])
     cut(network, kept)
-    for dense, smaller, rows in zip(before, norms(network), (kept.heads, kept.neurons), strict=True):
-        for layer, units in enumerate(rows):
-            torch.testing.assert_close(smaller[layer], dense[layer][list(units)])
+    for dense, smaller, units in zip(before, norms(network), kept.kept, strict=True):
+        torch.testing.assert_close(smaller, dense[list(units)])
 
 
-def test_the_smallest_go_first_and_heads_and_neurons_in_like_shares(network: Network, cost: CostModel) -> None:
+def test_the_smallest_go_first_and_heads_and_neurons_in_like_shares(network: Network, cost: Cost) -> None:
     with torch.no_grad():
         first, second = network.body.bert.encoder.layer[:2]
         for linear in (second.output.dense, second.intermediate.dense):
             linear.weight.mul_(0.01)  # a whole layer on another scale
         first.output.dense.weight[:, 7:9] *= 0.1
         first.intermediate.dense.weight[7:9] *= 0.1
-    scores = magnitude(network, cost)
-    assert set(np.argsort(scores.neurons[0])[:2].tolist()) == {7, 8}
+    scores = magnitude(network, Fitter(cost, 0))
+    assert set(np.argsort(by_layer(network.architecture, scores.units)[1][0])[:2].tolist()) == {7, 8}
     structure = fit(scores, cost, cost.dense // 2)
     heads, neurons = (sum(map(len, rows)) for rows in (structure.heads, structure.neurons))
     assert heads / 12 == pytest.approx(0.5, abs=0.1) and neurons / 384 == pytest.approx(0.5, abs=0.1)
@@ -67,7 +68,7 @@ def test_a_unit_of_zeros_is_the_smallest_and_its_gradient_is_no_nan(network: Net
         into, out = layer.intermediate.dense, layer.output.dense
         for part in (into.weight[3], into.bias[3], out.weight[:, 3]):
             part.zero_()
-    sizes = norms(network)[1][0]
+    sizes = norms(network)[3]
     assert int(sizes.argmin()) == 3
     (gradient,) = torch.autograd.grad(sizes.sum(), layer.intermediate.dense.weight)
     assert gradient.isfinite().all()

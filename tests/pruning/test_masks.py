@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
 from core.pruning.masks import CLAMP, SHIFT, START, Masks, alive, sample
-from core.spec.cost import CostModel
-from core.spec.structure import Structure
+from core.spec.cost import Cost
+from core.spec.structure import ATTENTION, Structure, transformer
 
 
 def test_survival_probability_is_that_of_the_samples() -> None:
@@ -19,16 +20,16 @@ def test_survival_probability_is_that_of_the_samples() -> None:
     assert abs(SHIFT - 1.5986) < 1e-4
 
 
-def test_pruning_starts_at_the_dense_model(cost: CostModel) -> None:
+def test_pruning_starts_at_the_dense_model(cost: Cost) -> None:
     """Reference codes start intermediate masks near 0.5, a shock at step 1."""
     masks = Masks(cost)
     gates = masks.median()
-    assert all((gate == 1).all() for gate in (gates.heads, gates.neurons, gates.attention, gates.ffn))
+    assert (gates.units == 1).all() and (gates.blocks == 1).all()
     drawn = sample(torch.full((100_000,), START), torch.Generator().manual_seed(0))
     assert drawn.mean() > 0.9
 
 
-def test_expected_cost_is_exact_at_the_ends(cost: CostModel) -> None:
+def test_expected_cost_is_exact_at_the_ends(cost: Cost) -> None:
     masks = Masks(cost)
     with torch.no_grad():
         for parameter in masks.parameters():
@@ -36,24 +37,39 @@ def test_expected_cost_is_exact_at_the_ends(cost: CostModel) -> None:
     assert round(float(masks.expected().detach())) == cost.dense
     kept = Structure.of([[0], [1, 2], []], [[5], [], range(9)])
     masks.keep(kept)
-    assert round(float(masks.expected().detach())) == cost.encoder(kept)
+    assert round(float(masks.expected().detach())) == cost.of(kept)
     with torch.no_grad():
-        masks.attention.fill_(-100.0)
-        masks.ffn.fill_(-100.0)
-    assert round(float(masks.expected().detach())) == cost.encoder_fixed
+        for block in masks.blocks.values():
+            block.fill_(-100.0)
+    assert round(float(masks.expected().detach())) == sum(cost.fixed)
 
 
-def test_log_alphas_stay_where_their_gradient_lives(cost: CostModel) -> None:
+def test_log_alphas_stay_where_their_gradient_lives(cost: Cost) -> None:
     masks = Masks(cost)
     with torch.no_grad():
-        masks.heads.fill_(50.0)
+        masks.units[ATTENTION].fill_(50.0)
     masks.clamp()
-    assert abs(float(masks.heads.detach().max()) - CLAMP) < 1e-6
+    assert abs(float(masks.units[ATTENTION].detach().max()) - CLAMP) < 1e-6
 
 
-def test_scores_of_dropped_units_are_minus_infinity(cost: CostModel) -> None:
+def test_scores_of_dropped_units_are_minus_infinity(cost: Cost) -> None:
     masks = Masks(cost)
     masks.keep(Structure.of([[0], [1], [2]], [[0], [1], [2]]))
-    scores = masks.scores()
-    assert (scores.heads > -math.inf).sum() == 3
-    assert (scores.neurons > -math.inf).sum() == 3
+    kept = np.flatnonzero(masks.scores().units > -math.inf)
+    assert kept.tolist() == [0, 4 + 1, 8 + 2, 12 + 0, 12 + 128 + 1, 12 + 256 + 2]
+
+
+def test_blocks_of_several_sizes_have_masks_of_their_own() -> None:
+    """As in a model that was pruned already: some blocks are narrow, one is gone."""
+    anatomy = transformer([2, 0, 4], [5, 3, 0])
+    cost = Cost(anatomy, (10, 0, 10, 3, 3, 0), (1, 0, 1, 2, 2, 0), (7, 7, 7), outside=0)
+    masks = Masks(cost)
+    for gates in (masks.draw(torch.Generator().manual_seed(0)), masks.median()):
+        assert (len(gates.units), len(gates.blocks)) == (14, 6)
+    assert np.isfinite(masks.scores().units).all() and len(masks.scores().units) == 14
+    with torch.no_grad():
+        for parameter in masks.parameters():
+            parameter.fill_(100.0)
+    assert round(float(masks.expected().detach())) == cost.dense == 60 + 2 + 24 + 4 + 21
+    masks.keep(Structure.of([[1], [], [0, 3]], [[4], [], []]))
+    assert round(float(masks.expected().detach())) == 30 + 2 + 3 + 2 + 21

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -21,20 +22,19 @@ from core.pruning.meet import AIM, FLOOR, ROUNDS, LatencyBudget
 from core.pruning.network import load_network, load_tokenizer
 from core.pruning.runtimes import Conditions, conditions
 from core.pruning.stopwatch import Reading, Stopwatch, in_turn
-from core.pruning.table import learn, levels, prices, smallest
+from core.pruning.table import key_of, learn, levels, prices, smallest
 from core.rows.modality import Blank
 from core.rows.text.processor import Text
 from core.spec.budget import Budget
-from core.spec.cost import CostModel
 from core.spec.problems import SpecError
 from core.spec.structure import Structure
+from tests.builders import MINILM, cost_of, scores_of
 from tests.draws import draws
-from tests.pruning.test_fit import MINILM
 from tests.tiny import save_tiny_model
 
 HERE = Conditions("torch", "cpu", "a CPU", 1, 1, 128)
 DENSE_MS = 20.0
-TRUTH = CostModel(MINILM, 5_100, 9_000, 60, 7_000, 24_000, 4_000, 6_000)  # in some unit of time
+TRUTH = cost_of(MINILM, 5_100, 9_000, 60, 7_000, layer=4_000, outside=6_000)  # in some unit of time
 
 
 class Clock:
@@ -45,13 +45,13 @@ class Clock:
 
     def __call__(self, structure: Structure) -> Reading:
         self.seen.append(structure)
-        ms = DENSE_MS * self.bend(TRUTH.model(structure) / TRUTH.model(Structure.dense(MINILM)))
+        ms = DENSE_MS * self.bend(TRUTH.model(structure) / TRUTH.model(Structure.dense(MINILM.anatomy)))
         return Reading(ms, DENSE_MS, ms, 0.0, 10)
 
 
-def scores_of(seed: int, head_bias: float = 0.0) -> Scores:
+def drawn(seed: int, head_bias: float = 0.0) -> Scores:
     rng = np.random.default_rng(seed)
-    return Scores(rng.normal(size=(6, 12)) + head_bias, rng.normal(size=(6, 1536)))
+    return scores_of(rng.normal(size=(6, 12)) + head_bias, rng.normal(size=(6, 1536)))
 
 
 def budget_of(tmp_path: Path, measure: Callable[[Structure], Reading], cache: Path | None = None, **asked: Any) -> Any:
@@ -63,17 +63,17 @@ def budget_of(tmp_path: Path, measure: Callable[[Structure], Reading], cache: Pa
 def test_prices_are_found_again(numbers: tuple[int, ...], seed: int) -> None:
     """A machine that is as the cost model says, some units for nothing, is predicted everywhere."""
     head, attention, neuron, ffn, fixed = numbers
-    truth = CostModel(MINILM, head, attention, neuron, ffn, 0, 0, fixed + 1)
-    dense = truth.model(Structure.dense(MINILM))
+    truth = cost_of(MINILM, head, attention, neuron, ffn, outside=fixed + 1)
+    dense = truth.model(Structure.dense(MINILM.anatomy))
     first, *others = (truth.model(structure) / dense for structure in [smallest(MINILM), *levels(MINILM)])
     readings = iter(others)
     table = learn(lambda _: Reading(next(readings), 1, 1, 0, 1), MINILM, Reading(first, 1, 1, 0, 1))
     found = prices(MINILM, table)
     rng = np.random.default_rng(seed)
     some = Structure.of([range(rng.integers(13)) for _ in range(6)], [range(rng.integers(1537)) for _ in range(6)])
-    predicted = found.model(some) / found.model(Structure.dense(MINILM))
+    predicted = found.model(some) / found.model(Structure.dense(MINILM.anatomy))
     assert predicted == pytest.approx(truth.model(some) / dense, rel=1e-3, abs=1e-4)
-    assert min(found.head, found.neuron) >= 1 and min(found.attention_block, found.ffn_block, found.outside) >= 0
+    assert min(found.unit) >= 1 and min(*found.block, found.outside) >= 0
 
 
 @draws(12)
@@ -89,7 +89,7 @@ def test_the_limit_is_kept_and_nearly_reached(
     clock = Clock(lambda ratio: ratio**power)
     budget = budget_of(tmp_path_factory.mktemp("state"), clock, speedup=speedup)
     clock.seen.clear()
-    structure = budget.fit(scores_of(seed, head_bias))
+    structure = budget.fit(drawn(seed, head_bias))
     assert 1 <= len(clock.seen) <= ROUNDS
     report = budget.report(structure, budget.fits)
     assert report.met <= report.limit == pytest.approx(DENSE_MS / speedup)
@@ -100,7 +100,7 @@ def test_the_limit_is_kept_and_nearly_reached(
 
 def test_a_full_disk_costs_what_was_measured_and_not_the_job(tmp_path: Path) -> None:
     budget = budget_of(tmp_path / "no folder", Clock(), speedup=2)
-    structure = budget.fit(scores_of(0))
+    structure = budget.fit(drawn(0))
     assert budget.report(structure, budget.fits).met <= DENSE_MS / 2
 
 
@@ -109,13 +109,36 @@ def test_a_regular_layout_is_fitted_by_the_clock_too(speedup: float, tmp_path: P
     """A dropped layer takes its LayerNorms' time along, which no price of the table says: that is measured."""
     clock = Clock()
     budget = LatencyBudget(Budget(speedup=speedup), MINILM, HERE, clock, tmp_path / "latency.json", layout="regular")
-    structure = budget.fit(scores_of(0))
+    structure = budget.fit(drawn(0))
     kept = structure.remaining()
     assert {*map(len, kept.heads)} == {12} and len({*map(len, kept.neurons)}) == 1
     report = budget.report(structure, budget.fits)
     assert 0.9 * report.limit <= report.met <= report.limit
     with pytest.raises(SpecError, match=r"at most 12\.0 times as fast"):
         LatencyBudget(Budget(speedup=13), MINILM, HERE, clock, tmp_path / "latency.json", layout="regular")
+
+
+def test_a_pruned_model_is_timed_too(tmp_path: Path) -> None:
+    """Blocks of all sizes, some gone: there is a table of them, too, and it is not the whole model's."""
+    shape = {"heads": [[0, 1], [], [5], [*range(12)], [], [3]], "neurons": [700, 0, 90, 1536, 1, 40]}
+    left = MINILM.left(shape)
+    truth = cost_of(left, 5_100, 9_000, 60, 7_000, outside=6_000)
+
+    def measure(structure: Structure) -> Reading:
+        ms = DENSE_MS * truth.model(structure) / truth.model(Structure.dense(left.anatomy))
+        return Reading(ms, DENSE_MS, ms, 0.0, 10)
+
+    budget = LatencyBudget(Budget(speedup=1.5), left, HERE, measure, tmp_path / "latency.json")
+    structure = budget.fit(Scores(np.random.default_rng(0).normal(size=left.anatomy.size)))
+    report = budget.report(structure)
+    assert 0.9 * report["limit"] <= report["met"] <= report["limit"]
+    assert key_of(left, HERE) != key_of(MINILM, HERE) and json.loads(json.dumps(key_of(left, HERE))) == key_of(
+        left, HERE
+    )
+    for gone in ({"heads": [[0]] * 6, "neurons": [0] * 6}, {"heads": [[]] * 6, "neurons": [0, 9, 0, 0, 0, 0]}):
+        few = MINILM.left(gone)
+        assert sum(map(len, smallest(few).kept)) == 1
+        assert all(len(row) <= block.size for row, block in zip(smallest(few).kept, few.anatomy.blocks, strict=True))
 
 
 def test_too_slow_is_fitted_again_with_what_was_measured(tmp_path: Path) -> None:
@@ -129,7 +152,7 @@ def test_too_slow_is_fitted_again_with_what_was_measured(tmp_path: Path) -> None
         return reading if structure in known else replace(reading, ms=1.2 * reading.ms)
 
     budget = budget_of(tmp_path, measure, latency_ms=5)
-    structure = budget.fit(scores_of(0))
+    structure = budget.fit(drawn(0))
     slow, kept = budget.fits
     assert slow["of_dense"] == pytest.approx(1.2 * AIM * 5 / DENSE_MS, rel=0.01) and not slow["kept"]
     assert kept["kept"] and FLOOR * 5 <= kept["ms"] <= 5
@@ -144,7 +167,7 @@ def test_nothing_over_the_limit_is_ever_kept(tmp_path: Path) -> None:
     with pytest.raises(
         SpecError, match=r"not met: this model takes [\d.]+ to 20 ms .*; what was fitted .* took 5"
     ) as e:
-        budget.fit(scores_of(0))
+        budget.fit(drawn(0))
     assert e.value.field == "/budget/latency_ms" and len(budget.fits) == ROUNDS
 
 
@@ -163,7 +186,7 @@ def test_more_time_than_dense_takes_keeps_everything(tmp_path: Path) -> None:
     clock = Clock()
     budget = budget_of(tmp_path, clock, latency_ms=3 * DENSE_MS)
     clock.seen.clear()
-    assert budget.fit(scores_of(0)) == Structure.dense(MINILM)
+    assert budget.fit(drawn(0)) == Structure.dense(MINILM.anatomy)
     assert len(clock.seen) == 1
 
 
@@ -171,7 +194,7 @@ def test_more_time_than_dense_takes_keeps_everything(tmp_path: Path) -> None:
 def test_however_much_time_there_is_everything_is_kept(asked: float, tmp_path: Path) -> None:
     budget = Budget.model_construct(latency_ms=asked)  # as an earlier version took it
     latency = LatencyBudget(budget, MINILM, HERE, Clock(), tmp_path / "latency.json")
-    assert latency.fit(scores_of(0)) == Structure.dense(MINILM)
+    assert latency.fit(drawn(0)) == Structure.dense(MINILM.anatomy)
 
 
 def test_what_was_measured_is_not_measured_again(tmp_path: Path) -> None:
@@ -210,7 +233,7 @@ def test_another_machine_measures_for_itself(tmp_path: Path) -> None:
 def test_what_was_decided_on_stays_that_machines(tmp_path: Path) -> None:
     """A job that goes on elsewhere says what it was measured on, and decides alike if it has to decide again."""
     budget = budget_of(tmp_path, Clock(), latency_ms=5)
-    structure = budget.fit(scores_of(0))
+    structure = budget.fit(drawn(0))
 
     def never(_structure: Structure) -> Reading:
         raise AssertionError("measured elsewhere")
@@ -220,7 +243,7 @@ def test_what_was_decided_on_stays_that_machines(tmp_path: Path) -> None:
     report = later.report(structure, later.fits)
     assert report.measured.device_name == "a CPU" and report.measured.again is None
     assert report.met <= report.limit == 5 and [one.model_dump() for one in report.measured.fits] == budget.fits
-    assert later.fit(scores_of(0)) == structure
+    assert later.fit(drawn(0)) == structure
 
 
 def test_a_table_that_was_half_measured_is_gone_on_with(tmp_path: Path) -> None:
@@ -243,8 +266,8 @@ def test_a_failed_decision_is_measured_anew(tmp_path: Path) -> None:
     budget = budget_of(tmp_path, Clock(), latency_ms=5)
     budget.measure = lambda _structure: Reading(6, DENSE_MS, 9.0, 1.0, 10)
     with pytest.raises(SpecError, match="not met"):
-        budget.fit(scores_of(0))
-    budget_of(tmp_path, Clock(), latency_ms=5).fit(scores_of(0))
+        budget.fit(drawn(0))
+    budget_of(tmp_path, Clock(), latency_ms=5).fit(drawn(0))
 
 
 def test_what_is_fitted_again_and_was_too_slow_gives_way_to_less(
@@ -253,13 +276,13 @@ def test_what_is_fitted_again_and_was_too_slow_gives_way_to_less(
     """A fit that takes coarse steps, as a regular layout's, may come to the same structure with a smaller aim."""
     steps = [Structure.of([range(12)] * 6, [range(n)] * 6) for n in (1200, 800, 400)]
     monkeypatch.setattr(
-        meet, "fit_to", lambda _layout, _scores, cost, limit: next(s for s in steps if cost.encoder(s) <= limit)
+        meet, "fit_of", lambda *_: lambda _scores, cost, limit: next(s for s in steps if cost.of(s) <= limit)
     )
     budget = budget_of(tmp_path, Clock(), latency_ms=DENSE_MS)
-    budget.share = budget.cost.model(steps[1]) / budget.cost.model(Structure.dense(MINILM)) / AIM * 1.1
+    budget.share = budget.cost.model(steps[1]) / budget.cost.model(Structure.dense(MINILM.anatomy)) / AIM * 1.1
     honest = budget.measure
     budget.measure = lambda s: replace(honest(s), ms=1.01 * budget.share * DENSE_MS) if s == steps[1] else honest(s)
-    assert budget.fit(scores_of(0)) == steps[2]
+    assert budget.fit(drawn(0)) == steps[2]
 
 
 # --- the real stopwatch -----------------------------------------------------------------------------------------

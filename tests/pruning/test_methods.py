@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 import core
-from core.pruning.fit import fit
+from core.pruning.fitter import Fitter
 from core.pruning.methods.random import at_random
 from core.pruning.network import Network
-from core.spec.cost import CostModel
+from core.spec.cost import Cost
 from core.spec.methods import METHODS, facts_of
 
 LATE = '''"""`late`: the last units go."""
@@ -34,9 +34,8 @@ FACTS = {
 }
 
 
-def late(network, cost, *rows, **options):
-    a = cost.architecture
-    return Scores(np.tile(-np.arange(a.heads), (a.layers, 1)), np.tile(-np.arange(a.neurons), (a.layers, 1)))
+def late(network, fitter, *rows, **options):
+    return Scores(np.concatenate([-np.arange(block.size) for block in fitter.cost.anatomy.blocks]))
 
 
 prune = scored(late)
@@ -54,6 +53,7 @@ assert "torch" not in sys.modules
 AT_WORK = """
 import sys
 from pathlib import Path
+from core.pruning.fitter import Fitter
 from core.pruning.methods import pruning
 from core.pruning.network import load_network
 from core.pruning.train import Training
@@ -61,9 +61,9 @@ from tests.pruning.conftest import costs_of
 from tests.tiny import save_tiny_model
 network = load_network(save_tiny_model(Path(sys.argv[1])), ["neg", "pos"], seed=0)
 cost = costs_of(network).params
-structure, _ = pruning("late")(network, cost, cost.dense // 2, [], None, Training(0, 0.1, 0))
-assert cost.encoder(structure) <= cost.dense // 2 and not structure.neurons[0] == tuple(range(128))
-assert all(row == tuple(range(len(row))) for row in structure.heads + structure.neurons)
+structure, _ = pruning("late")(network, Fitter(cost, cost.dense // 2), [], None, Training(0, 0.1, 0))
+assert cost.of(structure) <= cost.dense // 2 and not structure.neurons[0] == tuple(range(128))
+assert all(row == tuple(range(len(row))) for row in structure.kept)
 """
 
 
@@ -102,6 +102,7 @@ def test_a_file_that_does_not_describe_itself_is_refused(tmp_path: Path, text: s
         facts_of(tmp_path / "bad.py")
 
 
-def test_random_follows_the_seed(network: Network, cost: CostModel) -> None:
-    first, same, other = (fit(at_random(network, cost, [], seed), cost, cost.dense // 3) for seed in (0, 0, 1))
+def test_random_follows_the_seed(network: Network, cost: Cost) -> None:
+    fitter = Fitter(cost, cost.dense // 3)
+    first, same, other = (fitter(at_random(network, fitter, [], seed)) for seed in (0, 0, 1))
     assert first == same != other

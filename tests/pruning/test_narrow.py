@@ -16,7 +16,8 @@ import torch
 from hypothesis import example, given
 
 from core.pruning.coupling import Phase
-from core.pruning.fit import SLACK, Scores
+from core.pruning.fit import SLACK
+from core.pruning.fitter import Fitter
 from core.pruning.importance import importance
 from core.pruning.magnitude import magnitude, stream_norms
 from core.pruning.methods.random import at_random
@@ -24,16 +25,16 @@ from core.pruning.narrow import _tried, fit_narrow
 from core.pruning.network import Network
 from core.pruning.run import ModelRef, run
 from core.spec.budget import Budget
-from core.spec.cost import CostModel, Costs, hidden_sizes
+from core.spec.cost import Cost, Costs, hidden_sizes
 from core.spec.job import JobSpec
 from core.spec.problems import SpecError
+from tests.builders import MINILM, bert_costs, scores_of
 from tests.draws import draws
-from tests.pruning.conftest import costs_of as costs_of_network
-from tests.pruning.test_fit import MINILM, costs_of
+from tests.pruning.conftest import costs_of
 from tests.pruning.test_weighting import stream
 from tests.tiny import rows
 
-COSTS = costs_of(replace(MINILM, neurons=600))
+COSTS = bert_costs(replace(MINILM, neurons=600))
 DATASET = "ds_" + "1" * 32
 
 
@@ -46,11 +47,11 @@ DATASET = "ds_" + "1" * 32
 )
 def test_a_budget_of_the_whole_model_is_met_wherever_it_is_in_reach(kind: str, place: float, seed: int) -> None:
     costs, rng = COSTS, np.random.default_rng(seed)
-    a, dense = costs.params.architecture, getattr(costs, kind)
-    small: CostModel = getattr(costs.smallest("trim"), kind)
+    a, dense = costs.architecture, getattr(costs, kind)
+    small: Cost = getattr(costs.smallest("trim"), kind)
     lowest, highest = small.smallest + small.outside, dense.dense + dense.outside
     asked = int(lowest + (0.02 + 0.98 * place) * (highest - lowest))
-    scores = Scores(rng.random((a.layers, a.heads)), rng.random((a.layers, a.neurons)), rng.random(a.hidden))
+    scores = scores_of(rng.random((a.layers, a.heads)), rng.random((a.layers, a.neurons)), rng.random(a.hidden))
     _, limit = costs.limit(Budget.model_validate({kind: asked, "of": "model"}), hidden_size="trim")
     structure = fit_narrow(scores, costs, kind, True, limit)
     met = getattr(costs.of(structure), kind).model(structure)
@@ -68,11 +69,11 @@ def test_a_budget_of_the_whole_model_is_met_wherever_it_is_in_reach(kind: str, p
 def test_a_vocabulary_of_many_languages_leaves_no_gap() -> None:
     """Between steps of 32 dimensions whose embeddings alone cost more than all units that the next step has."""
     shapes = COSTS.shapes | {"bert.embeddings.word_embeddings.weight": (250_000, 384)}
-    costs = Costs.from_shapes(COSTS.params.architecture, shapes, length=128)
+    costs = Costs.from_shapes(COSTS.architecture, shapes, length=128)
     below, above = (costs.at(hidden).params for hidden in (32, 64))
     asked = (below.dense + below.outside + above.smallest + above.outside) // 2
     _, limit = costs.limit(Budget.model_validate({"params": asked, "of": "model"}), hidden_size="trim")
-    structure = fit_narrow(Scores(np.ones((6, 12)), np.ones((6, 600)), np.ones(384)), costs, "params", True, limit)
+    structure = fit_narrow(scores_of(np.ones((6, 12)), np.ones((6, 600)), np.ones(384)), costs, "params", True, limit)
     assert structure.hidden is not None and 32 < len(structure.hidden) < 64
     assert 0.99 * asked <= costs.of(structure).params.model(structure) <= asked
 
@@ -80,9 +81,9 @@ def test_a_vocabulary_of_many_languages_leaves_no_gap() -> None:
 def test_a_budget_of_the_encoder_is_of_the_whole_encoder() -> None:
     costs, rng = COSTS, np.random.default_rng(0)
     _, limit = costs.limit(Budget(params=0.1), hidden_size="trim")
-    scores = Scores(rng.random((6, 12)), rng.random((6, 600)), rng.random(384))
+    scores = scores_of(rng.random((6, 12)), rng.random((6, 600)), rng.random(384))
     structure = fit_narrow(scores, costs, "params", False, limit)
-    met = costs.of(structure).params.encoder(structure)
+    met = costs.of(structure).params.of(structure)
     assert limit == int(0.1 * costs.params.dense) and 0.99 * limit <= met <= limit
 
 
@@ -92,7 +93,7 @@ def test_dimensions_go_where_they_are_worth_less_than_what_they_make_room_for() 
     few_neurons[:, :20] = few_dimensions[:128] = 1.0
     sizes = []
     for neurons, hidden in ((np.ones((6, 600)), few_dimensions), (few_neurons, np.ones(384))):
-        found = fit_narrow(Scores(np.full((6, 12), 1e-9), neurons, hidden), COSTS, "params", True, limit)
+        found = fit_narrow(scores_of(np.full((6, 12), 1e-9), neurons, hidden), COSTS, "params", True, limit)
         sizes.append(len(found.hidden or range(384)))
     assert sizes == [128, 160]
 
@@ -108,28 +109,28 @@ def test_out_of_reach_names_the_range_with_fewer_dimensions() -> None:
 
 
 def test_units_score_as_they_do_alone_and_dimensions_by_the_slope_of_their_gate(network: Network, tiny: Path) -> None:
-    cost, plan = costs_of_network(network).params, [Phase((stream(tiny, 1, seed=0),))]
-    alone = importance(network, cost, plan, 0, batches=1)
-    both = importance(network, cost, plan, 0, batches=1, hidden=True)
-    np.testing.assert_allclose(both.heads, alone.heads, rtol=1e-3)
-    np.testing.assert_allclose(both.neurons, alone.neurons, rtol=1e-3, atol=1e-12)
+    cost, plan = costs_of(network).params, [Phase((stream(tiny, 1, seed=0),))]
+    alone = importance(network, Fitter(cost, 0), plan, 0, batches=1)
+    both = importance(network, Fitter(cost, 0, hidden=True), plan, 0, batches=1)
+    np.testing.assert_allclose(both.units, alone.units, rtol=1e-3, atol=1e-12)
     assert both.hidden is not None and both.hidden.shape == (64,) and (both.hidden > 0).all()
     with torch.no_grad():  # a dimension that is 0 everywhere, and that nothing reads, moves the statistics alone
         for name, parameter in network.named_parameters():
             if parameter.shape[-1:] == (64,) and "pooler.dense.bias" not in name:
                 parameter[..., 7] = 0.0
-    again = importance(network, cost, plan, 0, batches=1, hidden=True)
+    again = importance(network, Fitter(cost, 0, hidden=True), plan, 0, batches=1)
     assert again.hidden is not None and again.hidden[7] < 0.1 * np.median(again.hidden)
 
 
 def test_controls_rank_dimensions_too(network: Network) -> None:
-    cost = costs_of_network(network).params
-    found = magnitude(network, cost, hidden=True).hidden
+    fitter = Fitter(costs_of(network).params, 0)
+    trim = replace(fitter, hidden=True)
+    found = magnitude(network, trim).hidden
     assert found is not None
     assert found.argsort().tolist() == stream_norms(network).argsort(stable=True).tolist()
-    drawn = at_random(network, cost, [], 3, hidden=True)
+    drawn = at_random(network, trim, [], 3)
     assert drawn.hidden is not None and sorted(set(drawn.hidden)) == sorted(drawn.hidden)
-    np.testing.assert_array_equal(drawn.heads, at_random(network, cost, [], 3).heads)
+    np.testing.assert_array_equal(drawn.units, at_random(network, fitter, [], 3).units)
 
 
 @pytest.fixture(scope="module")

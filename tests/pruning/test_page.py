@@ -314,7 +314,7 @@ def test_draws_every_curve(tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [1, 24])
 def test_one_layer_and_many(count: int, tmp_path: Path) -> None:
     architecture = Architecture(FAMILIES["bert"], layers=count, heads=16, head_size=64, hidden=1024, neurons=4096)
-    structure = Structure.dense(architecture)
+    structure = Structure.dense(architecture.anatomy)
     page = page_of(full(), tmp_path, structure, architecture)
     assert page.count("rect", "cell kept") == 16 * count
     assert page.count("rect", "bin") == BINS * count

@@ -12,12 +12,13 @@ import torch
 from hypothesis import given
 
 from core.pruning.coupling import Phase
+from core.pruning.fitter import Fitter
 from core.pruning.magnitude import norms
 from core.pruning.masks import Gates
 from core.pruning.network import Network, units
 from core.pruning.pdp import KAPPA, Units, gated_loss, prune, soft_mask, threshold
 from core.pruning.train import Training, dev_scores, optimizer_for
-from core.spec.cost import CostModel
+from core.spec.cost import Cost
 from core.spec.structure import Structure
 from tests.draws import draws
 from tests.pruning.test_weighting import stream
@@ -50,51 +51,51 @@ def test_as_many_as_asked_are_below_one_half_and_they_are_the_smallest(
     assert set(values.abs().argsort()[:dropped].tolist()) == set((mask < 0.5).nonzero().flatten().tolist())
 
 
-def test_nothing_to_drop_leaves_the_network_as_it_is(network: Network, cost: CostModel) -> None:
+def test_nothing_to_drop_leaves_the_network_as_it_is(network: Network, cost: Cost) -> None:
     assert torch.equal(soft_mask(torch.tensor([0.0, 1e-9, 3.0]), 0), torch.ones(3))
-    course = Units(network, cost, cost.dense // 2)
+    course = Units(network, Fitter(cost, cost.dense // 2))
     assert course.gates(0.0) is None
     gates = course.gates(1.0)
-    assert gates is not None and 0 < int((gates.neurons < 0.5).sum()) < gates.neurons.numel()
+    assert gates is not None and 0 < int((gates.units < 0.5).sum()) < gates.units.numel()
 
 
-def test_a_unit_and_its_block_are_masked_once(network: Network, cost: CostModel) -> None:
+def test_a_unit_and_its_block_are_masked_once(network: Network, cost: Cost) -> None:
     """Also where the largest unit of a block is half masked itself."""
-    course = Units(network, cost, cost.dense // 2)
+    course = Units(network, Fitter(cost, cost.dense // 2))
     gates = course.gates(0.7)
-    assert gates is not None and (gates.attention < 0.9).any()
-    heads, neurons = (soft_mask(size, course.dropped(size, 0.7)) for size in course.sizes())
-    torch.testing.assert_close(gates.heads * gates.attention[:, None], heads)
-    torch.testing.assert_close(gates.neurons * gates.ffn[:, None], neurons)
+    assert gates is not None and (gates.blocks[:3] < 0.9).any()
+    wanted = torch.cat([soft_mask(size, course.dropped(size, 0.7)) for size in course.sizes()])
+    blocks = gates.blocks.repeat_interleave(torch.tensor([block.size for block in cost.anatomy.blocks]))
+    torch.testing.assert_close(gates.units * blocks, wanted)
 
 
-def test_where_more_is_gone_than_is_to_be_dropped_masks_stay_numbers(network: Network, cost: CostModel) -> None:
+def test_where_more_is_gone_than_is_to_be_dropped_masks_stay_numbers(network: Network, cost: Cost) -> None:
     """As where a latency table has made whole blocks go: the threshold is 0."""
-    course = Units(network, cost, cost.dense // 2)
+    course = Units(network, Fitter(cost, cost.dense // 2))
     course._cut(Structure.of([[0], [], []], [[0, 1], [], []]), optimizer_for(network, 1e-3))
     gates, scores = course.gates(0.3), course.scores(0.3)
-    assert gates is not None and gates.neurons[0, :2].tolist() == [1, 1]
-    assert all(gate.isfinite().all() for gate in (gates.heads, gates.neurons, gates.attention, gates.ffn))
-    assert (scores.neurons[0, :2] > 0).all() and not np.isnan(scores.heads).any()
-    (gates.heads.sum() + gates.neurons.sum()).backward()  # type: ignore[no-untyped-call]
+    assert gates is not None and gates.units[12:14].tolist() == [1, 1]  # after three layers of four heads
+    assert gates.units.isfinite().all() and gates.blocks.isfinite().all()
+    assert (scores.units[12:14] > 0).all() and not np.isnan(scores.units).any()
+    gates.units.sum().backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is None or p.grad.isfinite().all() for p in network.parameters())
 
 
 @pytest.mark.parametrize("share", [0.05, 0.15, 0.5, 1.0])
 def test_it_ends_cut_to_the_budget_and_what_was_looked_at_last_is_what_is_left(
-    share: float, network: Network, cost: CostModel, tiny: Path
+    share: float, network: Network, cost: Cost, tiny: Path
 ) -> None:
     plan, dev, limit = [Phase((stream(tiny, 16, seed=0),))], stream(tiny, 20, seed=5).rows, int(share * cost.dense)
-    structure, history = prune(network, cost, limit, plan, dev, Training(10, 1e-3, seed=0))
-    assert 0 <= limit - cost.encoder(structure) < max(0.01 * limit, cost.neuron + cost.ffn_block)
+    structure, history = prune(network, Fitter(cost, limit), plan, dev, Training(10, 1e-3, seed=0))
+    assert 0 <= limit - cost.of(structure) < max(0.01 * limit, cost.marginal(3, 0))  # a neuron, and its block
     assert units(network).sizes() == structure.sizes()
     assert dev_scores(network, dev)["loss"] == history.points[-1]["loss"]
 
 
-def test_sources_that_come_first_leave_their_sizes_by_weight(network: Network, cost: CostModel, tiny: Path) -> None:
+def test_sources_that_come_first_leave_their_sizes_by_weight(network: Network, cost: Cost, tiny: Path) -> None:
     source = replace(stream(tiny, 16, seed=1), label_weight=3.0)
     for masks in ("shared", "fixed"):
-        course = Units(network, cost, cost.dense // 2)
+        course = Units(network, Fitter(cost, cost.dense // 2))
         before = course.sizes()[0].detach()
         course.borrow([replace(source, masks=masks)])
         with torch.no_grad():
@@ -104,31 +105,28 @@ def test_sources_that_come_first_leave_their_sizes_by_weight(network: Network, c
         torch.testing.assert_close(course.sizes()[0], wanted)
 
 
-def test_what_is_gone_has_no_size_though_a_source_has_lent_it_one(
-    network: Network, cost: CostModel, tiny: Path
-) -> None:
-    course = Units(network, cost, cost.dense // 10)
+def test_what_is_gone_has_no_size_though_a_source_has_lent_it_one(network: Network, cost: Cost, tiny: Path) -> None:
+    course = Units(network, Fitter(cost, cost.dense // 10))
     course.borrow([stream(tiny, 16, seed=1)])
     course.thin(1.0, optimizer_for(network, 1e-3))
-    heads, neurons = course.sizes()
-    assert [int((row > 0).sum()) for row in heads] == course.present.sizes()["heads"]
-    assert [int((row > 0).sum()) for row in neurons] == course.present.sizes()["neurons"] != [128] * 3
+    sizes = torch.cat(course.sizes())
+    assert [int((sizes[span] > 0).sum()) for span in cost.anatomy.spans] == [*map(len, course.present.kept)]
+    assert [*map(len, course.present.neurons)] != [128] * 3
 
 
 def test_rows_that_share_no_masks_see_them_and_move_none(network: Network, tiny: Path) -> None:
     present = units(network)
-    ones = Gates.of(present, present)
-    heads = (0.5 * ones.heads).requires_grad_()
-    gates = Gates(heads, 0.5 * ones.neurons, ones.attention, ones.ffn)
+    ones = Gates.of(present, present.anatomy)
+    gates = replace(ones, units=(0.5 * ones.units).requires_grad_())
     target = stream(tiny, 8, seed=0)
     losses = [gated_loss(network, [replace(target, masks=m)], [range(8)], gates, present) for m in ("shared", "fixed")]
     assert losses[0].item() == pytest.approx(losses[1].item())
-    shared, fixed = (torch.autograd.grad(loss, heads, allow_unused=True)[0] for loss in losses)
+    shared, fixed = (torch.autograd.grad(loss, gates.units, allow_unused=True)[0] for loss in losses)
     assert shared.abs().sum() > 0 and fixed is None
 
 
-def test_a_masks_gradient_reaches_the_weights_of_its_unit_alone(network: Network, cost: CostModel) -> None:
-    heads = norms(network)[0][0]
+def test_a_masks_gradient_reaches_the_weights_of_its_unit_alone(network: Network) -> None:
+    heads = norms(network)[0]
     (gradient,) = torch.autograd.grad(heads[1], network.body.bert.encoder.layer[0].attention.self.key.weight)
-    size = cost.architecture.head_size
+    size = network.architecture.head_size
     assert (gradient[size : 2 * size] != 0).all() and (gradient[:size] == 0).all() and (gradient[2 * size :] == 0).all()

@@ -11,15 +11,16 @@ import numpy as np
 from core.pruning import prune as module
 from core.pruning.coupling import TaskRows, add_heads, phases
 from core.pruning.fit import Scores
+from core.pruning.fitter import Fitter
 from core.pruning.network import TARGET, Network
 from core.pruning.prune import prune
 from core.pruning.train import Training
-from core.spec.cost import CostModel
+from core.spec.cost import Cost
 from core.spec.structure import Structure
 from tests.pruning.test_weighting import stream
 
 
-def test_no_mask_closes_before_rows_come_that_may_move_it(network: Network, cost: CostModel, tiny: Path) -> None:
+def test_no_mask_closes_before_rows_come_that_may_move_it(network: Network, cost: Cost, tiny: Path) -> None:
     """By the size alone all masks would close alike, and units go by their number."""
     target, source, dev = (stream(tiny, 24, seed).rows for seed in range(3))
     tasks = TaskRows(target, TARGET, 2), TaskRows(source, "source0", 2)
@@ -27,17 +28,17 @@ def test_no_mask_closes_before_rows_come_that_may_move_it(network: Network, cost
     add_heads(network, plan, [tasks[1]])
     seen: list[tuple[Scores, Structure]] = []
 
-    def fit(scores: Scores, *limits: Any) -> Structure:
-        seen.append((scores, original(scores, *limits)))
+    def fit(scores: Scores, *limits: Any, **named: Any) -> Structure:
+        seen.append((scores, original(scores, *limits, **named)))
         return seen[-1][1]
 
-    limit = cost.encoder_fixed + (cost.dense - cost.encoder_fixed) // 5
+    limit = sum(cost.fixed) + (cost.dense - sum(cost.fixed)) // 5
     original = module.fit
     with patch.object(module, "fit", fit):
-        structure, _ = prune(network, cost, limit, plan, dev, Training(80, 1e-3, 0), last=fit)
-    assert cost.encoder(structure) <= limit
+        structure, _ = prune(network, Fitter(cost, limit, fit), plan, dev, Training(80, 1e-3, 0))
+    assert cost.of(structure) <= limit
     half = len(seen) // 2
     for scores, kept in seen[: half - 1]:
-        assert len(np.unique(scores.heads)) == 1 and kept == Structure.dense(cost.architecture)
-    found = seen[-1][0].neurons[np.isfinite(seen[-1][0].neurons)]
+        assert len(np.unique(scores.units)) == 1 and kept == Structure.dense(cost.anatomy)
+    found = seen[-1][0].units[np.isfinite(seen[-1][0].units)]
     assert len(np.unique(found)) > len(found) / 2

@@ -21,7 +21,7 @@ ALL = range(4)
 
 def test_a_model_that_lost_nothing_stays_as_it_is(network: Network, tiny: Path) -> None:
     student = copy.deepcopy(network)
-    refit(student, network, [Phase((stream(tiny, 16, seed=0),))], 0, Structure.dense(network.architecture))
+    refit(student, network, [Phase((stream(tiny, 16, seed=0),))], 0, Structure.dense(network.architecture.anatomy))
     for name, parameter in student.named_parameters():
         torch.testing.assert_close(parameter, network.get_parameter(name), rtol=0, atol=1e-4)
 

@@ -46,6 +46,18 @@ def test_a_configuration_that_names_code_or_is_none_is_refused(tmp_path: Path, v
     assert error.value.field == "/model" and len(error.value.message) < 300
 
 
+def test_a_pruned_checkpoint_describes_the_model_that_it_was_made_of(tmp_path: Path) -> None:
+    """Its own code is not asked for; what else names code is refused as of any."""
+    said = {"model_type": "topwork-bert", "topwork": {"heads": [[0]], "neurons": [3]}}
+    assert read(tmp_path, PLAIN | said | {"auto_map": {"AutoConfig": "x.Config"}}) == PLAIN | said | {
+        "model_type": "bert"
+    }
+    with pytest.raises(SpecError, match="'auto_map'"):
+        read(tmp_path, PLAIN | said | {"text_config": {"auto_map": {"AutoConfig": "x.Config"}}})
+    with pytest.raises(SpecError, match="'topwork'"):
+        read(tmp_path, PLAIN | said | {"topwork": [1]})
+
+
 @pytest.mark.parametrize("way", ["eager", "sdpa", "flash_attention_2", "flex_attention", None, {"": "eager"}])
 @pytest.mark.field("2. Models in, checkpoints out", "attention implementations in a config", "taken; ours is used")
 def test_ways_to_compute_that_transformers_has_itself_are_no_code(tmp_path: Path, way: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from core.spec.cost import CostModel, Costs
+from core.spec.cost import Costs
 from core.spec.data import Example
 from core.spec.estimate import (
     SPREAD,
@@ -22,7 +22,7 @@ from core.spec.estimate import (
 )
 from core.spec.families import FAMILIES, Architecture
 from core.spec.job import JobSpec
-from tests.pruning.test_fit import MINILM, costs_of
+from tests.builders import MINILM, bert_costs, cost_of
 
 DATASET = {"dataset": "ds_" + 32 * "0"}
 BERT = Architecture(FAMILIES["bert"], layers=6, heads=12, head_size=32, hidden=384, neurons=1536)
@@ -60,10 +60,8 @@ def test_work_counts_what_is_computed() -> None:
 
 
 def test_a_milder_cut_makes_steps_dearer() -> None:
-    cost = CostModel(
-        BERT, head=100, attention_block=0, neuron=10, ffn_block=0, encoder_fixed=0, layer_fixed=0, outside=9
-    )
-    costs = Costs(cost, cost, cost, length=128)
+    cost = cost_of(BERT, head=100, attention=0, neuron=10, ffn=0, outside=9)
+    costs = Costs(BERT, cost, cost, cost, length=128)
 
     def left(**budget: Any) -> float:
         return part_left(spec_of(budget=budget, method={"name": "pdp" if "sparsity" in budget else "fisher"}), costs)
@@ -77,7 +75,7 @@ def test_a_milder_cut_makes_steps_dearer() -> None:
 
 
 def test_a_smaller_hidden_size_spares_embeddings_and_leaves_more_of_the_encoder() -> None:
-    costs = costs_of(MINILM)
+    costs = bert_costs(MINILM)
     for share in (0.6, 0.4):
         spec = spec_of(budget={"params": share, "of": "model"}, hidden_size="trim")
         assert part_left(spec, costs) == pytest.approx(share, abs=0.01)

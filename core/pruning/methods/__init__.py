@@ -1,7 +1,7 @@
 """The pruning methods: what a method is. Each is a file beside this one, and the file's name is the method's.
 
 A method's file says in FACTS, a dict of literals, what core/spec/methods.py asks of it, and holds `prune`, a `Method`:
-a function that gets the taught network, chooses what to keep under the limit, and leaves the network cut to it. One
+a function that gets the taught network, scores what can be cut, and leaves the network as the fitter decides. One
 that only ranks units, without training, need only be a `Score`: `scored` makes a method of it. One that can zero single
 weights holds `zero`, too, a `Zeroing`. Nothing else is to be changed.
 """
@@ -10,40 +10,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from core.pruning.batches import Rows
 from core.pruning.checkpoint import NOWHERE, Checkpoint
 from core.pruning.coupling import Phase
 from core.pruning.cut import cut
-from core.pruning.fit import Scores, fit
+from core.pruning.fit import Scores
+from core.pruning.fitter import Fitter
 from core.pruning.importance import BATCHES
 from core.pruning.network import Network, device
 from core.pruning.train import History, Training
 from core.spec.budget import Pattern
-from core.spec.cost import CostModel
 from core.spec.messages import StageProgress
 from core.spec.structure import Structure
 
 
 class Method(Protocol):
-    """Cuts `network` in place to at most `limit` of `cost` in its encoder layers."""
+    """Cuts `network` in place to what the fitter makes of the scores that decide."""
 
     def __call__(
-        self,
-        network: Network,
-        cost: CostModel,
-        limit: int,
-        plan: Sequence[Phase],
-        dev: Rows,
-        training: Training,
-        *,
-        last: Callable[[Scores, CostModel, int], Structure] = fit,
+        self, network: Network, fitter: Fitter, plan: Sequence[Phase], dev: Rows, training: Training
     ) -> tuple[Structure, History]:
         """Returns what it was cut to, in the dense network's numbering, and the learning curve.
 
         `plan` says which rows to use, target and sources, and which of them may move masks; `training.steps` is 0 for
-        a method that does not train. `last` turns the scores that decide into the structure.
+        a method that does not train.
         """
 
 
@@ -53,16 +45,15 @@ class Score(Protocol):
     def __call__(
         self,
         network: Network,
-        cost: CostModel,
+        fitter: Fitter,
         plan: Sequence[Phase],
         seed: int,
         /,
         *,
         report: Callable[[int], None],
         checkpoint: Checkpoint = NOWHERE,
-        hidden: bool = False,
     ) -> Scores:
-        """Scores in one scale for heads (L, H) and neurons (L, N); with `hidden`, of hidden dimensions (D,), too."""
+        """Scores in one scale for all units; of hidden dimensions, too, where the fitter wants them."""
 
 
 class Zeroing(Protocol):
@@ -82,25 +73,16 @@ class Zeroing(Protocol):
 
 
 def scored(score: Score) -> Method:
-    """The method that scores once, and cuts once; it can score hidden dimensions, too."""
+    """The method that scores once, and cuts once."""
 
     def method(
-        network: Network,
-        cost: CostModel,
-        limit: int,
-        plan: Sequence[Phase],
-        dev: Rows,
-        training: Training,
-        *,
-        last: Callable[[Scores, CostModel, int], Structure] = fit,
-        hidden: bool = False,
+        network: Network, fitter: Fitter, plan: Sequence[Phase], dev: Rows, training: Training
     ) -> tuple[Structure, History]:
         def heard(done: int) -> None:
             training.report(StageProgress(stage="prune", step=done, steps=BATCHES))
 
-        options: dict[str, Any] = {"report": heard, "checkpoint": training.checkpoint, "hidden": hidden}
-        scores = score(network.to(device()), cost, plan, training.seed, **options)
-        structure = last(scores, cost, limit)
+        saved = training.checkpoint
+        structure = fitter(score(network.to(device()), fitter, plan, training.seed, report=heard, checkpoint=saved))
         cut(network, structure)
         return structure, History()
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from core.pruning.fit import Scores
+from core.pruning.fitter import Fitter
 from core.pruning.methods import scored
-from core.pruning.network import Network
-from core.spec.cost import CostModel
+from core.pruning.network import Network, hidden_size
 
 FACTS = {
     "what": "drops units at random, by the seed",
@@ -22,13 +22,10 @@ FACTS = {
 }
 
 
-def at_random(
-    _network: Network, cost: CostModel, _plan: Sequence[Any], seed: int, hidden: bool = False, **_options: Any
-) -> Scores:
-    """Heads and neurons drawn alike over all layers."""
-    a, rng = cost.architecture, np.random.default_rng(seed)
-    heads, neurons = rng.random((a.layers, a.heads)), rng.random((a.layers, a.neurons))
-    return Scores(heads, neurons, rng.random(a.hidden) if hidden else None)
+def at_random(network: Network, fitter: Fitter, _plan: Sequence[Any], seed: int, **_options: Any) -> Scores:
+    """Units drawn alike over all blocks."""
+    rng = np.random.default_rng(seed)
+    return Scores(rng.random(fitter.cost.anatomy.size), rng.random(hidden_size(network)) if fitter.hidden else None)
 
 
 prune = scored(at_random)
