@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.spec.model import LocalModel, read_model
-from core.spec.problems import SpecError
+from core.domains.transformer.model import LocalModel, read_model
+from core.spec.errors import SpecError
 from core.spec.task import ProblemType
 
 __all__ = ["LocalModel", "Unusable", "find", "local_models"]

@@ -20,17 +20,17 @@ from api import catalogue, hub
 from api.context import Context
 from api.problems import fault, invalid
 from api.schemas import Fault
+from core.domains.transformer.costs import Costs
+from core.domains.transformer.families import require_fitted
+from core.domains.transformer.head import Head, choose_head
 from core.ledger import datasets, webhooks
 from core.ledger.scratch import scratch
 from core.ledger.tables import Dataset
 from core.rows import sandbox
 from core.rows.survey import Survey, survey
 from core.rows.understood import Understood
-from core.spec.cost import Costs
-from core.spec.families import require_fitted
-from core.spec.head import Head, choose_head
+from core.spec.errors import SpecError
 from core.spec.job import JobSpec
-from core.spec.problems import SpecError
 
 
 @dataclass(frozen=True)

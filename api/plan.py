@@ -9,15 +9,16 @@ from typing import Any
 from api.catalogue import LocalModel
 from api.checks import Checked
 from api.schemas import Estimate, Plan, Reach, Rows, Seconds, Units
+from core import schedule as estimate
+from core.domains.cost import Cost
+from core.domains.structure import Structure
+from core.domains.transformer.costs import Costs, least
+from core.domains.transformer.model import PRUNED
 from core.ledger.tables import Job
 from core.ledger.workers import Needs
 from core.rows.survey import Survey
-from core.spec import estimate
-from core.spec.cost import Cost, Costs
 from core.spec.job import JobSpec
-from core.spec.model import PRUNED
 from core.spec.report import Report, stored
-from core.spec.structure import Structure
 
 FEW = 100  # test rows: an accuracy is then known to about 10 points
 
@@ -119,27 +120,27 @@ def _limit(costs: Costs, spec: JobSpec) -> int:
 def _reach(costs: Costs, spec: JobSpec) -> list[Reach]:
     small = costs.smallest(spec.hidden_size)
 
-    def least(cost: Cost) -> int:
-        return cost.least(spec.export.layout, costs.architecture)
+    def lowest(cost: Cost) -> int:
+        return least(cost, spec.export.layout, costs.architecture)
 
     params, macs, size = costs.params, costs.macs, costs.bytes
     counted = [
-        ("params", "encoder", least(small.params), params.dense),
-        ("params", "model", least(small.params) + small.params.outside, params.dense + params.outside),
-        ("macs", "model", least(small.macs) + small.macs.outside, macs.dense + macs.outside),
-        ("bytes", "model", least(small.bytes) + small.bytes.outside, size.dense + size.outside),
+        ("params", "encoder", lowest(small.params), params.dense),
+        ("params", "model", lowest(small.params) + small.params.outside, params.dense + params.outside),
+        ("macs", "model", lowest(small.macs) + small.macs.outside, macs.dense + macs.outside),
+        ("bytes", "model", lowest(small.bytes) + small.bytes.outside, size.dense + size.outside),
     ]
     return [
         Reach.model_validate(
             {
                 "cost": name,
                 "of": of,
-                "lowest": lowest,
+                "lowest": low,
                 "dense": dense,
                 "sequence_length": costs.length if name == "macs" else None,
             }
         )
-        for name, of, lowest, dense in counted
+        for name, of, low, dense in counted
     ]
 
 

@@ -21,8 +21,8 @@ from api.schemas import Fault, ProblemDetails
 from core.ledger.database import READ_ONLY_NOW
 from core.ledger.quotas import QueueFullError, StorageFullError
 from core.ledger.storage import StorageAwayError
+from core.spec.errors import SpecError
 from core.spec.job import JobSpec
-from core.spec.problems import SpecError
 
 log = logging.getLogger(__name__)
 

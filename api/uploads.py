@@ -24,7 +24,7 @@ from core.ledger import datasets, quotas, tables, uploads
 from core.ledger.scratch import scratch
 from core.ledger.storage import CHUNK, file_sha256
 from core.rows.asked import Asked
-from core.spec.problems import SpecError
+from core.spec.errors import SpecError
 
 FILE = EXAMPLE["file"].encode()
 SHA256 = hashlib.sha256(FILE).hexdigest()

@@ -29,18 +29,19 @@ import transformers
 from transformers import AutoConfig
 
 from benchmarks.transfer.cells import append_result, read_results
-from core.pruning.export import environment
-from core.pruning.fit import Scores, fit
-from core.pruning.meet import LatencyBudget
-from core.pruning.narrow import fit_narrow
-from core.pruning.network import load_network, load_tokenizer
-from core.pruning.runtimes import conditions
-from core.pruning.stopwatch import Stopwatch
+from core.domains.fit import Scores, fit
+from core.domains.transformer.costs import Costs
+from core.domains.transformer.families import FAMILIES, Architecture
+from core.domains.transformer.fit_hidden import fit_narrow
+from core.domains.transformer.network import load_network
+from core.pruning.export.files import environment
+from core.pruning.job.tokenizer import load_tokenizer
+from core.pruning.latency.budget import LatencyBudget
+from core.pruning.latency.runtimes import conditions
+from core.pruning.latency.stopwatch import Stopwatch
 from core.rows.text.processor import Text
 from core.spec.budget import Budget
-from core.spec.cost import Costs
-from core.spec.families import FAMILIES, Architecture
-from core.spec.problems import SpecError
+from core.spec.errors import SpecError
 
 FITS = 30
 LENGTH = 128

@@ -52,16 +52,17 @@ def measure(model: Path, data: Path, steps: int, seed: int) -> tuple[Cosines, Se
     from benchmarks.transfer.cells import dataset_id
     from benchmarks.transfer.data import MAX_LENGTH
     from benchmarks.transfer.data import prepare as prepare_tables
-    from core.pruning.batches import draw
-    from core.pruning.coupling import Stream, add_heads
-    from core.pruning.decide import decide
-    from core.pruning.job import ModelRef, Pass
-    from core.pruning.losses import batch_loss
-    from core.pruning.network import TARGET as HEAD
-    from core.pruning.network import Network
-    from core.pruning.prepare import prepare
-    from core.pruning.train import optimizer_for
-    from core.pruning.weighting import gate_gradient
+    from core.domains.model_ref import ModelRef
+    from core.domains.transformer.network import TARGET as HEAD
+    from core.domains.transformer.network import Network
+    from core.pruning.job.decide import decide
+    from core.pruning.job.passes import Pass
+    from core.pruning.job.prepare import prepare
+    from core.pruning.training.batches import draw
+    from core.pruning.training.coupling import Stream, add_heads
+    from core.pruning.training.losses import batch_loss
+    from core.pruning.training.train import optimizer_for
+    from core.pruning.training.weighting import gate_gradient
     from core.spec.job import JobSpec
 
     def weight_gradient(network: Network, stream: Stream, index: Sequence[int]) -> torch.Tensor:

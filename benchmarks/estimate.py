@@ -44,7 +44,7 @@ def one(words: int, batch_size: int, max_length: int) -> dict[str, Any]:
 
     from api.catalogue import find
     from api.plan import foretell
-    from core.pruning.run import ModelRef, run
+    from core.pruning.job.run import ModelRef, run
     from core.rows.survey import survey
 
     torch.set_num_threads(1)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.transfer.data import prepare
-from core.pruning.run import ModelRef, run
+from core.pruning.job.run import ModelRef, run
 from core.spec.job import JobSpec
 
 PACKAGES = ("torch", "transformers", "onnxruntime", "onnx")  # the last for quantize_dynamic

@@ -24,17 +24,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from core.pruning.batches import draw, encode
-from core.pruning.coupling import Stream
-from core.pruning.export import environment
-from core.pruning.job import ModelRef
-from core.pruning.losses import batch_loss
-from core.pruning.network import TARGET, load_network, load_tokenizer, predict
-from core.pruning.publish import peak_memory_bytes
-from core.pruning.run import run
-from core.pruning.train import optimizer_for
+from core.domains.model_ref import ModelRef
+from core.domains.transformer.network import TARGET, load_network
+from core.pruning.export.files import environment
+from core.pruning.job.publish import peak_memory_bytes
+from core.pruning.job.run import run
+from core.pruning.job.tokenizer import load_tokenizer
+from core.pruning.training.batches import draw, encode
+from core.pruning.training.coupling import Stream
+from core.pruning.training.losses import batch_loss
+from core.pruning.training.predict import predict
+from core.pruning.training.train import optimizer_for
+from core.rows.splits import Example
 from core.rows.text.processor import Text
-from core.spec.data import Example
 from core.spec.job import JobSpec
 from core.tasks import task_of
 

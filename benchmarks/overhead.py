@@ -25,22 +25,25 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from core.pruning import losses as losses_module
-from core.pruning import train as train_module
-from core.pruning.batches import Rows, draw
-from core.pruning.coupling import Stream, TaskRows, phases
-from core.pruning.cut import cut
-from core.pruning.export import environment
-from core.pruning.fit import Scores, fit
-from core.pruning.fitter import Fitter
-from core.pruning.losses import batch_loss
-from core.pruning.masks import Masks, gated
-from core.pruning.network import TARGET, Network, load_network, low_precision, predict
-from core.pruning.prune import prune
-from core.pruning.train import Training, optimizer_for, train
+from core.domains.cost import Cost
+from core.domains.fit import Scores, fit
+from core.domains.structure import Structure
+from core.domains.transformer.costs import Costs
+from core.domains.transformer.cut import cut
+from core.domains.transformer.gates import Masks, gated
+from core.domains.transformer.network import TARGET, Network, load_network
+from core.pruning.export.files import environment
+from core.pruning.masking.l0 import prune
+from core.pruning.scoring.fitter import Fitter
+from core.pruning.system.device import low_precision
+from core.pruning.training import losses as losses_module
+from core.pruning.training import train as train_module
+from core.pruning.training.batches import Rows, draw
+from core.pruning.training.coupling import Stream, TaskRows, phases
+from core.pruning.training.losses import batch_loss
+from core.pruning.training.predict import predict
+from core.pruning.training.train import Training, optimizer_for, train
 from core.rows.text.processor import Text
-from core.spec.cost import Cost, Costs
-from core.spec.structure import Structure
 from core.tasks.classes import SingleLabel
 
 RESULTS = Path(__file__).parent / "results"
@@ -151,7 +154,7 @@ def whole_stages(network: Network, cost: Cost, rows: Rows) -> dict[str, float]:
 
     def seconds(work: Callable[[], Any]) -> float:
         start = time.process_time()
-        with patch.object(train_module, "dev_scores", _no_look), patch("core.pruning.prune.dev_scores", _no_look):
+        with patch.object(train_module, "dev_scores", _no_look), patch("core.pruning.masking.l0.dev_scores", _no_look):
             work()
         return time.process_time() - start
 

@@ -3,7 +3,7 @@
     python -m benchmarks.speed [--models MODEL ...] [--runtimes RUNTIME ...] [--batches N ...] [--threads N]
 
 MODEL: minilm (data/models/all-minilm-l6-v2) or bert-base (its shapes, random weights). Every model is measured in turn
-with the dense one under the same runtime, so that ratios hold on a noisy machine (core/pruning/stopwatch.py).
+with the dense one under the same runtime, so that ratios hold on a noisy machine (core/pruning/latency/stopwatch.py).
 Structures are `fisher`'s on rows of random tokens, and torch-pruning's group magnitudes, at the same number of
 parameters. Random weights hardly tell layers apart, so bert-base keeps most of its blocks, if thin: that is slow.
 Each figure is appended to results/speed.jsonl, and not measured again by the next run; results/speed.md is made of it.
@@ -29,21 +29,22 @@ from transformers import BertConfig, BertForSequenceClassification
 from benchmarks.overhead import make_rows
 from benchmarks.transfer.cells import append_result, read_results
 from benchmarks.transfer.controls import magnitude
-from core.pruning.coupling import TaskRows, phases
-from core.pruning.cut import cut
-from core.pruning.export import environment
-from core.pruning.fit import fit
-from core.pruning.fitter import Fitter
-from core.pruning.importance import importance
-from core.pruning.network import TARGET, Network, load_network, load_tokenizer
-from core.pruning.onnx import TRACED, write_onnx
-from core.pruning.runtimes import conditions, session
-from core.pruning.stopwatch import Reading, Stopwatch, compare
+from core.domains.fit import fit
+from core.domains.structure import Structure
+from core.domains.transformer.costs import Costs
+from core.domains.transformer.cut import cut
+from core.domains.transformer.network import TARGET, Network, load_network
+from core.pruning.export.files import environment
+from core.pruning.job.tokenizer import load_tokenizer
+from core.pruning.latency.onnx import TRACED, write_onnx
+from core.pruning.latency.runtimes import conditions, session
+from core.pruning.latency.stopwatch import Reading, Stopwatch, compare
+from core.pruning.scoring.fitter import Fitter
+from core.pruning.scoring.importance import importance
+from core.pruning.training.coupling import TaskRows, phases
 from core.rows.modality import Blank
 from core.rows.text.processor import Text
 from core.spec.budget import Budget
-from core.spec.cost import Costs
-from core.spec.structure import Structure
 
 RESULTS = Path(__file__).parent / "results"
 MINILM = Path("data/models/all-minilm-l6-v2")

@@ -25,7 +25,7 @@ RESULTS = Path(__file__).parent / "results" / "unbalanced.md"
 TRAIN, DEV, TEST = 100, 100, 400
 FEW = 20  # of the dev rows, of the same runs: as of 100 rows in all
 MOST_CHARACTERS = 80
-RATE = 3 * 0.04 / 384  # as what is left of a model recovers with (core.pruning.train.recovery_rate)
+RATE = 3 * 0.04 / 384  # as what is left of a model recovers with (core.pruning.training.train.recovery_rate)
 ID = f"ds_{0:032x}"
 
 Look = Mapping[str, float]  # metrics on dev, its loss, how many answers were given
@@ -95,13 +95,15 @@ def teach(data: Path, share: float, seed: int, layers: int) -> Run:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from core.pruning import train
-    from core.pruning.checkpoint import restore, trained
-    from core.pruning.decide import decide
-    from core.pruning.job import ModelRef, Pass
-    from core.pruning.network import device, predict
-    from core.pruning.prepare import prepare
-    from core.pruning.stages import teach as teach_stage
+    from core.domains.model_ref import ModelRef
+    from core.pruning.job.decide import decide
+    from core.pruning.job.passes import Pass
+    from core.pruning.job.prepare import prepare
+    from core.pruning.job.stages import teach as teach_stage
+    from core.pruning.system.device import device
+    from core.pruning.training import train
+    from core.pruning.training.checkpoint import restore, trained
+    from core.pruning.training.predict import predict
     from core.spec.job import JobSpec
 
     spec = JobSpec.model_validate(

@@ -19,15 +19,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.pruning import stopwatch
-from core.pruning.export import environment
-from core.pruning.network import load_network, load_tokenizer
-from core.pruning.runtimes import conditions
-from core.pruning.stopwatch import Stopwatch, in_turn
+from core.domains.structure import Structure
+from core.domains.transformer.costs import Costs
+from core.domains.transformer.network import load_network
+from core.pruning.export.files import environment
+from core.pruning.job.tokenizer import load_tokenizer
+from core.pruning.latency import stopwatch
+from core.pruning.latency.runtimes import conditions
+from core.pruning.latency.stopwatch import Stopwatch, in_turn
 from core.rows.text.processor import Text
 from core.spec.budget import Budget
-from core.spec.cost import Costs
-from core.spec.structure import Structure
 
 RESULTS = Path(__file__).parent / "results"
 LENGTH = 64

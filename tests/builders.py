@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from core.pruning.fit import Scores
-from core.spec.cost import Cost, Costs
-from core.spec.families import FAMILIES, Architecture
-from core.spec.structure import ATTENTION, FFN
+from core.domains.cost import Cost
+from core.domains.fit import Scores
+from core.domains.structure import ATTENTION, FFN
+from core.domains.transformer.costs import Costs
+from core.domains.transformer.families import FAMILIES, Architecture
 
 MINILM = Architecture(FAMILIES["bert"], layers=6, heads=12, head_size=32, hidden=384, neurons=1536)
 BERT_BASE = Architecture(FAMILIES["bert"], layers=12, heads=12, head_size=64, hidden=768, neurons=3072)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from core.spec.columns import Column, Table
+from core.rows.columns import Column, Table
 
 
 def columns(**cells: Sequence[Any] | Column) -> Table:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import structlog
 
+from core.die_with_parent import die_with_parent
 from core.ledger import logs
-from core.lifeline import die_with_parent
 from core.spec.messages import Done, Failed, Fault, Listener, Message, Saved, line
 
 
@@ -78,9 +78,9 @@ def main(workdir: Path) -> None:
     if int(os.environ.get("RANK", "0")):  # the first speaks for all
         report = lambda _message: None  # noqa: E731
 
-    from core.pruning.run import ModelRef, run
+    from core.pruning.job.run import ModelRef, run
+    from core.spec.errors import SpecError
     from core.spec.job import JobSpec
-    from core.spec.problems import SpecError
 
     spec = JobSpec.model_validate(request["spec"])
     model = ModelRef(**request["model"] | {"path": Path(request["model"]["path"])})

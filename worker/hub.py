@@ -21,11 +21,11 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import disable_progress_bars, filter_repo_objects  # type: ignore[attr-defined]
 from huggingface_hub.utils._http import default_client_factory
 
+from core.domains.weights import INDEX, PARTS, WHOLE
 from core.ledger import logs
 from core.ledger.settings import Settings
 from core.ledger.storage import StorageAwayError
-from core.spec.problems import SpecError
-from core.spec.weights import INDEX, PARTS, WHOLE
+from core.spec.errors import SpecError
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.domains.folder import require_model
+from core.domains.transformer.families import Architecture
+from core.domains.weights import INDEX, PARTS, WHOLE
 from core.ledger.settings import Settings
-from core.spec.families import Architecture
-from core.spec.folder import require_model
-from core.spec.problems import SpecError
-from core.spec.weights import INDEX, PARTS, WHOLE
+from core.spec.errors import SpecError
 
 FILES = (  # patterns
     "config.json",

@@ -46,9 +46,9 @@ from core.ledger.database import READ_ONLY_NOW, Database
 from core.ledger.settings import Settings
 from core.ledger.storage import DamagedError, Storage, StorageAwayError
 from core.ledger.tables import Job
+from core.spec.errors import SpecError
 from core.spec.job import JobSpec
 from core.spec.messages import Done, Failed, Fault, Message, Note, Saved, StageBegun, StageProgress, parse
-from core.spec.problems import SpecError
 from worker import models
 from worker.tidy import remove_if_empty, used_blobs
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.utils import prune as torch_prune
 
-from core.pruning import sparsity
+from core.domains.transformer.network import Network, matrices
+from core.pruning.masking import sparsity
+from core.pruning.masking.pdp import threshold
 from core.pruning.methods import magnitude
-from core.pruning.network import Network, matrices
-from core.pruning.pdp import threshold
-from core.pruning.train import History
+from core.pruning.training.train import History
 from core.spec.budget import GROUPS, Pattern
 
 

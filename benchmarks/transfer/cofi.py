@@ -17,14 +17,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.pruning import pdp, train
-from core.pruning.coupling import Stream
-from core.pruning.decide import Decided
-from core.pruning.job import Pass
-from core.pruning.losses import batch_loss, padded
-from core.pruning.network import TARGET, Network, autocast
-from core.pruning.prepare import Prepared
-from core.pruning.stages import Pruned, Taught, prune
+from core.domains.transformer.network import TARGET, Network
+from core.pruning.job.decide import Decided
+from core.pruning.job.passes import Pass
+from core.pruning.job.prepare import Prepared
+from core.pruning.job.stages import Pruned, Taught, prune
+from core.pruning.masking import pdp
+from core.pruning.training import train
+from core.pruning.training.coupling import Stream
+from core.pruning.training.losses import batch_loss, padded
+from core.pruning.training.predict import autocast
 from core.tasks.task import distillation
 
 LOGITS, LAYERS = 0.1, 0.9
@@ -51,7 +53,7 @@ def cofi_losses() -> Iterator[None]:
         return distil(network, teachers[0], streams, drawn)
 
     with (
-        patch("core.pruning.run.prune", with_map),
+        patch("core.pruning.job.run.prune", with_map),
         patch.object(pdp, "batch_loss", loss),
         patch.object(train, "batch_loss", loss),
     ):

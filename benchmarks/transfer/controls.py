@@ -13,15 +13,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from core.pruning.cut import sliced, slices
-from core.pruning.export import write_json
-from core.pruning.fit import Scores, fit
-from core.pruning.network import load_network, read_architecture
-from core.pruning.train import History
+from core.domains.cost import Cost
+from core.domains.fit import Scores, fit
+from core.domains.structure import Structure
+from core.domains.transformer.costs import Costs
+from core.domains.transformer.cut import sliced, slices
+from core.domains.transformer.families import Architecture
+from core.domains.transformer.network import load_network, read_architecture
+from core.pruning.system.files import write_json
+from core.pruning.training.train import History
 from core.spec.budget import Budget
-from core.spec.cost import Cost, Costs
-from core.spec.families import Architecture
-from core.spec.structure import Structure
 
 
 def place(control: str, model: Path, state: Path, budget: Budget) -> None:

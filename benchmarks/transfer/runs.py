@@ -21,9 +21,9 @@ from benchmarks.transfer.cells import AS_ARM, EVERY, Cell, cell_json, dataset_id
 from benchmarks.transfer.cofi import cofi_losses
 from benchmarks.transfer.controls import place
 from benchmarks.transfer.data import PAIRS
-from core.lifeline import die_with_parent
-from core.pruning import measure, publish
-from core.pruning import run as job
+from core.die_with_parent import die_with_parent
+from core.pruning.job import measure, publish
+from core.pruning.job import run as job
 from core.spec.messages import Message, Note, Saved, StageBegun, StageProgress
 
 TEACHER_FILES = ("teach.safetensors", "teach.json")  # the second makes the first valid

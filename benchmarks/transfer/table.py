@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.transfer.cells import ARMS, AS_ARM, DEV_ROWS, Cell, cell_of, finished, steps_of
 from benchmarks.transfer.data import MAX_LENGTH, PAIRS
-from core.pruning.related import WELL_RELATED
+from core.pruning.trials.relatedness import WELL_RELATED
 
 # Student's t, 97.5 %, for 1, 2, ... degrees of freedom; beyond, the last (too wide rather than too narrow).
 T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
@@ -172,7 +172,10 @@ def _related(results: Iterable[Mapping[str, Any]]) -> dict[Section, dict[int, fl
 
 
 def _priors(table: Mapping[Section, Mapping[str, Values]], related: Mapping[Section, Mapping[int, float]]) -> list[str]:
-    """The lead over `none` of what `auto` chooses among: PRIORS in core/pruning/auto.py are of the pairs not UNSEEN."""
+    """The lead over `none` of what `auto` chooses among.
+
+    PRIORS in core/pruning/trials/policy.py are of the pairs not UNSEEN.
+    """
     strange = {pair for (pair, _, _), values in related.items() if mean(values.values()) < WELL_RELATED}
     lines = []
     for arm in ("teacher-taught-plain", "sequential", "teacher"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.spec.problems import SpecError
+from core.spec.errors import SpecError
 
 SHOWN_CHARS = 80
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from core.rows import kinds
 from core.rows.asked import Limits
+from core.rows.columns import NAMES, NESTED
 from core.rows.faults import fault, listed, place, shown
 from core.rows.understood import ColumnFacts
-from core.spec.columns import NAMES, NESTED
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -14,7 +14,7 @@ from core.rows.encoding import decode
 from core.rows.faults import fault, shown
 from core.rows.gather import MAX_SKIPPED, Gathered
 from core.rows.understood import Skipped, Understood
-from core.spec.problems import SpecError
+from core.spec.errors import SpecError
 
 __all__ = ["Asked", "Limits", "read"]
 

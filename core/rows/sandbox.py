@@ -28,8 +28,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import TypeAdapter
 from pydantic_core import to_json
 
-from core.lifeline import die_with_parent
-from core.spec.problems import SpecError, SpecErrors
+from core.die_with_parent import die_with_parent
+from core.spec.errors import SpecError, SpecErrors
 
 log = logging.getLogger(__name__)
 

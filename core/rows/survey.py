@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.rows.columns import Table
+from core.rows.data_warnings import doubts
+from core.rows.splits import Splits, prepare
 from core.rows.table import read_tables
-from core.spec.columns import Table
-from core.spec.data import Splits, prepare
-from core.spec.doubts import doubts
-from core.spec.estimate import tokens_of
+from core.rows.text.tokens import tokens_of
 from core.spec.job import JobSpec
 
 

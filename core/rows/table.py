@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
-from core.spec.columns import NAMES, NESTED, Column, Table
+from core.rows.columns import NAMES, NESTED, Column, Table
 from core.spec.job import JobSpec
 
 if TYPE_CHECKING:

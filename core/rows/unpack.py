@@ -186,6 +186,6 @@ def _refuse_foreign(names: set[str]) -> None:
 
 
 def _as_fault(error: Exception, what: str) -> Exception:
-    from core.spec.problems import SpecError
+    from core.spec.errors import SpecError
 
     return error if isinstance(error, SpecError) else fault(f"{what}: {shown(error)}")

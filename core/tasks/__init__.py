@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from core.spec.labels import Label
+from core.rows.labels import Label
 from core.spec.task import ProblemType
 from core.tasks.classes import SingleLabel
 from core.tasks.labels import MultiLabel

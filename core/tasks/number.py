@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.spec.labels import STRATA, Label, numbers
+from core.rows.labels import STRATA, Label, numbers
 from core.tasks.intervals import Array, Measure
 from core.tasks.task import Task, plain
 

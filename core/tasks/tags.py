@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from core.spec.labels import no_entity_tag
+from core.rows.labels import no_entity_tag
 from core.tasks.intervals import Array, Measure, f1_of
 from core.tasks.task import IGNORED, Task, brier, distillation, one_hot, one_of, rarest
 

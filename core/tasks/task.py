@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.spec.labels import Label
+from core.rows.labels import Label
 from core.tasks.intervals import Interval, Measure, bootstrap, lead, value_of
 
 TEMPERATURE = 2.0  # of distillation (Hinton et al. 2015; CoFi uses the same)

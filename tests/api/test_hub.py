@@ -22,7 +22,7 @@ from api import hub as room
 from core.ledger import keys
 from core.ledger.database import Database
 from core.ledger.settings import Settings
-from core.spec.problems import SpecError
+from core.spec.errors import SpecError
 from tests.api.conftest import MODEL, one_database, reviews
 
 COMMITS = ["c0ffee" * 6 + "c0ff", "decade" * 6 + "deca"]

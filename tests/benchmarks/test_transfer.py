@@ -34,11 +34,12 @@ from benchmarks.transfer.cells import (
 )
 from benchmarks.transfer.controls import small_dense
 from cli.fetch import FetchError, Package
-from core.pruning.batches import encode
-from core.pruning.coupling import Stream
-from core.pruning.network import TARGET, load_network, load_tokenizer
+from core.domains.transformer.network import TARGET, load_network
+from core.pruning.job.tokenizer import load_tokenizer
+from core.pruning.training.batches import encode
+from core.pruning.training.coupling import Stream
+from core.rows.splits import Example
 from core.rows.text.processor import Text
-from core.spec.data import Example
 from core.tasks.classes import SingleLabel
 from tests.builders import MINILM, cost_of
 from tests.tiny import rows, save_tiny_model

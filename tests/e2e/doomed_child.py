@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from core.pruning import checkpoint
+from core.pruning.training import checkpoint
 from core.spec.messages import Message, Saved, StageBegun
 from worker import child
 

@@ -15,7 +15,7 @@ from core.ledger.storage import Storage
 from core.ledger.tables import DEFAULT_TENANT, Dataset
 from core.rows.asked import Asked
 from core.rows.table import read_columns
-from core.spec.problems import SpecError
+from core.spec.errors import SpecError
 from tests.conftest import every_storage
 
 CSV = "Text;Label\nCafé;a\n\nthé;b\n".encode("latin-1")

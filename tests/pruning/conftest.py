@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from core.pruning import checkpoint
-from core.pruning.network import Network, load_network
+from core.domains.cost import Cost
+from core.domains.transformer.costs import Costs
+from core.domains.transformer.network import Network, load_network
+from core.pruning.training import checkpoint
 from core.rows.text.processor import Text
-from core.spec.cost import Cost, Costs
 from tests.tiny import save_tiny_model
 
 IDS = Text(SimpleNamespace(pad_token_id=0), 128)  # of rows that are token ids already

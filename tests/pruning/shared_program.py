@@ -24,20 +24,22 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from core.pruning import network as module
-from core.pruning import parallel, pdp, sparsity
-from core.pruning.batches import encode
-from core.pruning.checkpoint import Checkpoints
-from core.pruning.coupling import TaskRows, add_heads, phases
-from core.pruning.fitter import Fitter
-from core.pruning.importance import importance
-from core.pruning.losses import batch_loss, labelled_by
-from core.pruning.network import TARGET, load_network, load_tokenizer
-from core.pruning.prune import prune
-from core.pruning.train import Pace, Training, train
+from core.domains.transformer import network as module
+from core.domains.transformer.costs import Costs
+from core.domains.transformer.network import TARGET, load_network
+from core.pruning.job.tokenizer import load_tokenizer
+from core.pruning.masking import pdp, sparsity
+from core.pruning.masking.l0 import prune
+from core.pruning.scoring.fitter import Fitter
+from core.pruning.scoring.importance import importance
+from core.pruning.system import parallel
+from core.pruning.training.batches import encode
+from core.pruning.training.checkpoint import Checkpoints
+from core.pruning.training.coupling import TaskRows, add_heads, phases
+from core.pruning.training.losses import batch_loss, labelled_by
+from core.pruning.training.train import Pace, Training, train
+from core.rows.splits import Example
 from core.rows.text.processor import Text
-from core.spec.cost import Costs
-from core.spec.data import Example
 from core.tasks import Task
 from core.tasks.classes import SingleLabel
 from core.tasks.tags import Tags

@@ -12,12 +12,12 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file, save_file
 
-from core.pruning.network import load_network, units
-from core.pruning.run import ModelRef, run
+from core.domains.structure import Structure
+from core.domains.transformer.model import PRUNED, read_model
+from core.domains.transformer.network import load_network, units
+from core.pruning.job.run import ModelRef, run
+from core.spec.errors import SpecError
 from core.spec.job import JobSpec
-from core.spec.model import PRUNED, read_model
-from core.spec.problems import SpecError
-from core.spec.structure import Structure
 from tests.tiny import rows
 
 DATASET = "ds_" + "1" * 32

@@ -10,9 +10,17 @@ from typing import Any
 import pytest
 import torch
 
-from core.pruning import auto, trials
-from core.pruning.allot import BATCHES, FORWARD
-from core.pruning.auto import (
+from core.domains.cost import Cost
+from core.domains.transformer.network import TARGET, Network
+from core.pruning.job.tokenizer import load_tokenizer
+from core.pruning.scoring.fitter import Fitter
+from core.pruning.training.batches import Rows, encode
+from core.pruning.training.checkpoint import NOWHERE, Checkpoint, Checkpoints
+from core.pruning.training.coupling import TaskRows
+from core.pruning.trials import policy as auto
+from core.pruning.trials import trials
+from core.pruning.trials.allot import BATCHES, FORWARD
+from core.pruning.trials.policy import (
     FIDELITY,
     NOISE,
     NONE,
@@ -29,17 +37,11 @@ from core.pruning.auto import (
     splits,
     weigh,
 )
-from core.pruning.batches import Rows, encode
-from core.pruning.checkpoint import NOWHERE, Checkpoint, Checkpoints
-from core.pruning.coupling import TaskRows
-from core.pruning.fitter import Fitter
-from core.pruning.network import TARGET, Network, load_tokenizer
-from core.pruning.related import RELATED
-from core.pruning.trials import Ground, Trials, plan
+from core.pruning.trials.relatedness import RELATED
+from core.pruning.trials.trials import Ground, Trials, plan
+from core.rows.splits import Example
 from core.rows.text.processor import Text
-from core.spec.cost import Cost
-from core.spec.data import Example
-from core.spec.estimate import prices
+from core.schedule import prices
 from core.spec.job import Stage
 from core.spec.messages import Listener
 from core.tasks.classes import SingleLabel

@@ -19,25 +19,28 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError
 from torch import Tensor
 
-from core.pruning import checkpoint as module
-from core.pruning import pdp, sparsity, stopwatch
-from core.pruning.auto import Decision
-from core.pruning.batches import encode
-from core.pruning.checkpoint import NOWHERE, Checkpoint, Checkpoints
-from core.pruning.coupling import Phase, TaskRows, add_heads, phases
-from core.pruning.fitter import Fitter
-from core.pruning.losses import labelled_by
-from core.pruning.network import TARGET, Network, load_network, load_tokenizer, predict
-from core.pruning.prune import prune
-from core.pruning.run import ModelRef, run
-from core.pruning.train import Pace, Training, train
+from core.domains.cost import Cost
+from core.domains.structure import Structure
+from core.domains.transformer.network import TARGET, Network, load_network
+from core.pruning.job.run import ModelRef, run
+from core.pruning.job.tokenizer import load_tokenizer
+from core.pruning.latency import stopwatch
+from core.pruning.masking import pdp, sparsity
+from core.pruning.masking.l0 import prune
+from core.pruning.scoring.fitter import Fitter
+from core.pruning.training import checkpoint as module
+from core.pruning.training.batches import encode
+from core.pruning.training.checkpoint import NOWHERE, Checkpoint, Checkpoints
+from core.pruning.training.coupling import Phase, TaskRows, add_heads, phases
+from core.pruning.training.losses import labelled_by
+from core.pruning.training.predict import predict
+from core.pruning.training.train import Pace, Training, train
+from core.pruning.trials.policy import Decision
+from core.rows.splits import Example
 from core.rows.text.processor import Text
-from core.spec.cost import Cost
-from core.spec.data import Example
 from core.spec.job import JobSpec
 from core.spec.messages import Message
 from core.spec.report import Report
-from core.spec.structure import Structure
 from core.tasks.classes import SingleLabel
 from core.tasks.tags import Tags
 from tests.draws import draws

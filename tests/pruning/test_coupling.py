@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from core.pruning.batches import Rows, draw
-from core.pruning.coupling import TaskRows, first_rows, phases
-from core.pruning.network import TARGET
+from core.domains.transformer.network import TARGET
+from core.pruning.training.batches import Rows, draw
+from core.pruning.training.coupling import TaskRows, first_rows, phases
 from core.tasks.classes import SingleLabel
 from tests.pruning.conftest import IDS
 

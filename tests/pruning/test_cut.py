@@ -11,15 +11,16 @@ from hypothesis import HealthCheck, given
 from safetensors.torch import save
 from torch.utils.flop_counter import FlopCounterMode
 
-from core.pruning import losses
-from core.pruning.batches import Rows
-from core.pruning.coupling import Stream
-from core.pruning.cut import cut
-from core.pruning.masks import Gates, gated
-from core.pruning.network import TARGET, Network, predict
-from core.pruning.train import batch_loss, optimizer_for
-from core.spec.cost import Cost
-from core.spec.structure import Structure
+from core.domains.cost import Cost
+from core.domains.structure import Structure
+from core.domains.transformer.cut import cut
+from core.domains.transformer.gates import Gates, gated
+from core.domains.transformer.network import TARGET, Network
+from core.pruning.training import losses
+from core.pruning.training.batches import Rows
+from core.pruning.training.coupling import Stream
+from core.pruning.training.predict import predict
+from core.pruning.training.train import batch_loss, optimizer_for
 from core.tasks.classes import SingleLabel
 from tests.draws import draws
 from tests.pruning.conftest import IDS, costs_of
@@ -153,7 +154,7 @@ def test_streams_of_very_different_lengths_are_not_padded_to_one(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Apart they cost less, and loss and gradients are those of one batch."""
-    monkeypatch.setattr("core.pruning.network.low_precision", lambda: False)  # rounding would hide a fault
+    monkeypatch.setattr("core.pruning.system.device.low_precision", lambda: False)  # rounding would hide a fault
     rows = [_rows([[2, 7, 3], [2, 9, 9, 3]]), _rows([[2, *[8] * 14, 3], [2, *[9] * 12, 3]])]
     streams = [Stream(r, len(r), TARGET, 1.0, 0.0) for r in rows]
     shapes: list[tuple[int, ...]] = []

@@ -24,15 +24,16 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, LlamaConfig, pipeline
 
-from core.pruning.card import as_code, as_text
-from core.pruning.cut import cut
-from core.pruning.export import as_transformers_4, write_model
-from core.pruning.network import Network, load_network, load_tokenizer
-from core.pruning.run import ModelRef, run
-from core.pruning.verify import foreign_code
+from core.domains.structure import Structure
+from core.domains.transformer.cut import cut
+from core.domains.transformer.network import Network, load_network
+from core.pruning.export.card import as_code, as_text
+from core.pruning.export.files import as_transformers_4, write_model
+from core.pruning.export.verify import foreign_code
+from core.pruning.job.run import ModelRef, run
+from core.pruning.job.tokenizer import load_tokenizer
 from core.rows.text.processor import Text
 from core.spec.job import JobSpec
-from core.spec.structure import Structure
 from tests.tiny import rows
 
 BATCH = {"input_ids": torch.arange(5, 15)[None], "attention_mask": torch.ones(1, 10, dtype=torch.long)}

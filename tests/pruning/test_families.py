@@ -25,19 +25,20 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModel
 
 from api.catalogue import find
-from core.pruning.cut import cut, reshape
-from core.pruning.export import write_model
-from core.pruning.magnitude import norms
-from core.pruning.masks import Gates, gated
-from core.pruning.network import Network, hidden_size, load_network, load_tokenizer, longest_text, units
-from core.pruning.onnx import write_onnx
-from core.pruning.run import ModelRef, run
+from core.domains.structure import Structure
+from core.domains.transformer.cut import cut, reshape
+from core.domains.transformer.families import FAMILIES, Family
+from core.domains.transformer.gates import Gates, gated
+from core.domains.transformer.model import read_model
+from core.domains.transformer.network import Network, hidden_size, load_network, longest_text, units
+from core.pruning.export.files import write_model
+from core.pruning.job.run import ModelRef, run
+from core.pruning.job.tokenizer import load_tokenizer
+from core.pruning.latency.onnx import write_onnx
+from core.pruning.scoring.magnitude import norms
 from core.rows.text.processor import Text
-from core.spec.families import FAMILIES, Family
+from core.spec.errors import SpecError
 from core.spec.job import JobSpec
-from core.spec.model import read_model
-from core.spec.problems import SpecError
-from core.spec.structure import Structure
 from core.spec.task import ProblemType
 from tests.pruning.conftest import costs_of
 from tests.tiny import rows

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from core.pruning.fit import SLACK, Scores, fit, stays_exact
-from core.spec.anatomy import Anatomy, Block
+from core.domains.anatomy import Anatomy, Block
+from core.domains.cost import Cost
+from core.domains.fit import SLACK, Scores, fit, stays_exact
+from core.domains.structure import Structure
+from core.domains.transformer.families import Architecture
 from core.spec.budget import Budget
-from core.spec.cost import Cost
-from core.spec.families import Architecture
-from core.spec.problems import SpecError
-from core.spec.structure import Structure
+from core.spec.errors import SpecError
 from tests.builders import BERT_BASE, MINILM, bert_costs, cost_of, scores_of
 from tests.draws import draws
 

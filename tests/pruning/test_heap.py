@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from core.pruning.heap import trim_heap
+from core.pruning.system.malloc import trim_heap
 
 MIB = 2**20
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from core.pruning import importance as module
-from core.pruning.coupling import Phase, Stream
-from core.pruning.cut import cut
-from core.pruning.fitter import Fitter
-from core.pruning.importance import HEADS, importance
-from core.pruning.masks import Gates, gated
-from core.pruning.network import Network
-from core.spec.cost import Cost
-from core.spec.structure import Structure
+from core.domains.cost import Cost
+from core.domains.structure import Structure
+from core.domains.transformer.cut import cut
+from core.domains.transformer.gates import Gates, gated
+from core.domains.transformer.network import Network
+from core.pruning.scoring import importance as module
+from core.pruning.scoring.fitter import Fitter
+from core.pruning.scoring.importance import HEADS, importance
+from core.pruning.training.coupling import Phase, Stream
 from tests.builders import by_layer
 from tests.pruning.test_weighting import stream
 

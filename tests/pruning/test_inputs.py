@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from core.pruning.inputs import read_inputs, read_tables
-from core.spec.columns import NAMES, NESTED
+from core.pruning.job.inputs import read_inputs, read_tables
+from core.rows.columns import NAMES, NESTED
 from core.spec.job import JobSpec
 
 TARGET, SOURCE = "ds_" + "1" * 32, "ds_" + "2" * 32

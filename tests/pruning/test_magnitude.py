@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from core.pruning.cut import cut
-from core.pruning.fit import fit
-from core.pruning.fitter import Fitter
-from core.pruning.magnitude import magnitude, norms, ranks
-from core.pruning.network import Network
-from core.spec.cost import Cost
-from core.spec.structure import Structure
+from core.domains.cost import Cost
+from core.domains.fit import fit
+from core.domains.structure import Structure
+from core.domains.transformer.cut import cut
+from core.domains.transformer.network import Network
+from core.pruning.scoring.fitter import Fitter
+from core.pruning.scoring.magnitude import magnitude, norms, ranks
 from tests.builders import by_layer
 
 

@@ -7,9 +7,9 @@ import math
 import numpy as np
 import torch
 
-from core.pruning.masks import CLAMP, SHIFT, START, Masks, alive, sample
-from core.spec.cost import Cost
-from core.spec.structure import ATTENTION, Structure, transformer
+from core.domains.cost import Cost
+from core.domains.structure import ATTENTION, Structure, transformer
+from core.domains.transformer.gates import CLAMP, SHIFT, START, Masks, alive, sample
 
 
 def test_survival_probability_is_that_of_the_samples() -> None:

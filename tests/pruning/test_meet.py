@@ -16,18 +16,20 @@ import pytest
 import torch
 from hypothesis import given
 
-from core.pruning import meet, stopwatch
-from core.pruning.fit import Scores
-from core.pruning.meet import AIM, FLOOR, ROUNDS, LatencyBudget
-from core.pruning.network import load_network, load_tokenizer
-from core.pruning.runtimes import Conditions, conditions
-from core.pruning.stopwatch import Reading, Stopwatch, in_turn
-from core.pruning.table import key_of, learn, levels, prices, smallest
+from core.domains.fit import Scores
+from core.domains.structure import Structure
+from core.domains.transformer.network import load_network
+from core.pruning.job.tokenizer import load_tokenizer
+from core.pruning.latency import budget as meet
+from core.pruning.latency import stopwatch
+from core.pruning.latency.budget import AIM, FLOOR, ROUNDS, LatencyBudget
+from core.pruning.latency.prices import key_of, learn, levels, prices, smallest
+from core.pruning.latency.runtimes import Conditions, conditions
+from core.pruning.latency.stopwatch import Reading, Stopwatch, in_turn
 from core.rows.modality import Blank
 from core.rows.text.processor import Text
 from core.spec.budget import Budget
-from core.spec.problems import SpecError
-from core.spec.structure import Structure
+from core.spec.errors import SpecError
 from tests.builders import MINILM, cost_of, scores_of
 from tests.draws import draws
 from tests.tiny import save_tiny_model

@@ -12,16 +12,16 @@ from pathlib import Path
 import pytest
 
 import core
-from core.pruning.fitter import Fitter
+from core.domains.cost import Cost
+from core.domains.transformer.network import Network
 from core.pruning.methods.random import at_random
-from core.pruning.network import Network
-from core.spec.cost import Cost
+from core.pruning.scoring.fitter import Fitter
 from core.spec.methods import METHODS, facts_of
 
 LATE = '''"""`late`: the last units go."""
 import numpy as np
 
-from core.pruning.fit import Scores
+from core.domains.fit import Scores
 from core.pruning.methods import scored
 
 FACTS = {
@@ -53,10 +53,10 @@ assert "torch" not in sys.modules
 AT_WORK = """
 import sys
 from pathlib import Path
-from core.pruning.fitter import Fitter
+from core.pruning.scoring.fitter import Fitter
 from core.pruning.methods import pruning
-from core.pruning.network import load_network
-from core.pruning.train import Training
+from core.domains.transformer.network import load_network
+from core.pruning.training.train import Training
 from tests.pruning.conftest import costs_of
 from tests.tiny import save_tiny_model
 network = load_network(save_tiny_model(Path(sys.argv[1])), ["neg", "pos"], seed=0)

@@ -15,19 +15,20 @@ import pytest
 import torch
 from hypothesis import example, given
 
-from core.pruning.coupling import Phase
-from core.pruning.fit import SLACK
-from core.pruning.fitter import Fitter
-from core.pruning.importance import importance
-from core.pruning.magnitude import magnitude, stream_norms
+from core.domains.cost import Cost
+from core.domains.fit import SLACK
+from core.domains.transformer.costs import Costs, hidden_sizes
+from core.domains.transformer.fit_hidden import _tried, fit_narrow
+from core.domains.transformer.network import Network
+from core.pruning.job.run import ModelRef, run
 from core.pruning.methods.random import at_random
-from core.pruning.narrow import _tried, fit_narrow
-from core.pruning.network import Network
-from core.pruning.run import ModelRef, run
+from core.pruning.scoring.fitter import Fitter
+from core.pruning.scoring.importance import importance
+from core.pruning.scoring.magnitude import magnitude, stream_norms
+from core.pruning.training.coupling import Phase
 from core.spec.budget import Budget
-from core.spec.cost import Cost, Costs, hidden_sizes
+from core.spec.errors import SpecError
 from core.spec.job import JobSpec
-from core.spec.problems import SpecError
 from tests.builders import MINILM, bert_costs, scores_of
 from tests.draws import draws
 from tests.pruning.conftest import costs_of

@@ -14,11 +14,13 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
 from api.catalogue import find
-from core.pruning import network as network_module
-from core.pruning.cut import cut
-from core.pruning.network import Network, autocast, load_network, load_tokenizer
-from core.spec.problems import SpecError
-from core.spec.structure import Structure
+from core.domains.structure import Structure
+from core.domains.transformer import network as network_module
+from core.domains.transformer.cut import cut
+from core.domains.transformer.network import Network, load_network
+from core.pruning.job.tokenizer import load_tokenizer
+from core.pruning.training.predict import autocast
+from core.spec.errors import SpecError
 from tests.tiny import rows
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from core.pruning.charts import BINS, layers, ticks
-from core.pruning.job import ModelRef
-from core.pruning.page import write_page
-from core.spec.families import FAMILIES, Architecture
+from core.domains.model_ref import ModelRef
+from core.domains.structure import Structure
+from core.domains.transformer.families import FAMILIES, Architecture
+from core.pruning.export.charts import BINS, layers, ticks
+from core.pruning.export.html_report import write_page
 from core.spec.job import JobSpec
 from core.spec.report import Report
-from core.spec.structure import Structure
 from tests.reports import quality, report, result
 
 HOSTILE = (

@@ -11,15 +11,15 @@ import pytest
 import torch
 from hypothesis import given
 
-from core.pruning.coupling import Phase
-from core.pruning.fitter import Fitter
-from core.pruning.magnitude import norms
-from core.pruning.masks import Gates
-from core.pruning.network import Network, units
-from core.pruning.pdp import KAPPA, Units, gated_loss, prune, soft_mask, threshold
-from core.pruning.train import Training, dev_scores, optimizer_for
-from core.spec.cost import Cost
-from core.spec.structure import Structure
+from core.domains.cost import Cost
+from core.domains.structure import Structure
+from core.domains.transformer.gates import Gates
+from core.domains.transformer.network import Network, units
+from core.pruning.masking.pdp import KAPPA, Units, gated_loss, prune, soft_mask, threshold
+from core.pruning.scoring.fitter import Fitter
+from core.pruning.scoring.magnitude import norms
+from core.pruning.training.coupling import Phase
+from core.pruning.training.train import Training, dev_scores, optimizer_for
 from tests.draws import draws
 from tests.pruning.test_weighting import stream
 

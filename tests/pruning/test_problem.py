@@ -15,13 +15,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from core.pruning import allot
-from core.pruning.batches import encode
-from core.pruning.export import write_test_rows
-from core.pruning.network import load_tokenizer
-from core.pruning.run import ModelRef, run
+from core.pruning.export.files import write_test_rows
+from core.pruning.job.run import ModelRef, run
+from core.pruning.job.tokenizer import load_tokenizer
+from core.pruning.training.batches import encode
+from core.pruning.trials import allot
+from core.rows.splits import Example
 from core.rows.text.processor import Text
-from core.spec.data import Example
 from core.spec.job import JobSpec
 from core.spec.metrics import shown
 from core.tasks import Task, task_of

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from core.pruning.progress import Teller, share
+from core.pruning.job.progress import Teller, share
 from core.spec.messages import Alive, Message, Note, Saved, StageBegun, StageProgress
 
 PRICES = {"teach": 100.0, "prune": 0.0, "recover": 300.0}

@@ -8,15 +8,15 @@ from unittest.mock import patch
 
 import numpy as np
 
-from core.pruning import prune as module
-from core.pruning.coupling import TaskRows, add_heads, phases
-from core.pruning.fit import Scores
-from core.pruning.fitter import Fitter
-from core.pruning.network import TARGET, Network
-from core.pruning.prune import prune
-from core.pruning.train import Training
-from core.spec.cost import Cost
-from core.spec.structure import Structure
+from core.domains.cost import Cost
+from core.domains.fit import Scores
+from core.domains.structure import Structure
+from core.domains.transformer.network import TARGET, Network
+from core.pruning.masking import l0 as module
+from core.pruning.masking.l0 import prune
+from core.pruning.scoring.fitter import Fitter
+from core.pruning.training.coupling import TaskRows, add_heads, phases
+from core.pruning.training.train import Training
 from tests.pruning.test_weighting import stream
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.pruning import refit as module
-from core.pruning.coupling import Phase
-from core.pruning.cut import cut
-from core.pruning.network import TARGET, Network, predict
-from core.pruning.refit import projections, refit
-from core.spec.structure import Structure
+from core.domains.structure import Structure
+from core.domains.transformer.cut import cut
+from core.domains.transformer.network import TARGET, Network
+from core.pruning.scoring import refit as module
+from core.pruning.scoring.refit import projections, refit
+from core.pruning.training.coupling import Phase
+from core.pruning.training.predict import predict
 from tests.pruning.test_weighting import stream
 
 ALL = range(4)

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from core.pruning.fit import SLACK, Scores, fit, worth
-from core.pruning.fitter import Fitter
-from core.pruning.regular import compare, fit_regular
+from core.domains.cost import Cost
+from core.domains.fit import SLACK, Scores, fit, worth
+from core.domains.structure import Structure
+from core.domains.transformer.costs import least as least_of
+from core.domains.transformer.families import FAMILIES, Architecture
+from core.domains.transformer.fit_regular import compare, fit_regular
+from core.pruning.scoring.fitter import Fitter
 from core.spec.budget import Budget
-from core.spec.cost import Cost
-from core.spec.families import FAMILIES, Architecture
-from core.spec.problems import SpecError
-from core.spec.structure import Structure
+from core.spec.errors import SpecError
 from tests.builders import BERT_BASE, MINILM, bert_costs, by_layer, cost_of, scores_of
 from tests.draws import draws
 
@@ -41,7 +42,7 @@ def drawn(architecture: Architecture, seed: int) -> Scores:
 )
 def test_it_is_regular_and_within_the_limit(kind: str, architecture: Architecture, share: float, seed: int) -> None:
     cost: Cost = getattr(bert_costs(architecture), kind)
-    least = cost.least("regular", architecture)
+    least = least_of(cost, "regular", architecture)
     limit = int(least + share * (cost.dense - least))
     structure = fit_regular(drawn(architecture, seed), cost, limit, architecture)
     left = structure.remaining()
@@ -57,7 +58,7 @@ def test_it_is_regular_and_within_the_limit(kind: str, architecture: Architectur
 def test_no_other_regular_structure_so_near_to_the_limit_is_worth_more(share: float, seed: int) -> None:
     """Against every choice of layers and width."""
     cost = bert_costs(SMALL).params
-    limit = max(int(share * cost.dense), cost.least("regular", SMALL))
+    limit = max(int(share * cost.dense), least_of(cost, "regular", SMALL))
     scores = drawn(SMALL, seed)
     found = fit_regular(scores, cost, limit, SMALL)
     order = np.argsort(-by_layer(SMALL, scores.units)[1], axis=1, kind="stable")
@@ -77,7 +78,7 @@ def test_no_other_regular_structure_so_near_to_the_limit_is_worth_more(share: fl
 
 def test_the_smallest_regular_encoder_is_in_reach_and_nothing_below_it() -> None:
     costs = bert_costs(MINILM)
-    least = costs.params.least("regular", MINILM)
+    least = least_of(costs.params, "regular", MINILM)
     fitter = Fitter.counted(costs, Budget(params=least), "regular")
     structure = fitter(drawn(MINILM, 0))
     assert fitter.cost.of(structure) == fitter.limit == least and len(structure.dropped) == 5

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from core.pruning.related import relatedness
+from core.pruning.trials.relatedness import relatedness
 from core.tasks import Task
 from core.tasks.classes import SingleLabel
 from core.tasks.labels import MultiLabel

@@ -17,18 +17,21 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file, save_file
 
-from core.pruning import publish, refit, stages, state, stopwatch
-from core.pruning.export import sha256, write_json
-from core.pruning.inputs import read_inputs
-from core.pruning.network import TARGET as TARGET_HEAD
-from core.pruning.network import load_network, predict
-from core.pruning.publish import verify
-from core.pruning.run import ModelRef, run
+from core.domains.structure import Structure
+from core.domains.transformer.network import TARGET as TARGET_HEAD
+from core.domains.transformer.network import load_network
+from core.pruning.job import publish, stages, state
+from core.pruning.job.inputs import read_inputs
+from core.pruning.job.publish import verify
+from core.pruning.job.run import ModelRef, run
+from core.pruning.latency import stopwatch
+from core.pruning.scoring import refit
+from core.pruning.system.files import sha256, write_json
+from core.pruning.training.predict import predict
+from core.spec.errors import SpecError
 from core.spec.job import JobSpec
 from core.spec.messages import Alive, Saved, StageBegun, StageProgress
-from core.spec.problems import SpecError
 from core.spec.report import Curve, Interval, Report, Sizes
-from core.spec.structure import Structure
 from tests.tiny import rows, save_tiny_model
 
 TARGET, SOURCE = "ds_" + "1" * 32, "ds_" + "2" * 32

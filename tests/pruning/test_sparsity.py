@@ -13,15 +13,15 @@ import torch
 from hypothesis import given
 from torch.nn.utils import prune as torch_prune
 
-from core.pruning import sparsity as module
-from core.pruning import weighting
-from core.pruning.coupling import Phase
-from core.pruning.network import Network, matrices
-from core.pruning.sparsity import Weights, hold, kept, mask, masked, pdp, require_rest, semi_structured, targets
-from core.pruning.train import Training, dev_scores, train
-from core.pruning.weighting import gate_gradient
+from core.domains.transformer.network import Network, matrices
+from core.pruning.masking import sparsity as module
+from core.pruning.masking.sparsity import Weights, hold, kept, mask, masked, pdp, require_rest, semi_structured, targets
+from core.pruning.training import weighting
+from core.pruning.training.coupling import Phase
+from core.pruning.training.train import Training, dev_scores, train
+from core.pruning.training.weighting import gate_gradient
 from core.spec.budget import GROUPS, Budget, Pattern
-from core.spec.problems import SpecError
+from core.spec.errors import SpecError
 from tests.draws import draws
 from tests.pruning.conftest import costs_of
 from tests.pruning.test_weighting import stream

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.pruning.network import Network
-from core.pruning.progress import Teller
-from core.pruning.state import State
+from core.domains.transformer.network import Network
+from core.pruning.job.progress import Teller
+from core.pruning.job.state import State
 from core.spec.messages import Message, Saved
 
 LABELS = ["pos", "neg"]

@@ -10,12 +10,12 @@ import pytest
 import torch
 from hypothesis import given
 
-from core.pruning import train as module
-from core.pruning.coupling import Phase
-from core.pruning.cut import cut
-from core.pruning.network import Network, matrices
-from core.pruning.train import Training, rank, recovery_rate, train
-from core.spec.structure import Structure
+from core.domains.structure import Structure
+from core.domains.transformer.cut import cut
+from core.domains.transformer.network import Network, matrices
+from core.pruning.training import train as module
+from core.pruning.training.coupling import Phase
+from core.pruning.training.train import Training, rank, recovery_rate, train
 from core.tasks import task_of
 from tests.draws import draws
 from tests.pruning.test_weighting import stream

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from core.pruning.run import ModelRef, run
-from core.pruning.verdict import lead, verdict
-from core.spec.data import Example, Splits
+from core.pruning.job.run import ModelRef, run
+from core.pruning.job.verdict import lead, verdict
+from core.rows.splits import Example, Splits
 from core.spec.job import JobSpec
 from core.spec.report import Results
 from core.spec.task import METRICS, ProblemType, Task

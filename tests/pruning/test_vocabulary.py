@@ -13,11 +13,12 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from core.pruning.network import load_network, load_tokenizer
-from core.pruning.run import ModelRef, run
-from core.pruning.vocabulary import trim
+from core.domains.transformer.network import load_network
+from core.pruning.job.run import ModelRef, run
+from core.pruning.job.tokenizer import load_tokenizer
+from core.rows.text.vocabulary import trim
+from core.spec.errors import SpecError
 from core.spec.job import JobSpec
-from core.spec.problems import SpecError
 from tests.tiny import rows
 
 CORPUS = [

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import torch
 
-from core.pruning.batches import encode
-from core.pruning.coupling import Phase, Stream
-from core.pruning.cut import cut
-from core.pruning.network import TARGET, Network, load_tokenizer
-from core.pruning.train import Training, train
-from core.pruning.weighting import LearnedWeights, gate_gradient
+from core.domains.structure import Structure
+from core.domains.transformer.cut import cut
+from core.domains.transformer.network import TARGET, Network
+from core.pruning.job.tokenizer import load_tokenizer
+from core.pruning.training.batches import encode
+from core.pruning.training.coupling import Phase, Stream
+from core.pruning.training.train import Training, train
+from core.pruning.training.weighting import LearnedWeights, gate_gradient
+from core.rows.splits import Example
 from core.rows.text.processor import Text
-from core.spec.data import Example
-from core.spec.structure import Structure
 from core.tasks.classes import SingleLabel
 from tests.tiny import rows
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from core.rows.sandbox import LOADED
-from core.spec.problems import SpecError, SpecErrors
+from core.spec.errors import SpecError, SpecErrors
 
 
 def hold(mib: int) -> int:

@@ -14,7 +14,7 @@ import pytest
 from core.rows.read import Asked, Limits, read
 from core.rows.table import preview, read_columns
 from core.rows.understood import Understood
-from core.spec.problems import SpecError
+from core.spec.errors import SpecError
 
 LIMITS = Limits(max_bytes=256 * 2**20, max_rows=1_000_000, max_columns=256, max_cell_chars=100_000)
 

@@ -18,7 +18,7 @@ import pytest
 
 from core.rows import sandbox
 from core.rows.sandbox import MIB, Bounds, run
-from core.spec.problems import SpecError
+from core.spec.errors import SpecError
 from tests.rows import greedy
 
 BOUNDS = Bounds(memory_bytes=256 * MIB, cpu_s=20, file_bytes=MIB)

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from core.rows.columns import NAMES, NESTED
 from core.rows.table import Cells, preview, read_columns
-from core.spec.columns import NAMES, NESTED
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from core.spec.cells import opened, spell
+from core.rows.cells import opened, spell
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from core.spec.config import FIELDS, MAX_CONFIG_BYTES, NEVER_NULL, read_config, read_object
-from core.spec.families import FAMILIES
-from core.spec.problems import SpecError
+from core.domains.config import FIELDS, MAX_CONFIG_BYTES, NEVER_NULL, read_config, read_object
+from core.domains.transformer.families import FAMILIES
+from core.spec.errors import SpecError
 
 PLAIN: dict[str, Any] = {"model_type": "bert", "hidden_size": 64, "vocab_size": 100, "pad_token_id": 0}
 

@@ -12,11 +12,11 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from core.spec.columns import Table
-from core.spec.data import CONFLICTS, Example, Splits, prepare
-from core.spec.doubts import doubts
+from core.rows.columns import Table
+from core.rows.data_warnings import doubts
+from core.rows.splits import CONFLICTS, Example, Splits, prepare
+from core.spec.errors import SpecError
 from core.spec.job import JobSpec
-from core.spec.problems import SpecError
 from tests.draws import draws
 from tests.tables import columns
 

@@ -6,21 +6,11 @@ from typing import Any
 
 import pytest
 
-from core.spec.cost import Costs
-from core.spec.data import Example
-from core.spec.estimate import (
-    SPREAD,
-    Seen,
-    Work,
-    memory_bytes,
-    part_left,
-    prices,
-    seconds,
-    tokens_of,
-    training_steps,
-    work,
-)
-from core.spec.families import FAMILIES, Architecture
+from core.domains.transformer.costs import Costs
+from core.domains.transformer.families import FAMILIES, Architecture
+from core.rows.splits import Example
+from core.rows.text.tokens import tokens_of
+from core.schedule import SPREAD, Seen, Work, memory_bytes, part_left, prices, seconds, training_steps, work
 from core.spec.job import JobSpec
 from tests.builders import MINILM, bert_costs, cost_of
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from core.spec.families import Architecture, head_labels
-from core.spec.problems import SpecError
+from core.domains.transformer.families import Architecture, head_labels
+from core.spec.errors import SpecError
 
 
 @pytest.mark.parametrize(

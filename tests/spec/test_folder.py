@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from core.spec.folder import entries, require_model, require_names
-from core.spec.problems import SpecError
-from core.spec.weights import INDEX
+from core.domains.folder import entries, require_model, require_names
+from core.domains.weights import INDEX
+from core.spec.errors import SpecError
 from tests.api.conftest import write_model
 
 Change = Callable[[Path], Any]

@@ -11,11 +11,11 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from core.spec.columns import Column, Table
-from core.spec.data import Splits, prepare
-from core.spec.doubts import doubts
+from core.rows.columns import Column, Table
+from core.rows.data_warnings import doubts
+from core.rows.splits import Splits, prepare
+from core.spec.errors import SpecError
 from core.spec.job import JobSpec
-from core.spec.problems import SpecError
 from tests.tables import columns
 
 A, B, C = ("ds_" + digit * 32 for digit in "abc")

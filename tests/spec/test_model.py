@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from core.spec import model as module
-from core.spec.model import read_model
-from core.spec.problems import SpecError
+from core.domains.transformer import model as module
+from core.domains.transformer.model import read_model
+from core.spec.errors import SpecError
 from tests.api.conftest import HIDDEN, model_shapes, write_head, write_model, write_safetensors
 
 

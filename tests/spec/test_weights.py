@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from core.spec.problems import SpecError
-from core.spec.weights import INDEX, MAX_HEADER_BYTES, MAX_TENSORS, read_all_shapes, read_shapes, require_weights
+from core.domains.weights import INDEX, MAX_HEADER_BYTES, MAX_TENSORS, read_all_shapes, read_shapes, require_weights
+from core.spec.errors import SpecError
 
 
 def test_shapes_of_a_real_file(tmp_path: Path) -> None:

@@ -34,9 +34,9 @@ class Found(dict):
 def run(spec, model, datasets, workdir, report, cache):
 {body}
 
-stub = types.ModuleType("core.pruning.run")
+stub = types.ModuleType("core.pruning.job.run")
 stub.ModelRef, stub.run = ModelRef, run
-sys.modules["core.pruning.run"] = stub
+sys.modules["core.pruning.job.run"] = stub
 from worker.child import main
 main(Path(sys.argv[1]))
 """
@@ -83,7 +83,7 @@ return Found(spec=spec.model, model=str(model.path), data=data)
 
 
 def test_a_fault_of_the_request_is_the_last_line(workdir: Path) -> None:
-    body = 'from core.spec.problems import SpecError; raise SpecError("/task/label", "has one class only")'
+    body = 'from core.spec.errors import SpecError; raise SpecError("/task/label", "has one class only")'
     messages, _, code = play(workdir, body)
     error = {"code": "invalid", "field": "/task/label", "message": "has one class only"}
     assert (messages, code) == ([{"event": "failed", "error": error}], 0)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from core.ledger.settings import Settings
-from core.spec.problems import SpecError
+from core.spec.errors import SpecError
 from tests.tiny import CONFIG
 from worker.models import resolve
 
@@ -144,7 +144,7 @@ PROGRAM = """
 import json, sys, time
 from core.ledger import logs
 from core.ledger.settings import Settings
-from core.spec.problems import SpecError
+from core.spec.errors import SpecError
 from worker import hub
 from worker.models import resolve
 logs.configure("info:json")

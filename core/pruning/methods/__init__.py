@@ -12,18 +12,19 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Protocol, cast
 
-from core.pruning.batches import Rows
-from core.pruning.checkpoint import NOWHERE, Checkpoint
-from core.pruning.coupling import Phase
-from core.pruning.cut import cut
-from core.pruning.fit import Scores
-from core.pruning.fitter import Fitter
-from core.pruning.importance import BATCHES
-from core.pruning.network import Network, device
-from core.pruning.train import History, Training
+from core.domains.fit import Scores
+from core.domains.structure import Structure
+from core.domains.transformer.cut import cut
+from core.domains.transformer.network import Network
+from core.pruning.scoring.fitter import Fitter
+from core.pruning.scoring.importance import BATCHES
+from core.pruning.system.device import device
+from core.pruning.training.batches import Rows
+from core.pruning.training.checkpoint import NOWHERE, Checkpoint
+from core.pruning.training.coupling import Phase
+from core.pruning.training.train import History, Training
 from core.spec.budget import Pattern
 from core.spec.messages import StageProgress
-from core.spec.structure import Structure
 
 
 class Method(Protocol):

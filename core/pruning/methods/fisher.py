@@ -1,9 +1,9 @@
-"""`fisher`: units are scored once, by how answers depend on them (core/pruning/importance.py)."""
+"""`fisher`: units are scored once, by how answers depend on them (core/pruning/scoring/importance.py)."""
 
 from __future__ import annotations
 
-from core.pruning.importance import importance
 from core.pruning.methods import scored
+from core.pruning.scoring.importance import importance
 
 FACTS = {
     "what": "scores units once, by what the fine-tuned model's answers owe to each, and cuts once",

@@ -1,8 +1,8 @@
-"""`l0`: learned masks (core/pruning/prune.py)."""
+"""`l0`: learned masks (core/pruning/masking/l0.py)."""
 
 from __future__ import annotations
 
-from core.pruning import prune as l0
+from core.pruning.masking import l0
 
 FACTS = {
     "what": "learns hard-concrete masks on units and blocks together with the weights, under a Lagrangian on the size",

@@ -1,10 +1,10 @@
-"""`magnitude`: what is small goes, units (core/pruning/magnitude.py) or single weights (sparsity.py)."""
+"""`magnitude`: what is small goes, units (core/pruning/scoring/magnitude.py) or single weights (sparsity.py)."""
 
 from __future__ import annotations
 
-from core.pruning import sparsity
-from core.pruning.magnitude import magnitude
+from core.pruning.masking import sparsity
 from core.pruning.methods import scored
+from core.pruning.scoring.magnitude import magnitude
 
 FACTS = {
     "what": "drops the units whose weights are smallest in the fine-tuned model, heads and neurons in like shares",

@@ -1,8 +1,8 @@
-"""`pdp`: masks that follow from the weights, on units (core/pruning/pdp.py) and on single weights (sparsity.py)."""
+"""`pdp`: masks that follow from the weights, on units (masking/pdp.py) and on single weights (masking/sparsity.py)."""
 
 from __future__ import annotations
 
-from core.pruning import pdp, sparsity
+from core.pruning.masking import pdp, sparsity
 
 FACTS = {
     "what": "trains the weights under masks that follow from their own size, so that what is small is given up gently",

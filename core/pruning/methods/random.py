@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from core.pruning.fit import Scores
-from core.pruning.fitter import Fitter
+from core.domains.fit import Scores
+from core.domains.transformer.network import Network, hidden_size
 from core.pruning.methods import scored
-from core.pruning.network import Network, hidden_size
+from core.pruning.scoring.fitter import Fitter
 
 FACTS = {
     "what": "drops units at random, by the seed",

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from core.rows.modality import Batch, Columns
-from core.spec.problems import SpecError
+from core.spec.errors import SpecError
 
 IDS = "input_ids"
 

@@ -1,0 +1,1 @@
+"""Transformers: heads, neurons and layers; the gated network, and the cut."""

@@ -1,0 +1,275 @@
+"""The network that is trained and pruned: a transformers model with one head a task."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import CONFIG_MAPPING, AutoConfig
+
+from core.domains.config import read_config
+from core.domains.structure import Structure
+from core.domains.transformer.families import Architecture, head_labels, require_fitted
+from core.domains.transformer.shrink import shrink
+from core.domains.weights import require_weights
+from core.spec.errors import SpecError
+from core.spec.task import ProblemType
+
+TARGET = "target"
+# What config.json may say, and is ours to say: number formats, ways to compute, the head, what is returned.
+OURS: tuple[str, ...] = ("dtype", "torch_dtype", "id2label", "label2id", "num_labels", "problem_type", "return_dict")
+OURS += ("output_attentions", "output_hidden_states")
+
+
+class Network(nn.Module):
+    """A pre-trained body and a head for each task: `target`, and one for each source with labels of its own.
+
+    The embeddings stay as they were pre-trained: a few hundred rows teach them little, and updating them costs more
+    than all else once the encoder is small (as CoFi's recipe, too, leaves them).
+    """
+
+    def __init__(self, body: Any, architecture: Architecture) -> None:
+        super().__init__()
+        head = getattr(body, architecture.family.head)
+        setattr(body, architecture.family.head, nn.Identity())
+        self.body = body  # gives features where the plain model gives logits
+        self.heads = nn.ModuleDict({TARGET: head})
+        self.architecture = architecture
+        family = architecture.family
+        body.get_submodule(f"{family.base}.{family.embeddings}").requires_grad_(False)
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Features that a head reads, for example (B, hidden), of words (B, T, hidden)."""
+        features: Tensor = self.body(**inputs).logits
+        return features
+
+    def logits(self, inputs: Mapping[str, Tensor], head: str = TARGET) -> Tensor:
+        """Logits of one task, (B, outputs), of words (B, T, outputs)."""
+        result: Tensor = self.heads[head](self(**inputs))
+        return result
+
+    def add_head(self, name: str, classes: int) -> None:
+        """A fresh head with `classes` outputs, built like the target's; whatever was drawn before, it is the same."""
+        head = copy.deepcopy(self.heads[TARGET])
+        path, last = last_linear(head)
+        fresh = nn.Linear(last.in_features, classes, bias=last.bias is not None, device=last.weight.device)
+        generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+        with torch.no_grad():
+            fresh.weight.copy_(torch.randn(fresh.weight.shape, generator=generator) * 0.02)
+        if fresh.bias is not None:
+            nn.init.zeros_(fresh.bias)
+        if path:
+            head.set_submodule(path, fresh)
+        else:
+            head = fresh
+        self.heads[name] = head
+
+    def rescale(self, deviation: float, mean: float) -> None:
+        """Let the target's answers be multiplied by `deviation` and moved by `mean` from here on."""
+        _, last = last_linear(self.heads[TARGET])
+        with torch.no_grad():
+            last.weight.mul_(deviation)
+            last.bias.mul_(deviation).add_(mean)
+
+    def keep_tokens(self, kept: Sequence[int]) -> None:
+        """Keep the embeddings of some tokens, which are numbered anew: the place in `kept` is a token's id."""
+        old = self.body.get_input_embeddings()
+        config = self.body.config
+        new = {before: i for i, before in enumerate(kept)}
+        for name, value in config.to_dict().items():
+            if name.endswith("_token_id") and isinstance(value, int):
+                setattr(config, name, new.get(value))
+        smaller = nn.Embedding(len(kept), old.embedding_dim, new.get(old.padding_idx), device=old.weight.device)
+        smaller.weight = nn.Parameter(old.weight.detach()[list(kept)], requires_grad=old.weight.requires_grad)
+        self.body.set_input_embeddings(smaller)
+        config.vocab_size = len(kept)
+
+    def drop_nothing(self) -> None:
+        """Train without dropout from here on: a small student of a teacher fits too little, not too much."""
+        for module in self.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+            elif isinstance(getattr(module, "attention_dropout", None), float):  # ModernBERT's attention
+                module.attention_dropout = 0.0  # type: ignore[assignment]
+
+    def assembled(self) -> Any:
+        """The plain transformers model with the target's head in its place. Shares the weights."""
+        body = copy.copy(self.body)
+        body._modules = dict(self.body._modules)
+        setattr(body, self.architecture.family.head, self.heads[TARGET])
+        return body
+
+
+def plain_name(network: Network, name: str) -> str:
+    """What the plain model calls the parameter that is `name` in `network`; any task's head is the head."""
+    where, _, rest = name.partition(".")
+    return rest if where == "body" else f"{network.architecture.family.head}.{rest.partition('.')[2]}"
+
+
+def hidden_size(network: Network) -> int:
+    """Dimensions that the residual stream has."""
+    first: Any = network.assembled().get_submodule(network.architecture.family.head_layers[0])
+    return int(first.in_features)
+
+
+def matrices(network: Network) -> dict[str, nn.Parameter]:
+    """The weight of every Linear in the encoder layers, by its name in the body."""
+    root = f"{network.architecture.family.base}.{network.architecture.family.layers}."
+    linears = {f"{name}.weight" for name, module in network.body.named_modules() if isinstance(module, nn.Linear)}
+    return {name: p for name, p in network.body.named_parameters() if name in linears and name.startswith(root)}
+
+
+def last_linear(head: nn.Module) -> tuple[str, nn.Linear]:
+    """The Linear that gives the logits, and its path inside the head."""
+    return [(path, module) for path, module in head.named_modules() if isinstance(module, nn.Linear)][-1]
+
+
+def longest_text(network: Network, wanted: int) -> int:
+    """Tokens that the model can take, at most `wanted`."""
+    spare = network.architecture.family.extra_positions
+    return min(wanted, getattr(network.body.config, "max_position_embeddings", wanted + spare) - spare)
+
+
+def units(network: Network) -> Structure:
+    """The heads and neurons that the network has, counted from 0 in each layer."""
+    family, size = network.architecture.family, network.architecture.head_width
+    layers: Any = network.body.get_submodule(family.base).get_submodule(family.layers)
+
+    def width(layer: Any, path: str) -> int:
+        linears = dict(layer.named_modules())
+        return int(getattr(linears.get(path), "in_features", 0))
+
+    return Structure.of(
+        (range(width(layer, family.attention_out) // size) for layer in layers),
+        (range(width(layer, family.ffn_out)) for layer in layers),
+    )
+
+
+def own_config(model_dir: Path) -> Any:
+    """The configuration of a model that was given, without what is ours to say; SpecError('/model')."""
+    values = read_config(model_dir / "config.json")
+    kept = {name: value for name, value in values.items() if name not in OURS and "_implementation" not in name}
+    kept.pop("topwork", None)
+    Architecture.from_config(values)
+    with readable(model_dir, "config.json"):
+        return CONFIG_MAPPING[values["model_type"]].from_dict(kept)
+
+
+def read_architecture(model_dir: Path, problem: ProblemType = "single_label_classification") -> Architecture:
+    """The numbers of a checkpoint's `config.json`, be it one of ours or as it was given."""
+    with readable(model_dir, "config.json"):
+        config = AutoConfig.from_pretrained(model_dir).to_dict()
+    return Architecture.from_config(config, problem)
+
+
+@contextlib.contextmanager
+def readable(model_dir: Path, what: str) -> Iterator[None]:
+    """Turns what transformers says of a part of the model that it cannot read into SpecError('/model')."""
+    try:
+        yield
+    except (SpecError, MemoryError, RuntimeError):
+        raise
+    except Exception as error:  # of many kinds; those of its tokenizers are plain ones
+        if isinstance(error, OSError) and error.errno is not None:  # the disk's, not the model's
+            raise
+        said = (str(error).strip() or "no reason given").splitlines()[0].replace(f"{model_dir}/", "")
+        raise SpecError(
+            "/model", f"transformers cannot read its {what}: {type(error).__name__}: {said[:300]}"
+        ) from error
+
+
+def load_network(
+    model_dir: Path,
+    labels: Sequence[str],
+    seed: int,
+    problem: ProblemType = "single_label_classification",
+    *,
+    fitted: bool = False,
+) -> Network:
+    """The pre-trained model with a head for `labels`; SpecError('/model') if another weight is missing.
+
+    The head is fresh, unless the model's own knows these very labels, and is put into their order, or is of a number.
+    The pooler may be missing, too: a model that was trained on words alone has none. `fitted`: the head is to know
+    these labels already; SpecError('/train/steps/teach') if it does not.
+    """
+    torch.manual_seed(seed)
+    config = own_config(model_dir)
+    said = read_config(model_dir / "config.json")
+    architecture = Architecture.from_config(config.to_dict() | {"topwork": said.get("topwork")}, problem)
+    family = architecture.family
+    known = head_labels(said.get("id2label"), len(labels))
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: i for i, label in enumerate(labels)}
+    config.problem_type = None if problem == "token_classification" else problem
+    config.return_dict, config.chunk_size_feed_forward = True, 0  # the latter is of a width that is cut
+    task_class = getattr(transformers, family.task_class)
+    with readable(model_dir, "weights"):
+        if architecture.earlier:
+            body, info = pruned_before(model_dir, task_class, config, architecture)
+        else:
+            body, info = task_class.from_pretrained(
+                model_dir,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # a head for other classes gives way; anything else is refused below
+                output_loading_info=True,
+            )
+    for part in configs(body):
+        part.use_cache = False  # it classifies, and never goes on with a text
+    wrong = {key for key in info["missing_keys"] if key.startswith(f"{family.base}.")}
+    wrong -= {key for key in wrong if key.startswith(family.head_layers)}
+    wrong |= {key for key, *_ in info["mismatched_keys"] if not key.startswith(f"{family.head}.")}
+    if wrong:
+        raise SpecError(
+            "/model", f"its weights lack, or have in another shape, what config.json asks for: {sorted(wrong)[:3]}"
+        )
+    if odd := [name for name, parameter in body.named_parameters() if not parameter.isfinite().all()]:
+        raise SpecError("/model", f"its weights hold numbers that are not finite: {odd[:3]}")
+    network = Network(body, architecture)
+    fresh = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+    if fitted:
+        require_fitted({} if any(key.startswith(family.head_layers) for key in fresh) else known, labels)
+    _, last = last_linear(network.heads[TARGET])
+    if any(key.startswith(family.head_layers[-1]) for key in fresh):
+        pass  # transformers has made one
+    elif {*known} == {*labels}:
+        for parameter in last.parameters():
+            parameter.data = parameter.data[[known.index(label) for label in labels]]
+    elif problem != "regression":  # what each of its classes is, is not known
+        nn.init.normal_(last.weight, std=config.initializer_range)
+        if last.bias is not None:
+            nn.init.zeros_(last.bias)
+    return network
+
+
+def pruned_before(folder: Path, task_class: Any, config: Any, architecture: Architecture) -> tuple[Any, dict[str, Any]]:
+    """A pruned checkpoint's model, and what is not in it, as `from_pretrained` says it. None of its code is run."""
+    assert architecture.earlier is not None
+    body, family = task_class(config), architecture.family
+    shrink(body, architecture.paths, architecture.earlier.shape())
+    weights = {name: tensor for file in require_weights(folder) for name, tensor in load_file(file).items()}
+    wanted = body.state_dict()
+    unused = (f"{family.base}.pooler.", f"{family.head}.")  # of another task
+    if extra := sorted(name for name in {*weights} - {*wanted} if not name.startswith(unused)):
+        raise SpecError("/model", f"its weights have what its config.json does not say: {extra[:3]}")
+    odd = {name for name in {*weights} & {*wanted} if weights[name].shape != wanted[name].shape}
+    body.load_state_dict({name: tensor for name, tensor in weights.items() if name not in odd}, strict=False)
+    fresh = {*wanted} - {*weights} | odd
+    for name, module in body.named_modules():
+        if any(f"{name}.{part}" in fresh for part, _ in module.named_parameters(recurse=False)):
+            body._init_weights(module)
+    return body, {"missing_keys": {*wanted} - {*weights}, "mismatched_keys": [(name,) for name in odd]}
+
+
+def configs(body: Any) -> list[Any]:
+    """Every config that a part of `body` reads, once."""
+    return list({id(module.config): module.config for module in body.modules() if hasattr(module, "config")}.values())

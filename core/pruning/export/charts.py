@@ -1,0 +1,118 @@
+"""Geometry of the report's pictures: numbers in, coordinates out. The markup is in the page's template."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil, floor, log10
+
+from core.domains.structure import Structure
+from core.domains.transformer.families import Architecture
+
+WIDTH, LEFT, RIGHT, TOP, BOTTOM = 340, 42, 12, 10, 22  # of a chart, in its own units: a phone shows it about 1:1
+BINS = 64  # of a strip of neurons
+
+Points = Sequence[tuple[float, float]]  # (step, value)
+Format = Callable[[float], str]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One series: its name, its points as (x, y, text), and where the point lies that was kept, if one was."""
+
+    name: str
+    points: list[tuple[float, float, str]]
+    kept: list[tuple[float, float]]
+
+    @property
+    def path(self) -> str:
+        """For `<polyline points>`."""
+        return " ".join(f"{x},{y}" for x, y, _ in self.points)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Lines over optimiser steps; `turns` are where a next phase began."""
+
+    title: str
+    height: int
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+    lines: list[Line]
+    turns: list[float]
+
+
+def chart(
+    title: str,
+    series: Mapping[str, Points],
+    *,
+    show: Format,
+    turns: Sequence[float] = (),
+    kept: float | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    height: int = 170,
+) -> Chart:
+    """Place series of (step, value); the axis reaches from `low` to `high`, or as far as the values do."""
+    values = [y for points in series.values() for _, y in points]
+    end = max([x for points in series.values() for x, _ in points] + [1])
+    y_ticks = ticks(min(values) if low is None else low, max(values) if high is None else high)
+
+    def x_of(step: float) -> float:
+        return round(LEFT + step / end * (WIDTH - LEFT - RIGHT), 1)
+
+    def y_of(value: float) -> float:
+        share = (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
+        return round(height - BOTTOM - share * (height - BOTTOM - TOP), 1)
+
+    return Chart(
+        title,
+        height,
+        [(x_of(t), f"{t:,.0f}") for t in ticks(0, end) if t <= end and t == int(t)],
+        [(y_of(t), show(t)) for t in y_ticks],
+        [
+            Line(
+                name,
+                [(x_of(x), y_of(y), f"step {x:,.0f}: {show(y)}") for x, y in points],
+                [(x_of(x), y_of(y)) for x, y in points if x == kept],
+            )
+            for name, points in series.items()
+        ],
+        [x_of(step) for step in turns],
+    )
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Round numbers, about four steps of them, from at most `low` to at least `high`."""
+    if high - low < 1e-9 * max(abs(low), abs(high)):  # apart by rounding alone
+        high = low
+    span = high - low or abs(high) or 1.0
+    base = 10.0 ** floor(log10(span / 4))
+    step = next(m * base for m in (1, 2, 5, 10) if m * base >= span / 4 * 0.999)
+    first, last = floor(low / step + 1e-9), ceil(high / step - 1e-9)
+    return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one layer has kept: each head, and the share of neurons in each of up to `BINS` equal stretches."""
+
+    heads: list[bool]
+    neurons: list[float]
+    heads_kept: int
+    neurons_kept: int
+    width: int  # neurons that it had
+
+
+def layers(structure: Structure, architecture: Architecture) -> list[Layer]:
+    """The picture of a structure, first layer first."""
+    dense, result = Structure.dense(architecture.anatomy), []
+    for heads, neurons, every, wide in zip(
+        structure.heads, structure.neurons, dense.heads, map(len, dense.neurons), strict=True
+    ):
+        kept, bins = set(neurons), max(1, min(BINS, wide))
+        edges = [i * wide // bins for i in range(bins + 1)]
+        shares = [len(kept.intersection(range(a, b))) / max(1, b - a) for a, b in pairwise(edges)]
+        result.append(Layer([h in heads for h in every], shares, len(heads), len(neurons), wide))
+    return result

@@ -1,0 +1,178 @@
+"""Write the checkpoint: files that load with plain tools, and that say what they are."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from inspect import getsource, signature
+from pathlib import Path
+from pprint import pformat
+from string import Template
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from core.domains.cost import FLOAT32
+from core.domains.structure import Structure
+from core.domains.transformer import shrink
+from core.domains.transformer.families import Architecture
+from core.domains.transformer.network import Network
+from core.domains.transformer.residual import residual_side
+from core.domains.weights import file_bytes
+from core.pruning.export.verify import modeling_file
+from core.pruning.system import parallel
+from core.pruning.system.device import cpu_name
+from core.pruning.system.files import sha256, write_json
+from core.pruning.training.batches import Rows
+from core.rows.modality import Modality
+from core.rows.splits import Example
+from core.spec.report import Environment
+from core.tasks.task import plain
+
+TEMPLATES = Path(__file__).parent / "templates"
+LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "topwork")
+
+
+def write_model(
+    network: Network, structure: Structure, modality: Modality, target: Path, *, plain: bool = False
+) -> None:
+    """Weights, config, tokenizer and the code that loads them; `plain` shapes need none: config.json says them."""
+    target.mkdir(parents=True, exist_ok=True)
+    model = network.assembled()
+    family, earlier = network.architecture.family, network.architecture.earlier
+    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    config = model.config.to_dict() | {"dtype": "float32"}
+    config |= as_transformers_4(config)
+    config.pop("_name_or_path", None)
+    write_json(target / "structure.json", structure.to_json())
+    modality.save(target, model)
+    if plain:
+        sizes = sizes_in_config(network.architecture, structure)
+        write_json(target / "config.json", config | {"architectures": [family.task_class]} | sizes)
+        return
+    code = modeling_code(network, model)
+    file = modeling_file(code.encode())
+    module = file.removesuffix(".py")
+    config_class, body_class = (f"Pruned{name}" for name in class_names(network, model))
+    said = {
+        "architectures": [f"Pruned{family.task_class}"],
+        "auto_map": {
+            "AutoConfig": f"{module}.{config_class}",
+            "AutoModel": f"{module}.{body_class}",
+            family.auto_class: f"{module}.Pruned{family.task_class}",
+        },
+        "model_type": f"topwork-{family.model_type}",
+        "topwork": (structure.through(earlier) if earlier else structure).shape(),
+    }
+    write_json(target / "config.json", config | said)
+    (target / file).write_text(code, encoding="utf-8")
+    loader = Template((TEMPLATES / "load.py.txt").read_text()).substitute({"auto_class": family.auto_class})
+    (target / "load.py").write_text(loader, encoding="utf-8")
+
+
+def class_names(network: Network, model: Any) -> tuple[str, str]:
+    """What transformers calls the classes of the model's config and of its body."""
+    return type(model.config).__name__, type(model.get_submodule(network.architecture.family.base)).__name__
+
+
+def modeling_code(network: Network, model: Any) -> str:
+    """The Python that builds `model` in its pruned sizes."""
+    family = network.architecture.family
+    base = model.get_submodule(family.base)
+    config_class, body_class = class_names(network, model)
+    # As the task's class has it: a pooler that the checkpoint lacks would be one of random weights.
+    bare = "add_pooling_layer" in signature(type(base)).parameters and getattr(base, "pooler", None) is None
+    return Template((TEMPLATES / "modeling_topwork.py.txt").read_text()).substitute(
+        {
+            "task_class": family.task_class,
+            "auto_class": family.auto_class,
+            "config_class": config_class,
+            "body_class": body_class,
+            "model_type": family.model_type,
+            "base": family.base,
+            "heads": "|".join(name for name, _ in model.named_children() if name != family.base),
+            "without_pooler": ", add_pooling_layer=False" if bare else "",
+            "paths": pformat(network.architecture.paths, sort_dicts=False),
+            "residual": getsource(residual_side),
+            "shrink": Path(shrink.__file__).read_text().split("import residual_side\n", 1)[1].strip() + "\n",
+        }
+    )
+
+
+def as_transformers_4(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What transformers 4 reads where 5 reads `rope_parameters` and `layer_types`; it would take its defaults."""
+    rope = config.get("rope_parameters")
+    if not rope:
+        return {}
+    if "full_attention" not in rope:
+        return {"rope_theta": rope["rope_theta"]} | ({"rope_scaling": rope} if rope["rope_type"] != "default" else {})
+    wide = [kind == "full_attention" for kind in config["layer_types"]]
+    every = [n for n in range(1, len(wide) + 1) if wide == [i % n == 0 for i in range(len(wide))]]
+    return {
+        "global_rope_theta": rope["full_attention"]["rope_theta"],
+        "local_rope_theta": rope["sliding_attention"]["rope_theta"],
+        # It divides by it: where layers were dropped unevenly, that is a TypeError, and not another model.
+        "global_attn_every_n_layers": every[0] if every else "layer_types, which needs transformers 5.3 or newer",
+    }
+
+
+def sizes_in_config(architecture: Architecture, structure: Structure) -> dict[str, int]:
+    """A regular structure in the words of the family's config.json."""
+    _, heads, layers, neurons = architecture.family.sizes
+    left = structure.remaining()
+    kept = len(left.heads[0])
+    said = {heads: kept * architecture.queries, layers: len(left.heads), neurons: len(left.neurons[0])}
+    if architecture.family.says_head_size:
+        said |= {"num_key_value_heads": kept, "head_dim": architecture.head_size}
+    return said
+
+
+def weights_bytes(network: Network) -> int:
+    """Size of the file that `write_model` makes of the weights."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in network.assembled().state_dict().items()}
+    return file_bytes(shapes, FLOAT32)
+
+
+def write_test_rows(examples: Sequence[Example], rows: Rows, logits: Tensor, target: Path) -> None:
+    """`test.jsonl`: each held-out row with its label, and what the model says of it: label and logits.
+
+    Of words, each that the model reads has logits, and a tag; others, which give no token or come too late, have None.
+    """
+    said = rows.task.said(logits, rows.labels)
+    with target.open("w", encoding="utf-8") as out:
+        for i, (example, predicted) in enumerate(zip(examples, said, strict=True)):
+            if rows.task.of_words and len(predicted) < len(example.text):
+                told = dict(zip(rows.modality.words_read(example.text), predicted, strict=True))
+                predicted = [told.get(word) for word in range(len(example.text))]
+            values = rows.task.asked(logits[i : i + 1], rows.labels[i : i + 1])  # (1, C); of words (words, C)
+            each = [[plain(value) for value in one] for one in values.tolist()]
+            line = {"text": list(example.text), "label": example.label, "predicted": predicted}
+            line["logits"] = each if rows.task.of_words else each[0]
+            out.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def write_manifest(manifest: Mapping[str, Any], target: Path) -> None:
+    """`manifest.json`, last: it names the sha256 of every other file."""
+    files = {
+        str(path.relative_to(target)): sha256(path)
+        for path in sorted(target.rglob("*"))
+        if path.is_file() and path.name != "manifest.json"
+    }
+    write_json(target / "manifest.json", {**manifest, "files": files})
+
+
+def environment() -> Environment:
+    """What the numbers were measured on."""
+    return Environment(
+        device=torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads",
+        cpu=cpu_name(),
+        processes=parallel.processes(),  # a GPU each, where there are several
+        machine=platform.machine(),
+        python=platform.python_version(),
+        versions={name: version(name).split("+")[0] for name in LIBRARIES},
+    )

@@ -1,0 +1,155 @@
+"""In a fresh process: load a finished checkpoint every way it offers and see that it gives the measured numbers.
+
+    python -m core.pruning.export.verify CHECKPOINT
+
+Prints an empty line for each batch, then one of JSON: the metrics anew, and how far the ways of loading, and the
+measured logits, are from each other (of numbers in standard deviations of the training labels). Only what ships in the
+checkpoint is used to load it; where no code does (a regular layout, a budget in zeros), none is trusted. Code of
+anybody else's, or a name of it, is a RuntimeError before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from runpy import run_path
+from typing import Any
+
+from core.die_with_parent import die_with_parent
+from core.domains.config import OWN_WAYS
+
+BATCH = 64
+ONNX_TOLERANCE = 1e-4  # between logits of torch and of ONNX Runtime
+TOLERANCE = 1e-3  # between logits, of float32 arithmetic on other batches or another device
+OURS = ("manifest.json", "report.json", "structure.json")  # no library reads them; labels and columns are keys there
+NAMES_CODE = re.compile("auto_map(ping)?|custom_(pipelines|generate)|use_kernels|.*_implementation(_internal)?")
+
+
+def main(checkpoint: Path) -> dict[str, Any]:
+    """The test rows through from_pretrained, load.py and model.onnx (if any), beside the logits in test.jsonl."""
+    sys.dont_write_bytecode = True  # or the checkpoint would hold __pycache__ of its own code
+    if foreign := foreign_code(checkpoint):
+        raise RuntimeError(f"the checkpoint brings code that Topwork did not write: {', '.join(foreign)}")
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["HF_MODULES_CACHE"] = cache
+        import torch
+        import transformers
+
+        from core.rows.text.processor import Text, stack
+        from core.spec.job import JobSpec
+        from core.tasks import TASKS, task_of
+        from core.tasks.task import IGNORED
+
+        manifest = json.loads((checkpoint / "manifest.json").read_text())
+        kind = JobSpec.model_validate(manifest["spec"]).task.problem
+        auto_class = getattr(transformers, TASKS[kind].auto_class)
+        coded = (checkpoint / "load.py").exists()
+        model = auto_class.from_pretrained(checkpoint, trust_remote_code=coded).eval()
+        tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=coded)
+        other = None
+        if coded:
+            other, tokenizer = run_path(str(checkpoint / "load.py"))["load"]()
+        task = task_of(kind, [model.config.id2label[i] for i in range(model.config.num_labels)])
+        modality = Text(tokenizer, manifest["max_length"], task.of_words)
+        with (checkpoint / "test.jsonl").open(encoding="utf-8") as lines:  # str.splitlines knows other ends, too
+            rows = [json.loads(line) for line in lines]
+        exported = checkpoint / "model.onnx"
+        runtime = None
+        if exported.exists():
+            from onnxruntime import InferenceSession
+
+            runtime = InferenceSession(exported, providers=["CPUExecutionProvider"])
+        changed, to_measured, to_other, to_onnx = 0, 0.0, 0.0, 0.0
+        every: list[tuple[Any, Any]] = []
+        with torch.inference_mode():
+            rows.sort(key=lambda row: len("".join(row["text"])))
+            for start in range(0, len(rows), BATCH):
+                part = rows[start : start + BATCH]
+                texts = [row["text"] for row in part]
+                batch = modality.tokens(texts, padding=True, return_tensors="pt")
+                labels = task.truth([row["label"] for row in part], batch)
+                logits = model(**batch).logits
+                asked = task.asked(logits, labels)
+                measured = torch.tensor([values for row in part for values in _answers(row)]).reshape(asked.shape)
+                to_measured = max(to_measured, _apart(asked, measured))
+                if other:
+                    to_other = max(to_other, _apart(logits, other(**batch).logits))
+                if runtime:
+                    columns = {one.name: batch[one.name].numpy() for one in runtime.get_inputs()}
+                    (said,) = runtime.run(["logits"], columns)
+                    to_onnx = max(to_onnx, _apart(asked, task.asked(torch.from_numpy(said), labels)))
+                told = zip(task.said(logits, labels), map(_predicted, part), strict=True)
+                changed += sum(one != before for one, before in told if not isinstance(one, float))
+                every.append((logits, labels))
+                print(flush=True)  # a sign of life
+            all_logits, all_labels = stack([one for one, _ in every], 0), stack([one for _, one in every], IGNORED)
+            scale = manifest["scale"]
+    return {
+        "rows": len(rows),
+        "test": task.quality(all_logits, all_labels),
+        "changed_predictions": changed,  # ties within the tolerance, if any
+        "max_difference_to_measured": to_measured / scale,
+        "max_difference_between_loaders": to_other / scale if other else None,
+        "max_difference_onnx": to_onnx / scale if runtime else None,
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
+
+
+def foreign_code(checkpoint: Path) -> list[str]:
+    """What in the checkpoint is Python, or names some in JSON, other than `load.py` and our one modeling file."""
+    python = {path.name: path for path in checkpoint.rglob("*.py") if path.name != "load.py"}
+    own = next((name for name, path in python.items() if name == modeling_file(path.read_bytes())), "")
+    found = sorted({*python} - {own})
+    for path in sorted(checkpoint.rglob("*.json")):
+        settings = {} if path.name in OURS else json.loads(path.read_text(encoding="utf-8"))
+        for name, value in _settings(settings):
+            if (
+                not NAMES_CODE.fullmatch(name) or value in (*OWN_WAYS, None, False) or type(value) is int
+            ):  # a label's number
+                continue
+            named = list(value.values()) if isinstance(value, dict) else [value]
+            ours = {str(one).partition(".")[0] + ".py" for one in named} == {own}
+            if (path.name, name) != ("config.json", "auto_map") or not ours:
+                found.append(f"{name} in {path.name}: {named}")
+    return found
+
+
+def modeling_file(code: bytes) -> str:
+    """What the checkpoint's modeling file is called: by its content, so that no two in one process share a name."""
+    return f"modeling_topwork_{hashlib.sha256(code).hexdigest()[:16]}.py"
+
+
+def _settings(value: Any) -> Iterator[tuple[str, Any]]:
+    """Each name in JSON, however deep, with its value."""
+    if isinstance(value, dict):
+        yield from value.items()
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _settings(inner)
+
+
+def _apart(one: Any, other: Any) -> float:
+    return float((one - other).abs().max()) if one.numel() else 0.0
+
+
+def _predicted(row: dict[str, Any]) -> Any:
+    """What was said of the row; of words, those that were read."""
+    said = row["predicted"]
+    return [tag for tag in said if tag is not None] if isinstance(said, list) else said
+
+
+def _answers(row: dict[str, Any]) -> list[list[float]]:
+    """The measured logits of a row, one list for each answer."""
+    logits: list[Any] = row["logits"]
+    return logits if not logits or isinstance(logits[0], list) else [logits]
+
+
+if __name__ == "__main__":
+    die_with_parent()
+    print(json.dumps(main(Path(sys.argv[1]))))

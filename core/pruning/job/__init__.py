@@ -1,0 +1,1 @@
+"""A job: its stages, from rows to a published checkpoint."""

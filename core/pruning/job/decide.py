@@ -1,0 +1,72 @@
+"""The stage `auto`: how it is borrowed, and from what; trials settle it where the job leaves it open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+from core.domains.transformer.network import Network
+from core.pruning.job.passes import Pass
+from core.pruning.job.prepare import Prepared
+from core.pruning.job.state import Facts
+from core.pruning.training.coupling import Phase, TaskRows, phases
+from core.pruning.trials import trials
+from core.pruning.trials.policy import Choice
+from core.spec.job import Transfer
+from core.spec.report import Auto
+
+
+@dataclass(frozen=True)
+class Decided:
+    """Coupling, stages and weighting, and the sources that are used."""
+
+    transfer: Transfer
+    used: Sequence[int]  # their numbers
+    sources: Sequence[TaskRows]
+    auto: Auto | None = None
+
+    def phases(self, stage: str, target: TaskRows, sources: Sequence[TaskRows], batch_size: int) -> list[Phase]:
+        """What is trained on in a stage."""
+        transfer = self.transfer
+        active = stage in transfer.active
+        return phases(str(transfer.coupling), stage, active, target, sources, batch_size, transfer.share)
+
+
+def decide(one: Pass, prepared: Prepared, network: Network) -> Decided:
+    """What the job asks for, or what trials on the train and dev rows show; no trial is run twice."""
+    transfer, sources = one.spec.transfer.model_copy(update={"coupling": one.spec.coupling}), prepared.inputs.sources
+    if transfer.coupling != "auto":
+        return Decided(transfer, range(len(sources)), sources)
+    with one.teller.stage("auto"):
+        if (facts := one.state.load("auto")) is None:
+            facts = tried(one, prepared, transfer, network)
+            one.state.save("auto", facts)
+    choice = Choice(**facts["choice"])
+    learned = transfer.weighting == "learned" and choice.coupling == "teacher"
+    settled = {
+        "coupling": choice.coupling,
+        "stages": list(choice.stages) or None,
+        "weighting": "learned" if learned else "fixed",
+    }
+    said = Auto(**{name: facts[name] for name in Auto.model_fields if name in facts})
+    found = [replace(sources[i], classes=0) if i in said.as_text else sources[i] for i in choice.sources]
+    return Decided(transfer.model_copy(update=settled), list(choice.sources), found, said)
+
+
+def tried(one: Pass, prepared: Prepared, transfer: Transfer, network: Network) -> Facts:
+    """Run the trials."""
+    inputs, plan, train = prepared.inputs, prepared.plan, one.spec.train
+    rows = inputs.train.beside(inputs.dev)
+    ground = trials.Ground(
+        network=network,
+        rows=rows,
+        held=max(2, len(inputs.dev), len(rows) // 4),
+        sources=inputs.sources,
+        fitter=replace(prepared.goal.fitter, measured=None),
+        rate=plan.rates["teach"],
+        batch_size=train.batch_size,
+        balanced=one.spec.task.metric in ("balanced_accuracy", "f1"),
+        seed=train.seed,
+    )
+    decision = trials.decide(ground, transfer.active, plan.steps, prepared.progress, one.state.checkpoints.at)
+    return asdict(decision) | {"chosen": str(decision.choice)}

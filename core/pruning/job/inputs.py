@@ -1,0 +1,142 @@
+"""What a job starts from: the dense network, and its tables as rows of token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core.domains.transformer.head import Head, choose_head
+from core.domains.transformer.model import read_model
+from core.domains.transformer.network import TARGET, Network, configs, load_network, longest_text
+from core.pruning.job.tokenizer import load_tokenizer
+from core.pruning.scoring.importance import BATCHES
+from core.pruning.training.batches import Rows, encode
+from core.pruning.training.coupling import TaskRows
+from core.rows.labels import label_names
+from core.rows.modality import Modality
+from core.rows.splits import Example, Splits, labels_of, prepare
+from core.rows.table import read_tables
+from core.rows.text.processor import Text
+from core.rows.text.vocabulary import trim
+from core.schedule import training_steps
+from core.spec.errors import SpecError
+from core.spec.job import JobSpec
+from core.spec.task import Source
+from core.tasks import Task, task_of
+from core.tasks.task import IGNORED
+
+
+@dataclass
+class Inputs:
+    """Rows, and the modality that encoded them."""
+
+    splits: Splits
+    head: Head
+    task: Task
+    modality: Text
+    train: Rows
+    dev: Rows
+    test: Rows
+    sources: list[TaskRows]
+    vocabulary: dict[str, int] | None = None  # tokens before, and kept, where it is trimmed
+    spared: int = 0  # parameters of the embeddings that are gone by it
+
+    @property
+    def target(self) -> TaskRows:
+        """The train rows as one of the tasks."""
+        return TaskRows(self.train, TARGET, len(self.splits.labels))
+
+
+def read_inputs(spec: JobSpec, model: Path, datasets: Mapping[str, Path]) -> tuple[Inputs, Network]:
+    """Read, check and split the tables, load the model, tokenise; SpecError where one does not suit the other."""
+    splits = prepare(spec, read_tables(spec, datasets))
+    kind, fitted = spec.task.problem, spec.train.steps.teach == 0
+    local = read_model(model, kind)
+    local.require(spec)
+    head = choose_head(local.labels, splits.labels, kind)
+    splits = replace(splits, labels=[*head.labels])  # in the order that the model's own head has them
+    task = task_of(kind, splits.labels, labels_of(splits.train))
+    network = load_network(model, splits.labels, spec.train.seed, kind, fitted=fitted)
+    length = longest_text(network, spec.train.max_length)
+    tokenizer = tokenizer_of(model, network, task.of_words, length)
+    modality = Text(tokenizer, length, task.of_words)
+    rows = encoded(spec, splits, task, modality)
+    special = {*tokenizer.all_special_ids}
+    if all(special.issuperset(ids.tolist()) for ids in rows[0].inputs["input_ids"]):
+        raise SpecError(
+            "/model",
+            "its tokenizer knows no token of the training texts; put the vocabulary of these weights beside them",
+        )
+    inputs = Inputs(splits, head, task, modality, *rows)
+    if spec.vocabulary == "trim":
+        trim_vocabulary(inputs, network)
+        rows = encoded(spec, splits, task, inputs.modality)
+        inputs.train, inputs.dev, inputs.test, inputs.sources = rows
+    unread = sum(len(row.text) for row in splits.test) - int((inputs.test.labels != IGNORED).sum())
+    if task.of_words and unread:
+        splits.dropped["words of the test rows that the model does not read"] = unread
+    return inputs, network
+
+
+def tokenizer_of(model: Path, network: Network, of_words: bool, length: int) -> Any:
+    """The model's tokenizer, as far as the model can read; SpecError('/model') if it is another's."""
+    tokenizer, known = load_tokenizer(model, of_words), network.body.config.vocab_size
+    tokenizer.model_max_length = length
+    if getattr(network.body.config, "type_vocab_size", None) == 1:  # a pair's second text has no type of its own
+        names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+        tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names  # the latter is saved
+    for config in configs(network.body):
+        # A causal model reads the last token before the padding. Others may count positions from their own.
+        if config.pad_token_id is None or network.architecture.family.reads_last:
+            config.pad_token_id = tokenizer.pad_token_id
+    if len(tokenizer) > known:
+        raise SpecError(
+            "/model",
+            f"its tokenizer knows {len(tokenizer)} tokens, but it has {known} embeddings; put the tokenizer that "
+            "belongs to these weights beside them",
+        )
+    return tokenizer
+
+
+def encoded(spec: JobSpec, splits: Splits, task: Task, modality: Modality) -> tuple[Rows, Rows, Rows, list[TaskRows]]:
+    """Train, dev and test rows, and the sources'. A source with the target's label set shares the target's head."""
+    parts = (splits.train, splits.dev, splits.test)
+    train, dev, test = (encode(part, task, modality) for part in parts)
+    sources: list[TaskRows] = []
+    # More rows than this are never drawn, by training or for scores, however little is to be left.
+    most = max(BATCHES, sum(training_steps(spec, len(train), 0.0).values())) * spec.train.batch_size
+    generator = torch.Generator().manual_seed(spec.train.seed)
+    for source, every in zip(spec.sources, splits.sources, strict=True):
+        if spec.coupling == "none":
+            break
+        rows = [every[j] for j in torch.randperm(len(every), generator=generator)[:most].tolist()]
+        theirs = source_task(spec, source, every, task)
+        head = TARGET if theirs == task else f"source{len(sources)}"
+        sources.append(TaskRows(encode(rows, theirs, modality), head, len(theirs.labels), source.weight))
+    return train, dev, test, sources
+
+
+def source_task(spec: JobSpec, source: Source, rows: list[Example], target: Task) -> Task:
+    """As the target's, with labels of its own. Numbers of another column have another mean and deviation."""
+    kind, known = spec.task.problem, labels_of(rows)
+    names = label_names(known, kind, source.label_columns[0]) if source.label else []
+    return task_of(kind, target.labels if {*names} == {*target.labels} else names, known)
+
+
+def trim_vocabulary(inputs: Inputs, network: Network) -> None:
+    """Cut tokenizer and embeddings to what the train, dev and source rows use; ids of the rows are stale then."""
+    tokenizer = inputs.modality.tokenizer
+    parts = (inputs.train, inputs.dev, *(source.rows for source in inputs.sources))
+    used = {token for rows in parts for ids in rows.inputs["input_ids"] for token in ids.tolist()}
+    if network.architecture.family.extra_positions:  # counts positions from the padding's id on: that stays
+        used |= set(range(tokenizer.pad_token_id + 1))
+    before, known = network.body.get_input_embeddings().weight.numel(), len(tokenizer)
+    smaller, kept = trim(tokenizer, used)
+    inputs.modality = replace(inputs.modality, tokenizer=smaller)
+    network.keep_tokens(kept)
+    inputs.vocabulary = {"before": known, "kept": len(kept)}
+    inputs.spared = before - network.body.get_input_embeddings().weight.numel()

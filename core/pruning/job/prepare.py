@@ -1,0 +1,68 @@
+"""The stage `data`: rows, the dense network, what its units cost, and what is to be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from core.domains.structure import Structure
+from core.domains.transformer.costs import Costs
+from core.domains.transformer.network import Network, longest_text
+from core.pruning.job.goal import Goal, goal_of
+from core.pruning.job.inputs import Inputs, read_inputs
+from core.pruning.job.passes import Pass
+from core.schedule import Work, part_left, prices, training_steps, work
+from core.spec.job import JobSpec
+from core.spec.messages import Listener
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Optimiser steps and learning rates, filled in."""
+
+    steps: Mapping[str, int]
+    rates: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What all stages start from."""
+
+    inputs: Inputs
+    goal: Goal
+    plan: Plan
+    work: Work
+    progress: Listener  # hears of steps, and says how far the whole job is
+
+
+def prepare(one: Pass) -> tuple[Prepared, Network]:
+    """Read the rows and the dense network. Raises SpecError for what cannot be met."""
+    spec = one.spec
+    inputs, network = read_inputs(spec, one.model.path, one.datasets)
+    shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
+    rows = [inputs.train, *(source.rows for source in inputs.sources)]
+    mean = round(float(torch.cat([part.lengths for part in rows]).float().mean()))
+    row_macs = Costs.from_shapes(network.architecture, shapes, mean).macs.model(
+        Structure.dense(network.architecture.anatomy)
+    )
+    costs = Costs.from_shapes(network.architecture, shapes, longest_text(network, spec.length), inputs.spared)
+    left = part_left(spec, costs)
+    plan = plan_training(spec, len(inputs.train), left, network.architecture.hidden)
+    done = work(spec, plan.steps, left, row_macs, len(inputs.test))
+    goal = goal_of(one, network, costs, inputs.test.blank)
+    return Prepared(inputs, goal, plan, done, one.teller.weighing(stage_prices(spec, plan, left))), network
+
+
+def plan_training(spec: JobSpec, train_rows: int, left: float, hidden: int) -> Plan:
+    """Steps as in `core.schedule`; the rate, if none is asked for, is higher for smaller hidden sizes."""
+    steps = training_steps(spec, train_rows, left)
+    rate = spec.train.learning_rate or 0.04 / hidden
+    return Plan(steps, dict.fromkeys(steps, rate))
+
+
+def stage_prices(spec: JobSpec, plan: Plan, left: float) -> dict[str, float]:
+    """Of what each stage trains, in steps of the dense model. Trials take as much as all of it."""
+    each = {stage: plan.steps[stage] * price for stage, price in prices(left).items()}
+    return ({"auto": sum(each.values())} if spec.coupling == "auto" else {}) | each

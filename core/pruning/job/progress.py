@@ -1,0 +1,104 @@
+"""What a pass through the stages says while it runs: where it is, how far the whole job is, and that it lives."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from core.pruning.system.malloc import trim_heap
+from core.spec.messages import Alive, Listener, Message, Note, Saved, StageBegun, StageName, StageProgress
+
+Clock = Callable[[], float]  # seconds
+
+TRAINED = 0.95  # of a pass is over with its training
+
+
+class Teller:
+    """Tells `listener` of one pass, and keeps the seconds that each stage took.
+
+    `start` and `width` place the pass in the progress of the whole job. The control has the job's own stages: what is
+    said of them tells so.
+    """
+
+    def __init__(
+        self,
+        listener: Listener,
+        *,
+        control: bool = False,
+        start: float = 0.0,
+        width: float = 1.0,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._listener, self._control, self._clock = listener, control, clock
+        self.start, self.width = start, width
+        self.timings: dict[str, float] = {}
+        self._heard = self._began = 0.0
+
+    @contextmanager
+    def stage(self, name: StageName) -> Iterator[None]:
+        """Announce a stage and time it."""
+        self._listener(StageBegun(stage=name, control=self._control))
+        trim_heap()
+        self._began = self._clock()
+        yield
+        self.took(name, self.timings.get(name, 0.0) + self.elapsed())
+
+    def elapsed(self) -> float:
+        """Seconds of the stage that runs."""
+        return self._clock() - self._began
+
+    def took(self, name: str, seconds: float) -> None:
+        """A stage, of an earlier attempt as well."""
+        self.timings[name] = seconds
+
+    def saved(self, stage: StageName | None = None) -> None:
+        """A stage is done, or a part of one, and need not be done again."""
+        self._listener(Saved(stage=stage or "part"))
+
+    def note(self, message: str) -> None:
+        """Something for the user to read."""
+        self._listener(Note(message=message))
+
+    def alive(self) -> None:
+        """A sign of life, at most once a second, where no steps can be counted."""
+        if self._clock() - self._heard >= 1.0:
+            self._heard = self._clock()
+            self._listener(Alive())
+
+    def weighing(self, prices: Mapping[str, float]) -> Listener:
+        """Who hears of steps, and passes on how far the whole job is; `prices` of the stages, in their order."""
+        return Weighing(self._listener, prices, self._control, self.start, self.width, self._clock)
+
+
+class Weighing:
+    """Adds to what is said of a stage how far the whole job is, and how long it takes at that pace."""
+
+    def __init__(
+        self, listener: Listener, prices: Mapping[str, float], control: bool, start: float, width: float, clock: Clock
+    ) -> None:
+        self._listener, self._prices, self._control = listener, prices, control
+        self._start, self._width, self._clock = start, width, clock
+        self._first: tuple[float, float] | None = None  # time, and share, of the first progress of this attempt
+
+    def __call__(self, message: Message) -> None:
+        """Pass it on."""
+        if isinstance(message, StageProgress):
+            done = self._start + self._width * TRAINED * share(self._prices, message)
+            more = {"eta_s": self._left(done), "overall": round(done, 3), "control": self._control}
+            message = message.model_copy(update=more)
+        self._listener(message)
+
+    def _left(self, done: float) -> float | None:
+        """Seconds of the job, of which so much is done."""
+        now = self._clock()
+        since, first = self._first = self._first or (now, done)
+        return round((now - since) * (1 - done) / (done - first), 1) if done > first else None
+
+
+def share(prices: Mapping[str, float], progress: StageProgress) -> float:
+    """How much of all stages is done."""
+    stages = list(prices)
+    before = sum(prices[stage] for stage in stages[: stages.index(progress.stage)])
+    done = before + prices[progress.stage] * progress.step / progress.steps
+    return done / max(1, sum(prices.values()))

@@ -1,0 +1,249 @@
+"""The stage `export`: the files, seen in a fresh process to be the model that was measured, and the report."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import isclose
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from core.domains.cost import Cost
+from core.domains.transformer.model import PRUNED, read_model
+from core.pruning.export.card import write_card
+from core.pruning.export.files import environment, write_manifest, write_model, write_test_rows
+from core.pruning.export.html_report import write_page
+from core.pruning.export.verify import ONNX_TOLERANCE, TOLERANCE
+from core.pruning.job.decide import Decided
+from core.pruning.job.measure import Measured
+from core.pruning.job.passes import Pass
+from core.pruning.job.prepare import Prepared
+from core.pruning.job.stages import Pruned, Recovered
+from core.pruning.job.verdict import verdict
+from core.pruning.latency.onnx import TRACED, write_onnx
+from core.pruning.masking import sparsity
+from core.pruning.system.files import sha256, write_json
+from core.rows.data_warnings import doubts
+from core.spec.metrics import CORRELATIONS
+from core.spec.report import (
+    BudgetMet,
+    Curve,
+    Memory,
+    Report,
+    Result,
+    RowCounts,
+    Sizes,
+    TaskSaid,
+    Trained,
+    TransferSaid,
+    Verified,
+    WorkMacs,
+    Zeros,
+)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What every stage found, but for the teacher, which takes memory."""
+
+    prepared: Prepared
+    decided: Decided
+    pruned: Pruned
+    recovered: Recovered
+    curves: Mapping[str, Curve]  # by stage
+    measured: Measured | None  # by the first of several processes
+
+
+def publish(one: Pass, done: Finished, control: Finished | None) -> Report:
+    """Write the files. `control` may be `done` itself."""
+    assert done.measured
+    zeros = write_files(one, done, done.measured)
+    pruned = done.measured.results.pruned.model_copy(update={"bytes": weights_file(one).stat().st_size})
+    beside = pruned if control is done else control.measured.results.pruned if control and control.measured else None
+    found = manifest(one, done)
+    write_manifest(found, one.output)  # verify reads the specification from it
+    report = reported(one, done, done.measured, pruned, beside, zeros)
+    if report.budget.met > report.budget.limit:
+        raise RuntimeError(f"the pruned model is over its budget, please report this: {report.budget}")
+    report = report.model_copy(update={"verified": verify(one.output, pruned, one.teller.alive)})
+    architecture, max_length = done.recovered.student.architecture, done.prepared.inputs.modality.max_length
+    write_card(report, one.spec, one.model, max_length, architecture.family.auto_class, one.output / "README.md")
+    write_json(one.output / "report.json", report.to_json())
+    write_page(report, one.spec, one.model, done.pruned.structure, architecture, one.output / "report.html")
+    write_manifest(found, one.output)
+    return report
+
+
+def write_files(one: Pass, done: Finished, measured: Measured) -> Zeros | None:
+    """The model, and the rows that it was measured on; of a model with zeros, what is said of them."""
+    spec, out, inputs, student = one.spec, one.output, done.prepared.inputs, done.recovered.student
+    plain = spec.export.layout == "regular" or spec.budget.sparsity is not None
+    write_model(student.cpu(), done.pruned.structure, inputs.modality, out, plain=plain)
+    if "onnx" in spec.export.formats:
+        write_onnx(student.assembled(), measured.test.blank(*TRACED), out / "model.onnx")
+    write_test_rows(inputs.splits.test, measured.test, measured.logits, out / "test.jsonl")
+    if spec.budget.sparsity is None:
+        return None
+    pattern = spec.budget.pattern or "unstructured"
+    return sparsity.describe(student, pattern, weights_file(one), measured.test.blank)
+
+
+def weights_file(one: Pass) -> Path:
+    """Of the checkpoint."""
+    return one.output / "model.safetensors"
+
+
+def manifest(one: Pass, done: Finished) -> dict[str, Any]:
+    """What the checkpoint was made of."""
+    weights = {path.name: sha256(path) for path in sorted(one.model.path.glob("*.safetensors"))}
+    return {
+        "model": {"name": one.model.name, "revision": one.model.revision, "weights_sha256": weights},
+        "data": {name: sha256(path) for name, path in one.datasets.items()},
+        "spec": one.spec.model_dump(mode="json", exclude={"webhook"}),  # whose URL may be a secret
+        "max_length": done.prepared.inputs.modality.max_length,
+        "scale": done.prepared.inputs.task.scale,
+        "seed": one.spec.train.seed,
+        "versions": environment().versions,
+    }
+
+
+def reported(
+    one: Pass, done: Finished, measured: Measured, pruned: Result, control: Result | None, zeros: Zeros | None
+) -> Report:
+    """All that was found, but what a fresh process finds."""
+    spec, prepared, inputs, splits = one.spec, done.prepared, done.prepared.inputs, done.prepared.inputs.splits
+    earlier = [PRUNED] if read_model(one.model.path, spec.task.problem).pruned else []
+    results = measured.results.model_copy(update={"pruned": pruned})
+    return Report(
+        budget=measured.latency or counted(one, done, pruned, zeros),
+        task=TaskSaid(
+            type=spec.task.type,
+            problem=spec.task.problem,
+            metric=spec.task.metric,
+            labels=splits.labels,
+            head=inputs.head.says,
+        ),
+        results=results,
+        control=control,
+        structure=Sizes(**done.pruned.structure.sizes()),
+        layout=done.pruned.layout,
+        sparsity=zeros,
+        vocabulary=inputs.vocabulary,
+        transfer=transferred(one, done),
+        warnings=[*earlier, *verdict(results, spec.task, splits), *doubts(spec.task, splits)],
+        data=RowCounts(
+            train=len(splits.train),
+            dev=len(splits.dev),
+            test=len(splits.test),
+            sources=[len(rows) for rows in splits.sources],
+            dropped=dict(splits.dropped),
+        ),
+        train=Trained(
+            steps=dict(prepared.plan.steps),
+            rates={**prepared.plan.rates, "recover": done.recovered.rate},
+            seed=spec.train.seed,
+        ),
+        curves=dict(done.curves),
+        timings_s={name: round(seconds, 1) for name, seconds in one.teller.timings.items()},
+        work_macs=WorkMacs(train=prepared.work.train, measure=prepared.work.measure),
+        peak_memory_bytes=peak_memory_bytes(),
+        environment=environment(),
+    )
+
+
+def transferred(one: Pass, done: Finished) -> TransferSaid:
+    """How it was borrowed."""
+    decided, transfer = done.decided, done.decided.transfer
+    names = ["target", *(f"source {i}" for i in decided.used)]
+    weights: dict[str, list[tuple[int, float]]] = {}
+    before = 0
+    for stage, steps in done.prepared.plan.steps.items():  # steps count from the first stage on
+        for step, *values in done.curves[stage].weights:
+            for name, value in zip(names, values, strict=True):
+                weights.setdefault(name, []).append((int(before + step), value))
+        before += steps
+    borrowed = transfer.coupling != "none"
+    return TransferSaid(
+        asked=one.spec.coupling,
+        coupling=transfer.coupling,
+        share=transfer.share,
+        stages=transfer.active if borrowed else [],
+        weighting=transfer.weighting,
+        sources=list(decided.used) if borrowed else [],
+        auto=decided.auto,
+        weights=weights,
+    )
+
+
+def counted(one: Pass, done: Finished, pruned: Result, zeros: Zeros | None) -> BudgetMet:
+    """A budget that is counted, and how it was met."""
+    budget, goal, structure = one.spec.budget, done.prepared.goal, done.pruned.structure
+    cost, kind, whole = goal.fitter.cost, budget.kind, budget.counted == "model"
+    limit, dense = goal.fitter.limit + cost.outside * whole, cost.before if whole else cost.dense
+    if zeros is not None:
+        dense, met = zeros.weights, zeros.weights - zeros.zeros
+        limit = dense - round((budget.sparsity or 0) * dense)
+    elif kind == "bytes":
+        met = pruned.bytes
+    else:
+        small: Cost = getattr(goal.costs.of(structure), kind)
+        met = small.of(structure) + small.outside * whole
+    return BudgetMet(
+        cost=kind,
+        of=budget.counted,
+        asked=budget.value,
+        limit=limit,
+        met=met,
+        dense=dense,
+        fraction=met / dense,
+        sequence_length=goal.costs.length if kind == "macs" else None,
+    )
+
+
+def peak_memory_bytes() -> Memory:
+    """The most that this process has held so far, and of the GPU's memory."""
+    process = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return Memory(process=process, gpu=torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None)
+
+
+def verify(checkpoint: Path, measured: Result, alive: Callable[[], None] = lambda: None) -> Verified:
+    """Load the files in a fresh process; RuntimeError unless they are the model that was measured.
+
+    `alive` is called whenever that process has done a batch.
+    """
+    command = [sys.executable, "-P", "-m", "core.pruning.export.verify", str(checkpoint)]
+    said = []
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as process,
+    ):
+        assert process.stdout is not None
+        for line in process.stdout:
+            said.append(line)
+            alive()
+        if process.wait():
+            errors.seek(0)
+            raise RuntimeError(f"the checkpoint does not load in a fresh process: {errors.read().strip()[-2000:]}")
+    found = Verified(**json.loads(said[-1]))
+    same = (
+        found.max_difference_to_measured <= TOLERANCE
+        and found.parameters == measured.model_params
+        and (found.max_difference_between_loaders or 0) <= TOLERANCE
+        and (found.max_difference_onnx or 0) <= ONNX_TOLERANCE
+    )
+    if not found.changed_predictions:  # a tie that falls the other way within the tolerance
+        same &= all(
+            isclose(found.test[name], interval.value, rel_tol=0.01, abs_tol=0.01)
+            for name, interval in measured.test.items()
+            if name not in CORRELATIONS  # of answers that hardly differ, the tolerance alone can turn them
+        )
+    if not same:
+        raise RuntimeError(f"the checkpoint is not the model that was measured: {found} against {measured}")
+    return found

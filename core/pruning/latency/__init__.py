@@ -1,0 +1,1 @@
+"""Milliseconds: runtimes, the stopwatch, prices of units, budgets in time."""

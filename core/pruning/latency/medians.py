@@ -1,0 +1,61 @@
+"""Latency as a caller sees it: one forward pass, median over interleaved repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from statistics import median
+from typing import Any
+
+import torch
+from torch import nn
+
+from core.pruning.latency.stopwatch import timed
+from core.rows.modality import Batch, Blank
+
+SEQUENCE_LENGTH = 128
+REPEATS = {1: 30, 32: 8}  # by batch size
+
+
+@torch.inference_mode()
+def latencies_ms(
+    models: Mapping[str, nn.Module],
+    blank: Blank,
+    length: int = SEQUENCE_LENGTH,
+    alive: Callable[[], None] = lambda: None,
+) -> dict[str, dict[str, float]]:
+    """Milliseconds of one eager float32 pass of `length` tokens a row: model name -> batch size -> median.
+
+    The models take turns, so that a noisy moment hits all alike; ratios of one call are what to compare. Time spent
+    waiting for a core is not counted. `alive` is called after each pass.
+    """
+    result: dict[str, dict[str, float]] = {name: {} for name in models}
+    for batch_size, repeats in REPEATS.items():
+        times: dict[str, list[float]] = {name: [] for name in models}
+        for i in range(2 + repeats):
+            for name, model in models.items():
+                elapsed = _one_pass(model, blank(batch_size, length))
+                alive()
+                if i >= 2:  # the first passes warm caches up
+                    times[name].append(elapsed)
+        for name, values in times.items():
+            result[name][str(batch_size)] = round(median(values) * 1000, 3)
+    return result
+
+
+def _one_pass(model: nn.Module, batch: Batch) -> float:
+    where = next(model.parameters()).device
+    batch = {name: column.to(where) for name, column in batch.items()}
+    run: Any = model
+
+    def once() -> None:
+        run(**batch)
+        _wait(where)
+
+    _wait(where)
+    took, waited = timed(once)
+    return took - waited
+
+
+def _wait(where: torch.device) -> None:
+    if where.type == "cuda":
+        torch.cuda.synchronize()

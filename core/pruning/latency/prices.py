@@ -1,0 +1,131 @@
+"""What units cost in time: a few cut copies of the model are measured whole, and prices of units fitted to them.
+
+Measured in the model, since sub-layers by themselves err by up to a quarter, and with blocks that are gone, since the
+first head of a block costs far more than the next. ZipLM (Kurtic, Frantar, Alistarh, NeurIPS 2023) has a table of
+levels for each layer; here a block and each of its units have a price, so that `fit` serves every cost. What that
+misses, the measured correction in `meet.py` mends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from core.domains.cost import Cost
+from core.domains.structure import ATTENTION, FFN, Rows, Structure
+from core.domains.transformer.families import Architecture
+from core.pruning.latency.runtimes import Conditions
+from core.pruning.latency.stopwatch import Measure, Reading
+from core.pruning.system.files import write_json
+
+Table = list[dict[str, Any]]  # of each level: heads and neurons that each layer keeps, and "ratio" to the dense latency
+
+DENSE = 1_000_000_000  # the dense model's latency in the unit of the prices: a part in 10^9 of it
+
+
+def smallest(architecture: Architecture) -> Structure:
+    """A single unit, a neuron if there is one: what pruning can reach at the utmost, near enough."""
+    blocks = architecture.anatomy.blocks
+    there = [i for i, block in enumerate(blocks) if block.size]
+    least = next((i for i in there if blocks[i].kind == FFN), there[0])
+    return Structure(tuple((0,) if i == least else () for i in range(len(blocks))))
+
+
+def levels(architecture: Architecture) -> list[Structure]:
+    """What else is measured beside the dense model: each kind of block alone, and both at some sizes.
+
+    Uneven over the layers and odd, as what `fit` gives: sizes that repeat or suit the machine's vectors would flatter.
+    """
+    dense = Structure.dense(architecture.anatomy)
+    nothing = [()] * architecture.layers
+    alone = [Structure.of(dense.heads, nothing), Structure.of(nothing, dense.neurons)]
+    parts = [(6, 2), (1, 16), (2, 4), (6, 16)]
+    return [*alone, *(Structure.of(_uneven(dense.heads, h), _uneven(dense.neurons, n)) for h, n in parts)]
+
+
+def _uneven(rows: Rows, part: float) -> list[tuple[int, ...]]:
+    """Of the units of each layer one in `part`, from three quarters to five quarters of that; one at least."""
+    shares = (0.75 + 0.5 * (i + 0.5) / len(rows) for i in range(len(rows)))
+    return [row[: max(1, round(len(row) / part * share))] for row, share in zip(rows, shares, strict=True)]
+
+
+def learn(measure: Measure, architecture: Architecture, first: Reading) -> Table:
+    """The table; `first` is the reading of the smallest."""
+    readings = [(smallest(architecture), first), *((level, measure(level)) for level in levels(architecture))]
+    return [{**structure.sizes(), "ratio": reading.ratio} for structure, reading in readings]
+
+
+def prices(architecture: Architecture, table: Table) -> Cost:
+    """The cost model nearest to the table, in parts of DENSE: least squares of the relative errors, no price negative.
+
+    What no unit can change, LayerNorms too, is `outside`.
+    """
+    every = [{**Structure.dense(architecture.anatomy).sizes(), "ratio": 1.0}, *table]
+    counts = np.array([[count / level["ratio"] for count in _counts(level)] for level in every])
+    found = DENSE * _least_squares(counts, np.ones(len(every)))
+    head, attention_block, neuron, ffn_block, fixed = (int(price) for price in found.round())
+    each = {ATTENTION: (max(1, head), attention_block), FFN: (max(1, neuron), ffn_block)}
+    return Cost.alike(architecture.anatomy, each, outside=fixed, measured=True)
+
+
+def _counts(level: Mapping[str, Any]) -> list[int]:
+    """Heads, attention blocks, neurons, FFN blocks, and 1."""
+    return [count for row in (level["heads"], level["neurons"]) for count in (sum(row), sum(map(bool, row)))] + [1]
+
+
+def _least_squares(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The x >= 0 that is best for a x = b: of the solutions with some columns left out, the best that is not negative.
+
+    Exact, and quick for a handful of columns.
+    """
+    best, least = np.zeros(a.shape[1]), np.inf
+    for size in range(1, a.shape[1] + 1):
+        for chosen in map(list, combinations(range(a.shape[1]), size)):
+            x = np.zeros(a.shape[1])
+            x[chosen] = np.linalg.lstsq(a[:, chosen], b, rcond=None)[0]
+            error = float(np.square(a @ x - b).sum())
+            if x.min() >= 0 and error < least:
+                best, least = x, error
+    return best
+
+
+def kept(folder: Path | None, key: Mapping[str, Any], make: Callable[[], Table]) -> Table:
+    """The table of that key in `folder`; else it is made, and left there."""
+    if folder is None:
+        return make()
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    file = folder / f"{name}.json"
+    try:
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        if saved["key"] == key:
+            return list(saved["table"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # none yet, or not whole
+    table = make()
+    with suppress(OSError):  # a folder that cannot be written to costs time, nothing else
+        folder.mkdir(parents=True, exist_ok=True)
+        scratch = file.with_suffix(f".{os.getpid()}")
+        write_json(scratch, {"key": key, "table": table})
+        scratch.replace(file)
+    return table
+
+
+def key_of(architecture: Architecture, under: Conditions) -> dict[str, Any]:
+    """All that a table depends on: sizes, not weights; the machine; the libraries."""
+    sizes = asdict(replace(architecture, earlier=None)) | {"family": architecture.family.model_type}
+    del sizes["earlier"], sizes["features"]
+    if architecture.earlier:
+        sizes["earlier"] = architecture.earlier.sizes()
+    libraries = ("torch", "transformers", *["onnxruntime"] * (under.runtime == "onnx"))
+    return {**asdict(under), **sizes, **{name: version(name) for name in libraries}}

@@ -1,0 +1,1 @@
+"""Masks that are trained: on units, and on single weights."""

@@ -1,0 +1,1 @@
+"""What each unit is worth, and what a budget makes of that."""

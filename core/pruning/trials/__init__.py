@@ -1,0 +1,1 @@
+"""`auto`: which way to transfer, settled by short trials."""

@@ -1,0 +1,118 @@
+"""How long a job takes, and how much memory, by arithmetic on what it computes. No torch.
+
+A job's work is counted in multiply-accumulates: of its training steps, and of reading the test rows. Jobs that have
+ended say how long a unit of work took here, and what there was beside (starting, exporting).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from core.domains.structure import ATTENTION, FFN
+from core.domains.transformer.costs import Costs
+from core.domains.transformer.families import Architecture
+from core.spec.errors import SpecError
+from core.spec.job import JobSpec
+from core.spec.methods import METHODS
+
+SMALL = 0.15  # part of the encoder up to which recovery learns faster than teaching, and for longer (docs/log.md)
+
+TRAIN = 3  # a training step is a forward pass, and twice that backward
+MEASURED = 2  # forward passes over the test rows: dense and pruned, and the pruned one again in a fresh process
+
+# Without jobs to go by: one thread, and what `python -m benchmarks.estimate` printed; a range, since machines differ.
+SECONDS_PER_MAC = 3e-11
+START_S = (10.0, 60.0)
+BASE_BYTES = 400e6  # a process that has loaded torch and transformers, and trains nothing
+SPREAD = 1.25  # what the next job may differ by from all that were seen
+
+FLOAT = 4  # bytes
+
+
+def training_steps(spec: JobSpec, train_rows: int, left: float) -> dict[str, int]:
+    """Optimiser steps of each stage, of which those asked for go before the defaults.
+
+    Defaults: enough for a hundred rows; of many, three epochs of teaching, six each of pruning and recovery. A method
+    that trains nothing while it prunes recovers for both, or a third of that under a counted budget that leaves more
+    than `SMALL` of the encoder, which more steps do not make better (docs/log.md).
+    """
+    epochs3 = 3 * train_rows // spec.train.batch_size
+    defaults = {"teach": max(200, epochs3), "prune": max(300, 2 * epochs3), "recover": max(600, 2 * epochs3)}
+    if not METHODS[spec.method.name].trains:
+        mild = left > SMALL and spec.budget.kind in ("params", "macs", "bytes")
+        defaults |= {"prune": 0, "recover": (defaults["prune"] + defaults["recover"]) // (3 if mild else 1)}
+    asked = {stage: getattr(spec.train.steps, stage) for stage in defaults}
+    return {stage: count if asked[stage] is None else asked[stage] for stage, count in defaults.items()}
+
+
+def part_left(spec: JobSpec, costs: Costs) -> float:
+    """How much of the encoder about stays; of a latency in milliseconds, at most: what it takes is not known yet."""
+    if spec.budget.timed:
+        return 1 / (spec.budget.speedup or 1)
+    try:
+        cost, limit = costs.limit(spec.budget, spec.export.layout, spec.hidden_size)
+    except SpecError:  # out of reach as yet: a vocabulary that is still to be trimmed leaves more for the encoder
+        return 0.0
+    if spec.hidden_size == "trim" and spec.budget.counted == "model":  # embeddings shrink as the encoder does
+        return (limit + cost.outside) / (cost.dense + cost.outside)
+    return limit / cost.dense
+
+
+def prices(left: float) -> dict[str, float]:
+    """Of a step of each stage, against one of the dense model with frozen embeddings, if so much of the encoder stays
+    (benchmarks/results/overhead.md)."""
+    return {"teach": 1.0, "prune": (1 + max(0.0, left)) / 2, "recover": max(0.2, left)}
+
+
+@dataclass(frozen=True)
+class Work:
+    """Multiply-accumulates of a job: what training takes, and what measuring does."""
+
+    train: float
+    measure: float
+
+
+def work(spec: JobSpec, steps: Mapping[str, int], left: float, row_macs: float, test_rows: int) -> Work:
+    """`left`: part of the encoder; `row_macs`: of the dense model on a row of mean length."""
+    dense_steps = sum(steps[stage] * price for stage, price in prices(left).items())
+    train = TRAIN * spec.train.batch_size * row_macs * dense_steps
+    if spec.coupling == "auto":  # its trials take about as much as what they decide on
+        train *= 2
+    return Work(train * (1 + spec.control), MEASURED * row_macs * test_rows * (1 + spec.control))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A job that has ended: what it computed, and the seconds of its training and of all of it."""
+
+    work: Work
+    train_s: float
+    total_s: float
+
+    def predict(self, asked: Work) -> float:
+        """Seconds of another job, if it were as fast."""
+        pace = self.train_s / self.work.train
+        return max(0.0, self.total_s - self.train_s - pace * self.work.measure) + pace * (asked.train + asked.measure)
+
+
+def seconds(asked: Work, seen: Iterable[Seen], cpus: int) -> tuple[float, float]:
+    """From, to: what the jobs seen would have taken; of none, from all cores put to use to one thread."""
+    found = [one.predict(asked) for one in seen if one.work.train > 0]
+    if found:
+        return min(found) / SPREAD, max(found) * SPREAD
+    rough = SECONDS_PER_MAC * (asked.train + asked.measure)
+    return START_S[0] + rough / cpus / 2, START_S[1] + 2 * rough
+
+
+def memory_bytes(architecture: Architecture, encoder_params: int, params: int, batch_size: int, length: int) -> float:
+    """The most that training holds: models (teacher, student, one being loaded or measured) and, of what is trained,
+    gradients, two moments and the best so far; activations.
+
+    `params` with the embeddings, which are not trained. Activations of one batch of the longest rows, float32: of each
+    layer what a backward pass needs of the hidden states, the FFN and the attention.
+    """
+    a = architecture
+    heads, neurons = (sum(block.size for block in a.anatomy.blocks if block.kind == kind) for kind in (ATTENTION, FFN))
+    row = length * (10 * a.hidden * a.layers + 5 * heads * a.head_width + 4 * neurons) + 3 * heads * length**2
+    return FLOAT * (3 * params + 4 * encoder_params + batch_size * row)
