@@ -28,7 +28,7 @@ from core.spec.job import Stage
 
 SPLITS = 2
 NOISE = 0.015  # deviation of a score from training alone: what runs of one cell differed by in first trials
-FIDELITY = 0.03  # deviation of a trial's lead from the job's: a few dozen steps are not the job (docs/methods.md)
+FIDELITY = 0.03  # deviation of a trial's lead from the job's: a few dozen steps are not the job (docs/log.md)
 ROWS = 0.2  # least deviation of a row's gain: students that have hardly learned agree, and that is no evidence
 TIE = 0.005  # a lead of less goes to the simpler choice
 
