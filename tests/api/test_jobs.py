@@ -6,6 +6,7 @@ import copy
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
+from math import prod
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.tables import Job, Tenant
 from core.spec.job import JobSpec
+from core.spec.model import PRUNED
 from tests.api.conftest import (
     HEADS,
     HIDDEN,
@@ -25,6 +27,7 @@ from tests.api.conftest import (
     MODEL,
     NEURONS,
     Upload,
+    model_shapes,
     one_database,
     reviews,
     write_head,
@@ -486,6 +489,34 @@ def test_the_reachable_range_counts_the_classifier(client: TestClient, payload: 
     hidden = model["hidden"]
     head = hidden * (hidden + 1) + 2 * (hidden + 1)  # BERT's pooler, which this file has not, and the classifier
     assert f"to {model['model_params'] + head:,} parameters" in found["/budget/params"]
+
+
+@pytest.mark.field(
+    "2. Models in, checkpoints out", "a checkpoint that Topwork has pruned", "pruned again; the plan says so"
+)
+def test_a_pruned_model_is_listed_as_one_and_the_plan_says_so(
+    client: TestClient, payload: dict[str, Any], settings: Settings
+) -> None:
+    """Its second layer has no attention, and three neurons; it is still described as the model that it was made of."""
+    folder, layer = settings.models_dir / "again", "encoder.layer.1."
+    left = {"heads": [[*range(HEADS)], []], "neurons": [NEURONS, 3]}
+    code = {"AutoModel": "modeling_topwork.PrunedBertModel"}
+    write_model(folder, model_type="topwork-bert", auto_map=code, topwork=left)
+    every = model_shapes().items()
+    shapes = {name: shape for name, shape in every if not (name.startswith(layer) and ".self." in name)}
+    for part in ("weight", "bias"):
+        del shapes[f"{layer}attention.output.dense.{part}"]
+        shapes[f"{layer}intermediate.dense.{part}"][0] = 3
+    shapes[f"{layer}output.dense.weight"][1] = 3
+    write_safetensors(folder / "model.safetensors", shapes)
+    plain, again = sorted(client.get("/v1/models").json()["items"], key=lambda model: model["pruned"])
+    assert (again["name"], again["pruned"], plain["pruned"]) == ("again", True, False)
+    assert again["encoder_params"] == sum(prod(shape) for name, shape in shapes.items() if "layer" in name)
+    assert (again["heads"], again["neurons"]) == (plain["heads"], plain["neurons"])  # of its first layer
+    answer = client.post("/v1/jobs:validate", json=put(payload, "/model", "again")).json()
+    assert PRUNED in answer["warnings"] and answer["limit"] == int(0.3 * again["encoder_params"])
+    regular = put(put(payload, "/model", "again"), "/export", {"layout": "regular"})
+    assert "layers differ" in faults(client.post("/v1/jobs", json=regular))["/export/layout"]
 
 
 def test_a_model_of_the_hub_is_left_to_the_worker(client: TestClient, payload: dict[str, Any]) -> None:
