@@ -3,7 +3,7 @@
 Measured in the model, since sub-layers by themselves err by up to a quarter, and with blocks that are gone, since the
 first head of a block costs far more than the next. ZipLM (Kurtic, Frantar, Alistarh, NeurIPS 2023) has a table of
 levels for each layer; here a block and each of its units have a price, so that `fit` serves every cost. What that
-misses, the measured correction in `meet.py` mends.
+misses, the measured correction in `budget.py` mends.
 """
 
 from __future__ import annotations

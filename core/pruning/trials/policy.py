@@ -7,7 +7,7 @@ again on the next. A few hundred rows tell choices apart only roughly, so what t
 is to be expected (PRIORS): the fewer rows, the more that decides.
 
 Before that, a model taught by each source alone answers the target's rows. Labels that have nothing in common with the
-target's are left out (related.py): such a source is text.
+target's are left out (relatedness.py): such a source is text.
 
 All trials together cost at most what the job itself does, in optimiser steps weighted by their price.
 """

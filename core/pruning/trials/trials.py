@@ -1,6 +1,6 @@
 """The trials of `auto`: teach, cut at once to the job's budget, recover, and score on rows that were held out.
 
-What is tried, and what follows from it, is `auto.py`. A trial that is done, and the teachers of a split, are not made
+What is tried, and what follows from it, is `policy.py`. A trial that is done, and the teachers of a split, are not made
 again by a resumed job.
 """
 
