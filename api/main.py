@@ -38,7 +38,7 @@ from core.ledger import scratch
 from core.ledger.database import open_database
 from core.ledger.jobs import shown
 from core.ledger.settings import Settings, read_settings
-from core.ledger.storage import open_storage
+from core.ledger.stores import open_storage
 from core.rows import sandbox
 
 PARTS = (datasets, uploads, jobs, events, results, files, models, methods, workers, keys, health, monitoring, reference)

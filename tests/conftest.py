@@ -20,7 +20,8 @@ import redis
 
 from core.ledger.database import Database
 from core.ledger.settings import Settings
-from core.ledger.storage import Storage, open_storage
+from core.ledger.storage import Storage
+from core.ledger.stores import open_storage
 from tests import draws  # noqa: F401  registers the profiles of Hypothesis before any test is read
 
 

@@ -23,7 +23,8 @@ from core.ledger import jobs, logs
 from core.ledger.database import Database, open_database
 from core.ledger.private import keep_private
 from core.ledger.settings import read_settings
-from core.ledger.storage import Storage, open_storage
+from core.ledger.storage import Storage
+from core.ledger.stores import open_storage
 from core.ledger.workers import Needs
 from worker.presence import announce, device
 from worker.slots import Slots

@@ -23,7 +23,7 @@ from core.ledger import jobs, tallies, uploads, webhooks
 from core.ledger.database import Database
 from core.ledger.private import keep_private
 from core.ledger.settings import Settings
-from core.ledger.storage import open_storage
+from core.ledger.stores import open_storage
 from core.ledger.tables import clock_ms
 from worker.app import app, database, log_to_stderr, require_schema, settings
 from worker.health import trace

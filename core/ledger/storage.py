@@ -13,8 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from core.ledger.settings import Settings
-
 CHUNK = 1 << 20
 DAMAGED = "damaged"  # folder
 
@@ -80,17 +78,6 @@ class Storage(ABC):
     def link(self, sha256: str, headers: dict[str, str]) -> str | None:
         """A URL by which anybody may read the file for a while, answered with these headers; None: there is none."""
         return None
-
-
-def open_storage(settings: Settings) -> Storage:
-    """The storage that the settings name."""
-    if settings.storage_url is None:
-        return LocalStorage(settings.blobs_dir)
-    try:
-        from core.ledger.s3 import S3Storage
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("TOPWORK_STORAGE_URL names S3, which needs: pip install 'topwork[s3]'") from error
-    return S3Storage(settings.storage_url)
 
 
 def check_name(sha256: str) -> str:

@@ -19,7 +19,7 @@ from api.main import create_app
 from core.ledger import jobs
 from core.ledger.database import Database
 from core.ledger.settings import Settings
-from core.ledger.storage import open_storage
+from core.ledger.stores import open_storage
 
 MODEL = "tiny-bert"
 LAYERS, HIDDEN, HEADS, NEURONS = 2, 16, 4, 32

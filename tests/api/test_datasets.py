@@ -24,7 +24,7 @@ from api.main import create_app
 from core.ledger import datasets, jobs, scratch, tables
 from core.ledger.database import Database
 from core.ledger.settings import Settings
-from core.ledger.storage import open_storage
+from core.ledger.stores import open_storage
 from tests.api.conftest import Upload, one_database, reviews
 from tests.conftest import every_storage
 from tests.rows import greedy

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from core.ledger.settings import Settings
-from core.ledger.storage import open_storage
+from core.ledger.stores import open_storage
 from tests.api.conftest import OUTPUTS, WEIGHTS, one_database
 from tests.conftest import every_storage
 

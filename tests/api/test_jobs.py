@@ -10,6 +10,7 @@ from math import prod
 from typing import Any
 
 import pytest
+from core.spec.model import PRUNED
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
@@ -19,7 +20,6 @@ from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.tables import Job, Tenant
 from core.spec.job import JobSpec
-from core.spec.model import PRUNED
 from tests.api.conftest import (
     HEADS,
     HIDDEN,

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from core.ledger import jobs
 from core.ledger.database import Database
 from core.ledger.settings import Settings
-from core.ledger.storage import open_storage
+from core.ledger.stores import open_storage
 from tests.api.conftest import OUTPUTS, one_database
 from tests.conftest import every_storage
 

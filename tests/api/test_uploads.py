@@ -18,7 +18,7 @@ from api import body
 from core.ledger import quotas, uploads
 from core.ledger.database import Database
 from core.ledger.settings import Settings
-from core.ledger.storage import open_storage
+from core.ledger.stores import open_storage
 from tests.api.conftest import one_database, reviews
 from tests.conftest import every_storage
 

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from core.ledger.s3 import S3Storage
 from core.ledger.settings import Settings
-from core.ledger.storage import LocalStorage, Storage, StorageAwayError, open_storage
+from core.ledger.storage import LocalStorage, Storage, StorageAwayError
+from core.ledger.stores import open_storage
 from tests.conftest import every_storage
 
 

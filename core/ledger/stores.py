@@ -1,0 +1,17 @@
+"""Which storage it is: a folder, or S3."""
+
+from __future__ import annotations
+
+from core.ledger.settings import Settings
+from core.ledger.storage import LocalStorage, Storage
+
+
+def open_storage(settings: Settings) -> Storage:
+    """The storage that the settings name."""
+    if settings.storage_url is None:
+        return LocalStorage(settings.blobs_dir)
+    try:
+        from core.ledger.s3 import S3Storage
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("TOPWORK_STORAGE_URL names S3, which needs: pip install 'topwork[s3]'") from error
+    return S3Storage(settings.storage_url)
