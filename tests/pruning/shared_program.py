@@ -24,7 +24,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from core.domains.transformer import network as module
 from core.domains.transformer.costs import Costs
 from core.domains.transformer.network import TARGET, load_network
 from core.pruning.job.tokenizer import load_tokenizer
@@ -33,6 +32,7 @@ from core.pruning.masking.l0 import prune
 from core.pruning.scoring.fitter import Fitter
 from core.pruning.scoring.importance import importance
 from core.pruning.system import parallel
+from core.pruning.training import predict as module
 from core.pruning.training.batches import encode
 from core.pruning.training.checkpoint import Checkpoints
 from core.pruning.training.coupling import TaskRows, add_heads, phases

@@ -153,7 +153,7 @@ class Paying(Trials):
     spent = 0.0
 
     def train(self, _network: Any, _plan: Any, stage: str, steps: int, *_: Any, **__: Any) -> None:
-        self.spent += steps / 2 * prices(self.ground.limit / self.ground.cost.dense)[stage]
+        self.spent += steps / 2 * prices(self.ground.fitter.limit / self.ground.fitter.cost.dense)[stage]
 
     def label(self, _teacher: Any, task: TaskRows, _head: str) -> TaskRows:
         self.spent += FORWARD * len(task.rows) / 2 / self.batch_size

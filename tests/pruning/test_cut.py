@@ -154,7 +154,7 @@ def test_streams_of_very_different_lengths_are_not_padded_to_one(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Apart they cost less, and loss and gradients are those of one batch."""
-    monkeypatch.setattr("core.pruning.system.device.low_precision", lambda: False)  # rounding would hide a fault
+    monkeypatch.setattr("core.pruning.training.predict.low_precision", lambda: False)  # rounding would hide a fault
     rows = [_rows([[2, 7, 3], [2, 9, 9, 3]]), _rows([[2, *[8] * 14, 3], [2, *[9] * 12, 3]])]
     streams = [Stream(r, len(r), TARGET, 1.0, 0.0) for r in rows]
     shapes: list[tuple[int, ...]] = []

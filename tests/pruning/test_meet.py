@@ -132,8 +132,8 @@ def test_a_pruned_model_is_timed_too(tmp_path: Path) -> None:
 
     budget = LatencyBudget(Budget(speedup=1.5), left, HERE, measure, tmp_path / "latency.json")
     structure = budget.fit(Scores(np.random.default_rng(0).normal(size=left.anatomy.size)))
-    report = budget.report(structure)
-    assert 0.9 * report["limit"] <= report["met"] <= report["limit"]
+    report = budget.report(structure, budget.fits)
+    assert 0.9 * report.limit <= report.met <= report.limit
     assert key_of(left, HERE) != key_of(MINILM, HERE) and json.loads(json.dumps(key_of(left, HERE))) == key_of(
         left, HERE
     )
@@ -343,7 +343,7 @@ def test_threads_of_onnx_runtime_stop_with_the_call(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     under = conditions(Budget.model_validate({"speedup": 2, "runtime": "onnx"}), length=9)
     watch = Stopwatch(network, blank_of(small), under)
-    watch.ready(Structure.dense(network.architecture))()
+    watch.ready(Structure.dense(network.architecture.anatomy))()
     (options,) = (one.get_session_options() for one in made)
     assert options.get_session_config_entry("session.force_spinning_stop") == "1"
 

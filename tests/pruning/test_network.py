@@ -15,10 +15,10 @@ from transformers import AutoModel
 
 from api.catalogue import find
 from core.domains.structure import Structure
-from core.domains.transformer import network as network_module
 from core.domains.transformer.cut import cut
 from core.domains.transformer.network import Network, load_network
 from core.pruning.job.tokenizer import load_tokenizer
+from core.pruning.training import predict as predict_module
 from core.pruning.training.predict import autocast
 from core.spec.errors import SpecError
 from tests.tiny import rows
@@ -175,8 +175,8 @@ def test_a_body_of_another_shape_is_refused(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_a_narrow_network_is_trained_in_float32_on_a_cpu(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network_module, "low_precision", lambda: True)
-    monkeypatch.setattr(network_module, "device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(predict_module, "low_precision", lambda: True)
+    monkeypatch.setattr(predict_module, "device", lambda: torch.device("cpu"))
     layers, heads, neurons = 3, 4, 128
 
     def in_bfloat16(kept: int) -> bool:

@@ -24,6 +24,7 @@ from core.rows.splits import Example
 from core.rows.text.processor import Text
 from core.spec.job import JobSpec
 from core.spec.metrics import shown
+from core.spec.report import Report
 from core.tasks import Task, task_of
 from core.tasks.classes import SingleLabel
 from core.tasks.intervals import bootstrap, value_of
@@ -243,7 +244,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Mapping[str, 
     return found
 
 
-def go(problem: str, tiny: Path, data: Mapping[str, Path], workdir: Path, **changes: Any) -> dict[str, Any]:
+def go(problem: str, tiny: Path, data: Mapping[str, Path], workdir: Path, **changes: Any) -> Report:
     """A quick job."""
     body = {
         "model": "tiny",

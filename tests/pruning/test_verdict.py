@@ -16,7 +16,7 @@ from core.pruning.job.verdict import lead, verdict
 from core.rows.splits import Example, Splits
 from core.spec.job import JobSpec
 from core.spec.report import Results
-from core.spec.task import METRICS, ProblemType, Task
+from core.spec.task import METRICS, ProblemType, TaskSpec
 from core.tasks import task_of
 from tests.reports import result
 from tests.tiny import rows
@@ -90,7 +90,7 @@ def test_only_a_model_that_has_learned_leads_one_answer(kind: ProblemType) -> No
 def told(dense: str, pruned: str, **task: Any) -> list[str]:
     """What is said of two models of the first case."""
     truth, models = CASES["single_label_classification"]
-    names, asked = ["a", "b", "c"], Task.model_validate({"data": {"dataset": DATA}, **task})
+    names, asked = ["a", "b", "c"], TaskSpec.model_validate({"data": {"dataset": DATA}, **task})
     problem = task_of(asked.problem, names)
     labels = problem.encode(truth)
     usual = problem.usual(truth, labels)
