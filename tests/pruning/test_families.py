@@ -227,7 +227,7 @@ def test_a_saved_model_is_given_and_cut_again(
     assert costs.params.of(half) < costs.params.dense
     cut(again, half)
     assert costs.params.of(half) == sum(p.numel() for p in layers_of(again).parameters())
-    write_model(again, half, load_tokenizer(first), tmp_path / "half")
+    write_model(again, half, Text(load_tokenizer(first), 128), tmp_path / "half")
     third = load_network(tmp_path / "half", ["a", "b", "c"], seed=9).eval()
     with torch.inference_mode():
         assert torch.equal(third.logits(texts()), again.logits(texts()))
@@ -340,8 +340,7 @@ def test_onnx_runtime_quantises_a_head_of_every_kind(
 
 def test_every_weight_that_goes_with_a_unit_is_in_one_norm(model: Network) -> None:
     cost, family = costs_of(model).params, model.architecture.family
-    kinds = zip(norms(model), (cost.head, cost.neuron), strict=True)
-    owned = sum(price * layer.square().sum().item() for kind, price in kinds for layer in kind)
+    owned = sum(price * block.square().sum().item() for block, price in zip(norms(model), cost.unit, strict=True))
     layers = model.body.get_submodule(f"{family.base}.{family.layers}")
     wanted = 0.0
     for name, module in layers.named_modules():
