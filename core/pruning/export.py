@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import platform
 import re
 from collections.abc import Mapping, Sequence
@@ -35,6 +36,7 @@ from core.spec.structure import Structure
 from core.spec.weights import file_bytes
 
 TEMPLATES = Path(__file__).parent / "templates"
+NEEDS_5 = "layer_types and rope_parameters, which need transformers 5.3 or newer"
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "topwork")
 
 
@@ -109,14 +111,22 @@ def as_transformers_4(config: Mapping[str, Any]) -> dict[str, Any]:
     if not rope:
         return {}
     if "full_attention" not in rope:
-        return {"rope_theta": rope["rope_theta"]} | ({"rope_scaling": rope} if rope["rope_type"] != "default" else {})
+        said = {"rope_theta": rope["rope_theta"]}
+        if rope["rope_type"] == "longrope":  # 4 looks for the length beside it, and then for no factor
+            original = rope["original_max_position_embeddings"]
+            grown = rope.get("factor") or config["max_position_embeddings"] / original
+            scale = rope.get("attention_factor") or math.sqrt(1 + math.log(max(1, grown)) / math.log(original))
+            rope = rope | {"attention_factor": scale}
+            said |= {"original_max_position_embeddings": original}
+        return said | ({"rope_scaling": rope} if rope["rope_type"] != "default" else {})
     wide = [kind == "full_attention" for kind in config["layer_types"]]
     every = [n for n in range(1, len(wide) + 1) if wide == [i % n == 0 for i in range(len(wide))]]
+    scaled = any(one["rope_type"] != "default" for one in rope.values())
     return {
         "global_rope_theta": rope["full_attention"]["rope_theta"],
         "local_rope_theta": rope["sliding_attention"]["rope_theta"],
-        # It divides by it: where layers were dropped unevenly, that is a TypeError, and not another model.
-        "global_attn_every_n_layers": every[0] if every else "layer_types, which needs transformers 5.3 or newer",
+        # It divides by it: where it has no words for the layers, that is a TypeError, and not another model.
+        "global_attn_every_n_layers": every[0] if every and not scaled else NEEDS_5,
     }
 
 
@@ -210,6 +220,7 @@ def write_card(report: Mapping[str, Any], manifest: Mapping[str, Any], auto_clas
         "budget": latency_met(report["budget"]) if "measured" in report["budget"] else "",
         "auto_class": auto_class,
         "onnx": ONNX_CARD if "onnx" in spec["export"]["formats"] else "",
+        "needs": NEEDS_5_CARD if NEEDS_5 in json.loads((target.parent / "config.json").read_text()).values() else "",
     } | _loading(spec["export"]["layout"], report["sparsity"])
     target.write_text(Template((TEMPLATES / "README.md.txt").read_text()).substitute(values))
 
@@ -268,6 +279,9 @@ def _loading(layout: str, zeros: Mapping[str, Any] | None) -> dict[str, str]:
     return REGULAR_CARD if layout == "regular" else CODED_CARD
 
 
+NEEDS_5_CARD = """
+It needs transformers 5.3 or newer: 4.57 has no words in its config.json for which of these layers see all of the text.
+"""
 CODED_CARD = {
     "trust": ", trust_remote_code=True",
     "otherwise": "Without the flag transformers refuses it: the code is `modeling_topwork_*.py`, here in this folder. "

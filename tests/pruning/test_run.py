@@ -18,7 +18,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from core.pruning import refit, stages, stopwatch
-from core.pruning.export import sha256, write_json
+from core.pruning.export import NEEDS_5, sha256, write_card, write_json
 from core.pruning.inputs import read_inputs
 from core.pruning.network import TARGET as TARGET_HEAD
 from core.pruning.network import load_network, predict
@@ -216,6 +216,10 @@ def test_a_regular_layout_loads_without_any_code(
     assert "The layout is regular" in (out / "report.html").read_text()
     card = (out / "README.md").read_text()
     assert "trust_remote_code" not in card and "load.py" not in card
+    assert "It needs transformers 5.3" not in card
+    (tmp_path / "config.json").write_text(json.dumps({"global_attn_every_n_layers": NEEDS_5}))
+    write_card(report, json.loads((out / "manifest.json").read_text()), "Auto", tmp_path / "README.md")
+    assert "\nIt needs transformers 5.3 or newer: " in (tmp_path / "README.md").read_text()
     script = """
 import json, sys
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
