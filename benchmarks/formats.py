@@ -2,24 +2,39 @@
 
     python -m benchmarks.formats [MODEL_FOLDER]
 
-Prunes a real model in four short jobs (free and regular layout, with fewer tokens and hidden dimensions, zeros), makes
-virtual environments with torch, ONNX Runtime and either version of transformers alone, loads every checkpoint there in
-every way that it offers, in one process, and compares its answers to the test rows with what the job measured. Writes
+Prunes a real model in four short jobs (free and regular layout, with fewer tokens and hidden dimensions, zeros), and
+cuts tiny random models of the families whose positions are turned (RoPE) or relative, for texts of up to 1,000 tokens.
+Makes virtual environments with torch, ONNX Runtime and either version of transformers alone, loads every checkpoint
+there in every way that it offers, in one process, and compares its answers with what was measured here. Writes
 benchmarks/results/formats.md.
 """
 
 from __future__ import annotations
 
 import json
+import random
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
+from transformers import AutoConfig, AutoModel
+
 from benchmarks.transfer.data import prepare
+from core.domains.structure import Structure
+from core.domains.transformer.cut import cut
+from core.domains.transformer.families import FAMILIES
+from core.domains.transformer.network import load_network
+from core.pruning.export.files import write_model
 from core.pruning.job.run import ModelRef, run
+from core.pruning.job.tokenizer import load_tokenizer
+from core.pruning.system.files import write_json
+from core.rows.text.processor import Text
 from core.spec.job import JobSpec
+from tests.tiny import FILLER, save_tiny_model
 
 PACKAGES = ("torch", "transformers", "onnxruntime", "onnx")  # the last for quantize_dynamic
 TRANSFORMERS = ("transformers", "transformers==4.57.*")
@@ -35,6 +50,34 @@ JOBS: dict[str, dict[str, Any]] = {
     },
     "regular": {"budget": {"params": 0.2}, "export": {"formats": ["onnx"], "layout": "regular"}},
     "zeros": {"budget": {"sparsity": 0.9}, "method": {"name": "magnitude"}, "export": {"formats": ["onnx"]}},
+}
+
+LAYERS, HEADS, HIDDEN, NEURONS, READS, ORIGINAL = 3, 4, 32, 24, 1024, 256
+WORDS_EACH = (9, 300, 600, 1000)  # of each text, all in one batch
+STRETCH = {"factor": 4.0, "original_max_position_embeddings": ORIGINAL}
+ROPES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "linear": {"factor": 4.0},
+    "dynamic": {"factor": 4.0},
+    "yarn": STRETCH,
+    "llama3": STRETCH | {"low_freq_factor": 1.0, "high_freq_factor": 4.0},
+    "longrope": STRETCH | {"short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [1.0, 2.0, 3.0, 4.0]},
+}
+GROUPED = {"num_attention_heads": 2 * HEADS, "num_key_value_heads": HEADS, "head_dim": 8}
+SLIDING = {"use_sliding_window": True, "sliding_window": 64, "max_window_layers": 1}
+RELATIVE = {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "norm_rel_ebd": "layer_norm"}
+# Tiny models by name -> family, options of config.json.
+TINY: dict[str, tuple[str, dict[str, Any]]] = {
+    "ModernBERT": ("modernbert", {"global_rope_theta": 160_000.0, "local_rope_theta": 500.0, "local_attention": 64}),
+    **{
+        f"Llama, {kind}": ("llama", GROUPED | {"rope_parameters": {"rope_type": kind, "rope_theta": 5e4, **values}})
+        for kind, values in ROPES.items()
+    },
+    "Qwen2, sliding window": ("qwen2", GROUPED | SLIDING | {"rope_theta": 1e6}),
+    "Qwen3": ("qwen3", GROUPED | {"rope_theta": 1e6}),
+    "DeBERTa": ("deberta-v2", RELATIVE | {"position_biased_input": False}),
+    "DeBERTa, buckets": ("deberta-v2", RELATIVE | {"position_buckets": 32, "share_att_key": True}),
+    "MPNet": ("mpnet", {"max_position_embeddings": READS + 2}),
 }
 
 # Run in the other environment, on all checkpoints: one process holds them.
@@ -68,7 +111,7 @@ def compared(folder):
 
     def piped():
         ask = pipeline("text-classification", model=str(folder), trust_remote_code=coded, device="cpu", top_k=None)
-        said = ask(texts, truncation=True, max_length=length, function_to_apply="none")
+        said = ask(texts, truncation=True, max_length=length, function_to_apply="none", batch_size=len(texts))
         scores = [{one["label"]: one["score"] for one in row} for row in said]
         return torch.tensor([[row[label] for label in order] for row in scores])
 
@@ -85,10 +128,13 @@ def compared(folder):
         _, how = AutoModel.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
         assert not any(how.values()), how
     ways["pipeline"] = piped
-    ways["model.onnx"] = lambda: onnx("model.onnx")
+    exported = (folder / "model.onnx").exists()
+    if exported:
+        ways["model.onnx"] = lambda: onnx("model.onnx")
     said = {way: answer() for way, answer in ways.items()}
-    quantize_dynamic(folder / "model.onnx", folder / "quantised.onnx")
-    said["model.onnx after quantize_dynamic"] = onnx("quantised.onnx")
+    if exported:
+        quantize_dynamic(folder / "model.onnx", folder / "quantised.onnx")
+        said["model.onnx after quantize_dynamic"] = onnx("quantised.onnx")
     apart = {way: float((logits - measured).abs().max()) for way, logits in said.items()}
     changed = {way: int((logits.argmax(-1) != measured.argmax(-1)).sum()) for way, logits in said.items()}
     return {"rows": len(rows), "apart": apart, "changed": changed}
@@ -99,25 +145,22 @@ print(json.dumps([compared(Path(folder)) for folder in sys.argv[1:]]))
 
 def main(model: Path) -> int:
     """Exit code: 0 if every way gives the measured answers within 1e-3, quantised ones aside."""
-    lines, worst, installed = [], 0.0, []
+    lines, worst, installed, checkpoints = [], 0.0, [], {}
     with tempfile.TemporaryDirectory(prefix="formats-") as name:
         folder = Path(name)
         table = prepare(ROOT / "data" / "benchmarks", ["yelp"], print)["yelp"]
         for number, (what, asked) in enumerate(JOBS.items()):
             print("pruning:", what, flush=True)
             run(spec_of(model.name, asked), ModelRef(model, model.name), {DATASET: table}, folder / str(number), _quiet)
+            checkpoints[what] = folder / str(number) / "output"
+        checkpoints |= tiny_checkpoints(folder / "tiny")
         for number, wanted in enumerate(TRANSFORMERS):
             python = environment(folder / f"environment-{number}", wanted)
             asked_of = f"from importlib.metadata import version as v; print(*map(v, {PACKAGES}))"
             answer = subprocess.run([str(python), "-I", "-c", asked_of], stdout=subprocess.PIPE, text=True, check=True)
             versions = dict(zip(PACKAGES, answer.stdout.split(), strict=True))
             installed.append(", ".join(f"{package} {version}" for package, version in versions.items()))
-            outputs = [str(folder / str(number) / "output") for number in range(len(JOBS))]
-            command = [str(python), "-I", "-c", OUTSIDE, *outputs]
-            said = subprocess.run(
-                command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=True, cwd=folder
-            ).stdout
-            for what, found in zip(JOBS, json.loads(said.splitlines()[-1]), strict=True):
+            for what, found in compared(python, checkpoints).items():
                 for way, apart in found["apart"].items():
                     worst = worst if "quantize" in way else max(worst, apart)
                     row = (versions["transformers"], what, way, found["rows"], f"{apart:.1e}", found["changed"][way])
@@ -148,6 +191,49 @@ def spec_of(model: str, asked: dict[str, Any]) -> JobSpec:
         }
         | asked
     )
+
+
+def tiny_checkpoints(folder: Path) -> dict[str, Path]:
+    """Each of TINY cut in either layout, with a text of each length, and what the cut model says of all in a batch."""
+    base, found = save_tiny_model(folder / "base"), {}
+    draw = random.Random(0)
+    texts = [" ".join(draw.choices(FILLER, k=count)) for count in WORDS_EACH]
+    for name, (family, options) in TINY.items():
+        sizes = dict(zip(FAMILIES[family].sizes, (HIDDEN, HEADS, LAYERS, NEURONS), strict=True))
+        common = {"vocab_size": 80, "max_position_embeddings": READS, "pad_token_id": 0}
+        torch.manual_seed(0)
+        model = folder / name
+        AutoModel.from_config(AutoConfig.for_model(family, **sizes | common | options)).save_pretrained(model)
+        for file in ("tokenizer.json", "tokenizer_config.json"):
+            shutil.copy(base / file, model)
+        kept = [[1, 3], [], [0, 2]] if FAMILIES[family].says_head_size else [range(HEADS), [], range(HEADS)]
+        structures = {
+            "free": Structure.of([[0, 2], [1], [0, 1, 3]], [[1, 5, 9], range(NEURONS), [0]]),
+            "regular": Structure.of(kept, [range(9), [], range(3, 12)], dropped=[1]),
+        }
+        for layout, structure in structures.items():
+            network = load_network(model, ["a", "b", "c"], seed=0)
+            with torch.no_grad():
+                for parameter in network.parameters():
+                    parameter.add_(torch.randn_like(parameter) * 0.3)
+            cut(network.eval(), structure)
+            tokenizer, out = load_tokenizer(model), folder / f"{name}, {layout}"
+            write_model(network, structure, Text(tokenizer, READS), out, plain=layout == "regular")
+            with torch.inference_mode():
+                batch = tokenizer(texts, padding=True, truncation=True, max_length=READS, return_tensors="pt")
+                logits = network.logits(dict(batch)).tolist()
+            lines = [json.dumps({"text": [text], "logits": row}) for text, row in zip(texts, logits, strict=True)]
+            (out / "test.jsonl").write_text("\n".join(lines))
+            write_json(out / "manifest.json", {"max_length": READS})
+            found[f"tiny {name}, {layout}"] = out
+    return found
+
+
+def compared(python: Path, checkpoints: dict[str, Path]) -> dict[str, Any]:
+    """What OUTSIDE says of each, in the environment of that Python."""
+    command = [str(python), "-I", "-c", OUTSIDE, *map(str, checkpoints.values())]
+    said = subprocess.run(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=True, cwd=python.parent)
+    return dict(zip(checkpoints, json.loads(said.stdout.splitlines()[-1]), strict=True))
 
 
 def environment(folder: Path, transformers: str) -> Path:

@@ -23,12 +23,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, LlamaConfig, pipeline
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from core.domains.structure import Structure
 from core.domains.transformer.cut import cut
 from core.domains.transformer.network import Network, load_network
 from core.pruning.export.card import as_code, as_text
-from core.pruning.export.files import as_transformers_4, write_model
+from core.pruning.export.files import NEEDS_5, as_transformers_4, write_model
 from core.pruning.export.verify import foreign_code
 from core.pruning.job.run import ModelRef, run
 from core.pruning.job.tokenizer import load_tokenizer
@@ -38,6 +39,7 @@ from tests.tiny import rows
 
 BATCH = {"input_ids": torch.arange(5, 15)[None], "attention_mask": torch.ones(1, 10, dtype=torch.long)}
 STRUCTURE = Structure.of([[0, 2], [], [1]], [[1, 5], range(7), []])
+KINDS = ("full_attention", "sliding_attention")
 MARKDOWN = MarkdownIt("gfm-like", {"html": True, "linkify": False})
 
 
@@ -234,6 +236,16 @@ def test_transformers_4_gets_the_positions_that_5_has() -> None:
     assert said["rope_scaling"].items() >= {"rope_type": "linear", "factor": 2.0}.items()
     assert LlamaConfig(**llama.to_dict() | said).rope_parameters == llama.rope_parameters
     assert as_transformers_4(AutoConfig.for_model("qwen2", rope_theta=1e6).to_dict())["rope_theta"] == 1e6
+    factors = {"short_factor": [1.0] * 64, "long_factor": [2.0] * 64, "original_max_position_embeddings": 512}
+    long = AutoConfig.for_model("llama", rope_scaling={"rope_type": "longrope", "factor": 9.0, **factors})
+    said = as_transformers_4(long.to_dict())
+    assert said["original_max_position_embeddings"] == 512
+    again = LlamaConfig(**long.to_dict() | said)
+    assert again.rope_parameters == long.rope_parameters | {
+        "attention_factor": said["rope_scaling"]["attention_factor"]
+    }
+    factor = {name: ROPE_INIT_FUNCTIONS["longrope"](one)[1] for name, one in {"5": long, "4": again}.items()}
+    assert factor["4"] == factor["5"]
     modern = AutoConfig.for_model("modernbert", num_hidden_layers=7, global_rope_theta=8e4).to_dict()
     assert as_transformers_4(modern) == {
         "global_rope_theta": 8e4,
@@ -241,7 +253,9 @@ def test_transformers_4_gets_the_positions_that_5_has() -> None:
         "global_attn_every_n_layers": 3,
     }
     uneven = modern | {"layer_types": modern["layer_types"][1:]}
-    assert "needs transformers 5.3" in as_transformers_4(uneven)["global_attn_every_n_layers"]
+    scaled = modern | {"rope_parameters": {kind: {"rope_type": "yarn", "rope_theta": 1e4} for kind in KINDS}}
+    for unknown in (uneven, scaled):
+        assert as_transformers_4(unknown)["global_attn_every_n_layers"] == NEEDS_5
     assert as_transformers_4(AutoConfig.for_model("bert").to_dict()) == {}
 
 

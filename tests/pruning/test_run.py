@@ -20,6 +20,8 @@ from safetensors.torch import load_file, save_file
 from core.domains.structure import Structure
 from core.domains.transformer.network import TARGET as TARGET_HEAD
 from core.domains.transformer.network import load_network
+from core.pruning.export.card import write_card
+from core.pruning.export.files import NEEDS_5
 from core.pruning.job import publish, stages, state
 from core.pruning.job.inputs import read_inputs
 from core.pruning.job.publish import verify
@@ -223,6 +225,10 @@ def test_a_regular_layout_loads_without_any_code(
     assert "The layout is regular" in (out / "report.html").read_text()
     card = (out / "README.md").read_text()
     assert "trust_remote_code" not in card and "load.py" not in card
+    assert "It needs transformers 5.3" not in card
+    (tmp_path / "config.json").write_text(json.dumps({"global_attn_every_n_layers": NEEDS_5}))
+    write_card(report, spec, ModelRef(tiny, "tiny"), 32, "Auto", tmp_path / "README.md")
+    assert "\nIt needs transformers 5.3 or newer: " in (tmp_path / "README.md").read_text()
     script = """
 import json, sys
 from transformers import AutoModelForSequenceClassification, AutoTokenizer

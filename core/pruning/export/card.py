@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ from string import Template
 from huggingface_hub import ModelCardData
 
 from core.domains.model_ref import ModelRef
-from core.pruning.export.files import TEMPLATES
+from core.pruning.export.files import NEEDS_5, TEMPLATES
 from core.spec.job import JobSpec
 from core.spec.metrics import METRICS, NUMBERS, shown
 from core.spec.report import BudgetMet, Report, Result, Tested, Zeros
@@ -54,6 +55,7 @@ def write_card(report: Report, spec: JobSpec, model: ModelRef, max_length: int, 
         "seed": spec.train.seed,
         "budget": latency_met(report.budget),
         "auto_class": auto_class,
+        "needs": NEEDS_5_CARD if NEEDS_5 in json.loads((target.parent / "config.json").read_text()).values() else "",
         "onnx": ONNX_CARD if "onnx" in spec.export.formats else "",
     } | _loading(spec.export.layout, report.sparsity)
     target.write_text(Template((TEMPLATES / "README.md.txt").read_text()).substitute(values))
@@ -114,6 +116,9 @@ def _loading(layout: str, zeros: Zeros | None) -> dict[str, str]:
     return REGULAR_CARD if layout == "regular" else CODED_CARD
 
 
+NEEDS_5_CARD = """
+It needs transformers 5.3 or newer: 4.57 has no words in its config.json for which of these layers see all of the text.
+"""
 CODED_CARD = {
     "trust": ", trust_remote_code=True",
     "otherwise": "Without the flag transformers refuses it: the code is `modeling_topwork_*.py`, here in this folder. "

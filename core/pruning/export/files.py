@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -34,6 +35,7 @@ from core.spec.report import Environment
 from core.tasks.task import plain
 
 TEMPLATES = Path(__file__).parent / "templates"
+NEEDS_5 = "layer_types and rope_parameters, which need transformers 5.3 or newer"
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "topwork")
 
 
@@ -110,14 +112,22 @@ def as_transformers_4(config: Mapping[str, Any]) -> dict[str, Any]:
     if not rope:
         return {}
     if "full_attention" not in rope:
-        return {"rope_theta": rope["rope_theta"]} | ({"rope_scaling": rope} if rope["rope_type"] != "default" else {})
+        said = {"rope_theta": rope["rope_theta"]}
+        if rope["rope_type"] == "longrope":  # 4 looks for the length beside it, and then for no factor
+            original = rope["original_max_position_embeddings"]
+            grown = rope.get("factor") or config["max_position_embeddings"] / original
+            scale = rope.get("attention_factor") or math.sqrt(1 + math.log(max(1, grown)) / math.log(original))
+            rope = rope | {"attention_factor": scale}
+            said |= {"original_max_position_embeddings": original}
+        return said | ({"rope_scaling": rope} if rope["rope_type"] != "default" else {})
     wide = [kind == "full_attention" for kind in config["layer_types"]]
     every = [n for n in range(1, len(wide) + 1) if wide == [i % n == 0 for i in range(len(wide))]]
+    scaled = any(one["rope_type"] != "default" for one in rope.values())
     return {
         "global_rope_theta": rope["full_attention"]["rope_theta"],
         "local_rope_theta": rope["sliding_attention"]["rope_theta"],
-        # It divides by it: where layers were dropped unevenly, that is a TypeError, and not another model.
-        "global_attn_every_n_layers": every[0] if every else "layer_types, which needs transformers 5.3 or newer",
+        # It divides by it: where it has no words for the layers, that is a TypeError, and not another model.
+        "global_attn_every_n_layers": every[0] if every and not scaled else NEEDS_5,
     }
 
 
