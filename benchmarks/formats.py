@@ -195,6 +195,7 @@ def spec_of(model: str, asked: dict[str, Any]) -> JobSpec:
 
 def tiny_checkpoints(folder: Path) -> dict[str, Path]:
     """Each of TINY cut in either layout, with a text of each length, and what the cut model says of all in a batch."""
+    body: Any = AutoModel
     base, found = save_tiny_model(folder / "base"), {}
     draw = random.Random(0)
     texts = [" ".join(draw.choices(FILLER, k=count)) for count in WORDS_EACH]
@@ -203,7 +204,7 @@ def tiny_checkpoints(folder: Path) -> dict[str, Path]:
         common = {"vocab_size": 80, "max_position_embeddings": READS, "pad_token_id": 0}
         torch.manual_seed(0)
         model = folder / name
-        AutoModel.from_config(AutoConfig.for_model(family, **sizes | common | options)).save_pretrained(model)
+        body.from_config(AutoConfig.for_model(family, **sizes | common | options)).save_pretrained(model)
         for file in ("tokenizer.json", "tokenizer_config.json"):
             shutil.copy(base / file, model)
         kept = [[1, 3], [], [0, 2]] if FAMILIES[family].says_head_size else [range(HEADS), [], range(HEADS)]
