@@ -418,8 +418,8 @@ def test_auto_tries_text_without_labels(
     sources, train = [{"data": {"dataset": SOURCE}}], {"steps": {"teach": 16, "recover": 30}, "batch_size": 16}
     report = go(problem, tiny, data[problem], tmp_path, sources=sources, train=train, vocabulary="trim")
     trials = report.transfer.auto.trials
-    assert [trial["choice"] for trial in trials] == ["none", "teacher in prune, recover"]
-    assert all(trial["score"] <= 1 for trial in trials)
+    assert [trial.choice for trial in trials] == ["none", "teacher in prune, recover"]
+    assert all(trial.score <= 1 for trial in trials)
 
 
 def test_a_number_of_any_unit_is_learned_alike() -> None:
