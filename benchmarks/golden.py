@@ -194,13 +194,11 @@ SIZES: Mapping[str, Mapping[str, Any]] = {  # of config.json, by the folder, whi
 def write_models(folder: Path) -> None:
     """Random models with a word-piece or a byte-level tokenizer, and one that has a head for the labels."""
     import torch
+    import transformers
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedTokenizerFast, logging
 
-    progress: Any = logging
-    progress.disable_progress_bar()
-
-    fast: Any = PreTrainedTokenizerFast
+    library: Any = transformers  # untyped
+    library.logging.disable_progress_bar()
 
     def numbered(tokens: Sequence[str]) -> dict[str, int]:
         return {token: i for i, token in enumerate(dict.fromkeys(tokens))}
@@ -225,26 +223,24 @@ def write_models(folder: Path) -> None:
             special_tokens=[(name, SPECIAL.index(name)) for name in ("<s>", "</s>")],
         )
         names = dict(zip(("pad", "unk", "cls", "sep", "mask"), SPECIAL, strict=True))
-        return fast(
+        return library.PreTrainedTokenizerFast(
             tokenizer_object=new,
             model_input_names=["input_ids", "attention_mask", *(["token_type_ids"] if family == "bert" else [])],
             **{f"{name}_token": token for name, token in names.items()},
         )
 
-    body: Any = AutoModel
-    classifier: Any = AutoModelForSequenceClassification
     for name, special in SIZES.items():
         words = tokenizer(name)
         values: dict[str, Any] = {"hidden_size": 32, "num_attention_heads": 4, "num_hidden_layers": 3}
         values |= {"intermediate_size": 64, "vocab_size": len(words), "max_position_embeddings": 64, "pad_token_id": 0}
         values |= {"bos_token_id": 2, "cls_token_id": 2, "eos_token_id": 3, "sep_token_id": 3}
-        config = AutoConfig.for_model(name, **{**values, **special})
+        config = library.AutoConfig.for_model(name, **{**values, **special})
         torch.manual_seed(0)
-        body.from_config(config).save_pretrained(folder / name)
+        library.AutoModel.from_config(config).save_pretrained(folder / name)
         words.save_pretrained(folder / name)
         if name == "bert":
             config.id2label, config.label2id = {0: "pos", 1: "neg"}, {"pos": 0, "neg": 1}
-            classifier.from_config(config).save_pretrained(folder / "own")
+            library.AutoModelForSequenceClassification.from_config(config).save_pretrained(folder / "own")
             words.save_pretrained(folder / "own")
 
 
