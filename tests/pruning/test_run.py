@@ -223,6 +223,7 @@ def test_a_regular_layout_loads_without_any_code(
     assert report.verified.changed_predictions == 0
     assert report.verified.max_difference_between_loaders is None
     assert "The layout is regular" in (out / "report.html").read_text()
+    assert b".py" not in (out / "model.onnx").read_bytes()  # nor where our code lies
     card = (out / "README.md").read_text()
     assert "trust_remote_code" not in card and "load.py" not in card
     assert "It needs transformers 5.3" not in card

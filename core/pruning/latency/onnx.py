@@ -39,4 +39,7 @@ def write_onnx(model: Any, inputs: Mapping[str, Tensor], target: Path) -> None:
     # but its quantize_dynamic holds them against what it infers, and refuses.
     written = onnx.load(target, load_external_data=False)
     del written.graph.value_info[:]
+    for node in written.graph.node:  # where in our code it comes from, and in which folder that lay
+        del node.metadata_props[:]
+        node.ClearField("doc_string")
     onnx.save(written, target)
