@@ -98,7 +98,7 @@ def main(workdir: Path) -> None:
         message = f"{type(unexpected).__name__}: {str(unexpected)[:300]}"
         report(Failed(error=Fault(code="error", message=message)))
     else:
-        if found:
+        if found is not None:
             report(Done(metrics=found.to_json()))
 
 
