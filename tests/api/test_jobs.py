@@ -10,11 +10,11 @@ from math import prod
 from typing import Any
 
 import pytest
-from core.spec.model import PRUNED
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
 from api.body import MAX_JSON_VALUES
+from core.domains.transformer.model import PRUNED
 from core.ledger import jobs, webhooks, workers
 from core.ledger.database import Database
 from core.ledger.settings import Settings
