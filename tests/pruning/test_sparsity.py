@@ -148,7 +148,7 @@ def test_one_sort_of_all_spares_the_matrix_with_the_larger_weights(network: Netw
 def test_a_model_whose_rows_groups_do_not_fill_is_refused(network: Network) -> None:
     costs = costs_of(network)
     costs.limit(Budget(sparsity=0.5, pattern="2:4"))
-    odd = replace(costs, params=replace(costs.params, architecture=replace(network.architecture, neurons=130)))
+    odd = replace(costs, architecture=replace(network.architecture, neurons=130))
     with pytest.raises(SpecError, match="rows of 130") as caught:
         odd.limit(Budget(sparsity=0.5, pattern="2:4"))
     assert caught.value.field == "/budget/pattern"
