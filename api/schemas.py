@@ -26,8 +26,9 @@ class Described:
         self.form = TypeAdapter(form)
 
     def __get_pydantic_json_schema__(self, _schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Of the form."""
-        return handler(self.form.core_schema)
+        """Of the form, or any object: an earlier version may have written less."""
+        earlier = {"type": "object", "description": "as an earlier version wrote it"}
+        return {"anyOf": [handler(self.form.core_schema), earlier]}
 
 
 def instant(ms: int) -> datetime:

@@ -18,6 +18,7 @@ from core.domains.transformer.network import load_network, units
 from core.pruning.job.run import ModelRef, run
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec
+from core.spec.report import Report
 from tests.tiny import rows
 
 DATASET = "ds_" + "1" * 32
@@ -30,7 +31,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     return {DATASET: path}
 
 
-def pruned(model: Path, table: Mapping[str, Path], workdir: Path, **asked: Any) -> dict[str, Any]:
+def pruned(model: Path, table: Mapping[str, Path], workdir: Path, **asked: Any) -> Report:
     """Report of a short job, whose checkpoint is then in `workdir/output`."""
     body: dict[str, Any] = {
         "model": "tiny",
@@ -38,7 +39,9 @@ def pruned(model: Path, table: Mapping[str, Path], workdir: Path, **asked: Any) 
         "budget": {"params": 0.5},
         "train": {"steps": {"teach": 4, "recover": 4}},
     }
-    return run(JobSpec.model_validate(body | asked), ModelRef(model, "tiny"), table, workdir, lambda _s: None)
+    found = run(JobSpec.model_validate(body | asked), ModelRef(model, "tiny"), table, workdir, lambda _s: None)
+    assert found is not None
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +49,8 @@ def once(tiny: Path, table: Mapping[str, Path], tmp_path_factory: pytest.TempPat
     """A checkpoint whose layers differ, narrower than the model that it was made of."""
     folder = tmp_path_factory.mktemp("once")
     report = pruned(tiny, table, folder, hidden_size="trim", budget={"params": 0.3, "of": "model"})
-    assert report["structure"]["hidden"] < 64 and len({*report["structure"]["neurons"]}) > 1
-    assert PRUNED not in report["warnings"]
+    assert (report.structure.hidden or 64) < 64 and len({*report.structure.neurons}) > 1
+    assert PRUNED not in report.warnings
     return folder / "output"
 
 
@@ -66,12 +69,12 @@ def test_it_is_pruned_again(once: Path, table: Mapping[str, Path], tmp_path: Pat
     network = load_network(once, ["neg", "pos"], seed=0)
     assert units(network) == Structure.dense(given.architecture.anatomy)
     report = pruned(once, table, tmp_path, **asked)  # verified in a fresh process, both ways
-    budget = report["budget"]
-    whole = given.encoder_params if budget["cost"] == "params" else (once / "model.safetensors").stat().st_size
-    assert budget["dense"] == whole and 0.9 * budget["limit"] <= budget["met"] <= budget["limit"] == whole // 2
-    assert PRUNED in report["warnings"] and report["results"]["given"]
+    budget = report.budget
+    whole = given.encoder_params if budget.cost == "params" else (once / "model.safetensors").stat().st_size
+    assert budget.dense == whole and 0.9 * budget.limit <= budget.met <= budget.limit == whole // 2
+    assert PRUNED in report.warnings and report.results.given
     again = read_model(tmp_path / "output")
-    assert again.pruned and again.encoder_params == report["results"]["pruned"]["encoder_params"]
+    assert again.pruned and again.encoder_params == report.results.pruned.encoder_params
     kept = Structure.from_json(json.loads((tmp_path / "output/structure.json").read_text()))
     assert given.architecture.earlier and again.architecture.earlier
     assert again.architecture.earlier.sizes() == kept.through(given.architecture.earlier).sizes()
@@ -82,8 +85,8 @@ def test_one_of_a_regular_layout_too(tiny: Path, table: Mapping[str, Path], tmp_
     given = read_model(tmp_path / "first/output")
     assert given.pruned and given.architecture.earlier is None
     report = pruned(tmp_path / "first/output", table, tmp_path / "second")
-    assert report["budget"]["limit"] == given.encoder_params // 2
-    assert PRUNED in report["warnings"]
+    assert report.budget.limit == given.encoder_params // 2
+    assert PRUNED in report.warnings
 
 
 def test_its_code_is_not_run_and_what_does_not_fit_is_refused(once: Path, tmp_path: Path) -> None:
