@@ -237,7 +237,10 @@ from pathlib import Path
 from core.ledger import jobs
 from core.ledger.database import open_database
 from core.ledger.settings import Settings
-from core.ledger.stores import open_storage
+try:
+    from core.ledger.stores import open_storage
+except ModuleNotFoundError:  # of an earlier revision
+    from core.ledger.storage import open_storage
 settings = Settings(data_dir=Path(sys.argv[1]))
 database = open_database(settings)
 stored = open_storage(settings).put(Path(sys.argv[3]))
