@@ -58,7 +58,9 @@ def run(do: str, steps: int, step: int, workdir: Path, report: Reporter, traces:
         temporary.write_text(json.dumps({"step": step}))
         temporary.rename(workdir / "state" / "step.json")
         report(StageProgress(stage="teach", step=step, steps=steps, overall=step / steps))
-        if do != "poison":  # how much was saved when its worker dies is luck, and an attempt that saves more is forgiven
+        if (
+            do != "poison"
+        ):  # how much was saved when its worker dies is luck, and an attempt that saves more is forgiven
             report(Saved(stage="teach"))
         misbehave(do, step, workdir, traces)
         if do == "crash late" and int(workdir.name) == 1 and step == steps - 1:
