@@ -53,7 +53,7 @@ async def check(here: Context, spec: JobSpec) -> Checked:
     if model is not None:
         try:
             if rows is not None:
-                head = choose_head(model.labels, rows.labels, spec.task.problem)
+                head = choose_head(model.labels, rows.labels, spec.task.problem, model.recipe)
                 rows = replace(rows, labels=[*head.labels])
             costs = await run_in_threadpool(_weigh, spec, model, rows)
         except SpecError as error:
@@ -113,7 +113,7 @@ def _model(here: Context, spec: JobSpec) -> tuple[catalogue.LocalModel | None, S
 
 def _weigh(spec: JobSpec, model: catalogue.LocalModel, survey: Survey | None) -> Costs:
     """What the model costs; raises SpecError where it does not suit what is asked."""
-    if spec.train.steps.teach == 0 and survey:
+    if spec.train.steps.teach == 0 and survey and model.recipe is None:
         require_fitted(model.labels, survey.labels)
     costs = model.costs(len(survey.labels) if survey else 2, spec.length)
     if model.reads and (spec.budget.sequence_length or 0) > model.reads:

@@ -35,7 +35,7 @@ from core.pruning.training.coupling import Stream
 from core.pruning.training.losses import batch_loss
 from core.pruning.training.predict import predict
 from core.pruning.training.train import optimizer_for
-from core.rows.splits import Example
+from core.rows.example import Example
 from core.rows.text.processor import Text
 from core.spec.job import JobSpec
 from core.tasks import task_of

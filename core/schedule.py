@@ -15,6 +15,7 @@ from core.domains.transformer.families import Architecture
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec
 from core.spec.methods import METHODS
+from core.spec.task import VECTORS
 
 SMALL = 0.15  # part of the encoder up to which recovery learns faster than teaching, and for longer (docs/log.md)
 
@@ -35,7 +36,8 @@ def training_steps(spec: JobSpec, train_rows: int, left: float) -> dict[str, int
 
     Defaults: enough for a hundred rows; of many, three epochs of teaching, six each of pruning and recovery. A method
     that trains nothing while it prunes recovers for both, or a third of that under a counted budget that leaves more
-    than `SMALL` of the encoder, which more steps do not make better (docs/log.md).
+    than `SMALL` of the encoder, which more steps do not make better (docs/log.md). A model that gives vectors is its
+    own teacher as it is.
     """
     epochs3 = 3 * train_rows // spec.train.batch_size
     defaults = {"teach": max(200, epochs3), "prune": max(300, 2 * epochs3), "recover": max(600, 2 * epochs3)}
@@ -43,6 +45,8 @@ def training_steps(spec: JobSpec, train_rows: int, left: float) -> dict[str, int
         mild = left > SMALL and spec.budget.kind in ("params", "macs", "bytes")
         defaults |= {"prune": 0, "recover": (defaults["prune"] + defaults["recover"]) // (3 if mild else 1)}
     asked = {stage: getattr(spec.train.steps, stage) for stage in defaults}
+    if spec.task.problem in VECTORS:
+        defaults["teach"] = 0
     return {stage: count if asked[stage] is None else asked[stage] for stage, count in defaults.items()}
 
 

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
+from core.rows.example import labels_of
 from core.rows.labels import members, numbers, outlier
-from core.rows.splits import CONFLICTS, Splits, counted, labels_of
+from core.rows.splits import CONFLICTS, Splits, counted
 from core.spec.task import TaskSpec
 
 FAR = 100  # in the unit of core.rows.splits.MAX_REACH

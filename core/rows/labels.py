@@ -21,11 +21,18 @@ from typing import Any
 from core.rows.cells import MISSING, Plain, each, opened, shown, spell
 from core.rows.columns import Column
 from core.spec.errors import Faults, SpecError
-from core.spec.task import ProblemType
+from core.spec.task import NUMBERED, ProblemType
 
 Label = str | float | tuple[str, ...]  # a class; a number; the labels that apply, or the tag of each word
 Names = tuple[str, ...]  # what a row holds, spelled
 
+# Of tasks whose outputs are the same whatever the column.
+OUTPUTS: Mapping[str, Names] = {
+    "text_embedding": (),
+    "text_retrieval": ("match",),
+    "text_similarity": ("score",),
+    "text_ranking": ("relevance",),
+}
 MAX_NUMBER = 1e30  # the head's weights are scaled by it, in float32
 STRATA = 10  # of a regression's labels, by rank
 UNLABELLED = "rows without label"
@@ -98,7 +105,8 @@ def spell_labels(
     if problem == "multi_label_classification":
         read = _form(found, known, each_set[0][1].names)
     else:
-        read = partial({"regression": _number_cell, "token_classification": _tags}.get(problem, _one), found)
+        one = _number_cell if problem in NUMBERED else _tags if problem == "token_classification" else _one
+        read = partial(one, found)
     for values, (prefix, column) in zip(known, each_set, strict=True):
         rows = faults.attempt(partial(each, values, partial(read, names=column.names), pointer, prefix))
         found.rows.append(rows or [])
@@ -304,7 +312,7 @@ def settle(
     missing = MISSING | ({"-100"} if problem == "token_classification" else set())
     if spelled.named or (problem == "single_label_classification" and _stands_for_none(names)):
         missing |= {"-1"}
-    numeric = _decimal_commas(names) if problem == "regression" else None
+    numeric = _decimal_commas(names) if problem in NUMBERED else None
     if numeric:
         spelled.notes.append("decimal commas are read as points")
 
@@ -321,7 +329,7 @@ def settle(
         if None in kept:
             return Left(LEFT_OUT)
         final = tuple(name for name in kept if name is not None)
-        if problem == "regression":
+        if problem in NUMBERED:
             return _number(final[0].replace(",", ".") if numeric else final[0])
         if problem == "token_classification":
             return final
@@ -369,8 +377,10 @@ def _number(cell: str) -> float:
     return value
 
 
-def label_names(labels: Iterable[Label], problem: ProblemType, column: str) -> list[str]:
+def label_names(labels: Iterable[Label], problem: ProblemType, column: str = "") -> list[str]:
     """What the outputs of a model stand for: classes, labels or tags, sorted; of a regression its column."""
+    if problem in OUTPUTS:
+        return [*OUTPUTS[problem]]
     if problem == "regression":
         return [column]
     return sorted(set().union(*map(members, labels)))
@@ -384,6 +394,8 @@ def strata(labels: Sequence[Label], problem: ProblemType) -> list[Hashable]:
     """
     if problem == "single_label_classification":
         return list(labels)
+    if problem in OUTPUTS:
+        return [None] * len(labels)
     if problem == "regression":
         ordered = sorted(numbers(labels))
         return [STRATA * bisect_left(ordered, number) // len(labels) for number in numbers(labels)]

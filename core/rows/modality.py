@@ -27,7 +27,7 @@ class Modality(Protocol):
         """Give how large each row is, (N,): rows of like size are batched together."""
 
     def collate(self, columns: Columns, index: Sequence[int]) -> Batch:
-        """Make the rows `index` one batch, padded to the largest of them."""
+        """Make the rows `index` one batch, padded to the largest of them; of rows of k texts k times as many."""
 
     def join(self, batches: Sequence[Batch]) -> Batch:
         """Put batches one below the other, padded to the largest."""

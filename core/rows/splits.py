@@ -7,8 +7,6 @@ source rows that repeat any target row are removed too, so that no test text is 
 from __future__ import annotations
 
 import random
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,9 +15,12 @@ from itertools import chain, zip_longest
 from math import isfinite
 from statistics import fmean, pstdev
 
+from core.rows import searching
 from core.rows.cells import MISSING, spell
 from core.rows.columns import Table
+from core.rows.example import Example, labels_of, spelling
 from core.rows.labels import (
+    OUTPUTS,
     Label,
     Left,
     Spelled,
@@ -50,26 +51,8 @@ TRAIN = 0.6  # of a data set that is to be split
 MAX_LABELS = 1000
 MAX_LABEL_CHARS = 200
 MAX_LABELS_CHARS = 50_000  # of all labels: they are said in one line of the report
-BEYOND_ASCII = re.compile("[^\x00-\x7f][^!-~]*")  # and the spaces between such words
-# Accents, and what is not seen: soft hyphens, zero widths, directions, variants of signs, byte order marks.
-UNSEEN = re.compile("[\u00ad\u0300-\u036f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
-PLAIN = dict(zip("‘’‚“”„‐–—−", "'''\"\"\"----", strict=True))
-CURLY = re.compile(f"[{''.join(PLAIN)}]")
 MAX_REACH = 1e4  # of numbers' deviation, in how far apart they usually lie: beyond, one of them hides the others
 MAX_OFFSET = 1000  # standard deviations between 0 and the mean of numbers: further off, float32 blurs them
-
-
-@dataclass(frozen=True)
-class Example:
-    """One row: one text, a pair, or the words of one text; and its label where it has one."""
-
-    text: tuple[str, ...]
-    label: Label | None
-
-    @property
-    def key(self) -> str:
-        """What makes two rows duplicates of each other."""
-        return "\x1f".join(map(spelling, self.text))
 
 
 @dataclass
@@ -92,6 +75,7 @@ class Group:
     """The data sets of one task: of the target, or of a source."""
 
     part: TaskSpec | Source
+    problem: ProblemType
     pointer: str
     sets: dict[str, Table]  # by what a fault calls them
     notes: list[str] = field(default_factory=list)
@@ -115,19 +99,23 @@ def prepare(spec: JobSpec, tables: Mapping[str, Table]) -> Splits:
     faults, task = Faults(), spec.task
     data = task.data
     refs = {"train": data.train, "dev": data.dev, "test": data.test} if isinstance(data, SplitRefs) else {"": data}
-    target = Group(task, "/task", {name: tables[ref.id] for name, ref in refs.items() if ref is not None})
-    sources = [Group(part, f"/sources/{i}", {"": tables[part.data.id]}) for i, part in enumerate(spec.sources)]
+    target = Group(task, task.problem, "/task", {name: tables[ref.id] for name, ref in refs.items() if ref is not None})
+    sources = [
+        Group(part, task.problem_of(part), f"/sources/{i}", {"": tables[part.data.id]})
+        for i, part in enumerate(spec.sources)
+    ]
     groups = [target, *sources]
     for group in groups:
-        _read(group, task.problem, faults)
+        _read(group, faults)
     truths = truths_vary(chain.from_iterable(group.spelled.names() for group in groups if group.spelled))
-    rows = [_examples(group, task.problem, truths, faults) for group in groups]
+    rows = [_examples(group, truths, faults) for group in groups]
     splits = faults.attempt(partial(_split, spec, target, rows[0])) if rows[0] is not None else None
     seen: dict[str, Label | None] = {}
     if splits and sources:
-        seen = {row.key: row.label for part in (splits.train, splits.dev, splits.test) for row in part}
+        parts = (splits.train, splits.dev, splits.test)
+        seen = {key: row.label for part in parts for row in part for key in _keys(row, task.problem)}
     kept = [
-        faults.attempt(partial(_usable, group, found[0], task.problem, seen))
+        faults.attempt(partial(_usable, group, found[0], spec.train.seed, seen))
         for group, found in zip(sources, rows[1:], strict=True)
         if found is not None
     ]
@@ -140,9 +128,10 @@ def prepare(spec: JobSpec, tables: Mapping[str, Table]) -> Splits:
     return splits
 
 
-def _read(group: Group, problem: ProblemType, faults: Faults) -> None:
+def _read(group: Group, faults: Faults) -> None:
     """The texts of a group, and what its labels are spelled like; every column that is at fault is named."""
-    part, words = group.part, problem == "token_classification"
+    part, problem = group.part, group.problem
+    words, alone = problem == "token_classification", not part.text[1:] and problem not in OUTPUTS
     several, known = isinstance(part.label, list), len(faults.found)
     if words and len(part.text) > 1:
         message = "a token-classification task reads one column, of arrays of words"
@@ -161,7 +150,7 @@ def _read(group: Group, problem: ProblemType, faults: Faults) -> None:
     for i, name in enumerate(part.text):
         if (pointer := f"{group.pointer}/text/{i}") not in missing:
             sets = [(prefix, table[name]) for prefix, table in tables]
-            columns.append(read_texts(sets, words, not part.text[1:], pointer, group.notes, faults))
+            columns.append(read_texts(sets, words, alone, pointer, group.notes, faults))
     if part.label is not None and not any(pointer.startswith(f"{group.pointer}/label") for pointer in missing):
         labels = [(prefix, {name: table[name] for name in part.label_columns}) for prefix, table in tables]
         group.spelled = spell_labels(labels, problem, several, f"{group.pointer}/label", faults)
@@ -173,9 +162,9 @@ def _row(cells: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
     return tuple(chain.from_iterable(cells)) if all(cells) else ()
 
 
-def _examples(group: Group, problem: ProblemType, truths: bool, faults: Faults) -> list[list[Example]] | None:
+def _examples(group: Group, truths: bool, faults: Faults) -> list[list[Example]] | None:
     """The rows of each set that have what it takes; None where a fault was found in them before."""
-    part, label = group.part, f"{group.pointer}/label"
+    part, problem, label = group.part, group.problem, f"{group.pointer}/label"
     answers: list[list[Label | Left]] = [[] for _ in group.sets]
     if group.spelled is not None and len(group.spelled.rows) == len(group.sets):
         answers = settle(group.spelled, problem, part.label_map, truths, group.prefixes, group.pointer, faults)
@@ -249,6 +238,8 @@ def _split(spec: JobSpec, target: Group, sets: list[list[Example]]) -> Splits:
         _check_names(unique, task.problem, "/task/label")
         train, dev, test = _held_out(unique, task, seed, dropped, notes)
         where = "/task/data/dataset"
+    if task.problem in OUTPUTS:
+        return _searched(task, (train, dev, test), seed)
     labels = label_names(labels_of(train), task.problem, task.label_columns[0])
     if task.problem == "regression":
         _check_numbers(numbers(labels_of(train)), where)
@@ -258,9 +249,31 @@ def _split(spec: JobSpec, target: Group, sets: list[list[Example]]) -> Splits:
     return Splits(labels, train, dev, test, counts=dict(sorted(counts.items())), notes=notes)
 
 
-def _usable(group: Group, rows: list[Example], problem: ProblemType, seen: dict[str, Label | None]) -> list[Example]:
+def _searched(task: TaskSpec, parts: tuple[list[Example], list[Example], list[Example]], seed: int) -> Splits:
+    """Parts of texts that are compared, with the labels that follow from them."""
+    searching.require_apart([*chain.from_iterable(parts)], task.problem)
+    notes = [searching.understood(parts, task.problem)]
+    train, dev, test = (searching.answered(part, task.problem, seed) for part in parts)
+    searching.require_measurable(test, task.problem)
+    doubts = searching.doubtful(train, test, task.problem)
+    return Splits([*OUTPUTS[task.problem]], train, dev, test, notes=notes, warnings=doubts)
+
+
+def _keys(row: Example, problem: ProblemType) -> list[str]:
+    """What no source row may repeat: of texts that are compared, each."""
+    return [*map(spelling, row.text)] if problem in OUTPUTS else [row.key]
+
+
+def _usable(group: Group, rows: list[Example], seed: int, seen: dict[str, Label | None]) -> list[Example]:
     """The rows of a source that repeat no other's."""
-    kept = _unique(rows, seen, group.dropped, "source rows that repeat a target row or an earlier source row")
+    problem, reason = group.problem, "source rows that repeat a target row or an earlier source row"
+    if problem in OUTPUTS:
+        new = [row for row in rows if not any(key in seen for key in _keys(row, problem))]
+        group.dropped[reason] += len(rows) - len(new)
+        kept = _unique(new, {}, group.dropped, reason)
+        seen |= {key: row.label for row in kept for key in _keys(row, problem)}
+    else:
+        kept = _unique(rows, seen, group.dropped, reason)
     if len(kept) < MIN_ROWS:
         raise SpecError(
             f"{group.pointer}/data/dataset",
@@ -270,7 +283,7 @@ def _usable(group: Group, rows: list[Example], problem: ProblemType, seen: dict[
     if group.part.label is not None and _kinds(kept, problem) < 2:
         raise SpecError(f"{group.pointer}/label", "has one class only; leave 'label' out to use the text alone")
     _check_names(kept, problem, f"{group.pointer}/label")
-    return kept
+    return searching.answered(kept, problem, seed)
 
 
 def _say(splits: Splits, groups: Sequence[Group], task: TaskSpec, truths: bool) -> None:
@@ -307,30 +320,13 @@ def _say(splits: Splits, groups: Sequence[Group], task: TaskSpec, truths: bool) 
 def _unnamed_labels(spec: JobSpec, tables: Mapping[str, Table]) -> Iterator[str]:
     """Sources that have the target's label column, which they do not name."""
     for i, source in enumerate(spec.sources):
-        if source.label is None and set(spec.task.label_columns) <= {*tables[source.data.id]}:
+        columns = spec.task.label_columns
+        if columns and source.label is None and set(columns) <= {*tables[source.data.id]}:
             names = " and ".join(f"'{name}'" for name in spec.task.label_columns[:3])
             yield (
                 f"sources[{i}] names no 'label', so that its text alone is used; its data set has {names}: give "
                 "'label' to learn from it, too"
             )
-
-
-def spelling(text: str) -> str:
-    """A text without case, white space, accents, typography and what is not seen: models read most of these alike.
-
-    Other signs stay: without them C++ would be C, 1.5 be 15, and a smile a frown, whose labels may well differ.
-    """
-    return "".join(BEYOND_ASCII.sub(_plain, text).casefold().split()) or text
-
-
-def _plain(found: re.Match[str]) -> str:
-    folded = UNSEEN.sub("", unicodedata.normalize("NFKD", found[0]))
-    return CURLY.sub(lambda sign: PLAIN[sign[0]], folded)
-
-
-def labels_of(rows: Sequence[Example]) -> list[Label]:
-    """The labels of rows that have one."""
-    return [row.label for row in rows if row.label is not None]
 
 
 def _unique(
@@ -434,6 +430,8 @@ def _drawn(
 
     Where training would lack a label that held-out rows show, a row of each label is set aside for it first.
     """
+    if problem in OUTPUTS:
+        return searching.parted(rows, held, train, seed)
     *parts, rest = _stratified(rows, problem, held, seed, spare=1) if held else [list(rows)]
     drawn = rest if train is None else _stratified(rest, problem, [train], seed)[0]
     if _names([*shown, *chain.from_iterable(parts)]) <= _names(drawn):
@@ -557,7 +555,7 @@ def _check_labels(task: TaskSpec, labels: list[str], parts: Mapping[str, Sequenc
 
 def _check_names(rows: Sequence[Example], problem: ProblemType, pointer: str) -> None:
     """Whether labels are names that repeat, and not texts, keys or numbers."""
-    if problem == "regression" or not (labels := label_names(labels_of(rows), problem, "")):
+    if problem == "regression" or problem in OUTPUTS or not (labels := label_names(labels_of(rows), problem, "")):
         return
     says = "is it the right column?"
     if pointer.startswith("/sources"):

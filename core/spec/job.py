@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 from core.spec.budget import GROUPS, Budget
 from core.spec.methods import METHODS, MethodFacts
 from core.spec.strict import Strict, available
-from core.spec.task import DatasetRef, Source, TaskSpec
+from core.spec.task import SEARCHING, DatasetRef, Source, TaskSpec
 
 
 def _model_name(value: str) -> str:
@@ -247,7 +247,9 @@ class JobSpec(Strict):
         if not isinstance(budget, dict) or not isinstance(transfer, dict):
             return values
         sparse, filled = budget.get("sparsity") is not None, {}
-        if sparse and values.get("sources") and transfer.get("coupling") is None:
+        task = values.get("task")
+        searching = isinstance(task, dict) and task.get("type") in SEARCHING
+        if (sparse or searching) and values.get("sources") and transfer.get("coupling") is None:
             filled["transfer"] = {**transfer, "coupling": "teacher"}
         if values.get("method", {}) == {}:
             if sparse:
@@ -258,7 +260,8 @@ class JobSpec(Strict):
 
     @model_validator(mode="after")
     def _coupled(self) -> Self:
-        coupling, labelled = self.coupling, all(source.label is not None for source in self.sources)
+        coupling, searching = self.coupling, self.task.type in SEARCHING
+        labelled = all(source.label is not None or (searching and source.text[1:]) for source in self.sources)
         if coupling != "none" and not self.sources:
             raise PydanticCustomError(
                 "/transfer/coupling", f"coupling '{coupling}' needs at least one entry in 'sources'"
@@ -266,10 +269,23 @@ class JobSpec(Strict):
         if coupling in ("sequential", "joint", "tied") and not labelled:
             raise PydanticCustomError(
                 "/transfer/coupling",
-                f"coupling '{coupling}' learns the sources' labels: give each source a 'label' column, or use coupling "
-                "'teacher'",
+                f"coupling '{coupling}' learns the sources' labels: give each source a 'label' column"
+                + " (or two columns of 'text')" * searching
+                + ", or use coupling 'teacher'",
+            )
+        if coupling == "auto" and searching:
+            raise PydanticCustomError(
+                "/transfer/coupling",
+                f"coupling 'auto' tries what labels teach; for {self.task.type} name a coupling, such as 'teacher'",
             )
         for i, source in enumerate(self.sources):
+            most, least = (8, 1) if searching else (2, 1)
+            if self.task.type == "text-ranking":
+                least = 2
+            if not least <= len(source.text) <= most:
+                raise PydanticCustomError(
+                    f"/sources/{i}/text", f"a source of {self.task.type} has {least} to {most} columns of text"
+                )
             if isinstance(source.label, list) and self.task.problem != "multi_label_classification":
                 raise PydanticCustomError(
                     f"/sources/{i}/label",

@@ -16,6 +16,11 @@ METRICS = {
     "rmse": "root mean square error",
     "entity_f1": "entity F1",
     "token_accuracy": "token accuracy",
+    "ndcg_at_10": "nDCG@10",
+    "recall_at_10": "recall@10",
+    "mrr": "mean reciprocal rank",
+    "cosine": "agreement with dense (mean cosine)",
+    "same_neighbours": "agreement with dense (ten nearest)",
 }
 CORRELATIONS = ("pearson", "spearman")
 NUMBERS = (*CORRELATIONS, "r2", "rmse")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -99,20 +99,48 @@ class Split(Strict):
         return self
 
 
-TextColumns = Annotated[list[str], Field(min_length=1, max_length=2)]
+TextColumns = Annotated[list[str], Field(min_length=1, max_length=8)]
 
 
-ProblemType = Literal["single_label_classification", "multi_label_classification", "regression", "token_classification"]
+ProblemType = Literal[
+    "single_label_classification",
+    "multi_label_classification",
+    "regression",
+    "token_classification",
+    "text_embedding",
+    "text_retrieval",
+    "text_similarity",
+    "text_ranking",
+]
+SEARCHING = ("sentence-similarity", "text-ranking")  # types of task whose label may be left out
+VECTORS = ("text_embedding", "text_retrieval", "text_similarity")  # answers are vectors of texts
+PAIRED = ("text_retrieval", "text_ranking")  # rows are of a query and its document
+NUMBERED = ("regression", "text_similarity", "text_ranking")  # labels are numbers
 # What can be selected by, the default first; higher is better.
 METRICS: Mapping[str, tuple[str, ...]] = {
     "single_label_classification": ("accuracy", "balanced_accuracy", "f1"),
     "multi_label_classification": ("micro_f1", "macro_f1", "subset_accuracy"),
     "regression": ("pearson", "spearman", "r2"),
     "token_classification": ("entity_f1", "token_accuracy"),
+    "text_embedding": ("cosine", "same_neighbours"),
+    "text_retrieval": ("ndcg_at_10", "recall_at_10", "mrr"),
+    "text_similarity": ("spearman", "pearson"),
+    "text_ranking": ("ndcg_at_10", "mrr"),
 }
 
 
+def problem_of(type: str, text: Sequence[str], label: Any) -> ProblemType | None:
+    """Give what is asked by a task of a type for searching, with these columns; None for another type."""
+    if type == "text-ranking":
+        return "text_ranking"
+    if type == "sentence-similarity":
+        return "text_similarity" if label is not None else "text_retrieval" if text[1:] else "text_embedding"
+    return None
+
+
 def _problem(task: Mapping[str, Any]) -> ProblemType:
+    if found := problem_of(task.get("type", ""), task.get("text", ()), task.get("label")):
+        return found
     words: ProblemType | None = "token_classification" if task.get("type") == "token-classification" else None
     several: ProblemType | None = "multi_label_classification" if isinstance(task.get("label"), list) else None
     return words or several or task.get("problem_type") or "single_label_classification"
@@ -154,15 +182,20 @@ LabelMap = Annotated[
 ]
 
 
+TaskType = Literal["text-classification", "token-classification", "sentence-similarity", "text-ranking"]
+
+
 class TaskSpec(Strict):
     """The target task: one text column is a single text, two are a pair."""
 
     type: Annotated[
-        Literal["text-classification", "token-classification"],
-        available(
-            "task type",
-            ("text-classification", "token-classification"),
-            ("question-answering", "image-classification", "causal-lm"),
+        TaskType,
+        available("task type", get_args(TaskType), ("question-answering", "image-classification", "causal-lm")),
+        Field(
+            description="sentence-similarity: vectors of texts; of one column ('text') the model's own are kept, of "
+            "two (a query and its document; further columns: documents that do not belong to it) those that belong "
+            "together come close, and 'label' may be a column of scores. text-ranking: a score for a query and a "
+            "document"
         ),
     ] = "text-classification"
     problem_type: Annotated[
@@ -172,7 +205,9 @@ class TaskSpec(Strict):
     data: DatasetRef | SplitRefs
     split: Split = Split()
     text: TextColumns = ["text"]
-    label: LabelColumns = "label"
+    label: LabelColumns | None = Field(
+        "label", description="left out: 'label'; of sentence-similarity and text-ranking: none"
+    )
     label_map: LabelMap = {}
     metric: Annotated[
         str,
@@ -186,31 +221,55 @@ class TaskSpec(Strict):
     @property
     def problem(self) -> ProblemType:
         """What is answered, in transformers' words where it has one."""
-        return _problem({"type": self.type, "problem_type": self.problem_type, "label": self.label})
+        return _problem({name: getattr(self, name) for name in ("type", "problem_type", "text", "label")})
+
+    def problem_of(self, source: Source) -> ProblemType:
+        """What a source's rows are asked: as the target's, but for columns of its own where texts are compared."""
+        return problem_of(self.type, source.text, source.label) or self.problem
 
     @property
     def label_columns(self) -> list[str]:
-        """The column of labels, or the column of each label."""
+        """The column of labels, or the column of each label; none of texts alone."""
         return columns_of(self.label)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unlabelled(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("type") in SEARCHING:
+            return {"label": None} | values
+        return values
 
     @field_validator("problem_type")
     @classmethod
     def _of_texts(cls, value: str | None, task: ValidationInfo) -> str | None:
-        if value is not None and task.data.get("type") == "token-classification":
-            raise PydanticCustomError("problem_type", "is for text-classification: leave it out for words")
+        kind = task.data.get("type")
+        if value is not None and kind is not None and kind != "text-classification":
+            raise PydanticCustomError("problem_type", f"is for text-classification: leave it out for {kind}")
         return value
 
     @field_validator("text")
     @classmethod
-    def _one_column(cls, value: list[str], task: ValidationInfo) -> list[str]:
-        if len(value) > 1 and task.data.get("type") == "token-classification":
+    def _columns(cls, value: list[str], task: ValidationInfo) -> list[str]:
+        kind = task.data.get("type")
+        if len(value) > 1 and kind == "token-classification":
             raise PydanticCustomError("text", "token-classification reads one column, of arrays of words")
+        if len(value) > 2 and kind == "text-classification":
+            raise PydanticCustomError("text", "text-classification reads one column, or two: a pair of texts")
+        if len(value) < 2 and kind == "text-ranking":
+            raise PydanticCustomError("text", "text-ranking reads two columns: the query, and the document")
         return value
 
     @field_validator("label")
     @classmethod
-    def _several(cls, value: str | list[str], task: ValidationInfo) -> str | list[str]:
-        given = "token-classification" if task.data.get("type") == "token-classification" else None
+    def _several(cls, value: str | list[str] | None, task: ValidationInfo) -> str | list[str] | None:
+        kind = task.data.get("type")
+        if value is None and kind is not None and kind not in SEARCHING:
+            raise PydanticCustomError("label", f"{kind} learns from labels: name their column")
+        if kind in SEARCHING and isinstance(value, list):
+            raise PydanticCustomError("label", f"{kind} takes one column of numbers, or none")
+        if kind in SEARCHING and value is not None and len(task.data.get("text", ())) != 2:
+            raise PydanticCustomError("label", "scores are of two texts each: give two columns in 'text', or no label")
+        given = "token-classification" if kind == "token-classification" else None
         given = given or task.data.get("problem_type") or "multi_label_classification"
         if isinstance(value, list) and given != "multi_label_classification":
             raise PydanticCustomError("label", f"several columns are of a multi_label_classification, not {given}")
@@ -219,7 +278,7 @@ class TaskSpec(Strict):
     @field_validator("metric")
     @classmethod
     def _fits(cls, value: str, task: ValidationInfo) -> str:
-        if not {"type", "problem_type", "label"} <= {*task.data}:  # which are at fault themselves
+        if not {"type", "problem_type", "text", "label"} <= {*task.data}:  # which are at fault themselves
             return value
         problem = _problem(task.data)
         if value not in METRICS[problem]:

@@ -33,7 +33,7 @@ class Regression(Task):
     @classmethod
     def of(cls, labels: Sequence[str], known: Sequence[Label] = ()) -> Self:
         values = numbers(known)
-        return cls(tuple(labels), fmean(values), pstdev(values) or 1.0) if values else cls(tuple(labels))
+        return cls(tuple(labels), mean=fmean(values), deviation=pstdev(values) or 1.0) if values else cls(tuple(labels))
 
     def encode(self, labels: Sequence[Any], encoded: Any = None) -> Tensor:
         values = [float("nan") if label is None else (label - self.mean) / self.deviation for label in labels]

@@ -27,7 +27,10 @@ class Task(ABC):
     """What the outputs of a head stand for, and all that follows from it."""
 
     labels: tuple[str, ...] = ()
+    texts: int = 1  # of a row, where they are encoded apart
     of_words: ClassVar[bool] = False
+    apart_texts: ClassVar[bool] = False  # the texts of a row are encoded each for itself
+    self_taught: ClassVar[bool] = False  # labels are what the model as given answers
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"  # of transformers: loads a model of this task
     usual_answer: ClassVar[str] = "the commonest answer"  # what `usual` gives, in words
 
@@ -38,8 +41,11 @@ class Task(ABC):
 
     def answers(self, head: nn.Module, features: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
         """What `head` says of the body's features (B, ...) of a batch `inputs`: logits, in this task's own shape."""
-        found: Tensor = head(features)
-        return found
+        return self.shaped(head(features))
+
+    def shaped(self, answers: Tensor) -> Tensor:
+        """Put what a model says of a batch, a row of tokens each, into this task's own shape."""
+        return answers
 
     @abstractmethod
     def encode(self, labels: Sequence[Any], encoded: Any = None) -> Tensor:
@@ -57,13 +63,13 @@ class Task(ABC):
     def distillation(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         """How far the student's logits are from the teacher's, a scalar; `labels` say what is asked, no more."""
 
-    @abstractmethod
     def worth(self, logits: Tensor, labels: Tensor, balanced: bool) -> Tensor:
         """How good the answer to each row is, (N,), at most 1 and smooth; `balanced`: classes shall count alike."""
+        raise NotImplementedError
 
-    @abstractmethod
     def strata(self, labels: Tensor) -> Tensor:
         """The group of each row, (N,), counted from 0: parts of the rows should hold them in proportion."""
+        raise NotImplementedError
 
     @abstractmethod
     def said(self, logits: Tensor, labels: Tensor) -> list[Any]:
@@ -93,13 +99,13 @@ class Task(ABC):
         """As `apart`, from logits that give one answer to all rows."""
         return self.apart(logits, constant, labels)
 
-    @abstractmethod
     def outputs(self, logits: Tensor) -> Tensor:
         """Give what `asked` logits say as numbers, (M, K): probabilities, say."""
+        raise NotImplementedError
 
-    @abstractmethod
     def indicators(self, labels: Tensor, classes: int) -> Tensor:
         """Give labels in numbers, (M, C): 1 for what applies, say; `classes`: how many there are at least."""
+        raise NotImplementedError
 
     def asked(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The logits that are answers, (M, C)."""

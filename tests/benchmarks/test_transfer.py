@@ -38,7 +38,7 @@ from core.domains.transformer.network import TARGET, load_network
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.training.batches import encode
 from core.pruning.training.coupling import Stream
-from core.rows.splits import Example
+from core.rows.example import Example
 from core.rows.text.processor import Text
 from core.tasks.classes import SingleLabel
 from tests.builders import MINILM, cost_of

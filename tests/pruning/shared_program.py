@@ -38,7 +38,7 @@ from core.pruning.training.checkpoint import Checkpoints
 from core.pruning.training.coupling import TaskRows, add_heads, phases
 from core.pruning.training.losses import batch_loss, labelled_by
 from core.pruning.training.train import Pace, Training, train
-from core.rows.splits import Example
+from core.rows.example import Example
 from core.rows.text.processor import Text
 from core.tasks import Task
 from core.tasks.classes import SingleLabel

@@ -39,7 +39,7 @@ from core.pruning.trials.policy import (
 )
 from core.pruning.trials.relatedness import RELATED
 from core.pruning.trials.trials import Ground, Trials, plan
-from core.rows.splits import Example
+from core.rows.example import Example
 from core.rows.text.processor import Text
 from core.schedule import prices
 from core.spec.job import Stage

@@ -36,7 +36,7 @@ from core.pruning.training.losses import labelled_by
 from core.pruning.training.predict import predict
 from core.pruning.training.train import Pace, Training, train
 from core.pruning.trials.policy import Decision
-from core.rows.splits import Example
+from core.rows.example import Example
 from core.rows.text.processor import Text
 from core.spec.job import JobSpec
 from core.spec.messages import Message

@@ -20,7 +20,7 @@ from core.pruning.job.run import ModelRef, run
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.training.batches import encode
 from core.pruning.trials import allot
-from core.rows.splits import Example
+from core.rows.example import Example
 from core.rows.text.processor import Text
 from core.spec.job import JobSpec
 from core.spec.metrics import shown

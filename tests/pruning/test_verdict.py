@@ -13,7 +13,8 @@ from torch.nn.functional import one_hot
 
 from core.pruning.job.run import ModelRef, run
 from core.pruning.job.verdict import lead, verdict
-from core.rows.splits import Example, Splits
+from core.rows.example import Example
+from core.rows.splits import Splits
 from core.spec.job import JobSpec
 from core.spec.report import Results
 from core.spec.task import METRICS, ProblemType, TaskSpec

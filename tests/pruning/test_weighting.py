@@ -15,7 +15,7 @@ from core.pruning.training.batches import encode
 from core.pruning.training.coupling import Phase, Stream
 from core.pruning.training.train import Training, train
 from core.pruning.training.weighting import LearnedWeights, gate_gradient
-from core.rows.splits import Example
+from core.rows.example import Example
 from core.rows.text.processor import Text
 from core.tasks.classes import SingleLabel
 from tests.tiny import rows

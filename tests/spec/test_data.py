@@ -14,7 +14,8 @@ from hypothesis import given
 
 from core.rows.columns import Table
 from core.rows.data_warnings import doubts
-from core.rows.splits import CONFLICTS, Example, Splits, prepare
+from core.rows.example import Example
+from core.rows.splits import CONFLICTS, Splits, prepare
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec
 from tests.draws import draws

@@ -8,7 +8,7 @@ import pytest
 
 from core.domains.transformer.costs import Costs
 from core.domains.transformer.families import FAMILIES, Architecture
-from core.rows.splits import Example
+from core.rows.example import Example
 from core.rows.text.tokens import tokens_of
 from core.schedule import SPREAD, Seen, Work, memory_bytes, part_left, prices, seconds, training_steps, work
 from core.spec.job import JobSpec

@@ -10,7 +10,7 @@ from typing import Self
 from core.domains.anatomy import Block
 from core.domains.cost import FLOAT32, Cost
 from core.domains.structure import ATTENTION, FFN, Structure
-from core.domains.transformer.families import Architecture, require_narrow
+from core.domains.transformer.families import Architecture, Family, require_narrow
 from core.domains.transformer.residual import residual_side
 from core.domains.weights import file_bytes
 from core.spec.budget import GROUPS, Budget
@@ -78,7 +78,7 @@ class Costs:
             unit,
             block,
             fixed,
-            outside=file_bytes(shapes, FLOAT32) - FLOAT32 * params.dense,  # with the dense model's header, the longest
+            outside=files_bytes(shapes, family) - FLOAT32 * params.dense,  # with the dense model's header, the longest
             spared=FLOAT32 * spared,
         )
         layers = f"{family.base}.{family.layers}."
@@ -158,6 +158,16 @@ class Costs:
                 f"asked were {limit:,}" + advice,
             )
         return cost, min(limit, high) - outside
+
+
+def files_bytes(shapes: Mapping[str, tuple[int, ...]], family: Family) -> int:
+    """Bytes of the files of weights: one, but that each Dense layer behind a pooled vector has its own."""
+    parts: dict[str, dict[str, tuple[int, ...]]] = {"": {}}
+    for name, shape in shapes.items():
+        own = name.rpartition(".")[0] if family.of_vectors and name.startswith(family.head) else ""
+        named = f"linear.{name.rpartition('.')[2]}" if own else name.removeprefix(f"{family.base}." * family.of_vectors)
+        parts.setdefault(own, {})[named] = shape
+    return sum(file_bytes(part, FLOAT32) for part in parts.values())
 
 
 def hidden_sizes(hidden: int) -> list[int]:

@@ -14,7 +14,7 @@ from typing import Any
 from core.domains.anatomy import Anatomy
 from core.domains.structure import ATTENTION, FFN, Structure, transformer
 from core.spec.errors import SpecError
-from core.spec.task import ProblemType
+from core.spec.task import VECTORS, ProblemType
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,32 @@ class Family:
             biasless=tuple(path for path in self.biasless if path != self.word_head[-1]),
         )
 
+    def for_vectors(self) -> Family:
+        """The plain body, and behind it what pools its hidden states: `modules.json` says what that is."""
+        return replace(
+            self,
+            task_class=f"{self.task_class.partition('For')[0]}Model",
+            head="head",
+            head_layers=(),
+            biasless=(),
+            head_norms=(),
+            per_token=tuple(path for path in self.per_token if path.startswith(f"{self.base}.")),
+        )
+
+    @property
+    def of_vectors(self) -> bool:
+        """Whether the plain body is what is loaded."""
+        return "For" not in self.task_class
+
     @property
     def reads_last(self) -> bool:
         """Whether the class of a text is read from its last token, that before the padding."""
-        return self.head_layers[-1] in self.per_token
+        return self.head_layers[-1:] != () and self.head_layers[-1] in self.per_token
 
     @property
     def auto_class(self) -> str:
         """The class of transformers that finds `task_class` by the config."""
-        return f"AutoModelFor{self.task_class.split('For')[1]}"
+        return "AutoModel" if self.of_vectors else f"AutoModelFor{self.task_class.split('For')[1]}"
 
     @property
     def of_words(self) -> bool:
@@ -371,6 +388,8 @@ class Architecture:
             raise SpecError("/model", "its config.json has sizes that do not fit together")
         if problem == "token_classification":
             family = family.for_words()
+        if problem in VECTORS:
+            family = family.for_vectors()
         if family.counts_from_padding:
             padding = config.get("pad_token_id", 1)
             family = replace(family, extra_positions=1 + (padding if isinstance(padding, int) else 1))

@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.spec.task import ProblemType
+from core.domains.transformer.pooling import Recipe
+from core.spec.task import NUMBERED, VECTORS, ProblemType
 
 MADE_UP = re.compile(r"LABEL_\d+")
 SHOWN = 40  # labels of a map that is spelled out
@@ -23,10 +24,18 @@ class Head:
     hint: str | None = None
 
 
-def choose_head(known: Sequence[str], labels: Sequence[str], problem: ProblemType) -> Head:
-    """For a model whose head knows the labels `known` (none: it has no head that names each), and a task's `labels`."""
+def choose_head(
+    known: Sequence[str], labels: Sequence[str], problem: ProblemType, recipe: Recipe | None = None
+) -> Head:
+    """For a model whose head knows the labels `known` (none: it has no head that names each), and a task's `labels`.
+
+    Where vectors are asked for, `recipe` says how the model makes one.
+    """
     count = f"{len(labels)} label{'s' * (len(labels) != 1)}"
-    if problem == "regression":
+    if problem in VECTORS:
+        recipe = recipe or Recipe()
+        return Head(True, tuple(labels), f"its own vectors: {recipe.says}", recipe.hint)
+    if problem in NUMBERED:
         if len(known) == 1:
             return Head(True, tuple(labels), "its own head for a number")
         return Head(False, tuple(labels), "a fresh head for a number")

@@ -18,6 +18,7 @@ from core.domains.folder import entries, require_model, require_names
 from core.domains.structure import ATTENTION, FFN, Structure
 from core.domains.transformer.costs import Costs
 from core.domains.transformer.families import VOCABULARIES, Architecture, head_labels, require_text, require_tokenizer
+from core.domains.transformer.pooling import Recipe, read_recipe
 from core.domains.weights import read_all_shapes, require_weights
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec
@@ -45,6 +46,7 @@ class LocalModel:
     labels: tuple[str, ...] = ()  # that its head knows, where it has one
     reads: int | None = None  # tokens of a text, at most; None where config.json does not say
     stretches: bool = False  # its positions scale with the text's length
+    recipe: Recipe | None = None  # from hidden states to a vector, where vectors are asked for
     pruned: bool = False  # by an earlier job: parts of it are parts of what that has left
 
     def require(self, spec: JobSpec) -> None:
@@ -127,9 +129,9 @@ def _read(folder: Path, problem: ProblemType) -> LocalModel:
     pooler = f"{prefix}pooler."  # where the task model has none, it is left behind, too
     used = any(path.startswith(pooler) for path in family.head_layers)
     kept = {name: shape for name, shape in body.items() if used or not name.startswith(pooler)}
-    head = shapes.get(f"{family.head_layers[-1]}.weight")
-    whole = all(f"{path}.weight" in shapes for path in family.head_layers)
-    labels = head_labels(values.get("id2label"), head[0]) if head and len(head) == 2 and whole else ()
+    layers = [shapes.get(f"{path}.weight") for path in family.head_layers]
+    head = layers[-1] if layers and all(layers) else None
+    labels = head_labels(values.get("id2label"), head[0]) if head and len(head) == 2 else ()
     positions = values.get("max_position_embeddings")
     reads = positions - family.extra_positions if positions is not None else None
     if reads is not None and reads < 1:
@@ -138,7 +140,8 @@ def _read(folder: Path, problem: ProblemType) -> LocalModel:
     rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
     stretches = any(name in ("rope_type", "type") and value in STRETCHING for name, value in named(rope))
     pruned = architecture.earlier is not None or (folder / "structure.json").is_file()
-    model = LocalModel(folder.name, architecture, kept, size, labels, reads, stretches, pruned)
+    recipe = read_recipe(folder) if family.of_vectors else None
+    model = LocalModel(folder.name, architecture, kept, size, labels, reads, stretches, recipe, pruned)
     model.dense  # noqa: B018  raises SpecError where the weights are not of this config.json
     _require_layers(architecture, kept)
     _require_embeddings(

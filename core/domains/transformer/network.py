@@ -6,6 +6,8 @@ import contextlib
 import copy
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,13 @@ from transformers import CONFIG_MAPPING, AutoConfig
 
 from core.domains.config import read_config
 from core.domains.structure import Structure
+from core.domains.transformer.embedder import Embedder, head_of, linears
 from core.domains.transformer.families import Architecture, head_labels, require_fitted
+from core.domains.transformer.pooling import read_recipe
 from core.domains.transformer.shrink import shrink
 from core.domains.weights import require_weights
 from core.spec.errors import SpecError
-from core.spec.task import ProblemType
+from core.spec.task import NUMBERED, ProblemType
 
 TARGET = "target"
 # What config.json may say, and is ours to say: number formats, ways to compute, the head, what is returned.
@@ -116,7 +120,10 @@ def plain_name(network: Network, name: str) -> str:
 
 def hidden_size(network: Network) -> int:
     """Dimensions that the residual stream has."""
-    first: Any = network.assembled().get_submodule(network.architecture.family.head_layers[0])
+    architecture = network.architecture
+    if not (heads := architecture.family.head_layers):  # of vectors, where none goes
+        return architecture.hidden
+    first: Any = network.assembled().get_submodule(heads[0])
     return int(first.in_features)
 
 
@@ -127,9 +134,15 @@ def matrices(network: Network) -> dict[str, nn.Parameter]:
     return {name: p for name, p in network.body.named_parameters() if name in linears and name.startswith(root)}
 
 
+def last_linears(head: nn.Module) -> list[tuple[str, nn.Linear]]:
+    """The Linear that gives the answers, and its path inside the head; of one that only pools, none."""
+    return [(path, module) for path, module in head.named_modules() if isinstance(module, nn.Linear)][-1:]
+
+
 def last_linear(head: nn.Module) -> tuple[str, nn.Linear]:
     """The Linear that gives the logits, and its path inside the head."""
-    return [(path, module) for path, module in head.named_modules() if isinstance(module, nn.Linear)][-1]
+    [found] = last_linears(head)
+    return found
 
 
 def longest_text(network: Network, wanted: int) -> int:
@@ -193,24 +206,27 @@ def load_network(
     problem: ProblemType = "single_label_classification",
     *,
     fitted: bool = False,
+    narrow: bool = False,
 ) -> Network:
     """The pre-trained model with a head for `labels`; SpecError('/model') if another weight is missing.
 
     The head is fresh, unless the model's own knows these very labels, and is put into their order, or is of a number.
     The pooler may be missing, too: a model that was trained on words alone has none. `fitted`: the head is to know
-    these labels already; SpecError('/train/steps/teach') if it does not.
+    these labels already; SpecError('/train/steps/teach') if it does not. Where vectors are asked for, it is the body
+    with what its `modules.json` says; `narrow`: its hidden dimensions are to be cut.
     """
     torch.manual_seed(seed)
     config = own_config(model_dir)
     said = read_config(model_dir / "config.json")
     architecture = Architecture.from_config(config.to_dict() | {"topwork": said.get("topwork")}, problem)
     family = architecture.family
-    known = head_labels(said.get("id2label"), len(labels))
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {label: i for i, label in enumerate(labels)}
-    config.problem_type = None if problem == "token_classification" else problem
+    if not family.of_vectors:
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: i for i, label in enumerate(labels)}
+        config.problem_type = None if problem in ("token_classification", "text_ranking") else problem
     config.return_dict, config.chunk_size_feed_forward = True, 0  # the latter is of a width that is cut
     task_class = getattr(transformers, family.task_class)
+    bare = "add_pooling_layer" in signature(task_class).parameters  # a pooler that no vector is read from
     with readable(model_dir, "weights"):
         if architecture.earlier:
             body, info = pruned_before(model_dir, task_class, config, architecture)
@@ -222,9 +238,13 @@ def load_network(
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,  # a head for other classes gives way; anything else is refused below
                 output_loading_info=True,
+                **({"add_pooling_layer": False} if bare else {}),
             )
     for part in configs(body):
         part.use_cache = False  # it classifies, and never goes on with a text
+    if family.of_vectors:
+        body, architecture, info = with_recipe(body, architecture, info, model_dir, narrow)
+        family = architecture.family
     wrong = {key for key in info["missing_keys"] if key.startswith(f"{family.base}.")}
     wrong -= {key for key in wrong if key.startswith(family.head_layers)}
     wrong |= {key for key, *_ in info["mismatched_keys"] if not key.startswith(f"{family.head}.")}
@@ -235,6 +255,9 @@ def load_network(
     if odd := [name for name, parameter in body.named_parameters() if not parameter.isfinite().all()]:
         raise SpecError("/model", f"its weights hold numbers that are not finite: {odd[:3]}")
     network = Network(body, architecture)
+    if family.of_vectors:
+        return network
+    known = head_labels(said.get("id2label"), len(labels))
     fresh = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
     if fitted:
         require_fitted({} if any(key.startswith(family.head_layers) for key in fresh) else known, labels)
@@ -244,19 +267,35 @@ def load_network(
     elif {*known} == {*labels}:
         for parameter in last.parameters():
             parameter.data = parameter.data[[known.index(label) for label in labels]]
-    elif problem != "regression":  # what each of its classes is, is not known
+    elif problem not in NUMBERED:  # what each of its classes is, is not known
         nn.init.normal_(last.weight, std=config.initializer_range)
         if last.bias is not None:
             nn.init.zeros_(last.bias)
     return network
 
 
+def with_recipe(
+    body: Any, architecture: Architecture, info: Mapping[str, Any], folder: Path, narrow: bool
+) -> tuple[Embedder, Architecture, dict[str, Any]]:
+    """The plain body with pooling and head, as the folder says; names of weights are then as in a model for a task."""
+    family, recipe = architecture.family, read_recipe(folder)
+    head = head_of(recipe, architecture.hidden, narrow)
+    family = replace(family, head_layers=linears(head))
+    found = {
+        "missing_keys": {f"{family.base}.{key}" for key in info["missing_keys"]},
+        "mismatched_keys": [(f"{family.base}.{key}", *rest) for key, *rest in info["mismatched_keys"]],
+    }
+    return Embedder(body, family.base, recipe, head), replace(architecture, family=family), found
+
+
 def pruned_before(folder: Path, task_class: Any, config: Any, architecture: Architecture) -> tuple[Any, dict[str, Any]]:
     """A pruned checkpoint's model, and what is not in it, as `from_pretrained` says it. None of its code is run."""
     assert architecture.earlier is not None
     body, family = task_class(config), architecture.family
-    shrink(body, architecture.paths, architecture.earlier.shape())
+    shrink(body, architecture.paths, architecture.earlier.shape(), f"{family.base}." * family.of_vectors)
     weights = {name: tensor for file in require_weights(folder) for name, tensor in load_file(file).items()}
+    if family.of_vectors:
+        weights = {name.removeprefix(f"{family.base}."): tensor for name, tensor in weights.items()}
     wanted = body.state_dict()
     unused = (f"{family.base}.pooler.", f"{family.head}.")  # of another task
     if extra := sorted(name for name in {*weights} - {*wanted} if not name.startswith(unused)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from inspect import getsource, signature
@@ -13,24 +14,25 @@ from pprint import pformat
 from string import Template
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from core.domains.cost import FLOAT32
 from core.domains.structure import Structure
 from core.domains.transformer import shrink
+from core.domains.transformer.costs import files_bytes
 from core.domains.transformer.families import Architecture
 from core.domains.transformer.network import Network
 from core.domains.transformer.residual import residual_side
-from core.domains.weights import file_bytes
-from core.pruning.export.verify import modeling_file
+from core.pruning.export.vectors import write_modules
+from core.pruning.export.verify import VECTORS_FILE, modeling_file
 from core.pruning.system import parallel
 from core.pruning.system.device import cpu_name
 from core.pruning.system.files import sha256, write_json
 from core.pruning.training.batches import Rows
-from core.rows.modality import Modality
-from core.rows.splits import Example
+from core.rows.example import Example
+from core.rows.text.processor import Text
 from core.spec.report import Environment
 from core.tasks.task import plain
 
@@ -39,12 +41,11 @@ NEEDS_5 = "layer_types and rope_parameters, which need transformers 5.3 or newer
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "topwork")
 
 
-def write_model(
-    network: Network, structure: Structure, modality: Modality, target: Path, *, plain: bool = False
-) -> None:
+def write_model(network: Network, structure: Structure, modality: Text, target: Path, *, plain: bool = False) -> None:
     """Weights, config, tokenizer and the code that loads them; `plain` shapes need none: config.json says them."""
     target.mkdir(parents=True, exist_ok=True)
-    model = network.assembled()
+    whole = network.assembled()
+    model = whole.plain if network.architecture.family.of_vectors else whole
     family, earlier = network.architecture.family, network.architecture.earlier
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
@@ -53,14 +54,17 @@ def write_model(
     config.pop("_name_or_path", None)
     write_json(target / "structure.json", structure.to_json())
     modality.save(target, model)
+    if family.of_vectors:
+        write_modules(whole, modality.max_length, target)
+        shutil.copy(TEMPLATES / "load_vectors.py.txt", target / "load.py")
     if plain:
         sizes = sizes_in_config(network.architecture, structure)
         write_json(target / "config.json", config | {"architectures": [family.task_class]} | sizes)
         return
-    code = modeling_code(network, model)
+    code = modeling_code(network, whole)
     file = modeling_file(code.encode())
     module = file.removesuffix(".py")
-    config_class, body_class = (f"Pruned{name}" for name in class_names(network, model))
+    config_class, body_class = (f"Pruned{name}" for name in class_names(network, whole))
     said = {
         "architectures": [f"Pruned{family.task_class}"],
         "auto_map": {
@@ -73,6 +77,8 @@ def write_model(
     }
     write_json(target / "config.json", config | said)
     (target / file).write_text(code, encoding="utf-8")
+    if family.of_vectors:
+        return
     loader = Template((TEMPLATES / "load.py.txt").read_text()).substitute({"auto_class": family.auto_class})
     (target / "load.py").write_text(loader, encoding="utf-8")
 
@@ -93,6 +99,7 @@ def modeling_code(network: Network, model: Any) -> str:
         {
             "task_class": family.task_class,
             "auto_class": family.auto_class,
+            "task": "" if family.of_vectors else task_code(network, model),
             "config_class": config_class,
             "body_class": body_class,
             "model_type": family.model_type,
@@ -104,6 +111,14 @@ def modeling_code(network: Network, model: Any) -> str:
             "shrink": Path(shrink.__file__).read_text().split("import residual_side\n", 1)[1].strip() + "\n",
         }
     )
+
+
+def task_code(network: Network, model: Any) -> str:
+    """The class with the task's head, behind that of the body."""
+    family = network.architecture.family
+    names = {"task_class": family.task_class, "auto_class": family.auto_class}
+    names["config_class"], _ = class_names(network, model)
+    return Template((TEMPLATES / "modeling_task.py.txt").read_text()).substitute(names)
 
 
 def as_transformers_4(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,26 +158,32 @@ def sizes_in_config(architecture: Architecture, structure: Structure) -> dict[st
 
 
 def weights_bytes(network: Network) -> int:
-    """Size of the file that `write_model` makes of the weights."""
+    """Size of the files that `write_model` makes of the weights."""
     shapes = {name: tuple(tensor.shape) for name, tensor in network.assembled().state_dict().items()}
-    return file_bytes(shapes, FLOAT32)
+    return files_bytes(shapes, network.architecture.family)
 
 
 def write_test_rows(examples: Sequence[Example], rows: Rows, logits: Tensor, target: Path) -> None:
     """`test.jsonl`: each held-out row with its label, and what the model says of it: label and logits.
 
-    Of words, each that the model reads has logits, and a tag; others, which give no token or come too late, have None.
+    Vectors are in a file of their own, and so are labels that are vectors. Of words, each that the model reads has
+    logits, and a tag; others, which give no token or come too late, have None.
     """
-    said = rows.task.said(logits, rows.labels)
+    task = rows.task
+    said = task.said(logits, rows.labels)
+    if task.apart_texts:
+        parts = {"logits": logits.numpy()} | ({"label": rows.labels.numpy()} if task.self_taught else {})
+        np.savez(target.parent / VECTORS_FILE, **parts, allow_pickle=False)
     with target.open("w", encoding="utf-8") as out:
         for i, (example, predicted) in enumerate(zip(examples, said, strict=True)):
-            if rows.task.of_words and len(predicted) < len(example.text):
+            if task.of_words and len(predicted) < len(example.text):
                 told = dict(zip(rows.modality.words_read(example.text), predicted, strict=True))
                 predicted = [told.get(word) for word in range(len(example.text))]
-            values = rows.task.asked(logits[i : i + 1], rows.labels[i : i + 1])  # (1, C); of words (words, C)
-            each = [[plain(value) for value in one] for one in values.tolist()]
             line = {"text": list(example.text), "label": example.label, "predicted": predicted}
-            line["logits"] = each if rows.task.of_words else each[0]
+            if not task.apart_texts:
+                values = task.asked(logits[i : i + 1], rows.labels[i : i + 1])  # (1, C); of words (words, C)
+                each = [[plain(value) for value in one] for one in values.tolist()]
+                line["logits"] = each if task.of_words else each[0]
             out.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 

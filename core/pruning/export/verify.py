@@ -27,6 +27,7 @@ from core.domains.config import OWN_WAYS
 BATCH = 64
 ONNX_TOLERANCE = 1e-4  # between logits of torch and of ONNX Runtime
 TOLERANCE = 1e-3  # between logits, of float32 arithmetic on other batches or another device
+VECTORS_FILE = "test_vectors.npz"  # answers, and labels where they are vectors, too, of the rows in test.jsonl
 OURS = ("manifest.json", "report.json", "structure.json")  # no library reads them; labels and columns are keys there
 NAMES_CODE = re.compile("auto_map(ping)?|custom_(pipelines|generate)|use_kernels|.*_implementation(_internal)?")
 
@@ -41,24 +42,37 @@ def main(checkpoint: Path) -> dict[str, Any]:
         import torch
         import transformers
 
+        from core.domains.transformer.embedder import load_embedder
+        from core.domains.transformer.pooling import read_recipe
         from core.rows.text.processor import Text, stack
         from core.spec.job import JobSpec
         from core.tasks import TASKS, task_of
         from core.tasks.task import IGNORED
 
         manifest = json.loads((checkpoint / "manifest.json").read_text())
-        kind = JobSpec.model_validate(manifest["spec"]).task.problem
-        auto_class = getattr(transformers, TASKS[kind].auto_class)
-        coded = (checkpoint / "load.py").exists()
-        model = auto_class.from_pretrained(checkpoint, trust_remote_code=coded).eval()
+        asked_for = JobSpec.model_validate(manifest["spec"]).task
+        kind = asked_for.problem
+        coded = any(checkpoint.glob("modeling_topwork_*.py"))
+        if TASKS[kind].apart_texts:
+            model = load_embedder(checkpoint, read_recipe(checkpoint), coded)
+        else:
+            auto_class = getattr(transformers, TASKS[kind].auto_class)
+            model = auto_class.from_pretrained(checkpoint, trust_remote_code=coded).eval()
         tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=coded)
         other = None
-        if coded:
+        if (checkpoint / "load.py").exists():
             other, tokenizer = run_path(str(checkpoint / "load.py"))["load"]()
-        task = task_of(kind, [model.config.id2label[i] for i in range(model.config.num_labels)])
-        modality = Text(tokenizer, manifest["max_length"], task.of_words)
+        names = [model.config.id2label[i] for i in range(model.config.num_labels)]
+        task = task_of(kind, names, texts=len(asked_for.text))
+        modality = Text(tokenizer, manifest["max_length"], task.of_words, task.apart_texts)
         with (checkpoint / "test.jsonl").open(encoding="utf-8") as lines:  # str.splitlines knows other ends, too
             rows = [json.loads(line) for line in lines]
+        if (vectors := checkpoint / VECTORS_FILE).exists():
+            import numpy as np
+
+            for name, values in np.load(vectors).items():
+                for row, value in zip(rows, values, strict=True):
+                    row[name] = value.tolist()
         exported = checkpoint / "model.onnx"
         runtime = None
         if exported.exists():
@@ -72,18 +86,21 @@ def main(checkpoint: Path) -> dict[str, Any]:
             for start in range(0, len(rows), BATCH):
                 part = rows[start : start + BATCH]
                 texts = [row["text"] for row in part]
+                if task.apart_texts:
+                    texts = [[text] for row in texts for text in row]
                 batch = modality.tokens(texts, padding=True, return_tensors="pt")
                 labels = task.truth([row["label"] for row in part], batch)
-                logits = model(**batch).logits
+                logits = task.shaped(model(**batch).logits)
                 asked = task.asked(logits, labels)
                 measured = torch.tensor([values for row in part for values in _answers(row)]).reshape(asked.shape)
                 to_measured = max(to_measured, _apart(asked, measured))
                 if other:
-                    to_other = max(to_other, _apart(logits, other(**batch).logits))
+                    said = other(**batch)
+                    to_other = max(to_other, _apart(logits, task.shaped(getattr(said, "logits", said))))
                 if runtime:
                     columns = {one.name: batch[one.name].numpy() for one in runtime.get_inputs()}
-                    (said,) = runtime.run(["logits"], columns)
-                    to_onnx = max(to_onnx, _apart(asked, task.asked(torch.from_numpy(said), labels)))
+                    (found,) = runtime.run(None, columns)
+                    to_onnx = max(to_onnx, _apart(asked, task.asked(task.shaped(torch.from_numpy(found)), labels)))
                 told = zip(task.said(logits, labels), map(_predicted, part), strict=True)
                 changed += sum(one != before for one, before in told if not isinstance(one, float))
                 every.append((logits, labels))

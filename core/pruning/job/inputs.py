@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from core.domains.transformer.head import Head, choose_head
 from core.domains.transformer.model import read_model
 from core.domains.transformer.network import TARGET, Network, configs, load_network, longest_text
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.scoring.importance import BATCHES
+from core.pruning.system.device import device
 from core.pruning.training.batches import Rows, encode
 from core.pruning.training.coupling import TaskRows
-from core.rows.labels import label_names
-from core.rows.modality import Modality
-from core.rows.splits import Example, Splits, labels_of, prepare
+from core.pruning.training.predict import predict
+from core.rows.example import Example, labels_of
+from core.rows.labels import OUTPUTS, label_names
+from core.rows.splits import Splits, prepare
 from core.rows.table import read_tables
 from core.rows.text.processor import Text
 from core.rows.text.vocabulary import trim
@@ -42,6 +45,7 @@ class Inputs:
     dev: Rows
     test: Rows
     sources: list[TaskRows]
+    given: Tensor | None = None  # what the model as it was given answers on the test rows, where its head is its own
     vocabulary: dict[str, int] | None = None  # tokens before, and kept, where it is trimmed
     spared: int = 0  # parameters of the embeddings that are gone by it
 
@@ -51,35 +55,70 @@ class Inputs:
         return TaskRows(self.train, TARGET, len(self.splits.labels))
 
 
-def read_inputs(spec: JobSpec, model: Path, datasets: Mapping[str, Path]) -> tuple[Inputs, Network]:
-    """Read, check and split the tables, load the model, tokenise; SpecError where one does not suit the other."""
+Hear = Callable[[Network, Rows, str], Tensor]
+
+
+def hear(network: Network, rows: Rows, name: str) -> Tensor:
+    """What a network says of rows, which are called `name`."""
+    return predict(network.to(device()), rows)
+
+
+def read_inputs(spec: JobSpec, model: Path, datasets: Mapping[str, Path], hear: Hear = hear) -> tuple[Inputs, Network]:
+    """Read, check and split the tables, load the model, tokenise; SpecError where one does not suit the other.
+
+    The model as it was given is heard, by `hear`, before anything of it changes.
+    """
     splits = prepare(spec, read_tables(spec, datasets))
     kind, fitted = spec.task.problem, spec.train.steps.teach == 0
     local = read_model(model, kind)
     local.require(spec)
-    head = choose_head(local.labels, splits.labels, kind)
+    head = choose_head(local.labels, splits.labels, kind, local.recipe)
     splits = replace(splits, labels=[*head.labels])  # in the order that the model's own head has them
-    task = task_of(kind, splits.labels, labels_of(splits.train))
-    network = load_network(model, splits.labels, spec.train.seed, kind, fitted=fitted)
+    task = task_of(kind, splits.labels, labels_of(splits.train), len(spec.task.text))
+    network = load_network(
+        model, splits.labels, spec.train.seed, kind, fitted=fitted, narrow=spec.hidden_size == "trim"
+    )
     length = longest_text(network, spec.train.max_length)
     tokenizer = tokenizer_of(model, network, task.of_words, length)
-    modality = Text(tokenizer, length, task.of_words)
-    rows = encoded(spec, splits, task, modality)
+    modality = Text(tokenizer, length, task.of_words, task.apart_texts)
+    rows = self_taught(network, hear, encoded(spec, splits, task, modality))
     special = {*tokenizer.all_special_ids}
-    if all(special.issuperset(ids.tolist()) for ids in rows[0].inputs["input_ids"]):
+    if all(special.issuperset(ids.flatten().tolist()) for ids in rows[0].inputs["input_ids"]):
         raise SpecError(
             "/model",
             "its tokenizer knows no token of the training texts; put the vocabulary of these weights beside them",
         )
     inputs = Inputs(splits, head, task, modality, *rows)
+    if head.own and not task.self_taught:
+        inputs.given = hear(network, inputs.test, "given")
+    network.cpu()
     if spec.vocabulary == "trim":
         trim_vocabulary(inputs, network)
-        rows = encoded(spec, splits, task, inputs.modality)
-        inputs.train, inputs.dev, inputs.test, inputs.sources = rows
+        before, after = rows, encoded(spec, splits, task, inputs.modality)
+        kept = [replace(new, labels=old.labels) for new, old in zip(after[:3], before[:3], strict=True)]
+        inputs.train, inputs.dev, inputs.test = kept
+        inputs.sources = [
+            replace(new, rows=replace(new.rows, labels=old.rows.labels))
+            for new, old in zip(after[3], before[3], strict=True)
+        ]
     unread = sum(len(row.text) for row in splits.test) - int((inputs.test.labels != IGNORED).sum())
     if task.of_words and unread:
         splits.dropped["words of the test rows that the model does not read"] = unread
     return inputs, network
+
+
+Encoded = tuple[Rows, Rows, Rows, list[TaskRows]]
+
+
+def self_taught(network: Network, hear: Hear, rows: Encoded) -> Encoded:
+    """With the answers of the model as given as labels, where a task has no others."""
+    train, dev, test, sources = rows
+
+    def told(part: Rows, name: str) -> Rows:
+        return replace(part, labels=hear(network, part, f"given-{name}")) if part.task.self_taught else part
+
+    taught = [replace(source, rows=told(source.rows, str(i))) for i, source in enumerate(sources)]
+    return told(train, "train"), told(dev, "dev"), told(test, "test"), taught
 
 
 def tokenizer_of(model: Path, network: Network, of_words: bool, length: int) -> Any:
@@ -102,7 +141,7 @@ def tokenizer_of(model: Path, network: Network, of_words: bool, length: int) -> 
     return tokenizer
 
 
-def encoded(spec: JobSpec, splits: Splits, task: Task, modality: Modality) -> tuple[Rows, Rows, Rows, list[TaskRows]]:
+def encoded(spec: JobSpec, splits: Splits, task: Task, modality: Text) -> Encoded:
     """Train, dev and test rows, and the sources'. A source with the target's label set shares the target's head."""
     parts = (splits.train, splits.dev, splits.test)
     train, dev, test = (encode(part, task, modality) for part in parts)
@@ -115,23 +154,23 @@ def encoded(spec: JobSpec, splits: Splits, task: Task, modality: Modality) -> tu
             break
         rows = [every[j] for j in torch.randperm(len(every), generator=generator)[:most].tolist()]
         theirs = source_task(spec, source, every, task)
-        head = TARGET if theirs == task else f"source{len(sources)}"
+        head = TARGET if theirs == task or theirs.apart_texts else f"source{len(sources)}"
         sources.append(TaskRows(encode(rows, theirs, modality), head, len(theirs.labels), source.weight))
     return train, dev, test, sources
 
 
 def source_task(spec: JobSpec, source: Source, rows: list[Example], target: Task) -> Task:
     """As the target's, with labels of its own. Numbers of another column have another mean and deviation."""
-    kind, known = spec.task.problem, labels_of(rows)
-    names = label_names(known, kind, source.label_columns[0]) if source.label else []
-    return task_of(kind, target.labels if {*names} == {*target.labels} else names, known)
+    kind, known = spec.task.problem_of(source), labels_of(rows)
+    names = label_names(known, kind, *source.label_columns[:1]) if source.label or kind in OUTPUTS else []
+    return task_of(kind, target.labels if {*names} == {*target.labels} else names, known, len(source.text))
 
 
 def trim_vocabulary(inputs: Inputs, network: Network) -> None:
     """Cut tokenizer and embeddings to what the train, dev and source rows use; ids of the rows are stale then."""
     tokenizer = inputs.modality.tokenizer
     parts = (inputs.train, inputs.dev, *(source.rows for source in inputs.sources))
-    used = {token for rows in parts for ids in rows.inputs["input_ids"] for token in ids.tolist()}
+    used = {token for rows in parts for ids in rows.inputs["input_ids"] for token in ids.flatten().tolist()}
     if network.architecture.family.extra_positions:  # counts positions from the padding's id on: that stays
         used |= set(range(tokenizer.pad_token_id + 1))
     before, known = network.body.get_input_embeddings().weight.numel(), len(tokenizer)

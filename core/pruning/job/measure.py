@@ -17,7 +17,7 @@ from core.pruning.job.verdict import lead
 from core.pruning.latency.medians import SEQUENCE_LENGTH, latencies_ms
 from core.pruning.training.batches import Rows
 from core.pruning.training.predict import predict
-from core.rows.splits import labels_of
+from core.rows.example import labels_of
 from core.spec.report import BudgetMet, Given, Result, Results, Tested
 from core.tasks.number import Regression
 
@@ -65,9 +65,9 @@ def measure(one: Pass, prepared: Prepared, taught: Taught, pruned: Pruned, recov
             lead=lead(task, one.spec.task.metric, said, labels, usual),
         )
     given = None
-    if taught.given is not None:
-        change = {name: task.apart(said, taught.given, labels) for name, said in logits.items()}
-        given = Given(test=task.intervals(taught.given, labels), change=change)
+    if inputs.given is not None:
+        change = {name: task.apart(said, inputs.given, labels) for name, said in logits.items()}
+        given = Given(test=task.intervals(inputs.given, labels), change=change)
     baseline = Tested(test=task.intervals(usual, labels))
     latency = prepared.goal.latency
     met = latency.report(pruned.structure, pruned.fits) if latency else None

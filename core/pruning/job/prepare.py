@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from core.domains.structure import Structure
 from core.domains.transformer.costs import Costs
@@ -13,6 +14,9 @@ from core.domains.transformer.network import Network, longest_text
 from core.pruning.job.goal import Goal, goal_of
 from core.pruning.job.inputs import Inputs, read_inputs
 from core.pruning.job.passes import Pass
+from core.pruning.system.device import device
+from core.pruning.training.batches import Rows
+from core.pruning.training.predict import predict
 from core.schedule import Work, part_left, prices, training_steps, work
 from core.spec.job import JobSpec
 from core.spec.messages import Listener
@@ -40,7 +44,12 @@ class Prepared:
 def prepare(one: Pass) -> tuple[Prepared, Network]:
     """Read the rows and the dense network. Raises SpecError for what cannot be met."""
     spec = one.spec
-    inputs, network = read_inputs(spec, one.model.path, one.datasets)
+
+    def hear(network: Network, rows: Rows, name: str) -> Tensor:
+        done = one.state.checkpoints.at(name)
+        return predict(network.to(device()), rows, alive=one.teller.alive, checkpoint=done)
+
+    inputs, network = read_inputs(spec, one.model.path, one.datasets, hear)
     shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
     rows = [inputs.train, *(source.rows for source in inputs.sources)]
     mean = round(float(torch.cat([part.lengths for part in rows]).float().mean()))

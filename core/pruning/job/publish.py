@@ -65,7 +65,8 @@ def publish(one: Pass, done: Finished, control: Finished | None) -> Report:
     """Write the files. `control` may be `done` itself."""
     assert done.measured
     zeros = write_files(one, done, done.measured)
-    pruned = done.measured.results.pruned.model_copy(update={"bytes": weights_file(one).stat().st_size})
+    weights = [file for file in one.output.rglob("*.safetensors") if file.is_file()]
+    pruned = done.measured.results.pruned.model_copy(update={"bytes": sum(file.stat().st_size for file in weights)})
     beside = pruned if control is done else control.measured.results.pruned if control and control.measured else None
     found = manifest(one, done)
     write_manifest(found, one.output)  # verify reads the specification from it

@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from torch import Tensor
-
 from core.domains.structure import Structure
 from core.domains.transformer.cut import cut, reshape
 from core.domains.transformer.network import TARGET, Network
@@ -22,11 +20,9 @@ from core.pruning.masking import sparsity
 from core.pruning.methods import pruning, zeroing
 from core.pruning.scoring.importance import BATCHES
 from core.pruning.scoring.refit import refit
-from core.pruning.system import parallel
 from core.pruning.system.device import device
 from core.pruning.training.coupling import Phase, TaskRows, add_heads, first_rows, phases, teacher_head
 from core.pruning.training.losses import labelled_by
-from core.pruning.training.predict import predict
 from core.pruning.training.train import History, Training, recovery_rate, train
 from core.spec.messages import StageName
 from core.spec.methods import METHODS
@@ -39,7 +35,6 @@ class Taught:
 
     teacher: Network
     curve: Curve
-    given: Tensor | None  # logits of the model as it was given, where its own head knows the labels, on the test rows
 
 
 @dataclass(frozen=True)
@@ -72,15 +67,12 @@ class Recovered:
 
 
 def teach(one: Pass, prepared: Prepared, decided: Decided, network: Network) -> Taught:
-    """Fine-tune the dense model. Its own head is heard before."""
-    inputs, given = prepared.inputs, None
-    if inputs.head.own and parallel.first() and not one.control:  # the control starts from the same model
-        done = one.state.checkpoints.at("given")
-        given = predict(network.to(device()), inputs.test, alive=one.teller.alive, checkpoint=done)
+    """Fine-tune the dense model."""
+    inputs = prepared.inputs
     plan = decided.phases("teach", inputs.target, decided.sources, one.spec.train.batch_size)
     add_heads(network, plan, decided.sources)
     curve = fine_tune(one, prepared, plan, network, training(one, prepared, decided, "teach"), "teach")
-    return Taught(network.to(device()).eval(), curve, given)
+    return Taught(network.to(device()).eval(), curve)
 
 
 def prune(one: Pass, prepared: Prepared, decided: Decided, taught: Taught) -> Pruned:

@@ -17,7 +17,8 @@ TRACED = 2, 8  # rows, and the size of each, of a batch that a model is traced b
 
 
 def write_onnx(model: Any, inputs: Mapping[str, Tensor], target: Path) -> None:
-    """Inputs as the tokenizer names them, (batch, length) each, those of `inputs` that the model reads; `logits`."""
+    """Inputs as the tokenizer names them, (batch, length) each, those of `inputs` that the model reads; `logits`,
+    or what the model calls its output."""
     read = signature(model.forward).parameters  # some tokenizers give columns that their model does not know
     inputs = {name: column for name, column in inputs.items() if name in read}
     batch, length = Dim("batch"), Dim("length")
@@ -28,7 +29,7 @@ def write_onnx(model: Any, inputs: Mapping[str, Tensor], target: Path) -> None:
             (),
             kwargs=inputs,
             input_names=list(inputs),
-            output_names=["logits"],
+            output_names=[getattr(model, "output", "logits")],
             dynamic_shapes={name: {0: batch, 1: length} for name in inputs},
             dynamo=True,
             verbose=False,

@@ -102,4 +102,4 @@ def session(file: Path, columns: Mapping[str, Tensor], under: Conditions) -> Cal
     options.add_session_config_entry("session.force_spinning_stop", "1")
     runtime = onnxruntime.InferenceSession(file, options, providers=[ONNX_PROVIDERS[under.device]])
     batch = {one.name: columns[one.name].numpy() for one in runtime.get_inputs()}
-    return lambda: runtime.run(["logits"], batch)
+    return lambda: runtime.run(None, batch)

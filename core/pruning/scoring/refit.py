@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from core.domains.structure import Structure
-from core.domains.transformer.network import TARGET, Network, last_linear
+from core.domains.transformer.network import TARGET, Network, last_linears
 from core.pruning.training.batches import draw
 from core.pruning.training.coupling import Phase
 from core.pruning.training.losses import padded
@@ -52,7 +52,7 @@ def refit(
     teacher.to(where).eval()
     kept = slice(None) if structure.hidden is None else list(structure.hidden)
     dense, left = (
-        projections(network, dropped) | {HEAD: last_linear(network.heads[TARGET])[1]}
+        projections(network, dropped) | last_linear(network.heads[TARGET])
         for network, dropped in ((teacher, ()), (student, structure.dropped))
     )
     for name, projection in left.items():
@@ -84,6 +84,11 @@ def projections(network: Network, dropped: Collection[int] = ()) -> dict[str, nn
             if isinstance(modules.get(path), nn.Linear):
                 found[f"{i}.{path}"] = modules[path]
     return found
+
+
+def last_linear(head: nn.Module) -> dict[str, nn.Linear]:
+    """What gives a head's answers, under the name `HEAD`; of one that only pools, nothing."""
+    return dict.fromkeys([HEAD], found[0][1]) if (found := last_linears(head)) else {}
 
 
 def seen(network: Network, module: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from core.rows.example import Example
 from core.rows.modality import Batch, Columns, Modality
-from core.rows.splits import Example
 from core.rows.text.processor import stack
 from core.tasks.task import IGNORED, Task
 

@@ -39,7 +39,7 @@ def features_of(
     said = [parallel.features(network, batch) for batch in batches]
     if len(said) == len(drawn):
         return list(zip(said, batches, strict=True))
-    counts = [*map(len, drawn)]
+    counts = [len(index) * stream.rows.task.texts for stream, index in zip(streams, drawn, strict=True)]
     apart = {name: torch.split(column, counts) for name, column in batches[0].items()}
     every = ({name: parts[i] for name, parts in apart.items()} for i in range(len(counts)))
     return list(zip(torch.split(said[0], counts), every, strict=True))

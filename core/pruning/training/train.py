@@ -58,17 +58,18 @@ class History:
 
 
 def optimizer_for(network: Network, rate: float) -> torch.optim.AdamW:
-    """AdamW without decay on biases and LayerNorms; heads learn faster."""
+    """AdamW without decay on biases and LayerNorms; heads learn faster, but what makes vectors, which is not fresh."""
     body: list[torch.nn.Parameter] = []
     plain: list[torch.nn.Parameter] = []
     for parameter in network.body.parameters():
         if parameter.requires_grad:
             (plain if parameter.ndim < 2 else body).append(parameter)
+    head_rate = 1.0 if network.architecture.family.of_vectors else HEAD_RATE
     return torch.optim.AdamW(
         [
             {"params": body, "weight_decay": 0.01},
             {"params": plain, "weight_decay": 0.0},
-            {"params": list(network.heads.parameters()), "lr": rate * HEAD_RATE, "weight_decay": 0.0},
+            {"params": list(network.heads.parameters()), "lr": rate * head_rate, "weight_decay": 0.0},
         ],
         lr=rate,
     )

@@ -22,11 +22,15 @@ IDS = "input_ids"
 
 @dataclass(frozen=True)
 class Text:
-    """Texts, pairs of texts, or (`of_words`) texts split into words, of at most `max_length` tokens."""
+    """Texts, pairs of texts, or (`of_words`) texts split into words, of at most `max_length` tokens.
+
+    `apart`: the texts of a row are encoded each for itself; a batch of B rows of k texts has B * k rows of tokens.
+    """
 
     tokenizer: Any
     max_length: int
     of_words: bool = False
+    apart: bool = False
 
     @property
     def pad_id(self) -> int:
@@ -45,8 +49,22 @@ class Text:
         return self.tokenizer(list(map(list, rows)), is_split_into_words=True, **options)
 
     def encode(self, rows: Sequence[tuple[str, ...]]) -> tuple[Columns, Any]:
+        if self.apart and rows:
+            return self._each(rows), None
         encoded = self.tokens(rows)
         return {name: [torch.tensor(ids) for ids in column] for name, column in encoded.items()}, encoded
+
+    def _each(self, rows: Sequence[tuple[str, ...]]) -> Columns:
+        """Columns of rows of k texts: of each row (tokens of its longest text, k)."""
+        size = len(rows[0])
+        encoded = self.tokens([(text,) for row in rows for text in row])
+        return {
+            name: [
+                pad_sequence([torch.tensor(ids) for ids in column[i : i + size]], padding_value=self._fill(name))
+                for i in range(0, len(column), size)
+            ]
+            for name, column in encoded.items()
+        }
 
     def words_read(self, words: Sequence[str]) -> list[int]:
         """Give the places of those words of a row that fit into `max_length` and have a token."""
@@ -57,10 +75,11 @@ class Text:
         return torch.tensor([len(ids) for ids in columns[IDS]])
 
     def collate(self, columns: Columns, index: Sequence[int]) -> Batch:
-        return {
+        batch = {
             name: pad_sequence([column[i] for i in index], batch_first=True, padding_value=self._fill(name))
             for name, column in columns.items()
         }
+        return {name: column.mT.flatten(0, 1) if column.ndim > 2 else column for name, column in batch.items()}
 
     def join(self, batches: Sequence[Batch]) -> Batch:
         return {name: stack([batch[name] for batch in batches], self._fill(name)) for name in batches[0]}

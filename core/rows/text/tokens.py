@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.rows.splits import Example
+from core.rows.example import Example
 
 CHARS_A_TOKEN = 4.0
 

@@ -1,0 +1,126 @@
+"""A body that gives one vector a text: transformers' AutoModel, pooled, with what `modules.json` puts behind."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from core.domains.transformer.pooling import Recipe
+from core.spec.errors import SpecError
+
+HEAD = "head"
+
+
+class Embedder(nn.Module):
+    """The body as attribute `base`, as a task model has it, and `head`: from the pooled vector to the text's.
+
+    `forward` gives vectors (B, D) as `logits`.
+    """
+
+    output = "sentence_embedding"  # what model.onnx calls it
+
+    def __init__(self, body: Any, base: str, recipe: Recipe, head: nn.Module) -> None:
+        super().__init__()
+        self.base, self.recipe, self.config = base, recipe, body.config
+        self.reads = frozenset(signature(body.forward).parameters)
+        self.add_module(base, body)
+        self.add_module(HEAD, head)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> SequenceClassifierOutput:
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+        if token_type_ids is not None and "token_type_ids" in self.reads:
+            inputs["token_type_ids"] = token_type_ids
+        states = self.plain(**inputs).last_hidden_state
+        vectors = self.get_submodule(HEAD)(pooled(states, attention_mask, self.recipe.pooling))
+        return SequenceClassifierOutput(logits=vectors)
+
+    @property
+    def plain(self) -> Any:
+        """The body, as AutoModel has it."""
+        return self.get_submodule(self.base)
+
+    @property
+    def width(self) -> int:
+        """Dimensions of the pooled vector."""
+        return int(self.get_input_embeddings().weight.shape[1])
+
+    def get_input_embeddings(self) -> Any:
+        """Of the body."""
+        return self.plain.get_input_embeddings()
+
+    def set_input_embeddings(self, embeddings: nn.Module) -> None:
+        """Of the body."""
+        self.plain.set_input_embeddings(embeddings)
+
+
+class Unit(nn.Module):
+    """Vectors of length 1."""
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        return F.normalize(vectors, dim=-1)
+
+
+def pooled(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
+    """One vector a text, (B, D), of its tokens' last hidden states, (B, T, D), the padding (on the right) left out."""
+    if pooling == "first":
+        return states[:, 0]
+    real = mask.unsqueeze(-1).to(states.dtype)
+    if pooling == "last":
+        last = (mask.sum(1) - 1).clamp(min=0)
+        return states.gather(1, last[:, None, None].expand(-1, 1, states.shape[-1])).squeeze(1)
+    if pooling == "max":
+        return states.masked_fill(real == 0, -1e9).amax(1)
+    return (states * real).sum(1) / real.sum(1).clamp(min=1e-9)
+
+
+def head_of(recipe: Recipe, hidden: int | None, narrow: bool) -> nn.Sequential:
+    """The Dense layers and the normalisation of a recipe; SpecError('/model') where they do not fit.
+
+    `hidden`: of the body, where it is known. `narrow`: hidden dimensions will go. Vectors then keep their length by a
+    Dense layer, which changes nothing at first.
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    width = hidden
+    for number, dense in enumerate(recipe.dense):
+        weights = load_file(dense.folder / "model.safetensors")
+        weight, bias = weights.get("linear.weight"), weights.get("linear.bias")
+        if weight is None or weight.ndim != 2 or width not in (None, weight.shape[1]) or not weight.isfinite().all():
+            raise SpecError("/model", f"the Dense layer in its {dense.folder.name} does not fit what is before it")
+        width, linear = len(weight), nn.Linear(weight.shape[1], len(weight), bias=bias is not None)
+        linear.load_state_dict({"weight": weight.float()} | ({"bias": bias.float()} if bias is not None else {}))
+        layers[f"dense{number}"] = linear
+        layers[f"activation{number}"] = getattr(nn, dense.activation)()
+    if narrow and width and not recipe.dense:
+        linear = nn.Linear(width, width, bias=False)
+        with torch.no_grad():
+            linear.weight.copy_(torch.eye(width))
+        layers["dense0"] = linear
+        layers["activation0"] = nn.Identity()
+    if recipe.normalised:
+        layers["unit"] = Unit()
+    return nn.Sequential(layers)
+
+
+def linears(head: nn.Module) -> tuple[str, ...]:
+    """Paths of a head's Linears in the embedder."""
+    return tuple(f"{HEAD}.{name}" for name, module in head.named_children() if isinstance(module, nn.Linear))
+
+
+def load_embedder(folder: Path, recipe: Recipe, trusted: bool) -> Embedder:
+    """A finished checkpoint, as its files say; its own code is run where it is `trusted`."""
+    body = AutoModel.from_pretrained(folder, trust_remote_code=trusted, dtype=torch.float32)
+    head = head_of(recipe, None, narrow=False)
+    if getattr(body, "pooler", None) is not None:  # one of random weights: the checkpoint has none
+        body.pooler = None
+    return Embedder(body, "body", recipe, head).eval()

@@ -1,0 +1,177 @@
+"""Rows of texts that are compared: which belong together, what a search or a ranking learns from, and what it cannot.
+
+Labels of `text_retrieval` are the identities of a row's texts, of `text_ranking` a query's identity and the relevance
+of the document: texts that are spelled alike are one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import chain
+
+from core.rows.example import Example, spelling
+from core.rows.labels import numbers
+from core.spec.errors import SpecError
+from core.spec.task import PAIRED, ProblemType
+
+OTHERS = 9  # documents of other queries beside a query's own, where a ranking is given pairs alone
+MOST_TEXTS = 200_000  # of test rows, whose vectors are held at once
+LARGEST = 0.5  # of the rows: what belongs together, by queries and documents, beyond which queries alone count
+FEW = 50  # documents to find one among
+
+
+def identity(text: str) -> str:
+    """15 hexadecimal digits, the same for texts that are spelled alike."""
+    return hashlib.sha256(spelling(text).encode("utf-8", "surrogatepass")).hexdigest()[:15]
+
+
+def answered(rows: Sequence[Example], problem: ProblemType, seed: int) -> list[Example]:
+    """Rows of one part with the labels that their task learns from; of pairs to rank, with other documents beside."""
+    if problem == "text_retrieval":
+        return [Example(row.text, tuple(map(identity, row.text))) for row in rows]
+    if problem != "text_ranking":
+        return [*rows]
+    if all(isinstance(row.label, float) for row in rows):
+        return [Example(row.text, (identity(row.text[0]), repr(row.label))) for row in rows]
+    rng = random.Random(seed)
+    documents = sorted({row.text[1] for row in rows})
+    own: dict[str, set[str]] = {}
+    for row in rows:
+        own.setdefault(row.text[0], set()).add(row.text[1])
+    found = []
+    for row in rows:
+        query, document, *others = row.text
+        drawn = rng.sample(documents, min(len(documents), OTHERS + len(own[query])))
+        others += [text for text in drawn if text not in own[query]][: max(0, OTHERS - len(others))]
+        found += [Example((query, document), (identity(query), "1.0"))]
+        found += [Example((query, text), (identity(query), "0.0")) for text in others]
+    return list({(row.text, row.label): row for row in found}.values())
+
+
+def parted(rows: Sequence[Example], held: Sequence[int], train: int | None, seed: int) -> list[list[Example]]:
+    """Parts of about `held` rows each, then `train` of what is left, or all: no query or document is in two of them.
+
+    Where nearly all rows hang together by their documents, queries alone are kept apart. A group that does not fit into
+    a part is left for the next.
+    """
+    groups = _groups(rows, whole=True)
+    if len(groups[0]) > LARGEST * len(rows):
+        groups = _groups(rows, whole=False)
+    random.Random(seed).shuffle(groups)
+    parts = []
+    for count in [*held, *([] if train is None else [train])]:
+        part: list[Example] = []
+        left = []
+        for group in groups:
+            if len(part) + len(group) <= count or (not part and len(groups) == 1):
+                part += group
+            else:
+                left.append(group)
+        groups = left
+        parts.append(part)
+    return parts if train is not None else [*parts, list(chain.from_iterable(groups))]
+
+
+def _groups(rows: Sequence[Example], whole: bool) -> list[list[Example]]:
+    """Rows that share a text, the largest group first; by their first texts alone unless `whole`."""
+    parent: dict[str, str] = {}
+
+    def root(key: str) -> str:
+        while parent.setdefault(key, key) != key:
+            parent[key] = parent[parent[key]]
+            key = parent[key]
+        return key
+
+    for row in rows:
+        first, *others = map(spelling, row.text if whole else row.text[:1])
+        for other in others:
+            parent[root(other)] = root(first)
+    found: dict[str, list[Example]] = {}
+    for row in rows:
+        found.setdefault(root(spelling(row.text[0])), []).append(row)
+    return sorted(found.values(), key=len, reverse=True)
+
+
+def require_apart(rows: Sequence[Example], problem: ProblemType) -> None:
+    """Raises SpecError where the texts, or the scores, of the target leave nothing to tell apart."""
+    if problem in PAIRED:
+        for i, what in enumerate(("query", "document")):
+            if len({spelling(row.text[i]) for row in rows}) < 2:
+                raise SpecError(f"/task/text/{i}", f"holds one {what} only: there is nothing to search among")
+    if problem != "text_embedding":
+        alike = sum(spelling(row.text[0]) == spelling(row.text[1]) for row in rows)
+        if alike > 0.9 * len(rows):
+            raise SpecError("/task/text/1", f"repeats '/task/text/0' in {alike:,} of {len(rows):,} rows: name another")
+    scores = numbers(row.label for row in rows if row.label is not None)
+    if scores and len({*scores}) < 2:
+        raise SpecError("/task/label", f"shows one value only ({scores[0]:g}): there is nothing to learn")
+    if problem == "text_ranking" and scores and min(scores) < 0:
+        raise SpecError("/task/label", f"holds {min(scores):g}: relevance is 0 (not relevant) or more")
+
+
+def require_measurable(test: Sequence[Example], problem: ProblemType) -> None:
+    """Raises SpecError where the test rows, with their labels, cannot tell one model from another, or are too many."""
+    texts = sum(len(row.text) for row in test)
+    if problem != "text_ranking" and texts > MOST_TEXTS:
+        raise SpecError(
+            "/task/split",
+            f"asks to measure on {texts:,} texts, whose vectors are held at once; give at most {MOST_TEXTS:,}, by a "
+            "whole number as 'test'",
+        )
+    if problem == "text_retrieval" and len({row.label[1] for row in test if isinstance(row.label, tuple)}) < 2:
+        raise SpecError("/task/split", "the test rows hold one document only: give more test rows")
+    if problem == "text_ranking" and not _mixed(test):
+        raise SpecError(
+            "/task/split",
+            "no query of the test rows has documents of different relevance: give rows of relevance 0, too, or leave "
+            "'label' out, so that documents of other queries are ranked beside each one's own",
+        )
+    if problem == "text_similarity" and len({row.label for row in test}) < 2:
+        raise SpecError("/task/split", "the test rows show one score only: give more test rows")
+
+
+def _mixed(rows: Iterable[Example]) -> int:
+    """How many queries have documents of different relevance."""
+    said: dict[str, set[str]] = {}
+    for row in rows:
+        if isinstance(row.label, tuple):
+            said.setdefault(row.label[0], set()).add(row.label[1])
+    return sum(len(values) > 1 for values in said.values())
+
+
+def understood(parts: Sequence[Sequence[Example]], problem: ProblemType) -> str:
+    """What rows are taken as, in a sentence."""
+    rows = [*chain.from_iterable(parts)]
+    if problem == "text_embedding":
+        return f"{len(rows):,} texts without labels: what the model's own vectors say of them is to be kept"
+    queries, documents = ({spelling(row.text[i]) for row in rows} for i in (0, 1))
+    if problem == "text_similarity":
+        return f"{len(rows):,} pairs of texts with a score, of which the order counts"
+    said = f"{len(rows):,} rows of {len(queries):,} queries and {len(documents):,} documents"
+    more = len(rows[0].text) - 2
+    return said + f", with {more} more that do not belong to the query" * (problem == "text_retrieval" and more > 0)
+
+
+def doubtful(train: Sequence[Example], test: Sequence[Example], problem: ProblemType) -> list[str]:
+    """What to know of such rows before their numbers are believed: one sentence each."""
+    found = []
+    if problem in PAIRED:
+        known = {spelling(row.text[1]) for row in train}
+        if count := sum(spelling(row.text[1]) in known for row in test if _belongs(row)):
+            found.append(f"{count:,} of the test rows have a document that training rows have, too")
+    if problem == "text_retrieval" and (count := len({row.label[1] for row in test if row.label})) < FEW:  # type: ignore[index]
+        found.append(f"{count} test documents are searched: to find one among so few says little; give more test rows")
+    if problem == "text_ranking":
+        queries = Counter(row.label[0] for row in test if isinstance(row.label, tuple))
+        if alike := len(queries) - _mixed(test):
+            found.append(
+                f"{alike:,} of {len(queries):,} test queries have documents of one relevance only, and do not count"
+            )
+    return found
+
+
+def _belongs(row: Example) -> bool:
+    return not isinstance(row.label, tuple) or row.label[-1] != "0.0"

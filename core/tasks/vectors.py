@@ -1,0 +1,80 @@
+"""Vectors of texts: what tasks have in common whose answers are compared by their cosine.
+
+Answers are (N, k, D): of each of N rows its k texts, encoded apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core.tasks.intervals import Array, Measure
+from core.tasks.task import Task, plain
+
+COSINE = 0.05  # temperature of cosines (as SimCSE: Gao, Yao, Chen, EMNLP 2021)
+PART = 1024  # rows that are compared with each other at once
+
+
+class Vectors(Task):
+    """Every text has a vector; texts alike in meaning have vectors alike in direction."""
+
+    apart_texts: ClassVar[bool] = True
+    auto_class: ClassVar[str] = "AutoModel"
+    usual_answer: ClassVar[str] = "a random order"
+
+    def shaped(self, answers: Tensor) -> Tensor:
+        return answers.reshape(-1, self.texts, answers.shape[-1])
+
+    def distillation(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        """Keep the teacher's vectors, and its similarities within the batch."""
+        return kept(student.flatten(0, 1), teacher.flatten(0, 1))
+
+    def said(self, logits: Tensor, labels: Tensor) -> list[Any]:
+        """Cosine of the first two texts of each row."""
+        first, second, *_ = unit(logits).unbind(1)
+        return [plain(value) for value in (first * second).sum(1).tolist()]
+
+    def usual(self, known: Sequence[Any], labels: Tensor) -> Tensor:
+        """Vectors that say nothing."""
+        return torch.randn(len(labels), self.texts, 64, generator=torch.Generator().manual_seed(0))
+
+    def asked(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return logits.flatten(0, 1)
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors of length 1."""
+    return F.normalize(vectors.float(), dim=-1)
+
+
+def kept(student: Tensor, teacher: Tensor) -> Tensor:
+    """How far vectors (M, D) are from the teacher's, and their similarities from its: a scalar.
+
+    The squared distance, as a share of the teacher's squared length, and the KL divergence of what a softmax at
+    temperature `COSINE` makes of each text's cosines with the others of the batch.
+    """
+    distance = (student - teacher).square().sum(1) / teacher.square().sum(1).clamp(min=1e-12)
+    ours, theirs = (similar(vectors) for vectors in (student, teacher))
+    return distance.mean() + F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+
+
+def similar(vectors: Tensor) -> Tensor:
+    """Of each of (M, D) vectors, the log-softmax of its cosines with all others, (M, M - 1)."""
+    cosines = unit(vectors) @ unit(vectors).T / COSINE
+    others = ~torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
+    return F.log_softmax(cosines[others].reshape(len(vectors), -1), -1)
+
+
+def mean_of_rows(values: Mapping[str, Array], counts: Array) -> Measure:
+    """Metrics that are a mean over rows, of those that `counts` says (N,)."""
+
+    def measure(weights: Array) -> dict[str, Array]:
+        weights = weights * counts
+        total = weights.sum(1).clip(min=1e-12)
+        return {name: weights @ value / total for name, value in values.items()}
+
+    return measure
