@@ -1,7 +1,7 @@
 """Pairs that are searched, and texts alone, as Parquet tables with the columns query, document, or text.
 
 `debian`: synopsis -> long description of Debian packages, by the `Translation-en` file of this machine's own release,
-which `apt-get update` fetches into a folder of its own (its snapshot is part of the results). `mail`: subject -> body of
+which `apt-get update` fetches into a folder of its own, in whatever state it is. `mail`: subject -> body of
 SpamAssassin's corpus, from a package pinned by sha256. Identical texts are one.
 """
 

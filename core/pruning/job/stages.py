@@ -90,7 +90,7 @@ def prune(one: Pass, prepared: Prepared, decided: Decided, taught: Taught) -> Pr
         curve, fits = Curve(**facts["history"]), facts.get("fits", [])
         return Pruned(student.to(device()), structure, curve, rows, layout, fits)
     student, structure, history, layout = chosen(one, prepared, decided, taught, student, plan)
-    if refitted(one, prepared, decided):
+    if refitted(one, prepared, decided) and not prepared.goal.fitter.spares_all:
         alone = phases("none", "prune", False, rows.target, [], one.spec.train.batch_size)
         taken = plan if "weights" in decided.transfer.share else alone
         refit(student, taught.teacher, taken, one.spec.train.seed, structure, one.teller.alive)
@@ -109,6 +109,8 @@ def chosen(
     if budget.sparsity is not None:
         structure, pattern = Structure.dense(student.architecture.anatomy), budget.pattern or "unstructured"
         history = zeroing(name)(student, budget.sparsity, pattern, plan, dev, how)
+    elif fitter.spares_all and not METHODS[name].trains:  # the vocabulary alone is trimmed, say
+        structure, history = Structure.dense(student.architecture.anatomy), History()
     else:
         structure, history = pruning(name)(student, fitter, plan, dev, how)
     if "weights" not in decided.transfer.share:  # the structure is all that the sources may give

@@ -42,6 +42,11 @@ class Fitter:
 
         return cls(cost, limit, narrowed, hidden=True)
 
+    @property
+    def spares_all(self) -> bool:
+        """Whether the whole encoder is within the limit, so that nothing is to be scored."""
+        return self.measured is None and self.limit >= self.cost.dense
+
     def __call__(self, scores: Scores) -> Structure:
         """The first process decides for all."""
         counted = partial(self.find, scores, self.cost, self.limit)

@@ -1,0 +1,157 @@
+"""One cell: the product's own job on a set of pairs, with the structure that the arm says."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from core.domains.structure import Structure
+from core.domains.transformer.cut import cut
+from core.domains.transformer.network import Network
+from core.pruning.job import publish
+from core.pruning.job import run as job
+from core.pruning.methods import random as at_random
+from core.pruning.scoring.fitter import Fitter
+from core.pruning.training.train import History
+from core.spec.job import JobSpec
+from core.spec.messages import Message
+
+TEST, DEV, TEXTS = 1000, 200, 6000  # rows measured on and selected on; texts without labels
+LENGTH = 64  # tokens
+PAIRS_ID, TEXTS_ID = ("ds_" + digit * 32 for digit in "12")
+PEERS = ("dense, int8", "static (model2vec)")  # benchmarks/similarity/peers.py
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is run."""
+
+    data: str
+    arm: str
+    kept: float  # of the encoder's parameters
+    vocabulary: str = "keep"
+    pairs: int = 100  # that belong together, to train on; 0: texts alone
+    seed: int = 0
+
+    def __str__(self) -> str:
+        return " ".join(map(str, asdict(self).values()))
+
+
+def tables(pairs: Path, cell: Cell, folder: Path) -> dict[str, Path]:
+    """The pairs to learn and to be measured on, and texts of none of them, drawn by the seed."""
+    columns = pq.read_table(pairs).to_pydict()
+    rows = list(zip(columns["query"], columns["document"], strict=True))
+    random.Random(cell.seed).shuffle(rows)
+    count = TEST + DEV + max(cell.pairs, 100)
+    used, rest = rows[:count], rows[count:]
+    texts = [text for pair in rest for text in pair][:TEXTS]
+    found = {PAIRS_ID: folder / "pairs.parquet", TEXTS_ID: folder / "texts.parquet"}
+    queries, documents = zip(*used, strict=True)
+    pq.write_table(pa.table({"query": queries, "document": documents}), found[PAIRS_ID])
+    pq.write_table(pa.table({"text": texts}), found[TEXTS_ID])
+    return found
+
+
+def spec_of(cell: Cell, model: str) -> JobSpec:
+    """The job, as a user would post it."""
+    return JobSpec.model_validate(
+        {
+            "model": model,
+            "task": {
+                "type": "sentence-similarity",
+                "data": {"dataset": PAIRS_ID},
+                "text": ["query", "document"],
+                "split": {"train": max(cell.pairs, 100), "dev": DEV, "test": TEST},
+            },
+            "sources": [{"data": {"dataset": TEXTS_ID}}],
+            "budget": {"params": cell.kept},
+            "vocabulary": cell.vocabulary,
+            "method": {"name": "fisher" if cell.arm == "ours" else "random"},
+            "train": {"seed": cell.seed, "max_length": LENGTH},
+        }
+    )
+
+
+def run_cell(cell: Cell, model: Path, pairs: Path, revision: str) -> dict[str, Any]:
+    """Its line of the results."""
+    began = time.monotonic()
+    instead: AbstractContextManager[Any] = nullcontext()
+    if cell.arm == "first layers":
+        instead = patch.object(at_random, "prune", first_layers)
+    with tempfile.TemporaryDirectory(prefix="similarity-") as scratch:
+        folder = Path(scratch)
+        files = tables(pairs, cell, folder)
+        # That a checkpoint loads in a fresh process the product's tests show.
+        with instead, patch.object(publish, "verify", _no_verifying):
+            report = job.run(spec_of(cell, model.name), job.ModelRef(model, model.name), files, folder, _unheard)
+    assert report is not None
+    results = report.results
+
+    def metrics(tested: Any) -> dict[str, Any]:
+        return {name: value.model_dump() for name, value in tested.test.items()}
+
+    return {
+        "cell": asdict(cell),
+        "given": metrics(results.given),
+        "change": results.given.change["pruned"]["ndcg_at_10"].model_dump() if results.given else None,
+        "pruned": metrics(results.pruned),
+        "encoder_params": results.pruned.encoder_params,
+        "fraction": report.budget.fraction,
+        "bytes": {"dense": results.dense.bytes, "pruned": results.pruned.bytes},
+        "speedup": results.pruned.speedup,
+        "latency_ms": {"dense": results.dense.latency_ms, "pruned": results.pruned.latency_ms},
+        "structure": report.structure.model_dump(),
+        "steps": report.train.steps,
+        "seconds": {**report.timings_s, "all": round(time.monotonic() - began, 1)},
+        "environment": report.environment.model_dump(),
+        "revision": revision,
+    }
+
+
+def first_layers(network: Network, fitter: Fitter, _plan: Any, _dev: Any, _training: Any) -> tuple[Structure, History]:
+    """In place of a method: as many whole layers from the first on as the limit holds."""
+    a = network.architecture
+    for count in range(a.layers, 0, -1):
+        heads = [range(a.heads if i < count else 0) for i in range(a.layers)]
+        neurons = [range(a.neurons if i < count else 0) for i in range(a.layers)]
+        structure = Structure.of(heads, neurons, range(count, a.layers))
+        if fitter.cost.of(structure) <= fitter.limit:
+            cut(network, structure)
+            return structure, History()
+    raise ValueError("the budget does not hold a single layer")
+
+
+def _unheard(_message: Message) -> None:
+    """Nobody listens."""
+
+
+def _no_verifying(*_given: Any) -> None:
+    """Nothing is found."""
+
+
+def order() -> Mapping[str, list[Cell]]:
+    """What is run, what decides most first, by the question that it answers."""
+    names = ("half of the encoder", "instead", "less of it", "more pairs", "other seeds")
+    blocks: dict[str, list[Cell]] = {name: [] for name in names}
+    for data in ("debian", "mail"):
+        blocks["half of the encoder"] += [Cell(data, "ours", 0.5), Cell(data, "first layers", 0.5)]
+        blocks["half of the encoder"] += [Cell(data, "ours", 0.5, "trim")]
+        blocks["less of it"] += [Cell(data, "ours", 0.25), Cell(data, "first layers", 0.34)]
+        blocks["less of it"] += [Cell(data, "ours", 0.1), Cell(data, "first layers", 0.17)]
+        blocks["less of it"] += [Cell(data, "random units", 0.5), Cell(data, "random units", 0.25)]
+        blocks["more pairs"] += [Cell(data, arm, 0.5, pairs=1000) for arm in ("ours", "first layers")]
+        blocks["instead"] += [Cell(data, peer, 1.0) for peer in PEERS]
+    for seed in (1, 2):
+        for block in ("half of the encoder", "less of it"):
+            blocks["other seeds"] += [Cell(**{**asdict(cell), "seed": seed}) for cell in blocks[block]]
+    return blocks
