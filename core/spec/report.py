@@ -59,6 +59,9 @@ class Result(Tested):
     latency_ms: dict[str, float] = Field(description="by batch size")
     speedup: dict[str, float] = Field(description="by batch size, against the dense model in turn with it")
     lead: Lead | None = None
+    shorter: dict[int, Quality] | None = Field(
+        None, exclude_if=_none, description="quality of the first dimensions of vectors, by how many"
+    )
 
 
 class Given(Tested):

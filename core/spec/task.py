@@ -209,6 +209,15 @@ class TaskSpec(Strict):
         "label", description="left out: 'label'; of sentence-similarity and text-ranking: none"
     )
     label_map: LabelMap = {}
+    dimensions: Annotated[
+        list[Annotated[int, Field(ge=1, le=2**16)]],
+        Field(
+            max_length=4,
+            description="of sentence-similarity: so many first dimensions of each vector are to be useful alone, too "
+            "(Matryoshka), and are measured",
+            examples=[[64, 128]],
+        ),
+    ] = []
     metric: Annotated[
         str,
         Field(
@@ -274,6 +283,15 @@ class TaskSpec(Strict):
         if isinstance(value, list) and given != "multi_label_classification":
             raise PydanticCustomError("label", f"several columns are of a multi_label_classification, not {given}")
         return value
+
+    @field_validator("dimensions")
+    @classmethod
+    def _of_vectors(cls, value: list[int], task: ValidationInfo) -> list[int]:
+        if value and task.data.get("type") not in (None, "sentence-similarity"):
+            raise PydanticCustomError(
+                "dimensions", "are of vectors, which sentence-similarity alone gives: leave it out"
+            )
+        return sorted({*value})
 
     @field_validator("metric")
     @classmethod

@@ -16,6 +16,7 @@ from core.tasks.retrieval import Retrieval
 from core.tasks.similarity import Similarity
 from core.tasks.tags import Tags
 from core.tasks.task import Task
+from core.tasks.vectors import Vectors
 
 __all__ = ["TASKS", "Task", "task_of"]
 
@@ -31,10 +32,12 @@ TASKS: Mapping[ProblemType, type[Task]] = {
 }
 
 
-def task_of(kind: ProblemType, labels: Sequence[str], known: Sequence[Label] = (), texts: int = 1) -> Task:
+def task_of(
+    kind: ProblemType, labels: Sequence[str], known: Sequence[Label] = (), texts: int = 1, shorter: Sequence[int] = ()
+) -> Task:
     """Make the task of that kind, whose outputs stand for `labels`; `known`: labels of the training rows.
 
-    `texts`: how many a row has, where a task encodes them apart.
+    `texts`: how many a row has, where a task encodes them apart; `shorter`: of vectors, see `Vectors`.
     """
     task = TASKS[kind].of(labels, known)
-    return replace(task, texts=texts) if task.apart_texts else task
+    return replace(task, texts=texts, shorter=tuple(shorter)) if isinstance(task, Vectors) else task

@@ -29,8 +29,8 @@ class Embedding(Vectors):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         rows = range(0, len(logits), PART)
-        found = [kept(logits[i : i + PART].flatten(0, 1), labels[i : i + PART].flatten(0, 1)) for i in rows]
-        return torch.stack(found).mean()
+        ours, given = logits.flatten(0, 1), labels.flatten(0, 1)
+        return torch.stack([kept(ours[i : i + PART], given[i : i + PART], self.shorter) for i in rows]).mean()
 
     def said(self, logits: Tensor, labels: Tensor) -> list[Any]:
         """Cosine with the vector of the model as given."""
@@ -40,9 +40,10 @@ class Embedding(Vectors):
         return torch.randn(labels.shape, generator=torch.Generator().manual_seed(0))
 
     def measure(self, logits: Tensor, labels: Tensor) -> Measure:
-        """Mean cosine, and how many of the ten nearest other rows are the same; (N, 1, D) each."""
+        """Mean cosine, and how many of the ten nearest other rows are the same; (N, 1, D) each, or the first of D."""
         ours, given = unit(logits[:, 0]), unit(labels[:, 0])
-        values = {"cosine": (ours * given).sum(1), "same_neighbours": same_neighbours(ours, given)}
+        alike = unit(labels[:, 0, : ours.shape[1]])
+        values = {"cosine": (ours * alike).sum(1), "same_neighbours": same_neighbours(ours, given)}
         return mean_of_rows({name: value.double().numpy() for name, value in values.items()}, np.ones(len(logits)))
 
 

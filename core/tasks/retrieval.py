@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.tasks.intervals import Measure
-from core.tasks.vectors import COSINE, PART, Vectors, mean_of_rows, unit
+from core.tasks.vectors import COSINE, PART, Vectors, mean_of_rows, prefixes, unit
 
 CUTOFF = 10  # of nDCG and recall
 
@@ -28,7 +28,8 @@ class Retrieval(Vectors):
         Documents that are the same, or belong to the same query, are no negatives.
         """
         rows = range(0, len(logits), PART)
-        return torch.stack([contrast(logits[i : i + PART], labels[i : i + PART]) for i in rows]).mean()
+        sizes = prefixes(logits, self.shorter)
+        return torch.stack([contrast(part[i : i + PART], labels[i : i + PART]) for part in sizes for i in rows]).mean()
 
     def measure(self, logits: Tensor, labels: Tensor) -> Measure:
         """nDCG@10, recall@10 and mean reciprocal rank of the queries, each once; (N, k, D) and (N, k)."""

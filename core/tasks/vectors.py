@@ -6,6 +6,7 @@ Answers are (N, k, D): of each of N rows its k texts, encoded apart.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -19,9 +20,14 @@ COSINE = 0.05  # temperature of cosines (as SimCSE: Gao, Yao, Chen, EMNLP 2021)
 PART = 1024  # rows that are compared with each other at once
 
 
+@dataclass(frozen=True)
 class Vectors(Task):
-    """Every text has a vector; texts alike in meaning have vectors alike in direction."""
+    """Every text has a vector; texts alike in meaning have vectors alike in direction.
 
+    `shorter`: so many first dimensions are to serve alone, too (Matryoshka: Kusupati et al., NeurIPS 2022).
+    """
+
+    shorter: tuple[int, ...] = ()
     apart_texts: ClassVar[bool] = True
     auto_class: ClassVar[str] = "AutoModel"
     usual_answer: ClassVar[str] = "a random order"
@@ -31,7 +37,7 @@ class Vectors(Task):
 
     def distillation(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         """Keep the teacher's vectors, and its similarities within the batch."""
-        return kept(student.flatten(0, 1), teacher.flatten(0, 1))
+        return kept(student.flatten(0, 1), teacher.flatten(0, 1), self.shorter)
 
     def said(self, logits: Tensor, labels: Tensor) -> list[Any]:
         """Cosine of the first two texts of each row."""
@@ -51,15 +57,24 @@ def unit(vectors: Tensor) -> Tensor:
     return F.normalize(vectors.float(), dim=-1)
 
 
-def kept(student: Tensor, teacher: Tensor) -> Tensor:
+def kept(student: Tensor, teacher: Tensor, shorter: Sequence[int] = ()) -> Tensor:
     """How far vectors (M, D) are from the teacher's, and their similarities from its: a scalar.
 
     The squared distance, as a share of the teacher's squared length, and the KL divergence of what a softmax at
-    temperature `COSINE` makes of each text's cosines with the others of the batch.
+    temperature `COSINE` makes of each text's cosines with the others of the batch; of these, the mean over the whole
+    vectors and their first dimensions.
     """
     distance = (student - teacher).square().sum(1) / teacher.square().sum(1).clamp(min=1e-12)
-    ours, theirs = (similar(vectors) for vectors in (student, teacher))
-    return distance.mean() + F.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+    theirs = similar(teacher)
+    apart = [
+        F.kl_div(similar(part), theirs, reduction="batchmean", log_target=True) for part in prefixes(student, shorter)
+    ]
+    return distance.mean() + torch.stack(apart).mean()
+
+
+def prefixes(vectors: Tensor, shorter: Sequence[int]) -> list[Tensor]:
+    """Whole vectors (..., D), and their first dimensions."""
+    return [vectors, *(vectors[..., :size] for size in shorter)]
 
 
 def similar(vectors: Tensor) -> Tensor:

@@ -55,6 +55,12 @@ class Embedder(nn.Module):
         """Dimensions of the pooled vector."""
         return int(self.get_input_embeddings().weight.shape[1])
 
+    @property
+    def vector_size(self) -> int:
+        """Dimensions of a text's vector."""
+        layers = [module for module in self.get_submodule(HEAD).modules() if isinstance(module, nn.Linear)]
+        return layers[-1].out_features if layers else self.width
+
     def get_input_embeddings(self) -> Any:
         """Of the body."""
         return self.plain.get_input_embeddings()

@@ -21,6 +21,7 @@ from core.tasks import TASKS
 def write_card(report: Report, spec: JobSpec, model: ModelRef, max_length: int, auto_class: str, target: Path) -> None:
     """Say what the checkpoint is. `max_length`: tokens of a text that it reads; `auto_class`: what loads it."""
     results, data = report.results, report.data
+    models = (results.dense, results.pruned)
     words = report.task.type == "token-classification"
     metadata = ModelCardData(
         base_model=model.name if model.revision else None,
@@ -32,6 +33,9 @@ def write_card(report: Report, spec: JobSpec, model: ModelRef, max_length: int, 
     for metric in results.pruned.test:
         cells = [_quality(one, metric) for one in (results.dense, results.pruned, results.baseline) if one]
         lines.append(f"| {' | '.join([METRICS[metric], *cells])} |")
+    for size in results.pruned.shorter or ():
+        cells = [_quality(Tested(test=one.shorter[size]), report.task.metric) for one in models if one.shorter]
+        lines.append(f"| {METRICS[report.task.metric]}, first {size} dimensions | {' | '.join(cells)} |  |")
     for label, cell in CARD_ROWS.items():
         lines.append(f"| {label} | {cell(results.dense)} | {cell(results.pruned)} |  |")
     values = {

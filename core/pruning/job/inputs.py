@@ -74,10 +74,11 @@ def read_inputs(spec: JobSpec, model: Path, datasets: Mapping[str, Path], hear: 
     local.require(spec)
     head = choose_head(local.labels, splits.labels, kind, local.recipe)
     splits = replace(splits, labels=[*head.labels])  # in the order that the model's own head has them
-    task = task_of(kind, splits.labels, labels_of(splits.train), len(spec.task.text))
+    task = task_of(kind, splits.labels, labels_of(splits.train), len(spec.task.text), spec.task.dimensions)
     network = load_network(
         model, splits.labels, spec.train.seed, kind, fitted=fitted, narrow=spec.hidden_size == "trim"
     )
+    require_dimensions(spec, network)
     length = longest_text(network, spec.train.max_length)
     tokenizer = tokenizer_of(model, network, task.of_words, length)
     modality = Text(tokenizer, length, task.of_words, task.apart_texts)
@@ -119,6 +120,12 @@ def self_taught(network: Network, hear: Hear, rows: Encoded) -> Encoded:
 
     taught = [replace(source, rows=told(source.rows, str(i))) for i, source in enumerate(sources)]
     return told(train, "train"), told(dev, "dev"), told(test, "test"), taught
+
+
+def require_dimensions(spec: JobSpec, network: Network) -> None:
+    """Raises SpecError where more first dimensions are asked for than a vector has."""
+    if spec.task.dimensions and spec.task.dimensions[-1] >= (width := network.body.vector_size):
+        raise SpecError("/task/dimensions", f"the model's vectors have {width} dimensions: give fewer than that")
 
 
 def tokenizer_of(model: Path, network: Network, of_words: bool, length: int) -> Any:
@@ -163,7 +170,8 @@ def source_task(spec: JobSpec, source: Source, rows: list[Example], target: Task
     """As the target's, with labels of its own. Numbers of another column have another mean and deviation."""
     kind, known = spec.task.problem_of(source), labels_of(rows)
     names = label_names(known, kind, *source.label_columns[:1]) if source.label or kind in OUTPUTS else []
-    return task_of(kind, target.labels if {*names} == {*target.labels} else names, known, len(source.text))
+    labels = target.labels if {*names} == {*target.labels} else names
+    return task_of(kind, labels, known, len(source.text), spec.task.dimensions)
 
 
 def trim_vocabulary(inputs: Inputs, network: Network) -> None:

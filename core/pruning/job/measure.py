@@ -63,6 +63,7 @@ def measure(one: Pass, prepared: Prepared, taught: Taught, pruned: Pruned, recov
             latency_ms=speed[name],
             speedup={b: round(speed["dense"][b] / ms, 2) for b, ms in speed[name].items()},
             lead=lead(task, one.spec.task.metric, said, labels, usual),
+            shorter={size: task.intervals(said[..., :size], labels) for size in one.spec.task.dimensions} or None,
         )
     given = None
     if inputs.given is not None:
