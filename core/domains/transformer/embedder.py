@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from core.domains.transformer.pooling import Recipe
 from core.spec.errors import SpecError
 
 HEAD = "head"
+PASS = 256  # tokens that take about as long as it takes to run the body once more
 
 
 class Embedder(nn.Module):
@@ -88,6 +90,24 @@ def pooled(states: Tensor, mask: Tensor, pooling: str) -> Tensor:
     if pooling == "max":
         return states.masked_fill(real == 0, -1e9).amax(1)
     return (states * real).sum(1) / real.sum(1).clamp(min=1e-9)
+
+
+def in_two(run: Callable[..., Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
+    """Give what `run` makes of a batch, (B, ...): short and long rows apart, where that spares enough padding.
+
+    Queries lie beside documents; rows do not know of each other.
+    """
+    lengths, order = inputs["attention_mask"].sum(1).sort()
+    rows = len(order)
+    spared = torch.arange(1, rows, device=lengths.device) * (lengths[-1] - lengths[:-1])
+    if rows < 2 or int(spared.max()) <= PASS:
+        return run(**inputs)
+    cut = int(spared.argmax()) + 1
+    parts = [
+        run(**{name: column[some, : int(lengths[last])] for name, column in inputs.items()})
+        for some, last in ((order[:cut], cut - 1), (order[cut:], -1))
+    ]
+    return torch.cat(parts)[order.argsort()]
 
 
 def head_of(recipe: Recipe, hidden: int | None, narrow: bool) -> nn.Sequential:

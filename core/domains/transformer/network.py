@@ -19,7 +19,7 @@ from transformers import CONFIG_MAPPING, AutoConfig
 
 from core.domains.config import read_config
 from core.domains.structure import Structure
-from core.domains.transformer.embedder import Embedder, head_of, linears
+from core.domains.transformer.embedder import Embedder, head_of, in_two, linears
 from core.domains.transformer.families import Architecture, head_labels, require_fitted
 from core.domains.transformer.pooling import read_recipe
 from core.domains.transformer.shrink import shrink
@@ -52,8 +52,13 @@ class Network(nn.Module):
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """Features that a head reads, for example (B, hidden), of words (B, T, hidden)."""
-        features: Tensor = self.body(**inputs).logits
-        return features
+
+        def run(**inputs: Tensor) -> Tensor:
+            features: Tensor = self.body(**inputs).logits
+            return features
+
+        apart = self.architecture.family.of_vectors and inputs["attention_mask"].device.type == "cpu"
+        return in_two(run, inputs) if apart else run(**inputs)
 
     def logits(self, inputs: Mapping[str, Tensor], head: str = TARGET) -> Tensor:
         """Logits of one task, (B, outputs), of words (B, T, outputs)."""
