@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -29,6 +30,7 @@ from core.spec.messages import Message
 TEST, DEV, TEXTS = 1000, 200, 6000  # rows measured on and selected on; texts without labels
 LENGTH = 64  # tokens
 PAIRS_ID, TEXTS_ID = ("ds_" + digit * 32 for digit in "12")
+LAYERS = ("first layers", "spaced layers")
 PEERS = ("dense, int8", "static (model2vec)")  # benchmarks/similarity/peers.py
 
 
@@ -86,8 +88,8 @@ def run_cell(cell: Cell, model: Path, pairs: Path, revision: str) -> dict[str, A
     """Its line of the results."""
     began = time.monotonic()
     instead: AbstractContextManager[Any] = nullcontext()
-    if cell.arm == "first layers":
-        instead = patch.object(at_random, "prune", first_layers)
+    if cell.arm in LAYERS:
+        instead = patch.object(at_random, "prune", partial(whole_layers, spaced=cell.arm == "spaced layers"))
     with tempfile.TemporaryDirectory(prefix="similarity-") as scratch:
         folder = Path(scratch)
         files = tables(pairs, cell, folder)
@@ -118,13 +120,16 @@ def run_cell(cell: Cell, model: Path, pairs: Path, revision: str) -> dict[str, A
     }
 
 
-def first_layers(network: Network, fitter: Fitter, _plan: Any, _dev: Any, _training: Any) -> tuple[Structure, History]:
-    """In place of a method: as many whole layers from the first on as the limit holds."""
+def whole_layers(
+    network: Network, fitter: Fitter, _plan: Any, _dev: Any, _training: Any, *, spaced: bool
+) -> tuple[Structure, History]:
+    """In place of a method: as many whole layers as the limit holds, the first ones or, evenly `spaced`, of all."""
     a = network.architecture
     for count in range(a.layers, 0, -1):
-        heads = [range(a.heads if i < count else 0) for i in range(a.layers)]
-        neurons = [range(a.neurons if i < count else 0) for i in range(a.layers)]
-        structure = Structure.of(heads, neurons, range(count, a.layers))
+        kept = {i * a.layers // count if spaced else i for i in range(count)}
+        heads = [range(a.heads if i in kept else 0) for i in range(a.layers)]
+        neurons = [range(a.neurons if i in kept else 0) for i in range(a.layers)]
+        structure = Structure.of(heads, neurons, {*range(a.layers)} - kept)
         if fitter.cost.of(structure) <= fitter.limit:
             cut(network, structure)
             return structure, History()
@@ -141,16 +146,16 @@ def _no_verifying(*_given: Any) -> None:
 
 def order() -> Mapping[str, list[Cell]]:
     """What is run, what decides most first, by the question that it answers."""
-    names = ("half of the encoder", "instead", "less of it", "more pairs", "other seeds")
+    names = ("half of the encoder", "less of it", "instead", "controls", "more pairs", "other seeds")
     blocks: dict[str, list[Cell]] = {name: [] for name in names}
     for data in ("debian", "mail"):
-        blocks["half of the encoder"] += [Cell(data, "ours", 0.5), Cell(data, "first layers", 0.5)]
+        blocks["half of the encoder"] += [Cell(data, "ours", 0.5), Cell(data, "spaced layers", 0.5)]
         blocks["half of the encoder"] += [Cell(data, "ours", 0.5, "trim")]
-        blocks["less of it"] += [Cell(data, "ours", 0.25), Cell(data, "first layers", 0.34)]
-        blocks["less of it"] += [Cell(data, "ours", 0.1), Cell(data, "first layers", 0.17)]
-        blocks["less of it"] += [Cell(data, "random units", 0.5), Cell(data, "random units", 0.25)]
-        blocks["more pairs"] += [Cell(data, arm, 0.5, pairs=1000) for arm in ("ours", "first layers")]
+        blocks["less of it"] += [Cell(data, "ours", 0.25), Cell(data, "spaced layers", 0.34)]
+        blocks["less of it"] += [Cell(data, "ours", 0.1), Cell(data, "spaced layers", 0.17)]
         blocks["instead"] += [Cell(data, peer, 1.0) for peer in PEERS]
+        blocks["controls"] += [Cell(data, "random units", 0.5), Cell(data, "first layers", 0.5)]
+        blocks["more pairs"] += [Cell(data, arm, 0.5, pairs=1000) for arm in ("ours", "spaced layers")]
     for seed in (1, 2):
         for block in ("half of the encoder", "less of it"):
             blocks["other seeds"] += [Cell(**{**asdict(cell), "seed": seed}) for cell in blocks[block]]

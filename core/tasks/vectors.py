@@ -36,7 +36,7 @@ class Vectors(Task):
         return answers.reshape(-1, self.texts, answers.shape[-1])
 
     def distillation(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
-        """Keep the teacher's vectors, and its similarities within the batch."""
+        """Keep the teacher's vectors, and so its similarities."""
         return kept(student.flatten(0, 1), teacher.flatten(0, 1), self.shorter)
 
     def said(self, logits: Tensor, labels: Tensor) -> list[Any]:
@@ -58,17 +58,16 @@ def unit(vectors: Tensor) -> Tensor:
 
 
 def kept(student: Tensor, teacher: Tensor, shorter: Sequence[int] = ()) -> Tensor:
-    """How far vectors (M, D) are from the teacher's, and their similarities from its: a scalar.
+    """How far vectors (M, D) are from the teacher's, a scalar: the squared distance in parts of its squared length.
 
-    The squared distance, as a share of the teacher's squared length, and the KL divergence of what a softmax at
-    temperature `COSINE` makes of each text's cosines with the others of the batch; of these, the mean over the whole
-    vectors and their first dimensions.
+    Of first dimensions alone, the KL divergence of what a softmax at temperature `COSINE` makes of each text's cosines
+    with the others of the batch, from what it makes of those of the teacher's whole vectors.
     """
     distance = (student - teacher).square().sum(1) / teacher.square().sum(1).clamp(min=1e-12)
+    if not shorter:
+        return distance.mean()
     theirs = similar(teacher)
-    apart = [
-        F.kl_div(similar(part), theirs, reduction="batchmean", log_target=True) for part in prefixes(student, shorter)
-    ]
+    apart = [F.kl_div(similar(student[:, :d]), theirs, reduction="batchmean", log_target=True) for d in shorter]
     return distance.mean() + torch.stack(apart).mean()
 
 
