@@ -33,7 +33,7 @@ from core.tasks import Task, task_of
 from core.tasks.task import IGNORED
 
 
-@dataclass
+@dataclass(frozen=True)
 class Inputs:
     """Rows, and the modality that encoded them."""
 
@@ -46,8 +46,7 @@ class Inputs:
     test: Rows
     sources: list[TaskRows]
     given: Tensor | None = None  # what the model as it was given answers on the test rows, where its head is its own
-    vocabulary: dict[str, int] | None = None  # tokens before, and kept, where it is trimmed
-    spared: int = 0  # parameters of the embeddings that are gone by it
+    vocabulary: Trimmed | None = None
 
     @property
     def target(self) -> TaskRows:
@@ -55,6 +54,16 @@ class Inputs:
         return TaskRows(self.train, TARGET, len(self.splits.labels))
 
 
+@dataclass(frozen=True)
+class Trimmed:
+    """What is left of the vocabulary."""
+
+    before: int  # tokens
+    kept: int
+    spared: int  # parameters of the embeddings that are gone
+
+
+Encoded = tuple[Rows, Rows, Rows, list[TaskRows]]
 Hear = Callable[[Network, Rows, str], Tensor]
 
 
@@ -89,26 +98,20 @@ def read_inputs(spec: JobSpec, model: Path, datasets: Mapping[str, Path], hear: 
             "/model",
             "its tokenizer knows no token of the training texts; put the vocabulary of these weights beside them",
         )
-    inputs = Inputs(splits, head, task, modality, *rows)
-    if head.own and not task.self_taught:
-        inputs.given = hear(network, inputs.test, "given")
+    heard, vocabulary = head.own and not task.self_taught, None
+    given = hear(network, rows[2], "given") if heard and not task.of_words else None
     network.cpu()
     if spec.vocabulary == "trim":
-        trim_vocabulary(inputs, network)
-        before, after = rows, encoded(spec, splits, task, inputs.modality)
-        kept = [replace(new, labels=old.labels) for new, old in zip(after[:3], before[:3], strict=True)]
-        inputs.train, inputs.dev, inputs.test = kept
-        inputs.sources = [
-            replace(new, rows=replace(new.rows, labels=old.rows.labels))
-            for new, old in zip(after[3], before[3], strict=True)
-        ]
+        modality, vocabulary = trim_vocabulary(rows, modality, network)
+        rows = same_labels(encoded(spec, splits, task, modality), rows)
+    if heard and task.of_words:  # whose answers are by tokens, of which there are others now
+        given = hear(network, rows[2], "given")
+        network.cpu()
+    inputs = Inputs(splits, head, task, modality, *rows, given, vocabulary)
     unread = sum(len(row.text) for row in splits.test) - int((inputs.test.labels != IGNORED).sum())
     if task.of_words and unread:
         splits.dropped["words of the test rows that the model does not read"] = unread
     return inputs, network
-
-
-Encoded = tuple[Rows, Rows, Rows, list[TaskRows]]
 
 
 def self_taught(network: Network, hear: Hear, rows: Encoded) -> Encoded:
@@ -120,6 +123,17 @@ def self_taught(network: Network, hear: Hear, rows: Encoded) -> Encoded:
 
     taught = [replace(source, rows=told(source.rows, str(i))) for i, source in enumerate(sources)]
     return told(train, "train"), told(dev, "dev"), told(test, "test"), taught
+
+
+def same_labels(rows: Encoded, before: Encoded) -> Encoded:
+    """Rows that were encoded anew: what the model as given had said of them stays."""
+
+    def told(part: Rows, earlier: Rows) -> Rows:
+        return replace(part, labels=earlier.labels) if part.task.self_taught else part
+
+    train, dev, test = (told(*parts) for parts in zip(rows[:3], before[:3], strict=True))
+    sources = [replace(s, rows=told(s.rows, e.rows)) for s, e in zip(rows[3], before[3], strict=True)]
+    return train, dev, test, sources
 
 
 def require_dimensions(spec: JobSpec, network: Network) -> None:
@@ -174,16 +188,15 @@ def source_task(spec: JobSpec, source: Source, rows: list[Example], target: Task
     return task_of(kind, labels, known, len(source.text), spec.task.dimensions)
 
 
-def trim_vocabulary(inputs: Inputs, network: Network) -> None:
+def trim_vocabulary(rows: Encoded, modality: Text, network: Network) -> tuple[Text, Trimmed]:
     """Cut tokenizer and embeddings to what the train, dev and source rows use; ids of the rows are stale then."""
-    tokenizer = inputs.modality.tokenizer
-    parts = (inputs.train, inputs.dev, *(source.rows for source in inputs.sources))
-    used = {token for rows in parts for ids in rows.inputs["input_ids"] for token in ids.flatten().tolist()}
+    train, dev, _, sources = rows
+    parts = (train, dev, *(source.rows for source in sources))
+    used = {token for part in parts for ids in part.inputs["input_ids"] for token in ids.flatten().tolist()}
     if network.architecture.family.extra_positions:  # counts positions from the padding's id on: that stays
-        used |= set(range(tokenizer.pad_token_id + 1))
-    before, known = network.body.get_input_embeddings().weight.numel(), len(tokenizer)
-    smaller, kept = trim(tokenizer, used)
-    inputs.modality = replace(inputs.modality, tokenizer=smaller)
+        used |= set(range(modality.pad_id + 1))
+    before = network.body.get_input_embeddings().weight.numel()
+    smaller, kept = trim(modality.tokenizer, used)
     network.keep_tokens(kept)
-    inputs.vocabulary = {"before": known, "kept": len(kept)}
-    inputs.spared = before - network.body.get_input_embeddings().weight.numel()
+    spared = before - network.body.get_input_embeddings().weight.numel()
+    return replace(modality, tokenizer=smaller), Trimmed(len(modality.tokenizer), len(kept), spared)

@@ -50,13 +50,14 @@ def prepare(one: Pass) -> tuple[Prepared, Network]:
         return predict(network.to(device()), rows, alive=one.teller.alive, checkpoint=done)
 
     inputs, network = read_inputs(spec, one.model.path, one.datasets, hear)
+    spared = inputs.vocabulary.spared if inputs.vocabulary else 0
     shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
     rows = [inputs.train, *(source.rows for source in inputs.sources)]
     mean = round(float(torch.cat([part.lengths for part in rows]).float().mean()))
     row_macs = Costs.from_shapes(network.architecture, shapes, mean).macs.model(
         Structure.dense(network.architecture.anatomy)
     )
-    costs = Costs.from_shapes(network.architecture, shapes, longest_text(network, spec.length), inputs.spared)
+    costs = Costs.from_shapes(network.architecture, shapes, longest_text(network, spec.length), spared)
     left = part_left(spec, costs)
     plan = plan_training(spec, len(inputs.train), left, network.architecture.hidden)
     done = work(spec, plan.steps, left, row_macs, len(inputs.test))

@@ -44,6 +44,7 @@ from core.spec.report import (
     Trained,
     TransferSaid,
     Verified,
+    Vocabulary,
     WorkMacs,
     Zeros,
 )
@@ -136,7 +137,7 @@ def reported(
         structure=Sizes(**done.pruned.structure.sizes()),
         layout=done.pruned.layout,
         sparsity=zeros,
-        vocabulary=inputs.vocabulary,
+        vocabulary=inputs.vocabulary and Vocabulary(before=inputs.vocabulary.before, kept=inputs.vocabulary.kept),
         transfer=transferred(one, done),
         warnings=[*earlier, *verdict(results, spec.task, splits), *doubts(spec.task, splits)],
         data=RowCounts(
