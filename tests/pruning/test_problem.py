@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from core.tasks.labels import MultiLabel, of_labels
 from core.tasks.number import Regression, of_numbers
 from core.tasks.tags import Tags, entities, of_tags
 from core.tasks.task import IGNORED
+from tests.fresh import Fresh
 from tests.tiny import BAD, GOOD, rows
 
 TARGET, SOURCE = "ds_" + "1" * 32, "ds_" + "2" * 32
@@ -295,21 +295,19 @@ print(json.dumps([worst, model.config.problem_type, model.config.id2label]))
 
 @pytest.mark.parametrize("problem", TASKS)
 def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
-    problem: str, tiny: Path, data: Mapping[str, Mapping[str, Path]], tmp_path: Path
+    problem: str, tiny: Path, data: Mapping[str, Mapping[str, Path]], fresh: Fresh, tmp_path: Path
 ) -> None:
-    """Two sources: one of the same problem, and its text without labels; ONNX beside; and it learns."""
-    sources = [{"data": {"dataset": SOURCE}, "label": "label"}]
-    export = {"formats": ["onnx"]}
-    report = go(
-        problem, tiny, data[problem], tmp_path, sources=sources, transfer={"coupling": "teacher"}, export=export
-    )
+    """With a source of the same problem; ONNX beside, of what has an answer for each word; and it learns."""
+    changes = {"sources": [{"data": {"dataset": SOURCE}, "label": "label"}], "transfer": {"coupling": "teacher"}}
+    changes |= {"export": {"formats": ["onnx"]}} if problem == "token_classification" else {}
+    report = go(problem, tiny, data[problem], tmp_path, **changes)
     out = tmp_path / "output"
     assert 0.97 * report.budget.limit <= report.budget.met <= report.budget.limit
     metric = report.task.metric
     quality = report.results.pruned.test[metric]
     assert quality.low <= quality.value <= quality.high and quality.value > 0.7
     assert report.verified.test[metric] == pytest.approx(quality.value, abs=1e-4)
-    assert report.verified.max_difference_onnx < 1e-4
+    assert problem != "token_classification" or report.verified.max_difference_onnx < 1e-4
     assert json.loads((out / "report.json").read_text()) == json.loads(json.dumps(report.to_json()))
     usual = report.results.baseline.test[metric]
     assert usual.value < quality.value
@@ -332,7 +330,7 @@ def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
         ]
         assert {(True, True), (False, False)} == {*unread}
     done = subprocess.run(
-        [sys.executable, "-I", "-c", "import sys; sys.path.insert(0, '.')\n" + STRANGER],
+        [*fresh, "-I", "-c", "import sys; sys.path.insert(0, '.')\n" + STRANGER],
         cwd=out,
         capture_output=True,
         text=True,
@@ -345,7 +343,7 @@ def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
     assert list(labels.values()) == report.task.labels
     assert ("AutoModelForToken" in (out / "README.md").read_text()) == (problem == "token_classification")
     assert report.task.labels[0] in (out / "report.html").read_text()
-    demo = subprocess.run([sys.executable, "load.py", "good w1"], cwd=out, capture_output=True, text=True, check=False)
+    demo = subprocess.run([*fresh, "load.py", "good w1"], cwd=out, capture_output=True, text=True, check=False)
     assert report.task.labels[0] in demo.stdout, demo.stderr
 
 
@@ -362,8 +360,9 @@ def test_numbers_are_compared_in_the_unit_that_was_trained(
         pq.write_table(pa.table({"text": texts, "label": labels}), paths[name])
     data = {"train": {"dataset": TARGET}, "test": test} if test else {"dataset": TARGET}
     task = asked_of("regression") | {"data": data, "split": {"dev": 40} | ({} if test else {"train": 80})}
-    report = go("regression", tiny, paths, tmp_path, task=task, budget={"params": kept}, export={"formats": ["onnx"]})
-    assert report.verified.max_difference_onnx < 1e-4
+    export = {"formats": ["onnx"] if test else []}
+    report = go("regression", tiny, paths, tmp_path, task=task, budget={"params": kept}, export=export)
+    assert not test or report.verified.max_difference_onnx < 1e-4
     assert any(report.structure.heads) == (kept == 0.4)
     assert report.results.pruned.test["spearman"].value == 0
 

@@ -6,7 +6,6 @@ import copy
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +33,7 @@ from core.spec.errors import SpecError
 from core.spec.job import JobSpec
 from core.spec.messages import Alive, Saved, StageBegun, StageProgress
 from core.spec.report import Curve, Interval, Report, Sizes
+from tests.fresh import Fresh
 from tests.tiny import rows, save_tiny_model
 
 TARGET, SOURCE = "ds_" + "1" * 32, "ds_" + "2" * 32
@@ -95,6 +95,7 @@ def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
     method: dict[str, Any],
     tiny: Path,
     tables: Mapping[str, Path],
+    fresh: Fresh,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -130,11 +131,11 @@ right = [model.config.id2label[i] == row["label"] for i, row in zip(a.argmax(1).
 print(sum(right) / len(right), sum(p.numel() for p in model.parameters()), len(rows))
 """
     done = subprocess.run(
-        [sys.executable, "-I", "-c", "import sys; sys.path.insert(0, '.')\n" + script],
+        [*fresh, "-I", "-c", "import sys; sys.path.insert(0, '.')\n" + script],
         cwd=out,
         capture_output=True,
         text=True,
-        env={"HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)},
+        env={"HOME": str(tmp_path)},
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -205,7 +206,7 @@ def test_a_budget_of_another_cost_is_met(
 
 @pytest.mark.parametrize("transfer", [{}, {"coupling": "teacher"}], ids=["auto", "teacher"])
 def test_a_regular_layout_loads_without_any_code(
-    transfer: dict[str, Any], tiny: Path, tables: Mapping[str, Path], tmp_path: Path
+    transfer: dict[str, Any], tiny: Path, tables: Mapping[str, Path], fresh: Fresh, tmp_path: Path
 ) -> None:
     source = {"data": {"dataset": SOURCE}, "label": "label"}
     asked: dict[str, Any] = {"export": {"layout": "regular", "formats": ["onnx"]}, "budget": {"params": 0.5}}
@@ -241,11 +242,11 @@ right = [model.config.id2label[i] == row["label"] for i, row in zip(model(**batc
 print(sum(right) / len(right), sum(p.numel() for p in model.parameters()))
 """
     done = subprocess.run(
-        [sys.executable, "-I", "-c", script],
+        [*fresh, "-I", "-c", script],
         cwd=out,
         capture_output=True,
         text=True,
-        env={"HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)},
+        env={"HOME": str(tmp_path)},
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -284,14 +285,16 @@ def test_every_way_of_transfer_ends_in_a_checkpoint_and_resumes(
     transfer: dict[str, Any], method: dict[str, Any], tiny: Path, tables: Mapping[str, Path], tmp_path: Path
 ) -> None:
     source = {"data": {"dataset": SOURCE}, "label": "label"}
-    report, _ = go(spec_of(sources=[source], transfer=transfer, **method), tiny, tables, tmp_path)
+    train = {"train": {"steps": {"teach": 6, "recover": 6} | ({"prune": 12} if method else {})}}
+    spec = spec_of(sources=[source], transfer=transfer, **method | train)
+    report, _ = go(spec, tiny, tables, tmp_path)
     assert report.budget.met <= report.budget.limit
     weights = report.transfer.weights
     assert set(weights) == ({"target", "source 0"} if "weighting" in transfer else set())
     for together in zip(*weights.values(), strict=True):
         assert sum(weight for _, weight in together) == pytest.approx(2, abs=1e-3)
     (tmp_path / "state/recover.json").unlink()
-    again, said = go(spec_of(sources=[source], transfer=transfer, **method), tiny, tables, tmp_path)
+    again, said = go(spec, tiny, tables, tmp_path)
     assert {m.stage for m in said if isinstance(m, Saved)} == {"recover"}
     assert again.results.pruned.test == report.results.pruned.test
     for stage in ("teach", "prune"):  # what an earlier attempt took
@@ -302,7 +305,7 @@ def test_every_way_of_transfer_ends_in_a_checkpoint_and_resumes(
     ("method", "pattern"), [("pdp", "unstructured"), ("magnitude", "2:4")], ids=["pdp-unstructured", "magnitude-2:4"]
 )
 def test_a_budget_in_zeros_gives_an_ordinary_checkpoint_and_resumes(
-    method: str, pattern: str, tiny: Path, tables: Mapping[str, Path], tmp_path: Path
+    method: str, pattern: str, tiny: Path, tables: Mapping[str, Path], fresh: Fresh, tmp_path: Path
 ) -> None:
     spec = spec_of(
         budget={"sparsity": 0.9 if pattern == "unstructured" else 0.5, "pattern": pattern},
@@ -326,8 +329,7 @@ assert (logits - torch.tensor([row["logits"] for row in rows])).abs().max() < 1e
 matrices = [p for name, p in model.named_parameters() if ".layer." in name and p.ndim == 2]
 print(sum(int((p == 0).sum()) for p in matrices))
 """
-    environment = {"HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)}
-    command = [sys.executable, "-I", "-c", script]
+    command, environment = [*fresh, "-I", "-c", script], {"HOME": str(tmp_path)}
     done = subprocess.run(command, cwd=out, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == budget.dense - budget.met
