@@ -172,7 +172,6 @@ def test_a_job_with_a_budget_under_what_the_whole_vocabulary_takes(tiny: Path, t
         "task": {"data": {"dataset": dataset}, "split": {"train": 40, "dev": 40}},
         "budget": {"params": 0.4, "of": "model"},
         "vocabulary": "trim",
-        "export": {"formats": ["onnx"]},
         "train": {"steps": {"teach": 4, "recover": 4}},
     }
     report = run(
