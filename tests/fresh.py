@@ -1,4 +1,4 @@
-"""Fresh processes in a tenth of the time: forked from one that has imported torch and transformers and done nothing else.
+"""Fresh processes in a tenth of the time: forked from one that has imported torch and transformers, and done no more.
 
 `Fresh` stands for the words of a command line up to Python's own options: `[*fresh, "-P", "-m", MODULE]`.
 """

@@ -49,7 +49,7 @@ def fresh(short_tmp: Path) -> Iterator[Fresh]:
 
 @pytest.fixture(autouse=True)
 def _short(monkeypatch: pytest.MonkeyPatch, fresh: Fresh) -> None:
-    """What a whole job does besides is short: fresh processes import nothing large, latency is measured by few passes."""
+    """What a whole job does besides is short: fresh processes import nothing large, latency is seen in few passes."""
     monkeypatch.setattr(publish, "PYTHON", fresh)
     monkeypatch.setattr(medians, "REPEATS", dict.fromkeys(medians.REPEATS, 1))
 
