@@ -35,6 +35,7 @@ from core.pruning.training.coupling import Phase, TaskRows, add_heads, phases
 from core.pruning.training.losses import labelled_by
 from core.pruning.training.predict import predict
 from core.pruning.training.train import Pace, Training, train
+from core.pruning.trials import allot, trials
 from core.pruning.trials.policy import Decision
 from core.rows.example import Example
 from core.rows.text.processor import Text
@@ -255,12 +256,14 @@ def test_answers_for_words_of_any_number_are_not_computed_again(tiny: Path, tmp_
 
 @pytest.mark.usefixtures("often")
 def test_trials_that_are_killed_decide_as_if_they_had_not_been(
-    tiny: Path, network: Network, cost: Cost, tmp_path: Path, steps: Steps
+    tiny: Path, network: Network, cost: Cost, tmp_path: Path, steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed in each part of the work: no trial is run twice, nor is a teacher taught twice."""
+    for part in (allot, trials):
+        monkeypatch.setattr(part, "BATCHES", 2)  # or so short a job would have no trials
 
     def work(at: Callable[[str], Checkpoint]) -> Decision:
-        lengths = {"teach": 150, "prune": 0, "recover": 450}
+        lengths = {"teach": 60, "prune": 0, "recover": 180}
         return decide(ground_of(tiny, copy.deepcopy(network), cost), lengths, checkpoints=at)
 
     whole = work(lambda _name: NOWHERE)
