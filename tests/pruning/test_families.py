@@ -277,8 +277,11 @@ def layers_of(model: Network) -> Any:
     return model.body.get_submodule(f"{family.base}.{family.layers}")
 
 
-@pytest.mark.parametrize("folder", TEXT, indirect=True)
-@pytest.mark.parametrize("structure", [STRUCTURES[0], NARROW])
+@pytest.mark.parametrize(
+    ("folder", "structure"),
+    [*((name, NARROW) for name in TEXT), *((name, STRUCTURES[0]) for name in ("bert", "deberta-v3", "llama"))],
+    indirect=["folder"],
+)
 @pytest.mark.field(
     "2. Models in, checkpoints out",
     "`quantize_dynamic` on `model.onnx`, every family",
