@@ -49,6 +49,7 @@ def outputs(house: House, job_id: str) -> dict[str, File]:
         return {file.path: file for file in jobs.files(session, job_id)}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_job_that_is_killed_in_every_stage_ends_with_the_files_of_one_that_was_not(
@@ -112,6 +113,7 @@ def survivor(server: Server, submitted: Callable[..., str]) -> tuple[dict[str, A
     return job, seen
 
 
+@pytest.mark.slow
 def test_api_and_relay_may_be_killed_in_every_stage(survivor: tuple[dict[str, Any], list[str]]) -> None:
     job, seen = survivor
     assert (job["status"], job["attempt"]) == ("succeeded", 1)
@@ -130,6 +132,7 @@ def test_one_request_sent_fifty_times_at_once_is_one_job(server: Server, submitt
     server.http.post(f"/v1/jobs/{job_id}/cancel").raise_for_status()
 
 
+@pytest.mark.slow
 def test_a_download_cut_a_hundred_times_is_whole(server: Server, survivor: tuple[dict[str, Any], list[str]]) -> None:
     job_id = survivor[0]["id"]
     files = {file["path"]: file for file in server.http.get(f"/v1/jobs/{job_id}/files").json()["items"]}

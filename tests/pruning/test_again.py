@@ -54,6 +54,7 @@ def once(tiny: Path, table: Mapping[str, Path], tmp_path_factory: pytest.TempPat
     return folder / "output"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "asked",
     [

@@ -268,6 +268,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> Mapping[str, int]:
     return {"teach": 100, "prune": 0, "recover": 300}
 
 
+@pytest.mark.slow
 def test_trials_of_real_networks(tiny: Path, network: Network, cost: Cost, quickly: Mapping[str, int]) -> None:
     said: list[Any] = []
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}

@@ -254,6 +254,7 @@ def test_answers_for_words_of_any_number_are_not_computed_again(tiny: Path, tmp_
     assert predict(network, rows, batch_size=4).shape == (30, 9, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("often")
 def test_trials_that_are_killed_decide_as_if_they_had_not_been(
     tiny: Path, network: Network, cost: Cost, tmp_path: Path, steps: Steps, monkeypatch: pytest.MonkeyPatch
@@ -279,6 +280,7 @@ def test_trials_that_are_killed_decide_as_if_they_had_not_been(
     assert len(steps.taken) <= all_steps + runs * 2 * EVERY
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("often")
 def test_a_job_that_is_killed_again_and_again_ends_with_the_same_file(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -209,6 +209,7 @@ def test_masked_equals_cut(model: Network, structure: Structure) -> None:
         assert torch.equal(again.logits(inputs(model)), logits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", TEXT, indirect=True)
 @pytest.mark.parametrize(("suffix", "structure"), [("", STRUCTURES[1]), ("-narrow", NARROW)])
 def test_a_saved_model_is_given_and_cut_again(
@@ -233,6 +234,7 @@ def test_a_saved_model_is_given_and_cut_again(
         assert torch.equal(third.logits(texts()), again.logits(texts()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", TEXT, indirect=True)
 def test_a_saved_model_loads_every_way(saved: Path, folder: Path, model: Network) -> None:
     """What a process with nothing of ours said of the inputs (see `saved`)."""
@@ -277,6 +279,7 @@ def layers_of(model: Network) -> Any:
     return model.body.get_submodule(f"{family.base}.{family.layers}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "structure"),
     [*((name, NARROW) for name in TEXT), *((name, STRUCTURES[0]) for name in ("bert", "deberta-v3", "llama"))],
@@ -316,6 +319,7 @@ def quantised_by_onnx_runtime(exported: Path, **prepared: Any) -> InferenceSessi
     return InferenceSession(exported.with_name("quantised.onnx"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "problem"),
     [("bert", "token_classification"), ("deberta-v2", "regression"), ("llama", "multi_label_classification")],
@@ -470,6 +474,7 @@ def test_another_head_is_of_the_same_build(model: Network) -> None:
         assert model.logits(inputs(model), "other").shape == (2, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["mpnet", "modernbert", "deberta-v3", "llama"], indirect=True)
 def test_a_whole_job(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     table = tmp_path / "rows.parquet"

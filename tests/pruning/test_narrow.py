@@ -142,6 +142,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     return {DATASET: path}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

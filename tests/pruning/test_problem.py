@@ -293,6 +293,7 @@ print(json.dumps([worst, model.config.problem_type, model.config.id2label]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", TASKS)
 def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
     problem: str, tiny: Path, data: Mapping[str, Mapping[str, Path]], fresh: Fresh, tmp_path: Path
@@ -347,6 +348,7 @@ def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
     assert report.task.labels[0] in demo.stdout, demo.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kept", "test"), [(0.4, {"dataset": SOURCE}), (0.02, None)])
 def test_numbers_are_compared_in_the_unit_that_was_trained(
     kept: float, test: dict[str, str] | None, tiny: Path, tmp_path: Path
@@ -382,6 +384,7 @@ PLAIN: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("problem", "changes"), PLAIN, ids=[problem for problem, _ in PLAIN])
 def test_what_a_plain_config_says_needs_no_code(
     problem: str, changes: dict[str, Any], tiny: Path, data: Mapping[str, Mapping[str, Path]], tmp_path: Path
@@ -398,6 +401,7 @@ def test_what_a_plain_config_says_needs_no_code(
     assert config["num_hidden_layers"] == 3 - len(report.structure.dropped)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", TASKS)
 def test_masks_are_learned_jointly_with_weighted_sources(
     problem: str, tiny: Path, data: Mapping[str, Mapping[str, Path]], tmp_path: Path
@@ -409,6 +413,7 @@ def test_masks_are_learned_jointly_with_weighted_sources(
     assert set(report.transfer.weights) == {"target", "source 0"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", TASKS)
 def test_auto_tries_text_without_labels(
     problem: str, tiny: Path, data: Mapping[str, Mapping[str, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

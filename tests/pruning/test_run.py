@@ -77,6 +77,7 @@ def go(spec: JobSpec, tiny: Path, tables: Mapping[str, Path], workdir: Path) -> 
     return report, said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("coupling", "method"),
     [
@@ -145,6 +146,7 @@ print(sum(right) / len(right), sum(p.numel() for p in model.parameters()), len(r
     assert int(count) == report.data.test == 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [{}, L0], ids=["fisher", "l0"])
 def test_a_budget_in_time_is_met_and_measured_once(
     method: dict[str, Any], tiny: Path, tables: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -190,6 +192,7 @@ def test_a_budget_in_time_is_met_and_measured_once(
     assert again.budget.model_dump(exclude=measured_again) == budget.model_dump(exclude=measured_again)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [{}, L0], ids=["fisher", "l0"])
 @pytest.mark.parametrize("kind", ["macs", "bytes"])
 def test_a_budget_of_another_cost_is_met(
@@ -204,6 +207,7 @@ def test_a_budget_of_another_cost_is_met(
     assert (tmp_path / "output" / "model.safetensors").stat().st_size == results.pruned.bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transfer", [{}, {"coupling": "teacher"}], ids=["auto", "teacher"])
 def test_a_regular_layout_loads_without_any_code(
     transfer: dict[str, Any], tiny: Path, tables: Mapping[str, Path], fresh: Fresh, tmp_path: Path
@@ -275,6 +279,7 @@ TRANSFERS: list[dict[str, Any]] = [
 PDP = L0 | {"method": {"name": "pdp"}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("transfer", "method"),
     [(t, m) for t in TRANSFERS for m in ({}, L0) if m or t["coupling"] != "tied"]  # tied masks are learned masks
@@ -301,6 +306,7 @@ def test_every_way_of_transfer_ends_in_a_checkpoint_and_resumes(
         assert again.timings_s[stage] >= report.timings_s[stage] - 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "pattern"), [("pdp", "unstructured"), ("magnitude", "2:4")], ids=["pdp-unstructured", "magnitude-2:4"]
 )
@@ -340,6 +346,7 @@ print(sum(int((p == 0).sum()) for p in matrices))
     assert again.results.pruned.test == report.results.pruned.test
 
 
+@pytest.mark.slow
 def test_a_model_that_knows_the_labels_is_pruned_without_any_training(
     tiny: Path, tables: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -418,6 +425,7 @@ def test_a_model_with_a_head_of_its_own_is_measured_as_given_and_keeps_its_order
     assert again.results.given == given
 
 
+@pytest.mark.slow
 def test_auto_settles_what_the_job_does_and_a_resumed_job_does_not_try_again(
     tiny: Path, tables: Mapping[str, Path], tmp_path: Path
 ) -> None:
@@ -560,6 +568,7 @@ def test_a_source_whose_rare_class_is_not_drawn_still_has_the_targets_labels(tin
     assert len(found.rows) < 100 and (found.head, found.classes) == (TARGET_HEAD, 3)
 
 
+@pytest.mark.slow
 def test_nothing_is_silent_for_as_long_as_rows_take(
     tiny: Path, tables: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -581,6 +590,7 @@ def test_nothing_is_silent_for_as_long_as_rows_take(
     assert len(beats) > report.verified.rows / 64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("types", "changes"), [(2, {}), (1, {"vocabulary": "trim"})])
 def test_pairs_of_texts(types: int, changes: dict[str, Any], tmp_path: Path) -> None:
     """A model that knows one type of text has its tokenizer saved as it was used."""
@@ -593,6 +603,7 @@ def test_pairs_of_texts(types: int, changes: dict[str, Any], tmp_path: Path) -> 
     assert report.data.train == 72
 
 
+@pytest.mark.slow
 def test_source_with_other_labels_has_a_head_of_its_own(tiny: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:
     """Three classes in the source, two in the target: the checkpoint knows the target's alone."""
     other = rows(300, seed=2)
