@@ -11,10 +11,9 @@ import pytest
 import torch
 
 from core.domains.cost import Cost
-from core.domains.transformer.network import TARGET, Network
-from core.pruning.job.tokenizer import load_tokenizer
+from core.domains.transformer.network import Network
 from core.pruning.scoring.fitter import Fitter
-from core.pruning.training.batches import Rows, encode
+from core.pruning.training.batches import Rows
 from core.pruning.training.checkpoint import NOWHERE, Checkpoint, Checkpoints
 from core.pruning.training.coupling import TaskRows
 from core.pruning.trials import allot, trials
@@ -39,23 +38,13 @@ from core.pruning.trials.policy import (
 )
 from core.pruning.trials.relatedness import RELATED
 from core.pruning.trials.trials import Ground, Trials, plan
-from core.rows.example import Example
-from core.rows.text.processor import Text
 from core.schedule import prices
 from core.spec.job import Stage
 from core.spec.messages import Listener
 from core.tasks.classes import SingleLabel
-from tests.tiny import rows as made_rows
+from tests.tiny import task_rows
 
 ALL: list[Stage] = ["teach", "prune", "recover"]
-
-
-def task_rows(tiny: Path, count: int, seed: int, classes: int = 2) -> TaskRows:
-    """Rows of the tiny task; without classes, their text alone."""
-    table = made_rows(count, seed)
-    examples = [Example((str(text),), label) for text, label in zip(table["text"], table["label"], strict=True)]
-    problem = SingleLabel(("neg", "pos") if classes else ())
-    return TaskRows(encode(examples, problem, Text(load_tokenizer(tiny), 32)), TARGET, classes)
 
 
 def shuffled(source: TaskRows) -> TaskRows:

@@ -9,19 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 
 from core.pruning.export.files import write_test_rows
-from core.pruning.job.run import ModelRef, run
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.training.batches import encode
 from core.pruning.trials import allot
 from core.rows.example import Example
 from core.rows.text.processor import Text
-from core.spec.job import JobSpec
 from core.spec.metrics import shown
 from core.spec.report import Report
 from core.tasks import Task, task_of
@@ -32,9 +28,8 @@ from core.tasks.number import Regression, of_numbers
 from core.tasks.tags import Tags, entities, of_tags
 from core.tasks.task import IGNORED
 from tests.fresh import Fresh
-from tests.tiny import BAD, GOOD, rows
+from tests.tiny import BAD, GOOD, SOURCE, TARGET, done, rows, save_table, spec_of
 
-TARGET, SOURCE = "ds_" + "1" * 32, "ds_" + "2" * 32
 TASKS = ["multi_label_classification", "regression", "token_classification"]
 
 # --- losses ---------------------------------------------------------------------------------------------------
@@ -239,27 +234,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Mapping[str, 
     for problem in TASKS:
         folder = tmp_path_factory.mktemp(problem)
         for name, count, seed in ((TARGET, 180, 0), (SOURCE, 200, 1)):
-            pq.write_table(pa.table(table_of(problem, count, seed)), folder / f"{name}.parquet")
+            save_table(folder / f"{name}.parquet", table_of(problem, count, seed))
             found.setdefault(problem, {})[name] = folder / f"{name}.parquet"
     return found
 
 
 def go(problem: str, tiny: Path, data: Mapping[str, Path], workdir: Path, **changes: Any) -> Report:
     """A quick job."""
-    body = {
-        "model": "tiny",
-        "task": asked_of(problem),
-        "budget": {"params": 0.4},
-        "train": {"steps": {"teach": 120, "recover": 60}, "learning_rate": 2e-3},
-    }
-    spec = JobSpec.model_validate(body | changes)
-    return run(
-        spec,
-        ModelRef(tiny, "tiny"),
-        {i: data[i] for i in set(spec.dataset_ids().values())},
-        workdir,
-        lambda _said: None,
-    )
+    train = {"steps": {"teach": 120, "recover": 60}, "learning_rate": 2e-3}
+    body = {"task": asked_of(problem), "budget": {"params": 0.4}, "train": train}
+    return done(spec_of(**body | changes), tiny, data, workdir)
 
 
 def test_the_commonest_answer() -> None:
@@ -330,15 +314,15 @@ def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
             for word, tag in zip(row["text"], row["predicted"], strict=True)
         ]
         assert {(True, True), (False, False)} == {*unread}
-    done = subprocess.run(
+    ended = subprocess.run(
         [*fresh, "-I", "-c", "import sys; sys.path.insert(0, '.')\n" + STRANGER],
         cwd=out,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    worst, kind, labels = json.loads(done.stdout)
+    assert ended.returncode == 0, ended.stderr
+    worst, kind, labels = json.loads(ended.stdout)
     assert worst < (0.1 if problem == "regression" else 1e-4)
     assert kind == (None if problem == "token_classification" else problem)
     assert list(labels.values()) == report.task.labels
@@ -359,7 +343,7 @@ def test_numbers_are_compared_in_the_unit_that_was_trained(
         table = table_of("regression", count, seed=count)
         texts = [" ".join(text.split()[: i % 7 + 1]) for i, text in enumerate(table["text"])]
         labels = [f"{label}e5" if name == TARGET else "1.2e8" for label in table["label"]]
-        pq.write_table(pa.table({"text": texts, "label": labels}), paths[name])
+        save_table(paths[name], {"text": texts, "label": labels})
     data = {"train": {"dataset": TARGET}, "test": test} if test else {"dataset": TARGET}
     task = asked_of("regression") | {"data": data, "split": {"dev": 40} | ({} if test else {"train": 80})}
     export = {"formats": ["onnx"] if test else []}

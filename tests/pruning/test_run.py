@@ -11,8 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -24,7 +22,7 @@ from core.pruning.export.files import NEEDS_5
 from core.pruning.job import publish, stages, state
 from core.pruning.job.inputs import read_inputs
 from core.pruning.job.publish import verify
-from core.pruning.job.run import ModelRef, run
+from core.pruning.job.run import ModelRef
 from core.pruning.latency import stopwatch
 from core.pruning.scoring import refit
 from core.pruning.system.files import sha256, write_json
@@ -34,10 +32,8 @@ from core.spec.job import JobSpec
 from core.spec.messages import Alive, Saved, StageBegun, StageProgress
 from core.spec.report import Curve, Interval, Report, Sizes
 from tests.fresh import Fresh
-from tests.tiny import rows, save_tiny_model
-
-TARGET, SOURCE = "ds_" + "1" * 32, "ds_" + "2" * 32
-
+from tests.tiny import SOURCE, TARGET, done, rows, save_table, save_tiny_model
+from tests.tiny import spec_of as shortest
 
 L0 = {
     "method": {"name": "l0"},
@@ -46,14 +42,13 @@ L0 = {
 
 
 def spec_of(**changes: Any) -> JobSpec:
-    """A quick job."""
+    """A job whose model learns something."""
     body: dict[str, Any] = {
-        "model": "tiny",
         "task": {"data": {"dataset": TARGET}, "split": {"train": 60, "dev": 40}},
         "budget": {"params": 0.3},
         "train": {"steps": {"teach": 30, "recover": 30}, "learning_rate": 1e-3},
     }
-    return JobSpec.model_validate(body | changes)
+    return shortest(**body | changes)
 
 
 @pytest.fixture(scope="module")
@@ -63,18 +58,15 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     paths = {TARGET: folder / "target.parquet", SOURCE: folder / "source.parquet"}
     target = rows(200, seed=0)
     target["text"] = [str(text).replace(" ", "\u2028\u2029\x85"[i % 3], 1) for i, text in enumerate(target["text"])]
-    pq.write_table(pa.table(target), paths[TARGET])
-    pq.write_table(pa.table(rows(300, seed=1)), paths[SOURCE])
+    save_table(paths[TARGET], target)
+    save_table(paths[SOURCE], rows(300, seed=1))
     return paths
 
 
 def go(spec: JobSpec, tiny: Path, tables: Mapping[str, Path], workdir: Path) -> tuple[Report, list[Any]]:
     """Run, and collect what it says."""
     said: list[Any] = []
-    used = {name: tables[name] for name in set(spec.dataset_ids().values())}
-    report = run(spec, ModelRef(tiny, "tiny"), used, workdir, said.append)
-    assert report
-    return report, said
+    return done(spec, tiny, tables, workdir, said.append), said
 
 
 @pytest.mark.slow
@@ -131,7 +123,7 @@ assert (a - b).abs().max() < 1e-5
 right = [model.config.id2label[i] == row["label"] for i, row in zip(a.argmax(1).tolist(), rows)]
 print(sum(right) / len(right), sum(p.numel() for p in model.parameters()), len(rows))
 """
-    done = subprocess.run(
+    ended = subprocess.run(
         [*fresh, "-I", "-c", "import sys; sys.path.insert(0, '.')\n" + script],
         cwd=out,
         capture_output=True,
@@ -139,8 +131,8 @@ print(sum(right) / len(right), sum(p.numel() for p in model.parameters()), len(r
         env={"HOME": str(tmp_path)},
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    accuracy, parameters, count = done.stdout.split()
+    assert ended.returncode == 0, ended.stderr
+    accuracy, parameters, count = ended.stdout.split()
     assert float(accuracy) == report.results.pruned.test["accuracy"].value
     assert int(parameters) == report.results.pruned.model_params
     assert int(count) == report.data.test == 100
@@ -245,7 +237,7 @@ batch = AutoTokenizer.from_pretrained(".")([row["text"][0] for row in rows], pad
 right = [model.config.id2label[i] == row["label"] for i, row in zip(model(**batch).logits.argmax(1).tolist(), rows)]
 print(sum(right) / len(right), sum(p.numel() for p in model.parameters()))
 """
-    done = subprocess.run(
+    ended = subprocess.run(
         [*fresh, "-I", "-c", script],
         cwd=out,
         capture_output=True,
@@ -253,8 +245,8 @@ print(sum(right) / len(right), sum(p.numel() for p in model.parameters()))
         env={"HOME": str(tmp_path)},
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    accuracy, parameters = done.stdout.split()
+    assert ended.returncode == 0, ended.stderr
+    accuracy, parameters = ended.stdout.split()
     assert float(accuracy) == report.results.pruned.test["accuracy"].value
     assert int(parameters) == report.results.pruned.model_params
 
@@ -336,9 +328,9 @@ matrices = [p for name, p in model.named_parameters() if ".layer." in name and p
 print(sum(int((p == 0).sum()) for p in matrices))
 """
     command, environment = [*fresh, "-I", "-c", script], {"HOME": str(tmp_path)}
-    done = subprocess.run(command, cwd=out, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) == budget.dense - budget.met
+    ended = subprocess.run(command, cwd=out, capture_output=True, text=True, env=environment, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) == budget.dense - budget.met
     assert not list(out.glob("*.py"))
     (tmp_path / "state/recover.json").unlink()
     again, said = go(spec, tiny, tables, tmp_path)
@@ -528,7 +520,7 @@ def test_texts_longer_than_the_model_reads_are_cut(tmp_path: Path) -> None:
     model = save_tiny_model(tmp_path / "short", positions=16)
     table = rows(80)
     table["text"] = [f"{text} {' w1' * 100}" for text in table["text"]]
-    pq.write_table(pa.table(table), tmp_path / "long.parquet")
+    save_table(tmp_path / "long.parquet", table)
     report, _ = go(spec_of(task={"data": {"dataset": TARGET}}), model, {TARGET: tmp_path / "long.parquet"}, tmp_path)
     assert json.loads((tmp_path / "output/manifest.json").read_text())["max_length"] == 16
     assert report.verified.changed_predictions == 0
@@ -556,7 +548,7 @@ def test_a_source_whose_rare_class_is_not_drawn_still_has_the_targets_labels(tin
     for table, every in ((target, 3), (source, 300)):
         table["label"] = ["rare" if i % every == 2 else str(label) for i, label in enumerate(table["label"])]
     for name, table in ((TARGET, target), (SOURCE, source)):
-        pq.write_table(pa.table(table), tmp_path / name)
+        save_table(tmp_path / name, table)
     spec = spec_of(
         task={"data": {"dataset": TARGET}},
         sources=[{"data": {"dataset": SOURCE}, "label": "label"}],
@@ -597,7 +589,7 @@ def test_pairs_of_texts(types: int, changes: dict[str, Any], tmp_path: Path) -> 
     model = save_tiny_model(tmp_path / "model", types=types)
     table = rows(120)
     table["second"] = table["text"][::-1]
-    pq.write_table(pa.table(table), tmp_path / "pairs.parquet")
+    save_table(tmp_path / "pairs.parquet", table)
     spec = spec_of(task={"data": {"dataset": TARGET}, "text": ["text", "second"]}, **changes)
     report, _ = go(spec, model, {TARGET: tmp_path / "pairs.parquet"}, tmp_path / "work")
     assert report.data.train == 72
@@ -608,7 +600,7 @@ def test_source_with_other_labels_has_a_head_of_its_own(tiny: Path, tables: Mapp
     """Three classes in the source, two in the target: the checkpoint knows the target's alone."""
     other = rows(300, seed=2)
     other["label"] = [f"class{i % 3}" for i in range(300)]
-    pq.write_table(pa.table(other), tmp_path / "other.parquet")
+    save_table(tmp_path / "other.parquet", other)
     spec = spec_of(sources=[{"data": {"dataset": SOURCE}, "label": "label"}], transfer={"coupling": "sequential"})
     both = {TARGET: tables[TARGET], SOURCE: tmp_path / "other.parquet"}
     go(spec, tiny, both, tmp_path / "work")
