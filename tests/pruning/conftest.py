@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -42,7 +43,7 @@ def _no_save_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def fresh(short_tmp: Path) -> Iterator[Fresh]:
     """The start of a command line whose process has torch and transformers, and nothing else, from the first moment."""
-    fresh = Fresh(short_tmp)
+    fresh = Fresh(Path(tempfile.mkdtemp(dir=short_tmp)))
     yield fresh
     fresh.stop()
 
