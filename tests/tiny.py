@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from core.domains.model_ref import ModelRef
+from core.spec.job import JobSpec
+from core.spec.messages import Listener
+from core.spec.report import Report
+
+if TYPE_CHECKING:  # what imports torch is imported by the functions that need it
+    from core.pruning.training.coupling import Stream, TaskRows
+
+TARGET, SOURCE = "ds_" + "1" * 32, "ds_" + "2" * 32  # data sets
 GOOD, BAD = ("good", "great", "nice"), ("bad", "awful", "poor")
 CONFIG: dict[str, Any] = {"model_type": "bert", "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 3}
 CONFIG |= {"intermediate_size": 128}  # as much of a config.json as Topwork itself reads
@@ -54,3 +64,57 @@ def rows(count: int, seed: int = 0) -> dict[str, list[str | None]]:
         table["text"].append(" ".join(words))
         table["label"].append("pos" if i % 2 else "neg")
     return table
+
+
+def save_table(path: Path, table: Mapping[str, Sequence[Any]]) -> Path:
+    """As a stored data set; returns `path`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table(dict(table)), path)
+    return path
+
+
+def spec_of(**changes: Any) -> JobSpec:
+    """A job that takes a second or two."""
+    body: dict[str, Any] = {
+        "model": "tiny",
+        "task": {"data": {"dataset": TARGET}, "split": {"train": 40, "dev": 40}},
+        "budget": {"params": 0.5},
+        "train": {"steps": {"teach": 4, "recover": 4}},
+    }
+    return JobSpec.model_validate(body | changes)
+
+
+def done(
+    spec: JobSpec, model: Path, tables: Mapping[str, Path], workdir: Path, listener: Listener = lambda _message: None
+) -> Report:
+    """The report of the whole job, whose checkpoint is then in `workdir/output`."""
+    from core.pruning.job.run import run
+
+    used = {name: tables[name] for name in set(spec.dataset_ids().values())}
+    report = run(spec, ModelRef(model, spec.model), used, workdir, listener)
+    assert report is not None
+    return report
+
+
+def task_rows(model: Path, count: int, seed: int, head: str = "target", classes: int = 2) -> TaskRows:
+    """The rows above as a task; without classes, their text alone."""
+    from core.pruning.job.tokenizer import load_tokenizer
+    from core.pruning.training.batches import encode
+    from core.pruning.training.coupling import TaskRows
+    from core.rows.example import Example
+    from core.rows.text.processor import Text
+    from core.tasks.classes import SingleLabel
+
+    table = rows(count, seed)
+    examples = [Example((str(text),), label) for text, label in zip(table["text"], table["label"], strict=True)]
+    problem = SingleLabel(("neg", "pos") if classes else ())
+    return TaskRows(encode(examples, problem, Text(load_tokenizer(model), 32)), head, classes)
+
+
+def stream(model: Path, count: int, seed: int) -> Stream:
+    """The rows above as the target's."""
+    from core.pruning.training.coupling import Stream
+
+    return Stream(task_rows(model, count, seed).rows, 16, "target", 1.0, 0.0)

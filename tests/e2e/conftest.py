@@ -178,14 +178,15 @@ def server(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Iterat
     server.stop()
 
 
-@pytest.fixture
-def submitted(server: Server, tmp_path: Path) -> Callable[..., str]:
+@pytest.fixture(scope="module")
+def submitted(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Submit a specification as a user would; returns the job's id."""
+    folder = tmp_path_factory.mktemp("submitted")
+    reviews = write_reviews(folder / "reviews.csv", 200, 1)
 
     def submit(spec: dict[str, Any]) -> str:
-        path = tmp_path / "spec.json"
+        path = folder / "spec.json"
         path.write_text(json.dumps(spec))
-        reviews = write_reviews(tmp_path / "reviews.csv", 200, 1)
         return server.topwork("submit", path, "--data", f"reviews={reviews}").stdout.strip()
 
     return submit

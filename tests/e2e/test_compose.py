@@ -95,6 +95,7 @@ def fleet(empty_database_url: str, broker: Broker, s3_url: str, tmp_path: Path, 
     fleet.end()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_job_goes_through_a_fleet_that_shares_nothing_but_database_broker_and_s3(
     fleet: Composed, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

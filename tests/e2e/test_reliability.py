@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,7 @@ def outputs(house: House, job_id: str) -> dict[str, File]:
         return {file.path: file for file in jobs.files(session, job_id)}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_job_that_is_killed_in_every_stage_ends_with_the_files_of_one_that_was_not(
@@ -91,8 +93,9 @@ def test_a_job_that_is_killed_in_every_stage_ends_with_the_files_of_one_that_was
         assert outputs(house, spared)[name].sha256 == outputs(house, doomed)[name].sha256
 
 
-def test_api_and_relay_may_be_killed_in_every_stage(server: Server, submitted: Callable[..., str]) -> None:
-    """The child is held meanwhile, so that no stage passes unseen."""
+@pytest.fixture(scope="module")
+def survivor(server: Server, submitted: Callable[..., str]) -> tuple[dict[str, Any], list[str]]:
+    """A job whose API and relay are killed in every stage, and the stages; the child is held meanwhile."""
     job_id, seen = submitted(specification()), list[str]()
     while (job := server.job(job_id))["status"] in ("queued", "running"):
         if job["stage"] is not None and job["stage"] not in seen:
@@ -107,6 +110,12 @@ def test_api_and_relay_may_be_killed_in_every_stage(server: Server, submitted: C
             eventually(server.ready, "ready again")
             os.kill(child, signal.SIGCONT)
         time.sleep(0.01)
+    return job, seen
+
+
+@pytest.mark.slow
+def test_api_and_relay_may_be_killed_in_every_stage(survivor: tuple[dict[str, Any], list[str]]) -> None:
+    job, seen = survivor
     assert (job["status"], job["attempt"]) == ("succeeded", 1)
     assert seen == [stage for stage in STAGES if stage != "auto"]
 
@@ -123,9 +132,9 @@ def test_one_request_sent_fifty_times_at_once_is_one_job(server: Server, submitt
     server.http.post(f"/v1/jobs/{job_id}/cancel").raise_for_status()
 
 
-def test_a_download_cut_a_hundred_times_is_whole(server: Server, submitted: Callable[..., str]) -> None:
-    job_id = submitted(specification())
-    eventually(lambda: server.job(job_id)["status"] == "succeeded", "succeeded", 240)
+@pytest.mark.slow
+def test_a_download_cut_a_hundred_times_is_whole(server: Server, survivor: tuple[dict[str, Any], list[str]]) -> None:
+    job_id = survivor[0]["id"]
     files = {file["path"]: file for file in server.http.get(f"/v1/jobs/{job_id}/files").json()["items"]}
     file, rng, got, cuts = files["model.safetensors"], random.Random(0), b"", 0
     url = f"/v1/jobs/{job_id}/files/model.safetensors"

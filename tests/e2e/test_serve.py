@@ -19,6 +19,7 @@ from tests.e2e.conftest import Server, command_line, eventually, specification, 
 LONG = {"teach": 20, "recover": 800}
 
 
+@pytest.mark.slow
 def test_a_job_survives_the_kill_of_its_worker(server: Server, submitted: Callable[..., str], tmp_path: Path) -> None:
     train = {"steps": LONG, "max_length": 32, "batch_size": 8}
     job_id = submitted(specification(train=train))
@@ -72,6 +73,7 @@ def test_a_running_job_is_cancelled_at_once(server: Server, submitted: Callable[
     assert (watched.returncode, watched.stderr.strip()) == (1, f"job {job_id} cancelled")
 
 
+@pytest.mark.slow
 def test_a_job_with_a_source_succeeds(server: Server, tmp_path: Path) -> None:
     spec = specification(sources=[{"data": {"dataset": "@films"}, "label": "label"}])
     (tmp_path / "spec.json").write_text(json.dumps(spec))
@@ -137,6 +139,7 @@ def test_a_port_in_use_is_refused(server: Server, tmp_path: Path) -> None:
     assert refused.stderr.startswith(f"port {server.port} on 127.0.0.1: Address already in use")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_nothing_is_left_behind(how: signal.Signals, tmp_path: Path) -> None:
     # A path that is too long for a unix socket, at that.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,8 +13,11 @@ import torch
 from core.domains.cost import Cost
 from core.domains.transformer.costs import Costs
 from core.domains.transformer.network import Network, load_network
+from core.pruning.job import publish
+from core.pruning.latency import medians
 from core.pruning.training import checkpoint
 from core.rows.text.processor import Text
+from tests.fresh import Fresh
 from tests.tiny import save_tiny_model
 
 IDS = Text(SimpleNamespace(pad_token_id=0), 128)  # of rows that are token ids already
@@ -33,6 +38,21 @@ def _same_draws() -> None:
 def _no_save_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test hears is the same on a slow machine."""
     monkeypatch.setattr(checkpoint, "EVERY_S", 1e9)
+
+
+@pytest.fixture(scope="session")
+def fresh(short_tmp: Path) -> Iterator[Fresh]:
+    """The start of a command line whose process has torch and transformers, and nothing else, from the first moment."""
+    fresh = Fresh(Path(tempfile.mkdtemp(dir=short_tmp)))
+    yield fresh
+    fresh.stop()
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch: pytest.MonkeyPatch, fresh: Fresh) -> None:
+    """What a whole job does besides is short: fresh processes import nothing large, latency is seen in few passes."""
+    monkeypatch.setattr(publish, "PYTHON", fresh)
+    monkeypatch.setattr(medians, "REPEATS", dict.fromkeys(medians.REPEATS, 1))
 
 
 @pytest.fixture(scope="session")

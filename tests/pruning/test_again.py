@@ -7,41 +7,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file, save_file
 
 from core.domains.structure import Structure
 from core.domains.transformer.model import PRUNED, read_model
 from core.domains.transformer.network import load_network, units
-from core.pruning.job.run import ModelRef, run
 from core.spec.errors import SpecError
-from core.spec.job import JobSpec
 from core.spec.report import Report
-from tests.tiny import rows
-
-DATASET = "ds_" + "1" * 32
+from tests.tiny import TARGET, done, rows, save_table, spec_of
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    path = tmp_path_factory.mktemp("rows") / "rows.parquet"
-    pq.write_table(pa.table(rows(120)), path)
-    return {DATASET: path}
+    return {TARGET: save_table(tmp_path_factory.mktemp("rows") / "rows.parquet", rows(120))}
 
 
 def pruned(model: Path, table: Mapping[str, Path], workdir: Path, **asked: Any) -> Report:
     """Report of a short job, whose checkpoint is then in `workdir/output`."""
-    body: dict[str, Any] = {
-        "model": "tiny",
-        "task": {"data": {"dataset": DATASET}, "split": {"train": 40, "dev": 40}},
-        "budget": {"params": 0.5},
-        "train": {"steps": {"teach": 4, "recover": 4}},
-    }
-    found = run(JobSpec.model_validate(body | asked), ModelRef(model, "tiny"), table, workdir, lambda _s: None)
-    assert found is not None
-    return found
+    return done(spec_of(**asked), model, table, workdir)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +38,7 @@ def once(tiny: Path, table: Mapping[str, Path], tmp_path_factory: pytest.TempPat
     return folder / "output"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "asked",
     [

@@ -11,14 +11,13 @@ import pytest
 import torch
 
 from core.domains.cost import Cost
-from core.domains.transformer.network import TARGET, Network
-from core.pruning.job.tokenizer import load_tokenizer
+from core.domains.transformer.network import Network
 from core.pruning.scoring.fitter import Fitter
-from core.pruning.training.batches import Rows, encode
+from core.pruning.training.batches import Rows
 from core.pruning.training.checkpoint import NOWHERE, Checkpoint, Checkpoints
 from core.pruning.training.coupling import TaskRows
+from core.pruning.trials import allot, trials
 from core.pruning.trials import policy as auto
-from core.pruning.trials import trials
 from core.pruning.trials.allot import BATCHES, FORWARD
 from core.pruning.trials.policy import (
     FIDELITY,
@@ -39,23 +38,13 @@ from core.pruning.trials.policy import (
 )
 from core.pruning.trials.relatedness import RELATED
 from core.pruning.trials.trials import Ground, Trials, plan
-from core.rows.example import Example
-from core.rows.text.processor import Text
 from core.schedule import prices
 from core.spec.job import Stage
 from core.spec.messages import Listener
 from core.tasks.classes import SingleLabel
-from tests.tiny import rows as made_rows
+from tests.tiny import task_rows
 
 ALL: list[Stage] = ["teach", "prune", "recover"]
-
-
-def task_rows(tiny: Path, count: int, seed: int, classes: int = 2) -> TaskRows:
-    """Rows of the tiny task; without classes, their text alone."""
-    table = made_rows(count, seed)
-    examples = [Example((str(text),), label) for text, label in zip(table["text"], table["label"], strict=True)]
-    problem = SingleLabel(("neg", "pos") if classes else ())
-    return TaskRows(encode(examples, problem, Text(load_tokenizer(tiny), 32)), TARGET, classes)
 
 
 def shuffled(source: TaskRows) -> TaskRows:
@@ -260,10 +249,19 @@ def test_a_job_too_short_for_trials_goes_by_the_prior(tiny: Path, network: Netwo
     assert (str(decision.choice), decision.trials) == ("sequential in teach, prune, recover", [])
 
 
-def test_trials_of_real_networks(tiny: Path, network: Network, cost: Cost) -> None:
+@pytest.fixture
+def quickly(monkeypatch: pytest.MonkeyPatch) -> Mapping[str, int]:
+    """Steps of a job that is as short as one with trials can be: units are scored on few batches."""
+    for module in (allot, trials):
+        monkeypatch.setattr(module, "BATCHES", 2)
+    return {"teach": 100, "prune": 0, "recover": 300}
+
+
+@pytest.mark.slow
+def test_trials_of_real_networks(tiny: Path, network: Network, cost: Cost, quickly: Mapping[str, int]) -> None:
     said: list[Any] = []
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    steps = {"teach": 200, "prune": 0, "recover": 600}
+    steps = quickly
     ground = ground_of(tiny, network, cost)
     policy, room = plan(ground, ALL, steps)
     decision = decide(ground, steps, report=said.append)
@@ -277,11 +275,11 @@ def test_trials_of_real_networks(tiny: Path, network: Network, cost: Cost) -> No
 
 
 def test_labels_that_have_nothing_in_common_with_the_targets_are_not_tried(
-    tiny: Path, network: Network, cost: Cost
+    tiny: Path, network: Network, cost: Cost, quickly: Mapping[str, int]
 ) -> None:
     ground = ground_of(tiny, network, cost, sources=2)
     other = replace(ground, sources=[ground.sources[0], shuffled(ground.sources[1])])
-    decision = decide(other, {"teach": 200, "prune": 0, "recover": 600})
+    decision = decide(other, quickly)
     good, strange = decision.related
     assert good is not None and strange is not None and strange < RELATED < good
     assert {tuple(t["sources"]) for t in decision.trials if t["choice"].startswith("sequential")} == {(0,)}

@@ -10,8 +10,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given
@@ -21,8 +19,8 @@ from torch import Tensor
 
 from core.domains.cost import Cost
 from core.domains.structure import Structure
-from core.domains.transformer.network import TARGET, Network, load_network
-from core.pruning.job.run import ModelRef, run
+from core.domains.transformer.network import TARGET as TARGET_HEAD
+from core.domains.transformer.network import Network, load_network
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency import stopwatch
 from core.pruning.masking import pdp, sparsity
@@ -31,21 +29,20 @@ from core.pruning.scoring.fitter import Fitter
 from core.pruning.training import checkpoint as module
 from core.pruning.training.batches import encode
 from core.pruning.training.checkpoint import NOWHERE, Checkpoint, Checkpoints
-from core.pruning.training.coupling import Phase, TaskRows, add_heads, phases
+from core.pruning.training.coupling import Phase, add_heads, phases
 from core.pruning.training.losses import labelled_by
 from core.pruning.training.predict import predict
 from core.pruning.training.train import Pace, Training, train
+from core.pruning.trials import allot, trials
 from core.pruning.trials.policy import Decision
 from core.rows.example import Example
 from core.rows.text.processor import Text
-from core.spec.job import JobSpec
 from core.spec.messages import Message
 from core.spec.report import Report
-from core.tasks.classes import SingleLabel
 from core.tasks.tags import Tags
 from tests.draws import draws
 from tests.pruning.test_auto import decide, ground_of
-from tests.tiny import rows as made_rows
+from tests.tiny import SOURCE, TARGET, done, rows, save_table, spec_of, task_rows
 
 EVERY = 4  # steps between two saves
 
@@ -91,13 +88,6 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
     return steps
 
 
-def task(tiny: Path, count: int, seed: int, head: str = TARGET) -> TaskRows:
-    """Rows of the tiny task."""
-    table = made_rows(count, seed)
-    examples = [Example((str(text),), label) for text, label in zip(table["text"], table["label"], strict=True)]
-    return TaskRows(encode(examples, SingleLabel(("neg", "pos")), Text(load_tokenizer(tiny), 32)), head, 2)
-
-
 def folder_of(tmp_path: Path) -> Checkpoints:
     """As a new process opens it."""
     return Checkpoints(tmp_path, "", lambda: None)
@@ -120,9 +110,9 @@ def same(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
 @pytest.fixture
 def plans(tiny: Path, network: Network) -> dict[str, list[Phase]]:
     """Stages of every kind; the source has a head of its own."""
-    target, source = task(tiny, 40, 0), task(tiny, 60, 1, "source0")
-    target = labelled_by(network, target, TARGET)
-    text = labelled_by(network, source, TARGET)
+    target, source = task_rows(tiny, 40, 0), task_rows(tiny, 60, 1, "source0")
+    target = labelled_by(network, target, TARGET_HEAD)
+    text = labelled_by(network, source, TARGET_HEAD)
     found = {
         "alone": phases("none", "teach", False, target, [], 8),
         "two phases": phases("sequential", "teach", True, target, [source], 8),
@@ -149,7 +139,7 @@ def test_training_that_is_killed_ends_as_if_it_had_not_been(
     tmp_path: Path,
     steps: Steps,
 ) -> None:
-    dev = task(tiny, 24, 2).rows if selected else None
+    dev = task_rows(tiny, 24, 2).rows if selected else None
 
     def work(checkpoint: Checkpoint) -> tuple[dict[str, Tensor], dict[str, Any]]:
         torch.manual_seed(99)  # a new process is in another state than the one that was killed
@@ -175,9 +165,9 @@ def test_pruning_that_is_killed_ends_as_if_it_had_not_been(
     kind: str, tiny: Path, network: Network, cost: Cost, tmp_path: Path, steps: Steps
 ) -> None:
     """The network has shrunk before each kill: masks, lambdas, moments and structure are restored, too."""
-    dev = task(tiny, 24, 2).rows
-    target = labelled_by(network, task(tiny, 40, 0), TARGET)
-    source = task(tiny, 60, 1, "source0")
+    dev = task_rows(tiny, 24, 2).rows
+    target = labelled_by(network, task_rows(tiny, 40, 0), TARGET_HEAD)
+    source = task_rows(tiny, 60, 1, "source0")
     coupling = {"alone": "none", "tied": "tied", "learned": "joint"}[kind]
     plan = phases(coupling, "prune", True, target, [source], 8)
     add_heads(network, plan, [source])
@@ -205,9 +195,9 @@ def test_pdp_that_is_killed_ends_as_if_it_had_not_been(
     what: str, coupling: str, tiny: Path, network: Network, cost: Cost, tmp_path: Path, steps: Steps
 ) -> None:
     """In the source's phase, at its very end, under soft masks, and after they have become hard."""
-    dev = task(tiny, 24, 2).rows
-    target = labelled_by(network, task(tiny, 40, 0), TARGET)
-    source = task(tiny, 60, 1, "source0")
+    dev = task_rows(tiny, 24, 2).rows
+    target = labelled_by(network, task_rows(tiny, 40, 0), TARGET_HEAD)
+    source = task_rows(tiny, 60, 1, "source0")
     plan = phases(coupling, "prune", True, target, [source], 8)
     add_heads(network, plan, [source])
 
@@ -253,14 +243,17 @@ def test_answers_for_words_of_any_number_are_not_computed_again(tiny: Path, tmp_
     assert predict(network, rows, batch_size=4).shape == (30, 9, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("often")
 def test_trials_that_are_killed_decide_as_if_they_had_not_been(
-    tiny: Path, network: Network, cost: Cost, tmp_path: Path, steps: Steps
+    tiny: Path, network: Network, cost: Cost, tmp_path: Path, steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed in each part of the work: no trial is run twice, nor is a teacher taught twice."""
+    for part in (allot, trials):
+        monkeypatch.setattr(part, "BATCHES", 2)  # or so short a job would have no trials
 
     def work(at: Callable[[str], Checkpoint]) -> Decision:
-        lengths = {"teach": 150, "prune": 0, "recover": 450}
+        lengths = {"teach": 60, "prune": 0, "recover": 180}
         return decide(ground_of(tiny, copy.deepcopy(network), cost), lengths, checkpoints=at)
 
     whole = work(lambda _name: NOWHERE)
@@ -276,6 +269,7 @@ def test_trials_that_are_killed_decide_as_if_they_had_not_been(
     assert len(steps.taken) <= all_steps + runs * 2 * EVERY
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("often")
 def test_a_job_that_is_killed_again_and_again_ends_with_the_same_file(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -288,22 +282,16 @@ def test_a_job_that_is_killed_again_and_again_ends_with_the_same_file(
         write(self, name, state)
 
     monkeypatch.setattr(Checkpoints, "write", noted)
-    datasets = {"ds_" + "1" * 32: tmp_path / "target.parquet", "ds_" + "2" * 32: tmp_path / "source.parquet"}
-    for seed, path in enumerate(datasets.values()):
-        pq.write_table(pa.table(made_rows(300, seed)), path)
-    target, source = datasets
-    spec = JobSpec.model_validate(
-        {
-            "model": "tiny",
-            "task": {"data": {"dataset": target}, "split": {"train": 60, "dev": 40}},
-            "sources": [{"data": {"dataset": source}, "label": "label"}],
-            "transfer": {"coupling": "teacher", "weighting": "learned"},
-            "budget": {"params": 0.3},
-            "train": {"steps": {"teach": 30, "recover": 30}, "learning_rate": 1e-3},
-        }
+    tables = {name: save_table(tmp_path / name, rows(300, seed)) for seed, name in enumerate((TARGET, SOURCE))}
+    spec = spec_of(
+        task={"data": {"dataset": TARGET}, "split": {"train": 60, "dev": 40}},
+        sources=[{"data": {"dataset": SOURCE}, "label": "label"}],
+        transfer={"coupling": "teacher", "weighting": "learned"},
+        budget={"params": 0.3},
+        train={"steps": {"teach": 30, "recover": 30}, "learning_rate": 1e-3},
     )
 
-    def work(workdir: Path, messages: int) -> dict[str, Any]:
+    def work(workdir: Path, messages: int) -> Report | None:
         said = []
 
         def report(message: Message) -> None:
@@ -312,7 +300,7 @@ def test_a_job_that_is_killed_again_and_again_ends_with_the_same_file(
                 raise Killed
 
         with suppress(Killed):
-            return run(spec, ModelRef(tiny, "tiny"), datasets, workdir, report)
+            return done(spec, tiny, tables, workdir, report)
         return None
 
     whole = work(tmp_path / "whole", -1)
@@ -334,22 +322,17 @@ def test_a_budget_in_time_is_known_though_it_was_met_before_the_kill(
 ) -> None:
     """`pdp` cuts at 80 % of its steps, and goes on."""
     monkeypatch.setattr(stopwatch, "SECONDS", 0.1)
-    dataset, path = "ds_" + "1" * 32, tmp_path / "target.parquet"
-    pq.write_table(pa.table(made_rows(120, 0)), path)
-    spec = JobSpec.model_validate(
-        {
-            "model": "tiny",
-            "task": {"data": {"dataset": dataset}, "split": {"train": 60, "dev": 20}},
-            "budget": {"speedup": 1.5, "batch_size": 8, "sequence_length": 64},
-            "method": {"name": "pdp"},
-            "train": {"steps": {"teach": 4, "prune": 40, "recover": 4}},
-        }
+    tables = {TARGET: save_table(tmp_path / "target.parquet", rows(120))}
+    spec = spec_of(
+        budget={"speedup": 1.5, "batch_size": 8, "sequence_length": 64},
+        method={"name": "pdp"},
+        train={"steps": {"teach": 4, "prune": 40, "recover": 4}},
     )
     steps.kills = [39]
     with pytest.raises(Killed):
-        run(spec, ModelRef(tiny, "tiny"), {dataset: path}, tmp_path / "work", lambda _message: None)
+        done(spec, tiny, tables, tmp_path / "work")
     steps.taken.clear()
-    report = run(spec, ModelRef(tiny, "tiny"), {dataset: path}, tmp_path / "work", lambda _message: None)
+    report = done(spec, tiny, tables, tmp_path / "work")
     assert steps.taken[0] > 33  # after the cut
     (kept,) = (one for one in report.budget.measured.fits if one.kept)
     assert kept.of_dense == report.budget.fraction <= 1 / 1.5

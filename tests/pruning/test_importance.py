@@ -19,7 +19,7 @@ from core.pruning.scoring.fitter import Fitter
 from core.pruning.scoring.importance import HEADS, importance
 from core.pruning.training.coupling import Phase, Stream
 from tests.builders import by_layer
-from tests.pruning.test_weighting import stream
+from tests.tiny import stream
 
 
 @pytest.fixture(autouse=True)

@@ -317,6 +317,7 @@ def blank_of(model: Path) -> Blank:
     return partial(Text(load_tokenizer(model), 128).blank, ["input_ids", "token_type_ids", "attention_mask"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("runtime", ["torch", "torch.compile", "onnx"])
 def test_every_runtime_runs_what_can_be_left(runtime: str, tmp_path: Path) -> None:

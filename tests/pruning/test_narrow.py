@@ -9,8 +9,6 @@ from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import example, given
@@ -20,7 +18,6 @@ from core.domains.fit import SLACK
 from core.domains.transformer.costs import Costs, hidden_sizes
 from core.domains.transformer.fit_hidden import _tried, fit_narrow
 from core.domains.transformer.network import Network
-from core.pruning.job.run import ModelRef, run
 from core.pruning.methods.random import at_random
 from core.pruning.scoring.fitter import Fitter
 from core.pruning.scoring.importance import importance
@@ -28,15 +25,12 @@ from core.pruning.scoring.magnitude import magnitude, stream_norms
 from core.pruning.training.coupling import Phase
 from core.spec.budget import Budget
 from core.spec.errors import SpecError
-from core.spec.job import JobSpec
 from tests.builders import MINILM, bert_costs, scores_of
 from tests.draws import draws
 from tests.pruning.conftest import costs_of
-from tests.pruning.test_weighting import stream
-from tests.tiny import rows
+from tests.tiny import SOURCE, TARGET, done, rows, save_table, spec_of, stream
 
 COSTS = bert_costs(replace(MINILM, neurons=600))
-DATASET = "ds_" + "1" * 32
 
 
 @draws(12)
@@ -137,11 +131,10 @@ def test_controls_rank_dimensions_too(network: Network) -> None:
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     """Rows of the target, which are the source's, too."""
-    path = tmp_path_factory.mktemp("rows") / "rows.parquet"
-    pq.write_table(pa.table(rows(120)), path)
-    return {DATASET: path}
+    return {TARGET: save_table(tmp_path_factory.mktemp("rows") / "rows.parquet", rows(120))}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -152,19 +145,11 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
 )
 def test_a_whole_job(tiny: Path, table: Mapping[str, Path], tmp_path: Path, changes: dict[str, Any]) -> None:
     """Of so few bytes that heads and neurons alone cannot reach them."""
-    body: dict[str, Any] = {
-        "model": "tiny",
-        "task": {"data": {"dataset": DATASET}, "split": {"train": 40, "dev": 40}},
-        "budget": {"bytes": 0.15},
-        "hidden_size": "trim",
-        "train": {"steps": {"teach": 4, "recover": 4}},
-    } | changes
     if "vocabulary" not in changes:
         with pytest.raises(SpecError, match="out of reach"):
-            keep = JobSpec.model_validate(body | {"hidden_size": "keep", "budget": {"bytes": 0.05}})
-            run(keep, ModelRef(tiny, "tiny"), table, tmp_path / "no", lambda _s: None)
-    spec = JobSpec.model_validate(body)
-    report = run(spec, ModelRef(tiny, "tiny"), table, tmp_path / "w", lambda _s: None)
+            done(spec_of(**changes, budget={"bytes": 0.05}), tiny, table, tmp_path / "no")
+    spec = spec_of(**changes, budget={"bytes": 0.15}, hidden_size="trim")
+    report = done(spec, tiny, table, tmp_path / "w")
     budget, kept = report.budget, report.structure.hidden
     assert kept in hidden_sizes(64) and kept < 64
     assert 0.9 * budget.limit <= budget.met <= budget.limit == int(0.15 * budget.dense)
@@ -177,19 +162,14 @@ def test_a_whole_job(tiny: Path, table: Mapping[str, Path], tmp_path: Path, chan
 
 
 def test_trials_cut_as_the_job_does(tiny: Path, table: Mapping[str, Path], tmp_path: Path) -> None:
-    other = tmp_path / "other.parquet"
-    pq.write_table(pa.table(rows(200, seed=5)), other)
-    source = "ds_" + "2" * 32
-    body = {
-        "model": "tiny",
-        "task": {"data": {"dataset": DATASET}, "split": {"train": 40, "dev": 40}},
-        "sources": [{"data": {"dataset": source}}],
-        "budget": {"params": 0.15, "of": "model"},
-        "hidden_size": "trim",
-        "train": {"steps": {"teach": 60, "recover": 120}, "batch_size": 8},
-    }
-    spec = JobSpec.model_validate(body)
-    report = run(spec, ModelRef(tiny, "tiny"), {**table, source: other}, tmp_path / "w", lambda _s: None)
+    other = save_table(tmp_path / "other.parquet", rows(200, seed=5))
+    spec = spec_of(
+        sources=[{"data": {"dataset": SOURCE}}],
+        budget={"params": 0.15, "of": "model"},
+        hidden_size="trim",
+        train={"steps": {"teach": 60, "recover": 120}, "batch_size": 8},
+    )
+    report = done(spec, tiny, {**table, SOURCE: other}, tmp_path / "w")
     assert report.transfer.auto.trials
     assert 0.99 * report.budget.limit <= report.budget.met <= report.budget.limit
     assert report.structure.hidden < 64

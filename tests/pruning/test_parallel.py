@@ -26,6 +26,7 @@ LAUNCH = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "
 PLAIN = ("--gpu_ids", "all", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0")
 
 
+@pytest.mark.slow
 def test_every_loop_that_two_processes_share_ends_where_one_alone_does(tiny: Path, tmp_path: Path) -> None:
     """To rounding; Adam lets that grow where a gradient is next to nothing."""
     program = ("--module", "tests.pruning.shared_program", str(tiny), str(tmp_path / "found.json"))
@@ -82,6 +83,7 @@ def members(workdir: Path) -> set[int]:
     return found
 
 
+@pytest.mark.slow
 def test_a_shared_job_that_is_killed_leaves_nothing_behind_and_goes_on(tiny: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "1", tmp_path / "2"
     child = start(first, tiny)

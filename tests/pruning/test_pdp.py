@@ -21,7 +21,7 @@ from core.pruning.scoring.magnitude import norms
 from core.pruning.training.coupling import Phase
 from core.pruning.training.train import Training, dev_scores, optimizer_for
 from tests.draws import draws
-from tests.pruning.test_weighting import stream
+from tests.tiny import stream
 
 
 @pytest.mark.parametrize("tau", [None, 1e-2])

@@ -17,7 +17,7 @@ from core.pruning.masking.l0 import prune
 from core.pruning.scoring.fitter import Fitter
 from core.pruning.training.coupling import TaskRows, add_heads, phases
 from core.pruning.training.train import Training
-from tests.pruning.test_weighting import stream
+from tests.tiny import stream
 
 
 def test_no_mask_closes_before_rows_come_that_may_move_it(network: Network, cost: Cost, tiny: Path) -> None:

@@ -15,7 +15,7 @@ from core.pruning.scoring import refit as module
 from core.pruning.scoring.refit import projections, refit
 from core.pruning.training.coupling import Phase
 from core.pruning.training.predict import predict
-from tests.pruning.test_weighting import stream
+from tests.tiny import stream
 
 ALL = range(4)
 

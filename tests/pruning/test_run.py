@@ -6,14 +6,11 @@ import copy
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -25,7 +22,7 @@ from core.pruning.export.files import NEEDS_5
 from core.pruning.job import publish, stages, state
 from core.pruning.job.inputs import read_inputs
 from core.pruning.job.publish import verify
-from core.pruning.job.run import ModelRef, run
+from core.pruning.job.run import ModelRef
 from core.pruning.latency import stopwatch
 from core.pruning.scoring import refit
 from core.pruning.system.files import sha256, write_json
@@ -34,10 +31,9 @@ from core.spec.errors import SpecError
 from core.spec.job import JobSpec
 from core.spec.messages import Alive, Saved, StageBegun, StageProgress
 from core.spec.report import Curve, Interval, Report, Sizes
-from tests.tiny import rows, save_tiny_model
-
-TARGET, SOURCE = "ds_" + "1" * 32, "ds_" + "2" * 32
-
+from tests.fresh import Fresh
+from tests.tiny import SOURCE, TARGET, done, rows, save_table, save_tiny_model
+from tests.tiny import spec_of as shortest
 
 L0 = {
     "method": {"name": "l0"},
@@ -46,14 +42,13 @@ L0 = {
 
 
 def spec_of(**changes: Any) -> JobSpec:
-    """A quick job."""
+    """A job whose model learns something."""
     body: dict[str, Any] = {
-        "model": "tiny",
         "task": {"data": {"dataset": TARGET}, "split": {"train": 60, "dev": 40}},
         "budget": {"params": 0.3},
         "train": {"steps": {"teach": 30, "recover": 30}, "learning_rate": 1e-3},
     }
-    return JobSpec.model_validate(body | changes)
+    return shortest(**body | changes)
 
 
 @pytest.fixture(scope="module")
@@ -63,20 +58,18 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     paths = {TARGET: folder / "target.parquet", SOURCE: folder / "source.parquet"}
     target = rows(200, seed=0)
     target["text"] = [str(text).replace(" ", "\u2028\u2029\x85"[i % 3], 1) for i, text in enumerate(target["text"])]
-    pq.write_table(pa.table(target), paths[TARGET])
-    pq.write_table(pa.table(rows(300, seed=1)), paths[SOURCE])
+    save_table(paths[TARGET], target)
+    save_table(paths[SOURCE], rows(300, seed=1))
     return paths
 
 
 def go(spec: JobSpec, tiny: Path, tables: Mapping[str, Path], workdir: Path) -> tuple[Report, list[Any]]:
     """Run, and collect what it says."""
     said: list[Any] = []
-    used = {name: tables[name] for name in set(spec.dataset_ids().values())}
-    report = run(spec, ModelRef(tiny, "tiny"), used, workdir, said.append)
-    assert report
-    return report, said
+    return done(spec, tiny, tables, workdir, said.append), said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("coupling", "method"),
     [
@@ -95,6 +88,7 @@ def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
     method: dict[str, Any],
     tiny: Path,
     tables: Mapping[str, Path],
+    fresh: Fresh,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -129,21 +123,22 @@ assert (a - b).abs().max() < 1e-5
 right = [model.config.id2label[i] == row["label"] for i, row in zip(a.argmax(1).tolist(), rows)]
 print(sum(right) / len(right), sum(p.numel() for p in model.parameters()), len(rows))
 """
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", "import sys; sys.path.insert(0, '.')\n" + script],
+    ended = subprocess.run(
+        [*fresh, "-I", "-c", "import sys; sys.path.insert(0, '.')\n" + script],
         cwd=out,
         capture_output=True,
         text=True,
-        env={"HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)},
+        env={"HOME": str(tmp_path)},
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    accuracy, parameters, count = done.stdout.split()
+    assert ended.returncode == 0, ended.stderr
+    accuracy, parameters, count = ended.stdout.split()
     assert float(accuracy) == report.results.pruned.test["accuracy"].value
     assert int(parameters) == report.results.pruned.model_params
     assert int(count) == report.data.test == 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [{}, L0], ids=["fisher", "l0"])
 def test_a_budget_in_time_is_met_and_measured_once(
     method: dict[str, Any], tiny: Path, tables: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -189,6 +184,7 @@ def test_a_budget_in_time_is_met_and_measured_once(
     assert again.budget.model_dump(exclude=measured_again) == budget.model_dump(exclude=measured_again)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [{}, L0], ids=["fisher", "l0"])
 @pytest.mark.parametrize("kind", ["macs", "bytes"])
 def test_a_budget_of_another_cost_is_met(
@@ -203,9 +199,10 @@ def test_a_budget_of_another_cost_is_met(
     assert (tmp_path / "output" / "model.safetensors").stat().st_size == results.pruned.bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transfer", [{}, {"coupling": "teacher"}], ids=["auto", "teacher"])
 def test_a_regular_layout_loads_without_any_code(
-    transfer: dict[str, Any], tiny: Path, tables: Mapping[str, Path], tmp_path: Path
+    transfer: dict[str, Any], tiny: Path, tables: Mapping[str, Path], fresh: Fresh, tmp_path: Path
 ) -> None:
     source = {"data": {"dataset": SOURCE}, "label": "label"}
     asked: dict[str, Any] = {"export": {"layout": "regular", "formats": ["onnx"]}, "budget": {"params": 0.5}}
@@ -240,16 +237,16 @@ batch = AutoTokenizer.from_pretrained(".")([row["text"][0] for row in rows], pad
 right = [model.config.id2label[i] == row["label"] for i, row in zip(model(**batch).logits.argmax(1).tolist(), rows)]
 print(sum(right) / len(right), sum(p.numel() for p in model.parameters()))
 """
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", script],
+    ended = subprocess.run(
+        [*fresh, "-I", "-c", script],
         cwd=out,
         capture_output=True,
         text=True,
-        env={"HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)},
+        env={"HOME": str(tmp_path)},
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    accuracy, parameters = done.stdout.split()
+    assert ended.returncode == 0, ended.stderr
+    accuracy, parameters = ended.stdout.split()
     assert float(accuracy) == report.results.pruned.test["accuracy"].value
     assert int(parameters) == report.results.pruned.model_params
 
@@ -274,6 +271,7 @@ TRANSFERS: list[dict[str, Any]] = [
 PDP = L0 | {"method": {"name": "pdp"}}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("transfer", "method"),
     [(t, m) for t in TRANSFERS for m in ({}, L0) if m or t["coupling"] != "tied"]  # tied masks are learned masks
@@ -284,25 +282,28 @@ def test_every_way_of_transfer_ends_in_a_checkpoint_and_resumes(
     transfer: dict[str, Any], method: dict[str, Any], tiny: Path, tables: Mapping[str, Path], tmp_path: Path
 ) -> None:
     source = {"data": {"dataset": SOURCE}, "label": "label"}
-    report, _ = go(spec_of(sources=[source], transfer=transfer, **method), tiny, tables, tmp_path)
+    train = {"train": {"steps": {"teach": 6, "recover": 6} | ({"prune": 12} if method else {})}}
+    spec = spec_of(sources=[source], transfer=transfer, **method | train)
+    report, _ = go(spec, tiny, tables, tmp_path)
     assert report.budget.met <= report.budget.limit
     weights = report.transfer.weights
     assert set(weights) == ({"target", "source 0"} if "weighting" in transfer else set())
     for together in zip(*weights.values(), strict=True):
         assert sum(weight for _, weight in together) == pytest.approx(2, abs=1e-3)
     (tmp_path / "state/recover.json").unlink()
-    again, said = go(spec_of(sources=[source], transfer=transfer, **method), tiny, tables, tmp_path)
+    again, said = go(spec, tiny, tables, tmp_path)
     assert {m.stage for m in said if isinstance(m, Saved)} == {"recover"}
     assert again.results.pruned.test == report.results.pruned.test
     for stage in ("teach", "prune"):  # what an earlier attempt took
         assert again.timings_s[stage] >= report.timings_s[stage] - 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "pattern"), [("pdp", "unstructured"), ("magnitude", "2:4")], ids=["pdp-unstructured", "magnitude-2:4"]
 )
 def test_a_budget_in_zeros_gives_an_ordinary_checkpoint_and_resumes(
-    method: str, pattern: str, tiny: Path, tables: Mapping[str, Path], tmp_path: Path
+    method: str, pattern: str, tiny: Path, tables: Mapping[str, Path], fresh: Fresh, tmp_path: Path
 ) -> None:
     spec = spec_of(
         budget={"sparsity": 0.9 if pattern == "unstructured" else 0.5, "pattern": pattern},
@@ -326,11 +327,10 @@ assert (logits - torch.tensor([row["logits"] for row in rows])).abs().max() < 1e
 matrices = [p for name, p in model.named_parameters() if ".layer." in name and p.ndim == 2]
 print(sum(int((p == 0).sum()) for p in matrices))
 """
-    environment = {"HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)}
-    command = [sys.executable, "-I", "-c", script]
-    done = subprocess.run(command, cwd=out, capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) == budget.dense - budget.met
+    command, environment = [*fresh, "-I", "-c", script], {"HOME": str(tmp_path)}
+    ended = subprocess.run(command, cwd=out, capture_output=True, text=True, env=environment, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert int(ended.stdout) == budget.dense - budget.met
     assert not list(out.glob("*.py"))
     (tmp_path / "state/recover.json").unlink()
     again, said = go(spec, tiny, tables, tmp_path)
@@ -338,6 +338,7 @@ print(sum(int((p == 0).sum()) for p in matrices))
     assert again.results.pruned.test == report.results.pruned.test
 
 
+@pytest.mark.slow
 def test_a_model_that_knows_the_labels_is_pruned_without_any_training(
     tiny: Path, tables: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -416,6 +417,7 @@ def test_a_model_with_a_head_of_its_own_is_measured_as_given_and_keeps_its_order
     assert again.results.given == given
 
 
+@pytest.mark.slow
 def test_auto_settles_what_the_job_does_and_a_resumed_job_does_not_try_again(
     tiny: Path, tables: Mapping[str, Path], tmp_path: Path
 ) -> None:
@@ -518,7 +520,7 @@ def test_texts_longer_than_the_model_reads_are_cut(tmp_path: Path) -> None:
     model = save_tiny_model(tmp_path / "short", positions=16)
     table = rows(80)
     table["text"] = [f"{text} {' w1' * 100}" for text in table["text"]]
-    pq.write_table(pa.table(table), tmp_path / "long.parquet")
+    save_table(tmp_path / "long.parquet", table)
     report, _ = go(spec_of(task={"data": {"dataset": TARGET}}), model, {TARGET: tmp_path / "long.parquet"}, tmp_path)
     assert json.loads((tmp_path / "output/manifest.json").read_text())["max_length"] == 16
     assert report.verified.changed_predictions == 0
@@ -546,7 +548,7 @@ def test_a_source_whose_rare_class_is_not_drawn_still_has_the_targets_labels(tin
     for table, every in ((target, 3), (source, 300)):
         table["label"] = ["rare" if i % every == 2 else str(label) for i, label in enumerate(table["label"])]
     for name, table in ((TARGET, target), (SOURCE, source)):
-        pq.write_table(pa.table(table), tmp_path / name)
+        save_table(tmp_path / name, table)
     spec = spec_of(
         task={"data": {"dataset": TARGET}},
         sources=[{"data": {"dataset": SOURCE}, "label": "label"}],
@@ -558,6 +560,7 @@ def test_a_source_whose_rare_class_is_not_drawn_still_has_the_targets_labels(tin
     assert len(found.rows) < 100 and (found.head, found.classes) == (TARGET_HEAD, 3)
 
 
+@pytest.mark.slow
 def test_nothing_is_silent_for_as_long_as_rows_take(
     tiny: Path, tables: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -579,23 +582,25 @@ def test_nothing_is_silent_for_as_long_as_rows_take(
     assert len(beats) > report.verified.rows / 64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("types", "changes"), [(2, {}), (1, {"vocabulary": "trim"})])
 def test_pairs_of_texts(types: int, changes: dict[str, Any], tmp_path: Path) -> None:
     """A model that knows one type of text has its tokenizer saved as it was used."""
     model = save_tiny_model(tmp_path / "model", types=types)
     table = rows(120)
     table["second"] = table["text"][::-1]
-    pq.write_table(pa.table(table), tmp_path / "pairs.parquet")
+    save_table(tmp_path / "pairs.parquet", table)
     spec = spec_of(task={"data": {"dataset": TARGET}, "text": ["text", "second"]}, **changes)
     report, _ = go(spec, model, {TARGET: tmp_path / "pairs.parquet"}, tmp_path / "work")
     assert report.data.train == 72
 
 
+@pytest.mark.slow
 def test_source_with_other_labels_has_a_head_of_its_own(tiny: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:
     """Three classes in the source, two in the target: the checkpoint knows the target's alone."""
     other = rows(300, seed=2)
     other["label"] = [f"class{i % 3}" for i in range(300)]
-    pq.write_table(pa.table(other), tmp_path / "other.parquet")
+    save_table(tmp_path / "other.parquet", other)
     spec = spec_of(sources=[{"data": {"dataset": SOURCE}, "label": "label"}], transfer={"coupling": "sequential"})
     both = {TARGET: tables[TARGET], SOURCE: tmp_path / "other.parquet"}
     go(spec, tiny, both, tmp_path / "work")

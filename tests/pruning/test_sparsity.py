@@ -24,7 +24,7 @@ from core.spec.budget import GROUPS, Budget, Pattern
 from core.spec.errors import SpecError
 from tests.draws import draws
 from tests.pruning.conftest import costs_of
-from tests.pruning.test_weighting import stream
+from tests.tiny import stream
 
 PATTERNS: list[tuple[Pattern, float]] = [("unstructured", 0.9), ("2:4", 0.5), ("1:4", 0.75), ("channel", 0.4)]
 

@@ -18,7 +18,7 @@ from core.pruning.training.coupling import Phase
 from core.pruning.training.train import Training, rank, recovery_rate, train
 from core.tasks import task_of
 from tests.draws import draws
-from tests.pruning.test_weighting import stream
+from tests.tiny import stream
 
 LAYERS, HEADS, NEURONS = 3, 4, 128  # of the tiny model
 

@@ -5,24 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from core.pruning.job.run import ModelRef, run
 from core.pruning.job.verdict import lead, verdict
 from core.rows.example import Example
 from core.rows.splits import Splits
-from core.spec.job import JobSpec
 from core.spec.report import Results
 from core.spec.task import METRICS, ProblemType, TaskSpec
 from core.tasks import task_of
 from tests.reports import result
-from tests.tiny import rows
+from tests.tiny import TARGET, done, rows, save_table, spec_of
 
-DATA = "ds_" + "1" * 32
 SETS = [["a"]] * 71 + [["a", "b"]] * 15 + [[]] * 14
 CASES: dict[ProblemType, tuple[list[Any], dict[str, list[Any]]]] = {  # the labels, and what models say, by name
     "single_label_classification": (
@@ -91,7 +86,7 @@ def test_only_a_model_that_has_learned_leads_one_answer(kind: ProblemType) -> No
 def told(dense: str, pruned: str, **task: Any) -> list[str]:
     """What is said of two models of the first case."""
     truth, models = CASES["single_label_classification"]
-    names, asked = ["a", "b", "c"], TaskSpec.model_validate({"data": {"dataset": DATA}, **task})
+    names, asked = ["a", "b", "c"], TaskSpec.model_validate({"data": {"dataset": TARGET}, **task})
     problem = task_of(asked.problem, names)
     labels = problem.encode(truth)
     usual = problem.usual(truth, labels)
@@ -138,16 +133,10 @@ def test_a_job_says_so_first_and_at_the_top(tiny: Path, tmp_path: Path) -> None:
     table = rows(400)
     kept = [i for i, label in enumerate(table["label"]) if label == "pos" or i < 164]  # 200 of 282: 71 %
     columns = {name: [values[i] for i in kept] for name, values in table.items()}
-    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
-    spec = JobSpec.model_validate(
-        {
-            "model": "tiny",
-            "task": {"data": {"dataset": DATA}, "split": {"train": 60, "dev": 40}},
-            "budget": {"params": 0.3},
-            "train": {"steps": {"teach": 20, "recover": 1}, "learning_rate": 1e-5},
-        }
-    )
-    report = run(spec, ModelRef(tiny, "tiny"), {DATA: tmp_path / "rows.parquet"}, tmp_path, lambda _said: None)
+    table = save_table(tmp_path / "rows.parquet", columns)
+    task = {"data": {"dataset": TARGET}, "split": {"train": 60, "dev": 40}}
+    spec = spec_of(task=task, train={"steps": {"teach": 20, "recover": 1}, "learning_rate": 1e-5})
+    report = done(spec, tiny, {TARGET: table}, tmp_path)
     first = report.warnings[0]
     assert "model is no better than always giving the commonest answer: accuracy" in first
     page, card = ((tmp_path / "output" / name).read_text() for name in ("report.html", "README.md"))

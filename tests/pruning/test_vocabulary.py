@@ -6,20 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from core.domains.transformer.network import load_network
-from core.pruning.job.run import ModelRef, run
 from core.pruning.job.tokenizer import load_tokenizer
 from core.rows.text.vocabulary import trim
 from core.spec.errors import SpecError
-from core.spec.job import JobSpec
-from tests.tiny import rows
+from tests.tiny import TARGET, done, rows, save_table, spec_of
 
 CORPUS = [
     "the quick brown fox jumps over the lazy dog",
@@ -163,21 +159,11 @@ def test_a_tokenizer_of_another_kind_is_refused() -> None:
 
 
 def test_a_job_with_a_budget_under_what_the_whole_vocabulary_takes(tiny: Path, tmp_path: Path) -> None:
-    table, dataset = tmp_path / "rows.parquet", "ds_" + "1" * 32
     texts = rows(120)
     texts["text"] = [str(text).replace("w1", "w2") for text in texts["text"]]  # some words are never used
-    pq.write_table(pa.table(texts), table)
-    body: dict[str, Any] = {
-        "model": "tiny",
-        "task": {"data": {"dataset": dataset}, "split": {"train": 40, "dev": 40}},
-        "budget": {"params": 0.4, "of": "model"},
-        "vocabulary": "trim",
-        "export": {"formats": ["onnx"]},
-        "train": {"steps": {"teach": 4, "recover": 4}},
-    }
-    report = run(
-        JobSpec.model_validate(body), ModelRef(tiny, "tiny"), {dataset: table}, tmp_path / "w", lambda _s: None
-    )
+    table = save_table(tmp_path / "rows.parquet", texts)
+    spec = spec_of(budget={"params": 0.4, "of": "model"}, vocabulary="trim")
+    report = done(spec, tiny, {TARGET: table}, tmp_path / "w")
     budget, vocabulary = report.budget, report.vocabulary
     assert vocabulary.kept < vocabulary.before == 61
     assert budget.limit == int(0.4 * budget.dense)

@@ -9,23 +9,11 @@ import torch
 
 from core.domains.structure import Structure
 from core.domains.transformer.cut import cut
-from core.domains.transformer.network import TARGET, Network
-from core.pruning.job.tokenizer import load_tokenizer
-from core.pruning.training.batches import encode
-from core.pruning.training.coupling import Phase, Stream
+from core.domains.transformer.network import Network
+from core.pruning.training.coupling import Phase
 from core.pruning.training.train import Training, train
 from core.pruning.training.weighting import LearnedWeights, gate_gradient
-from core.rows.example import Example
-from core.rows.text.processor import Text
-from core.tasks.classes import SingleLabel
-from tests.tiny import rows
-
-
-def stream(tiny: Path, count: int, seed: int) -> Stream:
-    """Synthetic rows of the target's task."""
-    table = rows(count, seed)
-    examples = [Example((str(t),), label) for t, label in zip(table["text"], table["label"], strict=True)]
-    return Stream(encode(examples, SingleLabel(("neg", "pos")), Text(load_tokenizer(tiny), 32)), 16, TARGET, 1.0, 0.0)
+from tests.tiny import stream
 
 
 def test_agreeing_source_outweighs_a_contradicting_one(network: Network, tiny: Path) -> None:

@@ -7,7 +7,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import isclose
 from pathlib import Path
@@ -48,6 +48,8 @@ from core.spec.report import (
     WorkMacs,
     Zeros,
 )
+
+PYTHON: Iterable[str] = (sys.executable,)  # of the fresh process
 
 
 @dataclass(frozen=True)
@@ -220,7 +222,7 @@ def verify(checkpoint: Path, measured: Result, alive: Callable[[], None] = lambd
 
     `alive` is called whenever that process has done a batch.
     """
-    command = [sys.executable, "-P", "-m", "core.pruning.export.verify", str(checkpoint)]
+    command = [*PYTHON, "-P", "-m", "core.pruning.export.verify", str(checkpoint)]
     said = []
     with (
         tempfile.TemporaryFile("w+") as errors,

@@ -13,8 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
 from onnxruntime import InferenceSession
@@ -32,16 +30,14 @@ from core.domains.transformer.gates import Gates, gated
 from core.domains.transformer.model import read_model
 from core.domains.transformer.network import Network, hidden_size, load_network, longest_text, units
 from core.pruning.export.files import write_model
-from core.pruning.job.run import ModelRef, run
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency.onnx import write_onnx
 from core.pruning.scoring.magnitude import norms
 from core.rows.text.processor import Text
 from core.spec.errors import SpecError
-from core.spec.job import JobSpec
 from core.spec.task import ProblemType
 from tests.pruning.conftest import costs_of
-from tests.tiny import rows
+from tests.tiny import TARGET, done, rows, save_table, spec_of
 
 LAYERS, HEADS, NEURONS, HIDDEN, LENGTH = 3, 4, 24, 32, 12
 GROUPED = {"num_attention_heads": 2 * HEADS, "num_key_value_heads": HEADS}  # two query heads share key and value
@@ -209,6 +205,7 @@ def test_masked_equals_cut(model: Network, structure: Structure) -> None:
         assert torch.equal(again.logits(inputs(model)), logits)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", TEXT, indirect=True)
 @pytest.mark.parametrize(("suffix", "structure"), [("", STRUCTURES[1]), ("-narrow", NARROW)])
 def test_a_saved_model_is_given_and_cut_again(
@@ -233,6 +230,7 @@ def test_a_saved_model_is_given_and_cut_again(
         assert torch.equal(third.logits(texts()), again.logits(texts()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", TEXT, indirect=True)
 def test_a_saved_model_loads_every_way(saved: Path, folder: Path, model: Network) -> None:
     """What a process with nothing of ours said of the inputs (see `saved`)."""
@@ -277,8 +275,12 @@ def layers_of(model: Network) -> Any:
     return model.body.get_submodule(f"{family.base}.{family.layers}")
 
 
-@pytest.mark.parametrize("folder", TEXT, indirect=True)
-@pytest.mark.parametrize("structure", [STRUCTURES[0], NARROW])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("folder", "structure"),
+    [*((name, NARROW) for name in TEXT), *((name, STRUCTURES[0]) for name in ("bert", "deberta-v3", "llama"))],
+    indirect=["folder"],
+)
 @pytest.mark.field(
     "2. Models in, checkpoints out",
     "`quantize_dynamic` on `model.onnx`, every family",
@@ -313,6 +315,7 @@ def quantised_by_onnx_runtime(exported: Path, **prepared: Any) -> InferenceSessi
     return InferenceSession(exported.with_name("quantised.onnx"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "problem"),
     [("bert", "token_classification"), ("deberta-v2", "regression"), ("llama", "multi_label_classification")],
@@ -467,22 +470,14 @@ def test_another_head_is_of_the_same_build(model: Network) -> None:
         assert model.logits(inputs(model), "other").shape == (2, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["mpnet", "modernbert", "deberta-v3", "llama"], indirect=True)
 def test_a_whole_job(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = tmp_path / "rows.parquet"
     mixed = rows(120)
     mixed["text"] = [f"{text} {text}" if i % 3 else text for i, text in enumerate(mixed["text"])]  # so that some pad
-    pq.write_table(pa.table(mixed), table)
-    spec = JobSpec.model_validate(
-        {
-            "model": folder.name,
-            "task": {"data": {"dataset": "ds_" + "1" * 32}, "split": {"train": 40, "dev": 40}},
-            "budget": {"macs": 0.5},
-            "export": {"formats": ["onnx"]},
-            "train": {"steps": {"teach": 4, "recover": 4}},
-        }
-    )
-    report = run(spec, ModelRef(folder, folder.name), {"ds_" + "1" * 32: table}, tmp_path / "work", lambda _said: None)
+    table = save_table(tmp_path / "rows.parquet", mixed)
+    spec = spec_of(model=folder.name, budget={"macs": 0.5}, export={"formats": ["onnx"]})
+    report = done(spec, folder, {TARGET: table}, tmp_path / "work")
     assert report.budget.met <= report.budget.limit
     assert report.verified.max_difference_between_loaders < 1e-5
     assert 0 < report.verified.max_difference_onnx < 1e-5
