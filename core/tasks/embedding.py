@@ -11,7 +11,7 @@ from torch import Tensor
 
 from core.tasks.intervals import Measure
 from core.tasks.task import plain
-from core.tasks.vectors import PART, Vectors, kept, mean_of_rows, unit
+from core.tasks.vectors import PART, Vectors, by_parts, kept, mean_of_rows, unit
 
 NEAREST = 10
 
@@ -28,9 +28,7 @@ class Embedding(Vectors):
         return torch.tensor(heard) if heard else torch.zeros(len(labels), self.texts, 0)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        rows = range(0, len(logits), PART)
-        found = [kept(logits[i : i + PART].flatten(0, 1), labels[i : i + PART].flatten(0, 1)) for i in rows]
-        return torch.stack(found).mean()
+        return by_parts(kept, logits.flatten(0, 1), labels.flatten(0, 1))
 
     def said(self, logits: Tensor, labels: Tensor) -> list[Any]:
         """Cosine with the vector of the model as given."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from core.tasks.intervals import Array, Measure
 from core.tasks.number import of_numbers
-from core.tasks.vectors import COSINE, PART, Vectors, unit
+from core.tasks.vectors import COSINE, Vectors, by_parts, unit
 
 
 class Similarity(Vectors):
@@ -24,8 +24,7 @@ class Similarity(Vectors):
 
         log(1 + sum exp((c_j - c_i) / T)) over all i, j with score i > score j (CoSENT, Su 2022).
         """
-        rows = range(0, len(logits), PART)
-        return torch.stack([misordered(logits[i : i + PART], labels[i : i + PART]) for i in rows]).mean()
+        return by_parts(misordered, logits, labels)
 
     def measure(self, logits: Tensor, labels: Tensor) -> Measure:
         """Spearman's and Pearson's correlation of cosines and scores."""
