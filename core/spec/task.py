@@ -204,7 +204,7 @@ class TaskSpec(Strict):
     ] = None
     data: DatasetRef | SplitRefs
     split: Split = Split()
-    text: TextColumns = ["text"]
+    text: TextColumns = Field(["text"], validate_default=True)
     label: LabelColumns | None = Field(
         "label", description="left out: 'label'; of sentence-similarity and text-ranking: none"
     )
@@ -273,6 +273,13 @@ class TaskSpec(Strict):
         given = given or task.data.get("problem_type") or "multi_label_classification"
         if isinstance(value, list) and given != "multi_label_classification":
             raise PydanticCustomError("label", f"several columns are of a multi_label_classification, not {given}")
+        return value
+
+    @field_validator("label_map")
+    @classmethod
+    def _renaming(cls, value: dict[str, str | None], task: ValidationInfo) -> dict[str, str | None]:
+        if value and "label" in task.data and task.data["label"] is None:
+            raise PydanticCustomError("label_map", "renames labels: give 'label', too")
         return value
 
     @field_validator("metric")
