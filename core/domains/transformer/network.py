@@ -260,7 +260,7 @@ def load_network(
     known = head_labels(said.get("id2label"), len(labels))
     fresh = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
     if fitted:
-        require_fitted({} if any(key.startswith(family.head_layers) for key in fresh) else known, labels)
+        require_fitted({} if any(key.startswith(family.head_layers) for key in fresh) else known, labels, problem)
     _, last = last_linear(network.heads[TARGET])
     if any(key.startswith(family.head_layers[-1]) for key in fresh):
         pass  # transformers has made one
