@@ -11,8 +11,10 @@ import torch
 from safetensors.torch import save_file
 
 from core.domains.transformer.embedder import head_of, pooled
+from core.domains.transformer.model import read_model
 from core.domains.transformer.pooling import MODES, Recipe, read_recipe
 from core.spec.errors import SpecError
+from tests.tiny import save_tiny_model
 
 TRANSFORMER, POOLING, DENSE, NORMALIZE = (
     f"sentence_transformers.models.{name}" for name in ("Transformer", "Pooling", "Dense", "Normalize")
@@ -219,3 +221,12 @@ def test_padding_has_no_say(pooling: str) -> None:
     by_hand = {"mean": states[0, :5].mean(0), "first": states[0, 0], "last": states[0, 4], "max": states[0, :5].amax(0)}
     torch.testing.assert_close(together[0], by_hand[pooling])
     assert pooled(states, torch.zeros_like(mask), pooling).isfinite().all()
+
+
+def test_what_modules_name_is_looked_at_again_when_it_changes(tmp_path: Path) -> None:
+    folder = modules(save_tiny_model(tmp_path / "tiny"), TRANSFORMER, POOLING)
+    assert read_model(folder, "text_embedding").recipe == read_recipe(folder)
+    write(folder / "1_Pooling" / "config.json", {"pooling_mode_max_tokens": True})
+    found = read_model(folder, "text_embedding").recipe
+    assert found is not None and found.pooling == "max"
+    assert read_model(folder).recipe is None
