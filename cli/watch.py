@@ -19,7 +19,7 @@ ENDED = ("succeeded", "failed", "cancelled")
 POLL_S = 1.0
 LONG_POLL_S = 20.0
 LINE_EVERY_S = 10.0
-NUMBERS = ("pearson", "spearman", "r2")  # all other metrics are shares
+NUMBERS = ("pearson", "spearman", "r2", "cosine")  # all other metrics are shares
 
 Job = Mapping[str, Any]
 

@@ -21,7 +21,7 @@ OTHERS = 9  # documents of other queries beside a query's own, where a ranking i
 MOST_TEXTS = 200_000  # of test rows, whose vectors are held at once
 LARGEST = 0.5  # of the rows: what belongs together, by queries and documents, beyond which queries alone count
 LEAST = 0.5  # of the rows that a part is to have
-FEW = 50  # documents to find one among
+FEW = 50  # documents to find one among, or queries to rank for
 
 
 def identity(text: str) -> str:
@@ -201,7 +201,9 @@ def doubtful(train: Sequence[Example], test: Sequence[Example], problem: Problem
         found.append(f"{count} test documents are searched: to find one among so few says little; give more test rows")
     if problem == "text_ranking":
         queries = Counter(row.label[0] for row in test if isinstance(row.label, tuple))
-        if alike := len(queries) - _mixed(test):
+        if (count := _mixed(test)) < FEW:
+            found.append(f"{count} test queries are ranked: so few tell little; give more test rows")
+        if alike := len(queries) - count:
             found.append(
                 f"{alike:,} of {len(queries):,} test queries have documents of one relevance only, and do not count"
             )

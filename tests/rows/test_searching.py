@@ -150,7 +150,7 @@ def test_relevance_is_kept_as_it_is() -> None:
     assert {row.text[1]: row.label[1] for row in rows} == {  # type: ignore[index]
         document: repr(cell) for document, cell in zip(DOCUMENTS, cells, strict=True)
     }
-    assert splits.warnings == []
+    assert splits.warnings == ["5 test queries are ranked: so few tell little; give more test rows"]
     assert splits.labels == ["relevance"]
 
 
@@ -266,7 +266,8 @@ def test_queries_that_do_not_count_are_warned_of() -> None:
     splits = split(
         RANKING | SCORED, q=[f"query {i // 2}" for i in range(200)], d=[f"document {i}" for i in range(200)], s=cells
     )
-    [warning] = splits.warnings
+    few, warning = splits.warnings
+    assert " test queries are ranked: so few tell little" in few
     assert "of 20 test queries have documents of one relevance only, and do not count" in warning
 
 

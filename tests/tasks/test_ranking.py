@@ -86,3 +86,8 @@ def test_nothing_is_ever_nan(rows: int, relevance: float) -> None:
     numbers = [*task.quality(scores.detach(), labels).values(), *task.said(scores.detach(), labels)]
     numbers += [value for one in task.intervals(scores.detach(), labels).values() for value in one.values()]
     assert all(map(math.isfinite, numbers))
+
+
+def test_what_differs_by_rounding_is_equal() -> None:
+    labels = torch.tensor([[1.0, 1], [1, 0]], dtype=torch.float64)
+    assert Ranking().quality(torch.tensor([[0.5 + 1e-7], [0.5]]), labels)["mrr"] == 0.5

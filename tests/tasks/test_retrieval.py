@@ -185,3 +185,11 @@ def test_a_random_order_is_the_usual_answer() -> None:
 def test_identities_stay_whole() -> None:
     name = "f" * 15
     assert Retrieval().encode([(name, "0" * 15)]).tolist() == [[int(name, 16), 0]]
+
+
+def test_what_differs_by_rounding_is_equal() -> None:
+    """Documents of the same tokens have such vectors: which comes first says nothing."""
+    labels = torch.tensor([[1, 10], [2, 11]])
+    vectors = torch.tensor([[[1.0, 0, 0], [1, 0, 0]], [[0, 1, 0], [1, 0, 3e-4]]])
+    for rows in (vectors, vectors.flip(0)):
+        assert Retrieval().quality(rows, labels)["mrr"] == pytest.approx(0.5)

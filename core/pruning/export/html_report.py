@@ -69,7 +69,7 @@ def write_page(
         numbers=NUMBERS,
         models=models(report),
         baseline=report.results.baseline,
-        usual=f"always {TASKS[report.task.problem].usual_answer}",
+        usual=TASKS[report.task.problem].usual_answer,
         stages={name: (title, curves(report, name)) for name, title in STAGES.items() if curves(report, name)},
         architecture=architecture,
         every={
