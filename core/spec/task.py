@@ -256,7 +256,7 @@ class TaskSpec(Strict):
         if len(value) > 2 and kind == "text-classification":
             raise PydanticCustomError("text", "text-classification reads one column, or two: a pair of texts")
         if len(value) < 2 and kind == "text-ranking":
-            raise PydanticCustomError("text", "text-ranking reads two columns: the query, and the document")
+            raise PydanticCustomError("/task/text", "text-ranking reads two columns: the query, and the document")
         return value
 
     @field_validator("label")

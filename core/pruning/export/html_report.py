@@ -21,6 +21,7 @@ from core.pruning.latency.medians import SEQUENCE_LENGTH
 from core.spec.job import JobSpec
 from core.spec.metrics import METRICS, NUMBERS, shown
 from core.spec.report import Curve, Report, Result, Tested
+from core.spec.task import VECTORS
 from core.tasks import TASKS
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.html.txt"
@@ -65,6 +66,7 @@ def write_page(
         model=model,
         spec=spec,
         metric=metric,
+        vectors=report.task.problem in VECTORS,
         metrics={name: METRICS[name] for name in (metric, *report.results.pruned.test)},
         numbers=NUMBERS,
         models=models(report),
