@@ -82,7 +82,11 @@ def foretell(
     else:
         basis = f"no finished jobs on {device} yet: " + ("rough" if device == "cpu" else "nothing to go by")
     memory = estimate.memory_bytes(
-        model.architecture, costs.params.dense, costs.params.before, spec.train.batch_size, length
+        model.architecture,
+        costs.params.dense,
+        costs.params.before,
+        spec.train.batch_size * spec.task.encoded,
+        length,
     )
     return Estimate(
         device="cuda" if device == "cuda" else "cpu",

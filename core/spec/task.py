@@ -223,6 +223,11 @@ class TaskSpec(Strict):
         """What is answered, in transformers' words where it has one."""
         return _problem({name: getattr(self, name) for name in ("type", "problem_type", "text", "label")})
 
+    @property
+    def encoded(self) -> int:
+        """How many texts of a row are encoded, each for itself; 1 where all of a row are read together."""
+        return len(self.text) if self.problem in VECTORS else 1
+
     def problem_of(self, source: Source) -> ProblemType:
         """What a source's rows are asked: as the target's, but for columns of its own where texts are compared."""
         return problem_of(self.type, source.text, source.label) or self.problem
