@@ -193,10 +193,10 @@ def understood(parts: Sequence[Sequence[Example]], problem: ProblemType) -> str:
 def doubtful(train: Sequence[Example], test: Sequence[Example], problem: ProblemType) -> list[str]:
     """What to know of such rows before their numbers are believed: one sentence each."""
     found = []
-    if problem in PAIRED:
-        known = {spelling(row.text[1]) for row in train}
+    if problem != "text_embedding":
+        what, known = "document" if problem in PAIRED else "second text", {spelling(row.text[1]) for row in train}
         if count := sum(spelling(row.text[1]) in known for row in test if _belongs(row)):
-            found.append(f"{count:,} of the test rows have a document that training rows have, too")
+            found.append(f"{count:,} of the test rows have a {what} that training rows have, too")
     if problem == "text_retrieval" and (count := len({name for row in test for name in _documents(row)})) < FEW:
         found.append(f"{count} test documents are searched: to find one among so few says little; give more test rows")
     if problem == "text_ranking":

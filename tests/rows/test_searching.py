@@ -91,6 +91,9 @@ def test_where_few_documents_serve_all_queries_that_is_said() -> None:
     assert "20 of the test rows have a document that training rows have, too" in splits.warnings
     assert any(warning.startswith("4 test documents are searched") for warning in splits.warnings)
 
+    scored = split(SIMILARITY | SCORED, q=QUERIES, d=[f"answer {i % 4}" for i in range(100)], s=SCORES)
+    assert scored.warnings == ["20 of the test rows have a second text that training rows have, too"]
+
 
 def test_a_train_set_of_its_own_keeps_its_order() -> None:
     other = "ds_" + "c" * 32
