@@ -19,8 +19,9 @@ from core.ledger.workers import Needs
 from core.rows.survey import Survey
 from core.spec.job import JobSpec
 from core.spec.report import Report, stored
+from core.spec.task import PAIRED, SEARCHING
 
-FEW = 100  # test rows: an accuracy is then known to about 10 points
+FEW = 100  # test rows: a share is then known to about 10 points
 
 
 def plan(
@@ -81,7 +82,11 @@ def foretell(
     else:
         basis = f"no finished jobs on {device} yet: " + ("rough" if device == "cpu" else "nothing to go by")
     memory = estimate.memory_bytes(
-        model.architecture, costs.params.dense, costs.params.before, spec.train.batch_size, length
+        model.architecture,
+        costs.params.dense,
+        costs.params.before,
+        spec.train.batch_size * spec.task.encoded,
+        length,
     )
     return Estimate(
         device="cuda" if device == "cuda" else "cpu",
@@ -160,8 +165,9 @@ def _warnings(spec: JobSpec, rows: Survey, checked: Checked) -> Iterator[str]:
         yield "zeros alone make no dense kernel faster: a budget in 'params', 'macs' or 'bytes' removes whole units"
     if spec.budget.timed:
         yield "latency is measured by the worker: before anything is trained it finds out what can be reached there"
-    if rows.test < FEW:
-        yield f"{rows.test} test rows tell accuracies apart by ten points at best; give more if you can"
+    if rows.test < FEW and spec.task.problem not in PAIRED:  # which are told by documents and queries
+        what = "models apart roughly" if spec.task.type in SEARCHING else "accuracies apart by ten points"
+        yield f"{rows.test} test rows tell {what} at best; give more if you can"
     yield from rows.doubts
     if not spec.sources and rows.train < 1000:
         yield "few training rows and no 'sources': related text, even without labels, can help a small model a lot"

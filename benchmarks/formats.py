@@ -4,8 +4,10 @@
 
 Prunes a real model in four short jobs (free and regular layout, with fewer tokens and hidden dimensions, zeros), and
 cuts tiny random models of the families whose positions are turned (RoPE) or relative, for texts of up to 1,000 tokens.
+Prunes it to vectors and ranks, too, of the halves of the same texts.
 Makes virtual environments with torch, ONNX Runtime and either version of transformers alone, loads every checkpoint
-there in every way that it offers, in one process, and compares its answers with what was measured here. Writes
+there in every way that it offers, in one process, and compares its answers with what was measured here. Then adds
+sentence-transformers, as it comes with that version of transformers, which loads vectors and ranks. Writes
 benchmarks/results/formats.md.
 """
 
@@ -20,6 +22,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from transformers import AutoConfig, AutoModel
 
@@ -50,6 +54,30 @@ JOBS: dict[str, dict[str, Any]] = {
     },
     "regular": {"budget": {"params": 0.2}, "export": {"formats": ["onnx"], "layout": "regular"}},
     "zeros": {"budget": {"sparsity": 0.9}, "method": {"name": "magnitude"}, "export": {"formats": ["onnx"]}},
+}
+
+PAIRS = {"text": ["first", "second"]}
+RANKING = {"type": "text-ranking", "split": {"train": 20, "dev": 10, "test": 20}} | PAIRS  # ten rows of each pair
+VECTORS: dict[str, dict[str, Any]] = {
+    "vectors, free": {"task": {"type": "sentence-similarity"} | PAIRS, "budget": {"params": 0.1}},
+    "vectors, fewer tokens and hidden dimensions": {
+        "task": {"type": "sentence-similarity", "text": ["first"]},
+        "budget": {"bytes": 0.1},
+        "vocabulary": "trim",
+        "hidden_size": "trim",
+        "train": {"steps": {"recover": 10}, "max_length": 64},
+    },
+    "vectors, regular": {
+        "task": {"type": "sentence-similarity"} | PAIRS,
+        "budget": {"params": 0.2},
+        "export": {"formats": ["onnx"], "layout": "regular"},
+    },
+    "ranks, free": {"task": RANKING, "budget": {"params": 0.1}},
+    "ranks, regular": {
+        "task": RANKING,
+        "budget": {"params": 0.2},
+        "export": {"formats": ["onnx"], "layout": "regular"},
+    },
 }
 
 LAYERS, HEADS, HIDDEN, NEURONS, READS, ORIGINAL = 3, 4, 32, 24, 1024, 256
@@ -141,6 +169,55 @@ def compared(folder):
 
 print(json.dumps([compared(Path(folder)) for folder in sys.argv[1:]]))
 """
+# The same for vectors and ranks; sentence-transformers is there.
+OF_VECTORS = """
+import importlib.util, json, sys
+from pathlib import Path
+from runpy import run_path
+import numpy, onnxruntime, torch
+from sentence_transformers import CrossEncoder, SentenceTransformer
+from transformers import AutoTokenizer
+
+assert not any(importlib.util.find_spec(name) for name in ("core", "api", "worker", "cli"))
+
+def compared(folder):
+    rows = [json.loads(line) for line in (folder / "test.jsonl").open(encoding="utf-8")]
+    vectors = (folder / "test_vectors.npz").exists()
+    if vectors:
+        measured = numpy.concatenate([*numpy.load(folder / "test_vectors.npz")["logits"]])
+        texts = [text for row in rows for text in row["text"]]
+    else:
+        measured = numpy.array([row["logits"][0] for row in rows])
+        texts = [tuple(row["text"]) for row in rows]
+    coded = any(folder.glob("modeling_topwork_*.py"))
+    trust = {"trust_remote_code": True} if coded else {}
+
+    def onnx():
+        session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+        tokenizer = AutoTokenizer.from_pretrained(folder, **trust)
+        said = []
+        for start in range(0, len(texts), 32):
+            part = texts[start : start + 32]
+            columns = [part] if vectors else map(list, zip(*part))
+            batch = tokenizer(*columns, padding=True, truncation=True, return_tensors="np")
+            said += [*session.run(None, {one.name: batch[one.name] for one in session.get_inputs()})[0]]
+        return numpy.array(said).reshape(measured.shape)
+
+    with_flag = ", trust_remote_code" * coded
+    if vectors:
+        ways = {"SentenceTransformer" + with_flag: lambda: SentenceTransformer(str(folder), **trust).encode(texts)}
+        ways["load.py"] = lambda: run_path(str(folder / "load.py"))["embed"](texts).numpy()
+    else:
+        plain = torch.nn.Identity()
+        ranks = lambda: CrossEncoder(str(folder), **trust).predict(texts, activation_fn=plain)
+        ways = {"CrossEncoder" + with_flag: ranks}
+    if (folder / "model.onnx").exists():
+        ways["model.onnx"] = onnx
+    apart = {way: float(abs(answer() - measured).max()) for way, answer in ways.items()}
+    return {"rows": len(rows), "apart": apart, "changed": dict.fromkeys(apart, "")}
+
+print(json.dumps([compared(Path(folder)) for folder in sys.argv[1:]]))
+"""
 
 
 def main(model: Path) -> int:
@@ -154,13 +231,16 @@ def main(model: Path) -> int:
             run(spec_of(model.name, asked), ModelRef(model, model.name), {DATASET: table}, folder / str(number), _quiet)
             checkpoints[what] = folder / str(number) / "output"
         checkpoints |= tiny_checkpoints(folder / "tiny")
+        of_vectors = vector_checkpoints(model, table, folder / "vectors")
         for number, wanted in enumerate(TRANSFORMERS):
             python = environment(folder / f"environment-{number}", wanted)
             asked_of = f"from importlib.metadata import version as v; print(*map(v, {PACKAGES}))"
             answer = subprocess.run([str(python), "-I", "-c", asked_of], stdout=subprocess.PIPE, text=True, check=True)
             versions = dict(zip(PACKAGES, answer.stdout.split(), strict=True))
+            said = compared(python, checkpoints)
+            versions["sentence-transformers"] = with_sentences(python, wanted)
             installed.append(", ".join(f"{package} {version}" for package, version in versions.items()))
-            for what, found in compared(python, checkpoints).items():
+            for what, found in (said | compared(python, of_vectors, OF_VECTORS)).items():
                 for way, apart in found["apart"].items():
                     worst = worst if "quantize" in way else max(worst, apart)
                     row = (versions["transformers"], what, way, found["rows"], f"{apart:.1e}", found["changed"][way])
@@ -172,6 +252,7 @@ def main(model: Path) -> int:
         f"`make formats`: {model.name}; fresh virtual environments with {'; and with '.join(installed)}, and what they",
         "need. One process loads all checkpoints; a forgotten `trust_remote_code` is an error that names it, AutoModel",
         "gives the body. Largest difference of a logit to what the job measured, and predictions that changed.",
+        "sentence-transformers was added for vectors and ranks, after all else was loaded without it.",
         "",
         "| transformers | checkpoint | loaded by | test rows | largest difference | changed predictions |",
         "| --- | --- | --- | ---: | ---: | ---: |",
@@ -183,14 +264,27 @@ def main(model: Path) -> int:
 
 def spec_of(model: str, asked: dict[str, Any]) -> JobSpec:
     """A job of few steps: how good the model gets is not the question here."""
-    return JobSpec.model_validate(
-        {
-            "model": model,
-            "task": {"data": {"dataset": DATASET}, "split": {"train": 60, "dev": 40, "test": 200}},
-            "train": {"steps": {"teach": 10, "recover": 10}, "max_length": 64},
-        }
-        | asked
-    )
+    task = {"data": {"dataset": DATASET}, "split": {"train": 60, "dev": 40, "test": 200}} | asked.get("task", {})
+    train = {"steps": {"teach": 10, "recover": 10}, "max_length": 64}
+    return JobSpec.model_validate({"model": model, "train": train} | asked | {"task": task})
+
+
+def vector_checkpoints(model: Path, table: Path, folder: Path) -> dict[str, Path]:
+    """Each of VECTORS, of both halves of the table's texts."""
+    folder.mkdir()
+    words = [str(text).split() for text in pq.read_table(table)["text"].to_pylist()]
+    halves = {
+        "first": [" ".join(each[: len(each) // 2]) for each in words],
+        "second": [" ".join(each[len(each) // 2 :]) for each in words],
+    }
+    pq.write_table(pa.table(halves), folder / "halves.parquet")
+    found = {}
+    for number, (what, asked) in enumerate(VECTORS.items()):
+        print("pruning:", what, flush=True)
+        spec, out = spec_of(model.name, asked), folder / str(number)
+        run(spec, ModelRef(model, model.name), {DATASET: folder / "halves.parquet"}, out, _quiet)
+        found[what] = out / "output"
+    return found
 
 
 def tiny_checkpoints(folder: Path) -> dict[str, Path]:
@@ -230,9 +324,9 @@ def tiny_checkpoints(folder: Path) -> dict[str, Path]:
     return found
 
 
-def compared(python: Path, checkpoints: dict[str, Path]) -> dict[str, Any]:
-    """What OUTSIDE says of each, in the environment of that Python."""
-    command = [str(python), "-I", "-c", OUTSIDE, *map(str, checkpoints.values())]
+def compared(python: Path, checkpoints: dict[str, Path], program: str = OUTSIDE) -> dict[str, Any]:
+    """What a program says of each, in the environment of that Python."""
+    command = [str(python), "-I", "-c", program, *map(str, checkpoints.values())]
     said = subprocess.run(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, check=True, cwd=python.parent)
     return dict(zip(checkpoints, json.loads(said.stdout.splitlines()[-1]), strict=True))
 
@@ -247,6 +341,16 @@ def environment(folder: Path, transformers: str) -> Path:
     rest = [package for package in PACKAGES if package not in ("torch", "transformers")]
     subprocess.run([*install, *pinned, transformers, *rest], check=True)
     return python
+
+
+def with_sentences(python: Path, transformers: str) -> str:
+    """Add sentence-transformers that goes with this version of transformers; returns its version."""
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*install, transformers, "sentence-transformers"], check=True)
+    asked = "from importlib.metadata import version; print(version('sentence-transformers'))"
+    return subprocess.run(
+        [str(python), "-I", "-c", asked], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.strip()
 
 
 def _quiet(_message: object) -> None:

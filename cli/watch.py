@@ -13,13 +13,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from cli.client import Client
+from core.spec.metrics import shown
 from core.spec.report import stored
 
 ENDED = ("succeeded", "failed", "cancelled")
 POLL_S = 1.0
 LONG_POLL_S = 20.0
 LINE_EVERY_S = 10.0
-NUMBERS = ("pearson", "spearman", "r2")  # all other metrics are shares
 
 Job = Mapping[str, Any]
 
@@ -90,11 +90,6 @@ def warnings(job: Job) -> list[str]:
     """What to know of a job that has succeeded before its numbers are believed, the gravest first."""
     report = stored(job.get("metrics"))
     return [f"Mind: {said}" for said in report.warnings] if report else []
-
-
-def shown(value: float, metric: str) -> str:
-    """A share as 81.9%, another number as 0.8194."""
-    return f"{value:.4g}" if metric in NUMBERS else f"{value:.1%}"
 
 
 def overall(job: Job) -> float:

@@ -81,7 +81,8 @@ class Work:
 
 
 def work(spec: JobSpec, steps: Mapping[str, int], left: float, row_macs: float, test_rows: int) -> Work:
-    """`left`: part of the encoder; `row_macs`: of the dense model on a row of mean length."""
+    """`left`: part of the encoder; `row_macs`: of the dense model on a row of mean length, of each text encoded."""
+    row_macs *= spec.task.encoded
     dense_steps = sum(steps[stage] * price for stage, price in prices(left).items())
     train = TRAIN * spec.train.batch_size * row_macs * dense_steps
     if spec.coupling == "auto":  # its trials take about as much as what they decide on

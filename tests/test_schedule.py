@@ -37,6 +37,8 @@ def test_tokens_are_guessed_from_characters_up_to_the_length() -> None:
     assert tokens_of(rows, 512) == (12 + 102) / 2
     assert tokens_of(rows, 32) == (12 + 32) / 2
     assert tokens_of([Example(("ab", "cd", "e"), None)], 32) == 4  # words, each with its space
+    pair = [Example(("x" * 39, "x" * 99), None)]
+    assert tokens_of(pair, 512) == 37 and tokens_of(pair, 512, apart=True) == 27  # the other is padded
 
 
 def test_work_counts_what_is_computed() -> None:
@@ -85,6 +87,13 @@ def test_a_job_like_one_seen_takes_as_long_and_one_of_twice_the_work_longer() ->
 def test_without_jobs_more_cores_may_be_quicker() -> None:
     one, many = (seconds(Work(1e13, 1e11), [], cpus) for cpus in (1, 16))
     assert many[0] < one[0] < one[1] == many[1]
+
+
+def test_texts_that_are_encoded_apart_cost_as_many_rows() -> None:
+    task = {"data": {"dataset": "ds_" + "1" * 32}, "type": "sentence-similarity", "text": ["a", "b", "c"]}
+    steps = {"teach": 10, "prune": 0, "recover": 100}
+    once, apart = work(spec_of(), steps, 0.1, 1e6, 50), work(spec_of(task=task), steps, 0.1, 1e6, 50)
+    assert (apart.train, apart.measure) == (3 * once.train, 3 * once.measure)
 
 
 def test_memory_grows_with_batch_and_length() -> None:

@@ -32,6 +32,12 @@ FILES = (  # patterns
     "spm.model",
     "sentencepiece.bpe.model",
     "tokenizer.model",
+    "modules.json",  # of sentence-transformers, and what it names: how a vector is made of a text
+    "config_sentence_transformers.json",
+    "sentence_bert_config.json",
+    "*_Pooling/config.json",
+    "*_Dense/config.json",
+    "*_Dense/model.safetensors",
 )
 LOCAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
@@ -60,8 +66,9 @@ def resolve(name: str, settings: Settings) -> Resolved:
 def content(folder: Path) -> str:
     """A sha256 that tells the model of a local folder from another: of its configuration and its weights."""
     digest = hashlib.sha256()
-    for path in sorted({folder / "config.json", *folder.glob("*.safetensors")}):
-        digest.update(path.name.encode())
+    parts = {*folder.glob("modules.json"), *folder.glob("*/config.json"), *folder.glob("*/model.safetensors")}
+    for path in sorted({folder / "config.json", *folder.glob("*.safetensors"), *parts}):
+        digest.update(str(path.relative_to(folder)).encode())
         with path.open("rb") as data:
             digest.update(hashlib.file_digest(data, "sha256").digest())
     return digest.hexdigest()

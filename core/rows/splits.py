@@ -230,6 +230,8 @@ def _seen_before(target: Group, test: Sequence[Example]) -> Iterator[str]:
 def _split(spec: JobSpec, target: Group, sets: list[list[Example]]) -> Splits:
     """The target's parts, checked."""
     task, notes, seed, dropped = spec.task, list[str](), spec.train.seed, target.dropped
+    if task.problem in OUTPUTS and sum(map(len, sets)) >= MIN_ROWS:
+        searching.require_apart([*chain.from_iterable(sets)], task.problem, "/task")
     if isinstance(task.data, SplitRefs):
         train, dev, test = _given_splits(task, dict(zip(target.sets, sets, strict=True)), seed, dropped)
         where = "/task/data/train/dataset"
@@ -251,7 +253,6 @@ def _split(spec: JobSpec, target: Group, sets: list[list[Example]]) -> Splits:
 
 def _searched(task: TaskSpec, parts: tuple[list[Example], list[Example], list[Example]], seed: int) -> Splits:
     """Parts of texts that are compared, with the labels that follow from them."""
-    searching.require_apart([*chain.from_iterable(parts)], task.problem)
     notes = [searching.understood(parts, task.problem)]
     train, dev, test = (searching.answered(part, task.problem, seed) for part in parts)
     searching.require_measurable(test, task.problem)
@@ -280,7 +281,9 @@ def _usable(group: Group, rows: list[Example], seed: int, seen: dict[str, Label 
             f"has {len(kept)} usable rows that do not repeat the target; at least {MIN_ROWS} are needed"
             + _why(group.dropped),
         )
-    if group.part.label is not None and _kinds(kept, problem) < 2:
+    if problem in OUTPUTS:
+        searching.require_apart(kept, problem, group.pointer)
+    elif group.part.label is not None and _kinds(kept, problem) < 2:
         raise SpecError(f"{group.pointer}/label", "has one class only; leave 'label' out to use the text alone")
     _check_names(kept, problem, f"{group.pointer}/label")
     return searching.answered(kept, problem, seed)

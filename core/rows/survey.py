@@ -12,6 +12,7 @@ from core.rows.splits import Splits, prepare
 from core.rows.table import read_tables
 from core.rows.text.tokens import tokens_of
 from core.spec.job import JobSpec
+from core.spec.task import VECTORS
 
 
 @dataclass(frozen=True)
@@ -50,5 +51,5 @@ def of(splits: Splits, spec: JobSpec, length: int) -> Survey:
         dropped=dict(splits.dropped),
         doubts=list(doubts(spec.task, splits)),
         notes=splits.notes,
-        tokens=tokens_of(learned, length),
+        tokens=tokens_of(learned, length, spec.task.problem in VECTORS),
     )

@@ -286,6 +286,10 @@ class JobSpec(Strict):
                 raise PydanticCustomError(
                     f"/sources/{i}/text", f"a source of {self.task.type} has {least} to {most} columns of text"
                 )
+            if searching and source.label is not None and len(source.text) != 2:
+                raise PydanticCustomError(
+                    f"/sources/{i}/label", "scores are of two texts each: give two columns in 'text', or no label"
+                )
             if isinstance(source.label, list) and self.task.problem != "multi_label_classification":
                 raise PydanticCustomError(
                     f"/sources/{i}/label",

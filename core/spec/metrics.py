@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-# All but those of numbers are shares.
+# All but `NUMBERS` are shares.
 METRICS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -23,7 +23,9 @@ METRICS = {
     "same_neighbours": "agreement with dense (ten nearest)",
 }
 CORRELATIONS = ("pearson", "spearman")
-NUMBERS = (*CORRELATIONS, "r2", "rmse")
+NUMBERS = (*CORRELATIONS, "r2", "rmse", "cosine")
+# Answers that hardly differ may come in another order.
+OF_ORDER = (*CORRELATIONS, "ndcg_at_10", "recall_at_10", "mrr", "same_neighbours")
 
 
 def shown(value: float, metric: str) -> str:

@@ -204,7 +204,7 @@ class TaskSpec(Strict):
     ] = None
     data: DatasetRef | SplitRefs
     split: Split = Split()
-    text: TextColumns = ["text"]
+    text: TextColumns = Field(["text"], validate_default=True)
     label: LabelColumns | None = Field(
         "label", description="left out: 'label'; of sentence-similarity and text-ranking: none"
     )
@@ -231,6 +231,11 @@ class TaskSpec(Strict):
     def problem(self) -> ProblemType:
         """What is answered, in transformers' words where it has one."""
         return _problem({name: getattr(self, name) for name in ("type", "problem_type", "text", "label")})
+
+    @property
+    def encoded(self) -> int:
+        """How many texts of a row are encoded, each for itself; 1 where all of a row are read together."""
+        return len(self.text) if self.problem in VECTORS else 1
 
     def problem_of(self, source: Source) -> ProblemType:
         """What a source's rows are asked: as the target's, but for columns of its own where texts are compared."""
@@ -265,7 +270,7 @@ class TaskSpec(Strict):
         if len(value) > 2 and kind == "text-classification":
             raise PydanticCustomError("text", "text-classification reads one column, or two: a pair of texts")
         if len(value) < 2 and kind == "text-ranking":
-            raise PydanticCustomError("text", "text-ranking reads two columns: the query, and the document")
+            raise PydanticCustomError("/task/text", "text-ranking reads two columns: the query, and the document")
         return value
 
     @field_validator("label")
@@ -292,6 +297,13 @@ class TaskSpec(Strict):
                 "dimensions", "are of vectors, which sentence-similarity alone gives: leave it out"
             )
         return sorted({*value})
+
+    @field_validator("label_map")
+    @classmethod
+    def _renaming(cls, value: dict[str, str | None], task: ValidationInfo) -> dict[str, str | None]:
+        if value and "label" in task.data and task.data["label"] is None:
+            raise PydanticCustomError("label_map", "renames labels: give 'label', too")
+        return value
 
     @field_validator("metric")
     @classmethod

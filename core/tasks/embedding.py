@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from core.tasks.intervals import Measure
 from core.tasks.task import plain
-from core.tasks.vectors import PART, Vectors, kept, mean_of_rows, unit
+from core.tasks.vectors import PART, Vectors, by_parts, kept, mean_of_rows, unit
 
 NEAREST = 10
 
@@ -28,9 +29,7 @@ class Embedding(Vectors):
         return torch.tensor(heard) if heard else torch.zeros(len(labels), self.texts, 0)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        rows = range(0, len(logits), PART)
-        ours, given = logits.flatten(0, 1), labels.flatten(0, 1)
-        return torch.stack([kept(ours[i : i + PART], given[i : i + PART], self.shorter) for i in rows]).mean()
+        return by_parts(partial(kept, shorter=self.shorter), logits.flatten(0, 1), labels.flatten(0, 1))
 
     def said(self, logits: Tensor, labels: Tensor) -> list[Any]:
         """Cosine with the vector of the model as given."""

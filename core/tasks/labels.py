@@ -18,7 +18,7 @@ from core.tasks.task import TEMPERATURE, Task, rarest
 class MultiLabel(Task):
     """Any number of the labels, each for itself. Logits and labels (0 or 1) are (N, K)."""
 
-    usual_answer: ClassVar[str] = "each label's commoner answer"
+    usual_answer: ClassVar[str] = "always each label's commoner answer"
 
     def encode(self, labels: Sequence[Any], encoded: Any = None) -> Tensor:
         return torch.tensor(

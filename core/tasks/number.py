@@ -28,7 +28,7 @@ class Regression(Task):
 
     mean: float = 0.0
     deviation: float = 1.0
-    usual_answer: ClassVar[str] = "the training mean"
+    usual_answer: ClassVar[str] = "always the training mean"
 
     @classmethod
     def of(cls, labels: Sequence[str], known: Sequence[Label] = ()) -> Self:

@@ -17,6 +17,7 @@ from core.tasks.retrieval import CUTOFF
 from core.tasks.task import Task, plain
 from core.tasks.vectors import mean_of_rows
 
+DECIMALS = 5  # of scores that are told apart: texts of the same tokens have scores that differ by rounding
 DIGITS = 12  # of a query's identity, so that float64 holds it
 
 
@@ -53,7 +54,7 @@ class Ranking(Task):
     def measure(self, logits: Tensor, labels: Tensor) -> Measure:
         """nDCG@10 (gains are the relevance) and mean reciprocal rank of the queries whose documents differ."""
         queries, first, query = np.unique(labels[:, 0].numpy(), return_index=True, return_inverse=True)
-        scores, relevance = logits[:, 0].double().numpy(), labels[:, 1].numpy()
+        scores, relevance = logits[:, 0].double().numpy().round(DECIMALS), labels[:, 1].numpy()
         discount = 1 / np.log2(np.arange(2, CUTOFF + 2))
         each = {name: np.zeros(len(queries)) for name in ("ndcg_at_10", "mrr")}
         once = np.zeros(len(labels))

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.tasks.intervals import Measure
-from core.tasks.vectors import COSINE, PART, Vectors, mean_of_rows, prefixes, unit
+from core.tasks.vectors import COSINE, PART, Vectors, by_parts, mean_of_rows, prefixes, unit
 
 CUTOFF = 10  # of nDCG and recall
+ROUNDING = 1e-6  # of cosines: texts of the same tokens have vectors that differ by as much, in other batches
 
 
 class Retrieval(Vectors):
@@ -27,17 +28,18 @@ class Retrieval(Vectors):
 
         Documents that are the same, or belong to the same query, are no negatives.
         """
-        rows = range(0, len(logits), PART)
-        sizes = prefixes(logits, self.shorter)
-        return torch.stack([contrast(part[i : i + PART], labels[i : i + PART]) for part in sizes for i in rows]).mean()
+        found = [by_parts(contrast, part, labels) for part in prefixes(logits, self.shorter)]
+        return torch.stack(found).mean()
 
     def measure(self, logits: Tensor, labels: Tensor) -> Measure:
         """nDCG@10, recall@10 and mean reciprocal rank of the queries, each once; (N, k, D) and (N, k)."""
         ranks = document_ranks(logits, labels).double().numpy()
         queries, first, query = np.unique(labels[:, 0].numpy(), return_index=True, return_inverse=True)
-        hit = ranks <= CUTOFF
-        relevant = np.bincount(query)
-        gained = np.bincount(query, np.where(hit, 1 / np.log2(1 + ranks), 0.0))
+        new = np.zeros(len(labels))  # a document that comes beside several others belongs to its query once
+        new[np.unique(labels[:, :2].numpy(), axis=0, return_index=True)[1]] = 1
+        hit = new * (ranks <= CUTOFF)
+        relevant = np.bincount(query, new).astype(int)
+        gained = np.bincount(query, hit / np.log2(1 + ranks))
         ideal = np.cumsum(1 / np.log2(np.arange(2, CUTOFF + 2)))[np.minimum(relevant, CUTOFF) - 1]
         best = np.full(len(queries), np.inf)
         np.minimum.at(best, query, ranks)
@@ -69,5 +71,5 @@ def document_ranks(logits: Tensor, labels: Tensor) -> Tensor:
     for start in range(0, len(vectors), PART):
         cosines = vectors[start : start + PART, 0] @ documents.T
         mine = cosines.gather(1, own[start : start + PART, None])
-        found.append((cosines >= mine).sum(1))
+        found.append((cosines >= mine - ROUNDING).sum(1))
     return torch.cat(found)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from core.tasks.intervals import Array, Measure
 from core.tasks.number import of_numbers
-from core.tasks.vectors import COSINE, PART, Vectors, prefixes, unit
+from core.tasks.vectors import COSINE, Vectors, by_parts, prefixes, unit
 
 
 class Similarity(Vectors):
@@ -24,11 +24,8 @@ class Similarity(Vectors):
 
         log(1 + sum exp((c_j - c_i) / T)) over all i, j with score i > score j (CoSENT, Su 2022).
         """
-        rows = range(0, len(logits), PART)
-        sizes = prefixes(logits, self.shorter)
-        return torch.stack(
-            [misordered(part[i : i + PART], labels[i : i + PART]) for part in sizes for i in rows]
-        ).mean()
+        found = [by_parts(misordered, part, labels) for part in prefixes(logits, self.shorter)]
+        return torch.stack(found).mean()
 
     def measure(self, logits: Tensor, labels: Tensor) -> Measure:
         """Spearman's and Pearson's correlation of cosines and scores."""

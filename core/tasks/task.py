@@ -32,7 +32,7 @@ class Task(ABC):
     apart_texts: ClassVar[bool] = False  # the texts of a row are encoded each for itself
     self_taught: ClassVar[bool] = False  # labels are what the model as given answers
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"  # of transformers: loads a model of this task
-    usual_answer: ClassVar[str] = "the commonest answer"  # what `usual` gives, in words
+    usual_answer: ClassVar[str] = "always the commonest answer"  # what `usual` gives, in words
 
     @classmethod
     def of(cls, labels: Sequence[str], known: Sequence[Label] = ()) -> Self:

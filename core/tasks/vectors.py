@@ -5,7 +5,7 @@ Answers are (N, k, D): of each of N rows its k texts, encoded apart.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -81,6 +81,12 @@ def similar(vectors: Tensor) -> Tensor:
     cosines = unit(vectors) @ unit(vectors).T / COSINE
     others = ~torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
     return F.log_softmax(cosines[others].reshape(len(vectors), -1), -1)
+
+
+def by_parts(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, labels: Tensor) -> Tensor:
+    """A loss that compares rows with each other, of parts of them: the mean, each as much as it has rows."""
+    parts = [(logits[i : i + PART], labels[i : i + PART]) for i in range(0, len(logits), PART)]
+    return torch.stack([loss(ours, theirs) * len(ours) for ours, theirs in parts]).sum() / len(logits)
 
 
 def mean_of_rows(values: Mapping[str, Array], counts: Array) -> Measure:

@@ -74,6 +74,10 @@ def test_what_a_job_has_made_in_a_line() -> None:
     one = job("succeeded", metrics=report(results=results, task=report()["task"] | {"metric": "r2"}))
     assert result(one) == "-12.5 r2 on the test rows (dense 0.5), 9.50% of what the budget counts kept"
     assert result(job("succeeded")) is None
+    results = {name: made(0.9876, metrics=("cosine", "ndcg_at_10")) for name in ("dense", "pruned")}
+    for metric, said in (("cosine", "0.9876 cosine"), ("ndcg_at_10", "98.8% ndcg_at_10")):
+        task = report()["task"] | {"type": "sentence-similarity", "labels": [], "metric": metric}
+        assert str(result(job("succeeded", metrics=report(results=results, task=task)))).startswith(said)
 
 
 def test_what_to_know_of_a_job_before_its_numbers() -> None:

@@ -19,7 +19,7 @@ import pytest
 from core.ledger.settings import Settings
 from core.spec.errors import SpecError
 from tests.tiny import CONFIG
-from worker.models import resolve
+from worker.models import content, resolve
 
 COMMIT = "c0ffee" * 6 + "c0ff"
 REPOSITORIES = {
@@ -45,7 +45,11 @@ REPOSITORIES = {
     ],
     "huge/parts": ["config.json", "model.safetensors.index.json", *(f"model-{i}-of-3.safetensors" for i in (1, 2, 3))],
     "mute/files": ["config.json", "model.safetensors"],
+    "vectors/model": ["config.json", "model.safetensors"],
 }
+OF_VECTORS = ["1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors", "modules.json"]
+OF_VECTORS += ["config_sentence_transformers.json", "sentence_bert_config.json"]
+REPOSITORIES["vectors/model"] += [*OF_VECTORS, "2_Dense/pytorch_model.bin", "openvino/model.bin", "onnx/config.json"]
 REPOSITORIES["both/model"] = ["model.safetensors", *REPOSITORIES["parts/model"]]
 SIZES = {("huge/model", "model.safetensors"): 21 * 2**30, ("good/model", "pytorch_model.bin"): 21 * 2**30}
 SIZES |= {("huge/parts", f"model-{i}-of-3.safetensors"): 7 * 2**30 for i in (1, 2, 3)}
@@ -104,6 +108,8 @@ class Hub(BaseHTTPRequestHandler):
             "tokenizer_config.json": coded,
             "model.safetensors.index.json": json.dumps({"weight_map": PART_OF}).encode(),
         }
+        if repository == "vectors/model" and name.endswith(".json") and "config" in name:
+            bodies.setdefault(name, b"{}")
         self.answer(
             200,
             bodies.get(name, name.encode()),
@@ -187,6 +193,22 @@ def test_a_hub_model_comes_at_its_commit_without_code_or_pickles(hub: str, tmp_p
     assert ask("http://127.0.0.1:1", tmp_path, *cached) == [found[0]] * 3
     Hub.status = 503
     assert ask(hub, tmp_path, *cached) == [found[0]] * 3
+
+
+def test_what_makes_a_vector_of_a_text_comes_along(hub: str, tmp_path: Path) -> None:
+    [[_, _, files]] = ask(hub, tmp_path, "vectors/model")
+    assert {*files} == {"config.json", "model.safetensors", *OF_VECTORS}
+
+
+def test_another_pooling_is_another_model(tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors", "modules.json", "1_Pooling/config.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    before = content(tmp_path)
+    (tmp_path / "README.md").write_text("new")
+    assert content(tmp_path) == before
+    (tmp_path / "1_Pooling" / "config.json").write_text("another")
+    assert content(tmp_path) != before
 
 
 def test_a_hub_model_may_come_in_parts(hub: str, tmp_path: Path) -> None:

@@ -54,8 +54,9 @@ class Embedder(nn.Module):
 
     @property
     def width(self) -> int:
-        """Dimensions of the pooled vector."""
-        return int(self.get_input_embeddings().weight.shape[1])
+        """Dimensions of the pooled vector; where some are gone, there is a Dense layer behind it."""
+        dense = [module for module in self.get_submodule(HEAD).children() if isinstance(module, nn.Linear)]
+        return int(dense[0].in_features if dense else self.config.hidden_size)
 
     @property
     def vector_size(self) -> int:
@@ -116,21 +117,20 @@ def head_of(recipe: Recipe, hidden: int | None, narrow: bool) -> nn.Sequential:
     `hidden`: of the body, where it is known. `narrow`: hidden dimensions will go. Vectors then keep their length by a
     Dense layer, which changes nothing at first.
     """
+    recipe.require(hidden)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    width = hidden
     for number, dense in enumerate(recipe.dense):
         weights = load_file(dense.folder / "model.safetensors")
-        weight, bias = weights.get("linear.weight"), weights.get("linear.bias")
-        if weight is None or weight.ndim != 2 or width not in (None, weight.shape[1]) or not weight.isfinite().all():
-            raise SpecError("/model", f"the Dense layer in its {dense.folder.name} does not fit what is before it")
-        width, linear = len(weight), nn.Linear(weight.shape[1], len(weight), bias=bias is not None)
-        linear.load_state_dict({"weight": weight.float()} | ({"bias": bias.float()} if bias is not None else {}))
+        if not all(part.isfinite().all() for part in weights.values()):
+            raise SpecError("/model", f"the Dense layer in its {dense.folder.name} holds numbers that are not finite")
+        linear = nn.Linear(dense.columns, dense.rows, bias=dense.bias)
+        linear.load_state_dict({name: weights[f"linear.{name}"].float() for name in linear.state_dict()})
         layers[f"dense{number}"] = linear
         layers[f"activation{number}"] = getattr(nn, dense.activation)()
-    if narrow and width and not recipe.dense:
-        linear = nn.Linear(width, width, bias=False)
+    if narrow and hidden and not recipe.dense:
+        linear = nn.Linear(hidden, hidden, bias=False)
         with torch.no_grad():
-            linear.weight.copy_(torch.eye(width))
+            linear.weight.copy_(torch.eye(hidden))
         layers["dense0"] = linear
         layers["activation0"] = nn.Identity()
     if recipe.normalised:

@@ -262,9 +262,13 @@ MAX_SIZE = 2**20  # hidden dimensions, heads, neurons
 MAX_LABELS = 50_000
 
 
-def require_fitted(known: Iterable[str], labels: Iterable[str]) -> None:
-    """Raises SpecError('/train/steps/teach') unless a model's head knows the task's labels, and no other."""
-    if {*known} != {*labels}:
+def require_fitted(known: Iterable[str], labels: Iterable[str], problem: ProblemType) -> None:
+    """Raises SpecError('/train/steps/teach') unless a model's head knows the task's labels, and no other.
+
+    A head for one number ranks, whatever its output is called.
+    """
+    ranks = problem == "text_ranking" and len({*known}) == 1
+    if {*known} != {*labels} and not ranks:
         raise SpecError(
             "/train/steps/teach",
             f"0 is for a model that is fine-tuned to the labels {', '.join(sorted(labels))[:200]} already; this one "

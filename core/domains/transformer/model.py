@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Any
 
 from core.domains.config import named, read_object
@@ -61,12 +62,14 @@ class LocalModel:
         if self.architecture.earlier and spec.budget.sparsity is not None:
             raise SpecError("/budget/sparsity", f"in place of units {UNEVEN}")
 
-    def costs(self, labels: int = 0, length: int = 1) -> Costs:
+    def costs(self, labels: int = 0, length: int = 1, *, narrow: bool = False) -> Costs:
         """With a classifier for so many labels on top, for texts of `length` tokens, or as long as it reads.
 
-        Raises SpecError('/model').
+        Of vectors, with what makes them; `narrow`: hidden dimensions are to be cut. Raises SpecError('/model').
         """
         length = min(length, self.reads or length)
+        if self.recipe is not None:
+            return self._of_vectors(length, narrow)
         family, columns = self.architecture.family, self.architecture.hidden
         features = self.architecture.features or columns
         head: dict[str, tuple[int, ...]] = {}
@@ -77,6 +80,14 @@ class LocalModel:
             columns = features
         head |= {f"{path}.weight": (features,) for path in family.head_norms}
         return Costs.from_shapes(self.architecture, {**self.shapes, **head} if labels else self.shapes, length)
+
+    def _of_vectors(self, length: int, narrow: bool) -> Costs:
+        assert self.recipe is not None
+        a = self.architecture
+        head = self.recipe.shapes(a.family.head, a.hidden, narrow)
+        paths = tuple(dict.fromkeys(name.rpartition(".")[0] for name in head))
+        of_head = replace(a, family=replace(a.family, head_layers=paths))
+        return Costs.from_shapes(of_head, {**self.shapes, **head}, length)
 
     @cached_property
     def dense(self) -> Costs:
@@ -96,7 +107,11 @@ class LocalModel:
 
 def read_model(folder: Path, problem: ProblemType = "single_label_classification") -> LocalModel:
     """The model in a folder; raises SpecError('/model') that says what else it is, or what is wrong, and the mend."""
-    stamp = tuple((name, s and (s.st_mtime_ns, s.st_size, s.st_ino)) for name, s in sorted(entries(folder).items()))
+    here = sorted(entries(folder).items())
+    names = [name for name, s in here if s and S_ISDIR(s.st_mode)]
+    if "modules.json" in dict(here):  # what that names decides, too
+        here += [(f"{name}/{part}", s) for name in names for part, s in sorted(entries(folder / name).items())]
+    stamp = tuple((name, s and (s.st_mtime_ns, s.st_size, s.st_ino)) for name, s in here)
     found = _look(folder, problem, stamp)
     if isinstance(found, str):
         raise SpecError("/model", found)
@@ -141,6 +156,8 @@ def _read(folder: Path, problem: ProblemType) -> LocalModel:
     stretches = any(name in ("rope_type", "type") and value in STRETCHING for name, value in named(rope))
     pruned = architecture.earlier is not None or (folder / "structure.json").is_file()
     recipe = read_recipe(folder) if family.of_vectors else None
+    if recipe:
+        recipe.require(architecture.hidden)
     model = LocalModel(folder.name, architecture, kept, size, labels, reads, stretches, recipe, pruned)
     model.dense  # noqa: B018  raises SpecError where the weights are not of this config.json
     _require_layers(architecture, kept)

@@ -231,10 +231,11 @@ def load_network(
         config.problem_type = None if problem in ("token_classification", "text_ranking") else problem
     config.return_dict, config.chunk_size_feed_forward = True, 0  # the latter is of a width that is cut
     task_class = getattr(transformers, family.task_class)
-    bare = "add_pooling_layer" in signature(task_class).parameters  # a pooler that no vector is read from
+    pooler = "add_pooling_layer" in signature(task_class).parameters  # that no vector is read from
+    bare = {"add_pooling_layer": False} if pooler else {}
     with readable(model_dir, "weights"):
         if architecture.earlier:
-            body, info = pruned_before(model_dir, task_class, config, architecture)
+            body, info = pruned_before(model_dir, task_class(config, **bare), architecture)
         else:
             body, info = task_class.from_pretrained(
                 model_dir,
@@ -243,7 +244,7 @@ def load_network(
                 use_safetensors=True,
                 ignore_mismatched_sizes=True,  # a head for other classes gives way; anything else is refused below
                 output_loading_info=True,
-                **({"add_pooling_layer": False} if bare else {}),
+                **bare,
             )
     for part in configs(body):
         part.use_cache = False  # it classifies, and never goes on with a text
@@ -265,7 +266,7 @@ def load_network(
     known = head_labels(said.get("id2label"), len(labels))
     fresh = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
     if fitted:
-        require_fitted({} if any(key.startswith(family.head_layers) for key in fresh) else known, labels)
+        require_fitted({} if any(key.startswith(family.head_layers) for key in fresh) else known, labels, problem)
     _, last = last_linear(network.heads[TARGET])
     if any(key.startswith(family.head_layers[-1]) for key in fresh):
         pass  # transformers has made one
@@ -293,10 +294,11 @@ def with_recipe(
     return Embedder(body, family.base, recipe, head), replace(architecture, family=family), found
 
 
-def pruned_before(folder: Path, task_class: Any, config: Any, architecture: Architecture) -> tuple[Any, dict[str, Any]]:
-    """A pruned checkpoint's model, and what is not in it, as `from_pretrained` says it. None of its code is run."""
+def pruned_before(folder: Path, body: Any, architecture: Architecture) -> tuple[Any, dict[str, Any]]:
+    """`body` as a pruned checkpoint has it, and what is not in that, as `from_pretrained` says it. None of its code is
+    run."""
     assert architecture.earlier is not None
-    body, family = task_class(config), architecture.family
+    family = architecture.family
     shrink(body, architecture.paths, architecture.earlier.shape(), f"{family.base}." * family.of_vectors)
     weights = {name: tensor for file in require_weights(folder) for name, tensor in load_file(file).items()}
     if family.of_vectors:

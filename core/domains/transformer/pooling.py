@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.domains.config import read_object
+from core.domains.weights import read_shapes
 from core.spec.errors import SpecError
 
 MODES = {
@@ -29,6 +30,9 @@ class Dense:
 
     folder: Path
     activation: str
+    rows: int
+    columns: int
+    bias: bool
 
 
 @dataclass(frozen=True)
@@ -40,14 +44,34 @@ class Recipe:
     normalised: bool = False
     says: str = "mean of the tokens, as sentence-transformers does with a model that says nothing"
     prompts: tuple[tuple[str, str], ...] = ()  # by name, that it was trained with, before a text
+    lowers: bool = False  # whether sentence-transformers gives it texts in lower case
 
     @property
     def hint(self) -> str | None:
         """What its user has to do."""
-        if not self.prompts:
-            return None
-        said = ", ".join(repr(prompt[:60]) for _, prompt in self.prompts[:3])
-        return f"the model was trained with {said} before its texts, which is not put there: let the data have it"
+        hints = []
+        if self.prompts:
+            said = ", ".join(repr(prompt[:60]) for _, prompt in self.prompts[:3])
+            hints.append(f"was trained with {said} before its texts, which is not put there: let the data have it")
+        if self.lowers:
+            hints.append("was trained on texts in lower case, which they are not put into: let the data be so")
+        return f"the model {'; it '.join(hints)}" if hints else None
+
+    def require(self, hidden: int | None) -> None:
+        """Raises SpecError('/model') where a Dense layer does not fit what is before it; `hidden`: of the body."""
+        width = hidden
+        for dense in self.dense:
+            if width not in (None, dense.columns):
+                raise SpecError("/model", f"the Dense layer in its {dense.folder.name} does not fit what is before it")
+            width = dense.rows
+
+    def shapes(self, head: str, hidden: int, narrow: bool) -> dict[str, tuple[int, ...]]:
+        """Of the parameters behind the pooling, as a module `head`; `narrow`: a Dense layer keeps the width."""
+        found: dict[str, tuple[int, ...]] = {}
+        for number, dense in enumerate(self.dense):
+            found[f"{head}.dense{number}.weight"] = (dense.rows, dense.columns)
+            found |= {f"{head}.dense{number}.bias": (dense.rows,)} if dense.bias else {}
+        return {f"{head}.dense0.weight": (hidden, hidden)} if narrow and not found else found
 
 
 def read_recipe(folder: Path) -> Recipe:
@@ -57,9 +81,9 @@ def read_recipe(folder: Path) -> Recipe:
     pooling, dense, normalised = "", list[Dense](), False
     for module in _modules(folder / "modules.json"):
         kind, where = _facts(module)
-        if kind == "Pooling":
+        if kind == "Pooling" and not pooling:
             pooling = _pooling(folder / where / "config.json")
-        elif kind == "Dense" and pooling:
+        elif kind == "Dense" and pooling and not normalised:
             dense.append(_dense(folder / where))
         elif kind == "Normalize" and pooling:
             normalised = True
@@ -70,7 +94,7 @@ def read_recipe(folder: Path) -> Recipe:
         raise SpecError("/model", "its modules.json has no Pooling, so that it gives no vector of a text")
     says = {"first": "first token", "last": "last token", "mean": "mean of the tokens", "max": "maximum over tokens"}
     said = says[pooling] + ", a Dense layer" * bool(dense) + ", normalised" * normalised
-    return Recipe(pooling, tuple(dense), normalised, f"{said} (modules.json)", _prompts(folder))
+    return Recipe(pooling, tuple(dense), normalised, f"{said} (modules.json)", _prompts(folder), _lowers(folder))
 
 
 def _prompts(folder: Path) -> tuple[tuple[str, str], ...]:
@@ -79,6 +103,11 @@ def _prompts(folder: Path) -> tuple[tuple[str, str], ...]:
     said = read_object(folder / "config_sentence_transformers.json").get("prompts")
     named = said.items() if isinstance(said, dict) else ()
     return tuple((name, prompt) for name, prompt in named if isinstance(prompt, str) and prompt)
+
+
+def _lowers(folder: Path) -> bool:
+    said = folder / "sentence_bert_config.json"
+    return said.is_file() and read_object(said).get("do_lower_case") is True
 
 
 def _modules(file: Path) -> list[Any]:
@@ -122,4 +151,8 @@ def _dense(folder: Path) -> Dense:
         raise SpecError("/model", "a Dense layer of it is beside others, and not behind them: that is not known here")
     if not (folder / "model.safetensors").is_file():
         raise SpecError("/model", f"its {folder.name} has no model.safetensors: save it with sentence-transformers")
-    return Dense(folder, activation)
+    shapes = read_shapes(folder / "model.safetensors")
+    weight = shapes.get("linear.weight", ())
+    if len(weight) != 2 or shapes.get("linear.bias", weight[:1]) != weight[:1]:
+        raise SpecError("/model", f"its {folder.name} holds no Linear: save it with sentence-transformers")
+    return Dense(folder, activation, *weight, "linear.bias" in shapes)

@@ -14,7 +14,8 @@ from core.domains.model_ref import ModelRef
 from core.pruning.export.files import NEEDS_5, TEMPLATES
 from core.spec.job import JobSpec
 from core.spec.metrics import METRICS, NUMBERS, shown
-from core.spec.report import BudgetMet, Report, Result, Tested, Zeros
+from core.spec.report import BudgetMet, Report, Result, Tested
+from core.spec.task import SEARCHING, VECTORS
 from core.tasks import TASKS
 
 
@@ -22,11 +23,10 @@ def write_card(report: Report, spec: JobSpec, model: ModelRef, max_length: int, 
     """Say what the checkpoint is. `max_length`: tokens of a text that it reads; `auto_class`: what loads it."""
     results, data = report.results, report.data
     models = (results.dense, results.pruned)
-    words = report.task.type == "token-classification"
     metadata = ModelCardData(
         base_model=model.name if model.revision else None,
-        library_name="transformers",
-        pipeline_tag=f"{'token' if words else 'text'}-classification",
+        library_name="sentence-transformers" if report.task.type in SEARCHING else "transformers",
+        pipeline_tag=report.task.type,
         tags=["topwork", "structured-pruning"],
     )
     lines = []
@@ -58,30 +58,26 @@ def write_card(report: Report, spec: JobSpec, model: ModelRef, max_length: int, 
         "sources": sum(data.sources[i] for i in report.transfer.sources),
         "seed": spec.train.seed,
         "budget": latency_met(report.budget),
-        "auto_class": auto_class,
         "needs": NEEDS_5_CARD if NEEDS_5 in json.loads((target.parent / "config.json").read_text()).values() else "",
-        "onnx": ONNX_CARD if "onnx" in spec.export.formats else "",
-    } | _loading(spec.export.layout, report.sparsity)
+        "load": _loading(report, spec, auto_class),
+        "onnx": _onnx(report) if "onnx" in spec.export.formats else "",
+    }
     target.write_text(Template((TEMPLATES / "README.md.txt").read_text()).substitute(values))
 
 
 def _task(report: Report, spec: JobSpec, model: ModelRef, max_length: int) -> str:
     """What the model answers, and to what."""
-    labels, words, columns = report.task.labels, report.vocabulary, spec.task.text
-    named = ", ".join(map(as_code, labels[:20])) + (f" and {len(labels) - 20} more" if labels[20:] else "")
-    reads = "two texts, " + " and ".join(map(as_code, columns)) + "," if columns[1:] else "a text"
-    sentences = [
-        f"It answers {report.task.problem.replace('_', ' ')}: {named}. It reads {reads} of up to "
-        f"{max_length} tokens, as it was trained."
-    ]
+    words = report.vocabulary
+    sentences = [_answers(report, spec, max_length)]
     if given := report.results.given:
         metric = report.task.metric
+        knew = " did this already" if report.task.type in SEARCHING else " knew these labels"
         moved = given.change["pruned"][metric]
         value, low, high = (
             f"{one if metric in NUMBERS else 100 * one:+.3g}" for one in (moved.value, moved.low, moved.high)
         )
         sentences.append(
-            f"The model that it was made of knew these labels: as given its {METRICS[metric]} on the same rows is "
+            f"{'The model that it was made of' + knew}: as given its {METRICS[metric]} on the same rows is "
             f"{_quality(given, metric)}; this one differs by {value} ({low} to {high}, "
             f"paired){' points' if metric not in NUMBERS else ''}."
         )
@@ -93,6 +89,28 @@ def _task(report: Report, spec: JobSpec, model: ModelRef, max_length: int) -> st
             f"Of {words.before:,} tokens it keeps the {words.kept:,} that its texts use; others fall to pieces."
         )
     return " ".join(sentences)
+
+
+def _answers(report: Report, spec: JobSpec, max_length: int) -> str:
+    """What the model says, and of what."""
+    labels, columns = report.task.labels, [*map(as_code, spec.task.text)]
+    if report.task.problem in VECTORS:
+        columns = columns[:2]
+        learned = {
+            "text_embedding": "It keeps the vectors of the model that it was made of",
+            "text_retrieval": f"It learned which text of {columns[-1]} belongs to which of {columns[0]}",
+            "text_similarity": f"It learned how alike texts of {' and '.join(columns)} are",
+        }[report.task.problem]
+        return (
+            f"It gives a vector of a text of up to {max_length} tokens ({report.task.head}); texts that are alike have "
+            f"a high cosine. {learned}."
+        )
+    reads = "two texts, " + " and ".join(columns[:2]) + "," if columns[1:] else "a text"
+    said = f"It reads {reads} of up to {max_length} tokens, as it was trained."
+    if report.task.problem == "text_ranking":
+        return f"It gives a score of how well a document answers a query: the higher, the better. {said}"
+    named = ", ".join(map(as_code, labels[:20])) + (f" and {len(labels) - 20} more" if labels[20:] else "")
+    return f"It answers {report.task.problem.replace('_', ' ')}: {named}. {said}"
 
 
 def one_line(text: str) -> str:
@@ -113,27 +131,77 @@ def as_text(text: str) -> str:
     return re.sub(r"[\\`*_{}\[\]<>&|~$@]|:(?=//)|(?<=www)\.", r"\\\g<0>", one_line(text), flags=re.IGNORECASE)
 
 
-def _loading(layout: str, zeros: Zeros | None) -> dict[str, str]:
+def _loading(report: Report, spec: JobSpec, auto_class: str) -> str:
     """How the card says that the model is loaded."""
-    if zeros:
-        return {"trust": "", "otherwise": zeros.says}
-    return REGULAR_CARD if layout == "regular" else CODED_CARD
+    zeros, vectors = report.sparsity, report.task.problem in VECTORS
+    coded = not zeros and spec.export.layout == "free"
+    by_path = EMBED_CARD if vectors else LOAD_CARD
+    plain = zeros.says if zeros else "Its layers are regular: a plain config.json says all, and no code comes with it."
+    otherwise = CODED_CARD + by_path if coded else plain + f" By path, {BARE}{EMBED_CARD}" * vectors
+    first = VECTORS_CARD if vectors else RANKING_CARD if report.task.problem == "text_ranking" else AUTO_CARD
+    card = Template(first + "\n$otherwise")
+    trust = ", trust_remote_code=True" if coded else ""
+    return card.substitute({"auto_class": auto_class, "trust": trust, "otherwise": otherwise})
+
+
+def _onnx(report: Report) -> str:
+    vectors = report.task.problem in VECTORS
+    two = '["a query", "another query"], ["some document", "another, longer document"]'
+    texts = two if report.task.problem == "text_ranking" else '["some text", "another, longer text"]'
+    output = ("vectors", "sentence_embedding") if vectors else ("logits", "logits")
+    return Template(ONNX_CARD).substitute({"texts": texts, "name": output[0], "output": output[1]})
 
 
 NEEDS_5_CARD = """
 It needs transformers 5.3 or newer: 4.57 has no words in its config.json for which of these layers see all of the text.
 """
-CODED_CARD = {
-    "trust": ", trust_remote_code=True",
-    "otherwise": "Without the flag transformers refuses it: the code is `modeling_topwork_*.py`, here in this folder. "
-    "Or by path, with nothing but torch, transformers (4.57, or 5.3 and newer) and safetensors, and any number of "
-    "checkpoints in one process:\n\n```python\nfrom runpy import run_path\n\n"
-    'model, tokenizer = run_path("load.py")["load"]()\n```',
-}
-REGULAR_CARD = {
-    "trust": "",
-    "otherwise": "Its layers are regular: a plain config.json says all, and no code comes with it.",
-}
+AUTO_CARD = """```python
+from transformers import $auto_class, AutoTokenizer
+
+model = $auto_class.from_pretrained("."$trust)
+tokenizer = AutoTokenizer.from_pretrained("."$trust)
+```
+"""
+VECTORS_CARD = """```python
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("."$trust)
+vectors = model.encode(["some text", "another, longer text"])
+tokenizer = model.tokenizer
+```
+"""
+RANKING_CARD = (
+    """```python
+from sentence_transformers import CrossEncoder
+
+scores = CrossEncoder("."$trust).predict([("a query", "some document"), ("a query", "another")])
+```
+
+Or with transformers, whose logits are these scores before a sigmoid:
+
+"""
+    + AUTO_CARD
+)
+BARE = "with nothing but torch, transformers (4.57, or 5.3 and newer) and safetensors"
+CODED_CARD = (
+    "Without the flag transformers refuses it: the code is `modeling_topwork_*.py`, here in this folder. "
+    f"Or by path, {BARE}"
+)
+LOAD_CARD = """, and any number of checkpoints in one process:
+
+```python
+from runpy import run_path
+
+model, tokenizer = run_path("load.py")["load"]()
+```"""
+EMBED_CARD = """:
+
+```python
+from runpy import run_path
+
+embed = run_path("load.py")["embed"]
+vectors = embed(["some text", "another, longer text"])
+```"""
 
 
 def latency_met(budget: BudgetMet) -> str:
@@ -157,8 +225,8 @@ ONNX Runtime, any batch, and texts of any length that the model reads:
 import onnxruntime
 
 session = onnxruntime.InferenceSession("model.onnx")
-batch = tokenizer(["some text", "another, longer text"], padding=True, truncation=True, return_tensors="np")
-(logits,) = session.run(["logits"], {column.name: batch[column.name] for column in session.get_inputs()})
+batch = tokenizer($texts, padding=True, truncation=True, return_tensors="np")
+($name,) = session.run(["$output"], {column.name: batch[column.name] for column in session.get_inputs()})
 ```
 """
 

@@ -21,6 +21,7 @@ from core.pruning.latency.medians import SEQUENCE_LENGTH
 from core.spec.job import JobSpec
 from core.spec.metrics import METRICS, NUMBERS, shown
 from core.spec.report import Curve, Report, Result, Tested
+from core.spec.task import VECTORS
 from core.tasks import TASKS
 
 TEMPLATE = Path(__file__).parent / "templates" / "report.html.txt"
@@ -65,11 +66,12 @@ def write_page(
         model=model,
         spec=spec,
         metric=metric,
+        vectors=report.task.problem in VECTORS,
         metrics={name: METRICS[name] for name in (metric, *report.results.pruned.test)},
         numbers=NUMBERS,
         models=models(report),
         baseline=report.results.baseline,
-        usual=f"always {TASKS[report.task.problem].usual_answer}",
+        usual=TASKS[report.task.problem].usual_answer,
         stages={name: (title, curves(report, name)) for name, title in STAGES.items() if curves(report, name)},
         architecture=architecture,
         every={

@@ -31,7 +31,7 @@ from core.pruning.latency.onnx import TRACED, write_onnx
 from core.pruning.masking import sparsity
 from core.pruning.system.files import sha256, write_json
 from core.rows.data_warnings import doubts
-from core.spec.metrics import CORRELATIONS
+from core.spec.metrics import OF_ORDER
 from core.spec.report import (
     BudgetMet,
     Curve,
@@ -246,7 +246,7 @@ def verify(checkpoint: Path, measured: Result, alive: Callable[[], None] = lambd
         same &= all(
             isclose(found.test[name], interval.value, rel_tol=0.01, abs_tol=0.01)
             for name, interval in measured.test.items()
-            if name not in CORRELATIONS  # of answers that hardly differ, the tolerance alone can turn them
+            if name not in OF_ORDER  # of answers that hardly differ, the tolerance alone can turn them
         )
     if not same:
         raise RuntimeError(f"the checkpoint is not the model that was measured: {found} against {measured}")

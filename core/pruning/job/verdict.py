@@ -41,8 +41,9 @@ def verdict(results: Results, task: TaskSpec, splits: Splits) -> Iterator[str]:
     if found.value > 0:
         low, high = (f"{end:+.3f}" if metric in NUMBERS else f"{end:+.1%}" for end in (found.low, found.high))
         said, chance = "cannot be told to be better", f", a lead whose 95% interval is {low} to {high}"
+    usual = TASKS[task.problem].usual_answer.replace("always", "always giving")
     yield (
-        f"the {first} model {said} than always giving {TASKS[task.problem].usual_answer}: "
+        f"the {first} model {said} than {usual}: "
         f"{METRICS[metric]} {shown(value[first], metric)} against {shown(found.over, metric)} on "
         f"{len(splits.test):,} test rows{chance}"
         + "".join(f", nor the {name} one, {shown(value[name], metric)}" for name in other)

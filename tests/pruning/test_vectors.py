@@ -1,0 +1,273 @@
+"""Whole jobs on the tiny model whose texts are compared: vectors and ranks, from the rows to the checkpoint."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+
+from core.domains.transformer.model import read_model
+from core.pruning.job.run import ModelRef, run
+from core.spec.errors import SpecError
+from core.spec.job import JobSpec
+from core.spec.report import Report
+from tests.tiny import FILLER
+
+ROWS, TEXTS, OTHERS, RARE = ("ds_" + digit * 32 for digit in "1234")
+SIMILARITY = {"type": "sentence-similarity"}
+PAIRS = SIMILARITY | {"text": ["q", "d"]}
+SCORED = PAIRS | {"label": "s"}
+RANKING = {"type": "text-ranking", "text": ["q", "d"]}
+STEPS = {"steps": {"teach": 5, "recover": 5}, "batch_size": 16}
+LEARNED = {"steps": {"teach": 5, "prune": 5, "recover": 5}, "batch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """Queries and documents, which share words, with scores; texts alone; other pairs; and texts of rare words."""
+    folder, rng = tmp_path_factory.mktemp("data"), random.Random(0)
+    known = FILLER[:40]
+
+    def texts(count: int, words: tuple[str, ...] = known) -> list[str]:
+        return [" ".join(rng.choices(words, k=rng.randint(3, 8))) for _ in range(count)]
+
+    def table(count: int) -> dict[str, list[Any]]:
+        queries = texts(count)
+        documents = [" ".join([*query.split()[:2], *rng.choices(known, k=3)]) for query in queries]
+        return {"q": queries, "d": documents, "s": [rng.random() * 5 for _ in range(count)]}
+
+    made = {ROWS: table(120), TEXTS: {"text": texts(60)}, OTHERS: table(60), RARE: {"text": texts(30, FILLER[35:])}}
+    for name, columns in made.items():
+        pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+    return {name: folder / f"{name}.parquet" for name in made}
+
+
+def go(body: dict[str, Any], model: Path, tables: Mapping[str, Path], workdir: Path) -> Report:
+    """Run a job of few steps on data set ROWS."""
+    task = {"data": {"dataset": ROWS}, "split": {"train": 60, "dev": 30}} | body["task"]
+    spec = JobSpec.model_validate({"model": "tiny", "budget": {"params": 0.4}, "train": STEPS} | body | {"task": task})
+    used = {name: tables[name] for name in set(spec.dataset_ids().values())}
+    report = run(spec, ModelRef(model, "tiny"), used, workdir, lambda _said: None)
+    assert report
+    assert report.budget.met <= report.budget.limit
+    assert report.verified.max_difference_to_measured < 1e-5
+    assert report.results.baseline is not None
+    for found in (report.results.dense, report.results.pruned, report.results.baseline):
+        for value in found.test.values():
+            assert value.low <= value.value <= value.high
+    return report
+
+
+def vectors_of(model: Any, tokenizer: Any, texts: list[str]) -> torch.Tensor:
+    """The mean of the tokens of each text alone."""
+    with torch.inference_mode():
+        return torch.cat([model(**tokenizer(text, return_tensors="pt")).last_hidden_state.mean(1) for text in texts])
+
+
+def lines(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (output / "test.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def embedding(tiny: Path, tables: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
+    """Texts alone, to half the bytes; the test rows have words that no others have."""
+    data = {"train": {"dataset": TEXTS}, "test": {"dataset": RARE}}
+    body = {"task": SIMILARITY | {"data": data, "split": {"dev": 15}}, "budget": {"bytes": 0.5}}
+    body |= {"vocabulary": "trim", "hidden_size": "trim", "train": {"steps": {"recover": 5}, "batch_size": 16}}
+    folder = tmp_path_factory.mktemp("embedding")
+    return go(body, tiny, tables, folder), folder / "output"
+
+
+@pytest.fixture(scope="module")
+def pairs(tiny: Path, tables: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
+    """Queries and documents, to plain layers, beside texts alone."""
+    body = {"task": PAIRS, "sources": [{"data": {"dataset": TEXTS}}]}
+    body |= {"export": {"formats": ["onnx"], "layout": "regular"}}
+    folder = tmp_path_factory.mktemp("pairs")
+    return go(body, tiny, tables, folder), folder / "output"
+
+
+@pytest.fixture(scope="module")
+def ranking(tiny: Path, tables: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
+    """Queries and documents, read together."""
+    folder = tmp_path_factory.mktemp("ranking")
+    return go({"task": RANKING, "export": {"formats": ["onnx"]}}, tiny, tables, folder), folder / "output"
+
+
+def test_texts_alone_keep_the_vectors_of_the_model_as_given(embedding: tuple[Report, Path], tiny: Path) -> None:
+    """Whose vocabulary is whole: what the trimmed one makes of other words is measured, too."""
+    report, output = embedding
+    budget = report.budget
+    assert sum(file.stat().st_size for file in output.rglob("*.safetensors")) == budget.met
+    assert 0.9 * budget.limit < budget.met <= budget.limit == int(0.5 * budget.dense)
+    assert report.vocabulary is not None and report.vocabulary.kept < report.vocabulary.before
+    assert report.structure.hidden is not None and report.structure.hidden < 64
+    assert report.train.steps["teach"] == 0 and report.results.given is None
+    saved = np.load(output / "test_vectors.npz")
+    tokenizer, given = AutoTokenizer.from_pretrained(tiny), AutoModel.from_pretrained(tiny)
+    texts = [line["text"][0] for line in lines(output)]
+    wanted = vectors_of(given, tokenizer, texts)
+    torch.testing.assert_close(torch.from_numpy(saved["label"][:, 0]), wanted, atol=1e-5, rtol=0)
+    dense, pruned = report.results.dense.test, report.results.pruned.test
+    assert 0.5 < dense["cosine"].value < 0.999  # of words that the trimmed vocabulary lacks
+    cosines = torch.cosine_similarity(torch.from_numpy(saved["logits"][:, 0]), wanted)
+    assert pruned["cosine"].value == pytest.approx(float(cosines.mean()), abs=1e-5)
+    assert report.results.baseline is not None and abs(report.results.baseline.test["cosine"].value) < 0.1
+    assert set(report.task.labels) == set() and report.task.head.startswith("its own vectors: mean of the tokens")
+
+
+def test_a_card_of_vectors_says_how_they_are_had(
+    embedding: tuple[Report, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, output = embedding
+    monkeypatch.chdir(output)
+    card = Path("README.md").read_text()
+    assert "pipeline_tag: sentence-similarity" in card and "library_name: sentence-transformers" in card
+    assert 'SentenceTransformer(".", trust_remote_code=True)' in card
+    assert "| random vectors |" in card and "always" not in card and "label" not in card
+    assert "It gives a vector of a text of up to 128 tokens (its own vectors: mean of the tokens" in card
+    told: dict[str, Any] = {}
+    exec(card.split("safetensors:")[1].split("```python")[1].split("```")[0], told)
+    assert told["vectors"].shape == (2, 64)
+    page = Path("report.html").read_text()
+    assert "agreement with dense (mean cosine)" in page and "always" not in page and "nan" not in page.casefold()
+
+
+def test_pairs_make_a_plain_model(pairs: tuple[Report, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    report, output = pairs
+    assert report.transfer.coupling == "teacher" and report.data.sources == [60]
+    assert report.results.given is not None
+    config = json.loads((output / "config.json").read_text())
+    assert config["architectures"] == ["BertModel"] and "auto_map" not in config
+    assert [path.name for path in output.glob("*.py")] == ["load.py"]
+    assert 0 < (report.verified.max_difference_onnx or 0) < 1e-5
+    model, tokenizer = AutoModel.from_pretrained(output), AutoTokenizer.from_pretrained(output)
+    said, saved = lines(output), np.load(output / "test_vectors.npz")["logits"]
+    assert saved.shape == (len(said), 2, 64) and set(report.results.pruned.test) == {
+        "ndcg_at_10",
+        "recall_at_10",
+        "mrr",
+    }
+    for place in (0, 1):
+        wanted = vectors_of(model, tokenizer, [line["text"][place] for line in said])
+        torch.testing.assert_close(torch.from_numpy(saved[:, place]), wanted, atol=1e-5, rtol=0)
+    for line, (one, other) in zip(said, torch.from_numpy(saved), strict=True):
+        assert line["predicted"] == pytest.approx(float(torch.cosine_similarity(one, other, dim=0)), abs=1e-5)
+        assert "logits" not in line
+    monkeypatch.chdir(output)
+    card = Path("README.md").read_text()
+    assert 'SentenceTransformer(".")' in card and "trust_remote_code" not in card
+    assert "It learned which text of `d` belongs to which of `q`." in card
+    assert "The model that it was made of did this already: as given its nDCG@10" in card
+    told: dict[str, Any] = {"tokenizer": tokenizer}
+    exec(card.split("ONNX Runtime, any batch")[1].split("```python")[1].split("```")[0], told)
+    wanted = vectors_of(model, tokenizer, ["some text", "another, longer text"])
+    np.testing.assert_allclose(told["vectors"], wanted, atol=1e-4)
+
+
+def test_a_ranking_is_a_cross_encoder(ranking: tuple[Report, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    report, output = ranking
+    said = lines(output)
+    assert len(said) == 10 * 30 and set(report.results.pruned.test) == {"ndcg_at_10", "mrr"}
+    assert report.task.labels == ["relevance"] and report.task.head == "a fresh head for a number"
+    model = AutoModelForSequenceClassification.from_pretrained(output, trust_remote_code=True)
+    tokenizer = AutoTokenizer.from_pretrained(output)
+    with torch.inference_mode():
+        for line in said[:5]:
+            logits = model(**tokenizer(*line["text"], return_tensors="pt")).logits
+            assert logits.tolist() == [pytest.approx(line["logits"], abs=1e-5)]
+    monkeypatch.chdir(output)
+    card = Path("README.md").read_text()
+    assert "pipeline_tag: text-ranking" in card and "library_name: sentence-transformers" in card
+    assert 'CrossEncoder(".", trust_remote_code=True).predict([("a query", "some document")' in card
+    assert "It gives a score of how well a document answers a query" in card and "knew these labels" not in card
+    told: dict[str, Any] = {"tokenizer": tokenizer}
+    exec(card.split("ONNX Runtime, any batch")[1].split("```python")[1].split("```")[0], told)
+    assert told["logits"].shape == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("task", "more"),
+    [
+        (SCORED, {"method": {"name": "l0"}, "train": LEARNED}),
+        (PAIRS, {"method": {"name": "magnitude"}}),
+        (SIMILARITY | {"text": ["q"]}, {"method": {"name": "random"}, "train": {"steps": {"recover": 5}}}),
+        (PAIRS, {"method": {"name": "pdp"}, "train": LEARNED}),
+        (SCORED, {"budget": {"sparsity": 0.5}, "train": LEARNED}),
+        (RANKING, {"budget": {"sparsity": 0.5, "pattern": "2:4"}}),
+        (SIMILARITY | {"text": ["q"]}, {"method": {"name": "l0"}, "train": {"steps": {"prune": 5, "recover": 5}}}),
+        (PAIRS, {"train": {"steps": {"teach": 0, "recover": 0}}, "budget": {"macs": 0.5}}),
+        (RANKING | {"label": "s"}, {"method": {"name": "l0"}, "train": LEARNED}),
+    ],
+    ids=lambda part: part.get("label", "-".join(part.get("text", ()))) if "type" in part else None,
+)
+def test_methods_and_budgets(
+    task: dict[str, Any], more: dict[str, Any], tiny: Path, tables: Mapping[str, Path], tmp_path: Path
+) -> None:
+    if task == RANKING | {"label": "s"}:  # several documents a query
+        columns = pq.read_table(tables[ROWS]).to_pydict()
+        columns["q"] = [columns["q"][i // 4] for i in range(len(columns["q"]))]
+        pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+        tables = {**tables, ROWS: tmp_path / "rows.parquet"}
+    report = go({"task": task} | more, tiny, tables, tmp_path)
+    if "sparsity" in more.get("budget", {}):
+        assert report.sparsity is not None and report.budget.fraction == pytest.approx(0.5, abs=0.01)
+        assert "trust_remote_code" not in (tmp_path / "output" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("coupling", "more"),
+    [
+        ("sequential", {}),
+        ("joint", {"transfer": {"coupling": "joint", "weighting": "learned"}}),
+        ("tied", {"method": {"name": "l0"}, "train": LEARNED}),
+    ],
+)
+def test_sources_of_another_kind_are_learned_from(
+    coupling: str, more: dict[str, Any], tiny: Path, tables: Mapping[str, Path], tmp_path: Path
+) -> None:
+    """Scores beside pairs: both are of the same vectors."""
+    sources = [{"data": {"dataset": OTHERS}, "text": ["q", "d"], "label": "s"}]
+    report = go({"task": PAIRS, "sources": sources, "transfer": {"coupling": coupling}} | more, tiny, tables, tmp_path)
+    assert report.transfer.coupling == coupling and report.data.sources == [60]
+
+
+def test_what_ranks_already_needs_no_teaching(
+    ranking: tuple[Report, Path], tiny: Path, tables: Mapping[str, Path], tmp_path: Path
+) -> None:
+    """Whatever its one output is called; and it is pruned again."""
+    _, output = ranking
+    config = json.loads((output / "config.json").read_text())
+    renamed = config | {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+    again = tmp_path / "again"
+    again.mkdir()
+    for file in output.iterdir():
+        (again / file.name).write_bytes(file.read_bytes())
+    (again / "config.json").write_text(json.dumps(renamed))
+    body = {"task": RANKING, "train": {"steps": {"teach": 0, "recover": 5}}, "budget": {"params": 0.5}}
+    report = go(body, again, tables, tmp_path / "work")
+    assert report.task.head == "its own head for a number" and report.results.given is not None
+    assert report.results.given.test["mrr"].value == pytest.approx(report.results.dense.test["mrr"].value)
+    with pytest.raises(SpecError, match="this one has no head") as caught:
+        go(body, tiny, tables, tmp_path / "other")
+    assert caught.value.field == "/train/steps/teach"
+
+
+def test_what_was_pruned_to_vectors_is_pruned_again(
+    embedding: tuple[Report, Path], tables: Mapping[str, Path], tmp_path: Path
+) -> None:
+    before, output = embedding
+    assert read_model(output, "text_embedding").pruned
+    body = {"task": SIMILARITY | {"text": ["q"]}, "train": {"steps": {"recover": 5}}, "budget": {"params": 0.6}}
+    report = go(body, output, tables, tmp_path)
+    assert report.results.dense.bytes == before.results.pruned.bytes
+    assert report.results.dense.test["cosine"].value == pytest.approx(1)
