@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
 
+from core.spec.task import ProblemType
 from core.tasks import embedding, task_of
 from core.tasks import vectors as every
 from core.tasks.embedding import Embedding, same_neighbours
@@ -36,23 +38,37 @@ def test_metrics_are_those_of_a_search(rows: int, monkeypatch: pytest.MonkeyPatc
     assert Embedding().quality(3 * ours, ours) == pytest.approx({"cosine": 1.0, "same_neighbours": 1.0})
 
 
-def by_definition(student: list[list[float]], teacher: list[list[float]]) -> float:
-    """The squared distance in parts of the teacher's length, and KL(teacher || student) of similarities to others."""
+def by_definition(student: list[list[float]], teacher: list[list[float]], shorter: Sequence[int] = ()) -> float:
+    """The squared distance in parts of the teacher's length; and the mean over the first dimensions of the
+    KL(teacher || student) of similarities to others."""
     total = 0.0
     for i, (ours, theirs) in enumerate(zip(student, teacher, strict=True)):
         total += sum((a - b) ** 2 for a, b in zip(ours, theirs, strict=True)) / sum(b * b for b in theirs)
-        shares = []
-        for vectors in (student, teacher):
-            weights = [math.exp(cosine(vectors[i], other) / 0.05) for j, other in enumerate(vectors) if j != i]
-            shares.append([weight / sum(weights) for weight in weights])
-        total += sum(p * math.log(p / q) for q, p in zip(*shares, strict=True))
+        for size in shorter:
+            shares = []
+            for vectors in ([one[:size] for one in student], teacher):
+                weights = [math.exp(cosine(vectors[i], other) / 0.05) for j, other in enumerate(vectors) if j != i]
+                shares.append([weight / sum(weights) for weight in weights])
+            total += sum(p * math.log(p / q) for q, p in zip(*shares, strict=True)) / len(shorter)
     return total / len(student)
 
 
-def test_the_loss_is_what_it_says() -> None:
+@pytest.mark.parametrize("shorter", [(), (2,), (2, 3)])
+def test_the_loss_is_what_it_says(shorter: tuple[int, ...]) -> None:
     student, teacher = drawn(9, 5, seed=1), drawn(9, 5, seed=2)
-    assert float(kept(student, teacher)) == pytest.approx(by_definition(student.tolist(), teacher.tolist()), rel=1e-4)
+    wanted = by_definition(student.tolist(), teacher.tolist(), shorter)
+    assert float(kept(student, teacher, shorter)) == pytest.approx(wanted, rel=1e-4)
+    assert float(Embedding(shorter=shorter).loss(student[:, None], teacher[:, None])) == pytest.approx(wanted, rel=1e-4)
     assert float(kept(teacher, teacher)) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("problem", ["text_retrieval", "text_similarity"])
+def test_the_first_dimensions_learn_as_the_whole_does(problem: ProblemType) -> None:
+    vectors = drawn(6, 2, 5)
+    labels = torch.arange(12).reshape(6, 2) if problem == "text_retrieval" else torch.arange(6.0)
+    whole, first = task_of(problem, [], texts=2), task_of(problem, [], texts=2, shorter=(3,))
+    wanted = (float(whole.loss(vectors, labels)) + float(whole.loss(vectors[..., :3], labels))) / 2
+    assert float(first.loss(vectors, labels)) == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("problem", ["text_embedding", "text_retrieval", "text_similarity"])
