@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from core.domains.transformer.head import Head, choose_head
+from core.domains.transformer.load import load_network
 from core.domains.transformer.model import read_model
-from core.domains.transformer.network import TARGET, Network, configs, load_network, longest_text
+from core.domains.transformer.network import TARGET, Network, configs, longest_text
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.scoring.importance import BATCHES
 from core.pruning.system.device import device
