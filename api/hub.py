@@ -29,9 +29,9 @@ from core.ledger import datasets, jobs, quotas, tables, webhooks
 from core.ledger.scratch import scratch
 from core.rows.hub_features import class_names
 from core.rows.read import ENDINGS, PACKED_ENDINGS
+from core.spec.data import HUB_PART, DatasetRef
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec
-from core.spec.task import HUB_PART, DatasetRef
 
 log = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ from core.domains.fit import Scores, fit
 from core.domains.transformer.costs import Costs
 from core.domains.transformer.families import FAMILIES, Architecture
 from core.domains.transformer.fit_hidden import fit_narrow
-from core.domains.transformer.network import load_network
+from core.domains.transformer.load import load_network
 from core.pruning.export.files import environment
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency.budget import LatencyBudget

@@ -31,7 +31,7 @@ from benchmarks.transfer.data import prepare
 from core.domains.structure import Structure
 from core.domains.transformer.cut import cut
 from core.domains.transformer.families import FAMILIES
-from core.domains.transformer.network import load_network
+from core.domains.transformer.load import load_network
 from core.pruning.export.files import write_model
 from core.pruning.job.run import ModelRef, run
 from core.pruning.job.tokenizer import load_tokenizer

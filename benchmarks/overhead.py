@@ -31,7 +31,8 @@ from core.domains.structure import Structure
 from core.domains.transformer.costs import Costs
 from core.domains.transformer.cut import cut
 from core.domains.transformer.gates import Masks, gated
-from core.domains.transformer.network import TARGET, Network, load_network
+from core.domains.transformer.load import load_network
+from core.domains.transformer.network import TARGET, Network
 from core.pruning.export.files import environment
 from core.pruning.masking.l0 import prune
 from core.pruning.scoring.fitter import Fitter

@@ -33,7 +33,8 @@ from core.domains.fit import fit
 from core.domains.structure import Structure
 from core.domains.transformer.costs import Costs
 from core.domains.transformer.cut import cut
-from core.domains.transformer.network import TARGET, Network, load_network
+from core.domains.transformer.load import load_network
+from core.domains.transformer.network import TARGET, Network
 from core.pruning.export.files import environment
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency.onnx import TRACED, write_onnx

@@ -21,7 +21,7 @@ import torch
 
 from core.domains.structure import Structure
 from core.domains.transformer.costs import Costs
-from core.domains.transformer.network import load_network
+from core.domains.transformer.load import load_network
 from core.pruning.export.files import environment
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency import stopwatch

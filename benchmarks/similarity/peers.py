@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.similarity.cells import LENGTH, Cell, spec_of, tables
-from core.domains.transformer.network import load_network
+from core.domains.transformer.load import load_network
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency.onnx import TRACED, write_onnx
 from core.pruning.training.batches import encode

@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.similarity.cells import LENGTH
 from core.domains.structure import Structure
-from core.domains.transformer.network import load_network
+from core.domains.transformer.load import load_network
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency.runtimes import Conditions
 from core.pruning.latency.stopwatch import Reading, Stopwatch

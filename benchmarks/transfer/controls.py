@@ -19,7 +19,7 @@ from core.domains.structure import Structure
 from core.domains.transformer.costs import Costs
 from core.domains.transformer.cut import sliced, slices
 from core.domains.transformer.families import Architecture
-from core.domains.transformer.network import load_network, read_architecture
+from core.domains.transformer.load import load_network, read_architecture
 from core.pruning.system.files import write_json
 from core.pruning.training.train import History
 from core.spec.budget import Budget

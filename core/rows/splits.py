@@ -37,9 +37,10 @@ from core.rows.labels import (
     truths_vary,
 )
 from core.rows.text.texts import read_texts
+from core.spec.data import SplitRefs
 from core.spec.errors import Faults, SpecError
 from core.spec.job import SPLIT_COLUMNS, JobSpec
-from core.spec.task import ProblemType, Source, SplitRefs, TaskSpec
+from core.spec.task import ProblemType, Source, TaskSpec
 
 MIN_ROWS = 10
 UNIQUE = 0.9  # classes, as a share of the rows: more are no names of classes

@@ -15,9 +15,10 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from core.spec.budget import GROUPS, Budget
+from core.spec.data import DatasetRef
 from core.spec.methods import METHODS, MethodFacts
 from core.spec.strict import Strict, available
-from core.spec.task import SEARCHING, DatasetRef, Source, TaskSpec
+from core.spec.task import SEARCHING, Source, TaskSpec
 
 
 def _model_name(value: str) -> str:

@@ -12,7 +12,8 @@ import torch
 
 from core.domains.cost import Cost
 from core.domains.transformer.costs import Costs
-from core.domains.transformer.network import Network, load_network
+from core.domains.transformer.load import load_network
+from core.domains.transformer.network import Network
 from core.pruning.job import publish
 from core.pruning.latency import medians
 from core.pruning.training import checkpoint

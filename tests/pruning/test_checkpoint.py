@@ -19,8 +19,9 @@ from torch import Tensor
 
 from core.domains.cost import Cost
 from core.domains.structure import Structure
+from core.domains.transformer.load import load_network
 from core.domains.transformer.network import TARGET as TARGET_HEAD
-from core.domains.transformer.network import Network, load_network
+from core.domains.transformer.network import Network
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency import stopwatch
 from core.pruning.masking import pdp, sparsity

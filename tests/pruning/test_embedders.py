@@ -20,8 +20,9 @@ from core.domains.structure import Structure
 from core.domains.transformer.cut import cut
 from core.domains.transformer.embedder import load_embedder
 from core.domains.transformer.gates import Gates, gated
+from core.domains.transformer.load import load_network
 from core.domains.transformer.model import read_model
-from core.domains.transformer.network import Network, hidden_size, load_network, units
+from core.domains.transformer.network import Network, hidden_size, units
 from core.domains.transformer.pooling import read_recipe
 from core.pruning.export.files import weights_bytes, write_model
 from core.pruning.job.tokenizer import load_tokenizer

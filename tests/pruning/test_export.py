@@ -27,7 +27,8 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from core.domains.structure import Structure
 from core.domains.transformer.cut import cut
-from core.domains.transformer.network import Network, load_network
+from core.domains.transformer.load import load_network
+from core.domains.transformer.network import Network
 from core.pruning.export.card import as_code, as_text
 from core.pruning.export.files import NEEDS_5, as_transformers_4, write_model
 from core.pruning.export.verify import foreign_code

@@ -60,3 +60,14 @@ def test_names_of_classes_are_those_of_the_networks_outputs(tiny: Path, tmp_path
     assert inputs.task.labels == tuple(inputs.splits.labels) == ("B-PER", "I-PER", "O")
     assert network.assembled().config.id2label == {0: "B-PER", 1: "I-PER", 2: "O"}
     assert (inputs.splits.dropped["words of the test rows that the model does not read"] > 0) != several
+
+
+@pytest.mark.parametrize("others", [0, 1, 6])
+def test_texts_that_the_tokenizer_does_not_know_are_warned_of(tiny: Path, tmp_path: Path, others: int) -> None:
+    texts = [f"good w{i} " + " ".join(f"нечто{i}{j}" for j in range(others)) for i in range(30)]
+    path = stored(tmp_path / "a.parquet", {}, text=texts, label=["a", "b"] * 15)
+    inputs, _ = read_inputs(spec_of({}), tiny, {TARGET: path})
+    share = others / (others + 2)
+    found = [said for said in inputs.splits.warnings if "unknown to the model" in said]
+    assert found == ([] if not others else [found[0]])
+    assert not others or found[0].startswith(f"{share:.0%}")

@@ -18,7 +18,7 @@ from hypothesis import given
 
 from core.domains.fit import Scores
 from core.domains.structure import Structure
-from core.domains.transformer.network import load_network
+from core.domains.transformer.load import load_network
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency import budget as meet
 from core.pruning.latency import stopwatch

@@ -55,7 +55,7 @@ import sys
 from pathlib import Path
 from core.pruning.scoring.fitter import Fitter
 from core.pruning.methods import pruning
-from core.domains.transformer.network import load_network
+from core.domains.transformer.load import load_network
 from core.pruning.training.train import Training
 from tests.pruning.conftest import costs_of
 from tests.tiny import save_tiny_model

@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from core.domains.transformer.network import load_network
+from core.domains.transformer.load import load_network
 from core.pruning.job.tokenizer import load_tokenizer
 from core.rows.text.vocabulary import trim
 from core.spec.errors import SpecError

@@ -17,12 +17,15 @@ import re
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from runpy import run_path
 from typing import Any
 
 from core.die_with_parent import die_with_parent
 from core.domains.config import OWN_WAYS
+from core.spec.report import Verified
+from core.spec.task import ProblemType
 
 BATCH = 64
 ONNX_TOLERANCE = 1e-4  # between logits of torch and of ONNX Runtime
@@ -32,7 +35,7 @@ OURS = ("manifest.json", "report.json", "structure.json")  # no library reads th
 NAMES_CODE = re.compile("auto_map(ping)?|custom_(pipelines|generate)|use_kernels|.*_implementation(_internal)?")
 
 
-def main(checkpoint: Path) -> dict[str, Any]:
+def main(checkpoint: Path) -> Verified:
     """The test rows through from_pretrained, load.py and model.onnx (if any), beside the logits in test.jsonl."""
     sys.dont_write_bytecode = True  # or the checkpoint would hold __pycache__ of its own code
     if foreign := foreign_code(checkpoint):
@@ -40,45 +43,18 @@ def main(checkpoint: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as cache:
         os.environ["HF_MODULES_CACHE"] = cache
         import torch
-        import transformers
 
-        from core.domains.transformer.embedder import load_embedder
-        from core.domains.transformer.pooling import read_recipe
         from core.rows.text.processor import Text, stack
         from core.spec.job import JobSpec
-        from core.tasks import TASKS, task_of
+        from core.tasks import task_of
         from core.tasks.task import IGNORED
 
         manifest = json.loads((checkpoint / "manifest.json").read_text())
         asked_for = JobSpec.model_validate(manifest["spec"]).task
-        kind = asked_for.problem
-        coded = any(checkpoint.glob("modeling_topwork_*.py"))
-        if TASKS[kind].apart_texts:
-            model = load_embedder(checkpoint, read_recipe(checkpoint), coded)
-        else:
-            auto_class = getattr(transformers, TASKS[kind].auto_class)
-            model = auto_class.from_pretrained(checkpoint, trust_remote_code=coded).eval()
-        tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=coded)
-        other = None
-        if (checkpoint / "load.py").exists():
-            other, tokenizer = run_path(str(checkpoint / "load.py"))["load"]()
-        names = [model.config.id2label[i] for i in range(model.config.num_labels)]
-        task = task_of(kind, names, texts=len(asked_for.text))
-        modality = Text(tokenizer, manifest["max_length"], task.of_words, task.apart_texts)
-        with (checkpoint / "test.jsonl").open(encoding="utf-8") as lines:  # str.splitlines knows other ends, too
-            rows = [json.loads(line) for line in lines]
-        if (vectors := checkpoint / VECTORS_FILE).exists():
-            import numpy as np
-
-            for name, values in np.load(vectors).items():
-                for row, value in zip(rows, values, strict=True):
-                    row[name] = value.tolist()
-        exported = checkpoint / "model.onnx"
-        runtime = None
-        if exported.exists():
-            from onnxruntime import InferenceSession
-
-            runtime = InferenceSession(exported, providers=["CPUExecutionProvider"])
+        found = load(checkpoint, asked_for.problem)
+        task = task_of(asked_for.problem, found.labels, texts=len(asked_for.text))
+        modality = Text(found.tokenizer, manifest["max_length"], task.of_words, task.apart_texts)
+        rows = stored_rows(checkpoint)
         changed, to_measured, to_other, to_onnx = 0, 0.0, 0.0, 0.0
         every: list[tuple[Any, Any]] = []
         with torch.inference_mode():
@@ -90,32 +66,86 @@ def main(checkpoint: Path) -> dict[str, Any]:
                     texts = [[text] for row in texts for text in row]
                 batch = modality.tokens(texts, padding=True, return_tensors="pt")
                 labels = task.truth([row["label"] for row in part], batch)
-                logits = task.shaped(model(**batch).logits)
+                logits = task.shaped(found.model(**batch).logits)
                 asked = task.asked(logits, labels)
                 measured = torch.tensor([values for row in part for values in _answers(row)]).reshape(asked.shape)
                 to_measured = max(to_measured, _apart(asked, measured))
-                if other:
-                    said = other(**batch)
+                if found.other:
+                    said = found.other(**batch)
                     to_other = max(to_other, _apart(logits, task.shaped(getattr(said, "logits", said))))
-                if runtime:
-                    columns = {one.name: batch[one.name].numpy() for one in runtime.get_inputs()}
-                    (found,) = runtime.run(None, columns)
-                    to_onnx = max(to_onnx, _apart(asked, task.asked(task.shaped(torch.from_numpy(found)), labels)))
+                if found.runtime:
+                    columns = {one.name: batch[one.name].numpy() for one in found.runtime.get_inputs()}
+                    (answers,) = found.runtime.run(None, columns)
+                    to_onnx = max(to_onnx, _apart(asked, task.asked(task.shaped(torch.from_numpy(answers)), labels)))
                 told = zip(task.said(logits, labels), map(_predicted, part), strict=True)
                 changed += sum(one != before for one, before in told if not isinstance(one, float))
                 every.append((logits, labels))
                 print(flush=True)  # a sign of life
             all_logits, all_labels = stack([one for one, _ in every], 0), stack([one for _, one in every], IGNORED)
-            scale = manifest["scale"]
-    return {
-        "rows": len(rows),
-        "test": task.quality(all_logits, all_labels),
-        "changed_predictions": changed,  # ties within the tolerance, if any
-        "max_difference_to_measured": to_measured / scale,
-        "max_difference_between_loaders": to_other / scale if other else None,
-        "max_difference_onnx": to_onnx / scale if runtime else None,
-        "parameters": sum(p.numel() for p in model.parameters()),
-    }
+    scale = manifest["scale"]
+    return Verified(
+        rows=len(rows),
+        test=task.quality(all_logits, all_labels),
+        changed_predictions=changed,  # ties within the tolerance, if any
+        max_difference_to_measured=to_measured / scale,
+        max_difference_between_loaders=to_other / scale if found.other else None,
+        max_difference_onnx=to_onnx / scale if found.runtime else None,
+        parameters=sum(p.numel() for p in found.model.parameters()),
+    )
+
+
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint, loaded every way that it offers."""
+
+    model: Any
+    tokenizer: Any
+    other: Any  # by load.py, if it has one
+    runtime: Any  # of model.onnx, if there is one
+
+    @property
+    def labels(self) -> list[str]:
+        """What its outputs stand for."""
+        config = self.model.config
+        return [config.id2label[i] for i in range(config.num_labels)]
+
+
+def load(checkpoint: Path, problem: ProblemType) -> Found:
+    """Load a checkpoint by what its task's models are loaded with. Its own code is run where it has some."""
+    import transformers
+
+    from core.domains.transformer.embedder import load_embedder
+    from core.domains.transformer.pooling import read_recipe
+    from core.tasks import TASKS
+
+    coded = any(checkpoint.glob("modeling_topwork_*.py"))
+    if TASKS[problem].apart_texts:
+        model: Any = load_embedder(checkpoint, read_recipe(checkpoint), coded)
+    else:
+        auto_class = getattr(transformers, TASKS[problem].auto_class)
+        model = auto_class.from_pretrained(checkpoint, trust_remote_code=coded).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=coded)
+    other = runtime = None
+    if (checkpoint / "load.py").exists():
+        other, tokenizer = run_path(str(checkpoint / "load.py"))["load"]()
+    if (exported := checkpoint / "model.onnx").exists():
+        from onnxruntime import InferenceSession
+
+        runtime = InferenceSession(exported, providers=["CPUExecutionProvider"])
+    return Found(model, tokenizer, other, runtime)
+
+
+def stored_rows(checkpoint: Path) -> list[dict[str, Any]]:
+    """The test rows with labels and measured answers."""
+    with (checkpoint / "test.jsonl").open(encoding="utf-8") as lines:  # str.splitlines knows other ends, too
+        rows = [json.loads(line) for line in lines]
+    if (vectors := checkpoint / VECTORS_FILE).exists():
+        import numpy as np
+
+        for name, values in np.load(vectors).items():
+            for row, value in zip(rows, values, strict=True):
+                row[name] = value.tolist()
+    return rows
 
 
 def foreign_code(checkpoint: Path) -> list[str]:
@@ -169,4 +199,4 @@ def _answers(row: dict[str, Any]) -> list[list[float]]:
 
 if __name__ == "__main__":
     die_with_parent()
-    print(json.dumps(main(Path(sys.argv[1]))))
+    print(main(Path(sys.argv[1])).model_dump_json())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,8 +12,9 @@ import torch
 from torch import Tensor
 
 from core.domains.transformer.head import Head, choose_head
+from core.domains.transformer.load import load_network
 from core.domains.transformer.model import read_model
-from core.domains.transformer.network import TARGET, Network, configs, load_network, longest_text
+from core.domains.transformer.network import TARGET, Network, configs, longest_text
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.scoring.importance import BATCHES
 from core.pruning.system.device import device
@@ -31,6 +33,8 @@ from core.spec.job import JobSpec
 from core.spec.task import Source
 from core.tasks import Task, task_of
 from core.tasks.task import IGNORED
+
+STRANGE = 0.1  # of the tokens
 
 
 @dataclass(frozen=True)
@@ -92,12 +96,7 @@ def read_inputs(spec: JobSpec, model: Path, datasets: Mapping[str, Path], hear: 
     tokenizer = tokenizer_of(model, network, task.of_words, length)
     modality = Text(tokenizer, length, task.of_words, task.apart_texts)
     rows = self_taught(network, hear, encoded(spec, splits, task, modality))
-    special = {*tokenizer.all_special_ids}
-    if all(special.issuperset(ids.flatten().tolist()) for ids in rows[0].inputs["input_ids"]):
-        raise SpecError(
-            "/model",
-            "its tokenizer knows no token of the training texts; put the vocabulary of these weights beside them",
-        )
+    splits.warnings += strange_to(tokenizer, rows[0])
     heard, vocabulary = head.own and not task.self_taught, None
     given = hear(network, rows[2], "given") if heard and not task.of_words else None
     network.cpu()
@@ -112,6 +111,24 @@ def read_inputs(spec: JobSpec, model: Path, datasets: Mapping[str, Path], hear: 
     if task.of_words and unread:
         splits.dropped["words of the test rows that the model does not read"] = unread
     return inputs, network
+
+
+def strange_to(tokenizer: Any, rows: Rows) -> list[str]:
+    """A sentence where much of the texts is unknown to a tokenizer; SpecError('/model') where all of it is."""
+    tokens = Counter(token for ids in rows.inputs["input_ids"] for token in ids.flatten().tolist())
+    unknown = tokens[tokenizer.unk_token_id] if tokenizer.unk_token_id is not None else 0
+    known = tokens.total() - sum(tokens[token] for token in {*tokenizer.all_special_ids})
+    if not known:
+        raise SpecError(
+            "/model",
+            "its tokenizer knows no token of the training texts; put the vocabulary of these weights beside them",
+        )
+    if (share := unknown / (known + unknown)) < STRANGE:
+        return []
+    return [
+        f"{share:.0%} of the tokens of the training texts are unknown to the model's tokenizer: is it made for their "
+        "language?"
+    ]
 
 
 def self_taught(network: Network, hear: Hear, rows: Encoded) -> Encoded:

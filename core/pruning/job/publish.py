@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import resource
 import subprocess
 import sys
@@ -235,7 +234,7 @@ def verify(checkpoint: Path, measured: Result, alive: Callable[[], None] = lambd
         if process.wait():
             errors.seek(0)
             raise RuntimeError(f"the checkpoint does not load in a fresh process: {errors.read().strip()[-2000:]}")
-    found = Verified(**json.loads(said[-1]))
+    found = Verified.model_validate_json(said[-1])
     same = (
         found.max_difference_to_measured <= TOLERANCE
         and found.parameters == measured.model_params

@@ -9,7 +9,7 @@ from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer
 
 from core.domains.transformer.families import require_tokenizer
-from core.domains.transformer.network import readable
+from core.domains.transformer.load import readable
 from core.spec.errors import SpecError
 
 PADDING = ("[PAD]", "<pad>", "<unk>", "[UNK]")  # tokens to pad with where a tokenizer does not say

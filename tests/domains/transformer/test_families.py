@@ -27,8 +27,9 @@ from core.domains.structure import Structure
 from core.domains.transformer.cut import cut, reshape
 from core.domains.transformer.families import FAMILIES, Family
 from core.domains.transformer.gates import Gates, gated
+from core.domains.transformer.load import load_network
 from core.domains.transformer.model import read_model
-from core.domains.transformer.network import Network, hidden_size, load_network, longest_text, units
+from core.domains.transformer.network import Network, hidden_size, longest_text, units
 from core.pruning.export.files import write_model
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency.onnx import write_onnx

@@ -16,7 +16,8 @@ from transformers import AutoModel
 from api.catalogue import find
 from core.domains.structure import Structure
 from core.domains.transformer.cut import cut
-from core.domains.transformer.network import Network, load_network
+from core.domains.transformer.load import load_network
+from core.domains.transformer.network import Network
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.training import predict as predict_module
 from core.pruning.training.predict import autocast
