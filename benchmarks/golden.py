@@ -49,6 +49,7 @@ class Job:
     spec: Mapping[str, Any]
     ends: str = "done"
     processes: int = 1
+    asks: str = ""  # a word in core/spec of code that knows what is asked for; other code is not asked
     resumed: str = ""  # as which other job it must end, though it is killed once its first stage is saved
 
 
@@ -164,6 +165,37 @@ JOBS: Mapping[str, Job] = {
         )
     ),
     "llama-regular": Job(job("llama", export={"layout": "regular"}, budget={"macs": 0.6, "sequence_length": 16})),
+    "vectors": Job(
+        job(
+            steps=(0, 40),
+            task=task(type="sentence-similarity", dimensions=[8]),
+            sources=[source(label=None)],
+            vocabulary="trim",
+            hidden_size="trim",
+            budget={"bytes": 0.4},
+        ),
+        asks="text_embedding",
+    ),
+    "vectors-pairs": Job(
+        job(
+            "mpnet",
+            task=task(type="sentence-similarity", text=["text", "other"]),
+            sources=[source(label=None)],
+            export={"layout": "regular", "formats": ["onnx"]},
+            budget={"params": 0.6},
+        ),
+        asks="text_retrieval",
+    ),
+    "vectors-scores": Job(
+        job(
+            "distilbert",
+            (0, 40, 40),
+            task=task(type="sentence-similarity", text=["text", "other"], label="score"),
+            method={"name": "l0"},
+        ),
+        asks="text_similarity",
+    ),
+    "ranking": Job(job(task=task(type="text-ranking", text=["text", "other"])), asks="text_ranking"),
     "out-of-reach": Job(job(budget={"params": 0.01, "of": "model"}), ends="failed"),
     "two-processes": Job(job(sources=[source()], transfer={"coupling": "joint"}), processes=2),
 }
@@ -410,7 +442,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     root = options.root.resolve()
     require_code_of(root)
     before = json.loads(options.against.read_text()) if options.against else None
-    asked = options.only or list(JOBS)
+    spec = "".join(file.read_text(encoding="utf-8") for file in (root / "core" / "spec").glob("*.py"))
+    asked = [name for name in options.only or JOBS if JOBS[name].asks in spec]
     asked += [JOBS[name].resumed for name in asked if JOBS[name].resumed not in ("", *asked)]
     found, faults = dict[str, dict[str, Any]](), 0
     with tempfile.TemporaryDirectory(prefix="golden-") as folder:
@@ -422,9 +455,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             wrong = differences({"ended": JOBS[name].ends}, {"ended": values["ended"]})
             if wrong:
                 wrong.append(str(values.get("error", "")))
-            elif before is not None:
-                wrong = differences(before.get(name, {}), values)
-            faults += tell(f"{name}, {seconds:.0f} s", wrong, "kept" if before is None else "same")
+            elif before is not None and name in before:
+                wrong = differences(before[name], values)
+            right = "kept" if before is None else "same" if name in before else "not known before"
+            faults += tell(f"{name}, {seconds:.0f} s", wrong, right)
     for name in found:
         if twin := JOBS[name].resumed:
             faults += tell(f"{name}, beside {twin}", differences(found[twin], found[name]), "same")

@@ -29,8 +29,18 @@ from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency.onnx import write_onnx
 from core.rows.text.processor import Text
 from core.spec.task import ProblemType
+from tests.domains.transformer.test_families import (
+    HIDDEN,
+    LENGTH,
+    NARROW,
+    STRUCTURES,
+    TEXT,
+    folders,
+    layers_of,
+    regular,
+    texts,
+)
 from tests.pruning.conftest import costs_of
-from tests.pruning.test_families import HIDDEN, LENGTH, NARROW, STRUCTURES, TEXT, folders, layers_of, regular, texts
 
 __all__ = ["folders"]  # a fixture
 POOLINGS = ("mean_tokens", "cls_token", "lasttoken", "max_tokens")
