@@ -455,8 +455,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             wrong = differences({"ended": JOBS[name].ends}, {"ended": values["ended"]})
             if wrong:
                 wrong.append(str(values.get("error", "")))
-            elif before is not None and name in before:
-                wrong = differences(before[name], values)
+            elif before is not None and (name in before or not JOBS[name].asks):
+                wrong = differences(before.get(name, {}), values)
             right = "kept" if before is None else "same" if name in before else "not known before"
             faults += tell(f"{name}, {seconds:.0f} s", wrong, right)
     for name in found:

@@ -18,7 +18,7 @@ from core.spec.budget import GROUPS, Budget
 from core.spec.data import DatasetRef
 from core.spec.methods import METHODS, MethodFacts
 from core.spec.strict import Strict, available
-from core.spec.task import SEARCHING, Source, TaskSpec
+from core.spec.task import SEARCHING, VECTORS, Source, TaskSpec
 
 
 def _model_name(value: str) -> str:
@@ -396,6 +396,8 @@ class JobSpec(Strict):
                 "'steps.teach' is 0, but nothing says in what unit a model's own head gives numbers: leave it out",
             )
         for stage in left_out:
+            if stage == "teach" and self.task.problem in VECTORS:  # which have none, unless it is asked for
+                continue
             if self.coupling == "auto":
                 raise PydanticCustomError(
                     "/transfer/coupling",

@@ -72,6 +72,12 @@ def test_a_changed_result_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert code == 1 and said.endswith("\n  report.curves[0].loss: 0.5 -> 0.25\n")
     code, said = ended("0.5", "--against", str(kept), name="zeros-channels")  # of which nothing is kept
     assert code == 1 and 'ended: absent -> "done"' in said
+    code, said = ended("0.5", "--against", str(kept), name="ranking")  # which that code does not know
+    assert (code, said) == (0, "")
+    (root / "core/spec").mkdir()
+    (root / "core/spec/task.py").write_text("text_ranking = None")
+    code, said = ended("0.5", "--against", str(kept), name="ranking")
+    assert code == 0 and re.fullmatch(r"ranking, \d+ s: not known before\n", said)
     kept.unlink()
     code, said = ended("1 / 0", "--write", str(kept))
     assert code == 1 and 'ended: "done" -> "crashed"' in said and "ZeroDivisionError" in said and not kept.exists()
