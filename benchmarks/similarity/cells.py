@@ -44,6 +44,7 @@ class Cell:
     vocabulary: str = "keep"
     pairs: int = 100  # that belong together, to train on; 0: texts alone
     seed: int = 0
+    recover: int | None = None  # steps, where they are not the default
 
     def __str__(self) -> str:
         return " ".join(map(str, asdict(self).values()))
@@ -79,7 +80,7 @@ def spec_of(cell: Cell, model: str) -> JobSpec:
             "budget": {"params": cell.kept},
             "vocabulary": cell.vocabulary,
             "method": {"name": "fisher" if cell.arm == "ours" else "random"},
-            "train": {"seed": cell.seed, "max_length": LENGTH},
+            "train": {"seed": cell.seed, "max_length": LENGTH, "steps": {"recover": cell.recover}},
         }
     )
 
@@ -146,7 +147,7 @@ def _no_verifying(*_given: Any) -> None:
 
 def order() -> Mapping[str, list[Cell]]:
     """What is run, what decides most first, by the question that it answers."""
-    names = ("half of the encoder", "less of it", "instead", "controls", "more pairs", "other seeds")
+    names = ("half of the encoder", "less of it", "instead", "longer", "controls", "more pairs", "other seeds")
     blocks: dict[str, list[Cell]] = {name: [] for name in names}
     for data in ("debian", "mail"):
         blocks["half of the encoder"] += [Cell(data, "ours", 0.5), Cell(data, "spaced layers", 0.5)]
@@ -154,6 +155,10 @@ def order() -> Mapping[str, list[Cell]]:
         blocks["less of it"] += [Cell(data, "ours", 0.25), Cell(data, "spaced layers", 0.34)]
         blocks["less of it"] += [Cell(data, "ours", 0.1), Cell(data, "spaced layers", 0.17)]
         blocks["instead"] += [Cell(data, peer, 1.0) for peer in PEERS]
+        blocks["longer"] += [
+            Cell(data, "ours", 0.5, "trim", recover=900),
+            Cell(data, "spaced layers", 0.5, recover=900),
+        ]
         blocks["controls"] += [Cell(data, "random units", 0.5), Cell(data, "first layers", 0.5)]
         blocks["more pairs"] += [Cell(data, arm, 0.5, pairs=1000) for arm in ("ours", "spaced layers")]
     for seed in (1, 2):

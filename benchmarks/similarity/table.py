@@ -23,7 +23,20 @@ over seeds). "change": pruned less dense in points, paired; of one seed the inte
 several Student's over seeds. Speed-up: eager, batch 1 / 32, both in turn in the same run, which others may disturb.
 
 """
-HEAD = ["data", "what", "kept", "vocabulary", "pairs", "seeds", "nDCG@10", "of dense", "change", "speed-up", "MB"]
+HEAD = [
+    "data",
+    "what",
+    "kept",
+    "vocabulary",
+    "pairs",
+    "steps",
+    "seeds",
+    "nDCG@10",
+    "of dense",
+    "change",
+    "speed-up",
+    "MB",
+]
 
 
 def markdown(lines: Sequence[Mapping[str, Any]]) -> str:
@@ -33,7 +46,7 @@ def markdown(lines: Sequence[Mapping[str, Any]]) -> str:
         groups.setdefault(replace(Cell(**line["cell"]), seed=0), []).append(line)
     given = {line["cell"]["data"]: line["given"]["ndcg_at_10"]["value"] for line in lines if "given" in line}
     rows = [
-        [name, "dense, as given", "100%", "keep", "", "", f"{100 * value:.1f}", "100.0%", "", "", "90.9"]
+        [name, "dense, as given", "100%", "keep", "", "", "", f"{100 * value:.1f}", "100.0%", "", "", "90.9"]
         for name, value in sorted(given.items())
     ]
     rows += [row(cell, groups[cell], given.get(cell.data)) for cell in sorted(groups, key=place)]
@@ -43,7 +56,7 @@ def markdown(lines: Sequence[Mapping[str, Any]]) -> str:
 
 def place(cell: Cell) -> tuple[Any, ...]:
     """Where a cell stands."""
-    return cell.data, -cell.kept, cell.vocabulary, cell.pairs, cell.arm
+    return cell.data, -cell.kept, cell.vocabulary, cell.pairs, cell.recover or 0, cell.arm
 
 
 def row(cell: Cell, lines: Sequence[Mapping[str, Any]], given: float | None) -> list[str]:
@@ -62,6 +75,7 @@ def row(cell: Cell, lines: Sequence[Mapping[str, Any]], given: float | None) -> 
         f"{100 * lines[0]['fraction']:.0f}%" if trained else "",
         cell.vocabulary if trained else "",
         str(cell.pairs) if trained else "",
+        str(lines[0]["steps"]["recover"]) if trained else "",
         str(len(lines)),
         f"{100 * fmean(values):.1f}",
         f"{fmean(shares):.1%}",
