@@ -192,6 +192,17 @@ def test_what_makes_the_vectors_is_told_priced_and_refused(client: TestClient, d
     assert client.post("/v1/jobs:validate", json=body(data, RANKING)).status_code == 200  # which reads no pooling
 
 
+@pytest.mark.parametrize(("dense", "width"), [(None, HIDDEN), ((24, HIDDEN), 24)])
+def test_first_dimensions_are_fewer_than_a_vector_has(
+    client: TestClient, data: str, settings: Settings, dense: tuple[int, int] | None, width: int
+) -> None:
+    modules(settings.models_dir / MODEL, dense=dense)
+    for size, status in ((width - 1, 200), (width, 422)):
+        answer = client.post("/v1/jobs:validate", json=body(data, PAIRS | {"dimensions": [4, size]}))
+        assert answer.status_code == status
+    assert faults(answer) == {"/task/dimensions": f"the model's vectors have {width} dimensions: give fewer"}
+
+
 def test_sources_of_every_kind_are_counted(client: TestClient, data: str, upload: Upload) -> None:
     lines = [f"fresh {i},more {i},{i % 5}" for i in range(40)]
     other = upload("\n".join(["q,d,s", *lines]).encode(), "others.csv")

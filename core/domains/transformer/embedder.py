@@ -58,12 +58,6 @@ class Embedder(nn.Module):
         dense = [module for module in self.get_submodule(HEAD).children() if isinstance(module, nn.Linear)]
         return int(dense[0].in_features if dense else self.config.hidden_size)
 
-    @property
-    def vector_size(self) -> int:
-        """Dimensions of a text's vector."""
-        layers = [module for module in self.get_submodule(HEAD).modules() if isinstance(module, nn.Linear)]
-        return layers[-1].out_features if layers else self.width
-
     def get_input_embeddings(self) -> Any:
         """Of the body."""
         return self.plain.get_input_embeddings()

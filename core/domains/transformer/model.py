@@ -61,6 +61,10 @@ class LocalModel:
             raise SpecError("/export/layout", f"'regular' {UNEVEN}")
         if self.architecture.earlier and spec.budget.sparsity is not None:
             raise SpecError("/budget/sparsity", f"in place of units {UNEVEN}")
+        if self.recipe and spec.task.dimensions:
+            width = self.recipe.dense[-1].rows if self.recipe.dense else self.architecture.hidden
+            if spec.task.dimensions[-1] >= width:
+                raise SpecError("/task/dimensions", f"the model's vectors have {width:,} dimensions: give fewer")
 
     def costs(self, labels: int = 0, length: int = 1, *, narrow: bool = False) -> Costs:
         """With a classifier for so many labels on top, for texts of `length` tokens, or as long as it reads.

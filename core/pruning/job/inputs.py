@@ -91,7 +91,6 @@ def read_inputs(spec: JobSpec, model: Path, datasets: Mapping[str, Path], hear: 
     network = load_network(
         model, splits.labels, spec.train.seed, kind, fitted=fitted, narrow=spec.hidden_size == "trim"
     )
-    require_dimensions(spec, network)
     length = longest_text(network, spec.train.max_length)
     tokenizer = tokenizer_of(model, network, task.of_words, length)
     modality = Text(tokenizer, length, task.of_words, task.apart_texts)
@@ -151,12 +150,6 @@ def same_labels(rows: Encoded, before: Encoded) -> Encoded:
     train, dev, test = (told(*parts) for parts in zip(rows[:3], before[:3], strict=True))
     sources = [replace(s, rows=told(s.rows, e.rows)) for s, e in zip(rows[3], before[3], strict=True)]
     return train, dev, test, sources
-
-
-def require_dimensions(spec: JobSpec, network: Network) -> None:
-    """Raises SpecError where more first dimensions are asked for than a vector has."""
-    if spec.task.dimensions and spec.task.dimensions[-1] >= (width := network.body.vector_size):
-        raise SpecError("/task/dimensions", f"the model's vectors have {width} dimensions: give fewer than that")
 
 
 def tokenizer_of(model: Path, network: Network, of_words: bool, length: int) -> Any:
