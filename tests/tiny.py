@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,3 +120,16 @@ def stream(model: Path, count: int, seed: int) -> Stream:
     from core.pruning.training.coupling import Stream
 
     return Stream(task_rows(model, count, seed).rows, 16, "target", 1.0, 0.0)
+
+
+def run_apart(script: str, folder: Path) -> None:
+    """Run Python in a process of its own, in `folder`, with what is installed and nothing of ours on its path."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", script],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={"HF_MODULES_CACHE": str(folder / ".modules"), "HF_HUB_OFFLINE": "1", "HOME": str(folder)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

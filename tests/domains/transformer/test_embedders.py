@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +39,7 @@ from tests.domains.transformer.test_families import (
     texts,
 )
 from tests.pruning.conftest import costs_of
+from tests.tiny import run_apart
 
 __all__ = ["folders"]  # a fixture
 POOLINGS = ("mean_tokens", "cls_token", "lasttoken", "max_tokens")
@@ -150,15 +149,7 @@ for folder in sorted(path.parent for path in pathlib.Path(".").glob("*/load.py")
     assert vectors.shape == (3, len(said[folder.name][0])) and vectors.isfinite().all()
 json.dump(said, open("said.json", "w"))
 """
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", script],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        env={"HF_MODULES_CACHE": str(root / ".modules"), "HF_HUB_OFFLINE": "1", "HOME": str(root)},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_apart(script, root)
     return root
 
 

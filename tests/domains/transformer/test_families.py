@@ -6,8 +6,6 @@ import copy
 import importlib.util
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +36,7 @@ from core.rows.text.processor import Text
 from core.spec.errors import SpecError
 from core.spec.task import ProblemType
 from tests.pruning.conftest import costs_of
-from tests.tiny import TARGET, done, rows, save_table, spec_of
+from tests.tiny import TARGET, done, rows, run_apart, save_table, spec_of
 
 LAYERS, HEADS, NEURONS, HIDDEN, LENGTH = 3, 4, 24, 32, 12
 GROUPED = {"num_attention_heads": 2 * HEADS, "num_key_value_heads": HEADS}  # two query heads share key and value
@@ -154,15 +152,7 @@ for folder in sorted(path.parent for path in pathlib.Path(".").glob("*/load.py")
     said[folder.name] = [model(**inputs).logits.tolist() for model in models]
 json.dump(said, open("said.json", "w"))
 """
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", script],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        env={"HF_MODULES_CACHE": str(root / ".modules"), "HF_HUB_OFFLINE": "1", "HOME": str(root)},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    run_apart(script, root)
     return root
 
 
