@@ -58,7 +58,7 @@ def main() -> int:
                 continue
             with RESULTS.open("a", encoding="utf-8") as out:
                 out.write(json.dumps(line) + "\n")
-            say(f"{cell}: nDCG@10 {line['pruned']['ndcg_at_10']['value']:.4f}")
+            say(f"{cell}: " + ", ".join(f"{name} {found['value']:.4f}" for name, found in line["pruned"].items()))
     RESULTS.with_suffix(".md").write_text(markdown(results()), encoding="utf-8")
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
@@ -26,12 +27,14 @@ from core.pruning.scoring.fitter import Fitter
 from core.pruning.training.train import History
 from core.spec.job import JobSpec
 from core.spec.messages import Message
+from core.spec.report import Quality, Result
 
 TEST, DEV, TEXTS = 1000, 200, 6000  # rows measured on and selected on; texts without labels
 LENGTH = 64  # tokens
 PAIRS_ID, TEXTS_ID = ("ds_" + digit * 32 for digit in "12")
 LAYERS = ("first layers", "spaced layers")
 PEERS = ("dense, int8", "static (model2vec)")  # benchmarks/similarity/peers.py
+SHORTER = (64, 128)  # dimensions, of the arm "ours, shorter vectors"
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Cell:
     arm: str
     kept: float  # of the encoder's parameters
     vocabulary: str = "keep"
-    pairs: int = 100  # that belong together, to train on; 0: texts alone
+    pairs: int = 100  # that belong together, to train on; 0: the documents alone
     seed: int = 0
     recover: int | None = None  # steps, where they are not the default
 
@@ -60,7 +63,8 @@ def tables(pairs: Path, cell: Cell, folder: Path) -> dict[str, Path]:
     texts = [text for pair in rest for text in pair][:TEXTS]
     found = {PAIRS_ID: folder / "pairs.parquet", TEXTS_ID: folder / "texts.parquet"}
     queries, documents = zip(*used, strict=True)
-    pq.write_table(pa.table({"query": queries, "document": documents}), found[PAIRS_ID])
+    target = {"query": queries, "document": documents} if cell.pairs else {"document": documents}
+    pq.write_table(pa.table(target), found[PAIRS_ID])
     pq.write_table(pa.table({"text": texts}), found[TEXTS_ID])
     return found
 
@@ -73,13 +77,14 @@ def spec_of(cell: Cell, model: str) -> JobSpec:
             "task": {
                 "type": "sentence-similarity",
                 "data": {"dataset": PAIRS_ID},
-                "text": ["query", "document"],
+                "text": ["query", "document"] if cell.pairs else "document",
                 "split": {"train": max(cell.pairs, 100), "dev": DEV, "test": TEST},
+                "dimensions": SHORTER if cell.arm == "ours, shorter vectors" else (),
             },
             "sources": [{"data": {"dataset": TEXTS_ID}}],
             "budget": {"params": cell.kept},
             "vocabulary": cell.vocabulary,
-            "method": {"name": "fisher" if cell.arm == "ours" else "random"},
+            "method": {"name": "fisher" if cell.arm.startswith("ours") else "random"},
             "train": {"seed": cell.seed, "max_length": LENGTH, "steps": {"recover": cell.recover}},
         }
     )
@@ -100,14 +105,18 @@ def run_cell(cell: Cell, model: Path, pairs: Path, revision: str) -> dict[str, A
     assert report is not None
     results = report.results
 
-    def metrics(tested: Any) -> dict[str, Any]:
-        return {name: value.model_dump() for name, value in tested.test.items()}
+    def metrics(test: Quality) -> dict[str, Any]:
+        return {name: value.model_dump() for name, value in test.items()}
+
+    def shorter(result: Result) -> dict[int, dict[str, Any]]:
+        return {size: metrics(test) for size, test in (result.shorter or {}).items()}
 
     return {
         "cell": asdict(cell),
-        "given": metrics(results.given),
-        "change": results.given.change["pruned"]["ndcg_at_10"].model_dump() if results.given else None,
-        "pruned": metrics(results.pruned),
+        "given": metrics(results.given.test) if results.given else None,
+        "change": results.given.change["pruned"]["ndcg_at_10"].model_dump() if results.given and cell.pairs else None,
+        "pruned": metrics(results.pruned.test),
+        "shorter": {"dense": shorter(results.dense), "pruned": shorter(results.pruned)},
         "encoder_params": results.pruned.encoder_params,
         "fraction": report.budget.fraction,
         "bytes": {"dense": results.dense.bytes, "pruned": results.pruned.bytes},
@@ -147,14 +156,15 @@ def _no_verifying(*_given: Any) -> None:
 
 def order() -> Mapping[str, list[Cell]]:
     """What is run, what decides most first, by the question that it answers."""
-    names = ("half of the encoder", "less of it", "instead", "longer", "controls", "more pairs", "other seeds")
-    blocks: dict[str, list[Cell]] = {name: [] for name in names}
+    blocks: dict[str, list[Cell]] = defaultdict(list)
     for data in ("debian", "mail"):
         blocks["half of the encoder"] += [Cell(data, "ours", 0.5), Cell(data, "spaced layers", 0.5)]
         blocks["half of the encoder"] += [Cell(data, "ours", 0.5, "trim")]
         blocks["less of it"] += [Cell(data, "ours", 0.25), Cell(data, "spaced layers", 0.34)]
         blocks["less of it"] += [Cell(data, "ours", 0.1), Cell(data, "spaced layers", 0.17)]
         blocks["instead"] += [Cell(data, peer, 1.0) for peer in PEERS]
+        blocks["texts alone"] += [Cell(data, arm, 0.5, pairs=0) for arm in ("ours", "spaced layers")]
+        blocks["shorter vectors"] += [Cell(data, "ours, shorter vectors", 0.5)]
         blocks["longer"] += [
             Cell(data, "ours", 0.5, "trim", recover=900),
             Cell(data, "spaced layers", 0.5, recover=900),

@@ -1,4 +1,4 @@
-"""Pairs that are searched, and texts alone, as Parquet tables with the columns query, document, or text.
+"""Pairs that are searched, and documents alone, as Parquet tables with the columns query, document, or text.
 
 `debian`: synopsis -> long description of Debian packages, by the `Translation-en` file of this machine's own release,
 which `apt-get update` fetches into a folder of its own, in whatever state it is. `mail`: subject -> body of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import sqrt
 from statistics import fmean, stdev
@@ -21,6 +21,18 @@ is recovered with the same texts, losses and steps. Debian: synopsis -> long des
 "of dense" is nDCG@10 as a share of what the model as given reaches with its whole vocabulary on the same rows (mean
 over seeds). "change": pruned less dense in points, paired; of one seed the interval is a bootstrap over queries, of
 several Student's over seeds. Speed-up: eager, batch 1 / 32, both in turn in the same run, which others may disturb.
+
+"""
+ALONE = """## Texts alone
+
+Of 100 documents without labels and the source's texts: agreement with the dense model on 1,000 other documents, mean
+cosine and the share of the ten nearest that are the same. It says nothing of quality.
+
+"""
+SHORTER = """## First dimensions of the vectors
+
+nDCG@10 of searching with so many first dimensions alone, of the dense model as given and of one that was pruned with
+`task.dimensions`.
 
 """
 HEAD = [
@@ -44,14 +56,48 @@ def markdown(lines: Sequence[Mapping[str, Any]]) -> str:
     groups: dict[Cell, list[Mapping[str, Any]]] = {}
     for line in lines:
         groups.setdefault(replace(Cell(**line["cell"]), seed=0), []).append(line)
-    given = {line["cell"]["data"]: line["given"]["ndcg_at_10"]["value"] for line in lines if "given" in line}
+    cells = sorted(groups, key=place)
+    dense = [line for line in lines if line.get("given") and line["cell"]["pairs"]]
+    given = {line["cell"]["data"]: line["given"]["ndcg_at_10"]["value"] for line in dense}
     rows = [
         [name, "dense, as given", "100%", "keep", "", "", "", f"{100 * value:.1f}", "100.0%", "", "", "90.9"]
         for name, value in sorted(given.items())
     ]
-    rows += [row(cell, groups[cell], given.get(cell.data)) for cell in sorted(groups, key=place)]
-    text = [f"| {' | '.join(HEAD)} |", "|" + " --- |" * len(HEAD)]
-    return INTRO + "\n".join([*text, *(f"| {' | '.join(cells)} |" for cells in rows)]) + "\n"
+    rows += [row(cell, groups[cell], given.get(cell.data)) for cell in cells if cell.pairs]
+    alone = [agreement(cell, groups[cell]) for cell in cells if not cell.pairs]
+    short = [kept for cell in cells for kept in shorter(cell, groups[cell])]
+    parts = [INTRO + table(HEAD, rows)]
+    parts += [ALONE + table(["data", "what", "kept", "seeds", "cosine", "same neighbours"], alone)] if alone else []
+    parts += [SHORTER + table(["data", "what", "dimensions", "dense", "pruned"], short)] if short else []
+    return "\n".join(parts)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows as Markdown."""
+    rule = "|" + " --- |" * len(head)
+    return "\n".join([f"| {' | '.join(head)} |", rule, *(f"| {' | '.join(cells)} |" for cells in rows)]) + "\n"
+
+
+def agreement(cell: Cell, lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was kept of the dense model's vectors of texts without labels."""
+    found = (fmean(line["pruned"][name]["value"] for line in lines) for name in ("cosine", "same_neighbours"))
+    return [
+        cell.data,
+        cell.arm,
+        f"{100 * lines[0]['fraction']:.0f}%",
+        str(len(lines)),
+        *(f"{value:.3f}" for value in found),
+    ]
+
+
+def shorter(cell: Cell, lines: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
+    """nDCG@10 of first dimensions alone, by how many."""
+    for size in lines[0].get("shorter", {}).get("pruned", {}):
+        found = (
+            fmean(line["shorter"][which][size]["ndcg_at_10"]["value"] for line in lines)
+            for which in ("dense", "pruned")
+        )
+        yield [cell.data, cell.arm, size, *(f"{100 * value:.1f}" for value in found)]
 
 
 def place(cell: Cell) -> tuple[Any, ...]:
