@@ -37,6 +37,7 @@ from core.domains.transformer.load import load_network
 from core.pruning.export.files import environment
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency.budget import LatencyBudget
+from core.pruning.latency.prices import ByUnits
 from core.pruning.latency.runtimes import conditions
 from core.pruning.latency.stopwatch import Stopwatch
 from core.rows.text.processor import Text
@@ -120,7 +121,7 @@ def latency_fits(model: Path, runtime: str, batch: int, out: Path) -> None:
                 continue
             asked = Budget(speedup=speedup)
             state = Path(scratch) / f"{draw}.json"
-            budget = LatencyBudget(asked, a, under, watch.measure, state, Path(cache))
+            budget = LatencyBudget(asked, ByUnits(a), under, watch.measure, state, Path(cache))
             rng = np.random.default_rng(draw)
             heads = rng.normal(size=a.layers * a.heads) + rng.uniform(-3, 3)
             try:

@@ -53,8 +53,8 @@ def measure(model: Path, data: Path, steps: int, seed: int) -> tuple[Cosines, Se
     from benchmarks.transfer.data import MAX_LENGTH
     from benchmarks.transfer.data import prepare as prepare_tables
     from core.domains.model_ref import ModelRef
-    from core.domains.transformer.network import TARGET as HEAD
-    from core.domains.transformer.network import Network
+    from core.domains.network import TARGET as HEAD
+    from core.domains.network import Network
     from core.pruning.job.decide import decide
     from core.pruning.job.passes import Pass
     from core.pruning.job.prepare import prepare

@@ -25,8 +25,8 @@ import pyarrow.parquet as pq
 import torch
 
 from core.domains.model_ref import ModelRef
+from core.domains.network import TARGET
 from core.domains.transformer.load import load_network
-from core.domains.transformer.network import TARGET
 from core.pruning.export.files import environment
 from core.pruning.job.publish import peak_memory_bytes
 from core.pruning.job.run import run

@@ -27,12 +27,14 @@ import torch
 
 from core.domains.cost import Cost
 from core.domains.fit import Scores, fit
+from core.domains.gates import Masks
+from core.domains.network import TARGET
 from core.domains.structure import Structure
 from core.domains.transformer.costs import Costs
 from core.domains.transformer.cut import cut
-from core.domains.transformer.gates import Masks, gated
+from core.domains.transformer.gates import gated
 from core.domains.transformer.load import load_network
-from core.domains.transformer.network import TARGET, Network
+from core.domains.transformer.network import TransformerNetwork
 from core.pruning.export.files import environment
 from core.pruning.masking.l0 import prune
 from core.pruning.scoring.fitter import Fitter
@@ -66,7 +68,7 @@ def make_rows(count: int, vocabulary: int, seed: int) -> Rows:
 class Arm:
     """A way to take one step; `times` are CPU seconds."""
 
-    def __init__(self, network: Network, fast: bool, **options: Any) -> None:
+    def __init__(self, network: TransformerNetwork, fast: bool, **options: Any) -> None:
         self.network, self.fast, self.options = network.train(), fast, options
         self.optimizer = optimizer_for(network, 1e-4)
         self.times: list[float] = []
@@ -98,12 +100,12 @@ def precision(fast: bool) -> Any:
     return patch.object(losses_module, "autocast", lambda _network: torch.autocast("cpu", torch.bfloat16, enabled=fast))
 
 
-def whole(network: Network) -> Network:
+def whole(network: TransformerNetwork) -> TransformerNetwork:
     """A copy that trains everything, embeddings too: what plain fine-tuning does."""
     return copy.deepcopy(network).requires_grad_(True)
 
 
-def shrunk(network: Network, cost: Cost, share: float) -> Network:
+def shrunk(network: TransformerNetwork, cost: Cost, share: float) -> TransformerNetwork:
     """A copy cut to a share of its encoder, at random."""
     scores = Scores(np.random.default_rng(0).random(cost.anatomy.size))
     small = copy.deepcopy(network)
@@ -147,7 +149,7 @@ def main(model_dir: Path) -> None:
     write(table, mixed_batches(network, small), model_dir.name)
 
 
-def whole_stages(network: Network, cost: Cost, rows: Rows) -> dict[str, float]:
+def whole_stages(network: TransformerNetwork, cost: Cost, rows: Rows) -> dict[str, float]:
     """The product's prune and recover stages against as many plain float32 steps, dev looks left out of both."""
     target = TaskRows(rows.take(range(100)), TARGET, 2)
     rest = rows.take(range(100, len(rows)))
@@ -188,7 +190,7 @@ def whole_stages(network: Network, cost: Cost, rows: Rows) -> dict[str, float]:
     }
 
 
-def mixed_batches(network: Network, small: Mapping[str, Network]) -> dict[str, float]:
+def mixed_batches(network: TransformerNetwork, small: Mapping[str, TransformerNetwork]) -> dict[str, float]:
     """A step on target and source rows of different lengths: one pass for each, against one for both."""
     table = {}
     for lengths in ((25, 128), (16, 32)):

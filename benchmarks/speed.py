@@ -30,11 +30,12 @@ from benchmarks.overhead import make_rows
 from benchmarks.transfer.cells import append_result, read_results
 from benchmarks.transfer.controls import magnitude
 from core.domains.fit import fit
+from core.domains.network import TARGET
 from core.domains.structure import Structure
 from core.domains.transformer.costs import Costs
 from core.domains.transformer.cut import cut
 from core.domains.transformer.load import load_network
-from core.domains.transformer.network import TARGET, Network
+from core.domains.transformer.network import TransformerNetwork
 from core.pruning.export.files import environment
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency.onnx import TRACED, write_onnx
@@ -66,7 +67,7 @@ def model_folder(name: str, scratch: Path) -> Path:
     return scratch
 
 
-def structures(folder: Path, network: Network) -> dict[tuple[str, float], Structure]:
+def structures(folder: Path, network: TransformerNetwork) -> dict[tuple[str, float], Structure]:
     """(whose, how much of the encoder was removed) -> what is left."""
     shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
     cost = Costs.from_shapes(network.architecture, shapes, LENGTH).params
@@ -82,7 +83,7 @@ def structures(folder: Path, network: Network) -> dict[tuple[str, float], Struct
     return found
 
 
-def int8(network: Network, structure: Structure, watch: Stopwatch) -> Callable[[], object]:
+def int8(network: TransformerNetwork, structure: Structure, watch: Stopwatch) -> Callable[[], object]:
     """The cut model in ONNX Runtime with its weights in int8, activations quantised as they come."""
     model = copy.deepcopy(network)
     cut(model, structure)
@@ -95,7 +96,7 @@ def int8(network: Network, structure: Structure, watch: Stopwatch) -> Callable[[
         return session(quantised, watch.blank(watch.under.batch_size, watch.under.length), watch.under)
 
 
-def readings(network: Network, blank: Blank, structure: Structure, runtime: str, batch: int) -> Reading:
+def readings(network: TransformerNetwork, blank: Blank, structure: Structure, runtime: str, batch: int) -> Reading:
     """One figure."""
     budget = Budget.model_validate({"speedup": 2, "runtime": runtime.split(",")[0], "batch_size": batch})
     watch = Stopwatch(network, blank, conditions(budget, LENGTH))

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from core.domains.cost import Costs
 from core.domains.structure import ATTENTION, FFN
-from core.domains.transformer.costs import Costs
 from core.domains.transformer.families import Architecture
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils import prune as torch_prune
 
-from core.domains.transformer.network import Network, matrices
+from core.domains.transformer.network import TransformerNetwork
+from core.domains.transformer.parts import matrices
 from core.pruning.masking import sparsity
 from core.pruning.masking.pdp import threshold
 from core.pruning.methods import magnitude
@@ -36,7 +37,7 @@ def by_torch() -> AbstractContextManager[Any]:
     return patch.object(magnitude, "zero", global_magnitude)
 
 
-def global_magnitude(network: Network, amount: float, _pattern: Pattern, *_training: Any) -> History:
+def global_magnitude(network: TransformerNetwork, amount: float, _pattern: Pattern, *_training: Any) -> History:
     """All matrices of the encoder at once, by L1."""
     parts: Any = [(network.body.get_submodule(n.removesuffix(".weight")), "weight") for n in matrices(network)]
     torch_prune.global_unstructured(parts, torch_prune.L1Unstructured, amount=amount)

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from core.domains.structure import Structure
 from core.domains.transformer.cut import cut
-from core.domains.transformer.network import Network
+from core.domains.transformer.network import TransformerNetwork
 from core.pruning.job import publish
 from core.pruning.job import run as job
 from core.pruning.methods import random as at_random
@@ -131,7 +131,7 @@ def run_cell(cell: Cell, model: Path, pairs: Path, revision: str) -> dict[str, A
 
 
 def whole_layers(
-    network: Network, fitter: Fitter, _plan: Any, _dev: Any, _training: Any, *, spaced: bool
+    network: TransformerNetwork, fitter: Fitter, _plan: Any, _dev: Any, _training: Any, *, spaced: bool
 ) -> tuple[Structure, History]:
     """In place of a method: as many whole layers as the limit holds, the first ones or, evenly `spaced`, of all."""
     a = network.architecture

@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.domains.transformer.network import TARGET, Network
+from core.domains.network import TARGET
+from core.domains.transformer.network import TransformerNetwork
 from core.pruning.job.decide import Decided
 from core.pruning.job.passes import Pass
 from core.pruning.job.prepare import Prepared
@@ -36,10 +37,11 @@ MAP = "layers"  # beside the heads, where the optimiser finds it
 @contextmanager
 def cofi_losses() -> Iterator[None]:
     """The job's pruning and recovery use CoFi's losses in place of its own."""
-    teachers: list[Network] = []
+    teachers: list[TransformerNetwork] = []
 
     def with_map(one: Pass, prepared: Prepared, decided: Decided, taught: Taught) -> Pruned:
         teacher = taught.teacher
+        assert isinstance(teacher, TransformerNetwork)
         hidden = teacher.architecture.hidden
         identity = nn.Linear(hidden, hidden, bias=False)
         nn.init.eye_(identity.weight)
@@ -47,7 +49,7 @@ def cofi_losses() -> Iterator[None]:
         teachers.append(teacher)
         return prune(one, prepared, decided, taught)
 
-    def loss(network: Network, streams: Sequence[Stream], drawn: Sequence[Sequence[int]]) -> Tensor:
+    def loss(network: TransformerNetwork, streams: Sequence[Stream], drawn: Sequence[Sequence[int]]) -> Tensor:
         if not teachers:  # still teaching
             return batch_loss(network, streams, drawn)
         return distil(network, teachers[0], streams, drawn)
@@ -60,7 +62,9 @@ def cofi_losses() -> Iterator[None]:
         yield
 
 
-def distil(network: Network, teacher: Network, streams: Sequence[Stream], drawn: Sequence[Sequence[int]]) -> Tensor:
+def distil(
+    network: TransformerNetwork, teacher: TransformerNetwork, streams: Sequence[Stream], drawn: Sequence[Sequence[int]]
+) -> Tensor:
     """Loss of one batch."""
     where = next(network.parameters()).device
     (inputs,) = padded(streams, drawn, where)  # there is one stream
@@ -81,7 +85,7 @@ def distil(network: Network, teacher: Network, streams: Sequence[Stream], drawn:
 
 
 @contextmanager
-def hidden_states(network: Network) -> Iterator[list[Tensor]]:
+def hidden_states(network: TransformerNetwork) -> Iterator[list[Tensor]]:
     """What each layer gives, (B, T, hidden), filled in by a forward pass."""
     states: list[Tensor] = []
     family = network.architecture.family

@@ -1,14 +1,16 @@
-"""What units cost: one kind of cost, by block."""
+"""What units cost, by block; and every cost of a model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
+from typing import Protocol, Self
 
 from core.domains.anatomy import Anatomy
 from core.domains.structure import Structure
+from core.spec.budget import Budget
+from core.spec.job import HiddenSize, Layout
 
 FLOAT32 = 4  # bytes: what checkpoints are written in
 
@@ -76,3 +78,33 @@ class Cost:
     def smallest(self) -> int:
         """Cost of the encoder layers with a single unit left."""
         return sum(self.fixed) + min(self.marginal(i, 0) for i, block in enumerate(self.anatomy.blocks) if block.size)
+
+
+class Costs(Protocol):
+    """Every cost of one model, for a row of one size."""
+
+    @property
+    def params(self) -> Cost:
+        """Parameters."""
+
+    @property
+    def macs(self) -> Cost:
+        """Multiply-accumulates of one row."""
+
+    @property
+    def bytes(self) -> Cost:
+        """Of the weights' file."""
+
+    @property
+    def length(self) -> int:
+        """How large the row is: tokens of a text, pixels of a picture's side."""
+
+    @property
+    def matrices(self) -> int:
+        """Weights that 'sparsity' is of."""
+
+    def of(self, structure: Structure) -> Self:
+        """Count anew for what `structure` changes of every price."""
+
+    def limit(self, budget: Budget, layout: Layout = "free", hidden_size: HiddenSize = "keep") -> tuple[Cost, int]:
+        """Give the cost that `budget` limits, and the most that units may cost; SpecError if out of reach."""

@@ -34,8 +34,8 @@ from benchmarks.transfer.cells import (
 )
 from benchmarks.transfer.controls import small_dense
 from cli.fetch import FetchError, Package
+from core.domains.network import TARGET
 from core.domains.transformer.load import load_network
-from core.domains.transformer.network import TARGET
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.training.batches import encode
 from core.pruning.training.coupling import Stream

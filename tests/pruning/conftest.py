@@ -13,7 +13,7 @@ import torch
 from core.domains.cost import Cost
 from core.domains.transformer.costs import Costs
 from core.domains.transformer.load import load_network
-from core.domains.transformer.network import Network
+from core.domains.transformer.network import TransformerNetwork
 from core.pruning.job import publish
 from core.pruning.latency import medians
 from core.pruning.training import checkpoint
@@ -63,7 +63,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def network(tiny: Path) -> Network:
+def network(tiny: Path) -> TransformerNetwork:
     """The tiny model with random weights everywhere, biases and LayerNorms too, so that nothing cancels by chance."""
     network = load_network(tiny, ["neg", "pos"], seed=0)
     torch.manual_seed(1)
@@ -74,12 +74,12 @@ def network(tiny: Path) -> Network:
 
 
 @pytest.fixture
-def cost(network: Network) -> Cost:
+def cost(network: TransformerNetwork) -> Cost:
     """Its parameters."""
     return costs_of(network).params
 
 
-def costs_of(network: Network, length: int = 16) -> Costs:
+def costs_of(network: TransformerNetwork, length: int = 16) -> Costs:
     """From the shapes of the plain model's parameters."""
     shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
     return Costs.from_shapes(network.architecture, shapes, length)

@@ -24,9 +24,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from core.domains.network import TARGET
 from core.domains.transformer.costs import Costs
 from core.domains.transformer.load import load_network
-from core.domains.transformer.network import TARGET
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.masking import pdp, sparsity
 from core.pruning.masking.l0 import prune

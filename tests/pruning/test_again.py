@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from core.domains.structure import Structure
 from core.domains.transformer.load import load_network
 from core.domains.transformer.model import PRUNED, read_model
-from core.domains.transformer.network import units
+from core.domains.transformer.parts import units
 from core.spec.errors import SpecError
 from core.spec.report import Report
 from tests.tiny import TARGET, done, rows, save_table, spec_of

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from core.domains.cost import Cost
-from core.domains.transformer.network import Network
+from core.domains.transformer.network import TransformerNetwork
 from core.pruning.scoring.fitter import Fitter
 from core.pruning.training.batches import Rows
 from core.pruning.training.checkpoint import NOWHERE, Checkpoint, Checkpoints
@@ -54,7 +54,13 @@ def shuffled(source: TaskRows) -> TaskRows:
 
 
 def ground_of(
-    tiny: Path, network: Network, cost: Cost, sources: int = 1, rows: int = 80, held: int = 30, **changes: Any
+    tiny: Path,
+    network: TransformerNetwork,
+    cost: Cost,
+    sources: int = 1,
+    rows: int = 80,
+    held: int = 30,
+    **changes: Any,
 ) -> Ground:
     """Of a small job."""
     return Ground(
@@ -170,7 +176,7 @@ def test_the_trials_cost_no_more_than_the_job(
     prune: int,
     recover: int,
     tiny: Path,
-    network: Network,
+    network: TransformerNetwork,
     cost: Cost,
 ) -> None:
     steps = {"teach": teach, "prune": prune, "recover": recover}
@@ -213,7 +219,9 @@ def judged(ground: Ground, quality: Quality) -> Decision:
     return auto.decide(*plan(ground, ALL, STEPS), Judged(ground, quality))
 
 
-def test_what_helps_is_chosen_and_what_hurts_is_switched_off(tiny: Path, network: Network, cost: Cost) -> None:
+def test_what_helps_is_chosen_and_what_hurts_is_switched_off(
+    tiny: Path, network: TransformerNetwork, cost: Cost
+) -> None:
     wide = ground_of(tiny, network, cost, rows=800, held=400)
     good = judged(wide, lambda c: 0.9 if c.coupling == "teacher" and "teach" in c.stages else 0.6)
     assert str(good.choice) == "teacher in teach, prune, recover"
@@ -225,7 +233,9 @@ def test_what_helps_is_chosen_and_what_hurts_is_switched_off(tiny: Path, network
     assert all_hurt.trials[0]["choice"] == "none" and len(all_hurt.trials) == 4
 
 
-def test_a_source_that_hurts_is_left_out_and_the_others_stay(tiny: Path, network: Network, cost: Cost) -> None:
+def test_a_source_that_hurts_is_left_out_and_the_others_stay(
+    tiny: Path, network: TransformerNetwork, cost: Cost
+) -> None:
     ground = ground_of(tiny, network, cost, sources=3, rows=800, held=400)
 
     def quality(choice: Choice) -> float:
@@ -238,13 +248,15 @@ def test_a_source_that_hurts_is_left_out_and_the_others_stay(tiny: Path, network
     assert max(t["splits"] for t in decision.trials if t["sources"] == [0, 2]) == 1
 
 
-def test_sources_whose_labels_help_stay_though_their_text_does_not(tiny: Path, network: Network, cost: Cost) -> None:
+def test_sources_whose_labels_help_stay_though_their_text_does_not(
+    tiny: Path, network: TransformerNetwork, cost: Cost
+) -> None:
     ground = ground_of(tiny, network, cost, sources=2, rows=800, held=400)
     decision = judged(ground, lambda c: 0.9 if "teach" in c.stages else 0.7 if c == NONE else 0.6)
     assert "teach" in decision.choice.stages and decision.choice.sources == (0, 1)
 
 
-def test_a_job_too_short_for_trials_goes_by_the_prior(tiny: Path, network: Network, cost: Cost) -> None:
+def test_a_job_too_short_for_trials_goes_by_the_prior(tiny: Path, network: TransformerNetwork, cost: Cost) -> None:
     decision = decide(ground_of(tiny, network, cost), {"teach": 5, "prune": 0, "recover": 5})
     assert (str(decision.choice), decision.trials) == ("sequential in teach, prune, recover", [])
 
@@ -258,7 +270,9 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> Mapping[str, int]:
 
 
 @pytest.mark.slow
-def test_trials_of_real_networks(tiny: Path, network: Network, cost: Cost, quickly: Mapping[str, int]) -> None:
+def test_trials_of_real_networks(
+    tiny: Path, network: TransformerNetwork, cost: Cost, quickly: Mapping[str, int]
+) -> None:
     said: list[Any] = []
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     steps = quickly
@@ -275,7 +289,7 @@ def test_trials_of_real_networks(tiny: Path, network: Network, cost: Cost, quick
 
 
 def test_labels_that_have_nothing_in_common_with_the_targets_are_not_tried(
-    tiny: Path, network: Network, cost: Cost, quickly: Mapping[str, int]
+    tiny: Path, network: TransformerNetwork, cost: Cost, quickly: Mapping[str, int]
 ) -> None:
     ground = ground_of(tiny, network, cost, sources=2)
     other = replace(ground, sources=[ground.sources[0], shuffled(ground.sources[1])])
@@ -293,7 +307,7 @@ class Unrelated(Paying):
         return 0.0
 
 
-def test_without_related_labels_text_is_all_that_is_tried(tiny: Path, network: Network, cost: Cost) -> None:
+def test_without_related_labels_text_is_all_that_is_tried(tiny: Path, network: TransformerNetwork, cost: Cost) -> None:
     steps = {"teach": 200, "prune": 0, "recover": 600}
 
     def decided(ground: Ground, stages: list[Stage]) -> Decision:
@@ -316,7 +330,7 @@ class Forgetful(Trials):
 
 
 def test_a_source_is_not_probed_again_after_an_interruption(
-    tiny: Path, network: Network, cost: Cost, tmp_path: Path
+    tiny: Path, network: TransformerNetwork, cost: Cost, tmp_path: Path
 ) -> None:
     ground = ground_of(tiny, network, cost, sources=2)
     _, room = plan(ground, ALL, STEPS)
@@ -328,7 +342,7 @@ def test_a_source_is_not_probed_again_after_an_interruption(
     assert again.related(room.trials) == found and None not in found
 
 
-def test_labels_are_asked_even_where_trials_do_not_fit(tiny: Path, network: Network, cost: Cost) -> None:
+def test_labels_are_asked_even_where_trials_do_not_fit(tiny: Path, network: TransformerNetwork, cost: Cost) -> None:
     steps = {"teach": 200, "prune": 0, "recover": 300}
     ground = ground_of(tiny, network, cost, sources=4, rows=1300, held=325, batch_size=32)
     ground = replace(ground, sources=[shuffled(ground.sources[0]), *ground.sources[1:]])
@@ -342,7 +356,7 @@ def test_labels_are_asked_even_where_trials_do_not_fit(tiny: Path, network: Netw
 
 
 def test_many_sources_are_tried_together_where_each_alone_would_take_too_long(
-    tiny: Path, network: Network, cost: Cost
+    tiny: Path, network: TransformerNetwork, cost: Cost
 ) -> None:
     steps = {"teach": 200, "prune": 0, "recover": 900}
     for sources, rows, apart in ((1, 200, False), (3, 200, True), (3, 1300, False)):
@@ -353,7 +367,7 @@ def test_many_sources_are_tried_together_where_each_alone_would_take_too_long(
     assert room.trials or room.probe  # nothing is transferred unseen
 
 
-def test_what_would_tell_nothing_is_not_asked(tiny: Path, network: Network, cost: Cost) -> None:
+def test_what_would_tell_nothing_is_not_asked(tiny: Path, network: TransformerNetwork, cost: Cost) -> None:
     ground = ground_of(tiny, network, cost)
     unlabelled = replace(ground, sources=[task_rows(tiny, 60, 1, classes=0)])
     for one, teach, recover in ((ground, 0, 2000), (ground, 5, 5), (unlabelled, 200, 900)):
@@ -370,7 +384,7 @@ def test_less_is_expected_of_labels_that_are_less_related() -> None:
             assert policy.prior(choice) == (pytest.approx(share * expected), spread)
 
 
-def test_many_rows_that_see_harm_switch_related_labels_off(tiny: Path, network: Network, cost: Cost) -> None:
+def test_many_rows_that_see_harm_switch_related_labels_off(tiny: Path, network: TransformerNetwork, cost: Cost) -> None:
     ground = ground_of(tiny, network, cost, rows=800, held=400)
     decision = judged(ground, lambda c: 0.8 if c == NONE else 0.72)
     assert decision.choice == NONE

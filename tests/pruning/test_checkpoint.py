@@ -18,10 +18,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from core.domains.cost import Cost
+from core.domains.network import TARGET as TARGET_HEAD
 from core.domains.structure import Structure
 from core.domains.transformer.load import load_network
-from core.domains.transformer.network import TARGET as TARGET_HEAD
-from core.domains.transformer.network import Network
+from core.domains.transformer.network import TransformerNetwork
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency import stopwatch
 from core.pruning.masking import pdp, sparsity
@@ -109,7 +109,7 @@ def same(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> bool:
 
 
 @pytest.fixture
-def plans(tiny: Path, network: Network) -> dict[str, list[Phase]]:
+def plans(tiny: Path, network: TransformerNetwork) -> dict[str, list[Phase]]:
     """Stages of every kind; the source has a head of its own."""
     target, source = task_rows(tiny, 40, 0), task_rows(tiny, 60, 1, "source0")
     target = labelled_by(network, target, TARGET_HEAD)
@@ -135,7 +135,7 @@ def test_training_that_is_killed_ends_as_if_it_had_not_been(
     kind: str,
     selected: bool,
     tiny: Path,
-    network: Network,
+    network: TransformerNetwork,
     plans: dict[str, list[Phase]],
     tmp_path: Path,
     steps: Steps,
@@ -163,7 +163,7 @@ PRUNED = {"alone": [6, 29], "tied": [11], "learned": [8, 17]}
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize("kind", PRUNED)
 def test_pruning_that_is_killed_ends_as_if_it_had_not_been(
-    kind: str, tiny: Path, network: Network, cost: Cost, tmp_path: Path, steps: Steps
+    kind: str, tiny: Path, network: TransformerNetwork, cost: Cost, tmp_path: Path, steps: Steps
 ) -> None:
     """The network has shrunk before each kill: masks, lambdas, moments and structure are restored, too."""
     dev = task_rows(tiny, 24, 2).rows
@@ -193,7 +193,7 @@ def test_pruning_that_is_killed_ends_as_if_it_had_not_been(
 @pytest.mark.parametrize("what", ["units", "weights"])
 @pytest.mark.parametrize("coupling", ["none", "sequential"])
 def test_pdp_that_is_killed_ends_as_if_it_had_not_been(
-    what: str, coupling: str, tiny: Path, network: Network, cost: Cost, tmp_path: Path, steps: Steps
+    what: str, coupling: str, tiny: Path, network: TransformerNetwork, cost: Cost, tmp_path: Path, steps: Steps
 ) -> None:
     """In the source's phase, at its very end, under soft masks, and after they have become hard."""
     dev = task_rows(tiny, 24, 2).rows
@@ -247,7 +247,7 @@ def test_answers_for_words_of_any_number_are_not_computed_again(tiny: Path, tmp_
 @pytest.mark.slow
 @pytest.mark.usefixtures("often")
 def test_trials_that_are_killed_decide_as_if_they_had_not_been(
-    tiny: Path, network: Network, cost: Cost, tmp_path: Path, steps: Steps, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, network: TransformerNetwork, cost: Cost, tmp_path: Path, steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed in each part of the work: no trial is run twice, nor is a teacher taught twice."""
     for part in (allot, trials):

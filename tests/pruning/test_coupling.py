@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from core.domains.transformer.network import TARGET
+from core.domains.network import TARGET
 from core.pruning.training.batches import Rows, draw
 from core.pruning.training.coupling import TaskRows, first_rows, phases
 from core.tasks.classes import SingleLabel

@@ -28,7 +28,7 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from core.domains.structure import Structure
 from core.domains.transformer.cut import cut
 from core.domains.transformer.load import load_network
-from core.domains.transformer.network import Network
+from core.domains.transformer.network import TransformerNetwork
 from core.pruning.export.card import as_code, as_text
 from core.pruning.export.files import NEEDS_5, as_transformers_4, write_model
 from core.pruning.export.verify import foreign_code
@@ -45,7 +45,7 @@ MARKDOWN = MarkdownIt("gfm-like", {"html": True, "linkify": False})
 
 
 @pytest.fixture
-def checkpoint(network: Network, tiny: Path, tmp_path: Path) -> Path:
+def checkpoint(network: TransformerNetwork, tiny: Path, tmp_path: Path) -> Path:
     """Of a BERT."""
     cut(network, STRUCTURE)
     write_model(network, STRUCTURE, Text(load_tokenizer(tiny), 128), tmp_path / "one" / "my model.v1")
@@ -207,7 +207,9 @@ def test_an_old_transformers_is_refused_when_the_code_is_loaded(
     "tokenizer files for transformers 4.57",
     "a class and forms that both versions know",
 )
-def test_a_tokenizer_is_written_as_transformers_4_reads_it(network: Network, tiny: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_is_written_as_transformers_4_reads_it(
+    network: TransformerNetwork, tiny: Path, tmp_path: Path
+) -> None:
     """One class for all, which takes tokenizer.json as it is; lists under the name that both versions know."""
     tokenizer = load_tokenizer(tiny)
     tokenizer.add_special_tokens({"extra_special_tokens": ["w1", "w2"]})

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from core.domains.cost import Cost
+from core.domains.gates import Gates
 from core.domains.structure import Structure
 from core.domains.transformer.cut import cut
-from core.domains.transformer.gates import Gates, gated
-from core.domains.transformer.network import Network
+from core.domains.transformer.gates import gated
+from core.domains.transformer.network import TransformerNetwork
 from core.pruning.scoring import importance as module
 from core.pruning.scoring.fitter import Fitter
 from core.pruning.scoring.importance import HEADS, importance
@@ -27,7 +28,7 @@ def _in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "autocast", lambda _: torch.autocast("cpu", enabled=False))
 
 
-def by_rows(network: Network, cost: Cost, rows: Stream) -> tuple[np.ndarray, np.ndarray]:
+def by_rows(network: TransformerNetwork, cost: Cost, rows: Stream) -> tuple[np.ndarray, np.ndarray]:
     """Mean over rows of the squared gradients of both logits, one row and one logit at a time."""
     dense = Structure.dense(cost.anatomy)
     gates = Gates.of(dense, cost.anatomy)
@@ -42,7 +43,7 @@ def by_rows(network: Network, cost: Cost, rows: Stream) -> tuple[np.ndarray, np.
     return heads * HEADS / cost.unit[0], neurons / cost.unit[-1]
 
 
-def test_scores_are_mean_squared_gradients_of_the_logits(network: Network, cost: Cost, tiny: Path) -> None:
+def test_scores_are_mean_squared_gradients_of_the_logits(network: TransformerNetwork, cost: Cost, tiny: Path) -> None:
     target = stream(tiny, 16, seed=0)
     heads, neurons = by_rows(network, cost, target)
     batches = 400
@@ -54,7 +55,7 @@ def test_scores_are_mean_squared_gradients_of_the_logits(network: Network, cost:
 
 
 def test_a_unit_that_reaches_nothing_scores_nothing_and_a_cut_network_keeps_its_numbers(
-    network: Network, cost: Cost, tiny: Path
+    network: TransformerNetwork, cost: Cost, tiny: Path
 ) -> None:
     layer = network.body.bert.encoder.layer[1]
     with torch.no_grad():
@@ -70,7 +71,7 @@ def test_a_unit_that_reaches_nothing_scores_nothing_and_a_cut_network_keeps_its_
     assert len(scores.units) == 2 + 4 + 0 + 128 + 3 + 5 and np.isfinite(scores.units).all()
 
 
-def test_rows_that_may_not_move_masks_have_no_say(network: Network, cost: Cost, tiny: Path) -> None:
+def test_rows_that_may_not_move_masks_have_no_say(network: TransformerNetwork, cost: Cost, tiny: Path) -> None:
     target, source = stream(tiny, 16, seed=0), stream(tiny, 16, seed=1)
     alone = importance(network, Fitter(cost, 0), [Phase((target,))], 0, 4)
     fixed = importance(network, Fitter(cost, 0), [Phase((target, replace(source, masks="fixed")))], 0, 4)
@@ -80,7 +81,7 @@ def test_rows_that_may_not_move_masks_have_no_say(network: Network, cost: Cost, 
 
 
 def test_rows_of_a_task_that_was_never_taught_are_asked_through_the_targets_head(
-    network: Network, cost: Cost, tiny: Path
+    network: TransformerNetwork, cost: Cost, tiny: Path
 ) -> None:
     target, source = stream(tiny, 16, seed=0), stream(tiny, 16, seed=1)
     found = []
@@ -94,7 +95,9 @@ def test_rows_of_a_task_that_was_never_taught_are_asked_through_the_targets_head
     )
 
 
-def test_units_that_are_nearly_free_share_what_their_block_takes(network: Network, cost: Cost, tiny: Path) -> None:
+def test_units_that_are_nearly_free_share_what_their_block_takes(
+    network: TransformerNetwork, cost: Cost, tiny: Path
+) -> None:
     """By a latency table most of an attention block may be its own: its heads are not worth everything for that."""
     plan = [Phase((stream(tiny, 16, seed=0),))]
     counted = importance(network, Fitter(cost, 0), plan, seed=0, batches=2)

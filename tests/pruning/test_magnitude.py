@@ -10,13 +10,14 @@ from core.domains.cost import Cost
 from core.domains.fit import fit
 from core.domains.structure import Structure
 from core.domains.transformer.cut import cut
-from core.domains.transformer.network import Network
+from core.domains.transformer.magnitude import norms
+from core.domains.transformer.network import TransformerNetwork
 from core.pruning.scoring.fitter import Fitter
-from core.pruning.scoring.magnitude import magnitude, norms, ranks
+from core.pruning.scoring.magnitude import magnitude, ranks
 from tests.builders import by_layer
 
 
-def weights_of(network: Network, layer: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+def weights_of(network: TransformerNetwork, layer: int) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
     """All weights and biases of each head and each neuron of a BERT layer, by hand."""
     bert = network.body.bert.encoder.layer[layer]
     attention, size = bert.attention.self, network.architecture.head_size
@@ -31,7 +32,7 @@ def weights_of(network: Network, layer: int) -> tuple[list[torch.Tensor], list[t
     return heads, neurons
 
 
-def test_a_norm_is_the_root_mean_square_of_a_units_own_weights(network: Network, cost: Cost) -> None:
+def test_a_norm_is_the_root_mean_square_of_a_units_own_weights(network: TransformerNetwork, cost: Cost) -> None:
     layers = [weights_of(network, layer) for layer in range(network.architecture.layers)]
     units = [*(heads for heads, _ in layers), *(neurons for _, neurons in layers)]
     for wanted, found, price in zip(units, norms(network), cost.unit, strict=True):
@@ -39,7 +40,7 @@ def test_a_norm_is_the_root_mean_square_of_a_units_own_weights(network: Network,
         torch.testing.assert_close(found, torch.stack([unit.square().mean().sqrt() for unit in wanted]))
 
 
-def test_a_cut_network_has_the_norms_of_what_it_kept(network: Network) -> None:
+def test_a_cut_network_has_the_norms_of_what_it_kept(network: TransformerNetwork) -> None:
     before = norms(network)
     kept = Structure.of([[1], [], range(4)], [[3, 5], range(128), []])
     cut(network, kept)
@@ -47,7 +48,7 @@ def test_a_cut_network_has_the_norms_of_what_it_kept(network: Network) -> None:
         torch.testing.assert_close(smaller, dense[list(units)])
 
 
-def test_the_smallest_go_first_and_heads_and_neurons_in_like_shares(network: Network, cost: Cost) -> None:
+def test_the_smallest_go_first_and_heads_and_neurons_in_like_shares(network: TransformerNetwork, cost: Cost) -> None:
     with torch.no_grad():
         first, second = network.body.bert.encoder.layer[:2]
         for linear in (second.output.dense, second.intermediate.dense):
@@ -62,7 +63,7 @@ def test_the_smallest_go_first_and_heads_and_neurons_in_like_shares(network: Net
     assert all(len(row) > 20 for row in structure.neurons)
 
 
-def test_a_unit_of_zeros_is_the_smallest_and_its_gradient_is_no_nan(network: Network) -> None:
+def test_a_unit_of_zeros_is_the_smallest_and_its_gradient_is_no_nan(network: TransformerNetwork) -> None:
     layer = network.body.bert.encoder.layer[0]
     with torch.no_grad():
         into, out = layer.intermediate.dense, layer.output.dense

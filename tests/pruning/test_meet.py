@@ -23,7 +23,7 @@ from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency import budget as meet
 from core.pruning.latency import stopwatch
 from core.pruning.latency.budget import AIM, FLOOR, ROUNDS, LatencyBudget
-from core.pruning.latency.prices import key_of, learn, levels, prices, smallest
+from core.pruning.latency.prices import ByUnits, key_of, learn, levels, prices, smallest
 from core.pruning.latency.runtimes import Conditions, conditions
 from core.pruning.latency.stopwatch import Reading, Stopwatch, in_turn
 from core.rows.modality import Blank
@@ -57,7 +57,7 @@ def drawn(seed: int, head_bias: float = 0.0) -> Scores:
 
 
 def budget_of(tmp_path: Path, measure: Callable[[Structure], Reading], cache: Path | None = None, **asked: Any) -> Any:
-    return LatencyBudget(Budget(**asked), MINILM, HERE, measure, tmp_path / "latency.json", cache)
+    return LatencyBudget(Budget(**asked), ByUnits(MINILM), HERE, measure, tmp_path / "latency.json", cache)
 
 
 @draws(40)
@@ -110,14 +110,14 @@ def test_a_full_disk_costs_what_was_measured_and_not_the_job(tmp_path: Path) -> 
 def test_a_regular_layout_is_fitted_by_the_clock_too(speedup: float, tmp_path: Path) -> None:
     """A dropped layer takes its LayerNorms' time along, which no price of the table says: that is measured."""
     clock = Clock()
-    budget = LatencyBudget(Budget(speedup=speedup), MINILM, HERE, clock, tmp_path / "latency.json", layout="regular")
+    budget = LatencyBudget(Budget(speedup=speedup), ByUnits(MINILM, "regular"), HERE, clock, tmp_path / "latency.json")
     structure = budget.fit(drawn(0))
     kept = structure.remaining()
     assert {*map(len, kept.heads)} == {12} and len({*map(len, kept.neurons)}) == 1
     report = budget.report(structure, budget.fits)
     assert 0.9 * report.limit <= report.met <= report.limit
     with pytest.raises(SpecError, match=r"at most 12\.0 times as fast"):
-        LatencyBudget(Budget(speedup=13), MINILM, HERE, clock, tmp_path / "latency.json", layout="regular")
+        LatencyBudget(Budget(speedup=13), ByUnits(MINILM, "regular"), HERE, clock, tmp_path / "latency.json")
 
 
 def test_a_pruned_model_is_timed_too(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_pruned_model_is_timed_too(tmp_path: Path) -> None:
         ms = DENSE_MS * truth.model(structure) / truth.model(Structure.dense(left.anatomy))
         return Reading(ms, DENSE_MS, ms, 0.0, 10)
 
-    budget = LatencyBudget(Budget(speedup=1.5), left, HERE, measure, tmp_path / "latency.json")
+    budget = LatencyBudget(Budget(speedup=1.5), ByUnits(left), HERE, measure, tmp_path / "latency.json")
     structure = budget.fit(Scores(np.random.default_rng(0).normal(size=left.anatomy.size)))
     report = budget.report(structure, budget.fits)
     assert 0.9 * report.limit <= report.met <= report.limit
@@ -195,7 +195,7 @@ def test_more_time_than_dense_takes_keeps_everything(tmp_path: Path) -> None:
 @pytest.mark.parametrize("asked", [3.6e6, 1e308])
 def test_however_much_time_there_is_everything_is_kept(asked: float, tmp_path: Path) -> None:
     budget = Budget.model_construct(latency_ms=asked)  # as an earlier version took it
-    latency = LatencyBudget(budget, MINILM, HERE, Clock(), tmp_path / "latency.json")
+    latency = LatencyBudget(budget, ByUnits(MINILM), HERE, Clock(), tmp_path / "latency.json")
     assert latency.fit(drawn(0)) == Structure.dense(MINILM.anatomy)
 
 
@@ -228,7 +228,7 @@ def test_another_machine_measures_for_itself(tmp_path: Path) -> None:
     budget_of(tmp_path, Clock(), tmp_path / "cache", speedup=3)
     clock = Clock()
     elsewhere = replace(HERE, device_name="another CPU")
-    LatencyBudget(Budget(speedup=3), MINILM, elsewhere, clock, tmp_path / "latency.json", tmp_path / "cache")
+    LatencyBudget(Budget(speedup=3), ByUnits(MINILM), elsewhere, clock, tmp_path / "latency.json", tmp_path / "cache")
     assert len(clock.seen) == 1 + len(levels(MINILM))
 
 
@@ -241,7 +241,7 @@ def test_what_was_decided_on_stays_that_machines(tmp_path: Path) -> None:
         raise AssertionError("measured elsewhere")
 
     elsewhere = replace(HERE, device_name="another CPU")
-    later = LatencyBudget(Budget(latency_ms=5), MINILM, elsewhere, never, tmp_path / "latency.json")
+    later = LatencyBudget(Budget(latency_ms=5), ByUnits(MINILM), elsewhere, never, tmp_path / "latency.json")
     report = later.report(structure, later.fits)
     assert report.measured.device_name == "a CPU" and report.measured.again is None
     assert report.met <= report.limit == 5 and [one.model_dump() for one in report.measured.fits] == budget.fits

@@ -13,7 +13,7 @@ import pytest
 
 import core
 from core.domains.cost import Cost
-from core.domains.transformer.network import Network
+from core.domains.transformer.network import TransformerNetwork
 from core.pruning.methods.random import at_random
 from core.pruning.scoring.fitter import Fitter
 from core.spec.methods import METHODS, facts_of
@@ -102,7 +102,7 @@ def test_a_file_that_does_not_describe_itself_is_refused(tmp_path: Path, text: s
         facts_of(tmp_path / "bad.py")
 
 
-def test_random_follows_the_seed(network: Network, cost: Cost) -> None:
+def test_random_follows_the_seed(network: TransformerNetwork, cost: Cost) -> None:
     fitter = Fitter(cost, cost.dense // 3)
     first, same, other = (fitter(at_random(network, fitter, [], seed)) for seed in (0, 0, 1))
     assert first == same != other

@@ -17,11 +17,12 @@ from core.domains.cost import Cost
 from core.domains.fit import SLACK
 from core.domains.transformer.costs import Costs, hidden_sizes
 from core.domains.transformer.fit_hidden import _tried, fit_narrow
-from core.domains.transformer.network import Network
+from core.domains.transformer.magnitude import stream_norms
+from core.domains.transformer.network import TransformerNetwork
 from core.pruning.methods.random import at_random
 from core.pruning.scoring.fitter import Fitter
 from core.pruning.scoring.importance import importance
-from core.pruning.scoring.magnitude import magnitude, stream_norms
+from core.pruning.scoring.magnitude import magnitude
 from core.pruning.training.coupling import Phase
 from core.spec.budget import Budget
 from core.spec.errors import SpecError
@@ -103,7 +104,9 @@ def test_out_of_reach_names_the_range_with_fewer_dimensions() -> None:
         costs.limit(Budget.model_validate({"params": lowest - 1, "of": "model"}), hidden_size="trim")
 
 
-def test_units_score_as_they_do_alone_and_dimensions_by_the_slope_of_their_gate(network: Network, tiny: Path) -> None:
+def test_units_score_as_they_do_alone_and_dimensions_by_the_slope_of_their_gate(
+    network: TransformerNetwork, tiny: Path
+) -> None:
     cost, plan = costs_of(network).params, [Phase((stream(tiny, 1, seed=0),))]
     alone = importance(network, Fitter(cost, 0), plan, 0, batches=1)
     both = importance(network, Fitter(cost, 0, hidden=True), plan, 0, batches=1)
@@ -117,7 +120,7 @@ def test_units_score_as_they_do_alone_and_dimensions_by_the_slope_of_their_gate(
     assert again.hidden is not None and again.hidden[7] < 0.1 * np.median(again.hidden)
 
 
-def test_controls_rank_dimensions_too(network: Network) -> None:
+def test_controls_rank_dimensions_too(network: TransformerNetwork) -> None:
     fitter = Fitter(costs_of(network).params, 0)
     trim = replace(fitter, hidden=True)
     found = magnitude(network, trim).hidden

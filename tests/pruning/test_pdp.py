@@ -12,12 +12,13 @@ import torch
 from hypothesis import given
 
 from core.domains.cost import Cost
+from core.domains.gates import Gates
 from core.domains.structure import Structure
-from core.domains.transformer.gates import Gates
-from core.domains.transformer.network import Network, units
+from core.domains.transformer.magnitude import norms
+from core.domains.transformer.network import TransformerNetwork
+from core.domains.transformer.parts import units
 from core.pruning.masking.pdp import KAPPA, Units, gated_loss, prune, soft_mask, threshold
 from core.pruning.scoring.fitter import Fitter
-from core.pruning.scoring.magnitude import norms
 from core.pruning.training.coupling import Phase
 from core.pruning.training.train import Training, dev_scores, optimizer_for
 from tests.draws import draws
@@ -51,7 +52,7 @@ def test_as_many_as_asked_are_below_one_half_and_they_are_the_smallest(
     assert set(values.abs().argsort()[:dropped].tolist()) == set((mask < 0.5).nonzero().flatten().tolist())
 
 
-def test_nothing_to_drop_leaves_the_network_as_it_is(network: Network, cost: Cost) -> None:
+def test_nothing_to_drop_leaves_the_network_as_it_is(network: TransformerNetwork, cost: Cost) -> None:
     assert torch.equal(soft_mask(torch.tensor([0.0, 1e-9, 3.0]), 0), torch.ones(3))
     course = Units(network, Fitter(cost, cost.dense // 2))
     assert course.gates(0.0) is None
@@ -59,7 +60,7 @@ def test_nothing_to_drop_leaves_the_network_as_it_is(network: Network, cost: Cos
     assert gates is not None and 0 < int((gates.units < 0.5).sum()) < gates.units.numel()
 
 
-def test_a_unit_and_its_block_are_masked_once(network: Network, cost: Cost) -> None:
+def test_a_unit_and_its_block_are_masked_once(network: TransformerNetwork, cost: Cost) -> None:
     """Also where the largest unit of a block is half masked itself."""
     course = Units(network, Fitter(cost, cost.dense // 2))
     gates = course.gates(0.7)
@@ -69,7 +70,7 @@ def test_a_unit_and_its_block_are_masked_once(network: Network, cost: Cost) -> N
     torch.testing.assert_close(gates.units * blocks, wanted)
 
 
-def test_where_more_is_gone_than_is_to_be_dropped_masks_stay_numbers(network: Network, cost: Cost) -> None:
+def test_where_more_is_gone_than_is_to_be_dropped_masks_stay_numbers(network: TransformerNetwork, cost: Cost) -> None:
     """As where a latency table has made whole blocks go: the threshold is 0."""
     course = Units(network, Fitter(cost, cost.dense // 2))
     course._cut(Structure.of([[0], [], []], [[0, 1], [], []]), optimizer_for(network, 1e-3))
@@ -83,7 +84,7 @@ def test_where_more_is_gone_than_is_to_be_dropped_masks_stay_numbers(network: Ne
 
 @pytest.mark.parametrize("share", [0.05, 0.15, 0.5, 1.0])
 def test_it_ends_cut_to_the_budget_and_what_was_looked_at_last_is_what_is_left(
-    share: float, network: Network, cost: Cost, tiny: Path
+    share: float, network: TransformerNetwork, cost: Cost, tiny: Path
 ) -> None:
     plan, dev, limit = [Phase((stream(tiny, 16, seed=0),))], stream(tiny, 20, seed=5).rows, int(share * cost.dense)
     structure, history = prune(network, Fitter(cost, limit), plan, dev, Training(10, 1e-3, seed=0))
@@ -92,7 +93,9 @@ def test_it_ends_cut_to_the_budget_and_what_was_looked_at_last_is_what_is_left(
     assert dev_scores(network, dev)["loss"] == history.points[-1]["loss"]
 
 
-def test_sources_that_come_first_leave_their_sizes_by_weight(network: Network, cost: Cost, tiny: Path) -> None:
+def test_sources_that_come_first_leave_their_sizes_by_weight(
+    network: TransformerNetwork, cost: Cost, tiny: Path
+) -> None:
     source = replace(stream(tiny, 16, seed=1), label_weight=3.0)
     for masks in ("shared", "fixed"):
         course = Units(network, Fitter(cost, cost.dense // 2))
@@ -105,7 +108,9 @@ def test_sources_that_come_first_leave_their_sizes_by_weight(network: Network, c
         torch.testing.assert_close(course.sizes()[0], wanted)
 
 
-def test_what_is_gone_has_no_size_though_a_source_has_lent_it_one(network: Network, cost: Cost, tiny: Path) -> None:
+def test_what_is_gone_has_no_size_though_a_source_has_lent_it_one(
+    network: TransformerNetwork, cost: Cost, tiny: Path
+) -> None:
     course = Units(network, Fitter(cost, cost.dense // 10))
     course.borrow([stream(tiny, 16, seed=1)])
     course.thin(1.0, optimizer_for(network, 1e-3))
@@ -114,7 +119,7 @@ def test_what_is_gone_has_no_size_though_a_source_has_lent_it_one(network: Netwo
     assert [*map(len, course.present.neurons)] != [128] * 3
 
 
-def test_rows_that_share_no_masks_see_them_and_move_none(network: Network, tiny: Path) -> None:
+def test_rows_that_share_no_masks_see_them_and_move_none(network: TransformerNetwork, tiny: Path) -> None:
     present = units(network)
     ones = Gates.of(present, present.anatomy)
     gates = replace(ones, units=(0.5 * ones.units).requires_grad_())
@@ -125,7 +130,7 @@ def test_rows_that_share_no_masks_see_them_and_move_none(network: Network, tiny:
     assert shared.abs().sum() > 0 and fixed is None
 
 
-def test_a_masks_gradient_reaches_the_weights_of_its_unit_alone(network: Network) -> None:
+def test_a_masks_gradient_reaches_the_weights_of_its_unit_alone(network: TransformerNetwork) -> None:
     heads = norms(network)[0]
     (gradient,) = torch.autograd.grad(heads[1], network.body.bert.encoder.layer[0].attention.self.key.weight)
     size = network.architecture.head_size

@@ -10,8 +10,9 @@ import numpy as np
 
 from core.domains.cost import Cost
 from core.domains.fit import Scores
+from core.domains.network import TARGET
 from core.domains.structure import Structure
-from core.domains.transformer.network import TARGET, Network
+from core.domains.transformer.network import TransformerNetwork
 from core.pruning.masking import l0 as module
 from core.pruning.masking.l0 import prune
 from core.pruning.scoring.fitter import Fitter
@@ -20,7 +21,7 @@ from core.pruning.training.train import Training
 from tests.tiny import stream
 
 
-def test_no_mask_closes_before_rows_come_that_may_move_it(network: Network, cost: Cost, tiny: Path) -> None:
+def test_no_mask_closes_before_rows_come_that_may_move_it(network: TransformerNetwork, cost: Cost, tiny: Path) -> None:
     """By the size alone all masks would close alike, and units go by their number."""
     target, source, dev = (stream(tiny, 24, seed).rows for seed in range(3))
     tasks = TaskRows(target, TARGET, 2), TaskRows(source, "source0", 2)

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from core.domains.network import TARGET
 from core.domains.structure import Structure
 from core.domains.transformer.cut import cut
-from core.domains.transformer.network import TARGET, Network
+from core.domains.transformer.network import TransformerNetwork
+from core.domains.transformer.parts import projections
 from core.pruning.scoring import refit as module
-from core.pruning.scoring.refit import projections, refit
+from core.pruning.scoring.refit import refit
 from core.pruning.training.coupling import Phase
 from core.pruning.training.predict import predict
 from tests.tiny import stream
@@ -20,7 +22,7 @@ from tests.tiny import stream
 ALL = range(4)
 
 
-def test_a_model_that_lost_nothing_stays_as_it_is(network: Network, tiny: Path) -> None:
+def test_a_model_that_lost_nothing_stays_as_it_is(network: TransformerNetwork, tiny: Path) -> None:
     student = copy.deepcopy(network)
     refit(student, network, [Phase((stream(tiny, 16, seed=0),))], 0, Structure.dense(network.architecture.anatomy))
     for name, parameter in student.named_parameters():
@@ -28,7 +30,7 @@ def test_a_model_that_lost_nothing_stays_as_it_is(network: Network, tiny: Path) 
 
 
 def test_a_twin_takes_over_what_its_dropped_twin_did(
-    network: Network, tiny: Path, monkeypatch: pytest.MonkeyPatch
+    network: TransformerNetwork, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "RIDGE", 1e-9)
     layer = network.body.bert.encoder.layer[1]
@@ -50,7 +52,7 @@ def test_a_twin_takes_over_what_its_dropped_twin_did(
 
 @pytest.mark.parametrize("hidden", [None, range(4, 64)])
 def test_a_cut_model_comes_nearer_to_the_dense_one_on_other_rows(
-    network: Network, tiny: Path, hidden: range | None
+    network: TransformerNetwork, tiny: Path, hidden: range | None
 ) -> None:
     student = copy.deepcopy(network)
     structure = Structure.of([[0, 1, 3], [], [1, 2, 3]], [range(100), range(90), range(90)], hidden=hidden)
@@ -62,7 +64,7 @@ def test_a_cut_model_comes_nearer_to_the_dense_one_on_other_rows(
     assert (predict(student, others) - wanted).square().mean() < (before - wanted).square().mean()
 
 
-def test_the_head_reads_what_is_left_where_whole_layers_are_gone(network: Network, tiny: Path) -> None:
+def test_the_head_reads_what_is_left_where_whole_layers_are_gone(network: TransformerNetwork, tiny: Path) -> None:
     """Nothing is left to solve for but the head's Linear."""
     with torch.no_grad():  # answers that differ from row to row
         network.heads[TARGET].weight.mul_(20)
@@ -76,7 +78,7 @@ def test_the_head_reads_what_is_left_where_whole_layers_are_gone(network: Networ
     assert (after - wanted).square().mean() < (before - wanted).square().mean() / 2
 
 
-def test_a_layer_answers_for_its_own_where_others_are_dropped(network: Network, tiny: Path) -> None:
+def test_a_layer_answers_for_its_own_where_others_are_dropped(network: TransformerNetwork, tiny: Path) -> None:
     student = copy.deepcopy(network)
     structure = Structure.of([ALL, [], ALL], [range(128), [], range(128)], dropped=[1])
     cut(student, structure)

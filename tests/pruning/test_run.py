@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from core.domains.network import TARGET as TARGET_HEAD
 from core.domains.structure import Structure
 from core.domains.transformer.load import load_network
-from core.domains.transformer.network import TARGET as TARGET_HEAD
 from core.pruning.export.card import write_card
 from core.pruning.export.files import NEEDS_5
 from core.pruning.job import publish, stages, state

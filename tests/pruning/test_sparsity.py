@@ -13,7 +13,8 @@ import torch
 from hypothesis import given
 from torch.nn.utils import prune as torch_prune
 
-from core.domains.transformer.network import Network, matrices
+from core.domains.transformer.network import TransformerNetwork
+from core.domains.transformer.parts import matrices
 from core.pruning.masking import sparsity as module
 from core.pruning.masking.sparsity import Weights, hold, kept, mask, masked, pdp, require_rest, semi_structured, targets
 from core.pruning.training import weighting
@@ -29,12 +30,12 @@ from tests.tiny import stream
 PATTERNS: list[tuple[Pattern, float]] = [("unstructured", 0.9), ("2:4", 0.5), ("1:4", 0.75), ("channel", 0.4)]
 
 
-def zeros(network: Network) -> int:
+def zeros(network: TransformerNetwork) -> int:
     """In the encoder's matrices."""
     return sum(int((weight == 0).sum()) for weight in matrices(network).values())
 
 
-def follows(network: Network, pattern: Pattern) -> bool:
+def follows(network: TransformerNetwork, pattern: Pattern) -> bool:
     """Whether every group (or row) has the zeros that the pattern says."""
     for weight in matrices(network).values():
         if pattern in GROUPS:
@@ -48,7 +49,7 @@ def follows(network: Network, pattern: Pattern) -> bool:
 
 @pytest.mark.parametrize(("pattern", "sparsity"), PATTERNS)
 def test_the_number_of_zeros_is_exact_and_they_stay_zero(
-    pattern: Pattern, sparsity: float, network: Network, tiny: Path
+    pattern: Pattern, sparsity: float, network: TransformerNetwork, tiny: Path
 ) -> None:
     plan, dev = [Phase((stream(tiny, 16, seed=0),))], stream(tiny, 20, seed=5).rows
     total = costs_of(network).matrices
@@ -72,11 +73,11 @@ def test_the_number_of_zeros_is_exact_and_they_stay_zero(
 
 
 def test_learned_weights_are_of_the_network_under_its_masks(
-    network: Network, tiny: Path, monkeypatch: pytest.MonkeyPatch
+    network: TransformerNetwork, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small: list[float] = []
 
-    def gradient(network: Network, *given: Any) -> torch.Tensor:
+    def gradient(network: TransformerNetwork, *given: Any) -> torch.Tensor:
         flat = torch.cat([weight.flatten() for weight in matrices(network).values()])
         small.append(float((flat.abs() < 1e-3).float().mean()))
         return gate_gradient(network, *given)
@@ -120,13 +121,13 @@ def test_hard_masks_drop_the_smallest_and_soft_ones_agree(seed: int, pattern: Pa
         assert torch.equal(mask(weight, lost, pattern) > 0.5, keep)
 
 
-def test_nothing_is_masked_at_the_start(network: Network) -> None:
+def test_nothing_is_masked_at_the_start(network: TransformerNetwork) -> None:
     before = {name: weight.detach().clone() for name, weight in matrices(network).items()}
     with Weights(network, 0.5, "2:4").under_masks(0.0):
         assert all(torch.equal(weight, before[name]) for name, weight in matrices(network).items())
 
 
-def test_magnitude_zeroes_what_torchs_global_pruning_does(network: Network) -> None:
+def test_magnitude_zeroes_what_torchs_global_pruning_does(network: TransformerNetwork) -> None:
     other = copy.deepcopy(network)
     module.magnitude(network, 0.7, "unstructured")
     parts: list[Any] = [(other.body.get_submodule(name.removesuffix(".weight")), "weight") for name in matrices(other)]
@@ -135,7 +136,7 @@ def test_magnitude_zeroes_what_torchs_global_pruning_does(network: Network) -> N
         assert torch.equal(weight, linear.weight)
 
 
-def test_one_sort_of_all_spares_the_matrix_with_the_larger_weights(network: Network) -> None:
+def test_one_sort_of_all_spares_the_matrix_with_the_larger_weights(network: TransformerNetwork) -> None:
     weights = matrices(network)
     first, *_ = weights
     with torch.no_grad():
@@ -145,7 +146,7 @@ def test_one_sort_of_all_spares_the_matrix_with_the_larger_weights(network: Netw
     assert sum(lost.values()) == round(0.5 * sum(weight.numel() for weight in weights.values()))
 
 
-def test_a_model_whose_rows_groups_do_not_fill_is_refused(network: Network) -> None:
+def test_a_model_whose_rows_groups_do_not_fill_is_refused(network: TransformerNetwork) -> None:
     costs = costs_of(network)
     costs.limit(Budget(sparsity=0.5, pattern="2:4"))
     odd = replace(costs, architecture=replace(network.architecture, neurons=130))

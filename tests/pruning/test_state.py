@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from core.domains.transformer.network import Network
+from core.domains.transformer.network import TransformerNetwork
 from core.pruning.job.progress import Teller
 from core.pruning.job.state import State
 from core.spec.messages import Message, Saved
@@ -20,7 +20,7 @@ def state_of(folder: Path, said: list[Message] | None = None, prefix: str = "") 
     return State(folder / "state", folder / "tmp", Teller((said if said is not None else []).append), prefix)
 
 
-def test_a_stage_is_there_once_it_is_saved_and_is_said(tmp_path: Path, network: Network) -> None:
+def test_a_stage_is_there_once_it_is_saved_and_is_said(tmp_path: Path, network: TransformerNetwork) -> None:
     said: list[Message] = []
     state = state_of(tmp_path, said)
     assert state.load("teach", LABELS) is None
@@ -60,7 +60,7 @@ def test_a_stage_of_an_earlier_attempt_took_its_time(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_costs_what_could_be_gone_on_from(
-    tmp_path: Path, network: Network, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, network: TransformerNetwork, caplog: pytest.LogCaptureFixture
 ) -> None:
     said: list[Message] = []
     state = state_of(tmp_path, said)

@@ -12,7 +12,8 @@ from hypothesis import given
 
 from core.domains.structure import Structure
 from core.domains.transformer.cut import cut
-from core.domains.transformer.network import Network, matrices
+from core.domains.transformer.network import TransformerNetwork
+from core.domains.transformer.parts import matrices
 from core.pruning.training import train as module
 from core.pruning.training.coupling import Phase
 from core.pruning.training.train import Training, rank, recovery_rate, train
@@ -23,7 +24,7 @@ from tests.tiny import stream
 LAYERS, HEADS, NEURONS = 3, 4, 128  # of the tiny model
 
 
-def test_recovery_learns_faster_where_little_is_left(network: Network) -> None:
+def test_recovery_learns_faster_where_little_is_left(network: TransformerNetwork) -> None:
     def rate(heads: int, neurons: int) -> float:
         student = copy.deepcopy(network)
         cut(student, Structure.of([range(heads)] * LAYERS, [range(neurons)] * LAYERS))
@@ -33,7 +34,7 @@ def test_recovery_learns_faster_where_little_is_left(network: Network) -> None:
     assert rate(0, NEURONS // 8) == rate(0, 0) == 3.0
 
 
-def test_zeros_are_nothing_that_is_left(network: Network) -> None:
+def test_zeros_are_nothing_that_is_left(network: TransformerNetwork) -> None:
     student = copy.deepcopy(network)
     with torch.no_grad():
         for weight in matrices(student).values():
@@ -49,7 +50,7 @@ def scored(said: list[str], truth: list[str], loss: float) -> dict[str, float]:
 
 
 def test_a_look_that_gives_one_answer_is_not_kept_before_one_that_has_learned(
-    network: Network, tiny: Path, monkeypatch: pytest.MonkeyPatch
+    network: TransformerNetwork, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """71 of 100 dev rows are of one class, as in a job whose teacher always said it: its loss was the least, too."""
     truth = ["a"] * 71 + ["b"] * 29

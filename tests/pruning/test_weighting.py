@@ -9,14 +9,14 @@ import torch
 
 from core.domains.structure import Structure
 from core.domains.transformer.cut import cut
-from core.domains.transformer.network import Network
+from core.domains.transformer.network import TransformerNetwork
 from core.pruning.training.coupling import Phase
 from core.pruning.training.train import Training, train
 from core.pruning.training.weighting import LearnedWeights, gate_gradient
 from tests.tiny import stream
 
 
-def test_agreeing_source_outweighs_a_contradicting_one(network: Network, tiny: Path) -> None:
+def test_agreeing_source_outweighs_a_contradicting_one(network: TransformerNetwork, tiny: Path) -> None:
     target, dev, same, other = (stream(tiny, 64, seed) for seed in range(4))
     flipped = replace(other, rows=replace(other.rows, labels=1 - other.rows.labels))
     train(network, [Phase((target,))], dev.rows, Training(20, 1e-3, seed=0), stage="teach", metric="accuracy")
@@ -32,7 +32,7 @@ def test_agreeing_source_outweighs_a_contradicting_one(network: Network, tiny: P
     assert len(weights.curve) == 24 and abs(sum(weights.values()) - 3) < 1e-5
 
 
-def test_gate_gradient_exists_at_any_structure(network: Network, tiny: Path) -> None:
+def test_gate_gradient_exists_at_any_structure(network: TransformerNetwork, tiny: Path) -> None:
     one = stream(tiny, 16, 0)
     assert gate_gradient(network, one, range(16)).abs().sum() > 0
     cut(network, Structure.of([[0], [], [1, 2]], [[], [1, 2], []]))
@@ -41,7 +41,9 @@ def test_gate_gradient_exists_at_any_structure(network: Network, tiny: Path) -> 
     assert gate_gradient(network, one, range(16)).abs().sum() == 0
 
 
-def test_an_update_looks_without_dropout_and_leaves_the_network_training(network: Network, tiny: Path) -> None:
+def test_an_update_looks_without_dropout_and_leaves_the_network_training(
+    network: TransformerNetwork, tiny: Path
+) -> None:
     target = stream(tiny, 16, 0)
     network.train()
     found = []

@@ -16,9 +16,11 @@ from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig
 
 from core.domains.config import read_config
+from core.domains.network import TARGET, last_linear
 from core.domains.transformer.embedder import Embedder, head_of, linears
 from core.domains.transformer.families import Architecture, head_labels, require_fitted
-from core.domains.transformer.network import TARGET, Network, configs, last_linear
+from core.domains.transformer.network import TransformerNetwork
+from core.domains.transformer.parts import configs
 from core.domains.transformer.pooling import read_recipe
 from core.domains.transformer.shrink import shrink
 from core.domains.weights import require_weights
@@ -71,7 +73,7 @@ def load_network(
     *,
     fitted: bool = False,
     narrow: bool = False,
-) -> Network:
+) -> TransformerNetwork:
     """The pre-trained model with a head for `labels`; SpecError('/model') if another weight is missing.
 
     The head is fresh, unless the model's own knows these very labels, and is put into their order, or is of a number.
@@ -119,7 +121,7 @@ def load_network(
         )
     if odd := [name for name, parameter in body.named_parameters() if not parameter.isfinite().all()]:
         raise SpecError("/model", f"its weights hold numbers that are not finite: {odd[:3]}")
-    network = Network(body, architecture)
+    network = TransformerNetwork(body, architecture)
     if family.of_vectors:
         return network
     known = head_labels(said.get("id2label"), len(labels))

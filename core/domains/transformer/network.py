@@ -1,76 +1,42 @@
-"""The network that is trained and pruned: a transformers model with one head a task."""
+"""A transformer, as it is trained and pruned: a transformers model with one head a task."""
 
 from __future__ import annotations
 
-import copy
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from core.domains.gates import Gates
+from core.domains.network import Network
 from core.domains.structure import Structure
+from core.domains.transformer.costs import Costs, files_bytes
+from core.domains.transformer.cut import cut, reshape
 from core.domains.transformer.embedder import in_two
 from core.domains.transformer.families import Architecture
+from core.domains.transformer.gates import gated
+from core.domains.transformer.magnitude import norms, stream_norms
+from core.domains.transformer.parts import hidden_size, longest_text, matrices, projections, units
 
-TARGET = "target"
 
-
-class Network(nn.Module):
-    """A pre-trained body and a head for each task: `target`, and one for each source with labels of its own.
+class TransformerNetwork(Network):
+    """Units are heads and neurons.
 
     The embeddings stay as they were pre-trained: a few hundred rows teach them little, and updating them costs more
     than all else once the encoder is small (as CoFi's recipe, too, leaves them).
     """
 
     def __init__(self, body: Any, architecture: Architecture) -> None:
-        super().__init__()
-        head = getattr(body, architecture.family.head)
-        setattr(body, architecture.family.head, nn.Identity())
-        self.body = body  # gives features where the plain model gives logits
-        self.heads = nn.ModuleDict({TARGET: head})
-        self.architecture = architecture
         family = architecture.family
+        super().__init__(body, family.head, architecture.anatomy)
+        self.architecture, self.gives_vectors = architecture, family.of_vectors
         body.get_submodule(f"{family.base}.{family.embeddings}").requires_grad_(False)
 
     def forward(self, **inputs: Tensor) -> Tensor:
-        """Features that a head reads, for example (B, hidden), of words (B, T, hidden)."""
-
-        def run(**inputs: Tensor) -> Tensor:
-            features: Tensor = self.body(**inputs).logits
-            return features
-
-        apart = self.architecture.family.of_vectors and inputs["attention_mask"].device.type == "cpu"
-        return in_two(run, inputs) if apart else run(**inputs)
-
-    def logits(self, inputs: Mapping[str, Tensor], head: str = TARGET) -> Tensor:
-        """Logits of one task, (B, outputs), of words (B, T, outputs)."""
-        result: Tensor = self.heads[head](self(**inputs))
-        return result
-
-    def add_head(self, name: str, classes: int) -> None:
-        """A fresh head with `classes` outputs, built like the target's; whatever was drawn before, it is the same."""
-        head = copy.deepcopy(self.heads[TARGET])
-        path, last = last_linear(head)
-        fresh = nn.Linear(last.in_features, classes, bias=last.bias is not None, device=last.weight.device)
-        generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
-        with torch.no_grad():
-            fresh.weight.copy_(torch.randn(fresh.weight.shape, generator=generator) * 0.02)
-        if fresh.bias is not None:
-            nn.init.zeros_(fresh.bias)
-        if path:
-            head.set_submodule(path, fresh)
-        else:
-            head = fresh
-        self.heads[name] = head
-
-    def rescale(self, deviation: float, mean: float) -> None:
-        """Let the target's answers be multiplied by `deviation` and moved by `mean` from here on."""
-        _, last = last_linear(self.heads[TARGET])
-        with torch.no_grad():
-            last.weight.mul_(deviation)
-            last.bias.mul_(deviation).add_(mean)
+        apart = self.gives_vectors and inputs["attention_mask"].device.type == "cpu"
+        return in_two(super().forward, inputs) if apart else super().forward(**inputs)
 
     def keep_tokens(self, kept: Sequence[int]) -> None:
         """Keep the embeddings of some tokens, which are numbered anew: the place in `kept` is a token's id."""
@@ -86,75 +52,59 @@ class Network(nn.Module):
         config.vocab_size = len(kept)
 
     def drop_nothing(self) -> None:
-        """Train without dropout from here on: a small student of a teacher fits too little, not too much."""
+        super().drop_nothing()
         for module in self.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
-            elif isinstance(getattr(module, "attention_dropout", None), float):  # ModernBERT's attention
+            if isinstance(getattr(module, "attention_dropout", None), float):  # ModernBERT's attention
                 module.attention_dropout = 0.0  # type: ignore[assignment]
 
-    def assembled(self) -> Any:
-        """The plain transformers model with the target's head in its place. Shares the weights."""
-        body = copy.copy(self.body)
-        body._modules = dict(self.body._modules)
-        setattr(body, self.architecture.family.head, self.heads[TARGET])
-        return body
+    @property
+    def rate(self) -> float:
+        """Higher for smaller hidden sizes."""
+        return 0.04 / self.architecture.hidden
 
+    @property
+    def wide(self) -> bool:
+        """Once most neurons are cut out, narrow and odd products gain nothing by bfloat16, and casts cost.
 
-def plain_name(network: Network, name: str) -> str:
-    """What the plain model calls the parameter that is `name` in `network`; any task's head is the head."""
-    where, _, rest = name.partition(".")
-    return rest if where == "body" else f"{network.architecture.family.head}.{rest.partition('.')[2]}"
+        Measured: benchmarks/results/overhead.md.
+        """
+        return 2 * sum(map(len, self.units().neurons)) > self.architecture.layers * self.architecture.neurons
 
+    def units(self) -> Structure:
+        return units(self)
 
-def hidden_size(network: Network) -> int:
-    """Dimensions that the residual stream has."""
-    architecture = network.architecture
-    if not (heads := architecture.family.head_layers):  # of vectors, where none goes
-        return architecture.hidden
-    first: Any = network.assembled().get_submodule(heads[0])
-    return int(first.in_features)
+    def norms(self) -> list[Tensor]:
+        return norms(self)
 
+    @property
+    def stream(self) -> int:
+        return hidden_size(self)
 
-def matrices(network: Network) -> dict[str, nn.Parameter]:
-    """The weight of every Linear in the encoder layers, by its name in the body."""
-    root = f"{network.architecture.family.base}.{network.architecture.family.layers}."
-    linears = {f"{name}.weight" for name, module in network.body.named_modules() if isinstance(module, nn.Linear)}
-    return {name: p for name, p in network.body.named_parameters() if name in linears and name.startswith(root)}
+    def stream_norms(self) -> Tensor:
+        return stream_norms(self)
 
+    def matrices(self) -> dict[str, nn.Parameter]:
+        return matrices(self)
 
-def last_linears(head: nn.Module) -> list[tuple[str, nn.Linear]]:
-    """The Linear that gives the answers, and its path inside the head; of one that only pools, none."""
-    return [(path, module) for path, module in head.named_modules() if isinstance(module, nn.Linear)][-1:]
+    def projections(self, dropped: Collection[int] = ()) -> dict[str, nn.Linear]:
+        return projections(self, dropped)
 
+    def costs(self, length: int, spared: int = 0) -> Costs:
+        shapes = {name: tuple(p.shape) for name, p in self.assembled().named_parameters()}
+        return Costs.from_shapes(self.architecture, shapes, length, spared)
 
-def last_linear(head: nn.Module) -> tuple[str, nn.Linear]:
-    """The Linear that gives the logits, and its path inside the head."""
-    [found] = last_linears(head)
-    return found
+    def file_bytes(self) -> int:
+        shapes = {name: tuple(tensor.shape) for name, tensor in self.assembled().state_dict().items()}
+        return files_bytes(shapes, self.architecture.family)
 
+    def longest(self, wanted: int) -> int:
+        return longest_text(self, wanted)
 
-def longest_text(network: Network, wanted: int) -> int:
-    """Tokens that the model can take, at most `wanted`."""
-    spare = network.architecture.family.extra_positions
-    return min(wanted, getattr(network.body.config, "max_position_embeddings", wanted + spare) - spare)
+    def gated(self, gates: Gates, present: Structure) -> AbstractContextManager[None]:
+        return gated(self, gates, present)
 
+    def cut(self, structure: Structure, optimizer: torch.optim.AdamW | None = None) -> None:
+        cut(self, structure, optimizer)
 
-def units(network: Network) -> Structure:
-    """The heads and neurons that the network has, counted from 0 in each layer."""
-    family, size = network.architecture.family, network.architecture.head_width
-    layers: Any = network.body.get_submodule(family.base).get_submodule(family.layers)
-
-    def width(layer: Any, path: str) -> int:
-        linears = dict(layer.named_modules())
-        return int(getattr(linears.get(path), "in_features", 0))
-
-    return Structure.of(
-        (range(width(layer, family.attention_out) // size) for layer in layers),
-        (range(width(layer, family.ffn_out)) for layer in layers),
-    )
-
-
-def configs(body: Any) -> list[Any]:
-    """Every config that a part of `body` reads, once."""
-    return list({id(module.config): module.config for module in body.modules() if hasattr(module, "config")}.values())
+    def reshape(self, structure: Structure) -> None:
+        reshape(self, structure)

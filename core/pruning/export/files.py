@@ -21,9 +21,8 @@ from torch import Tensor
 
 from core.domains.structure import Structure
 from core.domains.transformer import shrink
-from core.domains.transformer.costs import files_bytes
 from core.domains.transformer.families import Architecture
-from core.domains.transformer.network import Network
+from core.domains.transformer.network import TransformerNetwork
 from core.domains.transformer.residual import residual_side
 from core.pruning.export.vectors import write_modules
 from core.pruning.export.verify import VECTORS_FILE, modeling_file
@@ -41,11 +40,13 @@ NEEDS_5 = "layer_types and rope_parameters, which need transformers 5.3 or newer
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "topwork")
 
 
-def write_model(network: Network, structure: Structure, modality: Text, target: Path, *, plain: bool = False) -> None:
+def write_model(
+    network: TransformerNetwork, structure: Structure, modality: Text, target: Path, *, plain: bool = False
+) -> None:
     """Weights, config, tokenizer and the code that loads them; `plain` shapes need none: config.json says them."""
     target.mkdir(parents=True, exist_ok=True)
     whole = network.assembled()
-    model = whole.plain if network.architecture.family.of_vectors else whole
+    model = whole.plain if network.gives_vectors else whole
     family, earlier = network.architecture.family, network.architecture.earlier
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
@@ -83,12 +84,12 @@ def write_model(network: Network, structure: Structure, modality: Text, target: 
     (target / "load.py").write_text(loader, encoding="utf-8")
 
 
-def class_names(network: Network, model: Any) -> tuple[str, str]:
+def class_names(network: TransformerNetwork, model: Any) -> tuple[str, str]:
     """What transformers calls the classes of the model's config and of its body."""
     return type(model.config).__name__, type(model.get_submodule(network.architecture.family.base)).__name__
 
 
-def modeling_code(network: Network, model: Any) -> str:
+def modeling_code(network: TransformerNetwork, model: Any) -> str:
     """The Python that builds `model` in its pruned sizes."""
     family = network.architecture.family
     base = model.get_submodule(family.base)
@@ -113,7 +114,7 @@ def modeling_code(network: Network, model: Any) -> str:
     )
 
 
-def task_code(network: Network, model: Any) -> str:
+def task_code(network: TransformerNetwork, model: Any) -> str:
     """The class with the task's head, behind that of the body."""
     family = network.architecture.family
     names = {"task_class": family.task_class, "auto_class": family.auto_class}
@@ -155,12 +156,6 @@ def sizes_in_config(architecture: Architecture, structure: Structure) -> dict[st
     if architecture.family.says_head_size:
         said |= {"num_key_value_heads": kept, "head_dim": architecture.head_size}
     return said
-
-
-def weights_bytes(network: Network) -> int:
-    """Size of the files that `write_model` makes of the weights."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in network.assembled().state_dict().items()}
-    return files_bytes(shapes, network.architecture.family)
 
 
 def write_test_rows(examples: Sequence[Example], rows: Rows, logits: Tensor, target: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from core.domains.transformer.network import Network
+from core.domains.network import Network
 from core.pruning.job.passes import Pass
 from core.pruning.job.prepare import Prepared
 from core.pruning.job.state import Facts

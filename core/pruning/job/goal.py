@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core.domains.cost import Cost
+from core.domains.cost import Cost, Costs
 from core.domains.fit import Scores
+from core.domains.network import Network
 from core.domains.structure import Structure
-from core.domains.transformer.costs import Costs
-from core.domains.transformer.fit_regular import fit_of
-from core.domains.transformer.network import Network, longest_text, matrices
+from core.domains.transformer.network import TransformerNetwork
 from core.pruning.job.passes import Pass
 from core.pruning.latency.budget import LatencyBudget
+from core.pruning.latency.prices import ByUnits, Pricing
 from core.pruning.latency.runtimes import conditions
 from core.pruning.latency.stopwatch import Stopwatch
 from core.pruning.masking import sparsity
@@ -19,6 +19,7 @@ from core.pruning.scoring.fitter import Fitter
 from core.pruning.system import parallel
 from core.rows.modality import Blank
 from core.spec.errors import SpecError
+from core.spec.job import Layout
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,10 @@ class Goal:
 def goal_of(one: Pass, network: Network, costs: Costs, blank: Blank) -> Goal:
     """What the budget asks for; SpecError if it is out of reach. `blank` makes what is run to be timed."""
     spec, budget, layout = one.spec, one.spec.budget, one.spec.export.layout
-    if (budget.sequence_length or 0) > (reads := longest_text(network, spec.length)):
+    if (budget.sequence_length or 0) > (reads := network.longest(spec.length)):
         raise SpecError("/budget/sequence_length", f"this model reads at most {reads} tokens")
     if budget.sparsity is not None:
-        sparsity.require_rest(matrices(network), budget.sparsity, budget.pattern or "unstructured")
+        sparsity.require_rest(network.matrices(), budget.sparsity, budget.pattern or "unstructured")
     if not budget.timed:
         return Goal(costs, Fitter.counted(costs, budget, layout, spec.hidden_size))
     found: list[LatencyBudget] = []
@@ -49,17 +50,23 @@ def goal_of(one: Pass, network: Network, costs: Costs, blank: Blank) -> Goal:
         return found[0].fit(scores)
 
     cost, limit = parallel.agree(measured)
-    return Goal(costs, Fitter(cost, limit, fit_of(layout, network.architecture), timed), *found)
+    return Goal(costs, Fitter(cost, limit, pricing_of(network, layout).find, timed), *found)
+
+
+def pricing_of(network: Network, layout: Layout) -> Pricing:
+    """What is known of its time before it is measured."""
+    assert isinstance(network, TransformerNetwork)
+    return ByUnits(network.architecture, layout)
 
 
 def latency_budget(one: Pass, network: Network, blank: Blank) -> LatencyBudget:
     """The limit by what is measured."""
     budget = one.spec.budget
-    under = conditions(budget, longest_text(network, one.spec.length))
+    under = conditions(budget, network.longest(one.spec.length))
     one.teller.note(f"measuring latency: {under.runtime} on {under.device_name}")
     watch = Stopwatch(network, blank, under, one.teller.alive)
     state = one.state.folder / "latency.json"  # the control's, too: it prunes the same model
     layout = one.spec.export.layout
-    found = LatencyBudget(budget, network.architecture, under, watch.measure, state, one.cache, layout)
+    found = LatencyBudget(budget, pricing_of(network, layout), under, watch.measure, state, one.cache)
     one.teller.saved("data")
     return found

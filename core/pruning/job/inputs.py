@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from core.domains.network import TARGET, Network
 from core.domains.transformer.head import Head, choose_head
 from core.domains.transformer.load import load_network
 from core.domains.transformer.model import read_model
-from core.domains.transformer.network import TARGET, Network, configs, longest_text
+from core.domains.transformer.network import TransformerNetwork
+from core.domains.transformer.parts import configs
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.scoring.importance import BATCHES
 from core.pruning.system.device import device
@@ -91,7 +93,7 @@ def read_inputs(spec: JobSpec, model: Path, datasets: Mapping[str, Path], hear: 
     network = load_network(
         model, splits.labels, spec.train.seed, kind, fitted=fitted, narrow=spec.hidden_size == "trim"
     )
-    length = longest_text(network, spec.train.max_length)
+    length = network.longest(spec.train.max_length)
     tokenizer = tokenizer_of(model, network, task.of_words, length)
     modality = Text(tokenizer, length, task.of_words, task.apart_texts)
     rows = self_taught(network, hear, encoded(spec, splits, task, modality))
@@ -152,7 +154,7 @@ def same_labels(rows: Encoded, before: Encoded) -> Encoded:
     return train, dev, test, sources
 
 
-def tokenizer_of(model: Path, network: Network, of_words: bool, length: int) -> Any:
+def tokenizer_of(model: Path, network: TransformerNetwork, of_words: bool, length: int) -> Any:
     """The model's tokenizer, as far as the model can read; SpecError('/model') if it is another's."""
     tokenizer, known = load_tokenizer(model, of_words), network.body.config.vocab_size
     tokenizer.model_max_length = length
@@ -198,7 +200,7 @@ def source_task(spec: JobSpec, source: Source, rows: list[Example], target: Task
     return task_of(kind, labels, known, len(source.text), spec.task.dimensions)
 
 
-def trim_vocabulary(rows: Encoded, modality: Text, network: Network) -> tuple[Text, Trimmed]:
+def trim_vocabulary(rows: Encoded, modality: Text, network: TransformerNetwork) -> tuple[Text, Trimmed]:
     """Cut tokenizer and embeddings to what the train, dev and source rows use; ids of the rows are stale then."""
     train, dev, _, sources = rows
     parts = (train, dev, *(source.rows for source in sources))

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from core.domains.network import Network
 from core.domains.structure import Structure
-from core.domains.transformer.network import Network, longest_text
-from core.pruning.export.files import weights_bytes
 from core.pruning.job.inputs import Inputs
 from core.pruning.job.passes import Pass
 from core.pruning.job.prepare import Prepared
@@ -40,11 +39,11 @@ def measure(one: Pass, prepared: Prepared, taught: Taught, pruned: Pruned, recov
     """
     inputs, costs, alive = prepared.inputs, prepared.goal.costs, one.teller.alive
     models = {"dense": taught.teacher.eval(), "pruned": recovered.student.eval()}
-    structures = {"dense": Structure.dense(taught.teacher.architecture.anatomy), "pruned": pruned.structure}
+    structures = {"dense": Structure.dense(taught.teacher.anatomy), "pruned": pruned.structure}
     test = in_their_unit(inputs, *models.values())
     task, labels = test.task, test.labels
     usual = task.usual(labels_of(inputs.splits.train), labels)
-    length = longest_text(taught.teacher, SEQUENCE_LENGTH)
+    length = taught.teacher.longest(SEQUENCE_LENGTH)
     networks = {name: network.assembled() for name, network in models.items()}
     speed = latencies_ms(networks, test.blank, length, alive)
     results, logits = {}, {}
@@ -58,7 +57,7 @@ def measure(one: Pass, prepared: Prepared, taught: Taught, pruned: Pruned, recov
             model_params=cost.params.model(structure),
             macs=cost.macs.model(structure),
             macs_length=costs.length,
-            bytes=weights_bytes(network),
+            bytes=network.file_bytes(),
             latency_length=length,
             latency_ms=speed[name],
             speedup={b: round(speed["dense"][b] / ms, 2) for b, ms in speed[name].items()},

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from core.domains.network import Network
 from core.domains.structure import Structure
-from core.domains.transformer.costs import Costs
-from core.domains.transformer.network import Network, longest_text
 from core.pruning.job.goal import Goal, goal_of
 from core.pruning.job.inputs import Inputs, read_inputs
 from core.pruning.job.passes import Pass
@@ -51,25 +50,21 @@ def prepare(one: Pass) -> tuple[Prepared, Network]:
 
     inputs, network = read_inputs(spec, one.model.path, one.datasets, hear)
     spared = inputs.vocabulary.spared if inputs.vocabulary else 0
-    shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
     rows = [inputs.train, *(source.rows for source in inputs.sources)]
     mean = round(float(torch.cat([part.lengths for part in rows]).float().mean()))
-    row_macs = Costs.from_shapes(network.architecture, shapes, mean).macs.model(
-        Structure.dense(network.architecture.anatomy)
-    )
-    costs = Costs.from_shapes(network.architecture, shapes, longest_text(network, spec.length), spared)
+    row_macs = network.costs(mean).macs.model(Structure.dense(network.anatomy))
+    costs = network.costs(network.longest(spec.length), spared)
     left = part_left(spec, costs)
-    plan = plan_training(spec, len(inputs.train), left, network.architecture.hidden)
+    plan = plan_training(spec, len(inputs.splits.train), left, network.rate)
     done = work(spec, plan.steps, left, row_macs, len(inputs.test))
     goal = goal_of(one, network, costs, inputs.test.blank)
     return Prepared(inputs, goal, plan, done, one.teller.weighing(stage_prices(spec, plan, left))), network
 
 
-def plan_training(spec: JobSpec, train_rows: int, left: float, hidden: int) -> Plan:
-    """Steps as in `core.schedule`; the rate, if none is asked for, is higher for smaller hidden sizes."""
+def plan_training(spec: JobSpec, train_rows: int, left: float, rate: float) -> Plan:
+    """Steps as in `core.schedule`; `rate`: of learning, if none is asked for."""
     steps = training_steps(spec, train_rows, left)
-    rate = spec.train.learning_rate or 0.04 / hidden
-    return Plan(steps, dict.fromkeys(steps, rate))
+    return Plan(steps, dict.fromkeys(steps, spec.train.learning_rate or rate))
 
 
 def stage_prices(spec: JobSpec, plan: Plan, left: float) -> dict[str, float]:

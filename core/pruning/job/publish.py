@@ -16,6 +16,7 @@ import torch
 
 from core.domains.cost import Cost
 from core.domains.transformer.model import PRUNED, read_model
+from core.domains.transformer.network import TransformerNetwork
 from core.pruning.export.card import write_card
 from core.pruning.export.files import environment, write_manifest, write_model, write_test_rows
 from core.pruning.export.html_report import write_page
@@ -76,7 +77,8 @@ def publish(one: Pass, done: Finished, control: Finished | None) -> Report:
     if report.budget.met > report.budget.limit:
         raise RuntimeError(f"the pruned model is over its budget, please report this: {report.budget}")
     report = report.model_copy(update={"verified": verify(one.output, pruned, one.teller.alive)})
-    architecture, max_length = done.recovered.student.architecture, done.prepared.inputs.modality.max_length
+    student = transformer(done)
+    architecture, max_length = student.architecture, done.prepared.inputs.modality.max_length
     write_card(report, one.spec, one.model, max_length, architecture.family.auto_class, one.output / "README.md")
     write_json(one.output / "report.json", report.to_json())
     write_page(report, one.spec, one.model, done.pruned.structure, architecture, one.output / "report.html")
@@ -84,9 +86,16 @@ def publish(one: Pass, done: Finished, control: Finished | None) -> Report:
     return report
 
 
+def transformer(done: Finished) -> TransformerNetwork:
+    """The student."""
+    student = done.recovered.student
+    assert isinstance(student, TransformerNetwork)
+    return student
+
+
 def write_files(one: Pass, done: Finished, measured: Measured) -> Zeros | None:
     """The model, and the rows that it was measured on; of a model with zeros, what is said of them."""
-    spec, out, inputs, student = one.spec, one.output, done.prepared.inputs, done.recovered.student
+    spec, out, inputs, student = one.spec, one.output, done.prepared.inputs, transformer(done)
     plain = spec.export.layout == "regular" or spec.budget.sparsity is not None
     write_model(student.cpu(), done.pruned.structure, inputs.modality, out, plain=plain)
     if "onnx" in spec.export.formats:

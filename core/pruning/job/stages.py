@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from core.domains.network import TARGET, Network
 from core.domains.structure import Structure
-from core.domains.transformer.cut import cut, reshape
-from core.domains.transformer.network import TARGET, Network
 from core.pruning.job.decide import Decided
 from core.pruning.job.passes import Pass
 from core.pruning.job.prepare import Prepared
@@ -84,7 +83,7 @@ def prune(one: Pass, prepared: Prepared, decided: Decided, taught: Taught) -> Pr
     labels = prepared.inputs.splits.labels
     if (facts := one.state.load("prune", labels)) is not None:
         structure = Structure.from_json(facts["structure"])
-        reshape(student, structure)
+        student.reshape(structure)
         student.load_state_dict(one.state.weights("prune"), strict=True)
         layout = Layout(**facts["layout"]) if facts.get("layout") else None
         curve, fits = Curve(**facts["history"]), facts.get("fits", [])
@@ -107,16 +106,16 @@ def chosen(
     name, budget, fitter = one.spec.method.name, one.spec.budget, prepared.goal.fitter
     dev, how = prepared.inputs.dev, training(one, prepared, decided, "prune")
     if budget.sparsity is not None:
-        structure, pattern = Structure.dense(student.architecture.anatomy), budget.pattern or "unstructured"
+        structure, pattern = Structure.dense(student.anatomy), budget.pattern or "unstructured"
         history = zeroing(name)(student, budget.sparsity, pattern, plan, dev, how)
     elif fitter.spares_all and not METHODS[name].trains:  # the vocabulary alone is trimmed, say
-        structure, history = Structure.dense(student.architecture.anatomy), History()
+        structure, history = Structure.dense(student.anatomy), History()
     else:
         structure, history = pruning(name)(student, fitter, plan, dev, how)
     if "weights" not in decided.transfer.share:  # the structure is all that the sources may give
         student = copy.deepcopy(taught.teacher)
         add_heads(student, plan, decided.sources)
-        cut(student, structure)
+        student.cut(structure)
     return student, structure, history, Layout(**fitter.beside) if fitter.beside else None
 
 

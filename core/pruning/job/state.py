@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from core.domains.transformer.network import Network
+from core.domains.network import Network
 from core.pruning.job.progress import Teller
 from core.pruning.system import parallel
 from core.pruning.system.files import write_json

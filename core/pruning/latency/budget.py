@@ -15,16 +15,12 @@ from typing import Any
 
 from core.domains.fit import Scores
 from core.domains.structure import Structure
-from core.domains.transformer.costs import least, smallest_regular
-from core.domains.transformer.families import Architecture
-from core.domains.transformer.fit_regular import fit_of
-from core.pruning.latency.prices import kept, key_of, learn, prices, smallest
+from core.pruning.latency.prices import Pricing, kept
 from core.pruning.latency.runtimes import Conditions
 from core.pruning.latency.stopwatch import Measure, Reading
 from core.pruning.system.files import write_json
 from core.spec.budget import Budget
 from core.spec.errors import SpecError
-from core.spec.job import Layout
 from core.spec.report import BudgetMet, Measured
 
 log = logging.getLogger(__name__)
@@ -40,12 +36,11 @@ class LatencyBudget:
     def __init__(
         self,
         budget: Budget,
-        architecture: Architecture,
+        pricing: Pricing,
         under: Conditions,
         measure: Measure,
         state: Path,
         cache: Path | None = None,
-        layout: Layout = "free",
     ) -> None:
         """What was measured is kept in the file `state`, and the table in `cache`, too, for other jobs.
 
@@ -53,8 +48,8 @@ class LatencyBudget:
         of it, stay those of the machine where it was measured. Raises SpecError if no structure can be as fast as that.
         """
         self.budget, self.under, self.measure, self.state = budget, under, measure, state
-        self.find = fit_of(layout, architecture)
-        key = key_of(architecture, under)
+        self.find = pricing.find
+        key = pricing.key(under)
         self.saved: dict[str, Any] = json.loads(state.read_text()) if state.exists() else {}
         self.elsewhere = bool(self.saved.get("fits")) and self.saved["key"] != key
         if self.elsewhere:
@@ -62,15 +57,14 @@ class LatencyBudget:
         elif self.saved.get("key") != key:  # nothing yet, or another machine's
             self.saved = {"key": key, "readings": [], "table": None, "fits": []}
         self.readings = {Structure.from_json(one["of"]): Reading(**one["reading"]) for one in self.saved["readings"]}
-        self.first = self._read(smallest(architecture))
+        self.first = self._read(pricing.smallest)
         if self.saved["table"] is None:
-            self.saved["table"] = kept(cache, key, lambda: learn(self._read, architecture, self.first))
+            self.saved["table"] = kept(cache, key, lambda: pricing.learn(self._read, self.first))
             self._save()
-        self.cost = prices(architecture, self.saved["table"])
-        if layout == "regular":
-            self.first = self._read(smallest_regular(architecture))
+        self.cost = pricing.prices(self.saved["table"])
+        self.first = self._read(pricing.fastest)
         asked_ms = budget.latency_ms or self.first.dense_ms / (budget.speedup or 1)
-        self.least = least(self.cost, layout, architecture)
+        self.least = pricing.least(self.cost)
         self.share = asked_ms / self.first.dense_ms
         if self.share < self.first.ratio:
             raise SpecError(f"/budget/{budget.kind}", f"out of reach: {self._reach()}")

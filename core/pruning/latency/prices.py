@@ -13,25 +13,90 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core.domains.cost import Cost
+from core.domains.fit import Scores
 from core.domains.structure import ATTENTION, FFN, Rows, Structure
+from core.domains.transformer.costs import least, smallest_regular
 from core.domains.transformer.families import Architecture
+from core.domains.transformer.fit_regular import fit_of
 from core.pruning.latency.runtimes import Conditions
 from core.pruning.latency.stopwatch import Measure, Reading
 from core.pruning.system.files import write_json
+from core.spec.job import Layout
 
+Find = Callable[[Scores, Cost, int], Structure]
 Table = list[dict[str, Any]]  # of each level: heads and neurons that each layer keeps, and "ratio" to the dense latency
 
 DENSE = 1_000_000_000  # the dense model's latency in the unit of the prices: a part in 10^9 of it
+
+
+class Pricing(Protocol):
+    """What a kind of model costs in time, before any structure that was fitted is measured."""
+
+    @property
+    def find(self) -> Find:
+        """What makes a structure of scores."""
+
+    @property
+    def smallest(self) -> Structure:
+        """What is measured first: next to nothing."""
+
+    @property
+    def fastest(self) -> Structure:
+        """The fastest that `find` can give, near enough."""
+
+    def key(self, under: Conditions) -> dict[str, Any]:
+        """All that a table depends on: sizes, not weights; the machine; the libraries."""
+
+    def learn(self, measure: Measure, first: Reading) -> Table:
+        """The table; `first` is the reading of the smallest."""
+
+    def prices(self, table: Table) -> Cost:
+        """The cost model nearest to the table."""
+
+    def least(self, cost: Cost) -> int:
+        """What `find` can go down to."""
+
+
+@dataclass(frozen=True)
+class ByUnits:
+    """A transformer's: a price a head, a neuron, and each of their blocks."""
+
+    architecture: Architecture
+    layout: Layout = "free"
+
+    @property
+    def find(self) -> Find:
+        return fit_of(self.layout, self.architecture)
+
+    @property
+    def smallest(self) -> Structure:
+        return smallest(self.architecture)
+
+    @property
+    def fastest(self) -> Structure:
+        return self.smallest if self.layout == "free" else smallest_regular(self.architecture)
+
+    def key(self, under: Conditions) -> dict[str, Any]:
+        return key_of(self.architecture, under)
+
+    def learn(self, measure: Measure, first: Reading) -> Table:
+        return learn(measure, self.architecture, first)
+
+    def prices(self, table: Table) -> Cost:
+        return prices(self.architecture, table)
+
+    def least(self, cost: Cost) -> int:
+        return least(cost, self.layout, self.architecture)
 
 
 def smallest(architecture: Architecture) -> Structure:

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import torch
 
+from core.domains.network import Network
 from core.domains.structure import Structure
-from core.domains.transformer.cut import cut
-from core.domains.transformer.network import Network
 from core.pruning.latency.runtimes import Conditions, ready
 from core.rows.modality import Blank
 
@@ -62,13 +61,13 @@ class Stopwatch:
         self.alive()
         if self._dense is None or self.under.runtime == "torch.compile":
             torch.compiler.reset()  # past a few models, it would silently run eagerly
-            self._dense = self.ready(Structure.dense(self.network.architecture.anatomy))
+            self._dense = self.ready(Structure.dense(self.network.anatomy))
         return compare(self._dense, self.ready(structure), self.alive)
 
     def ready(self, structure: Structure) -> Callable[[], object]:
         """A call that runs the network, cut to `structure`, once."""
         model = copy.deepcopy(self.network).cpu()
-        cut(model, structure)
+        model.cut(structure)
         return ready(model.assembled(), self.blank, self.under)
 
 

@@ -14,10 +14,9 @@ from itertools import islice
 import torch
 
 from core.domains.fit import fit, stays_exact
+from core.domains.gates import Masks
+from core.domains.network import Network
 from core.domains.structure import Structure
-from core.domains.transformer.cut import cut
-from core.domains.transformer.gates import Masks, gated
-from core.domains.transformer.network import Network
 from core.pruning.masking.pdp import gated_loss
 from core.pruning.scoring.fitter import Fitter
 from core.pruning.system import parallel
@@ -61,7 +60,7 @@ def prune(
     saved = checkpoint.load()
     present = Structure.from_json(saved["present"]) if saved else dense
     if saved:
-        cut(network, present)
+        network.cut(present)
     lambdas = torch.zeros(2, device=where, requires_grad=True)
     optimizer = optimizer_for(network, training.rate)
     before = _unmoved(plan, steps)
@@ -113,13 +112,13 @@ def prune(
             room = min(cost.dense, int(MARGIN * (1 - target) * cost.dense))
             inner = fit(masks.scores(), cost, max(limit, room))
             if stays_exact(inner, cost):
-                cut(network, inner.within(present), optimizer)
+                network.cut(inner.within(present), optimizer)
                 trim_heap()
                 present = inner
                 for own in every:
                     own.keep(present)
         if (step + 1) % max(1, steps // EVALUATIONS) == 0:
-            with torch.no_grad(), gated(network, masks.median(), present):
+            with torch.no_grad(), network.gated(masks.median(), present):
                 pace.dev = dev_scores(network, dev, pace.alive)
             facts = {
                 "target": target,
@@ -147,7 +146,7 @@ def prune(
             )
 
     structure = fitter(masks.scores())
-    cut(network, structure.within(present))
+    network.cut(structure.within(present))
     history.kept_step = steps
     history.weights = weights.curve if weights else []
     return structure, history

@@ -26,12 +26,10 @@ import torch
 from torch import Tensor
 
 from core.domains.fit import Scores, fit, stays_exact
+from core.domains.gates import Gates, Grid
+from core.domains.network import Network
 from core.domains.structure import Structure
-from core.domains.transformer.cut import cut
-from core.domains.transformer.gates import Gates, Grid, gated
-from core.domains.transformer.network import Network
 from core.pruning.scoring.fitter import Fitter
-from core.pruning.scoring.magnitude import norms
 from core.pruning.system import parallel
 from core.pruning.system.device import device
 from core.pruning.system.malloc import trim_heap
@@ -191,7 +189,7 @@ class Units:
         self.present = Structure.dense(self.cost.anatomy)
         self.goal = 1 - fitter.limit / self.cost.dense
         self.hard = False
-        self.means = [float(sizes.detach().mean()) for sizes in norms(network)]
+        self.means = [float(sizes.detach().mean()) for sizes in network.norms()]
         self.grids = [Grid(self.cost.anatomy, kind) for kind in self.cost.anatomy.kinds]
         self.lent: tuple[Sizes, float] | None = None
 
@@ -199,7 +197,7 @@ class Units:
         """Of the units that are left, averaged with what a source has lent; 0 for those that are gone."""
         found = torch.zeros(self.cost.anatomy.size, device=device())
         lent, weight = (torch.cat(self.lent[0]), self.lent[1]) if self.lent else (None, 0.0)
-        blocks = zip(self.cost.anatomy.spans, self.present.kept, norms(self.network), self.means, strict=True)
+        blocks = zip(self.cost.anatomy.spans, self.present.kept, self.network.norms(), self.means, strict=True)
         for span, kept, sizes, mean in blocks:
             if kept:
                 units = [span.start + unit for unit in kept]
@@ -244,7 +242,7 @@ class Units:
         """Inside, the units' outputs are masked; no gradient goes to the masks."""
         with torch.no_grad():
             gates = self.gates(share)
-        return nullcontext() if gates is None else gated(self.network, gates, self.present)
+        return nullcontext() if gates is None else self.network.gated(gates, self.present)
 
     def thin(self, share: float, optimizer: torch.optim.AdamW) -> None:
         """Cut out what is far below the thresholds."""
@@ -260,7 +258,7 @@ class Units:
         self.hard = True
 
     def _cut(self, inner: Structure, optimizer: torch.optim.AdamW) -> None:
-        cut(self.network, inner.within(self.present), optimizer)
+        self.network.cut(inner.within(self.present), optimizer)
         trim_heap()
         self.present = inner
 
@@ -281,7 +279,7 @@ class Units:
         if state["lent"]:
             sizes, weight = state["lent"]
             self.lent = [size.to(device()) for size in sizes], weight
-        cut(self.network, self.present)
+        self.network.cut(self.present)
         restore(self.network, weights)
 
 
@@ -306,7 +304,7 @@ def gated_loss(
     for values, members in groups:
         if members:
             taken = [index[i] for i in members]
-            with gated(network, values, present):
+            with network.gated(values, present):
                 part = batch_loss(network, [streams[i] for i in members], taken)
             loss = loss + part * (sum(map(len, taken)) / rows)
     return loss

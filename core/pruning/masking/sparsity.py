@@ -20,10 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.sparse import to_sparse_semi_structured
 
-from core.domains.transformer.network import Network, longest_text, matrices
+from core.domains.network import Network, root_mean_square
 from core.pruning.latency.medians import SEQUENCE_LENGTH, latencies_ms
 from core.pruning.masking.pdp import follow, soft_mask
-from core.pruning.scoring.magnitude import root_mean_square
 from core.pruning.system.device import device
 from core.pruning.training.batches import Rows
 from core.pruning.training.checkpoint import State, restore
@@ -120,13 +119,13 @@ def masked(
 def zero(network: Network, lost: Mapping[str, int], pattern: Pattern) -> None:
     """Set the smallest to zero."""
     with torch.no_grad():
-        for name, weight in matrices(network).items():
+        for name, weight in network.matrices().items():
             weight.mul_(kept(weight, lost[name], pattern))
 
 
 def hold(network: Network, optimizer: torch.optim.Optimizer | None = None) -> None:
     """From here on no step moves a weight that is zero; `optimizer` forgets what it has of them."""
-    for weight in matrices(network).values():
+    for weight in network.matrices().values():
         alive = weight.detach() != 0
         weight.register_hook(partial(torch.mul, alive))  # type: ignore[no-untyped-call]
         for moment in (optimizer.state[weight] if optimizer else {}).values():
@@ -139,7 +138,7 @@ class Weights:
 
     def __init__(self, network: Network, sparsity: float, pattern: Pattern) -> None:
         self.network, self.goal, self.pattern, self.hard = network, sparsity, pattern, False
-        self.weights = matrices(network)
+        self.weights = network.matrices()
         self.lost = targets(self.weights, sparsity, pattern)
 
     def backward(self, streams: Sequence[Stream], index: Sequence[Sequence[int]], share: float) -> None:
@@ -185,7 +184,7 @@ def pdp(
 
 def magnitude(network: Network, sparsity: float, pattern: Pattern, *_training: Any) -> History:
     """The smallest at once."""
-    zero(network, targets(matrices(network), sparsity, pattern), pattern)
+    zero(network, targets(network.matrices(), sparsity, pattern), pattern)
     return History()
 
 
@@ -201,7 +200,7 @@ SAYS_2_4 = (
 
 def describe(network: Network, pattern: Pattern, file: Path, blank: Blank) -> Zeros:
     """For the report: how many zeros, what the weights' file takes compressed, and what zeros are good for."""
-    weights = matrices(network).values()
+    weights = network.matrices().values()
     with file.open("rb") as data:
         packer = zlib.compressobj(wbits=31)  # gzip
         size = sum(len(packer.compress(part)) for part in iter(partial(data.read, 2**20), b"")) + len(packer.flush())
@@ -223,8 +222,8 @@ def on_sparse_cores(network: Network, blank: Blank) -> tuple[str, dict[str, dict
         return says, None
     dense = copy.deepcopy(network).assembled().half().cuda().eval()
     try:
-        models = {"dense": dense, "2:4": semi_structured(copy.deepcopy(dense), list(matrices(network)))}
-        length = longest_text(network, SEQUENCE_LENGTH)
+        models = {"dense": dense, "2:4": semi_structured(copy.deepcopy(dense), list(network.matrices()))}
+        length = network.longest(SEQUENCE_LENGTH)
         return says, latencies_ms(models, blank, length)
     except RuntimeError:  # the kernels want multiples of 16 or more
         return says + " Not measured: this GPU's kernels do not take these shapes.", None

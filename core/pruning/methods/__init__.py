@@ -13,9 +13,8 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from core.domains.fit import Scores
+from core.domains.network import Network
 from core.domains.structure import Structure
-from core.domains.transformer.cut import cut
-from core.domains.transformer.network import Network
 from core.pruning.scoring.fitter import Fitter
 from core.pruning.scoring.importance import BATCHES
 from core.pruning.system.device import device
@@ -84,7 +83,7 @@ def scored(score: Score) -> Method:
 
         saved = training.checkpoint
         structure = fitter(score(network.to(device()), fitter, plan, training.seed, report=heard, checkpoint=saved))
-        cut(network, structure)
+        network.cut(structure)
         return structure, History()
 
     return method

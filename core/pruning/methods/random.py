@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from core.domains.fit import Scores
-from core.domains.transformer.network import Network, hidden_size
+from core.domains.network import Network
 from core.pruning.methods import scored
 from core.pruning.scoring.fitter import Fitter
 
@@ -25,7 +25,7 @@ FACTS = {
 def at_random(network: Network, fitter: Fitter, _plan: Sequence[Any], seed: int, **_options: Any) -> Scores:
     """Units drawn alike over all blocks."""
     rng = np.random.default_rng(seed)
-    return Scores(rng.random(fitter.cost.anatomy.size), rng.random(hidden_size(network)) if fitter.hidden else None)
+    return Scores(rng.random(fitter.cost.anatomy.size), rng.random(network.stream) if fitter.hidden else None)
 
 
 prune = scored(at_random)

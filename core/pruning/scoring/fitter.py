@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from core.domains.cost import Cost
+from core.domains.cost import Cost, Costs
 from core.domains.fit import Scores, fit
 from core.domains.structure import Structure
-from core.domains.transformer.costs import Costs
+from core.domains.transformer import costs as transformer
 from core.domains.transformer.fit_hidden import fit_narrow
 from core.domains.transformer.fit_regular import compare, fit_of
 from core.pruning.system import parallel
@@ -34,10 +34,12 @@ class Fitter:
     def counted(cls, costs: Costs, budget: Budget, layout: Layout = "free", hidden_size: HiddenSize = "keep") -> Fitter:
         """Under a budget that is counted; SpecError if it is out of reach."""
         cost, limit = costs.limit(budget, layout, hidden_size)
+        assert isinstance(costs, transformer.Costs)
         if hidden_size == "keep":
             return cls(cost, limit, fit_of(layout, costs.architecture), regular=layout == "regular")
 
         def narrowed(scores: Scores, _cost: Cost, limit: int) -> Structure:
+            assert isinstance(costs, transformer.Costs)
             return fit_narrow(scores, costs, budget.kind, budget.counted == "model", limit)
 
         return cls(cost, limit, narrowed, hidden=True)

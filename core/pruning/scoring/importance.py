@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from core.domains.fit import Scores
+from core.domains.gates import Gates
+from core.domains.network import TARGET, Network
 from core.domains.structure import ATTENTION
-from core.domains.transformer.gates import Gates, gated
-from core.domains.transformer.network import TARGET, Network, hidden_size, units
 from core.pruning.scoring.fitter import Fitter
 from core.pruning.system import parallel
 from core.pruning.training.batches import draw
@@ -56,10 +56,10 @@ def importance(
     network.eval()
     where = next(network.parameters()).device
     generator = torch.Generator().manual_seed(seed)
-    present = units(network)
+    present = network.units()
     gates = Gates.of(present, present.anatomy).each(lambda ones: ones.to(where))
     if fitter.hidden:
-        gates = replace(gates, hidden=torch.ones(hidden_size(network), device=where))
+        gates = replace(gates, hidden=torch.ones(network.stream, device=where))
     scored = [gate.requires_grad_() for gate in (gates.units, gates.hidden) if gate is not None]
     sums = [torch.zeros_like(gate) for gate in scored]
     first = 0
@@ -68,7 +68,7 @@ def importance(
         generator.set_state(saved["generator"])
     drawn = draw([(stream.rows, stream.share) for stream in streams], batches, seed)
     for done, index in enumerate(islice(drawn, first, None), first + 1):
-        with gated(network, gates, present), autocast(network):
+        with network.gated(gates, present), autocast(network):
             logits = [
                 asked(stream, network.heads[_taught(stream)], features, inputs, rows)
                 for stream, (features, inputs), rows in zip(

@@ -7,16 +7,15 @@ and at last what gives the logits, for layers that are gone altogether.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from core.domains.network import TARGET, Network, last_linears
 from core.domains.structure import Structure
-from core.domains.transformer.network import TARGET, Network, last_linears
 from core.pruning.training.batches import draw
 from core.pruning.training.coupling import Phase
 from core.pruning.training.losses import padded
@@ -52,7 +51,7 @@ def refit(
     teacher.to(where).eval()
     kept = slice(None) if structure.hidden is None else list(structure.hidden)
     dense, left = (
-        projections(network, dropped) | last_linear(network.heads[TARGET])
+        network.projections(dropped) | last_linear(network.heads[TARGET])
         for network, dropped in ((teacher, ()), (student, structure.dropped))
     )
     for name, projection in left.items():
@@ -68,22 +67,6 @@ def refit(
             gram, cross = products if not number else (gram + products[0], cross + products[1])
             alive()
         solve(projection, gram, cross)
-
-
-def projections(network: Network, dropped: Collection[int] = ()) -> dict[str, nn.Linear]:
-    """The output projection of every block that is left, in the order in which a row meets them.
-
-    Named by the layer's number in the dense model, where those `dropped` are counted, too.
-    """
-    family = network.architecture.family
-    layers: Any = network.body.get_submodule(family.base).get_submodule(family.layers)
-    found = {}
-    for i, layer in zip((i for i in count() if i not in dropped), layers, strict=False):
-        modules = dict(layer.named_modules())
-        for path in (family.attention_out, family.ffn_out):
-            if isinstance(modules.get(path), nn.Linear):
-                found[f"{i}.{path}"] = modules[path]
-    return found
 
 
 def last_linear(head: nn.Module) -> dict[str, nn.Linear]:

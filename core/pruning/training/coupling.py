@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Literal
 
-from core.domains.transformer.network import TARGET, Network
+from core.domains.network import TARGET, Network
 from core.pruning.training.batches import Rows
 
 SOURCE_SHARE = 0.5  # rows of a mixed batch that come from sources

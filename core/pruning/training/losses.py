@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from core.domains.transformer.network import Network
+from core.domains.network import Network
 from core.pruning.system import parallel
 from core.pruning.training.checkpoint import NOWHERE, Checkpoint
 from core.pruning.training.coupling import Stream, TaskRows

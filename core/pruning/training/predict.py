@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.domains.transformer.network import TARGET, Network, units
+from core.domains.network import TARGET, Network
 from core.pruning.system.device import device, low_precision
 from core.pruning.training.batches import Rows, in_order
 from core.pruning.training.checkpoint import NOWHERE, Checkpoint
@@ -19,13 +19,8 @@ from core.rows.text.processor import stack
 
 
 def autocast(network: Network) -> AbstractContextManager[Any]:
-    """The network's matrix products in bfloat16 where that is faster; weights and sums stay in float32.
-
-    On a CPU it is not once most neurons are cut out: narrow and odd products gain nothing by it, and casts cost
-    (benchmarks/results/overhead.md).
-    """
-    dense = network.architecture.layers * network.architecture.neurons
-    fast = low_precision() and (device().type == "cuda" or 2 * sum(map(len, units(network).neurons)) > dense)
+    """The network's matrix products in bfloat16 where that is faster; weights and sums stay in float32."""
+    fast = low_precision() and (device().type == "cuda" or network.wide)
     return torch.autocast(device().type, torch.bfloat16) if fast else contextlib.nullcontext()
 
 

@@ -11,7 +11,7 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from core.domains.transformer.network import Network, matrices
+from core.domains.network import Network
 from core.pruning.system import parallel
 from core.pruning.system.device import device
 from core.pruning.training.batches import Rows, draw
@@ -64,7 +64,7 @@ def optimizer_for(network: Network, rate: float) -> torch.optim.AdamW:
     for parameter in network.body.parameters():
         if parameter.requires_grad:
             (plain if parameter.ndim < 2 else body).append(parameter)
-    head_rate = 1.0 if network.architecture.family.of_vectors else HEAD_RATE
+    head_rate = 1.0 if network.gives_vectors else HEAD_RATE
     return torch.optim.AdamW(
         [
             {"params": body, "weight_decay": 0.01},
@@ -86,8 +86,8 @@ def recovery_rate(rate: float, student: Network, teacher: Network) -> float:
 
     Of vectors always 3 times: each says so much of its text that little is learned by heart.
     """
-    left, dense = (sum(int(p.count_nonzero()) for p in matrices(network).values()) for network in (student, teacher))
-    return 3 * rate if left <= SMALL * dense or teacher.architecture.family.of_vectors else rate
+    left, dense = (sum(int(p.count_nonzero()) for p in network.matrices().values()) for network in (student, teacher))
+    return 3 * rate if left <= SMALL * dense or teacher.gives_vectors else rate
 
 
 def dev_scores(network: Network, dev: Rows, alive: Callable[[], None] = lambda: None) -> dict[str, float]:

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.domains.transformer.gates import Gates, Grid, gated
-from core.domains.transformer.network import TARGET, Network, units
+from core.domains.gates import Gates, Grid
+from core.domains.network import TARGET, Network
 from core.pruning.system import parallel
 from core.pruning.training.batches import Rows, draw
 from core.pruning.training.coupling import Stream
@@ -91,9 +91,9 @@ class LearnedWeights:
 def gate_gradient(network: Network, stream: Stream, index: Sequence[int]) -> Tensor:
     """Gradient of one stream's loss by the gate of every unit that the network has, at 1: flat, on the CPU."""
     where = next(network.parameters()).device
-    present = units(network)
+    present = network.units()
     gates = Gates.of(present, present.anatomy).each(lambda ones: ones.to(where).requires_grad_())
-    with gated(network, gates, present):
+    with network.gated(gates, present):
         loss = batch_loss(network, [stream], [index])
     found = torch.autograd.grad(loss, [gates.units], allow_unused=True, materialize_grads=True)
     parallel.average(found)

@@ -14,8 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from core.domains.transformer.cut import cut
-from core.domains.transformer.network import TARGET, Network
+from core.domains.network import TARGET, Network
 from core.pruning.scoring.fitter import Fitter
 from core.pruning.scoring.importance import importance
 from core.pruning.system import parallel
@@ -186,7 +185,7 @@ class Trials:
         """To the job's budget."""
         ground = self.ground
         scores = importance(student, ground.fitter, plan, ground.seed, BATCHES, lambda _done: self.tell())
-        cut(student, ground.fitter(scores))
+        student.cut(ground.fitter(scores))
 
     def train(
         self, network: Network, plan: Sequence[Phase], stage: str, steps: int, rate: float, number: int, loop: str = ""

@@ -12,10 +12,12 @@ from safetensors.torch import save
 from torch.utils.flop_counter import FlopCounterMode
 
 from core.domains.cost import Cost
+from core.domains.gates import Gates
+from core.domains.network import TARGET
 from core.domains.structure import Structure
 from core.domains.transformer.cut import cut
-from core.domains.transformer.gates import Gates, gated
-from core.domains.transformer.network import TARGET, Network
+from core.domains.transformer.gates import gated
+from core.domains.transformer.network import TransformerNetwork
 from core.pruning.training import losses
 from core.pruning.training.batches import Rows
 from core.pruning.training.coupling import Stream
@@ -47,7 +49,7 @@ def inputs() -> dict[str, torch.Tensor]:
 
 @draws(60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(structure=structures())
-def test_masked_equals_cut(network: Network, structure: Structure) -> None:
+def test_masked_equals_cut(network: TransformerNetwork, structure: Structure) -> None:
     dense = Structure.dense(network.architecture.anatomy)
     smaller = copy.deepcopy(network)
     cut(smaller, structure)
@@ -59,7 +61,7 @@ def test_masked_equals_cut(network: Network, structure: Structure) -> None:
 
 @draws(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(structure=structures())
-def test_costs_equal_what_the_cut_model_has(network: Network, structure: Structure) -> None:
+def test_costs_equal_what_the_cut_model_has(network: TransformerNetwork, structure: Structure) -> None:
     costs = costs_of(network, length=inputs()["input_ids"].shape[1])
     smaller = copy.deepcopy(network)
     cut(smaller, structure)
@@ -75,7 +77,7 @@ def test_costs_equal_what_the_cut_model_has(network: Network, structure: Structu
     assert 2 * costs.macs.model(structure) == counter.get_total_flops()
 
 
-def test_the_dense_file_is_counted_to_the_byte(network: Network) -> None:
+def test_the_dense_file_is_counted_to_the_byte(network: TransformerNetwork) -> None:
     weights = network.assembled().state_dict()
     costs = costs_of(network)
     dense = Structure.dense(network.architecture.anatomy)
@@ -84,7 +86,7 @@ def test_the_dense_file_is_counted_to_the_byte(network: Network) -> None:
 
 @draws(20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(outer=structures(), inner=structures())
-def test_cutting_twice_equals_cutting_once(network: Network, outer: Structure, inner: Structure) -> None:
+def test_cutting_twice_equals_cutting_once(network: TransformerNetwork, outer: Structure, inner: Structure) -> None:
     both = Structure.of(
         (set(a) & set(b) for a, b in zip(outer.heads, inner.heads, strict=True)),
         (set(a) & set(b) for a, b in zip(outer.neurons, inner.neurons, strict=True)),
@@ -97,7 +99,7 @@ def test_cutting_twice_equals_cutting_once(network: Network, outer: Structure, i
         torch.testing.assert_close(twice.logits(inputs()), once.logits(inputs()), atol=1e-6, rtol=0)
 
 
-def test_a_block_without_units_adds_nothing(network: Network) -> None:
+def test_a_block_without_units_adds_nothing(network: TransformerNetwork) -> None:
     """Not even its bias: the residual connection and LayerNorm are all that is left."""
     nothing = Structure.of([[]] * LAYERS, [[]] * LAYERS)
     cut(network, nothing)
@@ -105,14 +107,14 @@ def test_a_block_without_units_adds_nothing(network: Network) -> None:
     assert names and all("LayerNorm" in name for name in names)
 
 
-def test_a_dense_cut_changes_nothing(network: Network) -> None:
+def test_a_dense_cut_changes_nothing(network: TransformerNetwork) -> None:
     with torch.inference_mode():
         before = network.logits(inputs())
         cut(network, Structure.dense(network.architecture.anatomy))
         assert torch.equal(network.logits(inputs()), before)
 
 
-def test_optimizer_moments_follow_the_cut(network: Network) -> None:
+def test_optimizer_moments_follow_the_cut(network: TransformerNetwork) -> None:
     """After a cut, the moments of the kept units are those they had, and training goes on."""
     network.train()
     optimizer = optimizer_for(network, 1e-3)
@@ -131,7 +133,7 @@ def test_optimizer_moments_follow_the_cut(network: Network) -> None:
     assert set(map(id, optimizer.state)) <= held
 
 
-def test_soft_gates_reach_every_unit(network: Network, cost: Cost) -> None:
+def test_soft_gates_reach_every_unit(network: TransformerNetwork, cost: Cost) -> None:
     """Every gate has a gradient: nothing is masked where it does not act."""
     dense = Structure.dense(network.architecture.anatomy)
     gates = Gates.of(dense, dense.anatomy).each(lambda ones: (0.5 * ones).requires_grad_())
@@ -141,7 +143,7 @@ def test_soft_gates_reach_every_unit(network: Network, cost: Cost) -> None:
         assert gate.grad is not None and (gate.grad != 0).all()
 
 
-def test_batches_of_several_streams_equal_each_stream_alone(network: Network, tiny: object) -> None:
+def test_batches_of_several_streams_equal_each_stream_alone(network: TransformerNetwork, tiny: object) -> None:
     """One padded forward pass for two streams gives the losses that each stream alone gives, weighted by rows."""
     rows = [_rows([[2, 7, 3], [2, 9, 9, 9, 3]]), _rows([[2, 8, 8, 8, 8, 8, 8, 3]])]
     streams = [Stream(r, len(r), TARGET, 1.0, 0.0) for r in rows]
@@ -151,7 +153,7 @@ def test_batches_of_several_streams_equal_each_stream_alone(network: Network, ti
 
 
 def test_streams_of_very_different_lengths_are_not_padded_to_one(
-    network: Network, monkeypatch: pytest.MonkeyPatch
+    network: TransformerNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Apart they cost less, and loss and gradients are those of one batch."""
     monkeypatch.setattr("core.pruning.training.predict.low_precision", lambda: False)  # rounding would hide a fault
@@ -174,7 +176,7 @@ def test_streams_of_very_different_lengths_are_not_padded_to_one(
         torch.testing.assert_close(apart, together, atol=1e-5, rtol=1e-4)
 
 
-def test_predict_does_not_depend_on_batching(network: Network) -> None:
+def test_predict_does_not_depend_on_batching(network: TransformerNetwork) -> None:
     rows = _rows([[2, *range(6, 6 + n), 3] for n in range(1, 30)])
     torch.testing.assert_close(predict(network, rows, batch_size=1), predict(network, rows), atol=1e-5, rtol=0)
 

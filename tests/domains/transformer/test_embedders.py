@@ -14,15 +14,17 @@ from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from api.catalogue import find
+from core.domains.gates import Gates
 from core.domains.structure import Structure
 from core.domains.transformer.cut import cut
 from core.domains.transformer.embedder import load_embedder
-from core.domains.transformer.gates import Gates, gated
+from core.domains.transformer.gates import gated
 from core.domains.transformer.load import load_network
 from core.domains.transformer.model import read_model
-from core.domains.transformer.network import Network, hidden_size, units
+from core.domains.transformer.network import TransformerNetwork
+from core.domains.transformer.parts import hidden_size, units
 from core.domains.transformer.pooling import read_recipe
-from core.pruning.export.files import weights_bytes, write_model
+from core.pruning.export.files import write_model
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency.onnx import write_onnx
 from core.rows.text.processor import Text
@@ -76,7 +78,7 @@ def with_modules(folder: Path, pooling: str, dense: bool, unit: bool) -> None:
         (folder / "2_Dense" / "config.json").write_text(json.dumps(config))
 
 
-def loaded(folder: Path, narrow: bool = False) -> Network:
+def loaded(folder: Path, narrow: bool = False) -> TransformerNetwork:
     """With random weights everywhere, the same each time."""
     network = load_network(folder, ["match"], seed=0, problem=VECTORS, narrow=narrow)
     torch.manual_seed(1)
@@ -103,7 +105,7 @@ def test_masked_equals_cut_and_costs_what_is_counted(folder: Path, structure: St
     costs, small = whole.of(structure), model.assembled()
     assert costs.params.of(structure) == sum(p.numel() for p in layers_of(model).parameters())
     assert costs.params.model(structure) == sum(p.numel() for p in small.parameters())
-    size = weights_bytes(model)
+    size = model.file_bytes()
     assert size <= costs.bytes.model(structure) <= size + 150 * tensors
     small.plain.set_attn_implementation("eager")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -153,7 +155,7 @@ json.dump(said, open("said.json", "w"))
     return root
 
 
-def cut_as(folder: Path, kind: str) -> tuple[Network, Structure]:
+def cut_as(folder: Path, kind: str) -> tuple[TransformerNetwork, Structure]:
     """A network of random weights, in a layout."""
     network = loaded(folder, narrow=kind == "narrow")
     structure = {"free": STRUCTURES[1], "narrow": NARROW, "plain": regular(network.architecture.family)}[kind]
@@ -176,7 +178,7 @@ def test_a_saved_model_gives_the_same_vectors_however_it_is_loaded(saved: Path, 
     assert pooling["word_embedding_dimension"] == (len(NARROW.hidden or ()) if kind == "narrow" else HIDDEN)
     counted = sum(p.numel() for p in again.parameters())
     assert counted == sum(p.numel() for p in network.assembled().parameters())
-    assert sum(file.stat().st_size for file in where.rglob("*.safetensors")) == weights_bytes(network)
+    assert sum(file.stat().st_size for file in where.rglob("*.safetensors")) == network.file_bytes()
 
 
 @pytest.mark.parametrize("kind", ["free", "narrow"])

@@ -21,17 +21,19 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModel
 
 from api.catalogue import find
+from core.domains.gates import Gates
 from core.domains.structure import Structure
 from core.domains.transformer.cut import cut, reshape
 from core.domains.transformer.families import FAMILIES, Family
-from core.domains.transformer.gates import Gates, gated
+from core.domains.transformer.gates import gated
 from core.domains.transformer.load import load_network
+from core.domains.transformer.magnitude import norms
 from core.domains.transformer.model import read_model
-from core.domains.transformer.network import Network, hidden_size, longest_text, units
+from core.domains.transformer.network import TransformerNetwork
+from core.domains.transformer.parts import hidden_size, longest_text, units
 from core.pruning.export.files import write_model
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency.onnx import write_onnx
-from core.pruning.scoring.magnitude import norms
 from core.rows.text.processor import Text
 from core.spec.errors import SpecError
 from core.spec.task import ProblemType
@@ -91,12 +93,12 @@ def folder(request: pytest.FixtureRequest, folders: Path) -> Path:
 
 
 @pytest.fixture
-def model(folder: Path) -> Network:
+def model(folder: Path) -> TransformerNetwork:
     """With random weights everywhere, so that nothing cancels by chance."""
     return loaded(folder)
 
 
-def loaded(folder: Path, problem: ProblemType = "single_label_classification") -> Network:
+def loaded(folder: Path, problem: ProblemType = "single_label_classification") -> TransformerNetwork:
     """The same each time."""
     network = load_network(folder, ["a", "b", "c"], seed=0, problem=problem)
     torch.manual_seed(1)
@@ -156,7 +158,7 @@ json.dump(said, open("said.json", "w"))
     return root
 
 
-def inputs(model: Network, count: int = 2) -> dict[str, torch.Tensor]:
+def inputs(model: TransformerNetwork, count: int = 2) -> dict[str, torch.Tensor]:
     """What the family reads."""
     if not model.architecture.family.patches:
         return texts(count)
@@ -173,7 +175,7 @@ def texts(count: int = 2) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("structure", [*STRUCTURES, NARROW])
-def test_masked_equals_cut(model: Network, structure: Structure) -> None:
+def test_masked_equals_cut(model: TransformerNetwork, structure: Structure) -> None:
     if structure.hidden and not model.architecture.family.narrows:
         with pytest.raises(SpecError, match="of family 'vit' it cannot shrink; of these it can: bert, roberta,"):
             costs_of(model).smallest("trim")
@@ -200,7 +202,7 @@ def test_masked_equals_cut(model: Network, structure: Structure) -> None:
 @pytest.mark.parametrize("folder", TEXT, indirect=True)
 @pytest.mark.parametrize(("suffix", "structure"), [("", STRUCTURES[1]), ("-narrow", NARROW)])
 def test_a_saved_model_is_given_and_cut_again(
-    saved: Path, folder: Path, model: Network, suffix: str, structure: Structure, tmp_path: Path
+    saved: Path, folder: Path, model: TransformerNetwork, suffix: str, structure: Structure, tmp_path: Path
 ) -> None:
     first = saved / f"{folder.name}{suffix}"
     given, again = read_model(first), load_network(first, ["a", "b", "c"], seed=9).eval()
@@ -223,7 +225,7 @@ def test_a_saved_model_is_given_and_cut_again(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", TEXT, indirect=True)
-def test_a_saved_model_loads_every_way(saved: Path, folder: Path, model: Network) -> None:
+def test_a_saved_model_loads_every_way(saved: Path, folder: Path, model: TransformerNetwork) -> None:
     """What a process with nothing of ours said of the inputs (see `saved`)."""
     every = json.loads((saved / "said.json").read_text())
     said = [*every[folder.name], *every[f"{folder.name}-narrow"]]
@@ -237,7 +239,7 @@ def test_a_saved_model_loads_every_way(saved: Path, folder: Path, model: Network
     assert sorted(path.name for path in (saved / "plain").glob("*/*.py")) == []
 
 
-def test_a_dropped_layer_is_passed_by(model: Network) -> None:
+def test_a_dropped_layer_is_passed_by(model: TransformerNetwork) -> None:
     """What enters it leaves it, LayerNorms included."""
     structure = regular(model.architecture.family)
     smaller = copy.deepcopy(model)
@@ -260,7 +262,7 @@ def test_a_dropped_layer_is_passed_by(model: Network) -> None:
         assert torch.equal(again.logits(inputs(model)), smaller.logits(inputs(model)))
 
 
-def layers_of(model: Network) -> Any:
+def layers_of(model: TransformerNetwork) -> Any:
     """The list of layers."""
     family = model.architecture.family
     return model.body.get_submodule(f"{family.base}.{family.layers}")
@@ -278,7 +280,7 @@ def layers_of(model: Network) -> Any:
     "it runs, and answers nearly alike",
 )
 def test_onnx_runtime_says_the_same_of_any_batch_and_length(
-    model: Network, structure: Structure, tmp_path: Path
+    model: TransformerNetwork, structure: Structure, tmp_path: Path
 ) -> None:
     cut(model, structure)
     write_onnx(model.assembled(), inputs(model), tmp_path / "model.onnx")
@@ -332,7 +334,7 @@ def test_onnx_runtime_quantises_a_head_of_every_kind(
         assert 0 < abs(rounded - said).max() < 0.5 * abs(said).max()
 
 
-def test_every_weight_that_goes_with_a_unit_is_in_one_norm(model: Network) -> None:
+def test_every_weight_that_goes_with_a_unit_is_in_one_norm(model: TransformerNetwork) -> None:
     cost, family = costs_of(model).params, model.architecture.family
     owned = sum(price * block.square().sum().item() for block, price in zip(norms(model), cost.unit, strict=True))
     layers = model.body.get_submodule(f"{family.base}.{family.layers}")
@@ -344,7 +346,7 @@ def test_every_weight_that_goes_with_a_unit_is_in_one_norm(model: Network) -> No
     assert owned == pytest.approx(wanted, rel=1e-5)
 
 
-def test_costs_are_what_is_counted(model: Network, folder: Path) -> None:
+def test_costs_are_what_is_counted(model: TransformerNetwork, folder: Path) -> None:
     text = not model.architecture.family.patches
     whole_costs = costs_of(model, LENGTH if text else 1 + (16 // 4) ** 2)  # an image's patches, and one token more
     if text:  # the API reads the file's header
@@ -407,7 +409,7 @@ def test_a_family_without_a_head_for_words_is_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize("folder", TEXT, indirect=True)
-def test_a_number_needs_a_bias_in_the_head(folder: Path, model: Network) -> None:
+def test_a_number_needs_a_bias_in_the_head(folder: Path, model: TransformerNetwork) -> None:
     family, values = model.architecture.family, texts()
     if family.head_layers[-1] in family.biasless:
         with pytest.raises(SpecError, match=f"family '{family.model_type}' has no bias in its head"):
@@ -420,7 +422,7 @@ def test_a_number_needs_a_bias_in_the_head(folder: Path, model: Network) -> None
         torch.testing.assert_close(network.logits(values), 2 * before + 30, atol=1e-4, rtol=0)
 
 
-def test_cutting_twice_equals_cutting_once(model: Network) -> None:
+def test_cutting_twice_equals_cutting_once(model: TransformerNetwork) -> None:
     outer = Structure.of([[0, 2, 3], [1, 2], range(4)], [range(3, 20), range(24), range(8)])
     inner = Structure.of([[0, 3], [2], []], [range(4, 9), [0, 23], []])
     equal_when_cut_at_once_or_twice(model, outer, inner)
@@ -431,7 +433,7 @@ def test_cutting_twice_equals_cutting_once(model: Network) -> None:
         equal_when_cut_at_once_or_twice(model, narrow, replace(inner, hidden=(5, *range(8, 31))))
 
 
-def equal_when_cut_at_once_or_twice(model: Network, outer: Structure, inner: Structure) -> None:
+def equal_when_cut_at_once_or_twice(model: TransformerNetwork, outer: Structure, inner: Structure) -> None:
     """`inner` lies within `outer`."""
     once, twice = copy.deepcopy(model), copy.deepcopy(model)
     cut(once, inner)
@@ -442,20 +444,20 @@ def equal_when_cut_at_once_or_twice(model: Network, outer: Structure, inner: Str
 
 
 @pytest.mark.parametrize("folder", TEXT, indirect=True)
-def test_every_position_that_the_model_takes_can_be_used(model: Network) -> None:
+def test_every_position_that_the_model_takes_can_be_used(model: TransformerNetwork) -> None:
     length = longest_text(model, 1000)
     assert length >= 62
     with torch.inference_mode():
         assert model.logits({"input_ids": torch.full((1, length), 7)}).shape == (1, 3)
 
 
-def test_without_dropout_training_answers_as_evaluation(model: Network) -> None:
+def test_without_dropout_training_answers_as_evaluation(model: TransformerNetwork) -> None:
     model.drop_nothing()
     with torch.inference_mode():
         torch.testing.assert_close(model.train().logits(inputs(model)), model.eval().logits(inputs(model)))
 
 
-def test_another_head_is_of_the_same_build(model: Network) -> None:
+def test_another_head_is_of_the_same_build(model: TransformerNetwork) -> None:
     model.add_head("other", 5)
     with torch.inference_mode():
         assert model.logits(inputs(model), "other").shape == (2, 5)

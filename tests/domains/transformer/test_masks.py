@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from core.domains.cost import Cost
+from core.domains.gates import CLAMP, SHIFT, START, Masks, alive, sample
 from core.domains.structure import ATTENTION, Structure, transformer
-from core.domains.transformer.gates import CLAMP, SHIFT, START, Masks, alive, sample
 
 
 def test_survival_probability_is_that_of_the_samples() -> None:

@@ -17,7 +17,7 @@ from api.catalogue import find
 from core.domains.structure import Structure
 from core.domains.transformer.cut import cut
 from core.domains.transformer.load import load_network
-from core.domains.transformer.network import Network
+from core.domains.transformer.network import TransformerNetwork
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.training import predict as predict_module
 from core.pruning.training.predict import autocast
@@ -175,7 +175,9 @@ def test_a_body_of_another_shape_is_refused(tiny: Path, tmp_path: Path) -> None:
         load_network(folder, ["neg", "pos"], seed=0)
 
 
-def test_a_narrow_network_is_trained_in_float32_on_a_cpu(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_narrow_network_is_trained_in_float32_on_a_cpu(
+    network: TransformerNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(predict_module, "low_precision", lambda: True)
     monkeypatch.setattr(predict_module, "device", lambda: torch.device("cpu"))
     layers, heads, neurons = 3, 4, 128
