@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from types import MappingProxyType
@@ -40,6 +39,7 @@ from core.pruning.latency.budget import LatencyBudget
 from core.pruning.latency.prices import ByUnits
 from core.pruning.latency.runtimes import conditions
 from core.pruning.latency.stopwatch import Stopwatch
+from core.rows.modality import Blank
 from core.rows.text.processor import Text
 from core.spec.budget import Budget
 from core.spec.errors import SpecError
@@ -113,7 +113,7 @@ def latency_fits(model: Path, runtime: str, batch: int, out: Path) -> None:
     a = network.architecture
     done = {(line["runtime"], line["batch"], line["speedup"], line["draw"]) for line in read_results(out)}
     under = conditions(Budget.model_validate({"speedup": 2, "runtime": runtime, "batch_size": batch}), LENGTH)
-    watch = Stopwatch(network, partial(Text(load_tokenizer(model), LENGTH).blank, INPUTS), under)
+    watch = Stopwatch(network, Blank(Text(load_tokenizer(model), LENGTH), INPUTS), under)
     with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as cache:
         for draw in range(FITS):
             speedup = SPEEDUPS[draw % len(SPEEDUPS)]

@@ -38,7 +38,7 @@ from core.domains.transformer.load import load_network
 from core.domains.transformer.network import TransformerNetwork
 from core.pruning.export.files import environment
 from core.pruning.job.tokenizer import load_tokenizer
-from core.pruning.latency.onnx import TRACED, write_onnx
+from core.pruning.latency.onnx import write_onnx
 from core.pruning.latency.runtimes import conditions, session
 from core.pruning.latency.stopwatch import Reading, Stopwatch, compare
 from core.pruning.scoring.fitter import Fitter
@@ -89,7 +89,7 @@ def int8(network: TransformerNetwork, structure: Structure, watch: Stopwatch) ->
     cut(model, structure)
     with tempfile.TemporaryDirectory() as folder:
         exact, quantised = Path(folder) / "model.onnx", Path(folder) / "int8.onnx"
-        write_onnx(model.assembled().cpu(), watch.blank(*TRACED), exact)
+        write_onnx(model.assembled().cpu(), watch.blank.traced, exact)
         exported = onnx.load(exact)
         exported.graph.ClearField("value_info")  # shapes of weights that quantising transposes
         quantize_dynamic(exported, quantised)
@@ -112,7 +112,7 @@ def measure(models: Sequence[str], runtimes: Sequence[str], batches: Sequence[in
         with tempfile.TemporaryDirectory() as scratch:
             folder = model_folder(name, Path(scratch))
             network = load_network(folder, ["a", "b"], seed=0).eval()
-            blank = partial(Text(load_tokenizer(folder), LENGTH).blank, INPUTS)
+            blank = Blank(Text(load_tokenizer(folder), LENGTH), INPUTS)
             dense = {("dense", 0.0): Structure.dense(network.architecture.anatomy)}
             every: Mapping[tuple[str, float], Structure] = dense | structures(folder, network)
         for runtime in runtimes:

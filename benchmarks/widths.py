@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency import stopwatch
 from core.pruning.latency.runtimes import conditions
 from core.pruning.latency.stopwatch import Stopwatch, in_turn
+from core.rows.modality import Blank
 from core.rows.text.processor import Text
 from core.spec.budget import Budget
 
@@ -57,9 +57,7 @@ def measure(model: Path, seconds: float) -> dict[str, Any]:
     for runtime in RUNTIMES:
         for batch in BATCHES:
             budget = Budget.model_validate({"speedup": 2, "runtime": runtime, "batch_size": batch})
-            watch = Stopwatch(
-                network, partial(Text(load_tokenizer(model), LENGTH).blank, INPUTS), conditions(budget, LENGTH)
-            )
+            watch = Stopwatch(network, Blank(Text(load_tokenizer(model), LENGTH), INPUTS), conditions(budget, LENGTH))
             times, waited = in_turn({str(step): watch.ready(structure) for step, structure in every.items()})
             found[f"{runtime}, batch {batch}"] = {
                 str(step): 1e9

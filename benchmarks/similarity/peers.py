@@ -14,9 +14,10 @@ from torch import Tensor
 from benchmarks.similarity.cells import LENGTH, Cell, spec_of, tables
 from core.domains.transformer.load import load_network
 from core.pruning.job.tokenizer import load_tokenizer
-from core.pruning.latency.onnx import TRACED, write_onnx
+from core.pruning.latency.onnx import write_onnx
 from core.pruning.training.batches import encode
 from core.rows.example import Example
+from core.rows.modality import Blank
 from core.rows.splits import prepare
 from core.rows.table import read_tables
 from core.rows.text.processor import Text
@@ -49,8 +50,8 @@ def int8(cell: Cell, model: Path, pairs: Path) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         rows = test_pairs(cell, pairs, folder)
-        names = ["input_ids", "attention_mask", "token_type_ids"]
-        write_onnx(network.assembled(), text.blank(names, *TRACED), folder / "model.onnx")
+        names = ("input_ids", "attention_mask", "token_type_ids")
+        write_onnx(network.assembled(), Blank(text, names).traced, folder / "model.onnx")
         quantize_dynamic(folder / "model.onnx", folder / "int8.onnx")
         session = InferenceSession(folder / "int8.onnx", providers=["CPUExecutionProvider"])
         encoded = encode(rows, task_of("text_retrieval", ["match"], texts=2), text)

@@ -22,11 +22,12 @@ from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency.runtimes import Conditions
 from core.pruning.latency.stopwatch import Reading, Stopwatch
 from core.pruning.system.device import cpu_name
+from core.rows.modality import Blank
 from core.rows.text.processor import Text
 
 RESULTS = Path(__file__).parents[1] / "results"
 BATCHES = (1, 32)
-NAMES = ["input_ids", "attention_mask", "token_type_ids"]
+NAMES = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def main(model: Path) -> None:
@@ -34,7 +35,7 @@ def main(model: Path) -> None:
     network = load_network(model, ["match"], 0, "text_retrieval")
     text = Text(load_tokenizer(model), LENGTH, apart=True)
     lines = [json.loads(line) for line in (RESULTS / "similarity.jsonl").read_text().splitlines()]
-    watches = {batch: Stopwatch(network, lambda *size: text.blank(NAMES, *size), under(batch)) for batch in BATCHES}
+    watches = {batch: Stopwatch(network, Blank(text, NAMES), under(batch)) for batch in BATCHES}
     rows: dict[str, str] = {}
     for line in lines:
         cell = line["cell"]

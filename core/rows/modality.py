@@ -5,7 +5,8 @@ A modality encodes rows once, into unpadded columns, and collates any of them in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,11 +15,44 @@ if TYPE_CHECKING:
 
 Columns = dict[str, "list[Tensor]"]  # of each name, a tensor a row
 Batch = dict[str, "Tensor"]  # of each name, (B, ...): what the body is called with
-Blank = Callable[[int, int], Batch]  # (rows, size of each) -> a batch whose content does not matter
+
+
+@dataclass(frozen=True)
+class Blank:
+    """Makes batches whose content does not matter, of a modality and the columns `names`."""
+
+    modality: Modality
+    names: tuple[str, ...]
+
+    def __call__(self, rows: int, size: int) -> Batch:
+        """Make one of so many rows of that size."""
+        return self.modality.blank(self.names, rows, size)
+
+    @property
+    def traced(self) -> Batch:
+        """One that a model can be traced by."""
+        return self(*self.modality.traced)
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """What a traced model takes any number of, by the dimension of a batch."""
+        return self.modality.free
 
 
 class Modality(Protocol):
     """Turns rows, as a data set has them, into batches."""
+
+    @property
+    def largest(self) -> int:
+        """How large a row can be: tokens of a text, pixels of a picture's side."""
+
+    @property
+    def traced(self) -> tuple[int, int]:
+        """Rows, and the size of each, of a batch to trace a model by: of 1 it would know no other number."""
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """Names of the dimensions of a batch, from the first, whose size a traced model leaves open."""
 
     def encode(self, rows: Sequence[tuple[Any, ...]]) -> tuple[Columns, Any]:
         """Encode rows; beside the columns what the processor said, for labels that lie inside a row (of words)."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -314,7 +313,7 @@ def test_passes_take_turns() -> None:
 
 def blank_of(model: Path) -> Blank:
     """Batches of what a BERT reads."""
-    return partial(Text(load_tokenizer(model), 128).blank, ["input_ids", "token_type_ids", "attention_mask"])
+    return Blank(Text(load_tokenizer(model), 128), ("input_ids", "token_type_ids", "attention_mask"))
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ from core.pruning.job.passes import Pass
 from core.pruning.job.prepare import Prepared
 from core.pruning.job.stages import Pruned, Recovered
 from core.pruning.job.verdict import verdict
-from core.pruning.latency.onnx import TRACED, write_onnx
+from core.pruning.latency.onnx import write_onnx
 from core.pruning.masking import sparsity
 from core.pruning.system.files import sha256, write_json
 from core.rows.data_warnings import doubts
@@ -99,7 +99,8 @@ def write_files(one: Pass, done: Finished, measured: Measured) -> Zeros | None:
     plain = spec.export.layout == "regular" or spec.budget.sparsity is not None
     write_model(student.cpu(), done.pruned.structure, inputs.modality, out, plain=plain)
     if "onnx" in spec.export.formats:
-        write_onnx(student.assembled(), measured.test.blank(*TRACED), out / "model.onnx")
+        blank = measured.test.blank
+        write_onnx(student.assembled(), blank.traced, out / "model.onnx", blank.free)
     write_test_rows(inputs.splits.test, measured.test, measured.logits, out / "test.jsonl")
     if spec.budget.sparsity is None:
         return None

@@ -1,9 +1,9 @@
-"""`model.onnx`: the model for ONNX Runtime, with any batch and any length; verify.py compares it with torch."""
+"""`model.onnx`: the model for ONNX Runtime, for batches of any size; verify.py compares it with torch."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,17 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
-TRACED = 2, 8  # rows, and the size of each, of a batch that a model is traced by: of 1 it would know no other
 
+def write_onnx(
+    model: Any, inputs: Mapping[str, Tensor], target: Path, free: Sequence[str] = ("batch", "length")
+) -> None:
+    """Inputs as the modality names them, those that the model reads; `logits`, or what the model calls its output.
 
-def write_onnx(model: Any, inputs: Mapping[str, Tensor], target: Path) -> None:
-    """Inputs as the tokenizer names them, (batch, length) each, those of `inputs` that the model reads; `logits`,
-    or what the model calls its output."""
+    `free`: the dimensions of `inputs`, from the first, whose size stays open.
+    """
     read = signature(model.forward).parameters  # some tokenizers give columns that their model does not know
     inputs = {name: column for name, column in inputs.items() if name in read}
-    batch, length = Dim("batch"), Dim("length")
+    open_sizes = {i: Dim(name) for i, name in enumerate(free)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about its own insides
         program = torch.onnx.export(
@@ -30,7 +32,7 @@ def write_onnx(model: Any, inputs: Mapping[str, Tensor], target: Path) -> None:
             kwargs=inputs,
             input_names=list(inputs),
             output_names=[getattr(model, "output", "logits")],
-            dynamic_shapes={name: {0: batch, 1: length} for name in inputs},
+            dynamic_shapes=dict.fromkeys(inputs, open_sizes),
             dynamo=True,
             verbose=False,
         )

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.pruning.latency.onnx import TRACED, write_onnx
+from core.pruning.latency.onnx import write_onnx
 from core.pruning.system.device import cpu_name, device
 from core.rows.modality import Blank
 from core.spec.budget import Budget
@@ -73,7 +73,7 @@ def ready(model: Any, blank: Blank, under: Conditions) -> Callable[[], object]:
     if under.runtime == "onnx":
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "model.onnx"
-            write_onnx(model.cpu(), blank(*TRACED), file)
+            write_onnx(model.cpu(), blank.traced, file, blank.free)
             return session(file, columns, under)
     module = model.eval().to(under.device)
     batch = {name: column.to(under.device) for name, column in columns.items()}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from core.rows.example import Example
-from core.rows.modality import Batch, Columns, Modality
+from core.rows.modality import Batch, Blank, Columns, Modality
 from core.rows.text.processor import stack
 from core.tasks.task import IGNORED, Task
 
@@ -49,9 +49,10 @@ class Rows:
         """Padded inputs of some rows: column -> (B, longest of them)."""
         return self.modality.collate(self.inputs, index)
 
-    def blank(self, rows: int, size: int) -> Batch:
-        """A batch of these columns, of so many rows of that size, whose content does not matter."""
-        return self.modality.blank(list(self.inputs), rows, size)
+    @property
+    def blank(self) -> Blank:
+        """Makes batches of these columns whose content does not matter."""
+        return Blank(self.modality, tuple(self.inputs))
 
 
 def encode(examples: Sequence[Example], task: Task, modality: Modality) -> Rows:

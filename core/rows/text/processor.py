@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,12 @@ class Text:
     max_length: int
     of_words: bool = False
     apart: bool = False
+    traced: ClassVar[tuple[int, int]] = (2, 8)
+    free: ClassVar[tuple[str, ...]] = ("batch", "length")
+
+    @property
+    def largest(self) -> int:
+        return self.max_length
 
     @property
     def pad_id(self) -> int:
