@@ -20,9 +20,9 @@ from api import catalogue, hub
 from api.context import Context
 from api.problems import fault, invalid
 from api.schemas import Fault
+from core.domains.head import Head, choose_head
 from core.domains.transformer.costs import Costs
 from core.domains.transformer.families import require_fitted
-from core.domains.transformer.head import Head, choose_head
 from core.ledger import datasets, webhooks
 from core.ledger.scratch import scratch
 from core.ledger.tables import Dataset

@@ -20,8 +20,8 @@ from core.domains.transformer.load import load_network
 from core.pruning.export.card import write_card
 from core.pruning.export.files import NEEDS_5
 from core.pruning.job import publish, stages, state
-from core.pruning.job.inputs import read_inputs
 from core.pruning.job.publish import verify
+from core.pruning.job.read import read_inputs
 from core.pruning.job.run import ModelRef
 from core.pruning.latency import stopwatch
 from core.pruning.scoring import refit

@@ -31,7 +31,7 @@ from core.pruning.system.device import cpu_name
 from core.pruning.system.files import sha256, write_json
 from core.pruning.training.batches import Rows
 from core.rows.example import Example
-from core.rows.text.processor import Text
+from core.rows.modality import Modality
 from core.spec.report import Environment
 from core.tasks.task import plain
 
@@ -41,7 +41,7 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "top
 
 
 def write_model(
-    network: TransformerNetwork, structure: Structure, modality: Text, target: Path, *, plain: bool = False
+    network: TransformerNetwork, structure: Structure, modality: Modality, target: Path, *, plain: bool = False
 ) -> None:
     """Weights, config, tokenizer and the code that loads them; `plain` shapes need none: config.json says them."""
     target.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def write_model(
     write_json(target / "structure.json", structure.to_json())
     modality.save(target, model)
     if family.of_vectors:
-        write_modules(whole, modality.max_length, target)
+        write_modules(whole, modality.largest, target)
         shutil.copy(TEMPLATES / "load_vectors.py.txt", target / "load.py")
     if plain:
         sizes = sizes_in_config(network.architecture, structure)

@@ -1,42 +1,26 @@
-"""What a job starts from: the dense network, and its tables as rows of token ids."""
+"""What a job starts from, beside the dense network: its tables as encoded rows."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from core.domains.head import Head
 from core.domains.network import TARGET, Network
-from core.domains.transformer.head import Head, choose_head
-from core.domains.transformer.load import load_network
-from core.domains.transformer.model import read_model
-from core.domains.transformer.network import TransformerNetwork
-from core.domains.transformer.parts import configs
-from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.scoring.importance import BATCHES
-from core.pruning.system.device import device
 from core.pruning.training.batches import Rows, encode
 from core.pruning.training.coupling import TaskRows
-from core.pruning.training.predict import predict
 from core.rows.example import Example, labels_of
 from core.rows.labels import OUTPUTS, label_names
-from core.rows.splits import Splits, prepare
-from core.rows.table import read_tables
-from core.rows.text.processor import Text
-from core.rows.text.vocabulary import trim
+from core.rows.modality import Modality
+from core.rows.splits import Splits
 from core.schedule import training_steps
-from core.spec.errors import SpecError
 from core.spec.job import JobSpec
 from core.spec.task import Source
 from core.tasks import Task, task_of
-from core.tasks.task import IGNORED
-
-STRANGE = 0.1  # of the tokens
 
 
 @dataclass(frozen=True)
@@ -46,7 +30,7 @@ class Inputs:
     splits: Splits
     head: Head
     task: Task
-    modality: Text
+    modality: Modality
     train: Rows
     dev: Rows
     test: Rows
@@ -73,108 +57,7 @@ Encoded = tuple[Rows, Rows, Rows, list[TaskRows]]
 Hear = Callable[[Network, Rows, str], Tensor]
 
 
-def hear(network: Network, rows: Rows, name: str) -> Tensor:
-    """What a network says of rows, which are called `name`."""
-    return predict(network.to(device()), rows)
-
-
-def read_inputs(spec: JobSpec, model: Path, datasets: Mapping[str, Path], hear: Hear = hear) -> tuple[Inputs, Network]:
-    """Read, check and split the tables, load the model, tokenise; SpecError where one does not suit the other.
-
-    The model as it was given is heard, by `hear`, before anything of it changes.
-    """
-    splits = prepare(spec, read_tables(spec, datasets))
-    kind, fitted = spec.task.problem, spec.train.steps.teach == 0
-    local = read_model(model, kind)
-    local.require(spec)
-    head = choose_head(local.labels, splits.labels, kind, local.recipe)
-    splits = replace(splits, labels=[*head.labels])  # in the order that the model's own head has them
-    task = task_of(kind, splits.labels, labels_of(splits.train), len(spec.task.text), spec.task.dimensions)
-    network = load_network(
-        model, splits.labels, spec.train.seed, kind, fitted=fitted, narrow=spec.hidden_size == "trim"
-    )
-    length = network.longest(spec.train.max_length)
-    tokenizer = tokenizer_of(model, network, task.of_words, length)
-    modality = Text(tokenizer, length, task.of_words, task.apart_texts)
-    rows = self_taught(network, hear, encoded(spec, splits, task, modality))
-    splits.warnings += strange_to(tokenizer, rows[0])
-    heard, vocabulary = head.own and not task.self_taught, None
-    given = hear(network, rows[2], "given") if heard and not task.of_words else None
-    network.cpu()
-    if spec.vocabulary == "trim":
-        modality, vocabulary = trim_vocabulary(rows, modality, network)
-        rows = same_labels(encoded(spec, splits, task, modality), rows)
-    if heard and task.of_words:  # whose answers are by tokens, of which there are others now
-        given = hear(network, rows[2], "given")
-        network.cpu()
-    inputs = Inputs(splits, head, task, modality, *rows, given, vocabulary)
-    unread = sum(len(row.text) for row in splits.test) - int((inputs.test.labels != IGNORED).sum())
-    if task.of_words and unread:
-        splits.dropped["words of the test rows that the model does not read"] = unread
-    return inputs, network
-
-
-def strange_to(tokenizer: Any, rows: Rows) -> list[str]:
-    """A sentence where much of the texts is unknown to a tokenizer; SpecError('/model') where all of it is."""
-    tokens = Counter(token for ids in rows.inputs["input_ids"] for token in ids.flatten().tolist())
-    unknown = tokens[tokenizer.unk_token_id] if tokenizer.unk_token_id is not None else 0
-    known = tokens.total() - sum(tokens[token] for token in {*tokenizer.all_special_ids})
-    if not known:
-        raise SpecError(
-            "/model",
-            "its tokenizer knows no token of the training texts; put the vocabulary of these weights beside them",
-        )
-    if (share := unknown / (known + unknown)) < STRANGE:
-        return []
-    return [
-        f"{share:.0%} of the tokens of the training texts are unknown to the model's tokenizer: is it made for their "
-        "language?"
-    ]
-
-
-def self_taught(network: Network, hear: Hear, rows: Encoded) -> Encoded:
-    """With the answers of the model as given as labels, where a task has no others."""
-    train, dev, test, sources = rows
-
-    def told(part: Rows, name: str) -> Rows:
-        return replace(part, labels=hear(network, part, f"given-{name}")) if part.task.self_taught else part
-
-    taught = [replace(source, rows=told(source.rows, str(i))) for i, source in enumerate(sources)]
-    return told(train, "train"), told(dev, "dev"), told(test, "test"), taught
-
-
-def same_labels(rows: Encoded, before: Encoded) -> Encoded:
-    """Rows that were encoded anew: what the model as given had said of them stays."""
-
-    def told(part: Rows, earlier: Rows) -> Rows:
-        return replace(part, labels=earlier.labels) if part.task.self_taught else part
-
-    train, dev, test = (told(*parts) for parts in zip(rows[:3], before[:3], strict=True))
-    sources = [replace(s, rows=told(s.rows, e.rows)) for s, e in zip(rows[3], before[3], strict=True)]
-    return train, dev, test, sources
-
-
-def tokenizer_of(model: Path, network: TransformerNetwork, of_words: bool, length: int) -> Any:
-    """The model's tokenizer, as far as the model can read; SpecError('/model') if it is another's."""
-    tokenizer, known = load_tokenizer(model, of_words), network.body.config.vocab_size
-    tokenizer.model_max_length = length
-    if getattr(network.body.config, "type_vocab_size", None) == 1:  # a pair's second text has no type of its own
-        names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
-        tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names  # the latter is saved
-    for config in configs(network.body):
-        # A causal model reads the last token before the padding. Others may count positions from their own.
-        if config.pad_token_id is None or network.architecture.family.reads_last:
-            config.pad_token_id = tokenizer.pad_token_id
-    if len(tokenizer) > known:
-        raise SpecError(
-            "/model",
-            f"its tokenizer knows {len(tokenizer)} tokens, but it has {known} embeddings; put the tokenizer that "
-            "belongs to these weights beside them",
-        )
-    return tokenizer
-
-
-def encoded(spec: JobSpec, splits: Splits, task: Task, modality: Text) -> Encoded:
+def encoded(spec: JobSpec, splits: Splits, task: Task, modality: Modality) -> Encoded:
     """Train, dev and test rows, and the sources'. A source with the target's label set shares the target's head."""
     parts = (splits.train, splits.dev, splits.test)
     train, dev, test = (encode(part, task, modality) for part in parts)
@@ -198,17 +81,3 @@ def source_task(spec: JobSpec, source: Source, rows: list[Example], target: Task
     names = label_names(known, kind, *source.label_columns[:1]) if source.label or kind in OUTPUTS else []
     labels = target.labels if {*names} == {*target.labels} else names
     return task_of(kind, labels, known, len(source.text), spec.task.dimensions)
-
-
-def trim_vocabulary(rows: Encoded, modality: Text, network: TransformerNetwork) -> tuple[Text, Trimmed]:
-    """Cut tokenizer and embeddings to what the train, dev and source rows use; ids of the rows are stale then."""
-    train, dev, _, sources = rows
-    parts = (train, dev, *(source.rows for source in sources))
-    used = {token for part in parts for ids in part.inputs["input_ids"] for token in ids.flatten().tolist()}
-    if network.architecture.family.extra_positions:  # counts positions from the padding's id on: that stays
-        used |= set(range(modality.pad_id + 1))
-    before = network.body.get_input_embeddings().weight.numel()
-    smaller, kept = trim(modality.tokenizer, used)
-    network.keep_tokens(kept)
-    spared = before - network.body.get_input_embeddings().weight.numel()
-    return replace(modality, tokenizer=smaller), Trimmed(len(modality.tokenizer), len(kept), spared)

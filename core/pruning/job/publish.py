@@ -78,7 +78,7 @@ def publish(one: Pass, done: Finished, control: Finished | None) -> Report:
         raise RuntimeError(f"the pruned model is over its budget, please report this: {report.budget}")
     report = report.model_copy(update={"verified": verify(one.output, pruned, one.teller.alive)})
     student = transformer(done)
-    architecture, max_length = student.architecture, done.prepared.inputs.modality.max_length
+    architecture, max_length = student.architecture, done.prepared.inputs.modality.largest
     write_card(report, one.spec, one.model, max_length, architecture.family.auto_class, one.output / "README.md")
     write_json(one.output / "report.json", report.to_json())
     write_page(report, one.spec, one.model, done.pruned.structure, architecture, one.output / "report.html")
@@ -120,7 +120,7 @@ def manifest(one: Pass, done: Finished) -> dict[str, Any]:
         "model": {"name": one.model.name, "revision": one.model.revision, "weights_sha256": weights},
         "data": {name: sha256(path) for name, path in one.datasets.items()},
         "spec": one.spec.model_dump(mode="json", exclude={"webhook"}),  # whose URL may be a secret
-        "max_length": done.prepared.inputs.modality.max_length,
+        "max_length": done.prepared.inputs.modality.largest,
         "scale": done.prepared.inputs.task.scale,
         "seed": one.spec.train.seed,
         "versions": environment().versions,

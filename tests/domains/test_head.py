@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from core.domains.transformer.head import choose_head
+from core.domains.head import choose_head
 
 CLASSES = "single_label_classification"
 
