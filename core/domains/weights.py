@@ -113,13 +113,19 @@ def _read(path: Path, most: int) -> tuple[dict[str, tuple[int, ...]], int]:
         raise SpecError("/model", f"its {path.name} is not a safetensors file, or it is cut short") from error
 
 
-def file_bytes(shapes: Mapping[str, tuple[int, ...]], width: int) -> int:
-    """Size of the safetensors file that holds these tensors, `width` bytes a number, as transformers labels it."""
+def file_bytes(
+    shapes: Mapping[str, tuple[int, ...]], width: int, integers: Mapping[str, tuple[int, ...]] | None = None
+) -> int:
+    """Size of the safetensors file that holds these tensors, `width` bytes a number, as transformers labels it.
+
+    `integers`: those of 64 bits, such as BatchNorm's count of batches; wider numbers lie before the others.
+    """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
-    for name, shape in sorted(shapes.items()):
-        start, end = end, end + width * prod(shape)
-        header[name] = {"dtype": f"F{8 * width}", "shape": list(shape), "data_offsets": [start, end]}
+    kinds = (("I64", 8, integers or {}), (f"F{8 * width}", width, shapes))
+    for kind, each, name, shape in ((kind, each, *one) for kind, each, of in kinds for one in sorted(of.items())):
+        start, end = end, end + each * prod(shape)
+        header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [start, end]}
     text = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
     return 8 + -(-text // 8) * 8 + end  # the header is padded to whole words
 

@@ -1,0 +1,64 @@
+"""`agrees`: whether a network that is cut as a graph says answers as the masked one does."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from core.domains.channels.cut import cut
+from core.domains.channels.gates import gated
+from core.domains.channels.graph import Graph
+from core.domains.structure import Structure
+
+TOLERANCE = 1e-9  # of the largest answer, in float64
+SEED = 0
+
+
+@torch.no_grad()
+def agrees(model: nn.Module, graph: Graph, inputs: Mapping[str, Tensor]) -> bool:
+    """Try a random structure on a copy, in float64 and with random weights: parts that start at zero would hide faults.
+
+    `model` is in evaluation mode.
+    """
+    generator = torch.Generator().manual_seed(SEED)
+    model = copy.deepcopy(model).double()
+    scatter(model, generator)
+    dense, structure = Structure.dense(graph.anatomy), draw(graph, generator)
+    gates = torch.from_numpy(graph.has(structure)[:-1]).double()
+    inputs = {name: value.double() if value.is_floating_point() else value for name, value in inputs.items()}
+    with gated(model, graph, gates.to(next(model.parameters()).device), dense):
+        masked = answers(model(**inputs))
+    try:
+        cut(model, graph, structure)
+        small = answers(model(**inputs))
+    except (RuntimeError, ValueError, IndexError, AssertionError):  # a size that the model's code has written down
+        return False
+    return len(small) == len(masked) and all(
+        one.shape == other.shape and bool((one - other).abs().max() <= TOLERANCE * other.abs().max())
+        for one, other in zip(small, masked, strict=True)
+    )
+
+
+def answers(output: object) -> list[Tensor]:
+    """All tensors of numbers that a model gives."""
+    return [leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+
+
+def scatter(model: nn.Module, generator: torch.Generator) -> None:
+    """Draw what norms and scales have learned: vectors in (1/2, 3/2), so that no channel is like another."""
+    for tensor in [*model.parameters(), *model.buffers()]:
+        if tensor.is_floating_point() and tensor.ndim == 1:
+            tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+
+
+def draw(graph: Graph, generator: torch.Generator) -> Structure:
+    """Keep a random half of each block's units, and one at least."""
+    kept = []
+    for block in graph.anatomy.blocks:
+        order = torch.randperm(block.size, generator=generator)
+        kept.append(tuple(sorted(order[: max(1, block.size // 2)].tolist())))
+    return Structure(tuple(kept))

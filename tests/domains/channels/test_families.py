@@ -1,0 +1,119 @@
+"""Of each kind of network: masked == cut, costs are exact, and a cut checkpoint loads by its shapes alone."""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+
+import pytest
+import torch
+from safetensors.torch import save
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from core.domains.channels.cost import ChannelCosts
+from core.domains.channels.cut import cut, reshape
+from core.domains.channels.gates import gated
+from core.domains.channels.graph import Graph
+from core.domains.channels.resize import shapes_from
+from core.domains.channels.trace import trace
+from core.domains.channels.trial import draw
+from core.domains.structure import Structure
+from tests.domains.channels.nets import FAMILIES, PLAIN, answer, make, pictures
+
+NAMES = [*FAMILIES, *PLAIN]
+
+
+@cache
+def traced(name: str) -> tuple[nn.Module, Graph]:
+    """A network and its graph."""
+    model = make(name)
+    return model, trace(model, pictures())
+
+
+def structures(graph: Graph, count: int = 2) -> list[Structure]:
+    """Random ones."""
+    generator = torch.Generator().manual_seed(3)
+    return [draw(graph, generator) for _ in range(count)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_masked_equals_cut(name: str) -> None:
+    model, graph = traced(name)
+    dense, inputs = Structure.dense(graph.anatomy), pictures(2)
+    for structure in structures(graph):
+        gates = torch.from_numpy(graph.has(structure)[:-1]).double()
+        with torch.inference_mode(), gated(model, graph, gates, dense):
+            masked = answer(model, inputs)
+        small = copy.deepcopy(model)
+        after = cut(small, graph, structure)
+        with torch.inference_mode():
+            given = answer(small, inputs)
+        assert float((given - masked).abs().max() / masked.abs().max()) < 1e-12
+        assert after == graph.cut(structure)
+        assert {n: tuple(t.shape) for n, t in small.state_dict().items()} == {
+            n: after.weights[n].shape if n in after.weights else tuple(t.shape) for n, t in small.state_dict().items()
+        }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_costs_equal_what_the_cut_network_has(name: str) -> None:
+    model, graph = traced(name)
+    costs = ChannelCosts.of(graph)
+    for structure in [Structure.dense(graph.anatomy), *structures(graph, 1)]:
+        small = copy.deepcopy(model).float()
+        cut(small, graph, structure)
+        assert costs.params.model(structure) == sum(p.numel() for p in small.parameters())
+        with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+            small(pictures()["pixel_values"].float())
+        assert 2 * costs.macs.model(structure) == counter.get_total_flops()
+        saved = {name: small.state_dict()[name] for name, weight in graph.weights.items() if weight.saved}
+        size = len(save(saved, metadata={"format": "pt"}))
+        dense = structure == Structure.dense(graph.anatomy)
+        assert size == costs.bytes.before if dense else size <= costs.bytes.model(structure) <= size + 40 * len(saved)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_cut_checkpoint_loads_by_its_shapes(name: str) -> None:
+    model, graph = traced(name)
+    [structure] = structures(graph, 1)
+    small, fresh, shaped = (copy.deepcopy(model) for _ in range(3))
+    cut(small, graph, structure)
+    shapes_from(fresh, small.state_dict())
+    reshape(shaped, graph, structure)
+    for other in (fresh, shaped):
+        other.load_state_dict(small.state_dict(), strict=True)
+        assert str(other) == str(small)  # what modules say of their sizes
+        with torch.inference_mode():
+            assert torch.equal(answer(other, pictures()), answer(small, pictures()))
+
+
+LEAST = {"resnet": 0.9, "mobilenet_v2": 0.7, "vit": 0.3, "dense": 0.7, "shuffle": 0.4, "twice": 0.9, "ghost": 0.8}
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_most_of_it_can_go(name: str) -> None:
+    assert ChannelCosts.of(traced(name)[1]).macs.removable > LEAST[name]
+
+
+@pytest.mark.parametrize("name", ["convnextv2", "bit"])
+def test_where_little_can_go_the_costs_say_so(name: str) -> None:
+    assert ChannelCosts.of(traced(name)[1]).macs.removable < 0.05
+
+
+def test_sizes_that_code_has_written_down_stay() -> None:
+    graph = traced("written")[1]
+    assert {block.name for block in graph.anatomy.blocks} == {"inner.0"}
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = make("dense").train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    trace(model, pictures())
+    assert model.training and all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["regnet_y", "flat", "shuffle"])
+def test_a_graph_as_json(name: str) -> None:
+    graph = traced(name)[1]
+    assert Graph.from_json(graph.to_json()) == graph
