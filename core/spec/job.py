@@ -127,7 +127,9 @@ class Train(Strict):
     max_length: Annotated[int, Field(ge=8, le=512, description="tokens; longer texts are cut")] = 128
     image_size: Annotated[
         int | None,
-        Field(ge=32, le=512, description="pixels of a side of each picture; left out: as the model's preprocessor says"),
+        Field(
+            ge=32, le=512, description="pixels of a side of each picture; left out: as the model's preprocessor says"
+        ),
     ] = None
     learning_rate: Annotated[float, Field(ge=1e-9, le=0.1)] | None = Field(
         None, description="default: by the hidden size; three times as large in recovery where little is left"
@@ -258,7 +260,8 @@ class JobSpec(Strict):
         budget, transfer = values.get("budget"), values.get("transfer", {})
         if not isinstance(budget, dict) or not isinstance(transfer, dict):
             return values
-        sparse, filled = budget.get("sparsity") is not None, {}
+        filled: dict[str, Any] = {}
+        sparse = budget.get("sparsity") is not None
         task = values.get("task")
         if isinstance(task, dict) and task.get("type") == IMAGES and isinstance(values.get("sources"), list):
             filled["sources"] = [_of_images(source) for source in values["sources"]]
@@ -337,9 +340,13 @@ class JobSpec(Strict):
     @model_validator(mode="after")
     def _seen(self) -> Self:
         if self.task.type != IMAGES and self.train.image_size is not None:
-            raise PydanticCustomError("/train/image_size", f"is of pictures, and {self.task.type} reads texts: leave it out")
+            raise PydanticCustomError(
+                "/train/image_size", f"is of pictures, and {self.task.type} reads texts: leave it out"
+            )
         if self.task.type == IMAGES and self.vocabulary == "trim":
-            raise PydanticCustomError("/vocabulary", "is of texts, and image-classification reads pictures: leave it out")
+            raise PydanticCustomError(
+                "/vocabulary", "is of texts, and image-classification reads pictures: leave it out"
+            )
         return self
 
     @model_validator(mode="after")

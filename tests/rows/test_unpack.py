@@ -93,7 +93,7 @@ def test_a_zip_of_too_many_entries_is_not_listed(tmp_path):
     ("start", "words"),
     [
         (b"%PDF-1.7", "a PDF"),
-        (b"\x89PNG\r\n\x1a\n", "a picture"),
+        (b"\x89PNG\r\n\x1a\n", "one picture; pack pictures in a zip"),
         (b"\x80\x04\x95", "a pickle"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "save it as .xlsx"),
         (b"  <!DOCTYPE html><html>", "HTML"),
