@@ -16,17 +16,36 @@ COPY = "copy it from where the model comes from, beside config.json"
 Sizes = dict[str, int]
 
 
-def configured(folder: Path, side: int | None) -> dict[str, Any]:
-    """What the file says, made to give pictures of `side` pixels; SpecError('/model') where that cannot be.
+def loaded(folder: Path, side: int | None) -> Any:
+    """The processor of transformers, by PIL, that gives pictures of `side` pixels, or of its own size.
 
-    Where a picture is scaled and then cropped, both change in proportion.
+    Raises SpecError('/model') where there is none, or it is of no kind that is supported.
     """
+    config = _config(folder)
+    try:
+        processor = _open(folder)
+        sizes = {"size": _sizes(processor.size)}
+        if processor.do_center_crop:
+            sizes["crop_size"] = _sizes(processor.crop_size)
+        if side is not None:
+            sizes = _resized(sizes, side)
+            processor = _open(folder, **sizes)
+    except Exception as error:  # of whatever a strange file makes of it
+        name = shown(config.get("image_processor_type", config.get("feature_extractor_type", "no type")), 60)
+        raise SpecError("/model", f"its {CONFIG} ({name}) is not supported: {shown(error, 150)}; {COPY}") from error
+    for pixels in (value for size in sizes.values() for value in size.values()):
+        if not 1 <= pixels <= MAX_SIDE:
+            raise SpecError("/model", f"its {CONFIG} asks for {pixels:,} pixels a side; at most {MAX_SIDE:,} are read")
+    return processor
+
+
+def _config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     if not path.is_file():
         raise SpecError("/model", f"has no {CONFIG}, which says how its pictures are made: {COPY}")
     try:
         config = json.loads(path.read_bytes()) if path.stat().st_size <= MAX_BYTES else None
-    except (ValueError, RecursionError, OSError):
+    except (ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
         raise SpecError("/model", f"its {CONFIG} is no JSON object that can be read: {COPY}")
@@ -35,28 +54,13 @@ def configured(folder: Path, side: int | None) -> dict[str, Any]:
     return config
 
 
-def loaded(folder: Path, side: int | None) -> Any:
-    """The processor of transformers, by PIL, that gives pictures of `side` pixels; by default of its own size."""
+def _open(folder: Path, **sizes: Sizes) -> Any:
     from transformers import AutoImageProcessor
 
-    config = configured(folder, side)
-    try:
-        processor = AutoImageProcessor.from_pretrained(str(folder), backend="pil", local_files_only=True)
-        if type(processor).__name__.startswith("Timm"):
-            raise ValueError("processors of timm are not supported")
-        size, crop = _sizes(processor.size), _sizes(processor.crop_size)
-        if side is not None:
-            size, crop = _resized(size, crop if processor.do_center_crop else None, side)
-            processor = AutoImageProcessor.from_pretrained(
-                str(folder), backend="pil", local_files_only=True, size=size, **({"crop_size": crop} if crop else {})
-            )
-    except SpecError:
-        raise
-    except Exception as error:  # of whatever a strange file makes of it
-        name = shown(config.get("image_processor_type", config.get("feature_extractor_type", "no type")), 60)
-        raise SpecError("/model", f"its {CONFIG} ({name}) is not supported: {shown(error, 150)}; {COPY}") from error
-    if too_large := [n for n in (*size.values(), *(crop or {}).values()) if not 1 <= n <= MAX_SIDE]:
-        raise SpecError("/model", f"its {CONFIG} asks for {too_large[0]:,} pixels a side, more than {MAX_SIDE:,}")
+    load: Any = AutoImageProcessor.from_pretrained
+    processor = load(str(folder), backend="pil", local_files_only=True, **sizes)
+    if type(processor).__name__.startswith("Timm"):
+        raise ValueError("those of timm are not")
     return processor
 
 
@@ -66,9 +70,8 @@ def _sizes(given: Any) -> Sizes:
     return {name: int(value) for name, value in found.items() if isinstance(value, int | float)}
 
 
-def _resized(size: Sizes, crop: Sizes | None, side: int) -> tuple[Sizes, Sizes | None]:
-    """The sizes that give pictures of `side` pixels."""
-    if not crop:
-        return dict.fromkeys(size, side), None
-    before = max(crop.values())
-    return {name: round(value * side / before) for name, value in size.items()}, dict.fromkeys(crop, side)
+def _resized(sizes: dict[str, Sizes], side: int) -> dict[str, Sizes]:
+    """Such that pictures have `side` pixels: where they are scaled and then cropped, both in proportion."""
+    before = max((sizes.get("crop_size") or {}).values(), default=None)
+    found = {name: round(value * side / before) if before else side for name, value in sizes["size"].items()}
+    return {name: found if name == "size" else dict.fromkeys(size, side) for name, size in sizes.items()}
