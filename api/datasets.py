@@ -65,7 +65,7 @@ async def upload(
     encoding: Annotated[Encoding | None, Form(description=ENCODING)] = None,
     header: Annotated[bool | None, Form(description=HEADER)] = None,
 ) -> Dataset:
-    """Upload a table: CSV, TSV, JSON, JSON Lines, Parquet, Arrow, Excel or CoNLL, also compressed.
+    """Upload a table: CSV, TSV, JSON, JSON Lines, Parquet, Arrow, Excel or CoNLL, also compressed; a zip of pictures.
 
     What the file is, is found out; the answer says in words what was understood. The other fields tell what was not.
     """

@@ -170,4 +170,5 @@ def _warnings(spec: JobSpec, rows: Survey, checked: Checked) -> Iterator[str]:
         yield f"{rows.test} test rows tell {what} at best; give more if you can"
     yield from rows.doubts
     if not spec.sources and rows.train < 1000:
-        yield "few training rows and no 'sources': related text, even without labels, can help a small model a lot"
+        what = "text" if spec.task.image is None else "pictures"
+        yield f"few training rows and no 'sources': related {what}, even without labels, can help a small model a lot"

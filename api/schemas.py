@@ -91,7 +91,7 @@ class Dataset(BaseModel):
 
     id: DatasetId
     name: str = Field(examples=["reviews.csv"], description="of the file; of a hub's: owner/name@commit/config/split")
-    format: str = Field(examples=["csv"], description="csv, jsonl, json, parquet, arrow, xlsx or conll")
+    format: str = Field(examples=["csv"], description="csv, jsonl, json, parquet, arrow, xlsx, conll or imagefolder")
     rows: int = Field(examples=[1300])
     columns: list[str] = Field(examples=[["text", "label"]])
     size_bytes: int = Field(description="as stored (Parquet)", examples=[48213])
@@ -112,7 +112,10 @@ class DatasetPage(BaseModel):
 
 
 class Preview(BaseModel):
-    """The first rows; long cells are shortened."""
+    """The first rows; long cells are shortened.
+
+    Of a picture: path, format, width, height and `thumbnail`, a small one as a data URI.
+    """
 
     columns: list[str] = Field(examples=[["text", "label"]])
     rows: list[dict[str, Any]] = Field(examples=[[{"text": "Sturdy, and light.", "label": "positive"}]])

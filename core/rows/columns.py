@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 # In a stored Parquet file, metadata of a field: the names of classes that are kept as numbers, as a JSON array; and
-# whether its texts are JSON of what was nested.
-NAMES, NESTED = b"topwork.names", b"topwork.nested"
+# whether its texts are JSON of what was nested; and whether it holds pictures.
+NAMES, NESTED, PICTURE = b"topwork.names", b"topwork.nested", b"topwork.picture"
 
 
 @dataclass(frozen=True)
 class Column:
-    """Cells of one type: str, int, float, bool, or lists of one of these; None where there is no answer.
+    """Cells of one type: str, int, float, bool, lists of one of these, or pictures; None where there is no answer.
 
     An empty cell of a CSV is '' and not None: there, the two cannot be told apart.
     """
@@ -21,6 +21,7 @@ class Column:
     values: Sequence[Any]
     names: tuple[str, ...] | None = None  # of classes: a whole number in a cell, or in its list, is a place here
     nested: bool = False  # each cell is JSON of an object, or of a list of what is no plain value
+    pictures: bool = False  # each cell is a core.rows.image.picture.Picture
 
 
 Table = Mapping[str, Column]  # by name, in the order of the file

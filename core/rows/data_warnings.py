@@ -9,8 +9,8 @@ from itertools import chain
 
 from core.rows.example import labels_of
 from core.rows.labels import members, numbers, outlier
-from core.rows.splits import CONFLICTS, Splits, counted
-from core.spec.task import TaskSpec
+from core.rows.splits import CONFLICTS_OF, Splits, counted
+from core.spec.task import IMAGES, TaskSpec
 
 FAR = 100  # in the unit of core.rows.splits.MAX_REACH
 MOST = 0.9  # of the rows are of one class
@@ -28,8 +28,9 @@ def doubts(task: TaskSpec, splits: Splits) -> Iterator[str]:
     yield from splits.warnings
     if task.problem != "regression":
         yield from _names(task, splits)
-    if count := splits.dropped[CONFLICTS]:
-        yield f"{count} {CONFLICTS}: of each text the first row is used"
+    for what, reason in CONFLICTS_OF.items():
+        if count := splits.dropped[reason]:
+            yield f"{count} {reason}: of each {what} the first row is used"
     if task.problem == "regression":
         values = numbers(labels_of([*splits.train, *splits.dev, *splits.test]))
         i, reach = outlier(values)
@@ -40,7 +41,7 @@ def doubts(task: TaskSpec, splits: Splits) -> Iterator[str]:
             )
     if task.metric == "accuracy":
         yield from _one_class(splits)
-    if task.type == "text-classification" and task.problem != "regression":
+    if task.type in ("text-classification", IMAGES) and task.problem != "regression":
         yield from _scarce(splits)
         yield from _rare(task, splits)
 

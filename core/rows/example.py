@@ -6,7 +6,9 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from core.rows.image.picture import Picture
 from core.rows.labels import Label
 
 BEYOND_ASCII = re.compile("[^\x00-\x7f][^!-~]*")  # and the spaces between such words
@@ -18,15 +20,18 @@ CURLY = re.compile(f"[{''.join(PLAIN)}]")
 
 @dataclass(frozen=True)
 class Example:
-    """One row: one text, a pair, several texts that are compared, or the words of one; and its label, if any."""
+    """One row: one text, a pair, several texts that are compared, or the words of one; and its label, if any.
 
-    text: tuple[str, ...]
+    Of a task whose rows are pictures `text` is one Picture.
+    """
+
+    text: tuple[Any, ...]
     label: Label | None
 
     @property
     def key(self) -> str:
         """What makes two rows duplicates of each other."""
-        return "\x1f".join(map(spelling, self.text))
+        return "\x1f".join(cell.digest if isinstance(cell, Picture) else spelling(cell) for cell in self.text)
 
 
 def labels_of(rows: Sequence[Example]) -> list[Label]:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from core.rows import kinds
 from core.rows.asked import Limits
-from core.rows.columns import NAMES, NESTED
+from core.rows.columns import NAMES, NESTED, PICTURE
 from core.rows.faults import fault, listed, place, shown
+from core.rows.image.gallery import Gallery
 from core.rows.understood import ColumnFacts
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ MAX_SKIPPED, MAX_NOTES = 100, 30
 # Names as those of a task: such columns are kept wherever they stand.
 KNOWN = {"text", "sentence", "sentence1", "sentence2", "premise", "hypothesis", "question", "answer", "review"}
 KNOWN |= {"label", "labels", "target", "class", "category", "y", "score", "rating"}
-KNOWN |= {"tokens", "words", "tags", "ner_tags"}
+KNOWN |= {"tokens", "words", "tags", "ner_tags", "image"}
+GROUP_BYTES, GROUP_ROWS = 8 * 2**20, 1024  # of pictures that lie together in the table: as many are read at once
 
 
 class Gathered:
@@ -39,6 +41,7 @@ class Gathered:
         self.notes: list[str] = []
         self.skipped: dict[str, str] = {}
         self.names: dict[str, Sequence[str]] = {}  # of classes
+        self.galleries: dict[str, Gallery] = {}  # of columns of pictures
         self._kinds: dict[str, set[str]] = {}  # in the order in which columns came
         self._empty: Counter[str] = Counter()
         self._cut: dict[str, tuple[int, int]] = {}  # column -> how many cells were cut, the first of their rows
@@ -108,6 +111,10 @@ class Gathered:
         with pa.ipc.new_stream(self._spool, schema) as stream:
             stream.write_batch(pa.record_batch(arrays, schema=schema))
 
+    def gallery(self, column: str) -> Gallery:
+        """The pictures of a column."""
+        return self.galleries.setdefault(column, Gallery())
+
     def is_empty(self, column: str) -> bool:
         """Whether no row has anything there."""
         return self._empty[column] == self.rows
@@ -138,6 +145,10 @@ class Gathered:
         self._spool.close()
         if not self.rows:
             raise fault("has no rows (a first line that names the columns is none)")
+        for name, gallery in self.galleries.items():
+            if name not in self.skipped:
+                gallery.check()
+                self.notes += gallery.notes(name)
         final = {name: self._final_kind(name) for name in self.columns}
         for name, kind in list(final.items()):
             if kind == "null":
@@ -158,8 +169,10 @@ class Gathered:
         values: dict[str, Counter[Any] | None] = {name: Counter() for name in final}
         empty: Counter[str] = Counter()
         done = 0
-        with pq.ParquetWriter(target, schema, compression="zstd") as writer:
-            for batch in self._batches():
+        pictures = "picture" in final.values()
+        options = {"use_dictionary": not pictures, "write_statistics": not pictures}
+        with pq.ParquetWriter(target, schema, compression="zstd", **options) as writer:
+            for batch in _grouped(self._batches()) if pictures else self._batches():
                 arrays = []
                 for name, kind in final.items():
                     array = self._part(batch, name, kind)
@@ -168,7 +181,10 @@ class Gathered:
                     values[name] = _counted(values[name], kind, array)
                     arrays.append(array)
                 done += batch.num_rows
-                writer.write_batch(pa.record_batch(arrays, schema=schema))
+                if pictures:  # a group of rows each: to read one picture, its group is read
+                    writer.write_table(pa.table(arrays, schema=schema))
+                else:
+                    writer.write_batch(pa.record_batch(arrays, schema=schema))
         return [self._facts(name, kind, empty[name], values[name]) for name, kind in final.items()]
 
     def _part(self, batch: pa.RecordBatch, name: str, kind: str) -> pa.Array:
@@ -187,6 +203,10 @@ class Gathered:
     def _final_kind(self, name: str) -> str:
         """What the column is once all is known; says so where it had several kinds."""
         given = self._kinds[name]
+        if "picture" in given and given - {"picture", "null"}:
+            raise fault(
+                f"column '{shown(name)}' holds pictures in some parts, and other cells elsewhere: upload them apart"
+            )
         kind = kinds.united(given)
         names = self.names.get(name)
         if names is not None and kind in ("text", "float") and self._are_places(name):
@@ -337,6 +357,22 @@ class Gathered:
         return ColumnFacts(name, type_words, empty, dict(counts.most_common()))
 
 
+def _grouped(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """Batches of the same columns put together until they are large enough to lie together."""
+    import pyarrow as pa
+
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        same = waiting and waiting[0].schema.equals(batch.schema, check_metadata=True)
+        rows = sum(one.num_rows for one in waiting) + batch.num_rows
+        if waiting and not (same and rows <= GROUP_ROWS and sum(one.nbytes for one in waiting) < GROUP_BYTES):
+            yield pa.Table.from_batches(waiting).combine_chunks().to_batches()[0]
+            waiting = []
+        waiting.append(batch)
+    if waiting:
+        yield pa.Table.from_batches(waiting).combine_chunks().to_batches()[0]
+
+
 def cost(array: pa.Array) -> int:
     """The bytes that an array of a kind's type counts as."""
     import pyarrow as pa
@@ -344,7 +380,9 @@ def cost(array: pa.Array) -> int:
 
     if pa.types.is_list(array.type):
         return CELL_BYTES * len(array) + cost(array.flatten())
-    if pa.types.is_string(array.type):
+    if pa.types.is_struct(array.type):  # of pictures
+        return cost(array.field("bytes"))
+    if pa.types.is_string(array.type) or pa.types.is_binary(array.type):
         return max(CELL_BYTES * len(array), int(pc.sum(pc.binary_length(array)).as_py() or 0))
     return CELL_BYTES * len(array)
 
@@ -375,6 +413,8 @@ def _field(name: str, kind: str, names: Sequence[str] | None) -> pa.Field:
         metadata[NAMES] = json.dumps(list(names), ensure_ascii=False).encode()
     if kind == "nested":
         metadata[NESTED] = b"true"
+    if kind == "picture":
+        metadata[PICTURE] = b"true"
     return pa.field(name, kinds.arrow_type(kind), metadata=metadata or None)
 
 
@@ -388,7 +428,7 @@ def _counted(counts: Counter[Any] | None, kind: str, array: pa.Array) -> Counter
     """Counts of values with those of `array`; None once there are too many, or they are too long."""
     import pyarrow.compute as pc
 
-    if counts is None or kind in ("nested", "list:float"):
+    if counts is None or kind in ("nested", "list:float", "picture"):
         return None
     items = array.flatten() if kind.startswith("list:") else array
     if kind in ("text", "list:text") and (pc.max(pc.binary_length(items)).as_py() or 0) > 4 * MAX_VALUE_CHARS:

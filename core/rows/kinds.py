@@ -1,7 +1,7 @@
 """The kinds of cells, of columns of them, and how columns of several kinds become one of one kind.
 
 A kind is `null`, `bool`, `int`, `float`, `text`, `list:` with one of these, `nested` (JSON of an object, or of a list
-of what is no plain value), or `mixed:` with several: then each cell is the JSON of its value.
+of what is no plain value), `picture`, or `mixed:` with several: then each cell is the JSON of its value.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
+
+from core.rows.image.picture import picture_type
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,6 +25,7 @@ WORDS = {
     "float": "number",
     "text": "text",
     "nested": "JSON",
+    "picture": "picture",
 }
 
 
@@ -32,6 +35,8 @@ def arrow_type(kind: str) -> pa.DataType:
 
     if kind.startswith("list:"):
         return pa.list_(arrow_type(kind.removeprefix("list:")))
+    if kind == "picture":
+        return picture_type()
     plain = {"null": pa.null(), "bool": pa.bool_(), "int": pa.int64(), "float": pa.float64()}
     return plain.get(kind, pa.string())
 

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from core.rows import conll, delimited, objects, sheets, tables, unpack
@@ -13,6 +14,7 @@ from core.rows.asked import Asked, Limits
 from core.rows.encoding import decode
 from core.rows.faults import fault, shown
 from core.rows.gather import MAX_SKIPPED, Gathered
+from core.rows.image import folder as pictures
 from core.rows.understood import Skipped, Understood
 from core.spec.errors import SpecError
 
@@ -41,6 +43,7 @@ WORDS = {
     "arrow": "Arrow",
     "xlsx": "an Excel workbook",
     "conll": "CoNLL",
+    "imagefolder": "a folder of pictures",
 }
 SIGNS = {"\t": "tabs", ";": "semicolons (';')", ",": "commas (',')", "|": "bars ('|')"}
 PACKED_ENDINGS = {".gz", ".bz2", ".xz", ".zst", ".zip"}
@@ -134,6 +137,9 @@ def _read(
     if not file.stat().st_size:
         raise fault("is empty")
     kind, compression = unpack.kind_of(file), None
+    if kind == "zip" and pictures.is_folder(file):
+        pictures.read(file, gathered, folder, partial(_described, asked=asked, folder=folder, decoded=decoded))
+        return _Found("imagefolder", "zip")
     if kind == "zip":
         if inner := unpack.unzip(file, unpacked, gathered.limits.max_bytes):
             name, compression, file = inner, "zip", unpacked
@@ -185,6 +191,14 @@ def _read_text(
     layout = delimited.read(text, gathered, asked, folder)
     delimiter = layout.dialect.delimiter if layout.width > 1 else None
     return _Found("csv", compression, text.encoding, delimiter, layout.names is not None)
+
+
+def _described(file: Path, name: str, gathered: Gathered, asked: Asked, folder: Path, decoded: Path) -> None:
+    """Read the table that lies beside pictures."""
+    if unpack.kind_of(file) == "parquet":
+        tables.read_parquet(file, gathered)
+    else:
+        _read_text(file, name, gathered, asked, folder, decoded, None)
 
 
 def _is_table(sample: str) -> bool:

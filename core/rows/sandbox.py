@@ -40,6 +40,12 @@ PATIENCE = 3  # seconds of a clock for each of CPU: the machine may be busy
 MIB = 2**20
 
 LOADED = (  # before any process is forked: of one that is not there nothing would be heard
+    "PIL.BmpImagePlugin",
+    "PIL.GifImagePlugin",
+    "PIL.ImageOps",
+    "PIL.JpegImagePlugin",
+    "PIL.PngImagePlugin",
+    "PIL.WebPImagePlugin",
     "charset_normalizer",
     "duckdb",
     "pyarrow.compute",

@@ -1,7 +1,7 @@
 """From tables to honest splits: the same arithmetic at the web edge (to refuse) and in the job (to use).
 
-Duplicates are texts that are spelled alike (`Example.key`). They are removed within and across splits, and
-source rows that repeat any target row are removed too, so that no test text is ever trained on.
+Duplicates are texts that are spelled alike, and pictures of the same pixels (`Example.key`). They are removed within
+and across splits, and source rows that repeat any target row are removed too, so that no test row is ever trained on.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from functools import partial
 from itertools import chain, zip_longest
 from math import isfinite
 from statistics import fmean, pstdev
+from typing import Any
 
 from core.rows import searching
 from core.rows.cells import MISSING, spell
 from core.rows.columns import Table
 from core.rows.example import Example, labels_of, spelling
+from core.rows.image.columns import read_pictures
+from core.rows.image.picture import Picture
 from core.rows.labels import (
     OUTPUTS,
     Label,
@@ -48,6 +51,7 @@ MARKS_TRAIN = frozenset(("train", "training", "tr"))
 MARKS_OTHERS = frozenset(("test", "dev", "val", "valid", "validation", "eval", "evaluation", "holdout", "held-out"))
 DUPLICATES = "duplicate rows in the target"
 CONFLICTS = "rows of the target that repeat a text with another label"
+CONFLICTS_OF = {"text": CONFLICTS, "picture": "rows of the target that repeat a picture with another label"}
 TRAIN = 0.6  # of a data set that is to be split
 MAX_LABELS = 1000
 MAX_LABEL_CHARS = 200
@@ -80,7 +84,7 @@ class Group:
     pointer: str
     sets: dict[str, Table]  # by what a fault calls them
     notes: list[str] = field(default_factory=list)
-    texts: list[list[tuple[str, ...]]] = field(default_factory=list)  # of each set
+    texts: list[list[tuple[Any, ...]]] = field(default_factory=list)  # of each set, or pictures
     spelled: Spelled | None = None
     dropped: Counter[str] = field(default_factory=Counter)
 
@@ -88,6 +92,18 @@ class Group:
     def prefixes(self) -> list[str]:
         """How a fault in each set begins."""
         return [f"{name} set: " if name else "" for name in self.sets]
+
+    @property
+    def what(self) -> str:
+        """What its rows are."""
+        return "text" if self.part.image is None else "picture"
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The columns that its rows are read from, by the pointer of the field that names each."""
+        if self.part.image is not None:
+            return {f"{self.pointer}/image": self.part.image}
+        return {f"{self.pointer}/text/{i}": name for i, name in enumerate(self.part.text)}
 
 
 def prepare(spec: JobSpec, tables: Mapping[str, Table]) -> Splits:
@@ -130,7 +146,7 @@ def prepare(spec: JobSpec, tables: Mapping[str, Table]) -> Splits:
 
 
 def _read(group: Group, faults: Faults) -> None:
-    """The texts of a group, and what its labels are spelled like; every column that is at fault is named."""
+    """The inputs of a group, and what its labels are spelled like; every column that is at fault is named."""
     part, problem = group.part, group.problem
     words, alone = problem == "token_classification", not part.text[1:] and problem not in OUTPUTS
     several, known = isinstance(part.label, list), len(faults.found)
@@ -138,8 +154,9 @@ def _read(group: Group, faults: Faults) -> None:
         message = "a token-classification task reads one column, of arrays of words"
         faults.found.append(SpecError(f"{group.pointer}/text", message))
         return
-    named = {f"{group.pointer}/text/{i}": name for i, name in enumerate(part.text)}
-    named |= {f"{group.pointer}/label" + f"/{i}" * several: name for i, name in enumerate(part.label_columns)}
+    named = group.inputs | {
+        f"{group.pointer}/label" + f"/{i}" * several: name for i, name in enumerate(part.label_columns)
+    }
     for prefix, table in zip(group.prefixes, group.sets.values(), strict=True):
         for pointer, name in named.items():
             if name not in table:
@@ -147,19 +164,22 @@ def _read(group: Group, faults: Faults) -> None:
                 faults.found.append(SpecError(pointer, message))
     missing = {fault.field for fault in faults.found[known:]}
     tables = list(zip(group.prefixes, group.sets.values(), strict=True))
-    columns = []
-    for i, name in enumerate(part.text):
-        if (pointer := f"{group.pointer}/text/{i}") not in missing:
+    columns: list[list[list[Any]]] = []
+    for pointer, name in group.inputs.items():
+        if pointer not in missing:
             sets = [(prefix, table[name]) for prefix, table in tables]
-            columns.append(read_texts(sets, words, alone, pointer, group.notes, faults))
+            if part.image is not None:
+                columns.append(read_pictures(sets, pointer, faults))
+            else:
+                columns.append(read_texts(sets, words, alone, pointer, group.notes, faults))
     if part.label is not None and not any(pointer.startswith(f"{group.pointer}/label") for pointer in missing):
         labels = [(prefix, {name: table[name] for name in part.label_columns}) for prefix, table in tables]
         group.spelled = spell_labels(labels, problem, several, f"{group.pointer}/label", faults)
     group.texts = [list(map(_row, zip(*cells, strict=True))) for cells in zip(*columns, strict=True)]
 
 
-def _row(cells: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
-    """The texts of a row; () where one is missing."""
+def _row(cells: tuple[tuple[Any, ...], ...]) -> tuple[Any, ...]:
+    """The texts of a row, or its picture; () where one is missing."""
     return tuple(chain.from_iterable(cells)) if all(cells) else ()
 
 
@@ -172,24 +192,24 @@ def _examples(group: Group, truths: bool, faults: Faults) -> list[list[Example]]
     if any(fault.field.startswith(f"{group.pointer}/") for fault in faults.found):
         return None
     rows = [
-        faults.attempt(partial(_set, texts, found, problem, label, prefix, group.dropped))
+        faults.attempt(partial(_set, texts, found, problem, label, prefix, group))
         for prefix, texts, found in zip(group.prefixes, group.texts, answers, strict=True)
     ]
     return None if None in rows else [part for part in rows if part is not None]
 
 
 def _set(
-    texts: Sequence[tuple[str, ...]],
+    texts: Sequence[tuple[Any, ...]],
     answers: Sequence[Label | Left],
     problem: ProblemType,
     pointer: str,
     prefix: str,
-    dropped: Counter[str],
+    group: Group,
 ) -> list[Example]:
-    rows, numbered = [], []
+    rows, numbered, dropped = [], [], group.dropped
     for number, (text, label) in enumerate(zip_longest(texts, answers), 1):
         if not text:
-            dropped["rows without text"] += 1
+            dropped[f"rows without {group.what}"] += 1
         elif isinstance(label, Left):
             dropped[label.reason] += 1
         else:
@@ -211,7 +231,7 @@ def _set(
 
 def _seen_before(target: Group, test: Sequence[Example]) -> Iterator[str]:
     """Test rows that the data set itself marks as rows to train on, which the user's own model may have done."""
-    named = {*target.part.text, *target.part.label_columns}
+    named = {*target.part.columns, *target.part.label_columns}
     for name, column in target.sets.get("", {}).items():
         if name in named or name.casefold() not in SPLIT_COLUMNS:
             continue
@@ -285,7 +305,9 @@ def _usable(group: Group, rows: list[Example], seed: int, seen: dict[str, Label 
     if problem in OUTPUTS:
         searching.require_apart(kept, problem, group.pointer)
     elif group.part.label is not None and _kinds(kept, problem) < 2:
-        raise SpecError(f"{group.pointer}/label", "has one class only; leave 'label' out to use the text alone")
+        raise SpecError(
+            f"{group.pointer}/label", f"has one class only; leave 'label' out to use the {group.what} alone"
+        )
     _check_names(kept, problem, f"{group.pointer}/label")
     return searching.answered(kept, problem, seed)
 
@@ -324,11 +346,11 @@ def _say(splits: Splits, groups: Sequence[Group], task: TaskSpec, truths: bool) 
 def _unnamed_labels(spec: JobSpec, tables: Mapping[str, Table]) -> Iterator[str]:
     """Sources that have the target's label column, which they do not name."""
     for i, source in enumerate(spec.sources):
-        columns = spec.task.label_columns
+        columns, what = spec.task.label_columns, "text" if source.image is None else "picture"
         if columns and source.label is None and set(columns) <= {*tables[source.data.id]}:
             names = " and ".join(f"'{name}'" for name in spec.task.label_columns[:3])
             yield (
-                f"sources[{i}] names no 'label', so that its text alone is used; its data set has {names}: give "
+                f"sources[{i}] names no 'label', so that its {what} alone is used; its data set has {names}: give "
                 "'label' to learn from it, too"
             )
 
@@ -336,14 +358,15 @@ def _unnamed_labels(spec: JobSpec, tables: Mapping[str, Table]) -> Iterator[str]
 def _unique(
     rows: Sequence[Example], seen: dict[str, Label | None], dropped: Counter[str], reason: str = DUPLICATES
 ) -> list[Example]:
-    """Rows whose text is new; `seen`, the labels of the texts, grows by them."""
+    """Rows whose text, or picture, is new; `seen`, the labels of these, grows by them."""
     kept = []
     for row in rows:
         if (key := row.key) not in seen:
             seen[key] = row.label
             kept.append(row)
         else:
-            dropped[CONFLICTS if reason == DUPLICATES and seen[key] != row.label else reason] += 1
+            conflict = CONFLICTS_OF["picture" if isinstance(row.text[0], Picture) else "text"]
+            dropped[conflict if reason == DUPLICATES and seen[key] != row.label else reason] += 1
     return kept
 
 
@@ -563,7 +586,7 @@ def _check_names(rows: Sequence[Example], problem: ProblemType, pointer: str) ->
         return
     says = "is it the right column?"
     if pointer.startswith("/sources"):
-        says += " Leave 'label' out to use the text alone"
+        says += " Leave 'label' out to use the rows without it"
     elif problem == "single_label_classification" and all(map(_is_number, labels)) and not _are_numbered(labels):
         says = 'if these are amounts, ask for "problem_type": "regression"'
     if len(labels) > MAX_LABELS:

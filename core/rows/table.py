@@ -6,10 +6,13 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, overload
 
-from core.rows.columns import NAMES, NESTED, Column, Table
+from core.rows.columns import NAMES, NESTED, PICTURE, Column, Table
+from core.rows.image.decode import quietly, thumbnail
+from core.rows.image.picture import FACTS, pictures_of
 from core.spec.job import JobSpec
 
 if TYPE_CHECKING:
@@ -63,8 +66,15 @@ def read_columns(parquet: Path | BinaryIO, names: Sequence[str] | None = None) -
     wanted = schema.names if names is None else [name for name in dict.fromkeys(names) if name in schema.names]
     if not wanted:
         return {}
-    table = file.read(columns=wanted)  # and any whose name begins as one of them, with a point
-    return {name: _column(schema.field(name), table[name]) for name in wanted}
+    pictures = {name for name in wanted if PICTURE in (schema.field(name).metadata or {})}
+    parts = [[name] if name not in pictures else [f"{name}.{fact}" for fact in FACTS] for name in wanted]
+    table = file.read(columns=[*chain.from_iterable(parts)])  # and any whose name begins as one of them, with a point
+    return {
+        name: Column(pictures_of(table[name], Path(str(parquet)), name), pictures=True)
+        if name in pictures
+        else _column(schema.field(name), table[name])
+        for name in wanted
+    }
 
 
 def preview(parquet: Path | BinaryIO, rows: int) -> list[dict[str, Any]]:
@@ -79,8 +89,24 @@ def preview(parquet: Path | BinaryIO, rows: int) -> list[dict[str, Any]]:
     for field, array in zip(file.schema_arrow, batch.columns, strict=True):
         names = _names(field)
         nested = NESTED in (field.metadata or {})
-        columns[field.name] = [_shown(value, names, nested) for value in array.to_pylist()]
+        if PICTURE in (field.metadata or {}):
+            columns[field.name] = [_seen(cell) for cell in array.to_pylist()]
+        else:
+            columns[field.name] = [_shown(value, names, nested) for value in array.to_pylist()]
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+class Seen(dict[str, Any]):
+    """A picture, as it is shown."""
+
+
+def _seen(cell: Mapping[str, Any] | None) -> Seen | None:
+    """A picture for people: a small one, and what it is."""
+    if cell is None:
+        return None
+    with quietly():
+        small = thumbnail(cell["bytes"])
+    return Seen({name: cell[name] for name in ("path", "format", "width", "height")}, thumbnail=small)
 
 
 def _column(field: pa.Field, array: pa.ChunkedArray) -> Column:

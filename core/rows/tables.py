@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from core.rows.faults import fault, listed, shown
 from core.rows.gather import CELL_BYTES, MAX_SEEN, Cells, Gathered, unique
 from core.rows.hub_features import of_schema
+from core.rows.image import columns as pictures
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,7 +50,8 @@ def read_parquet(path: Path, gathered: Gathered) -> None:
             return
         number, nested = 1, 0
         with pq.ParquetFile(path, read_dictionary=texts, pre_buffer=False) as file:
-            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=wanted, use_threads=False):
+            rows = _batch_rows(file.iter_batches(batch_size=1, columns=wanted, use_threads=False))
+            for batch in file.iter_batches(batch_size=rows, columns=wanted, use_threads=False):
                 nested = _take(batch, names, number, gathered, nested)
                 number += batch.num_rows
 
@@ -70,8 +72,9 @@ def read_arrow(path: Path, stream: bool, gathered: Gathered) -> None:
             if number + whole.num_rows - 1 > gathered.limits.max_rows:
                 raise fault(f"has more than {gathered.limits.max_rows:,} rows; upload a part of it")
             whole.validate(full=True)
-            for start in range(0, whole.num_rows, BATCH_ROWS):
-                batch = whole.slice(start, BATCH_ROWS)
+            rows = _batch_rows(iter([whole]))
+            for start in range(0, whole.num_rows, rows):
+                batch = whole.slice(start, rows)
                 nested = _take(batch, names, number, gathered, nested)
                 number += batch.num_rows
 
@@ -188,6 +191,13 @@ def _leave_out_heavy(
         )
 
 
+def _batch_rows(batches: Iterator[pa.RecordBatch]) -> int:
+    """How many rows to take at a time: few of pictures."""
+    first = next(batches, None)
+    columns = first.columns if first is not None else []
+    return pictures.BATCH_ROWS if any(map(pictures.are_pictures, columns)) else BATCH_ROWS
+
+
 def _take(batch: pa.RecordBatch, names: Mapping[str, str], number: int, gathered: Gathered, nested: int) -> int:
     """Take a batch; returns the bytes of what is nested so far."""
     cells: dict[str, Cells] = {}
@@ -196,9 +206,12 @@ def _take(batch: pa.RecordBatch, names: Mapping[str, str], number: int, gathered
         if name in gathered.skipped:
             continue
         try:
+            if name in gathered.galleries or pictures.are_pictures(array):
+                cells[name] = "picture", pictures.look_at(array, gathered.gallery(name), name, number)
+                continue
             nested = _weigh(array, number, gathered, nested)
             cells[name] = plain(array)
-        except Skip as why:
+        except (Skip, pictures.NoBytes) as why:
             gathered.skip(name, str(why))
     gathered.add(cells, batch.num_rows, number)
     return nested

@@ -11,7 +11,7 @@ from typing import Any
 
 from core.rows.asked import Asked, Limits
 from core.rows.read import read
-from core.rows.table import preview
+from core.rows.table import Seen, preview
 from core.rows.understood import Understood
 
 MAX_CHARS = 1000  # of a cell that is shown
@@ -47,5 +47,7 @@ def show(parquet: Path, rows: int) -> list[dict[str, Any]]:
 
 
 def _short(cell: Any) -> Any:
+    if isinstance(cell, Seen):
+        return cell
     text = cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False)
     return cell if len(text) <= MAX_CHARS else f"{text[:MAX_CHARS]}…"

@@ -18,7 +18,7 @@ class ColumnFacts:
     """A column that was kept."""
 
     name: str
-    type: str  # "text", "whole number", "number", "true or false", "list of texts", "classes", "JSON", ...
+    type: str  # "text", "whole number", "number", "true or false", "list of texts", "classes", "picture", ...
     empty: int = 0  # cells without a value
     values: dict[str, int] = field(default_factory=dict)  # counts, commonest first, of a column with few of them
 
@@ -27,7 +27,7 @@ class ColumnFacts:
 class Understood:
     """Of one data set; `notes` are whole sentences, for people, of all that was guessed, mended or left out."""
 
-    kind: str  # csv, jsonl, json, parquet, arrow, xlsx, conll
+    kind: str  # csv, jsonl, json, parquet, arrow, xlsx, conll, imagefolder
     rows: int
     columns: list[ColumnFacts]
     skipped: list[Skipped] = field(default_factory=list)

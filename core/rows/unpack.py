@@ -18,18 +18,19 @@ from typing import IO, Any
 from core.rows.faults import fault, shown
 
 CHUNK = 2**20
-MAX_DIRECTORY_BYTES = 2**20  # of a zip: some ten thousand entries, each of which Python makes an object of
+MAX_DIRECTORY_BYTES = 8 * 2**20  # of a zip: 65,535 entries, each of which Python makes an object of
 XZ_BYTES = 128 * 2**20  # of memory: what `xz -9` takes to unpack, twice over
 DATA = (".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".xlsx", ".conll")
 ABOUT = re.compile(r"(readme|licen[cs]e|copying|changelog|notice)\b", re.IGNORECASE)  # files beside the data
 TEXT = "save it as CSV (UTF-8), JSON lines or Parquet"
 
+PICTURE = "one picture; pack pictures in a zip, a folder for each class, or give Parquet with their bytes"
 PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 FOREIGN = {  # first bytes -> what it is, and how to make of it what can be read
     b"%PDF": "a PDF; copy its table into a spreadsheet, and save that as CSV",
-    b"\x89PNG": "a picture; only text can be learned from",
-    b"\xff\xd8\xff": "a picture; only text can be learned from",
-    b"GIF8": "a picture; only text can be learned from",
+    b"\x89PNG": PICTURE,
+    b"\xff\xd8\xff": PICTURE,
+    b"GIF8": PICTURE,
     b"SQLite format 3": "an SQLite database; export the table: sqlite3 -header -csv FILE 'select * from TABLE'",
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an old Office file (.xls, .doc) or a protected one; save it as .xlsx, "
     "without a password, or as CSV (UTF-8)",
@@ -101,7 +102,7 @@ def unzip(packed: Path, work: Path, max_bytes: int) -> str:
     check_directory(packed)
     try:
         with zipfile.ZipFile(packed) as archive:
-            entries = [e for e in archive.infolist() if not e.is_dir() and not _is_hidden(e.filename)]
+            entries = [e for e in archive.infolist() if not e.is_dir() and not is_hidden(e.filename)]
             names = {e.filename for e in entries}
             if "xl/workbook.xml" in names:
                 return ""
@@ -136,7 +137,10 @@ def check_directory(packed: Path) -> None:
     if at < 0 or len(tail) < at + 22:
         raise fault("is not readable as a zip: is it cut off?")
     if struct.unpack("<I", tail[at + 12 : at + 16])[0] > MAX_DIRECTORY_BYTES or b"PK\x06\x07" in tail[:at][-20:]:
-        raise fault("is a zip of too many or too large files; upload the one to be read")
+        raise fault(
+            "is a zip of too many or too large files; upload the one to be read (of pictures: several zips of at most "
+            "65,535, or Parquet with their bytes)"
+        )
 
 
 def _unpack_xz(packed: Path, work: Path, max_bytes: int) -> None:
@@ -164,7 +168,8 @@ def _check_size(size: int, max_bytes: int) -> None:
         raise fault(f"unpacks to more than {max_bytes:,} bytes; upload a part of it")
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Whether it is a file that a system left there, and nobody's data."""
     path = PurePosixPath(name)
     return path.parts[:1] == ("__MACOSX",) or path.name.startswith(".") or path.name.lower() == "thumbs.db"
 

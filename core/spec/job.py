@@ -18,7 +18,7 @@ from core.spec.budget import GROUPS, Budget
 from core.spec.data import DatasetRef
 from core.spec.methods import METHODS, MethodFacts
 from core.spec.strict import Strict, available
-from core.spec.task import SEARCHING, VECTORS, Source, TaskSpec
+from core.spec.task import IMAGES, SEARCHING, VECTORS, Source, TaskSpec
 
 
 def _model_name(value: str) -> str:
@@ -125,6 +125,12 @@ class Train(Strict):
     steps: Steps = Steps()
     batch_size: Annotated[int, Field(ge=2, le=1024)] = 32
     max_length: Annotated[int, Field(ge=8, le=512, description="tokens; longer texts are cut")] = 128
+    image_size: Annotated[
+        int | None,
+        Field(
+            ge=32, le=512, description="pixels of a side of each picture; left out: as the model's preprocessor says"
+        ),
+    ] = None
     learning_rate: Annotated[float, Field(ge=1e-9, le=0.1)] | None = Field(
         None, description="default: by the hidden size; three times as large in recovery where little is left"
     )
@@ -202,6 +208,13 @@ class Webhook(Strict):
     ]
 
 
+def _of_images(source: Any) -> Any:
+    """A source of pictures, whose column has a usual name."""
+    if isinstance(source, dict) and source.get("image") is None and not source.get("text"):
+        return source | {"image": "image"}
+    return source
+
+
 class JobSpec(Strict):
     """One pruning job. Only `model`, `task` and `budget` have no default."""
 
@@ -247,8 +260,11 @@ class JobSpec(Strict):
         budget, transfer = values.get("budget"), values.get("transfer", {})
         if not isinstance(budget, dict) or not isinstance(transfer, dict):
             return values
-        sparse, filled = budget.get("sparsity") is not None, {}
+        filled: dict[str, Any] = {}
+        sparse = budget.get("sparsity") is not None
         task = values.get("task")
+        if isinstance(task, dict) and task.get("type") == IMAGES and isinstance(values.get("sources"), list):
+            filled["sources"] = [_of_images(source) for source in values["sources"]]
         searching = isinstance(task, dict) and task.get("type") in SEARCHING
         if (sparse or searching) and values.get("sources") and transfer.get("coupling") is None:
             filled["transfer"] = {**transfer, "coupling": "teacher"}
@@ -280,10 +296,16 @@ class JobSpec(Strict):
                 f"coupling 'auto' tries what labels teach; for {self.task.type} name a coupling, such as 'teacher'",
             )
         for i, source in enumerate(self.sources):
+            if (source.image is None) != (self.task.image is None):
+                detail = "pictures: give 'image'" if self.task.image else "texts: give 'text'"
+                raise PydanticCustomError(
+                    f"/sources/{i}/{'image' if source.image else 'text'}",
+                    f"a source of {self.task.type} is of {detail}, the column of them, instead",
+                )
             most, least = (8, 1) if searching else (2, 1)
             if self.task.type == "text-ranking":
                 least = 2
-            if not least <= len(source.text) <= most:
+            if source.image is None and not least <= len(source.text) <= most:
                 raise PydanticCustomError(
                     f"/sources/{i}/text", f"a source of {self.task.type} has {least} to {most} columns of text"
                 )
@@ -313,6 +335,18 @@ class JobSpec(Strict):
             )
         if self.control and coupling == "none":
             raise PydanticCustomError("/control", "'control' is the job without transfer, and this job has none")
+        return self
+
+    @model_validator(mode="after")
+    def _seen(self) -> Self:
+        if self.task.type != IMAGES and self.train.image_size is not None:
+            raise PydanticCustomError(
+                "/train/image_size", f"is of pictures, and {self.task.type} reads texts: leave it out"
+            )
+        if self.task.type == IMAGES and self.vocabulary == "trim":
+            raise PydanticCustomError(
+                "/vocabulary", "is of texts, and image-classification reads pictures: leave it out"
+            )
         return self
 
     @model_validator(mode="after")
@@ -478,7 +512,11 @@ class JobSpec(Strict):
         for pointer, dataset_id in self.dataset_ids().items():
             root, index = pointer.split("/")[1:3]
             where, part = (f"/sources/{index}", self.sources[int(index)]) if root == "sources" else ("/task", self.task)
-            found = {f"{where}/text/{i}": name for i, name in enumerate(part.text)}
+            found = (
+                {f"{where}/text/{i}": name for i, name in enumerate(part.text)}
+                if part.image is None
+                else {f"{where}/image": part.image}
+            )
             several = isinstance(part.label, list)
             yield (
                 dataset_id,

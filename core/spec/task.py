@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticKnownError
 
 from core.spec.data import DatasetRef, Split, SplitRefs
 from core.spec.strict import Strict, available
 
-TextColumns = Annotated[list[str], Field(min_length=1, max_length=8)]
+TextColumns = Annotated[
+    list[str], Field(max_length=8, json_schema_extra={"minItems": 0}, description="columns; none where 'image' is one")
+]
+IMAGES = "image-classification"  # the type of task whose rows are pictures
 
 
 ProblemType = Literal[
@@ -48,6 +51,19 @@ def problem_of(type: str, text: Sequence[str], label: Any) -> ProblemType | None
     if type == "sentence-similarity":
         return "text_similarity" if label is not None else "text_retrieval" if text[1:] else "text_embedding"
     return None
+
+
+def _no_less_than_one(value: list[str]) -> list[str]:
+    if not value:
+        raise PydanticKnownError("too_short", {"field_type": "List", "min_length": 1, "actual_length": 0})
+    return value
+
+
+def _of_pictures(values: Any) -> Any:
+    """What is given of rows that are pictures, without the empty 'text' that answers have."""
+    if isinstance(values, dict) and values.get("image") is not None and values.get("text") in (None, []):
+        return values | {"text": []}
+    return values
 
 
 def _problem(task: Mapping[str, Any]) -> ProblemType:
@@ -94,28 +110,45 @@ LabelMap = Annotated[
 ]
 
 
-TaskType = Literal["text-classification", "token-classification", "sentence-similarity", "text-ranking"]
+ImageColumn = Annotated[
+    ColumnName | None,
+    Field(description="of image-classification: the column of pictures ('image', if left out), instead of 'text'"),
+]
+TaskType = Literal[
+    "text-classification", "token-classification", "sentence-similarity", "text-ranking", "image-classification"
+]
 
 
 class TaskSpec(Strict):
-    """The target task: one text column is a single text, two are a pair."""
+    """The target task: one text column is a single text, two are a pair; or rows are pictures, of a column 'image'."""
 
     type: Annotated[
         TaskType,
-        available("task type", get_args(TaskType), ("question-answering", "image-classification", "causal-lm")),
+        available("task type", get_args(TaskType), ("question-answering", "causal-lm")),
         Field(
             description="sentence-similarity: vectors of texts; of one column ('text') the model's own are kept, of "
             "two (a query and its document; further columns: documents that do not belong to it) those that belong "
             "together come close, and 'label' may be a column of scores. text-ranking: a score for a query and a "
-            "document"
+            "document. image-classification: classes, or several labels, of pictures"
         ),
     ] = "text-classification"
     problem_type: Annotated[
         Literal["single_label_classification", "multi_label_classification", "regression"] | None,
-        Field(description="of text-classification; left out: single_label_classification"),
+        Field(
+            description="of text-classification, and (without regression) image-classification; left out: "
+            "single_label_classification"
+        ),
     ] = None
     data: DatasetRef | SplitRefs
     split: Split = Split()
+    image: Annotated[ImageColumn, Field(validate_default=True)] = None
+    augment: Annotated[
+        bool | None,
+        Field(
+            description="of image-classification: train on pictures that are mirrored, shifted and cropped at random, "
+            "too (true, if left out); false where that would change what they show, as of digits"
+        ),
+    ] = None
     text: TextColumns = Field(["text"], validate_default=True)
     label: LabelColumns | None = Field(
         "label", description="left out: 'label'; of sentence-similarity and text-ranking: none"
@@ -145,6 +178,11 @@ class TaskSpec(Strict):
         return _problem({name: getattr(self, name) for name in ("type", "problem_type", "text", "label")})
 
     @property
+    def columns(self) -> list[str]:
+        """The columns that rows are read from, beside the labels."""
+        return self.text if self.image is None else [self.image]
+
+    @property
     def encoded(self) -> int:
         """How many texts of a row are encoded, each for itself; 1 where all of a row are read together."""
         return len(self.text) if self.problem in VECTORS else 1
@@ -163,20 +201,36 @@ class TaskSpec(Strict):
     def _unlabelled(cls, values: Any) -> Any:
         if isinstance(values, dict) and values.get("type") in SEARCHING:
             return {"label": None} | values
+        if isinstance(values, dict) and values.get("type") == IMAGES:
+            given = {name: value for name, value in values.items() if value is not None or name == "label"}
+            return _of_pictures({"image": "image", "augment": True} | given)
         return values
 
     @field_validator("problem_type")
     @classmethod
     def _of_texts(cls, value: str | None, task: ValidationInfo) -> str | None:
         kind = task.data.get("type")
-        if value is not None and kind is not None and kind != "text-classification":
+        if kind == IMAGES and value == "regression":
+            raise PydanticCustomError("problem_type", f"{kind} is of one class, or of several labels: no numbers")
+        if value is not None and kind is not None and kind not in ("text-classification", IMAGES):
             raise PydanticCustomError("problem_type", f"is for text-classification: leave it out for {kind}")
+        return value
+
+    @field_validator("image", "augment")
+    @classmethod
+    def _of_images(cls, value: Any, task: ValidationInfo) -> Any:
+        if value is not None and task.data.get("type") not in (None, IMAGES):
+            raise PydanticCustomError("image", f'is of pictures: leave it out, or give "type": "{IMAGES}"')
         return value
 
     @field_validator("text")
     @classmethod
     def _columns(cls, value: list[str], task: ValidationInfo) -> list[str]:
         kind = task.data.get("type")
+        if kind == IMAGES and value:
+            raise PydanticCustomError("text", f"{IMAGES} reads pictures, of the column 'image': leave 'text' out")
+        if kind != IMAGES:
+            _no_less_than_one(value)
         if len(value) > 1 and kind == "token-classification":
             raise PydanticCustomError("text", "token-classification reads one column, of arrays of words")
         if len(value) > 2 and kind == "text-classification":
@@ -235,13 +289,33 @@ class TaskSpec(Strict):
 
 
 class Source(Strict):
-    """Related data to transfer from; `label` null means text without labels."""
+    """Related data to transfer from; `label` null means texts, or pictures, without labels."""
 
     data: DatasetRef
+    image: ImageColumn = None
     text: TextColumns = ["text"]
     label: LabelColumns | None = None
     label_map: LabelMap = {}
     weight: Annotated[float, Field(ge=1e-6, le=100, description="of its loss, beside the target's 1")] = 1.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pictures(cls, values: Any) -> Any:
+        return _of_pictures(values)
+
+    @field_validator("text")
+    @classmethod
+    def _one_of_both(cls, value: list[str], source: ValidationInfo) -> list[str]:
+        if source.data.get("image") is None:
+            return _no_less_than_one(value)
+        if value:
+            raise PydanticCustomError("text", "give 'text', or 'image' where rows are pictures, and not both")
+        return value
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that rows are read from, beside the labels."""
+        return self.text if self.image is None else [self.image]
 
     @model_validator(mode="after")
     def _labelled(self) -> Self:
