@@ -10,7 +10,7 @@ from api.catalogue import LocalModel
 from api.checks import Checked
 from api.schemas import Estimate, Plan, Reach, Rows, Seconds, Units
 from core import schedule as estimate
-from core.domains.cost import Cost
+from core.domains.cost import Additive
 from core.domains.structure import Structure
 from core.domains.transformer.costs import Costs, least
 from core.domains.transformer.model import PRUNED
@@ -118,14 +118,14 @@ def _units(costs: Costs) -> Units:
 def _limit(costs: Costs, spec: JobSpec) -> int:
     if spec.budget.sparsity is not None:
         return costs.matrices - round(spec.budget.sparsity * costs.matrices)
-    cost: Cost = getattr(costs, spec.budget.kind)
+    cost: Additive = getattr(costs, spec.budget.kind)
     return spec.budget.limit(cost.dense if spec.budget.counted == "encoder" else cost.before)
 
 
 def _reach(costs: Costs, spec: JobSpec) -> list[Reach]:
     small = costs.smallest(spec.hidden_size)
 
-    def lowest(cost: Cost) -> int:
+    def lowest(cost: Additive) -> int:
         return least(cost, spec.export.layout, costs.architecture)
 
     params, macs, size = costs.params, costs.macs, costs.bytes

@@ -25,7 +25,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from core.domains.cost import Cost
+from core.domains.cost import Additive
 from core.domains.fit import Scores, fit
 from core.domains.gates import Masks
 from core.domains.network import TARGET
@@ -105,7 +105,7 @@ def whole(network: TransformerNetwork) -> TransformerNetwork:
     return copy.deepcopy(network).requires_grad_(True)
 
 
-def shrunk(network: TransformerNetwork, cost: Cost, share: float) -> TransformerNetwork:
+def shrunk(network: TransformerNetwork, cost: Additive, share: float) -> TransformerNetwork:
     """A copy cut to a share of its encoder, at random."""
     scores = Scores(np.random.default_rng(0).random(cost.anatomy.size))
     small = copy.deepcopy(network)
@@ -149,7 +149,7 @@ def main(model_dir: Path) -> None:
     write(table, mixed_batches(network, small), model_dir.name)
 
 
-def whole_stages(network: TransformerNetwork, cost: Cost, rows: Rows) -> dict[str, float]:
+def whole_stages(network: TransformerNetwork, cost: Additive, rows: Rows) -> dict[str, float]:
     """The product's prune and recover stages against as many plain float32 steps, dev looks left out of both."""
     target = TaskRows(rows.take(range(100)), TARGET, 2)
     rest = rows.take(range(100, len(rows)))

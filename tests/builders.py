@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from core.domains.cost import Cost
+from core.domains.cost import Additive, Cost
 from core.domains.fit import Scores
 from core.domains.structure import ATTENTION, FFN
 from core.domains.transformer.costs import Costs
@@ -38,7 +38,7 @@ def cost_of(
 ) -> Cost:
     """By the prices of a head, a neuron, their blocks apart from them, and a layer."""
     prices = {ATTENTION: (head, attention), FFN: (neuron, ffn)}
-    return Cost.alike(a.anatomy, prices, fixed=[layer] * a.layers, outside=outside)
+    return Additive.alike(a.anatomy, prices, fixed=[layer] * a.layers, outside=outside)
 
 
 def scores_of(heads: ArrayLike, neurons: ArrayLike, hidden: NDArray[np.float64] | None = None) -> Scores:

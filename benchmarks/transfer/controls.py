@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from core.domains.cost import Cost
+from core.domains.cost import Additive
 from core.domains.fit import Scores, fit
 from core.domains.structure import Structure
 from core.domains.transformer.costs import Costs
@@ -40,7 +40,7 @@ def place(control: str, model: Path, state: Path, budget: Budget) -> None:
     write_json(state / "prune.json", {"history": asdict(History()), "structure": structure.to_json()})
 
 
-def small_dense(cost: Cost, limit: int, architecture: Architecture) -> Structure:
+def small_dense(cost: Additive, limit: int, architecture: Architecture) -> Structure:
     """A regular small model: the lower half of the layers (more if they are too few), alike in heads and neurons.
 
     Heads to neurons as in the dense model, as nearly as the budget lets; the first units of each layer. The upper
@@ -62,7 +62,9 @@ def small_dense(cost: Cost, limit: int, architecture: Architecture) -> Structure
     raise ValueError("the budget does not hold a single layer with one head and one neuron")
 
 
-def magnitude(cost: Cost, limit: int, architecture: Architecture, model: Path, body: Mapping[str, Tensor]) -> Structure:
+def magnitude(
+    cost: Additive, limit: int, architecture: Architecture, model: Path, body: Mapping[str, Tensor]
+) -> Structure:
     """torch-pruning's group magnitudes (L2 over all weights of a group, each group's mean 1), ranked over all layers.
 
     A head scores the mean of its channels. The ranking is the library's; that the budget is met exactly is `fit`'s.

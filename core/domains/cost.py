@@ -15,9 +15,47 @@ from core.spec.job import HiddenSize, Layout
 FLOAT32 = 4  # bytes: what checkpoints are written in
 
 
+class Cost(Protocol):
+    """One kind of cost of a model."""
+
+    @property
+    def anatomy(self) -> Anatomy:
+        """What it is counted by."""
+
+    @property
+    def outside(self) -> int:
+        """Of what pruning cannot touch."""
+
+    @property
+    def spared(self) -> int:
+        """What is gone of the dense model already."""
+
+    @property
+    def dense(self) -> int:
+        """Of all that units lie in."""
+
+    @property
+    def before(self) -> int:
+        """Of the whole dense model as it was given."""
+
+    @property
+    def smallest(self) -> int:
+        """The least that any structure leaves of `dense`."""
+
+    @property
+    def shared(self) -> list[float]:
+        """Of a unit of each block, to weigh against its worth."""
+
+    def of(self, structure: Structure) -> int:
+        """Of what is left of `dense`."""
+
+    def model(self, structure: Structure) -> int:
+        """Of the whole model."""
+
+
 @dataclass(frozen=True)
-class Cost:
-    """One kind of cost, additive: of each block, of each of its units, and of what pruning cannot touch."""
+class Additive:
+    """One kind of cost: of each block, of each of its units, and of what pruning cannot touch."""
 
     anatomy: Anatomy
     unit: tuple[int, ...]  # of each block: one of its units; of a head q, k, v rows and columns of the projection back

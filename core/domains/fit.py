@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.domains.anatomy import Anatomy
-from core.domains.cost import Cost
+from core.domains.cost import Additive
 from core.domains.structure import Structure
 
 SLACK = 0.01  # how far under the limit the result may be
@@ -27,7 +27,7 @@ class Scores:
     hidden: NDArray[np.float64] | None = None
 
 
-def fit(scores: Scores, cost: Cost, limit: int) -> Structure:
+def fit(scores: Scores, cost: Additive, limit: int) -> Structure:
     """The best-scored units whose cost in the encoder layers is at most `limit`, and within 1 % of it.
 
     Greedy by score: a unit is kept if it, and its block's own cost where it is the block's first, still fits. Where
@@ -59,19 +59,19 @@ def each_unit(anatomy: Anatomy, values: Sequence[float]) -> NDArray[np.float64]:
     return np.repeat(values, [block.size for block in anatomy.blocks])
 
 
-def worths(scores: Scores, cost: Cost) -> NDArray[np.float64]:
+def worths(scores: Scores, cost: Additive) -> NDArray[np.float64]:
     """Of each unit: score times cost."""
     return np.where(np.isfinite(scores.units), scores.units, 0.0) * each_unit(cost.anatomy, cost.shared)
 
 
-def worth(scores: Scores, cost: Cost, structure: Structure) -> float:
+def worth(scores: Scores, cost: Additive, structure: Structure) -> float:
     """Part of the summed worth of all units that `structure` keeps."""
     every = worths(scores, cost)
     rows = zip(cost.anatomy.spans, structure.kept, strict=True)
     return float(sum(every[span][list(row)].sum() for span, row in rows) / every.sum())
 
 
-def finest(cost: Cost) -> list[int]:
+def finest(cost: Additive) -> list[int]:
     """The blocks of the kind whose units cost the least, with their part of the block's own: they fill what is left."""
     there = [i for i, block in enumerate(cost.anatomy.blocks) if block.size]
     kinds = {kind: [i for i in there if cost.anatomy.blocks[i].kind == kind] for kind in cost.anatomy.kinds}
@@ -83,7 +83,7 @@ def finest(cost: Cost) -> list[int]:
     return min(filter(None, kinds.values()), key=mean)
 
 
-def stays_exact(structure: Structure, cost: Cost) -> bool:
+def stays_exact(structure: Structure, cost: Additive) -> bool:
     """Whether a network with these units, yet to be cut again, has fine ones enough for the last fit to be exact."""
     fills, shared = finest(cost), cost.shared
     dearest = max((price for i, price in enumerate(shared) if i not in fills), default=0)
@@ -95,7 +95,7 @@ def _fill(
     scores: Scores,
     too_large: list[tuple[int, int]],
     fills: list[int],
-    cost: Cost,
+    cost: Additive,
     left: int,
     limit: int,
 ) -> None:

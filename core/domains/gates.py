@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from core.domains.anatomy import Anatomy
-from core.domains.cost import Cost
+from core.domains.channels.cost import Bilinear
+from core.domains.cost import Additive, Cost
 from core.domains.fit import Scores
 from core.domains.structure import Structure
 
@@ -95,6 +96,7 @@ class Masks(nn.Module):
 
     def __init__(self, cost: Cost) -> None:
         super().__init__()
+        assert isinstance(cost, Additive | Bilinear)
         self.cost = cost
         self.grids = {kind: Grid(cost.anatomy, kind) for kind in cost.anatomy.kinds}
         self.units = nn.ParameterDict({kind: torch.full(grid.shape, START) for kind, grid in self.grids.items()})
@@ -119,6 +121,8 @@ class Masks(nn.Module):
 
     def expected(self) -> Tensor:
         """Expected cost of the encoder layers, a scalar: a unit's survival times its block's, times the unit's cost."""
+        if isinstance(self.cost, Bilinear):
+            return self._of_channels(self.cost)
         total: Any = sum(self.cost.fixed)
         apart = []
         for kind, grid in self.grids.items():
@@ -129,12 +133,24 @@ class Masks(nn.Module):
         expected: Tensor = total + sum(apart)
         return expected
 
+    def _of_channels(self, cost: Bilinear) -> Tensor:
+        """Of weights with kept rows and columns: the product of both expectations."""
+        kept = [self.has.new_ones(1)]
+        for kind, grid in self.grids.items():
+            survive = alive(self.units[kind]) * grid.rows(self.has[grid.units])
+            kept.append(survive.sum(1) * alive(self.blocks[kind]))
+        counts = torch.cat(kept)
+        price, rows, columns = (torch.from_numpy(part).to(counts) for part in (cost.price, cost.rows, cost.columns))
+        expected: Tensor = (price / cost.dense * (rows @ counts) * (columns @ counts)).sum() * cost.dense
+        return expected
+
     def apart(self, others: Sequence[Masks]) -> Tensor:
         """How far the survival probabilities of other masks are from these: mean square, weighted by cost."""
         total, c = torch.zeros((), device=self.has.device), self.cost
-        whole = tuple(unit * block.size for unit, block in zip(c.unit, c.anatomy.blocks, strict=True))
+        unit = c.unit if isinstance(c, Additive) else c.shared
+        whole = tuple(price * block.size for price, block in zip(unit, c.anatomy.blocks, strict=True))
         for other in others:
-            for mine, theirs, prices in ((self.units, other.units, c.unit), (self.blocks, other.blocks, whole)):
+            for mine, theirs, prices in ((self.units, other.units, unit), (self.blocks, other.blocks, whole)):
                 for kind, grid in self.grids.items():
                     gap = alive(mine[kind]) - alive(theirs[kind])
                     total = total + priced(gap.square(), prices[grid.blocks], c.dense)
@@ -158,7 +174,7 @@ class Masks(nn.Module):
         return Scores(torch.cat(units).where(self.has.bool(), -torch.inf).double().cpu().numpy())
 
 
-def priced(values: Tensor, prices: Sequence[int], unit: int = 1) -> Tensor:
+def priced(values: Tensor, prices: Sequence[float], unit: int = 1) -> Tensor:
     """Sum of the values of blocks, (blocks,) or (blocks, widest), times their prices in this unit."""
     most = max(1, *prices)
     parts = values.new_tensor([price / most for price in prices])  # 1 where blocks cost alike

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -91,6 +91,18 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def wide(self) -> bool:
         """Whether so much of it is left that bfloat16 is faster on a CPU."""
+
+    @property
+    @abstractmethod
+    def here(self) -> Anatomy:
+        """The blocks that the network has now."""
+
+    def remember(self, batches: Iterable[Mapping[str, Tensor]]) -> Callable[[Structure], None]:
+        """Look at the network before a cut; what is given is called once it is cut to a structure, and makes up for it.
+
+        `batches` are what it is looked at by, if at all.
+        """
+        return lambda _structure: None
 
     @abstractmethod
     def units(self) -> Structure:

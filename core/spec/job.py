@@ -215,6 +215,25 @@ def _of_images(source: Any) -> Any:
     return source
 
 
+class Channels(Strict):
+    """How channels of image models are kept."""
+
+    readers: Annotated[
+        Literal["shared"],
+        available("value of 'readers'", ("shared",), ("own",)),
+        Field(description="shared: all layers that read a tensor read the same channels of it"),
+    ] = "shared"
+    multiple: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=64,
+            description="widths are multiples of so many channels; left out: 16 where a latency is asked for or "
+            "'onnx' is exported, since runtimes are slow at odd ones, else 1",
+        ),
+    ] = None
+
+
 class JobSpec(Strict):
     """One pruning job. Only `model`, `task` and `budget` have no default."""
 
@@ -233,6 +252,7 @@ class JobSpec(Strict):
             "budgets of the whole model can be reached"
         ),
     ] = "keep"
+    channels: Annotated[Channels | None, Field(description="of image-classification alone")] = None
     transfer: Transfer = Transfer()
     method: Method = Method()
     train: Train = Train()
@@ -347,7 +367,26 @@ class JobSpec(Strict):
             raise PydanticCustomError(
                 "/vocabulary", "is of texts, and image-classification reads pictures: leave it out"
             )
+        if self.task.type != IMAGES and self.channels is not None:
+            raise PydanticCustomError(
+                "/channels", f"are of image models, and {self.task.type} reads texts: leave it out"
+            )
+        if self.task.type == IMAGES:
+            self._of_channels()
         return self
+
+    def _of_channels(self) -> None:
+        """Nothing is asked for that only transformers of texts have."""
+        if self.hidden_size == "trim":
+            raise PydanticCustomError("/hidden_size", "is of transformers of texts: leave it out")
+        if self.export.layout == "regular":
+            raise PydanticCustomError("/export/layout", "no plain config.json can say widths of channels: leave it out")
+        if self.budget.sequence_length is not None:
+            raise PydanticCustomError(
+                "/budget/sequence_length", "is of texts: give 'train.image_size' for pictures of another size"
+            )
+        if self.budget.of == "encoder":
+            raise PydanticCustomError("/budget/of", "of image models the whole is counted: leave it out")
 
     @model_validator(mode="after")
     def _methodical(self) -> Self:
@@ -483,6 +522,12 @@ class JobSpec(Strict):
     def coupling(self) -> str:
         """The coupling in force once defaults are filled in."""
         return self.transfer.coupling or ("auto" if self.sources else "none")
+
+    @property
+    def multiple(self) -> int:
+        """Of channels, that widths are multiples of, once the default is filled in."""
+        asked = self.channels and self.channels.multiple
+        return asked or (16 if self.budget.timed or "onnx" in self.export.formats else 1)
 
     @property
     def length(self) -> int:

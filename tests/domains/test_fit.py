@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 
 from core.domains.anatomy import Anatomy, Block
-from core.domains.cost import Cost
+from core.domains.cost import Additive, Cost
 from core.domains.fit import SLACK, Scores, fit, stays_exact
 from core.domains.structure import Structure
 from core.domains.transformer.families import Architecture
@@ -90,7 +90,7 @@ def test_blocks_of_any_size_and_price(share: float, seed: int) -> None:
     kinds = [("a", int(n)) for n in rng.integers(0, 5, 4)] + [("b", int(n)) for n in rng.integers(100, 300, 4)]
     anatomy = Anatomy(tuple(Block(f"{i}", kind, size) for i, (kind, size) in enumerate(kinds)))
     unit = (*rng.integers(400, 600, 4).tolist(), *rng.integers(4, 8, 4).tolist())
-    cost = Cost(anatomy, unit, tuple(rng.integers(0, 20, 8).tolist()), (9,), outside=100)
+    cost = Additive(anatomy, unit, tuple(rng.integers(0, 20, 8).tolist()), (9,), outside=100)
     limit = int(cost.smallest + share * (cost.dense - cost.smallest))
     scores = Scores(rng.normal(size=anatomy.size))
     structure = fit(scores, cost, limit)

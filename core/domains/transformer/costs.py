@@ -8,7 +8,7 @@ from math import prod
 from typing import Self
 
 from core.domains.anatomy import Block
-from core.domains.cost import FLOAT32, Cost
+from core.domains.cost import FLOAT32, Additive
 from core.domains.structure import ATTENTION, FFN, Structure
 from core.domains.transformer.families import Architecture, Family, require_narrow
 from core.domains.transformer.residual import residual_side
@@ -18,8 +18,8 @@ from core.spec.errors import SpecError
 from core.spec.job import HiddenSize, Layout
 
 
-def least(cost: Cost, layout: Layout, architecture: Architecture) -> int:
-    """Cost of the smallest encoder in a layout."""
+def least(cost: Additive, layout: Layout, architecture: Architecture) -> int:
+    """Additive of the smallest encoder in a layout."""
     return cost.smallest if layout == "free" else cost.of(smallest_regular(architecture))
 
 
@@ -35,9 +35,9 @@ class Costs:
     """Every cost of one model."""
 
     architecture: Architecture
-    params: Cost
-    macs: Cost  # multiply-accumulates of matrix products, for one text of `length` tokens
-    bytes: Cost  # of the weights' file
+    params: Additive
+    macs: Additive  # multiply-accumulates of matrix products, for one text of `length` tokens
+    bytes: Additive  # of the weights' file
     length: int
     matrices: int = 0  # weights in the encoder layers' matrices: what 'sparsity' is of
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)  # of the whole model
@@ -63,7 +63,7 @@ class Costs:
         head = 2 * (a.queries + 1) * a.hidden * a.head_size * length + 2 * length**2 * a.head_width
         if r := a.relative:
             head += r.positions * a.head_size * (r.projections * a.hidden + r.products * length)
-        macs = Cost.alike(
+        macs = Additive.alike(
             a.anatomy,
             {ATTENTION: (head, 0), FFN: ((inputs + 1) * a.hidden * length, 0)},
             outside=once * (length if family.of_words else 1)
@@ -73,7 +73,7 @@ class Costs:
         unit, block, fixed = (
             tuple(FLOAT32 * price for price in prices) for prices in (params.unit, params.block, params.fixed)
         )
-        size = Cost(
+        size = Additive(
             a.anatomy,
             unit,
             block,
@@ -97,7 +97,7 @@ class Costs:
                 shapes[name] = (*shape[:side], hidden, *shape[side + 1 :])
         small = self.from_shapes(replace(a, hidden=hidden), shapes, self.length)
 
-        def beside(one: Cost, whole: Cost) -> Cost:
+        def beside(one: Additive, whole: Additive) -> Additive:
             return replace(one, spared=whole.before - one.before)
 
         return replace(
@@ -118,7 +118,7 @@ class Costs:
         require_narrow(self.architecture.family)
         return self.at(hidden_sizes(self.architecture.hidden)[0])
 
-    def limit(self, budget: Budget, layout: Layout = "free", hidden_size: HiddenSize = "keep") -> tuple[Cost, int]:
+    def limit(self, budget: Budget, layout: Layout = "free", hidden_size: HiddenSize = "keep") -> tuple[Additive, int]:
         """The cost that `budget` limits, and the most that the encoder layers may cost; SpecError if out of reach.
 
         With `hidden_size` "trim", of all hidden dimensions: what they leave for the encoder may be less than nothing.
@@ -133,14 +133,14 @@ class Costs:
                     f"this model has matrices with rows of {odd[0]}, which groups of {size} do not fill",
                 )
             return self.params, self.params.dense  # nothing is cut
-        cost: Cost = getattr(self, budget.kind)
+        cost: Additive = getattr(self, budget.kind)
         whole = budget.counted == "model"
         outside = cost.outside if whole else 0
         high, dense = cost.dense + outside, cost.before if whole else cost.dense
         limit = budget.limit(dense)
 
         def lowest(hidden_size: HiddenSize) -> int:
-            small: Cost = getattr(self.smallest(hidden_size), budget.kind)
+            small: Additive = getattr(self.smallest(hidden_size), budget.kind)
             return least(small, layout, self.architecture) + (small.outside if whole else 0)
 
         if limit < (low := lowest(hidden_size)):
@@ -179,7 +179,7 @@ def hidden_sizes(hidden: int) -> list[int]:
 UNITS = {"params": "parameters", "macs": "multiply-accumulates at {length} tokens", "bytes": "bytes of weights"}
 
 
-def _params(architecture: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> Cost:
+def _params(architecture: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> Additive:
     a, family = architecture, architecture.family
     start = f"{family.base}.{family.layers}."
     found: dict[str, dict[str, int]] = {}
@@ -214,4 +214,4 @@ def _params(architecture: Architecture, shapes: Mapping[str, tuple[int, ...]]) -
 
     head, attention, neuron, ffn, fixed = zip(*(price(*pair) for pair in pairs), strict=True)
     outside = sum(map(prod, shapes.values())) - sum(sum(layer.values()) for layer in layers)
-    return Cost(a.anatomy, head + neuron, attention + ffn, fixed, outside)
+    return Additive(a.anatomy, head + neuron, attention + ffn, fixed, outside)

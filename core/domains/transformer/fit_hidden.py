@@ -1,7 +1,7 @@
 """`hidden_size: trim`: scores -> the structure that meets the budget with some of the hidden dimensions.
 
-At any one hidden size all costs are the prices of a `Cost` again, so `fit` serves each: a ladder of sizes is tried, the
-best-scored dimensions of each, and the structure that keeps the most is taken.
+At any one hidden size all costs are additive again, so `fit` serves each: a ladder of sizes is tried, the best-scored
+dimensions of each, and the structure that keeps the most is taken.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from core.domains.cost import Cost
+from core.domains.cost import Additive
 from core.domains.fit import SLACK, Scores, each_unit, fit, worth
 from core.domains.structure import Structure
 from core.domains.transformer.costs import Costs, hidden_sizes
@@ -44,10 +44,10 @@ def _tried(
 ) -> list[tuple[float, float, Structure]]:
     """Part of the limit that is left, kept worth and structure, from the least of `sizes` to the last with room."""
     assert scores.hidden is not None
-    dense: Cost = getattr(costs, kind)
+    dense: Additive = getattr(costs, kind)
     found = []
     for hidden in sizes:
-        cost: Cost = getattr(costs.at(hidden), kind)
+        cost: Additive = getattr(costs.at(hidden), kind)
         room = limit + (dense.outside - cost.outside) * whole
         if room < cost.smallest:
             break
@@ -60,7 +60,7 @@ def _tried(
     return found
 
 
-def priced(scores: Scores, before: Cost, after: Cost) -> Scores:
+def priced(scores: Scores, before: Additive, after: Additive) -> Scores:
     """Worth per cost at other prices."""
     ratios = [old / new for old, new in zip(before.shared, after.shared, strict=True)]
     return replace(scores, units=scores.units * each_unit(before.anatomy, ratios))

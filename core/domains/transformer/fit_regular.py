@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from core.domains.cost import Cost
+from core.domains.cost import Additive
 from core.domains.fit import SLACK, Scores, fit, worth, worths
 from core.domains.structure import Structure
 from core.domains.transformer.families import Architecture
@@ -24,7 +24,7 @@ from core.spec.job import Layout
 Rows = NDArray[np.float64]
 
 
-def fit_regular(scores: Scores, cost: Cost, limit: int, architecture: Architecture) -> Structure:
+def fit_regular(scores: Scores, cost: Additive, limit: int, architecture: Architecture) -> Structure:
     """The regular structure of the largest summed worth whose cost in the encoder layers is at most `limit`.
 
     Every number of layers (and of heads, where that is free) is tried with the widest FFN that fits; what comes within
@@ -51,12 +51,12 @@ def fit_regular(scores: Scores, cost: Cost, limit: int, architecture: Architectu
     return max(near, key=lambda one: one[2])[3]
 
 
-def fit_of(layout: Layout, architecture: Architecture) -> Callable[[Scores, Cost, int], Structure]:
+def fit_of(layout: Layout, architecture: Architecture) -> Callable[[Scores, Additive, int], Structure]:
     """`fit` under a layout."""
     return partial(fit_regular, architecture=architecture) if layout == "regular" else fit
 
 
-def compare(scores: Scores, cost: Cost, limit: int, structure: Structure) -> dict[str, Any]:
+def compare(scores: Scores, cost: Additive, limit: int, structure: Structure) -> dict[str, Any]:
     """What regularity cost: the summed worth that `structure` keeps, beside the free structure of the same limit."""
     return {
         name: {"worth": round(worth(scores, cost, one), 4), "cost": cost.of(one), **one.sizes()}
@@ -64,7 +64,7 @@ def compare(scores: Scores, cost: Cost, limit: int, structure: Structure) -> dic
     }
 
 
-def _price(cost: Cost, every: int, layers: int, heads: int, width: int) -> int:
+def _price(cost: Additive, every: int, layers: int, heads: int, width: int) -> int:
     """Of any regular structure of that size: which units it keeps does not matter."""
     gone = ((),) * (every - layers)
     kept = (tuple(range(heads)),) * layers + gone + (tuple(range(width)),) * layers + gone

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core.domains.anatomy import Anatomy
 from core.domains.gates import Gates
 from core.domains.network import Network
 from core.domains.structure import Structure
@@ -69,6 +70,10 @@ class TransformerNetwork(Network):
         Measured: benchmarks/results/overhead.md.
         """
         return 2 * sum(map(len, self.units().neurons)) > self.architecture.layers * self.architecture.neurons
+
+    @property
+    def here(self) -> Anatomy:
+        return units(self).anatomy
 
     def units(self) -> Structure:
         return units(self)

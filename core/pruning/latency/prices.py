@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from core.domains.cost import Cost
+from core.domains.cost import Additive, Cost
 from core.domains.fit import Scores
 from core.domains.structure import ATTENTION, FFN, Rows, Structure
 from core.domains.transformer.costs import least, smallest_regular
@@ -33,7 +33,7 @@ from core.pruning.latency.stopwatch import Measure, Reading
 from core.pruning.system.files import write_json
 from core.spec.job import Layout
 
-Find = Callable[[Scores, Cost, int], Structure]
+Find = Callable[[Scores, Any, int], Structure]
 Table = list[dict[str, Any]]  # of each level: heads and neurons that each layer keeps, and "ratio" to the dense latency
 
 DENSE = 1_000_000_000  # the dense model's latency in the unit of the prices: a part in 10^9 of it
@@ -96,6 +96,7 @@ class ByUnits:
         return prices(self.architecture, table)
 
     def least(self, cost: Cost) -> int:
+        assert isinstance(cost, Additive)
         return least(cost, self.layout, self.architecture)
 
 
@@ -141,7 +142,7 @@ def prices(architecture: Architecture, table: Table) -> Cost:
     found = DENSE * _least_squares(counts, np.ones(len(every)))
     head, attention_block, neuron, ffn_block, fixed = (int(price) for price in found.round())
     each = {ATTENTION: (max(1, head), attention_block), FFN: (max(1, neuron), ffn_block)}
-    return Cost.alike(architecture.anatomy, each, outside=fixed, measured=True)
+    return Additive.alike(architecture.anatomy, each, outside=fixed, measured=True)
 
 
 def _counts(level: Mapping[str, Any]) -> list[int]:

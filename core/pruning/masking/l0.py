@@ -13,7 +13,6 @@ from itertools import islice
 
 import torch
 
-from core.domains.fit import fit, stays_exact
 from core.domains.gates import Masks
 from core.domains.network import Network
 from core.domains.structure import Structure
@@ -110,8 +109,8 @@ def prune(
 
         if (step + 1) % max(1, steps // CUTS) == 0 and step + 1 < steps:
             room = min(cost.dense, int(MARGIN * (1 - target) * cost.dense))
-            inner = fit(masks.scores(), cost, max(limit, room))
-            if stays_exact(inner, cost):
+            inner = fitter.on_the_way(masks.scores(), max(limit, room))
+            if inner is not None:
                 network.cut(inner.within(present), optimizer)
                 trim_heap()
                 present = inner

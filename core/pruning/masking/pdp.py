@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.domains.fit import Scores, fit, stays_exact
+from core.domains.fit import Scores
 from core.domains.gates import Gates, Grid
 from core.domains.network import Network
 from core.domains.structure import Structure
@@ -248,8 +248,8 @@ class Units:
         """Cut out what is far below the thresholds."""
         room = int(MARGIN * (1 - share * self.goal) * self.cost.dense)
         if room < self.cost.of(self.present):
-            inner = fit(self.scores(share), self.cost, max(self.fitter.limit, room))
-            if stays_exact(inner, self.cost):
+            inner = self.fitter.on_the_way(self.scores(share), max(self.fitter.limit, room))
+            if inner is not None:
                 self._cut(inner, optimizer)
 
     def harden(self, optimizer: torch.optim.AdamW) -> None:

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from core.domains.cost import Cost, Costs
-from core.domains.fit import Scores, fit
+from core.domains.channels.cost import Bilinear
+from core.domains.channels.costs import ImageCosts
+from core.domains.channels.fit import fit_channels
+from core.domains.cost import Additive, Cost, Costs
+from core.domains.fit import Scores, fit, stays_exact
 from core.domains.structure import Structure
 from core.domains.transformer import costs as transformer
 from core.domains.transformer.fit_hidden import fit_narrow
@@ -24,7 +27,7 @@ class Fitter:
 
     cost: Cost
     limit: int
-    find: Callable[[Scores, Cost, int], Structure] = fit
+    find: Callable[[Scores, Any, int], Structure] = fit
     measured: Callable[[Scores], Structure] | None = None  # under a budget in time: the clock has the last word
     hidden: bool = False  # scores of hidden dimensions are wanted, too
     regular: bool = False
@@ -34,6 +37,8 @@ class Fitter:
     def counted(cls, costs: Costs, budget: Budget, layout: Layout = "free", hidden_size: HiddenSize = "keep") -> Fitter:
         """Under a budget that is counted; SpecError if it is out of reach."""
         cost, limit = costs.limit(budget, layout, hidden_size)
+        if isinstance(costs, ImageCosts):
+            return cls(cost, limit, partial(fit_channels, multiple=costs.multiple))
         assert isinstance(costs, transformer.Costs)
         if hidden_size == "keep":
             return cls(cost, limit, fit_of(layout, costs.architecture), regular=layout == "regular")
@@ -54,5 +59,14 @@ class Fitter:
         counted = partial(self.find, scores, self.cost, self.limit)
         structure = parallel.agree(partial(self.measured, scores) if self.measured else counted)
         if self.regular and self.measured is None:
+            assert isinstance(self.cost, Additive)
             self.beside = compare(scores, self.cost, self.limit, structure)
         return structure
+
+    def on_the_way(self, scores: Scores, limit: int) -> Structure | None:
+        """What can be cut out before the last fit, which is to stay exact; None where too few fine units would stay."""
+        if isinstance(self.cost, Bilinear):
+            return fit_channels(scores, self.cost, limit)
+        assert isinstance(self.cost, Additive)
+        inner = fit(scores, self.cost, limit)
+        return inner if stays_exact(inner, self.cost) else None

@@ -57,7 +57,7 @@ def importance(
     where = next(network.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     present = network.units()
-    gates = Gates.of(present, present.anatomy).each(lambda ones: ones.to(where))
+    gates = Gates.of(present, network.here).each(lambda ones: ones.to(where))
     if fitter.hidden:
         gates = replace(gates, hidden=torch.ones(network.stream, device=where))
     scored = [gate.requires_grad_() for gate in (gates.units, gates.hidden) if gate is not None]

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from core.domains.cost import Cost
+from core.domains.cost import Additive, Cost
 from core.domains.gates import CLAMP, SHIFT, START, Masks, alive, sample
 from core.domains.structure import ATTENTION, Structure, transformer
 
@@ -62,7 +62,7 @@ def test_scores_of_dropped_units_are_minus_infinity(cost: Cost) -> None:
 def test_blocks_of_several_sizes_have_masks_of_their_own() -> None:
     """As in a model that was pruned already: some blocks are narrow, one is gone."""
     anatomy = transformer([2, 0, 4], [5, 3, 0])
-    cost = Cost(anatomy, (10, 0, 10, 3, 3, 0), (1, 0, 1, 2, 2, 0), (7, 7, 7), outside=0)
+    cost = Additive(anatomy, (10, 0, 10, 3, 3, 0), (1, 0, 1, 2, 2, 0), (7, 7, 7), outside=0)
     masks = Masks(cost)
     for gates in (masks.draw(torch.Generator().manual_seed(0)), masks.median()):
         assert (len(gates.units), len(gates.blocks)) == (14, 6)

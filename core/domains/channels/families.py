@@ -1,0 +1,65 @@
+"""Which image classifiers of transformers channels can be cut of, and where their heads are. No torch.
+
+Adding a family is adding a row: what of it can go is traced (`trace.py`), and a family of which nothing can is refused
+with its share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from core.spec.errors import SpecError
+
+AUTO_CLASS = "AutoModelForImageClassification"
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where transformers keeps the parts of an image classifier."""
+
+    model_type: str
+    task_class: str
+    base: str  # the body's attribute, and so what names of its weights begin with; "" where it has none of its own
+    head: str = "classifier"
+
+
+FAMILIES: Mapping[str, Family] = {
+    family.model_type: family
+    for family in (
+        Family("convnext", "ConvNextForImageClassification", "convnext"),
+        Family("deit", "DeiTForImageClassification", "deit"),
+        Family("efficientnet", "EfficientNetForImageClassification", "efficientnet"),
+        Family("focalnet", "FocalNetForImageClassification", "focalnet"),
+        Family("hgnet_v2", "HGNetV2ForImageClassification", "", "fc"),
+        Family("levit", "LevitForImageClassification", "levit"),
+        Family("mobilenet_v1", "MobileNetV1ForImageClassification", "mobilenet_v1"),
+        Family("mobilenet_v2", "MobileNetV2ForImageClassification", "mobilenet_v2"),
+        Family("mobilevit", "MobileViTForImageClassification", "mobilevit"),
+        Family("mobilevitv2", "MobileViTV2ForImageClassification", "mobilevitv2"),
+        Family("poolformer", "PoolFormerForImageClassification", "poolformer"),
+        Family("regnet", "RegNetForImageClassification", "regnet"),
+        Family("resnet", "ResNetForImageClassification", "resnet"),
+        Family("swin", "SwinForImageClassification", "swin"),
+        Family("textnet", "TextNetForImageClassification", "textnet", "fc"),
+        Family("vit", "ViTForImageClassification", "vit"),
+    )
+}
+TIMM = "timm_wrapper"
+
+
+def family_of(config: Mapping[str, Any]) -> Family:
+    """Find the family of a config.json; SpecError('/model') says which there are."""
+    name = str(config.get("model_type"))
+    if name in FAMILIES:
+        return FAMILIES[name]
+    if name == TIMM or ("architecture" in config and "pretrained_cfg" in config):
+        raise SpecError(
+            "/model",
+            "it is a model of timm, which transformers only wraps: give a model of transformers' own (resnet, "
+            "mobilenet_v2, convnext, ...), to which timm's weights can be converted where transformers has a script",
+        )
+    raise SpecError(
+        "/model", f"architecture '{name[:60]}' classifies no pictures here; these do: {', '.join(FAMILIES)}"
+    )

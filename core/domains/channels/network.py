@@ -1,0 +1,126 @@
+"""An image classifier, as it is trained and pruned: units are channels that go together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from core.domains.anatomy import Anatomy
+from core.domains.channels import norms
+from core.domains.channels.costs import ImageCosts
+from core.domains.channels.cut import cut, reshape
+from core.domains.channels.families import Family
+from core.domains.channels.gates import gated
+from core.domains.channels.graph import Graph
+from core.domains.channels.magnitude import norms as sizes
+from core.domains.gates import Gates
+from core.domains.network import TARGET, Network
+from core.domains.structure import Structure
+from core.domains.weights import file_bytes
+
+RATE = 1e-3
+
+
+class ChannelNetwork(Network):
+    """BatchNorm keeps its running statistics while it is trained: batches are small, and so is the data.
+
+    So the masked network is the cut one while it trains, too; what a cut changes of them is carried over (`remember`).
+    """
+
+    def __init__(self, body: Any, family: Family, graph: Graph, side: int, multiple: int = 1) -> None:
+        """`graph`: of `body` with its head, for pictures of `side` pixels; widths are multiples of `multiple`."""
+        super().__init__(body, family.head, graph.anatomy)
+        self.family, self.side, self.multiple = family, side, multiple
+        self.given = self.graph = graph  # of the dense network, and of what it is now
+        norms.sane_momentum(self)
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for norm in norms.norms(self).values():
+            norm.eval()
+        return self
+
+    @property
+    def rate(self) -> float:
+        return RATE
+
+    @property
+    def wide(self) -> bool:
+        """Convolutions in bfloat16 are no faster on most CPUs."""
+        return False
+
+    @property
+    def here(self) -> Anatomy:
+        return self.graph.anatomy
+
+    def units(self) -> Structure:
+        return Structure.dense(self.graph.anatomy)
+
+    def norms(self) -> list[Tensor]:
+        return sizes(self.assembled(), self.graph)
+
+    def matrices(self) -> dict[str, nn.Parameter]:
+        parameters = dict(self.body.named_parameters())
+        return {
+            name: parameters[name] for name, one in self.graph.weights.items() if one.positions and name in parameters
+        }
+
+    def costs(self, length: int, spared: int = 0) -> ImageCosts:
+        return ImageCosts.at(self.given, self.side, self.multiple)
+
+    def file_bytes(self) -> int:
+        state = self.assembled().state_dict()
+        floats, whole = (
+            {name: tuple(tensor.shape) for name, tensor in state.items() if tensor.is_floating_point() is wanted}
+            for wanted in (True, False)
+        )
+        return file_bytes(floats, 4, whole)
+
+    def longest(self, wanted: int) -> int:
+        """All pictures are of one size."""
+        return self.side
+
+    def gated(self, gates: Gates, present: Structure) -> AbstractContextManager[None]:
+        blocks = gates.blocks[torch.from_numpy(self._graph_of(gates.anatomy).owner).to(gates.blocks.device)]
+        return gated(self, self._with_heads(self._graph_of(gates.anatomy)), gates.units * blocks, present)
+
+    def cut(self, structure: Structure, optimizer: torch.optim.AdamW | None = None) -> None:
+        cut(self, self._with_heads(self.graph), structure, optimizer)
+        self.graph = self.graph.cut(structure)
+
+    def reshape(self, structure: Structure) -> None:
+        reshape(self, self._with_heads(self.graph), structure)
+        self.graph = self.graph.cut(structure)
+
+    def remember(self, batches: Iterable[Mapping[str, Tensor]]) -> Callable[[Structure], None]:
+        if not norms.norms(self):
+            return super().remember(batches)
+        seen = [*batches]
+        before, graph = norms.statistics(self, seen), self._with_heads(self.graph)
+
+        def settle(structure: Structure) -> None:
+            norms.match(self, seen, before, graph, structure)
+
+        return settle
+
+    def _graph_of(self, anatomy: Anatomy) -> Graph:
+        return self.given if anatomy == self.given.anatomy else self.graph
+
+    def _with_heads(self, graph: Graph) -> Graph:
+        """By the names of this network's own weights; every head reads what the target's does."""
+        head, found = f"{self.head_name}.", {}
+        for name, weight in graph.weights.items():
+            if not name.startswith(head):
+                found[f"body.{name}"] = weight
+                continue
+            for task, module in self.heads.items():
+                path = name.removeprefix(head)
+                tensor = dict([*module.named_parameters(), *module.named_buffers()])[path]
+                shape = weight.shape if task == TARGET else (tensor.shape[0], *weight.shape[1:])
+                found[f"heads.{task}.{path}"] = replace(weight, shape=tuple(shape))
+        return replace(graph, weights=found)
