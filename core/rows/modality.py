@@ -57,6 +57,12 @@ class Modality(Protocol):
     def encode(self, rows: Sequence[tuple[Any, ...]]) -> tuple[Columns, Any]:
         """Encode rows; beside the columns what the processor said, for labels that lie inside a row (of words)."""
 
+    def views(self, rows: int) -> int:
+        """Give how many rows to train on are made of each of so many."""
+
+    def encode_views(self, rows: Sequence[tuple[Any, ...]], views: int) -> tuple[Columns, list[int]]:
+        """Encode so many rows of each, and say of which each is."""
+
     def sizes(self, columns: Columns) -> Tensor:
         """Give how large each row is, (N,): rows of like size are batched together."""
 

@@ -34,10 +34,15 @@ OURS += ("output_attentions", "output_hidden_states")
 
 def own_config(model_dir: Path) -> Any:
     """The configuration of a model that was given, without what is ours to say; SpecError('/model')."""
+    Architecture.from_config(read_config(model_dir / "config.json"))
+    return own_values(model_dir)
+
+
+def own_values(model_dir: Path) -> Any:
+    """As `own_config`, of any kind of model."""
     values = read_config(model_dir / "config.json")
     kept = {name: value for name, value in values.items() if name not in OURS and "_implementation" not in name}
     kept.pop("topwork", None)
-    Architecture.from_config(values)
     with readable(model_dir, "config.json"):
         return CONFIG_MAPPING[values["model_type"]].from_dict(kept)
 

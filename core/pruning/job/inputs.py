@@ -60,10 +60,10 @@ Hear = Callable[[Network, Rows, str], Tensor]
 def encoded(spec: JobSpec, splits: Splits, task: Task, modality: Modality) -> Encoded:
     """Train, dev and test rows, and the sources'. A source with the target's label set shares the target's head."""
     parts = (splits.train, splits.dev, splits.test)
-    train, dev, test = (encode(part, task, modality) for part in parts)
+    train, dev, test = (encode(part, task, modality, train=not i) for i, part in enumerate(parts))
     sources: list[TaskRows] = []
     # More rows than this are never drawn, by training or for scores, however little is to be left.
-    most = max(BATCHES, sum(training_steps(spec, len(train), 0.0).values())) * spec.train.batch_size
+    most = max(BATCHES, sum(training_steps(spec, len(splits.train), 0.0).values())) * spec.train.batch_size
     generator = torch.Generator().manual_seed(spec.train.seed)
     for source, every in zip(spec.sources, splits.sources, strict=True):
         if spec.coupling == "none":
@@ -71,7 +71,7 @@ def encoded(spec: JobSpec, splits: Splits, task: Task, modality: Modality) -> En
         rows = [every[j] for j in torch.randperm(len(every), generator=generator)[:most].tolist()]
         theirs = source_task(spec, source, every, task)
         head = TARGET if theirs == task or theirs.apart_texts else f"source{len(sources)}"
-        sources.append(TaskRows(encode(rows, theirs, modality), head, len(theirs.labels), source.weight))
+        sources.append(TaskRows(encode(rows, theirs, modality, train=True), head, len(theirs.labels), source.weight))
     return train, dev, test, sources
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from core.domains.network import Network
 from core.pruning.job.inputs import Hear, Inputs
+from core.pruning.job.pictures import read_pictures
 from core.pruning.job.texts import read_texts
 from core.pruning.system.device import device
 from core.pruning.training.batches import Rows
@@ -29,4 +30,5 @@ def read_inputs(spec: JobSpec, model: Path, datasets: Mapping[str, Path], hear: 
     The model as it was given is heard, by `hear`, before anything of it changes.
     """
     splits = prepare(spec, read_tables(spec, datasets))
-    return read_texts(spec, model, splits, hear)
+    read = read_texts if spec.task.image is None else read_pictures
+    return read(spec, model, splits, hear)

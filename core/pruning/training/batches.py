@@ -55,8 +55,14 @@ class Rows:
         return Blank(self.modality, tuple(self.inputs))
 
 
-def encode(examples: Sequence[Example], task: Task, modality: Modality) -> Rows:
-    """Encode examples; raises SpecError('/model') for a model that cannot take them."""
+def encode(examples: Sequence[Example], task: Task, modality: Modality, *, train: bool = False) -> Rows:
+    """Encode examples; raises SpecError('/model') for a model that cannot take them.
+
+    To `train` on, a modality may make several rows of an example.
+    """
+    if train and (views := modality.views(len(examples))) > 1:
+        columns, index = modality.encode_views([row.text for row in examples], views)
+        return Rows(columns, task.encode([examples[i].label for i in index]), task, modality)
     columns, encoded = modality.encode([row.text for row in examples])
     return Rows(columns, task.encode([row.label for row in examples], encoded), task, modality)
 

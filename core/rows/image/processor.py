@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ PIXELS = "pixel_values"
 # What a preprocessor does to numbers, and not to the picture; not all of them know all.
 NUMBERS = {"do_rescale": False, "do_normalize": False, "rescale_offset": False, "include_top": False}
 SHAPES = {"do_resize": False, "do_center_crop": False, "do_pad": False, "do_flip_channel_order": False}
+MOST_VIEWS, MOST_ROWS = 8, 4000  # of a picture, and of all that are trained on
 AT_ONCE = 32  # pictures that are decoded and not yet made small
 EXACT = 1e-5
 
@@ -55,6 +56,16 @@ class Images:
         ((_, height, width),) = shapes
         return cls(processor, height, width, *_numbers(processor), augment, scratch)
 
+    free: ClassVar[tuple[str, ...]] = ("batch",)
+
+    @property
+    def largest(self) -> int:
+        return self.side
+
+    @property
+    def traced(self) -> tuple[int, int]:
+        return 2, self.side
+
     @property
     def side(self) -> int:
         """Pixels of a picture's longer side."""
@@ -71,6 +82,10 @@ class Images:
         """
         views = views if self.augment else 1
         return self._encode(rows, views, str(seed)), [row for row in range(len(rows)) for _ in range(views)]
+
+    def views(self, rows: int) -> int:
+        """Of few pictures more."""
+        return max(1, min(MOST_VIEWS, MOST_ROWS // max(1, rows))) if self.augment else 1
 
     def _encode(self, rows: Sequence[tuple[Any, ...]], views: int, seed: str) -> Columns:
         pixels = self._room(len(rows) * views)

@@ -72,6 +72,13 @@ class Text:
             for name, column in encoded.items()
         }
 
+    def views(self, rows: int) -> int:
+        """Texts are read as they are."""
+        return 1
+
+    def encode_views(self, rows: Sequence[tuple[Any, ...]], views: int) -> tuple[Columns, list[int]]:
+        raise NotImplementedError
+
     def words_read(self, words: Sequence[str]) -> list[int]:
         """Give the places of those words of a row that fit into `max_length` and have a token."""
         return sorted({word for word in self.tokens([words]).word_ids(0) if word is not None})

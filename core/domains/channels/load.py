@@ -1,0 +1,99 @@
+"""A model's folder becomes the image classifier that is trained: weights, a head for the task, and what can be cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+
+from core.domains.channels.costs import ImageCosts
+from core.domains.channels.families import Family, family_of
+from core.domains.channels.graph import Graph
+from core.domains.channels.network import ChannelNetwork
+from core.domains.channels.trace import trace
+from core.domains.config import read_config
+from core.domains.network import TARGET, last_linear
+from core.domains.transformer.families import head_labels, require_fitted
+from core.domains.transformer.load import own_values, readable
+from core.spec.errors import SpecError
+from core.spec.task import ProblemType
+
+LEAST = 0.05  # of the multiply-accumulates, that have to be able to go
+
+
+def load_images(
+    folder: Path,
+    labels: Sequence[str],
+    seed: int,
+    problem: ProblemType,
+    *,
+    side: int,
+    multiple: int = 1,
+    fitted: bool = False,
+) -> ChannelNetwork:
+    """The pre-trained model with a head for `labels`; SpecError('/model') if another weight is missing.
+
+    The head is fresh, unless the model's own knows these very labels, and is put into their order. `side`: pixels of
+    the pictures that it is traced by. `fitted`: the head is to know these labels; SpecError('/train/steps/teach').
+    """
+    torch.manual_seed(seed)
+    said = read_config(folder / "config.json")
+    family = family_of(said)
+    body, info = read_body(folder, family, labels, problem)
+    wrong = {key for key in info["missing_keys"] if not key.startswith(f"{family.head}.")}
+    wrong |= {key for key, *_ in info["mismatched_keys"] if not key.startswith(f"{family.head}.")}
+    if wrong:
+        raise SpecError(
+            "/model", f"its weights lack, or have in another shape, what config.json asks for: {sorted(wrong)[:3]}"
+        )
+    if odd := [name for name, parameter in body.named_parameters() if not parameter.isfinite().all()]:
+        raise SpecError("/model", f"its weights hold numbers that are not finite: {odd[:3]}")
+    fresh = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+    known = head_labels(said.get("id2label"), len(labels)) if not fresh else ()
+    if fitted:
+        require_fitted(known, labels, problem)
+    network = ChannelNetwork(body, family, graph_of(body, side), side, multiple)
+    _, last = last_linear(network.heads[TARGET])
+    if known and {*known} == {*labels}:
+        for parameter in last.parameters():
+            parameter.data = parameter.data[[known.index(label) for label in labels]]
+    elif not fresh:  # of as many classes, which are others
+        nn.init.normal_(last.weight, std=0.02)
+        if last.bias is not None:
+            nn.init.zeros_(last.bias)
+    return network
+
+
+def read_body(folder: Path, family: Family, labels: Sequence[str], problem: ProblemType) -> tuple[Any, dict[str, Any]]:
+    """What transformers makes of the folder, and what it says of the weights."""
+    config = own_values(folder)
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {label: i for i, label in enumerate(labels)}
+    config.problem_type, config.return_dict = problem, True
+    with readable(folder, "weights"):
+        body, info = getattr(transformers, family.task_class).from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # a head for other classes gives way; anything else is refused
+            output_loading_info=True,
+        )
+    return body, info
+
+
+def graph_of(body: Any, side: int) -> Graph:
+    """What can be cut, at that size of picture; SpecError('/model') where next to nothing can."""
+    graph = trace(body, {"pixel_values": torch.zeros(1, 3, side, side)})
+    share = ImageCosts.at(graph, side, 1).macs.removable
+    if share < LEAST:
+        raise SpecError(
+            "/model",
+            f"only {share:.1%} of its multiply-accumulates are of channels that can go: its layers normalise over all "
+            "channels at once, or its code has their number written down",
+        )
+    return graph
