@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core.domains.channels.graph import Graph
@@ -24,13 +26,9 @@ def gated(model: nn.Module, graph: Graph, gates: Tensor, present: Structure) -> 
     has = graph.has(present)
     before: list[tuple[nn.Module, str, nn.Parameter]] = []
     try:
-        for name, units in graph.readers.items():
-            path, _, part = name.rpartition(".")
-            module = model.get_submodule(path)
-            weight = module._parameters[part]
-            assert weight is not None
-            there = [unit for unit in units if has[unit]]
-            columns = values[torch.tensor(there, device=values.device)].to(weight.dtype)
+        for (module, part, weight), units in _readers(model, graph):
+            there = torch.from_numpy(units[has[units]]).to(values.device)
+            columns = values[there].to(weight.dtype)
             before.append((module, part, weight))
             del module._parameters[part]
             setattr(module, part, weight * columns.view(1, -1, *[1] * (weight.ndim - 2)))
@@ -39,3 +37,15 @@ def gated(model: nn.Module, graph: Graph, gates: Tensor, present: Structure) -> 
         for module, part, weight in before:
             module.__dict__.pop(part, None)
             module._parameters[part] = weight
+
+
+def _readers(model: nn.Module, graph: Graph) -> list[tuple[tuple[nn.Module, str, nn.Parameter], NDArray[np.int64]]]:
+    """Each module that holds a reader's weight (tied ones are several's), and the unit of each input column."""
+    units = {name: np.array(columns, np.int64) for name, columns in graph.readers.items()}
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return [
+        ((module, part, weight), units[names[id(weight)]])
+        for module in model.modules()
+        for part, weight in module._parameters.items()
+        if weight is not None and names[id(weight)] in units
+    ]

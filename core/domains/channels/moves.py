@@ -12,7 +12,9 @@ from core.domains.channels.rules import Arguments, rule, unknown
 from core.domains.channels.state import State
 
 
-@rule("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "ravel")
+@rule(
+    "view", "reshape", "_unsafe_view", "reshape_as", "view_as", "flatten", "unflatten", "squeeze", "unsqueeze", "ravel"
+)
 def reshape(state: State, args: Arguments, shape: tuple[int, ...]) -> Tensor:
     """Where channels are split into parts, like (groups, channels / groups), each part keeps the same."""
     labels = state.labels(args["self"])

@@ -66,7 +66,7 @@ def reestimate(model: nn.Module, batches: Batches) -> None:
     """Take the running statistics anew: the mean over batches, each normed by its own; dropout is off."""
     found = norms(model)
     momenta = {name: norm.momentum for name, norm in found.items()}
-    with _evaluating(model):
+    with evaluating(model):
         for norm in found.values():
             norm.reset_running_stats()
             norm.momentum = None  # each batch counts alike
@@ -124,7 +124,7 @@ def _watch(model: nn.Module, batches: Batches, hear: Callable[[str, _BatchNorm, 
 
     handles = [norm.register_forward_pre_hook(hook(name)) for name, norm in norms(model).items()]
     try:
-        with _evaluating(model):
+        with evaluating(model):
             for batch in batches:
                 model(**batch)
     finally:
@@ -134,11 +134,13 @@ def _watch(model: nn.Module, batches: Batches, hear: Callable[[str, _BatchNorm, 
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Run `model` in evaluation mode; then each module is as it was, and what it kept of these runs is dropped."""
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
         yield
     finally:
+        model.train()  # LeViT drops the biases that it keeps
         for module, training in modes.items():
-            module.training = training
+            module.train(training)

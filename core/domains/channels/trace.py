@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from core.domains.channels import moves as _moves  # noqa: F401  enters its rules
 from core.domains.channels.graph import Graph
 from core.domains.channels.labels import pinned
+from core.domains.channels.norms import evaluating
 from core.domains.channels.rules import RULES, pointwise, unknown
 from core.domains.channels.state import Held, State
 from core.domains.channels.trial import agrees
@@ -36,18 +37,13 @@ def trace(model: nn.Module, inputs: Mapping[str, Tensor]) -> Graph:
     Raises SpecError('/model') if torch.export cannot read the model at all.
     """
     one = {name: value[:1] for name, value in inputs.items()}
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
+    with evaluating(model):
         program, macs = _export(model, one), _count(model, one)
         for careful in (False, True):
             graph = build(model, _walk(program, _names(model, program), careful), macs)
             if agrees(model, graph, one):
                 return graph
         return build(model, State(), macs)
-    finally:
-        for module, training in modes.items():
-            module.training = training
 
 
 def _export(model: nn.Module, inputs: dict[str, Tensor]) -> Any:

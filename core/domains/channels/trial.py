@@ -25,7 +25,7 @@ def agrees(model: nn.Module, graph: Graph, inputs: Mapping[str, Tensor]) -> bool
     `model` is in evaluation mode.
     """
     generator = torch.Generator().manual_seed(SEED)
-    model = copy.deepcopy(model).double()
+    model = copy.deepcopy(model).double().train().eval()  # LeViT keeps biases, in float32, from one run to the next
     scatter(model, generator)
     dense, structure = Structure.dense(graph.anatomy), draw(graph, generator)
     gates = torch.from_numpy(graph.has(structure)[:-1]).double()

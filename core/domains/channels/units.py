@@ -57,8 +57,8 @@ def _seen(state: State) -> list[Array]:
 
 def _blocks(parts: list[Array], size: int) -> Array:
     """A number for each class, (size,): the same for those that lie in each part equally often."""
-    block = np.zeros(size, np.int64)
-    block[PIN] = -1
+    block = np.ones(size, np.int64)
+    block[PIN] = 0
     for part in {part.tobytes(): part for part in parts}.values():
         counts = np.bincount(part, minlength=size)
         block = np.unique(block * (counts.max() + 1) + counts, return_inverse=True)[1]

@@ -37,7 +37,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
             "expand_ratios": [1, 6, 6],
             "num_block_repeats": [1, 2, 2],
             "depthwise_padding": [],
-            "hidden_dim": 64,
+            "hidden_dim": 640,
         },
     ),
     "hgnet_v2": (

@@ -51,9 +51,8 @@ def test_masked_equals_cut(name: str) -> None:
             given = answer(small, inputs)
         assert float((given - masked).abs().max() / masked.abs().max()) < 1e-12
         assert after == graph.cut(structure)
-        assert {n: tuple(t.shape) for n, t in small.state_dict().items()} == {
-            n: after.weights[n].shape if n in after.weights else tuple(t.shape) for n, t in small.state_dict().items()
-        }
+        for path, tensor in [*small.named_parameters(), *small.named_buffers()]:
+            assert after.weights[path].shape == tuple(tensor.shape)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -61,13 +60,15 @@ def test_costs_equal_what_the_cut_network_has(name: str) -> None:
     model, graph = traced(name)
     costs = ChannelCosts.of(graph)
     for structure in [Structure.dense(graph.anatomy), *structures(graph, 1)]:
-        small = copy.deepcopy(model).float()
+        small = copy.deepcopy(model)
         cut(small, graph, structure)
         assert costs.params.model(structure) == sum(p.numel() for p in small.parameters())
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-            small(pictures()["pixel_values"].float())
+            small(**pictures())
         assert 2 * costs.macs.model(structure) == counter.get_total_flops()
-        saved = {name: small.state_dict()[name] for name, weight in graph.weights.items() if weight.saved}
+        tensors = small.state_dict()
+        saved = {name: tensors[name] for name, weight in graph.weights.items() if weight.saved}
+        saved = {name: value.float() if value.is_floating_point() else value for name, value in saved.items()}
         size = len(save(saved, metadata={"format": "pt"}))
         dense = structure == Structure.dense(graph.anatomy)
         assert size == costs.bytes.before if dense else size <= costs.bytes.model(structure) <= size + 40 * len(saved)
@@ -88,7 +89,7 @@ def test_a_cut_checkpoint_loads_by_its_shapes(name: str) -> None:
             assert torch.equal(answer(other, pictures()), answer(small, pictures()))
 
 
-LEAST = {"resnet": 0.9, "mobilenet_v2": 0.7, "vit": 0.3, "dense": 0.7, "shuffle": 0.4, "twice": 0.9, "ghost": 0.8}
+LEAST = {"resnet": 0.85, "mobilenet_v2": 0.95, "vit": 0.1, "dense": 0.9, "shuffle": 0.9, "twice": 0.9, "ghost": 0.9}
 
 
 @pytest.mark.parametrize("name", LEAST)
