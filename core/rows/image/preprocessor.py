@@ -1,0 +1,77 @@
+"""A model's own preprocessor (`preprocessor_config.json`), for pictures of another size, too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from core.rows.faults import shown
+from core.spec.errors import SpecError
+
+CONFIG = "preprocessor_config.json"
+MAX_BYTES = 2**20
+MAX_SIDE = 1024  # pixels that it may ask for
+COPY = "copy it from where the model comes from, beside config.json"
+Sizes = dict[str, int]
+
+
+def loaded(folder: Path, side: int | None) -> Any:
+    """The processor of transformers, by PIL, that gives pictures of `side` pixels, or of its own size.
+
+    Raises SpecError('/model') where there is none, or it is of no kind that is supported.
+    """
+    config = _config(folder)
+    try:
+        processor = _open(folder)
+        sizes = {"size": _sizes(processor.size)}
+        if processor.do_center_crop:
+            sizes["crop_size"] = _sizes(processor.crop_size)
+        if side is not None:
+            sizes = _resized(sizes, side)
+            processor = _open(folder, **sizes)
+    except Exception as error:  # of whatever a strange file makes of it
+        name = shown(config.get("image_processor_type", config.get("feature_extractor_type", "no type")), 60)
+        raise SpecError("/model", f"its {CONFIG} ({name}) is not supported: {shown(error, 150)}; {COPY}") from error
+    for pixels in (value for size in sizes.values() for value in size.values()):
+        if not 1 <= pixels <= MAX_SIDE:
+            raise SpecError("/model", f"its {CONFIG} asks for {pixels:,} pixels a side; at most {MAX_SIDE:,} are read")
+    return processor
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    if not path.is_file():
+        raise SpecError("/model", f"has no {CONFIG}, which says how its pictures are made: {COPY}")
+    try:
+        config = json.loads(path.read_bytes()) if path.stat().st_size <= MAX_BYTES else None
+    except (ValueError, RecursionError):
+        config = None
+    if not isinstance(config, dict):
+        raise SpecError("/model", f"its {CONFIG} is no JSON object that can be read: {COPY}")
+    if "auto_map" in config:
+        raise SpecError("/model", f"its {CONFIG} asks for code of its own ('auto_map'), which is not run")
+    return config
+
+
+def _open(folder: Path, **sizes: Sizes) -> Any:
+    from transformers import AutoImageProcessor
+
+    load: Any = AutoImageProcessor.from_pretrained
+    processor = load(str(folder), backend="pil", local_files_only=True, **sizes)
+    if type(processor).__name__.startswith("Timm"):
+        raise ValueError("those of timm are not")
+    return processor
+
+
+def _sizes(given: Any) -> Sizes:
+    """Those that are said."""
+    found = {} if given is None else dict(given)
+    return {name: int(value) for name, value in found.items() if isinstance(value, int | float)}
+
+
+def _resized(sizes: dict[str, Sizes], side: int) -> dict[str, Sizes]:
+    """Such that pictures have `side` pixels: where they are scaled and then cropped, both in proportion."""
+    before = max((sizes.get("crop_size") or {}).values(), default=None)
+    found = {name: round(value * side / before) if before else side for name, value in sizes["size"].items()}
+    return {name: found if name == "size" else dict.fromkeys(size, side) for name, size in sizes.items()}

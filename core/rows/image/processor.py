@@ -1,0 +1,172 @@
+"""Pictures as rows of pixels: made once, as the model's preprocessor does, and normalised when they are batched."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.rows.image.decode import quietly, rgb
+from core.rows.image.picture import Picture, read_bytes
+from core.rows.image.preprocessor import CONFIG, loaded
+from core.rows.image.views import view_of
+from core.rows.modality import Batch, Columns
+from core.spec.errors import SpecError
+
+PIXELS = "pixel_values"
+# What a preprocessor does to numbers, and not to the picture; not all of them know all.
+NUMBERS = {"do_rescale": False, "do_normalize": False, "rescale_offset": False, "include_top": False}
+SHAPES = {"do_resize": False, "do_center_crop": False, "do_pad": False, "do_flip_channel_order": False}
+AT_ONCE = 32  # pictures that are decoded and not yet made small
+EXACT = 1e-5
+
+
+@dataclass(frozen=True)
+class Images:
+    """Pictures of `height` x `width` pixels; `scale` and `offset` of each colour make numbers of their bytes.
+
+    `augment`: `encode_views` gives several views of a picture. In `scratch` pixels lie in a file instead of memory.
+    """
+
+    processor: Any
+    height: int
+    width: int
+    scale: tuple[float, ...]
+    offset: tuple[float, ...]
+    augment: bool = True
+    scratch: Path | None = None
+
+    @classmethod
+    def of(cls, folder: Path, side: int | None, augment: bool, scratch: Path | None = None) -> Images:
+        """Read the model's preprocessor, for pictures of `side` pixels or its own size; raises SpecError('/model')."""
+        processor = loaded(folder, side)
+        shapes = {_shape(processor, width, height) for width, height in ((64, 40), (40, 64), (90, 90))}
+        if len(shapes) > 1 or next(iter(shapes))[0] != 3:
+            raise SpecError(
+                "/model",
+                f"its {CONFIG} gives pictures of several sizes: one that crops, or makes them square, is needed",
+            )
+        ((_, height, width),) = shapes
+        return cls(processor, height, width, *_numbers(processor), augment, scratch)
+
+    @property
+    def side(self) -> int:
+        """Pixels of a picture's longer side."""
+        return max(self.height, self.width)
+
+    def encode(self, rows: Sequence[tuple[Any, ...]]) -> tuple[Columns, None]:
+        """Of each row the bytes of its pixels, (3, height, width)."""
+        return self._encode(rows, 1, ""), None
+
+    def encode_views(self, rows: Sequence[tuple[Any, ...]], views: int, seed: int = 0) -> tuple[Columns, list[int]]:
+        """As `encode`, `views` of each row one after the other (the picture itself first), and the row of each.
+
+        They are the same whenever the pictures and the seed are. Without `augment` there is one view of each.
+        """
+        views = views if self.augment else 1
+        return self._encode(rows, views, str(seed)), [row for row in range(len(rows)) for _ in range(views)]
+
+    def _encode(self, rows: Sequence[tuple[Any, ...]], views: int, seed: str) -> Columns:
+        pixels = self._room(len(rows) * views)
+        pictures: list[Picture] = [picture for (picture,) in rows]
+
+        def fill(one: tuple[int, bytes]) -> None:
+            place, data = one
+            picture = rgb(data)
+            for number in range(views):
+                view = view_of(picture, number, f"{seed} {pictures[place].digest}")
+                pixels[place * views + number] = _pixels(self.processor, view)
+
+        with quietly(), ThreadPoolExecutor(max(1, torch.get_num_threads())) as threads:
+            for some in _parts(read_bytes(pictures), AT_ONCE):
+                list(threads.map(fill, some))
+        return {PIXELS: list(pixels)}
+
+    def _room(self, count: int) -> Tensor:
+        """(count, 3, height, width), in memory or in a file that goes with its last tensor."""
+        shape = count, 3, self.height, self.width
+        if self.scratch is None or not count:
+            return torch.empty(shape, dtype=torch.uint8)
+        with tempfile.NamedTemporaryFile(dir=self.scratch, prefix="pixels-") as file:
+            size = count * 3 * self.height * self.width
+            return torch.from_file(file.name, shared=True, size=size, dtype=torch.uint8).view(shape)
+
+    def sizes(self, columns: Columns) -> Tensor:
+        """Of each row the same."""
+        return torch.full((len(columns[PIXELS]),), self.side)
+
+    def words_read(self, words: Sequence[str]) -> list[int]:
+        """Give none: a picture has no words."""
+        return []
+
+    def collate(self, columns: Columns, index: Sequence[int]) -> Batch:
+        """Stack the rows `index`, and make of bytes what the model reads: (B, 3, height, width) float32."""
+        return {PIXELS: self._numbers(torch.stack([columns[PIXELS][i] for i in index]))}
+
+    def join(self, batches: Sequence[Batch]) -> Batch:
+        return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
+
+    def blank(self, names: Sequence[str], rows: int, size: int) -> Batch:
+        """Give pictures of noise, of `size` pixels a side; where that is the own one, of the own shape."""
+        shape = (self.height, self.width) if size == self.side else (size, size)
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.randint(256, (rows, 3, *shape), generator=generator, dtype=torch.uint8)
+        return {name: self._numbers(noise) for name in names}
+
+    def save(self, folder: Path, model: Any) -> None:
+        """Write the preprocessor, with the size that was used: AutoImageProcessor gives the same numbers by it."""
+        self.processor.save_pretrained(folder)
+
+    def _numbers(self, pixels: Tensor) -> Tensor:
+        scale, offset = (torch.tensor(part, device=pixels.device).view(3, 1, 1) for part in (self.scale, self.offset))
+        return pixels.float().mul_(scale).add_(offset)
+
+
+def _pixels(processor: Any, picture: Any) -> Tensor:
+    """What the preprocessor makes of a picture, before its bytes become other numbers."""
+    made = _run(processor, picture, NUMBERS)
+    if made.dtype != torch.uint8:
+        raise SpecError("/model", f"its {CONFIG} makes other numbers of a picture's bytes than can be undone")
+    return made
+
+
+def _shape(processor: Any, width: int, height: int) -> tuple[int, ...]:
+    from PIL import Image
+
+    return tuple(_pixels(processor, Image.new("RGB", (width, height))).shape)
+
+
+def _numbers(processor: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(scale, offset) of each colour: what the preprocessor makes of each byte lies on a line."""
+    from PIL import Image
+
+    ramp = Image.frombytes("RGB", (256, 1), bytes(value for value in range(256) for _ in range(3)))
+    made = _run(processor, ramp, SHAPES).double()[:, 0]  # (3, 256)
+    offset = made[:, 0]
+    scale = (made[:, 255] - offset) / 255
+    line = offset[:, None] + scale[:, None] * torch.arange(256.0)
+    if (made - line).abs().max() > EXACT:
+        raise SpecError("/model", f"its {CONFIG} changes colours otherwise than by a factor and a shift")
+    return tuple(scale.tolist()), tuple(offset.tolist())
+
+
+def _run(processor: Any, picture: Any, but: dict[str, bool]) -> Tensor:
+    known = {name: value for name, value in but.items() if name in processor.valid_kwargs.__annotations__}
+    (made,) = processor(picture, return_tensors=None, **known)[PIXELS]
+    return torch.as_tensor(made.copy())  # of those that turn its colours round, a view
+
+
+def _parts(found: Iterator[tuple[int, bytes]], size: int) -> Iterator[list[tuple[int, bytes]]]:
+    part: list[tuple[int, bytes]] = []
+    for one in found:
+        part.append(one)
+        if len(part) == size:
+            yield part
+            part = []
+    yield part
