@@ -34,7 +34,7 @@ def test_the_hubs_image_with_names_of_classes(tmp_path: Path) -> None:
         pa.array([*PICTURES.values()], pa.binary()).dictionary_encode(),
         pa.array([*PICTURES.values()], pa.binary_view()),
         pa.array([{"bytes": data, "path": None} for data in PICTURES.values()]),
-        pa.array([None] + [{"path": path, "bytes": data} for path, data in PICTURES.items()][1:]),
+        pa.array([None, *[{"path": path, "bytes": data} for path, data in PICTURES.items()][1:]]),
     ],
     ids=["binary", "large", "empty cell", "dictionary", "view", "struct without paths", "struct with an empty cell"],
 )

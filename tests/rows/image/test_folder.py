@@ -33,9 +33,7 @@ def test_folders_are_classes_and_bytes_stay_as_they_were(tmp_path: Path) -> None
     assert dict(read_bytes(pictures[::-1])) == dict(enumerate([*PETS.values()][::-1]))
 
 
-def test_pictures_lie_in_groups_of_which_one_is_read_at_a_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pictures_lie_in_groups_of_which_one_is_read_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.rows.gather.GROUP_ROWS", 4)
     monkeypatch.setattr("core.rows.image.folder.BATCH_PICTURES", 2)
     upload, table = tmp_path / "upload", tmp_path / "table.parquet"
@@ -44,9 +42,7 @@ def test_pictures_lie_in_groups_of_which_one_is_read_at_a_time(
     read([upload], "x.zip", table, LIMITS, Asked())
     pictures = list(read_columns(table)["image"].values)
     some = [pictures[at] for at in (10, 0, 5, 4)]
-    assert {place: data for place, data in read_bytes(some)} == {
-        at: files[picture.name] for at, picture in enumerate(some)
-    }
+    assert dict(read_bytes(some)) == {at: files[picture.name] for at, picture in enumerate(some)}
 
 
 @pytest.mark.parametrize(
@@ -138,10 +134,16 @@ def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, table: str, says: 
         ({"a\\..\\..\\b.png": saved(drawn())}, "name leads out of the zip"),
         (PETS | {"more.zip": zipped(PETS)}, "archives beside its pictures ('more.zip')"),
         (PETS | {"cat/more/1.png": saved(drawn(9))}, "both in a folder and in one inside it ('cat/more')"),
-        (PETS | {"cat/9.jpg": saved(drawn(9), "JPEG")[:300]}, "a picture that cannot be read: 'cat/9.jpg' is damaged or"),
+        (
+            PETS | {"cat/9.jpg": saved(drawn(9), "JPEG")[:300]},
+            "a picture that cannot be read: 'cat/9.jpg' is damaged or",
+        ),
         (PETS | {"cat/9.jpg": "<html>404"}, "'cat/9.jpg' is no picture that is read"),
         (PETS | {"cat/9.heic": b"\0\0\0\x18ftypheic" + bytes(40)}, "'cat/9.heic' is HEIC, which is not read"),
-        (PETS | {f"cat/x{i}.png": b"" for i in range(7)}, "7 pictures of 12 that cannot be read: 'cat/x0.png' is empty; "),
+        (
+            PETS | {f"cat/x{i}.png": b"" for i in range(7)},
+            "7 pictures of 12 that cannot be read: 'cat/x0.png' is empty; ",
+        ),
         (PETS | {f"cat/x{i}.png": b"" for i in range(200)}, "'cat/x4.png' is empty; and 95 more; or leave them out"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
