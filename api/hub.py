@@ -1,7 +1,8 @@
 """Data sets of a hub, at the door: fetched once, as they are at one commit, into a data set like an uploaded one.
 
-Only public files of tables are read, of the kinds that an upload may have, never code: those that the data set's card
-names for a config and a split or, where it names none, those whose paths do; and of the card, the names of classes.
+Only public files of tables (or zips of pictures) are read, as an upload may have them, never code: those that the data
+set's card names for a config and a split or, where it names none, those whose paths do; and of the card, the names of
+classes.
 What was fetched is kept under a name that no upload can have, so that the same commit is not fetched again.
 """
 
@@ -165,7 +166,7 @@ def _unreachable(error: Exception) -> SpecError:
 
 def _choose(repository: Repository, ref: DatasetRef, converted: bool) -> tuple[str | None, list[str]]:
     """The config, where there is one, and the files of the split."""
-    files = [name for name in repository.sizes if _kind(name)]
+    files = [name for name in repository.sizes if _kind(name)] or [*filter(_is_folder, repository.sizes)]
     split = str(ref.split)
     if repository.configs and not converted:
         names = {str(one.get("config_name", "default")): one for one in repository.configs}
@@ -215,6 +216,12 @@ def _kind(name: str) -> str | None:
     if path.name in NO_TABLES:
         return None
     return ENDINGS.get((path.with_suffix("") if path.suffix in PACKED_ENDINGS else path).suffix)
+
+
+def _is_folder(name: str) -> bool:
+    """Whether it may be a zip of a split's pictures, as data sets of pictures come that have no tables."""
+    words = re.findall("[a-z]+", name.lower())
+    return name.lower().endswith(".zip") and any(word in words for split in SPLITS for word in split)
 
 
 def _config(repository: Repository, ref: DatasetRef, known: Sequence[str], default: str) -> str:

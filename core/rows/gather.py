@@ -115,6 +115,12 @@ class Gathered:
         """The pictures of a column."""
         return self.galleries.setdefault(column, Gallery())
 
+    def check_pictures(self) -> None:
+        """Raise SpecError that names those that cannot be read, by their rows in the file that was read last."""
+        for name, gallery in self.galleries.items():
+            if name not in self.skipped:
+                gallery.check()
+
     def is_empty(self, column: str) -> bool:
         """Whether no row has anything there."""
         return self._empty[column] == self.rows
@@ -147,7 +153,6 @@ class Gathered:
             raise fault("has no rows (a first line that names the columns is none)")
         for name, gallery in self.galleries.items():
             if name not in self.skipped:
-                gallery.check()
                 self.notes += gallery.notes(name)
         final = {name: self._final_kind(name) for name in self.columns}
         for name, kind in list(final.items()):

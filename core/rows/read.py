@@ -120,7 +120,9 @@ def _one(file: Path, name: str, number: int, count: int, gathered: Gathered, ask
     """Read one file."""
     work = [folder / f"{step}-{number}" for step in ("unpacked", "text")]
     try:
-        return _read(file, name, gathered, asked, folder, *work)
+        found = _read(file, name, gathered, asked, folder, *work)
+        gathered.check_pictures()
+        return found
     except SpecError as error:
         where = f"file {number} of {count}: " if count > 1 else ""
         raise fault(f"{where}{error.message}") from error

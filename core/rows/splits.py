@@ -6,6 +6,7 @@ and across splits, and source rows that repeat any target row are removed too, s
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -154,14 +155,7 @@ def _read(group: Group, faults: Faults) -> None:
         message = "a token-classification task reads one column, of arrays of words"
         faults.found.append(SpecError(f"{group.pointer}/text", message))
         return
-    named = group.inputs | {
-        f"{group.pointer}/label" + f"/{i}" * several: name for i, name in enumerate(part.label_columns)
-    }
-    for prefix, table in zip(group.prefixes, group.sets.values(), strict=True):
-        for pointer, name in named.items():
-            if name not in table:
-                message = f"{prefix}the data set has no column '{name}'; its columns: {', '.join(table)}"
-                faults.found.append(SpecError(pointer, message))
+    _check_columns(group, faults)
     missing = {fault.field for fault in faults.found[known:]}
     tables = list(zip(group.prefixes, group.sets.values(), strict=True))
     columns: list[list[list[Any]]] = []
@@ -176,6 +170,22 @@ def _read(group: Group, faults: Faults) -> None:
         labels = [(prefix, {name: table[name] for name in part.label_columns}) for prefix, table in tables]
         group.spelled = spell_labels(labels, problem, several, f"{group.pointer}/label", faults)
     group.texts = [list(map(_row, zip(*cells, strict=True))) for cells in zip(*columns, strict=True)]
+
+
+def _check_columns(group: Group, faults: Faults) -> None:
+    """Whether the columns are there, and pictures only where such are read."""
+    part, several = group.part, isinstance(group.part.label, list)
+    labels = {f"{group.pointer}/label" + f"/{i}" * several: name for i, name in enumerate(part.label_columns)}
+    for prefix, table in zip(group.prefixes, group.sets.values(), strict=True):
+        for pointer, name in (group.inputs | labels).items():
+            if name not in table:
+                message = f"{prefix}the data set has no column '{name}'; its columns: {', '.join(table)}"
+                faults.found.append(SpecError(pointer, message))
+            elif table[name].pictures and pointer in labels:
+                faults.found.append(SpecError(pointer, f"{prefix}the column '{name}' holds pictures, and no labels"))
+            elif table[name].pictures and part.image is None:
+                mend = f'"type": "image-classification", "image": {json.dumps(name, ensure_ascii=False)}'
+                faults.found.append(SpecError(pointer, f"{prefix}the column '{name}' holds pictures; ask for {mend}"))
 
 
 def _row(cells: tuple[tuple[Any, ...], ...]) -> tuple[Any, ...]:

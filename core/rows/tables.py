@@ -206,7 +206,7 @@ def _take(batch: pa.RecordBatch, names: Mapping[str, str], number: int, gathered
         if name in gathered.skipped:
             continue
         try:
-            if name in gathered.galleries or pictures.are_pictures(array):
+            if pictures.are_pictures(array) or (name in gathered.galleries and pictures.is_binary(array.type)):
                 cells[name] = "picture", pictures.look_at(array, gathered.gallery(name), name, number)
                 continue
             nested = _weigh(array, number, gathered, nested)

@@ -29,7 +29,8 @@ def may_be_pictures(kind: pa.DataType) -> bool:
 
     if not types.is_struct(kind) or {kind.field(at).name for at in range(kind.num_fields)} != {"bytes", "path"}:
         return False
-    return is_binary(kind.field("bytes").type)
+    cells = kind.field("bytes").type
+    return is_binary(cells) or bool(types.is_null(cells))
 
 
 def is_binary(kind: pa.DataType) -> bool:

@@ -84,10 +84,10 @@ class Gallery:
         counts = ", ".join(f"{count:,} {name}" for name, count in self.formats.most_common())
         found = [f"Column '{shown(column)}': {_count(total)} ({counts}) of {size} pixels."]
         for change, (count, first) in self._changed.items():
-            found.append(f"{_count(count)} {'is' if count == 1 else 'are'} {_said(change)} (first: {first}).")
+            found.append(f"{_count(count)} {'is' if count == 1 else 'are'} {CHANGES[change]} (first: {first}).")
         if (count := self._misnamed[0]) > 0:
-            what = "its name says" if count == 1 else "their names say"
-            found.append(f"{_count(count)} {what} another format than there is (first: {self._misnamed[1]}).")
+            says = "has another format than its name says" if count == 1 else "have another format than their names say"
+            found.append(f"{_count(count)} {says} (first: {self._misnamed[1]}).")
         return found
 
     def _count(self, found: Looked, path: str | None, place: str) -> None:
@@ -106,7 +106,3 @@ class Gallery:
 
 def _count(number: int) -> str:
     return "1 picture" if number == 1 else f"{number:,} pictures"
-
-
-def _said(change: str) -> str:
-    return CHANGES[change]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from core.rows.faults import shown
+from core.rows.image.config import COPY, read_config
+from core.rows.image.config import NAME as CONFIG
 from core.spec.errors import SpecError
 
-CONFIG = "preprocessor_config.json"
-MAX_BYTES = 2**20
 MAX_SIDE = 1024  # pixels that it may ask for
-COPY = "copy it from where the model comes from, beside config.json"
 Sizes = dict[str, int]
 
 
@@ -21,7 +20,7 @@ def loaded(folder: Path, side: int | None) -> Any:
 
     Raises SpecError('/model') where there is none, or it is of no kind that is supported.
     """
-    config = _config(folder)
+    config = read_config(folder)
     try:
         processor = _open(folder)
         sizes = {"size": _sizes(processor.size)}
@@ -31,27 +30,17 @@ def loaded(folder: Path, side: int | None) -> Any:
             sizes = _resized(sizes, side)
             processor = _open(folder, **sizes)
     except Exception as error:  # of whatever a strange file makes of it
-        name = shown(config.get("image_processor_type", config.get("feature_extractor_type", "no type")), 60)
-        raise SpecError("/model", f"its {CONFIG} ({name}) is not supported: {shown(error, 150)}; {COPY}") from error
+        raise unsupported(config, error) from error
     for pixels in (value for size in sizes.values() for value in size.values()):
         if not 1 <= pixels <= MAX_SIDE:
             raise SpecError("/model", f"its {CONFIG} asks for {pixels:,} pixels a side; at most {MAX_SIDE:,} are read")
     return processor
 
 
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG
-    if not path.is_file():
-        raise SpecError("/model", f"has no {CONFIG}, which says how its pictures are made: {COPY}")
-    try:
-        config = json.loads(path.read_bytes()) if path.stat().st_size <= MAX_BYTES else None
-    except (ValueError, RecursionError):
-        config = None
-    if not isinstance(config, dict):
-        raise SpecError("/model", f"its {CONFIG} is no JSON object that can be read: {COPY}")
-    if "auto_map" in config:
-        raise SpecError("/model", f"its {CONFIG} asks for code of its own ('auto_map'), which is not run")
-    return config
+def unsupported(config: Mapping[str, Any], why: object) -> SpecError:
+    """The error that refuses a preprocessor."""
+    name = shown(config.get("image_processor_type", config.get("feature_extractor_type", "no type")), 60)
+    return SpecError("/model", f"its {CONFIG} ({name}) is not supported: {shown(why, 150)}; {COPY}")
 
 
 def _open(folder: Path, **sizes: Sizes) -> Any:

@@ -12,12 +12,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from core.rows.image.config import read_config
 from core.rows.image.decode import quietly, rgb
 from core.rows.image.picture import Picture, read_bytes
-from core.rows.image.preprocessor import CONFIG, loaded
+from core.rows.image.preprocessor import loaded, unsupported
 from core.rows.image.views import view_of
 from core.rows.modality import Batch, Columns
-from core.spec.errors import SpecError
 
 PIXELS = "pixel_values"
 # What a preprocessor does to numbers, and not to the picture; not all of them know all.
@@ -47,14 +47,12 @@ class Images:
     def of(cls, folder: Path, side: int | None, augment: bool, scratch: Path | None = None) -> Images:
         """Read the model's preprocessor, for pictures of `side` pixels or its own size; raises SpecError('/model')."""
         processor = loaded(folder, side)
-        shapes = {_shape(processor, width, height) for width, height in ((64, 40), (40, 64), (90, 90))}
-        if len(shapes) > 1 or next(iter(shapes))[0] != 3:
-            raise SpecError(
-                "/model",
-                f"its {CONFIG} gives pictures of several sizes: one that crops, or makes them square, is needed",
-            )
-        ((_, height, width),) = shapes
-        return cls(processor, height, width, *_numbers(processor), augment, scratch)
+        try:
+            height, width = _shape(processor)
+            scale, offset = _line(processor)
+        except Exception as error:  # of whatever a strange file makes of it
+            raise unsupported(read_config(folder), error) from error
+        return cls(processor, height, width, scale, offset, augment, scratch)
 
     free: ClassVar[tuple[str, ...]] = ("batch",)
 
@@ -147,17 +145,24 @@ def _pixels(processor: Any, picture: Any) -> Tensor:
     """What the preprocessor makes of a picture, before its bytes become other numbers."""
     made = _run(processor, picture, NUMBERS)
     if made.dtype != torch.uint8:
-        raise SpecError("/model", f"its {CONFIG} makes other numbers of a picture's bytes than can be undone")
+        raise ValueError("it makes other numbers of bytes while it scales a picture")
     return made
 
 
-def _shape(processor: Any, width: int, height: int) -> tuple[int, ...]:
+def _shape(processor: Any) -> tuple[int, int]:
+    """Height and width of any picture, once it is made."""
     from PIL import Image
 
-    return tuple(_pixels(processor, Image.new("RGB", (width, height))).shape)
+    shapes = {tuple(_pixels(processor, Image.new("RGB", size)).shape) for size in ((64, 40), (40, 64), (90, 90))}
+    if len(shapes) > 1:
+        raise ValueError("it gives pictures of several sizes: it is to crop them, or to make them square")
+    ((colours, height, width),) = shapes
+    if colours != 3:
+        raise ValueError(f"it gives pictures of {colours} colours")
+    return height, width
 
 
-def _numbers(processor: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _line(processor: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(scale, offset) of each colour: what the preprocessor makes of each byte lies on a line."""
     from PIL import Image
 
@@ -166,8 +171,8 @@ def _numbers(processor: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     offset = made[:, 0]
     scale = (made[:, 255] - offset) / 255
     line = offset[:, None] + scale[:, None] * torch.arange(256.0)
-    if (made - line).abs().max() > EXACT:
-        raise SpecError("/model", f"its {CONFIG} changes colours otherwise than by a factor and a shift")
+    if not (made - line).abs().max() <= EXACT:
+        raise ValueError("it changes colours otherwise than by a factor and a shift")
     return tuple(scale.tolist()), tuple(offset.tolist())
 
 
