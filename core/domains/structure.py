@@ -13,6 +13,7 @@ from typing import Any
 from core.domains.anatomy import Anatomy, Block
 
 ATTENTION, FFN = "attention", "ffn"
+CHANNELS, GROUPS = "channels", "groups"  # of image models: single channels, groups of a grouped convolution
 Rows = tuple[tuple[int, ...], ...]
 
 
@@ -44,7 +45,8 @@ class Structure:
     def dense(cls, anatomy: Anatomy) -> Structure:
         """Everything kept."""
         rows = {size: tuple(range(size)) for size in {block.size for block in anatomy.blocks}}
-        return cls(tuple(rows[block.size] for block in anatomy.blocks))
+        kind = ChannelStructure if any(block.kind in (CHANNELS, GROUPS) for block in anatomy.blocks) else cls
+        return kind(tuple(rows[block.size] for block in anatomy.blocks))
 
     @classmethod
     def of(
@@ -84,6 +86,8 @@ class Structure:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Structure:
         """Inverse of `to_json`."""
+        if "channels" in value:
+            return ChannelStructure(tuple(map(tuple, value["channels"])))
         return cls.of(value["heads"], value["neurons"], value.get("dropped", ()), value.get("hidden"))
 
     def to_json(self) -> dict[str, Any]:
@@ -133,6 +137,19 @@ class Structure:
     def remaining(self) -> Structure:
         """The layers that stay alone, counted anew."""
         return Structure(_rows(self.kept, self.left), hidden=self.hidden)
+
+
+@dataclass(frozen=True)
+class ChannelStructure(Structure):
+    """Kept channels of an image model: blocks have no layers, and none is without a unit."""
+
+    def _said(self, say: Any) -> dict[str, Any]:
+        return {"channels": [*map(say, self.kept)]}
+
+    def within(self, outer: Structure) -> Structure:
+        return ChannelStructure(
+            tuple(tuple(map(present.index, kept)) for kept, present in zip(self.kept, outer.kept, strict=True))
+        )
 
 
 def _rows(kept: Rows, layers: Sequence[int]) -> Rows:

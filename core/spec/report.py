@@ -136,8 +136,9 @@ class TaskSaid(Part):
 class Sizes(Part):
     """How many units each layer keeps, which layers are gone, and the hidden size, where it shrinks."""
 
-    heads: list[int]
-    neurons: list[int]
+    heads: list[int] = []
+    neurons: list[int] = []
+    channels: list[int] = Field([], exclude_if=lambda blocks: not blocks, description="of each block of an image model")
     dropped: list[int] = Field([], exclude_if=lambda layers: not layers)
     hidden: int | None = Field(None, exclude_if=_none)
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from core.domains.channels.cost import Bilinear
 from core.domains.fit import Scores
-from core.domains.structure import Structure
+from core.domains.structure import ChannelStructure, Structure
 
 Array = NDArray[np.int64]
 
@@ -32,7 +32,9 @@ def fit_channels(scores: Scores, cost: Bilinear, limit: int, multiple: int = 1) 
     order = np.lexsort((np.arange(len(value)), owner, -value))
     counts, taken = _longest(cost, limit, least, owner[order], size[order])
     _fill(cost, limit, counts, bounds, owner[order[taken:]])
-    return Structure(tuple(tuple(sorted(units[:count].tolist())) for units, count in zip(ranked, counts, strict=True)))
+    return ChannelStructure(
+        tuple(tuple(sorted(units[:count].tolist())) for units, count in zip(ranked, counts, strict=True))
+    )
 
 
 def _ranked(scores: NDArray[np.float64]) -> Array:

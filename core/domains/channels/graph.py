@@ -19,7 +19,6 @@ from core.domains.anatomy import Anatomy, Block
 from core.domains.structure import Structure
 
 PINNED = -1  # in place of a unit: a channel that stays
-CHANNELS, GROUPS = "channels", "groups"
 Side = tuple[int, ...]
 WeightKind = Literal["parameter", "buffer", "integers"]  # integers: a buffer of 64-bit ones
 

@@ -51,9 +51,7 @@ def _read(folder: Path) -> LocalImageModel:
     values = require_model(folder)
     family = family_of(values)
     if "topwork" in values:
-        raise SpecError(
-            "/model", "it was pruned already, which image models cannot be again yet; give what it was made of"
-        )
+        raise SpecError("/model", "it was pruned already, and image models cannot be again; give what it was made of")
     if not (folder / PREPROCESSOR).is_file():
         raise SpecError(
             "/model", f"it has no {PREPROCESSOR}: copy it from where the model comes from, beside config.json"

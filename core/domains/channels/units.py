@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core.domains.anatomy import Anatomy, Block
-from core.domains.channels.graph import CHANNELS, GROUPS, PINNED, Graph, Weight, WeightKind
+from core.domains.channels.graph import PINNED, Graph, Weight, WeightKind
 from core.domains.channels.labels import PIN, varying
 from core.domains.channels.state import State
+from core.domains.structure import CHANNELS, GROUPS
 
 Array = NDArray[np.int64]
 

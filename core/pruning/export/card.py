@@ -22,7 +22,8 @@ from core.tasks import TASKS
 def write_card(report: Report, spec: JobSpec, model: ModelRef, max_length: int, auto_class: str, target: Path) -> None:
     """Say what the checkpoint is. `max_length`: tokens of a text that it reads; `auto_class`: what loads it."""
     results, data = report.results, report.data
-    models = (results.dense, results.pruned)
+    models, images = (results.dense, results.pruned), spec.task.image is not None
+    row, of_size = ("picture", "pixels a side") if images else ("text", "tokens")
     metadata = ModelCardData(
         base_model=model.name if model.revision else None,
         library_name="sentence-transformers" if report.task.type in SEARCHING else "transformers",
@@ -37,19 +38,18 @@ def write_card(report: Report, spec: JobSpec, model: ModelRef, max_length: int, 
         cells = [_quality(Tested(test=one.shorter[size]), report.task.metric) for one in models if one.shorter]
         lines.append(f"| {METRICS[report.task.metric]}, first {size} dimensions | {' | '.join(cells)} |  |")
     for label, cell in CARD_ROWS.items():
-        lines.append(f"| {label} | {cell(results.dense)} | {cell(results.pruned)} |  |")
+        cells = [cell(one).replace("tokens", of_size) for one in models]
+        lines.append(f"| {label.replace('text', row)} | {' | '.join(cells)} |  |")
     values = {
         "metadata": metadata.to_yaml(),
         "model": as_code(model.name),
-        "fraction": f"{results.pruned.encoder_params / results.dense.encoder_params:.1%}"
-        if report.sparsity is None
-        else f"{report.budget.fraction:.1%} non-zero weights",
+        "fraction": kept_of(report, spec),
         "hidden": f", with a hidden size of {hidden}" if (hidden := report.structure.hidden) else "",
         "table": "\n".join(lines),
         "usual": TASKS[report.task.problem].usual_answer,
         "test": data.test,
         "warnings": "".join(f"\nMind: {as_text(said)}.\n" for said in report.warnings),
-        "length": results.pruned.latency_length,
+        "length": f"{results.pruned.latency_length} {of_size}",
         "task": _task(report, spec, model, max_length),
         "device": report.environment.device,
         "method": spec.method.name,
@@ -57,12 +57,22 @@ def write_card(report: Report, spec: JobSpec, model: ModelRef, max_length: int, 
         "train": data.train,
         "sources": sum(data.sources[i] for i in report.transfer.sources),
         "seed": spec.train.seed,
-        "budget": latency_met(report.budget),
+        "budget": latency_met(report.budget).replace("tokens", of_size),
         "needs": NEEDS_5_CARD if NEEDS_5 in json.loads((target.parent / "config.json").read_text()).values() else "",
         "load": _loading(report, spec, auto_class),
-        "onnx": _onnx(report) if "onnx" in spec.export.formats else "",
+        "onnx": _onnx(report, spec) if "onnx" in spec.export.formats else "",
     }
     target.write_text(Template((TEMPLATES / "README.md.txt").read_text()).substitute(values))
+
+
+def kept_of(report: Report, spec: JobSpec) -> str:
+    """How much of the dense model this is."""
+    dense, pruned = report.results.dense, report.results.pruned
+    if report.sparsity is not None:
+        return f"{report.budget.fraction:.1%} non-zero weights of its encoder"
+    if spec.task.image is not None:
+        return f"{pruned.macs / dense.macs:.1%} of its multiply-accumulates"
+    return f"{pruned.encoder_params / dense.encoder_params:.1%} of its encoder"
 
 
 def _task(report: Report, spec: JobSpec, model: ModelRef, max_length: int) -> str:
@@ -93,7 +103,7 @@ def _task(report: Report, spec: JobSpec, model: ModelRef, max_length: int) -> st
 
 def _answers(report: Report, spec: JobSpec, max_length: int) -> str:
     """What the model says, and of what."""
-    labels, columns = report.task.labels, [*map(as_code, spec.task.text)]
+    labels, columns = report.task.labels, [*map(as_code, spec.task.columns)]
     if report.task.problem in VECTORS:
         columns = columns[:2]
         learned = {
@@ -105,12 +115,15 @@ def _answers(report: Report, spec: JobSpec, max_length: int) -> str:
             f"It gives a vector of a text of up to {max_length} tokens ({report.task.head}); texts that are alike have "
             f"a high cosine. {learned}."
         )
+    named = ", ".join(map(as_code, labels[:20])) + (f" and {len(labels) - 20} more" if labels[20:] else "")
+    answers = f"It answers {report.task.problem.replace('_', ' ')}: {named}."
+    if spec.task.image is not None:
+        return f"{answers} It looks at pictures of {max_length} pixels a side, as it was trained."
     reads = "two texts, " + " and ".join(columns[:2]) + "," if columns[1:] else "a text"
     said = f"It reads {reads} of up to {max_length} tokens, as it was trained."
     if report.task.problem == "text_ranking":
         return f"It gives a score of how well a document answers a query: the higher, the better. {said}"
-    named = ", ".join(map(as_code, labels[:20])) + (f" and {len(labels) - 20} more" if labels[20:] else "")
-    return f"It answers {report.task.problem.replace('_', ' ')}: {named}. {said}"
+    return f"{answers} {said}"
 
 
 def one_line(text: str) -> str:
@@ -133,6 +146,12 @@ def as_text(text: str) -> str:
 
 def _loading(report: Report, spec: JobSpec, auto_class: str) -> str:
     """How the card says that the model is loaded."""
+    if spec.task.image is not None:
+        trust = "" if report.sparsity else ", trust_remote_code=True"
+        otherwise = report.sparsity.says if report.sparsity else CODED_CARD + LOAD_IMAGES_CARD
+        return Template(IMAGE_CARD + "\n$otherwise").substitute(
+            {"auto_class": auto_class, "trust": trust, "otherwise": otherwise}
+        )
     zeros, vectors = report.sparsity, report.task.problem in VECTORS
     coded = not zeros and spec.export.layout == "free"
     by_path = EMBED_CARD if vectors else LOAD_CARD
@@ -144,7 +163,9 @@ def _loading(report: Report, spec: JobSpec, auto_class: str) -> str:
     return card.substitute({"auto_class": auto_class, "trust": trust, "otherwise": otherwise})
 
 
-def _onnx(report: Report) -> str:
+def _onnx(report: Report, spec: JobSpec) -> str:
+    if spec.task.image is not None:
+        return ONNX_IMAGES_CARD
     vectors = report.task.problem in VECTORS
     two = '["a query", "another query"], ["some document", "another, longer document"]'
     texts = two if report.task.problem == "text_ranking" else '["some text", "another, longer text"]'
@@ -160,6 +181,16 @@ from transformers import $auto_class, AutoTokenizer
 
 model = $auto_class.from_pretrained("."$trust)
 tokenizer = AutoTokenizer.from_pretrained("."$trust)
+```
+"""
+IMAGE_CARD = """```python
+from PIL import Image, ImageOps
+from transformers import $auto_class, AutoImageProcessor
+
+model = $auto_class.from_pretrained("."$trust)
+processor = AutoImageProcessor.from_pretrained(".")
+picture = ImageOps.exif_transpose(Image.open("a picture.jpg")).convert("RGB")
+batch = processor(picture, return_tensors="pt")
 ```
 """
 VECTORS_CARD = """```python
@@ -194,6 +225,13 @@ from runpy import run_path
 
 model, tokenizer = run_path("load.py")["load"]()
 ```"""
+LOAD_IMAGES_CARD = """, and any number of checkpoints in one process:
+
+```python
+from runpy import run_path
+
+model, processor = run_path("load.py")["load"]()
+```"""
 EMBED_CARD = """:
 
 ```python
@@ -227,6 +265,18 @@ import onnxruntime
 session = onnxruntime.InferenceSession("model.onnx")
 batch = tokenizer($texts, padding=True, truncation=True, return_tensors="np")
 ($name,) = session.run(["$output"], {column.name: batch[column.name] for column in session.get_inputs()})
+```
+"""
+
+
+ONNX_IMAGES_CARD = """
+ONNX Runtime, any number of pictures at once, made by the processor:
+
+```python
+import onnxruntime
+
+session = onnxruntime.InferenceSession("model.onnx")
+(logits,) = session.run(["logits"], {"pixel_values": processor(picture, return_tensors="np")["pixel_values"]})
 ```
 """
 

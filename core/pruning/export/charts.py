@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, floor, log10
 
+from core.domains.anatomy import Anatomy
 from core.domains.structure import Structure
-from core.domains.transformer.families import Architecture
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 340, 42, 12, 10, 22  # of a chart, in its own units: a phone shows it about 1:1
-BINS = 64  # of a strip of neurons
+BINS = 64  # of a strip of neurons, or channels
 
 Points = Sequence[tuple[float, float]]  # (step, value)
 Format = Callable[[float], str]
@@ -105,14 +105,35 @@ class Layer:
     width: int  # neurons that it had
 
 
-def layers(structure: Structure, architecture: Architecture) -> list[Layer]:
+@dataclass(frozen=True)
+class Strip:
+    """What one block of channels has kept, in each of up to `BINS` equal stretches."""
+
+    name: str
+    shares: list[float]
+    kept: int
+    size: int
+
+
+def layers(structure: Structure, dense: Structure) -> list[Layer]:
     """The picture of a structure, first layer first."""
-    dense, result = Structure.dense(architecture.anatomy), []
+    result = []
     for heads, neurons, every, wide in zip(
         structure.heads, structure.neurons, dense.heads, map(len, dense.neurons), strict=True
     ):
-        kept, bins = set(neurons), max(1, min(BINS, wide))
-        edges = [i * wide // bins for i in range(bins + 1)]
-        shares = [len(kept.intersection(range(a, b))) / max(1, b - a) for a, b in pairwise(edges)]
+        shares = stretches(neurons, wide)
         result.append(Layer([h in heads for h in every], shares, len(heads), len(neurons), wide))
     return result
+
+
+def strips(structure: Structure, anatomy: Anatomy) -> list[Strip]:
+    """The picture of a structure of channels."""
+    pairs = zip(anatomy.blocks, structure.kept, strict=True)
+    return [Strip(block.name, stretches(kept, block.size), len(kept), block.size) for block, kept in pairs]
+
+
+def stretches(units: Sequence[int], wide: int) -> list[float]:
+    """The part that is kept in each of up to `BINS` equal stretches of so many."""
+    kept, bins = set(units), max(1, min(BINS, wide))
+    edges = [i * wide // bins for i in range(bins + 1)]
+    return [len(kept.intersection(range(a, b))) / max(1, b - a) for a, b in pairwise(edges)]

@@ -14,9 +14,10 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 
 from core.domains.model_ref import ModelRef
+from core.domains.network import Network
 from core.domains.structure import Structure
-from core.domains.transformer.families import Architecture
-from core.pruning.export.charts import Chart, Points, chart, layers
+from core.domains.transformer.network import TransformerNetwork
+from core.pruning.export.charts import Chart, Points, chart, layers, strips
 from core.pruning.latency.medians import SEQUENCE_LENGTH
 from core.spec.job import JobSpec
 from core.spec.metrics import METRICS, NUMBERS, shown
@@ -43,7 +44,7 @@ STAGES = {
 
 
 def write_page(
-    report: Report, spec: JobSpec, model: ModelRef, structure: Structure, architecture: Architecture, target: Path
+    report: Report, spec: JobSpec, model: ModelRef, structure: Structure, network: Network, target: Path
 ) -> None:
     """Write the page to `target`."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -59,7 +60,8 @@ def write_page(
     }
     environment.tests["measured"] = lambda model: isinstance(model, Result)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    picture = layers(structure, architecture)
+    images, anatomy, dense = spec.task.image is not None, network.anatomy, Structure.dense(network.anatomy)
+    picture = [] if images else layers(structure, dense)
     metric = report.task.metric
     page = template.render(
         report=report,
@@ -73,11 +75,14 @@ def write_page(
         baseline=report.results.baseline,
         usual=TASKS[report.task.problem].usual_answer,
         stages={name: (title, curves(report, name)) for name, title in STAGES.items() if curves(report, name)},
-        architecture=architecture,
+        most_heads=max((len(layer.heads) for layer in picture), default=0),
+        stream=network.architecture.hidden if isinstance(network, TransformerNetwork) else 0,
+        strips=strips(structure, anatomy) if images else [],
+        channels=sum(block.size for block in anatomy.blocks),
         every={
             "heads": sum(len(layer.heads) for layer in picture),
             "neurons": sum(layer.width for layer in picture),
-            "blocks": sum(block.size > 0 for block in architecture.anatomy.blocks),
+            "blocks": sum(block.size > 0 for block in anatomy.blocks),
         },
         layers=picture,
         heads=sum(layer.heads_kept for layer in picture),
@@ -87,7 +92,7 @@ def write_page(
         unit=COSTS[report.budget.cost],
         runtimes=RUNTIMES,
         trials=[trial.model_dump() for trial in report.transfer.auto.trials] if report.transfer.auto else [],
-        length=SEQUENCE_LENGTH,
+        size=f"{report.results.dense.latency_length} pixels a side" if images else f"{SEQUENCE_LENGTH} tokens",
     )
     target.write_text(page, encoding="utf-8")
 

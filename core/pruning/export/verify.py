@@ -1,11 +1,12 @@
 """In a fresh process: load a finished checkpoint every way it offers and see that it gives the measured numbers.
 
-    python -m core.pruning.export.verify CHECKPOINT
+    python -m core.pruning.export.verify CHECKPOINT [PICTURES]
 
 Prints an empty line for each batch, then one of JSON: the metrics anew, and how far the ways of loading, and the
 measured logits, are from each other (of numbers in standard deviations of the training labels). Only what ships in the
 checkpoint is used to load it; where no code does (a regular layout, a budget in zeros), none is trusted. Code of
-anybody else's, or a name of it, is a RuntimeError before anything is loaded.
+anybody else's, or a name of it, is a RuntimeError before anything is loaded. PICTURES: Parquet, the bytes of the test
+pictures, where rows are of these.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from runpy import run_path
 from typing import Any
 
 from core.die_with_parent import die_with_parent
+from core.domains.channels.families import AUTO_CLASS
 from core.domains.config import OWN_WAYS
 from core.spec.report import Verified
 from core.spec.task import ProblemType
@@ -35,7 +37,7 @@ OURS = ("manifest.json", "report.json", "structure.json")  # no library reads th
 NAMES_CODE = re.compile("auto_map(ping)?|custom_(pipelines|generate)|use_kernels|.*_implementation(_internal)?")
 
 
-def main(checkpoint: Path) -> Verified:
+def main(checkpoint: Path, pictures: Path | None = None) -> Verified:
     """The test rows through from_pretrained, load.py and model.onnx (if any), beside the logits in test.jsonl."""
     sys.dont_write_bytecode = True  # or the checkpoint would hold __pycache__ of its own code
     if foreign := foreign_code(checkpoint):
@@ -44,27 +46,26 @@ def main(checkpoint: Path) -> Verified:
         os.environ["HF_MODULES_CACHE"] = cache
         import torch
 
-        from core.rows.text.processor import Text, stack
+        from core.rows.text.processor import stack
         from core.spec.job import JobSpec
         from core.tasks import task_of
         from core.tasks.task import IGNORED
 
         manifest = json.loads((checkpoint / "manifest.json").read_text())
         asked_for = JobSpec.model_validate(manifest["spec"]).task
-        found = load(checkpoint, asked_for.problem)
+        found = load(checkpoint, asked_for.problem, asked_for.image is not None)
         task = task_of(asked_for.problem, found.labels, texts=len(asked_for.text))
-        modality = Text(found.tokenizer, manifest["max_length"], task.of_words, task.apart_texts)
         rows = stored_rows(checkpoint)
+        batch_of = (
+            from_texts(found, manifest["max_length"], task) if pictures is None else from_pictures(found, pictures)
+        )
         changed, to_measured, to_other, to_onnx = 0, 0.0, 0.0, 0.0
         every: list[tuple[Any, Any]] = []
         with torch.inference_mode():
-            rows.sort(key=lambda row: len("".join(row["text"])))
+            rows.sort(key=lambda row: len("".join(row.get("text", ()))))
             for start in range(0, len(rows), BATCH):
                 part = rows[start : start + BATCH]
-                texts = [row["text"] for row in part]
-                if task.apart_texts:
-                    texts = [[text] for row in texts for text in row]
-                batch = modality.tokens(texts, padding=True, return_tensors="pt")
+                batch = batch_of(part)
                 labels = task.truth([row["label"] for row in part], batch)
                 logits = task.shaped(found.model(**batch).logits)
                 asked = task.asked(logits, labels)
@@ -94,12 +95,41 @@ def main(checkpoint: Path) -> Verified:
     )
 
 
+def from_texts(found: Found, max_length: int, task: Any) -> Callable[[list[dict[str, Any]]], Any]:
+    """Rows -> what the checkpoint's own tokenizer makes of them."""
+    from core.rows.text.processor import Text
+
+    modality = Text(found.processor, max_length, task.of_words, task.apart_texts)
+
+    def batch_of(rows: list[dict[str, Any]]) -> Any:
+        texts = [row["text"] for row in rows]
+        if task.apart_texts:
+            texts = [[text] for row in texts for text in row]
+        return modality.tokens(texts, padding=True, return_tensors="pt")
+
+    return batch_of
+
+
+def from_pictures(found: Found, file: Path) -> Callable[[list[dict[str, Any]]], Any]:
+    """Rows -> what the checkpoint's own preprocessor makes of their pictures."""
+    import pyarrow.parquet as pq
+
+    from core.rows.image.decode import rgb
+
+    content = pq.read_table(file)["bytes"]
+
+    def batch_of(rows: list[dict[str, Any]]) -> Any:
+        return found.processor([rgb(content[row["place"]].as_py()) for row in rows], return_tensors="pt")
+
+    return batch_of
+
+
 @dataclass(frozen=True)
 class Found:
     """A checkpoint, loaded every way that it offers."""
 
     model: Any
-    tokenizer: Any
+    processor: Any  # a tokenizer, or what makes pixels of pictures
     other: Any  # by load.py, if it has one
     runtime: Any  # of model.onnx, if there is one
 
@@ -110,7 +140,7 @@ class Found:
         return [config.id2label[i] for i in range(config.num_labels)]
 
 
-def load(checkpoint: Path, problem: ProblemType) -> Found:
+def load(checkpoint: Path, problem: ProblemType, images: bool) -> Found:
     """Load a checkpoint by what its task's models are loaded with. Its own code is run where it has some."""
     import transformers
 
@@ -122,23 +152,26 @@ def load(checkpoint: Path, problem: ProblemType) -> Found:
     if TASKS[problem].apart_texts:
         model: Any = load_embedder(checkpoint, read_recipe(checkpoint), coded)
     else:
-        auto_class = getattr(transformers, TASKS[problem].auto_class)
+        auto_class = getattr(transformers, AUTO_CLASS if images else TASKS[problem].auto_class)
         model = auto_class.from_pretrained(checkpoint, trust_remote_code=coded).eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=coded)
+    if images:
+        processor: Any = transformers.AutoImageProcessor.from_pretrained(checkpoint)  # type: ignore[no-untyped-call]
+    else:
+        processor = transformers.AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=coded)
     other = runtime = None
     if (checkpoint / "load.py").exists():
-        other, tokenizer = run_path(str(checkpoint / "load.py"))["load"]()
+        other, processor = run_path(str(checkpoint / "load.py"))["load"]()
     if (exported := checkpoint / "model.onnx").exists():
         from onnxruntime import InferenceSession
 
         runtime = InferenceSession(exported, providers=["CPUExecutionProvider"])
-    return Found(model, tokenizer, other, runtime)
+    return Found(model, processor, other, runtime)
 
 
 def stored_rows(checkpoint: Path) -> list[dict[str, Any]]:
     """The test rows with labels and measured answers."""
     with (checkpoint / "test.jsonl").open(encoding="utf-8") as lines:  # str.splitlines knows other ends, too
-        rows = [json.loads(line) for line in lines]
+        rows = [json.loads(line) | {"place": place} for place, line in enumerate(lines)]
     if (vectors := checkpoint / VECTORS_FILE).exists():
         import numpy as np
 
@@ -199,4 +232,4 @@ def _answers(row: dict[str, Any]) -> list[list[float]]:
 
 if __name__ == "__main__":
     die_with_parent()
-    print(main(Path(sys.argv[1])).model_dump_json())
+    print(main(*map(Path, sys.argv[1:3])).model_dump_json())

@@ -14,12 +14,16 @@ from typing import Any
 
 import torch
 
+from core.domains.channels.families import AUTO_CLASS
+from core.domains.channels.network import ChannelNetwork
 from core.domains.cost import Cost
+from core.domains.network import Network
 from core.domains.transformer.model import PRUNED, read_model
 from core.domains.transformer.network import TransformerNetwork
 from core.pruning.export.card import write_card
 from core.pruning.export.files import environment, write_manifest, write_model, write_test_rows
 from core.pruning.export.html_report import write_page
+from core.pruning.export.images import write_image_model, write_test_pictures
 from core.pruning.export.verify import ONNX_TOLERANCE, TOLERANCE
 from core.pruning.job.decide import Decided
 from core.pruning.job.measure import Measured
@@ -76,41 +80,48 @@ def publish(one: Pass, done: Finished, control: Finished | None) -> Report:
     report = reported(one, done, done.measured, pruned, beside, zeros)
     if report.budget.met > report.budget.limit:
         raise RuntimeError(f"the pruned model is over its budget, please report this: {report.budget}")
-    report = report.model_copy(update={"verified": verify(one.output, pruned, one.teller.alive)})
-    student = transformer(done)
-    architecture, max_length = student.architecture, done.prepared.inputs.modality.largest
-    write_card(report, one.spec, one.model, max_length, architecture.family.auto_class, one.output / "README.md")
+    report = report.model_copy(update={"verified": verify(one.output, pruned, one.teller.alive, pictures_file(one))})
+    student, largest = done.recovered.student, done.prepared.inputs.modality.largest
+    write_card(report, one.spec, one.model, largest, auto_class(student), one.output / "README.md")
     write_json(one.output / "report.json", report.to_json())
-    write_page(report, one.spec, one.model, done.pruned.structure, architecture, one.output / "report.html")
+    write_page(report, one.spec, one.model, done.pruned.structure, student, one.output / "report.html")
     write_manifest(found, one.output)
     return report
 
 
-def transformer(done: Finished) -> TransformerNetwork:
-    """The student."""
-    student = done.recovered.student
-    assert isinstance(student, TransformerNetwork)
-    return student
-
-
 def write_files(one: Pass, done: Finished, measured: Measured) -> Zeros | None:
     """The model, and the rows that it was measured on; of a model with zeros, what is said of them."""
-    spec, out, inputs, student = one.spec, one.output, done.prepared.inputs, transformer(done)
-    plain = spec.export.layout == "regular" or spec.budget.sparsity is not None
-    write_model(student.cpu(), done.pruned.structure, inputs.modality, out, plain=plain)
+    spec, out, inputs, student = one.spec, one.output, done.prepared.inputs, done.recovered.student.cpu()
+    whole, structure = spec.budget.sparsity is not None, done.pruned.structure
+    rows, test, logits = inputs.splits.test, measured.test, measured.logits
+    if isinstance(student, ChannelNetwork):
+        write_image_model(student, structure, inputs.modality, out, whole=whole)
+        write_test_pictures(rows, test, logits, out / "test.jsonl", pictures_file(one))
+    else:
+        assert isinstance(student, TransformerNetwork)
+        write_model(student, structure, inputs.modality, out, plain=whole or spec.export.layout == "regular")
+        write_test_rows(rows, test, logits, out / "test.jsonl")
     if "onnx" in spec.export.formats:
-        blank = measured.test.blank
-        write_onnx(student.assembled(), blank.traced, out / "model.onnx", blank.free)
-    write_test_rows(inputs.splits.test, measured.test, measured.logits, out / "test.jsonl")
+        write_onnx(student.assembled(), test.blank.traced, out / "model.onnx", test.blank.free)
     if spec.budget.sparsity is None:
         return None
     pattern = spec.budget.pattern or "unstructured"
-    return sparsity.describe(student, pattern, weights_file(one), measured.test.blank)
+    return sparsity.describe(student, pattern, weights_file(one), test.blank)
+
+
+def pictures_file(one: Pass) -> Path:
+    """The test pictures, for the fresh process: no part of the checkpoint."""
+    return one.output.parent / "test_pictures.parquet"
 
 
 def weights_file(one: Pass) -> Path:
     """Of the checkpoint."""
     return one.output / "model.safetensors"
+
+
+def auto_class(network: Network) -> str:
+    """The class of transformers that loads the checkpoint."""
+    return network.architecture.family.auto_class if isinstance(network, TransformerNetwork) else AUTO_CLASS
 
 
 def manifest(one: Pass, done: Finished) -> dict[str, Any]:
@@ -132,7 +143,7 @@ def reported(
 ) -> Report:
     """All that was found, but what a fresh process finds."""
     spec, prepared, inputs, splits = one.spec, done.prepared, done.prepared.inputs, done.prepared.inputs.splits
-    earlier = [PRUNED] if read_model(one.model.path, spec.task.problem).pruned else []
+    earlier = [PRUNED] if spec.task.image is None and read_model(one.model.path, spec.task.problem).pruned else []
     results = measured.results.model_copy(update={"pruned": pruned})
     return Report(
         budget=measured.latency or counted(one, done, pruned, zeros),
@@ -198,7 +209,7 @@ def transferred(one: Pass, done: Finished) -> TransferSaid:
 def counted(one: Pass, done: Finished, pruned: Result, zeros: Zeros | None) -> BudgetMet:
     """A budget that is counted, and how it was met."""
     budget, goal, structure = one.spec.budget, done.prepared.goal, done.pruned.structure
-    cost, kind, whole = goal.fitter.cost, budget.kind, budget.counted == "model"
+    cost, kind, whole = goal.fitter.cost, budget.kind, budget.counted == "model" or one.spec.task.image is not None
     limit, dense = goal.fitter.limit + cost.outside * whole, cost.before if whole else cost.dense
     if zeros is not None:
         dense, met = zeros.weights, zeros.weights - zeros.zeros
@@ -226,12 +237,15 @@ def peak_memory_bytes() -> Memory:
     return Memory(process=process, gpu=torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None)
 
 
-def verify(checkpoint: Path, measured: Result, alive: Callable[[], None] = lambda: None) -> Verified:
+def verify(
+    checkpoint: Path, measured: Result, alive: Callable[[], None] = lambda: None, pictures: Path | None = None
+) -> Verified:
     """Load the files in a fresh process; RuntimeError unless they are the model that was measured.
 
-    `alive` is called whenever that process has done a batch.
+    `alive` is called whenever that process has done a batch. `pictures`: the file of the test pictures, if any.
     """
     command = [*PYTHON, "-P", "-m", "core.pruning.export.verify", str(checkpoint)]
+    command += [str(pictures)] if pictures and pictures.exists() else []
     said = []
     with (
         tempfile.TemporaryFile("w+") as errors,
