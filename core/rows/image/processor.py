@@ -23,7 +23,8 @@ PIXELS = "pixel_values"
 # What a preprocessor does to numbers, and not to the picture; not all of them know all.
 NUMBERS = {"do_rescale": False, "do_normalize": False, "rescale_offset": False, "include_top": False}
 SHAPES = {"do_resize": False, "do_center_crop": False, "do_pad": False, "do_flip_channel_order": False}
-AT_ONCE = 32  # pictures that are decoded and not yet made small
+AT_ONCE = 32  # pictures whose bytes are in memory
+THREADS = 4  # each holds a whole picture while it is made small: up to half a GB
 EXACT = 1e-5
 
 
@@ -81,7 +82,7 @@ class Images:
                 view = view_of(picture, number, f"{seed} {pictures[place].digest}")
                 pixels[place * views + number] = _pixels(self.processor, view)
 
-        with quietly(), ThreadPoolExecutor(max(1, torch.get_num_threads())) as threads:
+        with quietly(), ThreadPoolExecutor(min(THREADS, torch.get_num_threads())) as threads:
             for some in _parts(read_bytes(pictures), AT_ONCE):
                 list(threads.map(fill, some))
         return {PIXELS: list(pixels)}
