@@ -29,8 +29,8 @@ PETS = {"cat": 30, "dog": 30}
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """With room for pictures."""
-    return settings.model_copy(update={"max_upload_bytes": 256 * 2**20})
+    """With room for pictures, but not in a reader's memory."""
+    return settings.model_copy(update={"max_upload_bytes": 256 * 2**20, "reader_memory_bytes": 256 * 2**20})
 
 
 def job(data: dict[str, Any], **task: Any) -> dict[str, Any]:
