@@ -15,7 +15,7 @@ from torch import Tensor
 from core.rows.image.config import read_config
 from core.rows.image.decode import quietly, rgb
 from core.rows.image.picture import Picture, read_bytes
-from core.rows.image.preprocessor import loaded, unsupported
+from core.rows.image.preprocessor import known_options, loaded, unsupported
 from core.rows.image.views import view_of
 from core.rows.modality import Batch, Columns
 
@@ -152,8 +152,8 @@ def _line(processor: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(scale, offset) of each colour: what the preprocessor makes of each byte lies on a line."""
     from PIL import Image
 
-    ramp = Image.frombytes("RGB", (256, 1), bytes(value for value in range(256) for _ in range(3)))
-    made = _run(processor, ramp, SHAPES).double()[:, 0]  # (3, 256)
+    ramp = Image.frombytes("RGB", (16, 16), bytes(value for value in range(256) for _ in range(3)))
+    made = _run(processor, ramp, SHAPES).double().flatten(1)  # (3, 256)
     offset = made[:, 0]
     scale = (made[:, 255] - offset) / 255
     line = offset[:, None] + scale[:, None] * torch.arange(256.0)
@@ -163,7 +163,8 @@ def _line(processor: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _run(processor: Any, picture: Any, but: dict[str, bool]) -> Tensor:
-    known = {name: value for name, value in but.items() if name in processor.valid_kwargs.__annotations__}
+    options = but | {"input_data_format": "channels_last"}  # else a height of 1 or 3 is taken for the colours
+    known = {name: value for name, value in options.items() if name in known_options(processor)}
     (made,) = processor(picture, return_tensors=None, **known)[PIXELS]
     return torch.as_tensor(made.copy())  # of those that turn its colours round, a view
 
