@@ -207,5 +207,13 @@ def _missing_columns(spec: JobSpec, found: Mapping[str, Dataset]) -> list[Fault]
             if dataset is not None and column not in dataset.columns:
                 known = ", ".join(f"'{name}'" for name in dataset.columns)
                 detail = f"the data set '{dataset.name}' has no column '{column[:200]}'; its columns: {known}"
+                detail += _why_left_out(dataset, column)
                 faults.setdefault(pointer, Fault(pointer=pointer, detail=detail))
     return list(faults.values())
+
+
+def _why_left_out(dataset: Dataset, column: str) -> str:
+    """Of a column that the file had."""
+    known = datasets.understood(dataset)
+    why = next((one.why for one in known.skipped if one.column == column), None) if known else None
+    return f" (the file's '{column[:200]}' was left out: {why})" if why else ""

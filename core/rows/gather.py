@@ -154,16 +154,7 @@ class Gathered:
         for name, gallery in self.galleries.items():
             if name not in self.skipped:
                 self.notes += gallery.notes(name)
-        final = {name: self._final_kind(name) for name in self.columns}
-        for name, kind in list(final.items()):
-            if kind == "null":
-                self.skip(name, "is empty")
-                del final[name]
-            elif kind == "list:null":
-                final[name] = "list:text"
-        final = {name: final[name] for name in self._chosen(final)}
-        if not final:
-            raise fault("has no column that can be read")
+        final = self._final()
         for name, (count, row) in self._cut.items():
             self.note(
                 f"Column '{shown(name)}': {count:,} {'cell has' if count == 1 else 'cells have'} more than "
@@ -191,6 +182,19 @@ class Gathered:
                 else:
                     writer.write_batch(pa.record_batch(arrays, schema=schema))
         return [self._facts(name, kind, empty[name], values[name]) for name, kind in final.items()]
+
+    def _final(self) -> dict[str, str]:
+        """The columns that are kept, and their kinds."""
+        final = {name: self._final_kind(name) for name in self.columns}
+        for name, kind in list(final.items()):
+            if kind == "null":
+                self.skip(name, "is empty")
+                del final[name]
+            elif kind == "list:null":
+                final[name] = "list:text"
+        if not (kept := self._chosen(final)):
+            raise fault("has no column that can be read")
+        return {name: final[name] for name in kept}
 
     def _part(self, batch: pa.RecordBatch, name: str, kind: str) -> pa.Array:
         import pyarrow as pa

@@ -316,28 +316,7 @@ class JobSpec(Strict):
                 f"coupling 'auto' tries what labels teach; for {self.task.type} name a coupling, such as 'teacher'",
             )
         for i, source in enumerate(self.sources):
-            if (source.image is None) != (self.task.image is None):
-                detail = "pictures: give 'image'" if self.task.image else "texts: give 'text'"
-                raise PydanticCustomError(
-                    f"/sources/{i}/{'image' if source.image else 'text'}",
-                    f"a source of {self.task.type} is of {detail}, the column of them, instead",
-                )
-            most, least = (8, 1) if searching else (2, 1)
-            if self.task.type == "text-ranking":
-                least = 2
-            if source.image is None and not least <= len(source.text) <= most:
-                raise PydanticCustomError(
-                    f"/sources/{i}/text", f"a source of {self.task.type} has {least} to {most} columns of text"
-                )
-            if searching and source.label is not None and len(source.text) != 2:
-                raise PydanticCustomError(
-                    f"/sources/{i}/label", "scores are of two texts each: give two columns in 'text', or no label"
-                )
-            if isinstance(source.label, list) and self.task.problem != "multi_label_classification":
-                raise PydanticCustomError(
-                    f"/sources/{i}/label",
-                    f"several columns are of a multi_label_classification, not {self.task.problem}",
-                )
+            self._require_alike(i, source)
         if coupling == "auto" and len(self.transfer.share) < 2:
             raise PydanticCustomError(
                 "/transfer/coupling",
@@ -356,6 +335,32 @@ class JobSpec(Strict):
         if self.control and coupling == "none":
             raise PydanticCustomError("/control", "'control' is the job without transfer, and this job has none")
         return self
+
+    def _require_alike(self, i: int, source: Source) -> None:
+        """A source is read as the target is."""
+        searching = self.task.type in SEARCHING
+        if (source.image is None) != (self.task.image is None):
+            detail = "pictures: give 'image'" if self.task.image else "texts: give 'text'"
+            raise PydanticCustomError(
+                f"/sources/{i}/{'image' if source.image else 'text'}",
+                f"a source of {self.task.type} is of {detail}, the column of them, instead",
+            )
+        most, least = (8, 1) if searching else (2, 1)
+        if self.task.type == "text-ranking":
+            least = 2
+        if source.image is None and not least <= len(source.text) <= most:
+            raise PydanticCustomError(
+                f"/sources/{i}/text", f"a source of {self.task.type} has {least} to {most} columns of text"
+            )
+        if searching and source.label is not None and len(source.text) != 2:
+            raise PydanticCustomError(
+                f"/sources/{i}/label", "scores are of two texts each: give two columns in 'text', or no label"
+            )
+        if isinstance(source.label, list) and self.task.problem != "multi_label_classification":
+            raise PydanticCustomError(
+                f"/sources/{i}/label",
+                f"several columns are of a multi_label_classification, not {self.task.problem}",
+            )
 
     @model_validator(mode="after")
     def _seen(self) -> Self:

@@ -213,7 +213,7 @@ BAD_FIELDS = [
     ("/model", 3, "string"),
     ("/model", f"owner/{'a' * 300}", "at most 300"),
     ("/modle", "tiny-bert", "known here: budget"),
-    ("/task/lable", "label", "known here: data, dimensions, label"),
+    ("/task/lable", "label", "known here: augment, data, dimensions, image, label"),
     ("/train/steps/prunes", 1, "prune"),
     ("/task/data/dataset", "ds_" + "0" * 32, "POST /v1/datasets"),
     ("/task/data/dataset", "../etc", "not the id of a data set"),

@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
@@ -20,6 +21,7 @@ from core.ledger.settings import Settings
 from core.ledger.uploads import PART_BYTES
 from tests.api.conftest import Upload, one_database
 from tests.api.test_hub import Hub, hub
+from tests.rows.helpers import parquet
 from tests.rows.image.made import drawn, folders, hub_table, saved, zipped
 
 __all__ = ["hub"]  # a fixture
@@ -29,8 +31,8 @@ PETS = {"cat": 30, "dog": 30}
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """With room for pictures."""
-    return settings.model_copy(update={"max_upload_bytes": 256 * 2**20})
+    """With room for pictures, but not in a reader's memory."""
+    return settings.model_copy(update={"max_upload_bytes": 256 * 2**20, "reader_memory_bytes": 256 * 2**20})
 
 
 def job(data: dict[str, Any], **task: Any) -> dict[str, Any]:
@@ -130,6 +132,17 @@ def test_addresses_of_pictures_are_refused_with_the_mend(client: TestClient, upl
     dataset = upload("\n".join(["image,label", *lines]).encode(), "urls.csv")
     said = faults(client.post("/v1/jobs:validate", json=job({"dataset": dataset})))["/task/image"]
     assert "holds addresses ('https://example.org/0.png')" in said and "a zip with a folder for each class" in said
+
+
+@one_database
+def test_parquet_that_names_pictures_without_their_bytes_is_told(client: TestClient, upload: Upload) -> None:
+    """The hub's `Image` before it is embedded: all that is there are paths."""
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    cells = [{"bytes": None, "path": f"images/{i}.png"} for i in range(40)]
+    table = pa.table({"image": pa.array(cells, kind), "label": ["a", "b"] * 20})
+    dataset = upload(parquet(table), "paths.parquet")
+    said = faults(client.post("/v1/jobs:validate", json=job({"dataset": dataset})))["/task/image"]
+    assert "was left out: names pictures ('images/0.png' in row 1) and has not their bytes; upload the" in said
 
 
 @one_database

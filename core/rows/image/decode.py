@@ -163,7 +163,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         ImageOps.exif_transpose(image, in_place=True)
     if _is_deep(image.mode):
         image = image.convert("I").point(_high_byte).convert("L")
-    return image if image.mode == "RGB" and type(image).__name__ == "Image" else image.convert("RGB")
+    return image.convert("RGB")
 
 
 def _high_byte(value: Any) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ def loaded(folder: Path, side: int | None) -> Any:
     try:
         processor = _open(folder)
         sizes = {"size": _sizes(processor.size)}
-        if processor.do_center_crop:
+        if getattr(processor, "do_center_crop", False):
             sizes["crop_size"] = _sizes(processor.crop_size)
         if side is not None:
             sizes = _resized(sizes, side)
@@ -43,11 +45,20 @@ def unsupported(config: Mapping[str, Any], why: object) -> SpecError:
     return SpecError("/model", f"its {CONFIG} ({name}) is not supported: {shown(why, 150)}; {COPY}")
 
 
+def known_options(processor: Any) -> set[str]:
+    """The names of what its call takes."""
+    named = {*signature(processor.preprocess).parameters}  # of earlier versions all, of later ones none
+    return named if "do_resize" in named else {*processor.valid_kwargs.__annotations__}
+
+
 def _open(folder: Path, **sizes: Sizes) -> Any:
     from transformers import AutoImageProcessor
 
+    # Where torchvision is there, too, its scaling differs. Earlier versions have the same class under "slow".
+    named = find_spec("transformers.image_processing_backends") is not None
+    by_pil: dict[str, Any] = {"backend": "pil"} if named else {"use_fast": False}
     load: Any = AutoImageProcessor.from_pretrained
-    processor = load(str(folder), backend="pil", local_files_only=True, **sizes)
+    processor = load(str(folder), local_files_only=True, **by_pil, **sizes)
     if type(processor).__name__.startswith("Timm"):
         raise ValueError("those of timm are not")
     return processor

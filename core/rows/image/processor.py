@@ -15,7 +15,7 @@ from torch import Tensor
 from core.rows.image.config import read_config
 from core.rows.image.decode import quietly, rgb
 from core.rows.image.picture import Picture, read_bytes
-from core.rows.image.preprocessor import loaded, unsupported
+from core.rows.image.preprocessor import known_options, loaded, unsupported
 from core.rows.image.views import view_of
 from core.rows.modality import Batch, Columns
 
@@ -24,7 +24,8 @@ PIXELS = "pixel_values"
 NUMBERS = {"do_rescale": False, "do_normalize": False, "rescale_offset": False, "include_top": False}
 SHAPES = {"do_resize": False, "do_center_crop": False, "do_pad": False, "do_flip_channel_order": False}
 MOST_VIEWS, MOST_ROWS = 8, 4000  # of a picture, and of all that are trained on
-AT_ONCE = 32  # pictures that are decoded and not yet made small
+AT_ONCE = 32  # pictures whose bytes are in memory
+THREADS = 4  # each holds a whole picture while it is made small: up to half a GB
 EXACT = 1e-5
 
 
@@ -96,7 +97,7 @@ class Images:
                 view = view_of(picture, number, f"{seed} {pictures[place].digest}")
                 pixels[place * views + number] = _pixels(self.processor, view)
 
-        with quietly(), ThreadPoolExecutor(max(1, torch.get_num_threads())) as threads:
+        with quietly(), ThreadPoolExecutor(min(THREADS, torch.get_num_threads())) as threads:
             for some in _parts(read_bytes(pictures), AT_ONCE):
                 list(threads.map(fill, some))
         return {PIXELS: list(pixels)}
@@ -166,8 +167,8 @@ def _line(processor: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """(scale, offset) of each colour: what the preprocessor makes of each byte lies on a line."""
     from PIL import Image
 
-    ramp = Image.frombytes("RGB", (256, 1), bytes(value for value in range(256) for _ in range(3)))
-    made = _run(processor, ramp, SHAPES).double()[:, 0]  # (3, 256)
+    ramp = Image.frombytes("RGB", (16, 16), bytes(value for value in range(256) for _ in range(3)))
+    made = _run(processor, ramp, SHAPES).double().flatten(1)  # (3, 256)
     offset = made[:, 0]
     scale = (made[:, 255] - offset) / 255
     line = offset[:, None] + scale[:, None] * torch.arange(256.0)
@@ -177,7 +178,8 @@ def _line(processor: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _run(processor: Any, picture: Any, but: dict[str, bool]) -> Tensor:
-    known = {name: value for name, value in but.items() if name in processor.valid_kwargs.__annotations__}
+    options = but | {"input_data_format": "channels_last"}  # else a height of 1 or 3 is taken for the colours
+    known = {name: value for name, value in options.items() if name in known_options(processor)}
     (made,) = processor(picture, return_tensors=None, **known)[PIXELS]
     return torch.as_tensor(made.copy())  # of those that turn its colours round, a view
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import random
 
 import numpy as np
 import pytest
@@ -108,6 +109,21 @@ def test_what_cannot_be_read_is_refused_with_the_mend(data: bytes, says: str) ->
     with pytest.raises(ValueError, match=r".") as refused:
         seen(data)
     assert says in str(refused.value)
+
+
+@pytest.mark.parametrize("format", decode.FORMATS)
+@pytest.mark.field("3. Under attack", "pictures with any bytes changed", "read, or refused in words")
+def test_whatever_is_in_a_picture_it_is_read_or_refused(format: str) -> None:
+    rng, data = random.Random(0), saved(PICTURE, format)
+    for _ in range(150):
+        broken = bytearray(data)
+        for _ in range(rng.randint(1, 8)):
+            broken[rng.randrange(len(broken))] = rng.randrange(256)
+        try:
+            found = seen(bytes(broken[: rng.choice((len(broken), rng.randrange(len(broken))))]))
+            assert found.width * found.height <= decode.MAX_PIXELS
+        except ValueError as error:
+            assert str(error)[0].islower() and len(str(error)) < 250
 
 
 def test_a_thumbnail_is_small() -> None:

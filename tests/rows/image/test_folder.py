@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import zipfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from core.rows.image.picture import read_bytes
 from core.rows.read import Asked, Limits, read
 from core.rows.table import read_columns
+from core.spec.errors import SpecError
 from tests.rows.helpers import LIMITS, Read, refused, take
 from tests.rows.image.made import drawn, folders, hub_table, saved, zipped
 
@@ -186,6 +188,19 @@ def test_a_zip_that_is_cut_off_or_locked_is_told(tmp_path: Path) -> None:
     at = locked.find(b"PK\x01\x02")
     locked[at + 8] |= 1
     assert "a zip with a password" in refused(tmp_path, bytes(locked), "x.zip")
+
+
+@pytest.mark.field("3. Under attack", "a zip of pictures with any bytes changed", "read, or refused in words")
+def test_whatever_is_in_a_zip_it_is_read_or_refused(tmp_path: Path) -> None:
+    rng, data = random.Random(0), zipped(PETS | {"cat/": "", "note.txt": "x"}, zipfile.ZIP_DEFLATED)
+    for _ in range(120):
+        broken = bytearray(data)
+        for _ in range(rng.randint(1, 6)):
+            broken[rng.randrange(len(broken))] = rng.randrange(256)
+        try:
+            take(tmp_path, bytes(broken), "x.zip")
+        except SpecError as error:
+            assert error.field == "/file" and error.message
 
 
 def test_a_zip_of_a_table_with_a_picture_is_still_a_table(tmp_path: Path) -> None:

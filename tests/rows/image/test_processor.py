@@ -155,6 +155,18 @@ def test_views_are_the_picture_its_mirror_and_parts_alike_each_time(rows: Rows, 
     assert still[1] == [0, 1, 2] and all(map(torch.equal, still[0][PIXELS], plain))
 
 
+@pytest.mark.parametrize("size", [(1, 1), (3, 1), (1, 3), (40, 3)])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_smallest_pictures_are_scaled_like_others(
+    name: str, size: tuple[int, int], model: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "upload").write_bytes(zipped({"a.png": saved(drawn(1, *size)), "b.png": saved(drawn(2))}))
+    read([tmp_path / "upload"], "x.zip", tmp_path / "table", LIMITS, Asked())
+    images = Images.of(model(CONFIGS[name]), 32, augment=True)
+    columns, index = images.encode_views([(one,) for one in read_columns(tmp_path / "table")["image"].values], 3)
+    assert {tuple(pixels.shape) for pixels in columns[PIXELS]} == {(3, 32, 32)} and len(index) == 6
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 60), (50, 2), (300, 200)])
 def test_a_view_shows_most_of_a_picture(size: tuple[int, int]) -> None:
     picture = drawn(1, *size)
