@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from core.domains.channels.labels import along, narrow, pinned, varying
 from core.domains.channels.state import Held, State
@@ -44,8 +45,11 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 def unknown(state: State, args: Arguments, shape: tuple[int, ...]) -> Tensor:
     """Pin whatever is seen."""
-    for labels in state.tensors(args.values()):
-        state.classes.pin(labels)
+    for leaf in tree_leaves(list(args.values())):
+        if isinstance(leaf, Held):
+            state.hold(leaf)
+        elif isinstance(leaf, Tensor):
+            state.classes.pin(leaf)
     return pinned(shape)
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 import transformers
 from torch import Tensor, nn
+
+from core.domains.channels.graph import Graph
+from core.domains.channels.trace import trace
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet": ("ResNet", {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [2, 2]}),
@@ -295,6 +299,13 @@ def make(name: str) -> nn.Module:
         model = getattr(transformers, f"{family}ForImageClassification")(config)
         model.set_attn_implementation("eager")  # what else there is, torch's counter does not see
     return scattered(model.double().eval())
+
+
+@cache
+def traced(name: str) -> tuple[nn.Module, Graph]:
+    """A network and its graph; both are to be left as they are."""
+    model = make(name)
+    return model, trace(model, pictures())
 
 
 def scattered(model: nn.Module) -> nn.Module:
