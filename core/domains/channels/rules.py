@@ -7,7 +7,7 @@ that meet. What is not known pins all that it sees, so that nothing wrong is eve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,12 +18,18 @@ from core.domains.channels.state import Held, State
 
 Arguments = Mapping[str, Any]
 Rule = Callable[[State, Arguments, tuple[int, ...]], Any]
+R = TypeVar("R", bound=Rule)
 RULES: dict[str, Rule] = {}  # name of the operator, without the underscore of those in place
 
 SAME = (
-    *("alias", "alpha_dropout", "clone", "contiguous", "detach", "dropout", "empty_like", "feature_dropout"),
+    *("alias", "alpha_dropout", "clone", "contiguous", "detach", "dropout", "empty_like", "feature_dropout", "fill"),
     *("full_like", "lift", "lift_fresh_copy", "ones_like", "rand_like", "randn_like", "to", "_to_copy", "type_as"),
-    "zeros_like",
+    *("zero", "zeros_like"),
+)
+POINTWISE = (  # what torch does not tag as such, in all its forms
+    *("absolute", "add", "arctan", "div", "divide", "floor_divide", "gelu", "hardswish", "log_sigmoid", "masked_fill"),
+    *("mish", "mul", "multiply", "negative", "pow", "rrelu", "rsub", "special_expit", "sub", "subtract", "threshold"),
+    *("true_divide", "where"),
 )
 POOLS = (
     *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d", "avg_pool1d"),
@@ -33,10 +39,10 @@ POOLS = (
 NEW = ["new_empty", "new_full", "new_ones", "new_zeros"]  # their sizes are written down
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
+def rule(*names: str) -> Callable[[R], R]:
     """Name the operators that a rule is for."""
 
-    def enter(found: Rule) -> Rule:
+    def enter(found: R) -> R:
         RULES.update(dict.fromkeys(names, found))
         return found
 
@@ -53,6 +59,7 @@ def unknown(state: State, args: Arguments, shape: tuple[int, ...]) -> Tensor:
     return pinned(shape)
 
 
+@rule(*POINTWISE)
 def pointwise(state: State, args: Arguments, shape: tuple[int, ...]) -> Tensor:
     """Unite the labels that meet.
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from core.domains.channels.graph import Graph
 from core.domains.channels.trace import trace
+from core.domains.channels.trial import answers, scatter
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet": ("ResNet", {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [2, 2]}),
@@ -105,6 +106,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"intermediate_size": 32},
     ),
     "swin": ("Swin", {"image_size": 64, "embed_dim": 8, "depths": [1, 2], "num_heads": [2, 2], "window_size": 4}),
+    "pvt_v2": ("PvtV2", {"image_size": 64, "hidden_sizes": [16, 32, 40, 64], "depths": [1, 1, 1, 1]}),
+    "pp_lcnet": ("PPLCNet", {"scale": 0.25}),
     "bit": ("Bit", {"embedding_size": 32, "hidden_sizes": [32, 64], "depths": [1, 1], "num_groups": 8}),
 }
 
@@ -310,11 +313,8 @@ def traced(name: str) -> tuple[nn.Module, Graph]:
 
 def scattered(model: nn.Module) -> nn.Module:
     """With vectors (norms, scales, biases) as if it had learned."""
-    generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for tensor in [*model.parameters(), *model.buffers()]:
-            if tensor.is_floating_point() and tensor.ndim == 1:
-                tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+        scatter(model, torch.Generator().manual_seed(1))
     return model
 
 
@@ -324,7 +324,5 @@ def pictures(rows: int = 1, size: int = 64) -> dict[str, Tensor]:
 
 
 def answer(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-    """Logits."""
-    output = model(**inputs)
-    logits: Tensor = getattr(output, "logits", output)
-    return logits
+    """Logits, or what else it gives first."""
+    return answers(model(**inputs))[0]

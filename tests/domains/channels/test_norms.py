@@ -70,7 +70,7 @@ def test_matched_norms_give_what_the_dense_ones_gave(name: str) -> None:
         kept = (
             graph.weights[f"{path}.running_mean"].kept(0, has) if graph.weights[f"{path}.running_mean"].sides else ...
         )
-        dense: nn.BatchNorm2d = model.get_submodule(path)  # type: ignore[assignment]
+        dense: nn.BatchNorm2d = model.get_submodule(path)
         assert dense.running_mean is not None
         shift = now[path].mean - before[path].mean[kept]
         torch.testing.assert_close(norm.running_mean, dense.running_mean[kept] + shift)

@@ -74,7 +74,7 @@ class Drawn(Plain):
         if kind == "gate":
             return nn.Sequential(nn.Conv2d(c, 3, 1), nn.Hardswish(), nn.Conv2d(3, c, 1), nn.Sigmoid()), c
         if kind == "scale":
-            return nn.ParameterList([nn.Parameter(torch.rand(c, 1, 1))]), c  # type: ignore[return-value]
+            return nn.ParameterList([nn.Parameter(torch.rand(c, 1, 1))]), c
         if kind == "norm":
             return nn.Sequential(nn.BatchNorm2d(c), nn.GELU()), c
         if kind == "pad":
@@ -89,7 +89,7 @@ class Drawn(Plain):
         x, other, size = seen[i % len(seen)], seen[j % len(seen)], self.widths[i % len(seen)]  # size: written down
         c = x.shape[1]
         if kind == "add":
-            return part[0](x) + other  # type: ignore[index,no-any-return]
+            return part[0](x) + other
         if kind == "cat":
             return torch.cat([x.relu(), other], 1)
         if kind == "slice":
@@ -101,7 +101,7 @@ class Drawn(Plain):
         if kind == "gate":
             return x * part(x.mean((2, 3), keepdim=True))
         if kind == "scale":
-            return x * part[0]  # type: ignore[index,no-any-return]
+            return x * part[0]
         if kind == "pool":
             return nn.functional.max_pool2d(x, 3, 1, 1) - nn.functional.avg_pool2d(x, 3, 1, 1)
         if kind == "shuffle":
@@ -112,7 +112,7 @@ class Drawn(Plain):
             return x.permute(0, 2, 3, 1).flip(1).roll(1, 2).permute(0, 3, 1, 2)
         if kind == "pad":
             return nn.functional.pad(x, (0, 0, 0, 0, width, 0))
-        return part(x)  # type: ignore[no-any-return]
+        return part(x)
 
     def run(self, x: Tensor) -> Tensor:
         seen = [x]
