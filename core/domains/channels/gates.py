@@ -26,7 +26,7 @@ def gated(model: nn.Module, graph: Graph, gates: Tensor, present: Structure) -> 
     there = [units[has[units]] for _, units in readers]
     index = torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *there])).to(gates.device)
     values = torch.cat([gates, gates.new_ones(1)])[index]  # the last is what PINNED reads
-    columns = torch.split(values, [len(units) for units in there])  # type: ignore[no-untyped-call]
+    columns = torch.split(values, [len(units) for units in there])
     before: list[tuple[nn.Module, str, nn.Parameter]] = []
     try:
         for ((module, part, weight), _), gate in zip(readers, columns, strict=True):

@@ -123,11 +123,11 @@ def chunk(state: State, args: Arguments, shape: tuple[int, ...]) -> Any:
 def pad(state: State, args: Arguments, shape: tuple[int, ...]) -> Tensor:
     """Of positions: nothing. Of channels: the new ones stay."""
     labels, sizes = narrow(state.labels(args["self"])), list(args["pad"])
-    if min(sizes) < 0 and varying(labels):
-        return unknown(state, args, shape)
     for side in varying(labels):
         place = 2 * (labels.ndim - 1 - side)
-        before, after = sizes[place : place + 2] if place < len(sizes) else (0, 0)
+        before, after = sizes[place : place + 2] or (0, 0)
+        if min(before, after) < 0 or ((before or after) and args.get("mode", "constant") != "constant"):
+            return unknown(state, args, shape)
         ends = [pinned([n if i == side else size for i, size in enumerate(labels.shape)]) for n in (before, after)]
         labels = torch.cat([ends[0], labels, ends[1]], side)
     return labels.expand(shape)

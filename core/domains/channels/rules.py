@@ -155,9 +155,8 @@ def reduce(state: State, args: Arguments, shape: tuple[int, ...]) -> Tensor:
     """Over positions: channels stay. Over channels: they are pinned."""
     if "other" in args:  # the larger of two
         return pointwise(state, args, shape)
-    labels, dims = state.labels(args["self"]), args.get("dim")
-    dims = [dims] if isinstance(dims, int) else [*(dims or range(labels.ndim))]
-    dims = [dim % max(1, labels.ndim) for dim in dims]
+    labels = state.labels(args["self"])
+    dims = _dimensions(args.get("dim"), labels)
     if {*dims} & {*varying(labels)}:
         return unknown(state, args, shape)
     return narrow(labels).amin(dims, bool(args.get("keepdim"))).expand(shape) if labels.ndim else labels
@@ -166,10 +165,15 @@ def reduce(state: State, args: Arguments, shape: tuple[int, ...]) -> Tensor:
 @rule("softmax", "log_softmax", "_softmax", "_log_softmax", "cumsum", "flip", "roll")
 def along_one(state: State, args: Arguments, shape: tuple[int, ...]) -> Tensor:
     """Along positions: channels stay. Along channels: they are pinned."""
-    dims = args.get("dim", args.get("dims")) or [0]
-    dims = [dim % max(1, len(shape)) for dim in ([dims] if isinstance(dims, int) else dims)]
     labels = state.labels(args["self"])
+    dims = _dimensions(args.get("dim", args.get("dims")), labels)
     return unknown(state, args, shape) if {*dims} & {*varying(labels)} else labels
+
+
+def _dimensions(given: Any, labels: Tensor) -> list[int]:
+    """Those that an operator works along; none given are all."""
+    dims = [given] if isinstance(given, int) else [*(given or range(labels.ndim))]
+    return [dim % max(1, labels.ndim) for dim in dims]
 
 
 @rule("copy")

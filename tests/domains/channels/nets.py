@@ -224,7 +224,8 @@ class Flat(Plain):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(unit(3, 6, stride=2), unit(6, 8, stride=2), nn.AdaptiveAvgPool2d(4), nn.Flatten())
+        mirrored = nn.Conv2d(6, 8, 3, 2, 1, padding_mode="reflect")
+        self.body = nn.Sequential(unit(3, 6, stride=2), mirrored, nn.GELU(), nn.AdaptiveAvgPool2d(4), nn.Flatten())
         self.head = nn.Sequential(nn.Linear(128, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, 5))
 
     def run(self, x: Tensor) -> Tensor:
