@@ -22,16 +22,17 @@ def gated(model: nn.Module, graph: Graph, gates: Tensor, present: Structure) -> 
     activations, since what a channel of zeros becomes (a bias, a sigmoid) need not be zero. With gates of 0 and 1 it is
     exactly what `cut` leaves. Differentiable in `gates` and in the weights.
     """
-    values = torch.cat([gates, gates.new_ones(1)])  # the last is what PINNED reads
-    has = graph.has(present)
+    has, readers = graph.has(present), _readers(model, graph)
+    there = [units[has[units]] for _, units in readers]
+    index = torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *there])).to(gates.device)
+    values = torch.cat([gates, gates.new_ones(1)])[index]  # the last is what PINNED reads
+    columns = torch.split(values, [len(units) for units in there])
     before: list[tuple[nn.Module, str, nn.Parameter]] = []
     try:
-        for (module, part, weight), units in _readers(model, graph):
-            there = torch.from_numpy(units[has[units]]).to(values.device)
-            columns = values[there].to(weight.dtype)
+        for ((module, part, weight), _), gate in zip(readers, columns, strict=True):
             before.append((module, part, weight))
             del module._parameters[part]
-            setattr(module, part, weight * columns.view(1, -1, *[1] * (weight.ndim - 2)))
+            setattr(module, part, weight * gate.to(weight.dtype).view(1, -1, *[1] * (weight.ndim - 2)))
         yield
     finally:
         for module, part, weight in before:

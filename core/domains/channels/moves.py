@@ -20,6 +20,8 @@ def reshape(state: State, args: Arguments, shape: tuple[int, ...]) -> Tensor:
     labels = state.labels(args["self"])
     result = state.classes.find(labels.reshape(shape))
     before, after = ([part.shape[dim] for dim in varying(part)] for part in (labels, result))
+    if state.careful and len(shape) > labels.ndim and "unsqueeze" not in state.operator.__name__:
+        return split(state, result, -1)
     parted = len(after) > max(1, len(before)) or max(after, default=0) < max(before, default=0)
     return split(state, result, varying(result)[-1]) if parted and after else result
 
@@ -30,7 +32,6 @@ def split(state: State, labels: Tensor, keep: int) -> Tensor:
     Whether the model's code says how many parts there are, or how large one is, the graph does not tell: a trial has
     to, and all is pinned where one has failed.
     """
-    state.supposed = True
     if state.careful:
         state.classes.pin(labels)
     else:
@@ -95,7 +96,6 @@ def piece(state: State, args: Arguments, shape: tuple[int, ...]) -> Any:
         return unknown(state, args, shape)
     if dim in varying(labels) and labels.shape != torch.Size(shape):
         size, start, end = labels.shape[dim], args.get("start"), args.get("end")
-        state.supposed = True
         odd = (start is None and end is None) or args.get("step", 1) != 1 or "length" in args
         if odd or state.careful or min(start or 0, end or 0) < 0:
             state.classes.pin(labels)
@@ -111,7 +111,6 @@ def chunk(state: State, args: Arguments, shape: tuple[int, ...]) -> Any:
     labels = state.labels(args["self"])
     dim, count = args.get("dim", 0) % labels.ndim, args["chunks"]
     if dim in varying(labels):
-        state.supposed = True
         if labels.shape[dim] % count or state.careful:
             state.classes.pin(labels)
         else:
@@ -124,11 +123,11 @@ def chunk(state: State, args: Arguments, shape: tuple[int, ...]) -> Any:
 def pad(state: State, args: Arguments, shape: tuple[int, ...]) -> Tensor:
     """Of positions: nothing. Of channels: the new ones stay."""
     labels, sizes = narrow(state.labels(args["self"])), list(args["pad"])
-    if min(sizes) < 0 and varying(labels):
-        return unknown(state, args, shape)
     for side in varying(labels):
         place = 2 * (labels.ndim - 1 - side)
-        before, after = sizes[place : place + 2] if place < len(sizes) else (0, 0)
+        before, after = sizes[place : place + 2] or (0, 0)
+        if min(before, after) < 0 or ((before or after) and args.get("mode", "constant") != "constant"):
+            return unknown(state, args, shape)
         ends = [pinned([n if i == side else size for i, size in enumerate(labels.shape)]) for n in (before, after)]
         labels = torch.cat([ends[0], labels, ends[1]], side)
     return labels.expand(shape)

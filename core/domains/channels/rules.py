@@ -7,22 +7,29 @@ that meet. What is not known pins all that it sees, so that nothing wrong is eve
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from core.domains.channels.labels import along, narrow, pinned, varying
 from core.domains.channels.state import Held, State
 
 Arguments = Mapping[str, Any]
 Rule = Callable[[State, Arguments, tuple[int, ...]], Any]
+R = TypeVar("R", bound=Rule)
 RULES: dict[str, Rule] = {}  # name of the operator, without the underscore of those in place
 
 SAME = (
-    *("alias", "alpha_dropout", "clone", "contiguous", "detach", "dropout", "empty_like", "feature_dropout"),
+    *("alias", "alpha_dropout", "clone", "contiguous", "detach", "dropout", "empty_like", "feature_dropout", "fill"),
     *("full_like", "lift", "lift_fresh_copy", "ones_like", "rand_like", "randn_like", "to", "_to_copy", "type_as"),
-    "zeros_like",
+    *("zero", "zeros_like"),
+)
+POINTWISE = (  # what torch does not tag as such, in all its forms
+    *("absolute", "add", "arctan", "div", "divide", "floor_divide", "gelu", "hardswish", "log_sigmoid", "masked_fill"),
+    *("mish", "mul", "multiply", "negative", "pow", "rrelu", "rsub", "special_expit", "sub", "subtract", "threshold"),
+    *("true_divide", "where"),
 )
 POOLS = (
     *("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d", "avg_pool1d"),
@@ -32,10 +39,10 @@ POOLS = (
 NEW = ["new_empty", "new_full", "new_ones", "new_zeros"]  # their sizes are written down
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
+def rule(*names: str) -> Callable[[R], R]:
     """Name the operators that a rule is for."""
 
-    def enter(found: Rule) -> Rule:
+    def enter(found: R) -> R:
         RULES.update(dict.fromkeys(names, found))
         return found
 
@@ -44,11 +51,15 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 def unknown(state: State, args: Arguments, shape: tuple[int, ...]) -> Tensor:
     """Pin whatever is seen."""
-    for labels in state.tensors(args.values()):
-        state.classes.pin(labels)
+    for leaf in tree_leaves(list(args.values())):
+        if isinstance(leaf, Held):
+            state.hold(leaf)
+        elif isinstance(leaf, Tensor):
+            state.classes.pin(leaf)
     return pinned(shape)
 
 
+@rule(*POINTWISE)
 def pointwise(state: State, args: Arguments, shape: tuple[int, ...]) -> Tensor:
     """Unite the labels that meet.
 
@@ -144,9 +155,8 @@ def reduce(state: State, args: Arguments, shape: tuple[int, ...]) -> Tensor:
     """Over positions: channels stay. Over channels: they are pinned."""
     if "other" in args:  # the larger of two
         return pointwise(state, args, shape)
-    labels, dims = state.labels(args["self"]), args.get("dim")
-    dims = [dims] if isinstance(dims, int) else [*(dims or range(labels.ndim))]
-    dims = [dim % max(1, labels.ndim) for dim in dims]
+    labels = state.labels(args["self"])
+    dims = _dimensions(args.get("dim"), labels)
     if {*dims} & {*varying(labels)}:
         return unknown(state, args, shape)
     return narrow(labels).amin(dims, bool(args.get("keepdim"))).expand(shape) if labels.ndim else labels
@@ -155,10 +165,15 @@ def reduce(state: State, args: Arguments, shape: tuple[int, ...]) -> Tensor:
 @rule("softmax", "log_softmax", "_softmax", "_log_softmax", "cumsum", "flip", "roll")
 def along_one(state: State, args: Arguments, shape: tuple[int, ...]) -> Tensor:
     """Along positions: channels stay. Along channels: they are pinned."""
-    dims = args.get("dim", args.get("dims")) or [0]
-    dims = [dim % max(1, len(shape)) for dim in ([dims] if isinstance(dims, int) else dims)]
     labels = state.labels(args["self"])
+    dims = _dimensions(args.get("dim", args.get("dims")), labels)
     return unknown(state, args, shape) if {*dims} & {*varying(labels)} else labels
+
+
+def _dimensions(given: Any, labels: Tensor) -> list[int]:
+    """Those that an operator works along; none given are all."""
+    dims = [given] if isinstance(given, int) else [*(given or range(labels.ndim))]
+    return [dim % max(1, labels.ndim) for dim in dims]
 
 
 @rule("copy")

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from core.domains.channels.labels import Classes, narrow, pinned, varying
 
-MOST = 4_000_000  # labels of one parameter; a larger one that is added or multiplied element by element is pinned
+MOST = 2**16  # numbers of a parameter that have a label each; a larger one is pinned where it is read as a whole
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,6 @@ class State:
     """
 
     careful: bool = False  # pin where channels are split or sliced
-    supposed: bool = False  # channels were split or sliced, so that a trial has to tell
     classes: Classes = field(default_factory=Classes)
     sides: dict[str, dict[int, Tensor]] = field(default_factory=dict)
     elements: dict[str, Tensor] = field(default_factory=dict)
@@ -44,7 +43,7 @@ class State:
     def side(self, weight: Held, dim: int) -> Tensor:
         """Labels of one dimension of a weight."""
         if weight.name in self.elements:
-            self.classes.pin(self.elements[weight.name])
+            self.hold(weight)
             return pinned(weight.shape[dim : dim + 1])
         sides = self.sides.setdefault(weight.name, {})
         if dim not in sides:
@@ -56,15 +55,20 @@ class State:
         if isinstance(value, Tensor):
             return self.classes.find(value)
         size = torch.Size(value.shape).numel()
-        if len(value.shape) == 1 and size > 1:
+        if len(value.shape) == 1 and size > 1 and value.name not in self.elements:
             return self.classes.find(self.side(value, 0))
         if size == 1 or size > MOST or value.name in self.sides:
-            for side in self.sides.get(value.name, {}).values():
-                self.classes.pin(side)
-            return pinned(value.shape)
+            self.hold(value)
         if value.name not in self.elements:
             self.elements[value.name] = self.classes.fresh(size).view(value.shape)
         return self.classes.find(self.elements[value.name])
+
+    def hold(self, weight: Held) -> None:
+        """Pin all of a weight."""
+        for labels in [*self.sides.pop(weight.name, {}).values(), self.elements.get(weight.name)]:
+            if labels is not None:
+                self.classes.pin(labels)
+        self.elements[weight.name] = pinned(weight.shape)
 
     def tensors(self, values: Iterable[Any]) -> list[Tensor]:
         """Labels of all tensors among an operator's arguments."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
 import transformers
 from torch import Tensor, nn
+
+from core.domains.channels.graph import Graph
+from core.domains.channels.trace import trace
+from core.domains.channels.trial import answers, scatter
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet": ("ResNet", {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [2, 2]}),
@@ -101,6 +106,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"intermediate_size": 32},
     ),
     "swin": ("Swin", {"image_size": 64, "embed_dim": 8, "depths": [1, 2], "num_heads": [2, 2], "window_size": 4}),
+    "pvt_v2": ("PvtV2", {"image_size": 64, "hidden_sizes": [16, 32, 40, 64], "depths": [1, 1, 1, 1]}),
+    "pp_lcnet": ("PPLCNet", {"scale": 0.25}),
     "bit": ("Bit", {"embedding_size": 32, "hidden_sizes": [32, 64], "depths": [1, 1], "num_groups": 8}),
 }
 
@@ -217,7 +224,8 @@ class Flat(Plain):
 
     def __init__(self) -> None:
         super().__init__()
-        self.body = nn.Sequential(unit(3, 6, stride=2), unit(6, 8, stride=2), nn.AdaptiveAvgPool2d(4), nn.Flatten())
+        mirrored = nn.Conv2d(6, 8, 3, 2, 1, padding_mode="reflect")
+        self.body = nn.Sequential(unit(3, 6, stride=2), mirrored, nn.GELU(), nn.AdaptiveAvgPool2d(4), nn.Flatten())
         self.head = nn.Sequential(nn.Linear(128, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, 5))
 
     def run(self, x: Tensor) -> Tensor:
@@ -297,13 +305,17 @@ def make(name: str) -> nn.Module:
     return scattered(model.double().eval())
 
 
+@cache
+def traced(name: str) -> tuple[nn.Module, Graph]:
+    """A network and its graph; both are to be left as they are."""
+    model = make(name)
+    return model, trace(model, pictures())
+
+
 def scattered(model: nn.Module) -> nn.Module:
     """With vectors (norms, scales, biases) as if it had learned."""
-    generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
-        for tensor in [*model.parameters(), *model.buffers()]:
-            if tensor.is_floating_point() and tensor.ndim == 1:
-                tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
+        scatter(model, torch.Generator().manual_seed(1))
     return model
 
 
@@ -313,7 +325,5 @@ def pictures(rows: int = 1, size: int = 64) -> dict[str, Tensor]:
 
 
 def answer(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-    """Logits."""
-    output = model(**inputs)
-    logits: Tensor = getattr(output, "logits", output)
-    return logits
+    """Logits, or what else it gives first."""
+    return answers(model(**inputs))[0]

@@ -1,0 +1,76 @@
+"""BatchNorm after a cut: statistics anew, or matched to the dense network's."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from core.domains.channels.cut import cut
+from core.domains.channels.norms import match, norms, reestimate, sane_momentum, statistics
+from core.domains.channels.trial import draw
+from core.domains.structure import Structure
+from tests.domains.channels.nets import answer, make, pictures, traced
+
+BATCHES = [pictures(4), pictures(4)]
+
+
+def test_momentum_of_tensorflow() -> None:
+    model = make("mobilenet_v2")
+    momenta = [norm.momentum for norm in norms(model).values()]
+    assert min(momentum or 0 for momentum in momenta) > 0.9
+    sane_momentum(model)
+    assert {norm.momentum for norm in norms(model).values()} == {0.1}
+    other = nn.BatchNorm2d(3, momentum=0.05)
+    sane_momentum(other)
+    assert other.momentum == 0.05
+
+
+def test_statistics_taken_anew_are_those_of_the_pictures() -> None:
+    model = copy.deepcopy(traced("dense")[0]).train()
+    reestimate(model, BATCHES)
+    assert model.training and {norm.momentum for norm in norms(model).values()} == {0.1}
+    found = statistics(model, [pictures(4)])
+    for name, norm in norms(model).items():
+        assert norm.running_mean is not None and norm.running_var is not None
+        torch.testing.assert_close(norm.running_mean, found[name].mean, rtol=1e-3, atol=1e-4)
+        count = found[name].count
+        torch.testing.assert_close(norm.running_var, found[name].variance * count / (count - 1), rtol=1e-3, atol=1e-4)
+
+
+def test_moments_of_batches_are_those_of_all() -> None:
+    model = traced("squeeze")[0]
+    parts = [{"pixel_values": part} for part in pictures(6)["pixel_values"].split([1, 2, 3])]
+    whole, parted = statistics(model, [pictures(6)]), statistics(model, parts)
+    for name, moments in whole.items():
+        torch.testing.assert_close(parted[name].mean, moments.mean)
+        torch.testing.assert_close(parted[name].variance, moments.variance)
+
+
+def test_a_network_that_was_not_cut_is_matched_already() -> None:
+    model, graph = traced("ghost")
+    same = copy.deepcopy(model)
+    match(same, BATCHES, statistics(model, BATCHES), graph, Structure.dense(graph.anatomy))
+    torch.testing.assert_close(answer(same, pictures()), answer(model, pictures()))
+
+
+@pytest.mark.parametrize("name", ["ghost", "squeeze", "mobilenet_v2"])
+def test_matched_norms_give_what_the_dense_ones_gave(name: str) -> None:
+    model, graph = traced(name)
+    structure = draw(graph, torch.Generator().manual_seed(1))
+    small = copy.deepcopy(model)
+    cut(small, graph, structure)
+    before = statistics(model, [pictures(4)])
+    match(small, [pictures(4)], before, graph, structure)
+    now, has = statistics(small, [pictures(4)]), graph.has(structure)
+    for path, norm in norms(small).items():
+        assert norm.running_mean is not None and norm.running_var is not None
+        kept = (
+            graph.weights[f"{path}.running_mean"].kept(0, has) if graph.weights[f"{path}.running_mean"].sides else ...
+        )
+        dense: nn.BatchNorm2d = model.get_submodule(path)
+        assert dense.running_mean is not None
+        shift = now[path].mean - before[path].mean[kept]
+        torch.testing.assert_close(norm.running_mean, dense.running_mean[kept] + shift)
