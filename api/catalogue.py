@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from core.domains.channels.model import LocalImageModel, of_images, read_image_model
 from core.domains.transformer.model import LocalModel, read_model
 from core.spec.errors import SpecError
 from core.spec.task import ProblemType
 
-__all__ = ["LocalModel", "Unusable", "find", "local_models"]
+__all__ = ["LocalImageModel", "LocalModel", "Unusable", "find", "find_images", "local_models"]
+T = TypeVar("T")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -22,12 +26,13 @@ class Unusable:
     reason: str
 
 
-def local_models(models_dir: Path) -> tuple[list[LocalModel], list[Unusable]]:
+def local_models(models_dir: Path) -> tuple[list[LocalModel | LocalImageModel], list[Unusable]]:
     """Every usable local model, by name, and everything else that is there, but for what is hidden."""
-    models, others = [], []
+    models: list[LocalModel | LocalImageModel] = []
+    others = []
     for name, path in sorted(_listed(models_dir).items()):
         try:
-            models.append(_read(path))
+            models.append(_read_any(path))
         except SpecError as error:
             shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
             others.append(Unusable(shown, error.message))
@@ -35,7 +40,16 @@ def local_models(models_dir: Path) -> tuple[list[LocalModel], list[Unusable]]:
 
 
 def find(models_dir: Path, name: str, problem: ProblemType = "single_label_classification") -> LocalModel:
-    """The local model of that name; SpecError('/model') says why it cannot be pruned, or which names there are."""
+    """The local model of texts of that name; SpecError('/model') says why it is none, or which names there are."""
+    return _found(models_dir, name, lambda path: _read(path, problem))
+
+
+def find_images(models_dir: Path, name: str) -> LocalImageModel:
+    """The local image classifier of that name; SpecError('/model') as of `find`."""
+    return _found(models_dir, name, _read_images)
+
+
+def _found(models_dir: Path, name: str, read: Callable[[Path], T]) -> T:
     # Compared with what is there, never joined to a path: a name cannot lead out of the folder.
     listed = _listed(models_dir)
     if name not in listed:
@@ -47,7 +61,7 @@ def find(models_dir: Path, name: str, problem: ProblemType = "single_label_class
             "A model of the hub is named 'owner/name@revision'",
         )
     try:
-        return _read(listed[name], problem)
+        return read(listed[name])
     except SpecError as error:
         raise SpecError(error.field, f"'{name}' cannot be pruned: {error.message}") from error
 
@@ -72,9 +86,22 @@ def _listed(models_dir: Path) -> dict[str, Path]:
     return {path.name: path for path in models_dir.iterdir() if not path.name.startswith(".")}
 
 
+def _read_any(path: Path) -> LocalModel | LocalImageModel:
+    return _read_images(path) if of_images(path) else _read(path)
+
+
 def _read(path: Path, problem: ProblemType = "single_label_classification") -> LocalModel:
+    _require_folder(path)
+    return read_model(path, problem)
+
+
+def _read_images(path: Path) -> LocalImageModel:
+    _require_folder(path)
+    return read_image_model(path)
+
+
+def _require_folder(path: Path) -> None:
     if not path.is_dir() and not path.is_symlink():
         raise SpecError("/model", "it is a file; a model is a folder of its own in the models folder")
     if not NAME.fullmatch(path.name):
         raise SpecError("/model", "its name has other characters than letters, digits, '_', '-' and '.': rename it")
-    return read_model(path, problem)

@@ -18,10 +18,12 @@ from starlette.concurrency import run_in_threadpool
 
 from api import catalogue, hub
 from api.context import Context
+from api.graphs import image_costs
 from api.problems import fault, invalid
 from api.schemas import Fault
+from core.domains.channels.model import LocalImageModel
+from core.domains.cost import Costs
 from core.domains.head import Head, choose_head
-from core.domains.transformer.costs import Costs
 from core.domains.transformer.families import require_fitted
 from core.ledger import datasets, webhooks
 from core.ledger.scratch import scratch
@@ -40,22 +42,24 @@ class Checked:
     survey: Survey
     understood: dict[str, Understood | None]  # of each data set, by its id
     costs: Costs | None
-    model: catalogue.LocalModel | None
+    model: catalogue.LocalModel | LocalImageModel | None
     head: Head | None
 
 
 async def check(here: Context, spec: JobSpec) -> Checked:
     """Raises a 422 Problem that lists every fault found."""
     model, mistake = await run_in_threadpool(_model, here, spec)
-    length = min(spec.train.max_length, (model and model.reads) or spec.train.max_length)
+    reads = model.reads if isinstance(model, catalogue.LocalModel) else None
+    length = min(spec.train.max_length, reads or spec.train.max_length)
     found, rows, faults = await _read(here, spec, length)
     costs = head = None
     if model is not None:
         try:
             if rows is not None:
-                head = choose_head(model.labels, rows.labels, spec.task.problem, model.recipe)
+                recipe = model.recipe if isinstance(model, catalogue.LocalModel) else None
+                head = choose_head(model.labels, rows.labels, spec.task.problem, recipe)
                 rows = replace(rows, labels=[*head.labels])
-            costs = await run_in_threadpool(_weigh, spec, model, rows)
+            costs = await _costs(here, spec, model, rows)
         except SpecError as error:
             mistake = error
     faults += [fault(mistake)] if mistake is not None else []
@@ -99,13 +103,29 @@ def _look(here: Context, spec: JobSpec) -> tuple[dict[str, Dataset], list[Fault]
     return found, faults
 
 
-def _model(here: Context, spec: JobSpec) -> tuple[catalogue.LocalModel | None, SpecError | None]:
+async def _costs(
+    here: Context, spec: JobSpec, model: catalogue.LocalModel | LocalImageModel, rows: Survey | None
+) -> Costs:
+    """What the model costs; raises SpecError where it does not suit what is asked."""
+    if isinstance(model, catalogue.LocalModel):
+        return await run_in_threadpool(_weigh, spec, model, rows)
+    if spec.train.steps.teach == 0 and rows:
+        require_fitted(model.labels, rows.labels, spec.task.problem)
+    costs = await image_costs(here, spec, model, len(rows.labels) if rows else 2)
+    if not spec.budget.timed:
+        costs.limit(spec.budget)
+    return costs
+
+
+def _model(here: Context, spec: JobSpec) -> tuple[catalogue.LocalModel | LocalImageModel | None, SpecError | None]:
     """The model, or what is wrong with it; neither of one of the hub, which the worker fetches and checks."""
     if said := catalogue.misnamed(here.settings.models_dir, spec.model):
         return None, SpecError("/model", said)
     if "/" in spec.model.partition("@")[0]:
         return None, None
     try:
+        if spec.task.image is not None:
+            return catalogue.find_images(here.settings.models_dir, spec.model), None
         return catalogue.find(here.settings.models_dir, spec.model, spec.task.problem), None
     except SpecError as error:
         return None, error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from api.catalogue import local_models
+from api.catalogue import LocalImageModel, LocalModel, local_models
 from api.context import Here
 from api.schemas import Model, ModelList, UnusableModel
 
@@ -16,21 +16,36 @@ def list_models(here: Here) -> ModelList:
     """Local models, by the name to give as `model` in a job; and what else lies in the models folder, and why."""
     models, others = local_models(here.settings.models_dir)
     return ModelList(
-        items=[
-            Model(
-                name=model.name,
-                architecture=model.architecture.family.model_type,
-                layers=model.architecture.layers,
-                **model.architecture.widest,
-                hidden=model.architecture.hidden,
-                pruned=model.pruned,
-                labels=list(model.labels),
-                reads=model.reads,
-                encoder_params=model.encoder_params,
-                model_params=model.model_params,
-                size_bytes=model.size_bytes,
-            )
-            for model in models
-        ],
+        items=[_of_images(model) if isinstance(model, LocalImageModel) else _of_texts(model) for model in models],
         unusable=[UnusableModel(name=other.name, reason=other.reason) for other in others],
+    )
+
+
+def _of_texts(model: LocalModel) -> Model:
+    return Model(
+        name=model.name,
+        task="text",
+        architecture=model.architecture.family.model_type,
+        layers=model.architecture.layers,
+        **model.architecture.widest,
+        hidden=model.architecture.hidden,
+        pruned=model.pruned,
+        labels=list(model.labels),
+        reads=model.reads,
+        encoder_params=model.encoder_params,
+        model_params=model.model_params,
+        size_bytes=model.size_bytes,
+    )
+
+
+def _of_images(model: LocalImageModel) -> Model:
+    return Model(
+        name=model.name,
+        task="image",
+        architecture=model.family.model_type,
+        pruned=False,
+        labels=list(model.labels),
+        pixels=model.side,
+        model_params=model.params,
+        size_bytes=model.size_bytes,
     )

@@ -8,11 +8,13 @@ from typing import Any
 
 from api.catalogue import LocalModel
 from api.checks import Checked
-from api.schemas import Estimate, Plan, Reach, Rows, Seconds, Units
+from api.schemas import ChannelUnits, Estimate, Plan, Reach, Rows, Seconds, Units
 from core import schedule as estimate
-from core.domains.cost import Additive
+from core.domains.channels.costs import ImageCosts
+from core.domains.cost import Additive, Cost, Costs
 from core.domains.structure import Structure
-from core.domains.transformer.costs import Costs, least
+from core.domains.transformer import costs as transformer
+from core.domains.transformer.costs import least
 from core.domains.transformer.model import PRUNED
 from core.ledger.tables import Job
 from core.ledger.workers import Needs
@@ -41,7 +43,7 @@ def plan(
         units=costs and _units(costs),
         limit=None if costs is None or spec.budget.timed else _limit(costs, spec),
         reach=_reach(costs, spec) if costs else [],
-        estimate=model and _estimate(spec, rows, model, earlier, devices),
+        estimate=model and _estimate(spec, rows, checked, earlier, devices),
         warnings=[*_warnings(spec, rows, checked), *([f"{lacking}: the job would wait for one"] if lacking else [])],
         notes=rows.notes,
         understood={i: known and asdict(known) for i, known in checked.understood.items()},
@@ -51,7 +53,7 @@ def plan(
 def _estimate(
     spec: JobSpec,
     rows: Survey,
-    model: LocalModel,
+    checked: Checked,
     earlier: Sequence[Job],
     devices: Sequence[Mapping[str, Any]],
 ) -> Estimate:
@@ -63,7 +65,11 @@ def _estimate(
     kinds = [d["type"] for d in devices if needs.met_by(d)] or asked or [kind for kind, _ in seen[:1]] or ["cpu"]
     kind = "cuda" if "cuda" in kinds else "cpu"
     cpus = min((device["cpus"] for device in devices if device["type"] == kind and needs.met_by(device)), default=1)
-    return foretell(spec, rows, model, [found for of, found in seen if of == kind], kind, cpus)
+    own = [found for of, found in seen if of == kind]
+    if isinstance(checked.model, LocalModel):
+        return foretell(spec, rows, checked.model, own, kind, cpus)
+    assert isinstance(checked.costs, ImageCosts)
+    return foretell_images(spec, rows, checked.costs, own, kind, cpus)
 
 
 def foretell(
@@ -72,15 +78,6 @@ def foretell(
     """By jobs that were seen on such a device."""
     length = min(spec.train.max_length, model.reads or spec.train.max_length)
     costs = model.costs(len(rows.labels), rows.tokens)
-    left = estimate.part_left(spec, model.costs(len(rows.labels), spec.length))
-    steps = estimate.training_steps(spec, rows.train, left)
-    row_macs = costs.macs.model(Structure.dense(model.architecture.anatomy))
-    asked = estimate.work(spec, steps, left, row_macs, rows.test)
-    low, high = estimate.seconds(asked, seen, cpus)
-    if seen:
-        basis = f"from {len(seen)} finished job{'s' * (len(seen) > 1)} on {device}"
-    else:
-        basis = f"no finished jobs on {device} yet: " + ("rough" if device == "cpu" else "nothing to go by")
     memory = estimate.memory_bytes(
         model.architecture,
         costs.params.dense,
@@ -88,6 +85,37 @@ def foretell(
         spec.train.batch_size * spec.task.encoded,
         length,
     )
+    left = estimate.part_left(spec, model.costs(len(rows.labels), spec.length))
+    row_macs = costs.macs.model(Structure.dense(model.architecture.anatomy))
+    return _foretold(spec, rows, left, row_macs, memory, seen, device, cpus)
+
+
+def foretell_images(
+    spec: JobSpec, rows: Survey, costs: ImageCosts, seen: Sequence[estimate.Seen], device: str, cpus: int
+) -> Estimate:
+    """As `foretell`, of an image model."""
+    left = estimate.part_left(spec, costs)
+    memory = estimate.image_memory_bytes(costs, spec.train.batch_size)
+    return _foretold(spec, rows, left, costs.macs.before, memory, seen, device, cpus)
+
+
+def _foretold(
+    spec: JobSpec,
+    rows: Survey,
+    left: float,
+    row_macs: float,
+    memory: float,
+    seen: Sequence[estimate.Seen],
+    device: str,
+    cpus: int,
+) -> Estimate:
+    steps = estimate.training_steps(spec, rows.train, left)
+    asked = estimate.work(spec, steps, left, row_macs, rows.test)
+    low, high = estimate.seconds(asked, seen, cpus)
+    if seen:
+        basis = f"from {len(seen)} finished job{'s' * (len(seen) > 1)} on {device}"
+    else:
+        basis = f"no finished jobs on {device} yet: " + ("rough" if device == "cpu" else "nothing to go by")
     return Estimate(
         device="cuda" if device == "cuda" else "cpu",
         seconds=Seconds(low=round(low, 1), high=round(high, 1)) if seen or device == "cpu" else None,
@@ -110,7 +138,11 @@ def _seen(job: Job, report: Report) -> estimate.Seen | None:
     return estimate.Seen(estimate.Work(macs.train, macs.measure), train_s, (job.finished_at - job.started_at) / 1000)
 
 
-def _units(costs: Costs) -> Units:
+def _units(costs: Costs) -> Units | ChannelUnits:
+    if isinstance(costs, ImageCosts):
+        anatomy = costs.macs.anatomy
+        return ChannelUnits(blocks=len(anatomy.blocks), channels=anatomy.size, removable=round(costs.macs.removable, 4))
+    assert isinstance(costs, transformer.Costs)
     a = costs.architecture
     return Units(layers=a.layers, hidden=a.hidden, **a.widest)
 
@@ -118,11 +150,15 @@ def _units(costs: Costs) -> Units:
 def _limit(costs: Costs, spec: JobSpec) -> int:
     if spec.budget.sparsity is not None:
         return costs.matrices - round(spec.budget.sparsity * costs.matrices)
-    cost: Additive = getattr(costs, spec.budget.kind)
-    return spec.budget.limit(cost.dense if spec.budget.counted == "encoder" else cost.before)
+    cost: Cost = getattr(costs, spec.budget.kind)
+    whole = spec.budget.counted == "model" or spec.task.image is not None
+    return spec.budget.limit(cost.before if whole else cost.dense)
 
 
 def _reach(costs: Costs, spec: JobSpec) -> list[Reach]:
+    if isinstance(costs, ImageCosts):
+        return _reach_of_images(costs)
+    assert isinstance(costs, transformer.Costs)
     small = costs.smallest(spec.hidden_size)
 
     def lowest(cost: Additive) -> int:
@@ -149,15 +185,31 @@ def _reach(costs: Costs, spec: JobSpec) -> list[Reach]:
     ]
 
 
+def _reach_of_images(costs: ImageCosts) -> list[Reach]:
+    every = {"params": costs.params, "macs": costs.macs, "bytes": costs.bytes}
+    return [
+        Reach.model_validate(
+            {
+                "cost": name,
+                "of": "model",
+                "lowest": cost.least(costs.multiple) + cost.outside,
+                "dense": cost.before,
+                "sequence_length": costs.length if name == "macs" else None,
+            }
+        )
+        for name, cost in every.items()
+    ]
+
+
 def _warnings(spec: JobSpec, rows: Survey, checked: Checked) -> Iterator[str]:
     if checked.head and checked.head.hint:
         yield checked.head.hint
-    reads = checked.model and checked.model.reads
+    reads = checked.model.reads if isinstance(checked.model, LocalModel) else None
     if reads and spec.train.max_length > reads:
         yield f"'max_length' is {spec.train.max_length}, but the model reads {reads} tokens: texts are cut there"
     if checked.costs is None:
         yield "the model is not here yet: the worker fetches it, and checks the budget against it, when the job runs"
-    if checked.model and checked.model.pruned:
+    if isinstance(checked.model, LocalModel) and checked.model.pruned:
         yield PRUNED
     if spec.vocabulary == "trim":
         yield "'reach' is that of the whole vocabulary: how much is left of it, the worker finds out"

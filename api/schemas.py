@@ -226,7 +226,7 @@ class Reach(BaseModel):
     of: Literal["encoder", "model"]
     lowest: int = Field(examples=[19000])
     dense: int = Field(examples=[10646784])
-    sequence_length: int | None = Field(None, description="tokens, of MACs")
+    sequence_length: int | None = Field(None, description="tokens, of MACs; of image models pixels of a side")
 
 
 class Units(BaseModel):
@@ -238,6 +238,14 @@ class Units(BaseModel):
     hidden: int = Field(
         description="dimensions of the residual stream, which go with 'hidden_size' 'trim'", examples=[384]
     )
+
+
+class ChannelUnits(BaseModel):
+    """What there is to drop of an image model."""
+
+    blocks: int = Field(description="of channels that lie in the same tensors", examples=[25])
+    channels: int = Field(description="counted once where several layers share them", examples=[9128])
+    removable: float = Field(description="part of the multiply-accumulates that can go at all", examples=[0.998])
 
 
 class Seconds(BaseModel):
@@ -269,7 +277,7 @@ class Plan(BaseModel):
         examples=["its own head for 2 labels", "a fresh head for 2 labels: it has none of its own"],
     )
     rows: Rows
-    units: Units | None = Field(description="null for a model of the hub, which the worker fetches")
+    units: Units | ChannelUnits | None = Field(description="null for a model of the hub, which the worker fetches")
     limit: int | None = Field(description="of what `budget` names, as a count; null for a latency", examples=[1064678])
     reach: list[Reach]
     estimate: Estimate | None = Field(description="null for a model of the hub, which the worker fetches")
@@ -398,17 +406,23 @@ class Model(BaseModel):
     """A local model, by the name to give as `model` in a job."""
 
     name: str = Field(examples=["all-minilm-l6-v2"])
+    task: Literal["text", "image"] = Field(description="what it reads: texts, or pictures")
     architecture: str = Field(examples=["bert"])
-    layers: int = Field(examples=[6])
-    heads: int = Field(description="attention heads in each layer; at most, if it is pruned", examples=[12])
-    neurons: int = Field(description="FFN neurons in each layer; at most, if it is pruned", examples=[1536])
-    hidden: int = Field(examples=[384])
+    layers: int | None = Field(None, description="null where it reads pictures, and so are the next", examples=[6])
+    heads: int | None = Field(
+        None, description="attention heads in each layer; at most, if it is pruned", examples=[12]
+    )
+    neurons: int | None = Field(
+        None, description="FFN neurons in each layer; at most, if it is pruned", examples=[1536]
+    )
+    hidden: int | None = Field(None, examples=[384])
     pruned: bool = Field(description="by an earlier job; a budget's parts are of what that has left", examples=[False])
     labels: list[str] = Field(
         description="that its head knows, in their order; empty: it has none", examples=[["negative", "positive"]]
     )
-    reads: int | None = Field(description="tokens of a text, at most; null where it does not say", examples=[512])
-    encoder_params: int = Field(examples=[10646784])
+    reads: int | None = Field(None, description="tokens of a text, at most; null where it does not say", examples=[512])
+    pixels: int | None = Field(None, description="of a picture's side, as its preprocessor says", examples=[224])
+    encoder_params: int | None = Field(None, description="null where it reads pictures", examples=[10646784])
     model_params: int = Field(description="embeddings counted, task head not", examples=[22713216])
     size_bytes: int = Field(examples=[90868376])
 

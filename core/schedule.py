@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from core.domains.channels.costs import ImageCosts
 from core.domains.cost import Costs
 from core.domains.structure import ATTENTION, FFN
 from core.domains.transformer.families import Architecture
@@ -63,7 +64,7 @@ def part_left(spec: JobSpec, costs: Costs) -> float:
         return 0.0
     if spec.hidden_size == "trim" and spec.budget.counted == "model":  # embeddings shrink as the encoder does
         return (limit + cost.outside) / (cost.dense + cost.outside)
-    return limit / cost.dense
+    return limit / max(1, cost.dense)
 
 
 def prices(left: float) -> dict[str, float]:
@@ -111,6 +112,11 @@ def seconds(asked: Work, seen: Iterable[Seen], cpus: int) -> tuple[float, float]
         return min(found) / SPREAD, max(found) * SPREAD
     rough = SECONDS_PER_MAC * (asked.train + asked.measure)
     return START_S[0] + rough / cpus / 2, START_S[1] + 2 * rough
+
+
+def image_memory_bytes(costs: ImageCosts, batch_size: int) -> float:
+    """As `memory_bytes`, of an image model: of each layer what it gives, normed and activated."""
+    return FLOAT * (7 * costs.params.before + 4 * batch_size * costs.activations)
 
 
 def memory_bytes(architecture: Architecture, encoder_params: int, params: int, batch_size: int, length: int) -> float:

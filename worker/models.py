@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.domains.channels.families import FAMILIES as IMAGES
 from core.domains.folder import require_model
 from core.domains.transformer.families import Architecture
 from core.domains.weights import INDEX, PARTS, WHOLE
@@ -32,6 +33,7 @@ FILES = (  # patterns
     "spm.model",
     "sentencepiece.bpe.model",
     "tokenizer.model",
+    "preprocessor_config.json",
     "modules.json",  # of sentence-transformers, and what it names: how a vector is made of a text
     "config_sentence_transformers.json",
     "sentence_bert_config.json",
@@ -55,7 +57,9 @@ def resolve(name: str, settings: Settings) -> Resolved:
     """Find or fetch the model; raises SpecError('/model') that says how to mend, StorageAwayError if waiting does."""
     found = _from_hub(name, settings) if "/" in name.partition("@")[0] else _local(name, settings)
     try:
-        Architecture.from_config(require_model(found.path))  # before transformers reads it
+        config = require_model(found.path)  # before transformers reads it
+        if config.get("model_type") not in IMAGES:
+            Architecture.from_config(config)
     except SpecError as error:
         if found.revision:
             raise

@@ -21,6 +21,7 @@ class ImageCosts(ChannelCosts):
 
     length: int = 0  # the side
     multiple: int = 1
+    activations: int = 0  # numbers that convolutions and linear layers give for a picture
     matrices: int = 0  # weights of convolutions and linear layers: what 'sparsity' is of
 
     @classmethod
@@ -28,7 +29,8 @@ class ImageCosts(ChannelCosts):
         """From what a graph says of the weights."""
         found = ChannelCosts.of(graph)
         matrices = sum(prod(weight.shape) for weight in graph.weights.values() if weight.positions)
-        return cls(found.params, found.macs, found.bytes, side, multiple, matrices)
+        activations = sum(weight.positions * weight.shape[0] for weight in graph.weights.values())
+        return cls(found.params, found.macs, found.bytes, side, multiple, activations, matrices)
 
     def of(self, structure: Structure) -> ImageCosts:  # type: ignore[override]
         """The same: no structure changes a price."""

@@ -86,9 +86,22 @@ def read_body(folder: Path, family: Family, labels: Sequence[str], problem: Prob
     return body, info
 
 
+def empty_body(folder: Path, labels: int) -> Any:
+    """The model that config.json says, with a head of so many labels, its weights as they come."""
+    family, config = family_of(read_config(folder / "config.json")), own_values(folder)
+    config.id2label = {i: str(i) for i in range(labels)}
+    with readable(folder, "config.json"):
+        return getattr(transformers, family.task_class)(config)
+
+
 def graph_of(body: Any, side: int) -> Graph:
     """What can be cut, at that size of picture; SpecError('/model') where next to nothing can."""
-    graph = trace(body, {"pixel_values": torch.zeros(1, 3, side, side)})
+    attention = body.config._attn_implementation
+    body.set_attn_implementation("eager")  # whose products are counted
+    try:
+        graph = trace(body, {"pixel_values": torch.zeros(1, 3, side, side)})
+    finally:
+        body.set_attn_implementation(attention)
     share = ImageCosts.at(graph, side, 1).macs.removable
     if share < LEAST:
         raise SpecError(

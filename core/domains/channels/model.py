@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
-from core.domains.channels.families import Family, family_of
+from core.domains.channels.families import FAMILIES, Family, family_of
+from core.domains.config import read_object
 from core.domains.folder import entries, require_model
 from core.domains.transformer.families import head_labels
 from core.domains.weights import read_all_shapes, require_weights
+from core.rows.image.config import read_config as read_preprocessor
+from core.rows.image.config import side_of
 from core.spec.errors import SpecError
+from core.spec.job import JobSpec
 
 KEPT = 256  # folders whose facts are held
-PREPROCESSOR = "preprocessor_config.json"
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,22 @@ class LocalImageModel:
     family: Family
     shapes: Mapping[str, tuple[int, ...]]
     size_bytes: int
+    folder: Path
+    side: int | None  # pixels of a picture's side; None where its preprocessor does not say
     labels: tuple[str, ...] = ()  # that its head knows, where it has one
+
+    @property
+    def params(self) -> int:
+        """Numbers of the weights' file, without a head."""
+        head = f"{self.family.head}."
+        return sum(prod(shape) for name, shape in self.shapes.items() if not name.startswith(head))
+
+    def side_of(self, spec: JobSpec) -> int:
+        """Pixels of a picture's side in a job; SpecError('/train/image_size') where nobody says."""
+        side = spec.train.image_size or self.side
+        if side is None:
+            raise SpecError("/train/image_size", "the model's preprocessor names no size: give the pixels of a side")
+        return side
 
 
 def read_image_model(folder: Path) -> LocalImageModel:
@@ -52,12 +71,18 @@ def _read(folder: Path) -> LocalImageModel:
     family = family_of(values)
     if "topwork" in values:
         raise SpecError("/model", "it was pruned already, and image models cannot be again; give what it was made of")
-    if not (folder / PREPROCESSOR).is_file():
-        raise SpecError(
-            "/model", f"it has no {PREPROCESSOR}: copy it from where the model comes from, beside config.json"
-        )
+    side = side_of(read_preprocessor(folder))
     files = require_weights(folder)
     shapes = read_all_shapes(files)
     head = [shape for name, shape in shapes.items() if name.startswith(f"{family.head}.") and len(shape) == 2]
     labels = head_labels(values.get("id2label"), head[-1][0]) if head else ()
-    return LocalImageModel(folder.name, family, shapes, sum(file.stat().st_size for file in files), labels)
+    size = sum(file.stat().st_size for file in files)
+    return LocalImageModel(folder.name, family, shapes, size, folder, side, labels)
+
+
+def of_images(folder: Path) -> bool:
+    """Whether the config.json of a folder says that it classifies pictures."""
+    try:
+        return read_object(folder / "config.json").get("model_type") in FAMILIES
+    except SpecError:
+        return False

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from core.domains.anatomy import Anatomy
+from core.domains.channels.families import FAMILIES as IMAGES
 from core.domains.structure import ATTENTION, FFN, Structure, transformer
 from core.spec.errors import SpecError
 from core.spec.task import VECTORS, ProblemType
@@ -258,6 +259,7 @@ def require_tokenizer(folder: Path) -> None:
 
 
 MAX_LAYERS = 1000
+IT_LOOKS = "architecture '{}' looks at pictures: give \"type\": \"image-classification\" in 'task'"
 MAX_SIZE = 2**20  # hidden dimensions, heads, neurons
 MAX_LABELS = 50_000
 
@@ -296,7 +298,7 @@ def head_labels(said: Mapping[Any, Any] | None, outputs: int) -> tuple[str, ...]
 def require_text(family: Family) -> None:
     """Raises SpecError('/model') if a family does not read texts, as every task so far does."""
     if family.patches:
-        raise SpecError("/model", f"architecture '{family.model_type}' reads images, and there is no image task yet")
+        raise SpecError("/model", IT_LOOKS.format(family.model_type))
 
 
 def require_narrow(family: Family) -> None:
@@ -368,6 +370,8 @@ class Architecture:
         """Read `config.json`; raises SpecError('/model') for an unknown or odd architecture."""
         family = FAMILIES.get(str(config.get("model_type")))
         if family is None:
+            if config.get("model_type") in IMAGES:
+                raise SpecError("/model", IT_LOOKS.format(config.get("model_type")))
             known = ", ".join(name for name, one in FAMILIES.items() if not one.patches)
             raise SpecError("/model", f"architecture '{config.get('model_type')}' is not supported; supported: {known}")
         if str(config.get("position_embedding_type")).startswith("relative"):
