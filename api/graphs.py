@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from contextlib import suppress
 from functools import lru_cache
@@ -17,9 +18,13 @@ from core.domains.channels.reach import key_of, traced
 from core.ledger import datasets
 from core.ledger.scratch import scratch
 from core.rows import sandbox
+from core.spec.errors import SpecError
 from core.spec.job import JobSpec
 
+log = logging.getLogger(__name__)
+
 KEPT = 64  # graphs that are held in memory: some 100 kB each
+BROKEN = "/"  # what a process that broke is said of
 MEMORY = 4 * 2**30  # of the process, which loads torch and tries a copy of the model
 
 
@@ -35,10 +40,20 @@ async def image_costs(here: Context, spec: JobSpec, model: LocalImageModel, labe
 def _trace(here: Context, folder: Path, side: int, labels: int) -> dict[str, Any]:
     bounds = datasets.bounds(here.settings)
     bounds = sandbox.Bounds(max(MEMORY, bounds.memory_bytes), bounds.cpu_s, bounds.file_bytes)
-    with scratch(here.settings) as room:
-        return sandbox.run(
-            traced, folder, side, labels, returns=dict[str, Any], bounds=bounds, scratch=room, where="/model"
-        )
+    try:
+        with scratch(here.settings) as room:
+            return sandbox.run(
+                traced, folder, side, labels, returns=dict[str, Any], bounds=bounds, scratch=room, where=BROKEN
+            )
+    except SpecError as error:
+        if error.field != BROKEN:
+            raise
+        log.error("a model cannot be traced: %s: %s", folder.name, error.message)
+        raise SpecError(
+            "/model",
+            f"to find out what of it can be cut took more than a process may take ({bounds.cpu_s} s of CPU, "
+            f"{bounds.memory_bytes // 2**30} GiB), or failed: give a smaller 'train.image_size', or another model",
+        ) from error
 
 
 @lru_cache(KEPT)

@@ -29,7 +29,7 @@ class ImageCosts(ChannelCosts):
         """From what a graph says of the weights."""
         found = ChannelCosts.of(graph)
         matrices = sum(prod(weight.shape) for weight in graph.weights.values() if weight.positions)
-        activations = sum(weight.positions * weight.shape[0] for weight in graph.weights.values())
+        activations = sum(weight.positions * weight.shape[0] for weight in graph.weights.values() if weight.positions)
         return cls(found.params, found.macs, found.bytes, side, multiple, activations, matrices)
 
     def of(self, structure: Structure) -> ImageCosts:  # type: ignore[override]

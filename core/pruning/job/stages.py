@@ -19,6 +19,7 @@ from core.pruning.masking import sparsity
 from core.pruning.methods import pruning, zeroing
 from core.pruning.scoring.importance import BATCHES
 from core.pruning.scoring.refit import refit
+from core.pruning.scoring.settle import cut_settled
 from core.pruning.system.device import device
 from core.pruning.training.coupling import Phase, TaskRows, add_heads, first_rows, phases, teacher_head
 from core.pruning.training.losses import labelled_by
@@ -89,7 +90,8 @@ def prune(one: Pass, prepared: Prepared, decided: Decided, taught: Taught) -> Pr
         curve, fits = Curve(**facts["history"]), facts.get("fits", [])
         return Pruned(student.to(device()), structure, curve, rows, layout, fits)
     student, structure, history, layout = chosen(one, prepared, decided, taught, student, plan)
-    if refitted(one, prepared, decided) and not prepared.goal.fitter.spares_all:
+    solvable = bool(student.projections())
+    if solvable and refitted(one, prepared, decided) and not prepared.goal.fitter.spares_all:
         alone = phases("none", "prune", False, rows.target, [], one.spec.train.batch_size)
         taken = plan if "weights" in decided.transfer.share else alone
         refit(student, taught.teacher, taken, one.spec.train.seed, structure, one.teller.alive)
@@ -115,7 +117,7 @@ def chosen(
     if "weights" not in decided.transfer.share:  # the structure is all that the sources may give
         student = copy.deepcopy(taught.teacher)
         add_heads(student, plan, decided.sources)
-        student.cut(structure)
+        cut_settled(student, structure, plan, one.spec.train.seed)
     return student, structure, history, Layout(**fitter.beside) if fitter.beside else None
 
 

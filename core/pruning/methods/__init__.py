@@ -17,6 +17,7 @@ from core.domains.network import Network
 from core.domains.structure import Structure
 from core.pruning.scoring.fitter import Fitter
 from core.pruning.scoring.importance import BATCHES
+from core.pruning.scoring.settle import cut_settled
 from core.pruning.system.device import device
 from core.pruning.training.batches import Rows
 from core.pruning.training.checkpoint import NOWHERE, Checkpoint
@@ -83,7 +84,7 @@ def scored(score: Score) -> Method:
 
         saved = training.checkpoint
         structure = fitter(score(network.to(device()), fitter, plan, training.seed, report=heard, checkpoint=saved))
-        network.cut(structure)
+        cut_settled(network, structure, plan, training.seed)
         return structure, History()
 
     return method

@@ -17,6 +17,7 @@ from torch import Tensor
 from core.domains.network import TARGET, Network
 from core.pruning.scoring.fitter import Fitter
 from core.pruning.scoring.importance import importance
+from core.pruning.scoring.settle import cut_settled
 from core.pruning.system import parallel
 from core.pruning.system.device import device
 from core.pruning.training.batches import Rows
@@ -185,7 +186,7 @@ class Trials:
         """To the job's budget."""
         ground = self.ground
         scores = importance(student, ground.fitter, plan, ground.seed, BATCHES, lambda _done: self.tell())
-        student.cut(ground.fitter(scores))
+        cut_settled(student, ground.fitter(scores), plan, ground.seed)
 
     def train(
         self, network: Network, plan: Sequence[Phase], stage: str, steps: int, rate: float, number: int, loop: str = ""
