@@ -23,7 +23,7 @@ from core.domains.network import TARGET, Network
 from core.domains.structure import Structure
 from core.domains.weights import file_bytes
 
-RATE = 3e-4
+RATE = 1e-4
 
 
 class ChannelNetwork(Network):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from core.domains.channels.network import ChannelNetwork
 from core.domains.cost import Cost, Costs
 from core.domains.fit import Scores
 from core.domains.network import Network
@@ -11,6 +12,7 @@ from core.domains.structure import Structure
 from core.domains.transformer.network import TransformerNetwork
 from core.pruning.job.passes import Pass
 from core.pruning.latency.budget import LatencyBudget
+from core.pruning.latency.macs import ByMacs
 from core.pruning.latency.prices import ByUnits, Pricing
 from core.pruning.latency.runtimes import conditions
 from core.pruning.latency.stopwatch import Stopwatch
@@ -55,6 +57,8 @@ def goal_of(one: Pass, network: Network, costs: Costs, blank: Blank) -> Goal:
 
 def pricing_of(network: Network, layout: Layout) -> Pricing:
     """What is known of its time before it is measured."""
+    if isinstance(network, ChannelNetwork):
+        return ByMacs(network.costs(network.side))
     assert isinstance(network, TransformerNetwork)
     return ByUnits(network.architecture, layout)
 

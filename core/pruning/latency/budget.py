@@ -48,7 +48,7 @@ class LatencyBudget:
         of it, stay those of the machine where it was measured. Raises SpecError if no structure can be as fast as that.
         """
         self.budget, self.under, self.measure, self.state = budget, under, measure, state
-        self.find = pricing.find
+        self.find, self.unit = pricing.find, pricing.unit
         key = pricing.key(under)
         self.saved: dict[str, Any] = json.loads(state.read_text()) if state.exists() else {}
         self.elsewhere = bool(self.saved.get("fits")) and self.saved["key"] != key
@@ -168,6 +168,6 @@ class LatencyBudget:
         low, dense, under = self._ms(self.first.ratio), self.first.dense_ms, self.under
         return (
             f"this model takes {low:.3g} to {dense:.3g} ms (at most {dense / low:.1f} times as fast as dense) for a "
-            f"batch of {under.batch_size} with {under.length} tokens, by {under.runtime} on {under.device_name} with "
+            f"batch of {under.batch_size} with {under.length} {self.unit}, by {under.runtime} on {under.device_name} with "
             f"{under.threads} threads; asked were {self._ms(self.share):.3g} ms"
         )

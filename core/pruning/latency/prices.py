@@ -43,6 +43,10 @@ class Pricing(Protocol):
     """What a kind of model costs in time, before any structure that was fitted is measured."""
 
     @property
+    def unit(self) -> str:
+        """What the length of a row is counted in."""
+
+    @property
     def find(self) -> Find:
         """What makes a structure of scores."""
 
@@ -73,6 +77,7 @@ class ByUnits:
 
     architecture: Architecture
     layout: Layout = "free"
+    unit: str = "tokens"
 
     @property
     def find(self) -> Find:

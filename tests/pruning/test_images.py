@@ -1,0 +1,158 @@
+"""Jobs of pictures, whole: every method, coupling and budget, the files that come of them, and a resumed one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from core.domains.structure import Structure
+from core.spec.errors import SpecError
+from core.spec.messages import Saved
+from core.spec.report import Report
+from tests.tiny import SOURCE, TARGET, done, run_apart
+from tests.tiny_images import SIDE, save_pictures, save_tiny_mobilenet, save_tiny_resnet, spec_of, with_source
+
+BY_PATH = """
+from runpy import run_path
+from PIL import Image
+
+model, processor = run_path("load.py")["load"]()
+batch = processor(Image.new("RGB", (40, 50), (10, 200, 30)), return_tensors="pt")
+print(tuple(model(**batch).logits.shape))
+"""
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_resnet(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    folder = tmp_path_factory.mktemp("data")
+    return {
+        TARGET: save_pictures(folder / "target.parquet", 200),
+        SOURCE: save_pictures(folder / "source.parquet", 200, seed=1),
+    }
+
+
+def kept_all(output: Path, report: Report) -> None:
+    """What was measured is what is in the files, and within the budget."""
+    weights = load_file(output / "model.safetensors")
+    structure = Structure.from_json(json.loads((output / "structure.json").read_text()))
+    assert report.structure.channels == [len(units) for units in structure.kept] and min(report.structure.channels) > 0
+    assert report.budget.met <= report.budget.limit
+    assert report.verified is not None and report.verified.changed_predictions == 0
+    assert report.results.pruned.bytes == (output / "model.safetensors").stat().st_size
+    floats = sum(one.numel() for one in weights.values() if one.is_floating_point())
+    running = sum(one.numel() for name, one in weights.items() if "running_" in name)
+    assert report.results.pruned.model_params == floats - running
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "coupling"),
+    [("fisher", "teacher"), ("fisher", "joint"), ("magnitude", "none"), ("random", "sequential")],
+)
+def test_a_job_meets_its_budget_and_its_files_are_what_was_measured(
+    resnet: Path, tables: Mapping[str, Path], tmp_path: Path, method: str, coupling: str
+) -> None:
+    asked = spec_of if coupling == "none" else with_source
+    transfer = {} if coupling == "none" else {"transfer": {"coupling": coupling}}
+    report = done(asked(method={"name": method}, **transfer), resnet, tables, tmp_path)
+    kept_all(tmp_path / "output", report)
+    assert 0.38 <= report.budget.fraction <= 0.4
+    run_apart(BY_PATH, tmp_path / "output")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["l0", "pdp"])
+def test_masks_are_learned_on_channels(resnet: Path, tables: Mapping[str, Path], tmp_path: Path, method: str) -> None:
+    train = {"steps": {"teach": 40, "prune": 40, "recover": 20}, "learning_rate": 3e-3}
+    spec = with_source(method={"name": method}, train=train, transfer={"coupling": "teacher"})
+    report = done(spec, resnet, tables, tmp_path)
+    kept_all(tmp_path / "output", report)
+    assert report.results.pruned.test["accuracy"].value > 0.5  # a third is what chance gives
+
+
+@pytest.mark.slow
+def test_what_is_learned_survives_the_cut_and_onnx(tables: Mapping[str, Path], tmp_path: Path) -> None:
+    """Depthwise convolutions, widths in multiples, BatchNorm with the momentum of TensorFlow."""
+    from onnxruntime import InferenceSession
+
+    model = save_tiny_mobilenet(tmp_path / "mobile")
+    spec = with_source(
+        transfer={"coupling": "teacher"}, export={"formats": ["safetensors", "onnx"]}, channels={"multiple": 8}
+    )
+    report = done(spec, model, tables, tmp_path / "work")
+    output = tmp_path / "work/output"
+    kept_all(output, report)
+    assert report.verified and report.verified.max_difference_onnx is not None
+    convolutions = {
+        n: w for n, w in load_file(output / "model.safetensors").items() if n.endswith("convolution.weight")
+    }
+    assert all(len(weight) % 8 == 0 for weight in convolutions.values())
+    session = InferenceSession(output / "model.onnx", providers=["CPUExecutionProvider"])
+    (logits,) = session.run(None, {"pixel_values": np.zeros((3, 3, SIDE, SIDE), np.float32)})
+    assert logits.shape == (3, 3)
+
+
+@pytest.mark.slow
+def test_a_budget_in_time_is_met_by_the_clock(resnet: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:
+    report = done(spec_of(budget={"speedup": 1.2, "runtime": "onnx"}), resnet, tables, tmp_path)
+    kept_all(tmp_path / "output", report)
+    assert report.budget.measured and report.budget.measured.length == SIDE
+
+
+@pytest.mark.slow
+def test_zeros_keep_every_shape(resnet: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:
+    spec = spec_of(budget={"sparsity": 0.5}, method={"name": "magnitude"})
+    report = done(spec, resnet, tables, tmp_path)
+    assert report.sparsity and report.sparsity.zeros >= report.sparsity.weights // 2
+    assert not [*(tmp_path / "output").glob("modeling_*.py")]
+
+
+def killed(stage: str) -> Any:
+    def listener(message: Any) -> None:
+        if isinstance(message, Saved) and message.name == stage:
+            raise KeyboardInterrupt
+
+    return listener
+
+
+@pytest.mark.slow
+def test_a_resumed_job_ends_as_one_that_ran_through(resnet: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:
+    spec = with_source(transfer={"coupling": "teacher"})
+    whole = done(spec, resnet, tables, tmp_path / "whole")
+    for stage in ("teach", "prune"):
+        with pytest.raises(KeyboardInterrupt):
+            done(spec, resnet, tables, tmp_path / "resumed", killed(stage))
+    resumed = done(spec, resnet, tables, tmp_path / "resumed")
+    assert resumed.results.pruned.test == whole.results.pruned.test
+    a, b = (load_file(tmp_path / name / "output/model.safetensors") for name in ("whole", "resumed"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "says"),
+    [
+        ({"budget": {"macs": 1e-6}}, "/budget/macs", "out of reach"),
+        ({"model": "text"}, "/model", "classifies no pictures"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_name(
+    resnet: Path, tables: Mapping[str, Path], tmp_path: Path, changes: dict[str, Any], field: str, says: str
+) -> None:
+    from tests.tiny import save_tiny_model
+
+    model = save_tiny_model(tmp_path / "text") if changes.get("model") == "text" else resnet
+    with pytest.raises(SpecError, match=says) as raised:
+        done(spec_of(**changes), model, tables, tmp_path / "work")
+    assert raised.value.field == field
