@@ -18,12 +18,13 @@ from starlette.concurrency import run_in_threadpool
 
 from api import catalogue, hub
 from api.context import Context
-from api.graphs import image_costs
 from api.problems import fault, invalid
+from api.reaches import image_reach
 from api.schemas import Fault
 from core.domains.channels.model import LocalImageModel
-from core.domains.cost import Costs
+from core.domains.channels.reach import Reach
 from core.domains.head import Head, choose_head
+from core.domains.transformer.costs import Costs
 from core.domains.transformer.families import require_fitted
 from core.ledger import datasets, webhooks
 from core.ledger.scratch import scratch
@@ -41,7 +42,7 @@ class Checked:
 
     survey: Survey
     understood: dict[str, Understood | None]  # of each data set, by its id
-    costs: Costs | None
+    costs: Costs | Reach | None
     model: catalogue.LocalModel | LocalImageModel | None
     head: Head | None
 
@@ -105,16 +106,16 @@ def _look(here: Context, spec: JobSpec) -> tuple[dict[str, Dataset], list[Fault]
 
 async def _costs(
     here: Context, spec: JobSpec, model: catalogue.LocalModel | LocalImageModel, rows: Survey | None
-) -> Costs:
+) -> Costs | Reach:
     """What the model costs; raises SpecError where it does not suit what is asked."""
     if isinstance(model, catalogue.LocalModel):
         return await run_in_threadpool(_weigh, spec, model, rows)
     if spec.train.steps.teach == 0 and rows:
         require_fitted(model.labels, rows.labels, spec.task.problem)
-    costs = await image_costs(here, spec, model, len(rows.labels) if rows else 2)
+    reach = await image_reach(here, spec, model, len(rows.labels) if rows else 2)
     if not spec.budget.timed:
-        costs.limit(spec.budget)
-    return costs
+        reach.limit(spec.budget)
+    return reach
 
 
 def _model(here: Context, spec: JobSpec) -> tuple[catalogue.LocalModel | LocalImageModel | None, SpecError | None]:

@@ -10,11 +10,10 @@ from api.catalogue import LocalModel
 from api.checks import Checked
 from api.schemas import ChannelUnits, Estimate, Plan, Reach, Rows, Seconds, Units
 from core import schedule as estimate
-from core.domains.channels.costs import ImageCosts
-from core.domains.cost import Additive, Cost, Costs
+from core.domains.channels import reach as image
+from core.domains.cost import Additive
 from core.domains.structure import Structure
-from core.domains.transformer import costs as transformer
-from core.domains.transformer.costs import least
+from core.domains.transformer.costs import Costs, least
 from core.domains.transformer.model import PRUNED
 from core.ledger.tables import Job
 from core.ledger.workers import Needs
@@ -68,7 +67,7 @@ def _estimate(
     own = [found for of, found in seen if of == kind]
     if isinstance(checked.model, LocalModel):
         return foretell(spec, rows, checked.model, own, kind, cpus)
-    assert isinstance(checked.costs, ImageCosts)
+    assert isinstance(checked.costs, image.Reach)
     return foretell_images(spec, rows, checked.costs, own, kind, cpus)
 
 
@@ -91,12 +90,14 @@ def foretell(
 
 
 def foretell_images(
-    spec: JobSpec, rows: Survey, costs: ImageCosts, seen: Sequence[estimate.Seen], device: str, cpus: int
+    spec: JobSpec, rows: Survey, reach: image.Reach, seen: Sequence[estimate.Seen], device: str, cpus: int
 ) -> Estimate:
     """As `foretell`, of an image model."""
-    left = estimate.part_left(spec, costs)
-    memory = estimate.image_memory_bytes(costs, spec.train.batch_size)
-    return _foretold(spec, rows, left, costs.macs.before, memory, seen, device, cpus)
+    budget, kind = spec.budget, spec.budget.kind
+    counted = reach.dense.get(kind)
+    left = reach.limit(budget) / counted if counted else 1 / (budget.speedup or 1)
+    memory = estimate.image_memory_bytes(reach.dense["params"], reach.activations, spec.train.batch_size)
+    return _foretold(spec, rows, left, reach.dense["macs"], memory, seen, device, cpus)
 
 
 def _foretold(
@@ -138,27 +139,25 @@ def _seen(job: Job, report: Report) -> estimate.Seen | None:
     return estimate.Seen(estimate.Work(macs.train, macs.measure), train_s, (job.finished_at - job.started_at) / 1000)
 
 
-def _units(costs: Costs) -> Units | ChannelUnits:
-    if isinstance(costs, ImageCosts):
-        anatomy = costs.macs.anatomy
-        return ChannelUnits(blocks=len(anatomy.blocks), channels=anatomy.size, removable=round(costs.macs.removable, 4))
-    assert isinstance(costs, transformer.Costs)
+def _units(costs: Costs | image.Reach) -> Units | ChannelUnits:
+    if isinstance(costs, image.Reach):
+        return ChannelUnits(blocks=costs.blocks, channels=costs.channels, removable=round(costs.removable, 4))
     a = costs.architecture
     return Units(layers=a.layers, hidden=a.hidden, **a.widest)
 
 
-def _limit(costs: Costs, spec: JobSpec) -> int:
+def _limit(costs: Costs | image.Reach, spec: JobSpec) -> int:
+    if isinstance(costs, image.Reach):
+        return costs.limit(spec.budget)
     if spec.budget.sparsity is not None:
         return costs.matrices - round(spec.budget.sparsity * costs.matrices)
-    cost: Cost = getattr(costs, spec.budget.kind)
-    whole = spec.budget.counted == "model" or spec.task.image is not None
-    return spec.budget.limit(cost.before if whole else cost.dense)
+    cost: Additive = getattr(costs, spec.budget.kind)
+    return spec.budget.limit(cost.dense if spec.budget.counted == "encoder" else cost.before)
 
 
-def _reach(costs: Costs, spec: JobSpec) -> list[Reach]:
-    if isinstance(costs, ImageCosts):
+def _reach(costs: Costs | image.Reach, spec: JobSpec) -> list[Reach]:
+    if isinstance(costs, image.Reach):
         return _reach_of_images(costs)
-    assert isinstance(costs, transformer.Costs)
     small = costs.smallest(spec.hidden_size)
 
     def lowest(cost: Additive) -> int:
@@ -185,19 +184,18 @@ def _reach(costs: Costs, spec: JobSpec) -> list[Reach]:
     ]
 
 
-def _reach_of_images(costs: ImageCosts) -> list[Reach]:
-    every = {"params": costs.params, "macs": costs.macs, "bytes": costs.bytes}
+def _reach_of_images(found: image.Reach) -> list[Reach]:
     return [
         Reach.model_validate(
             {
                 "cost": name,
                 "of": "model",
-                "lowest": cost.least(costs.multiple) + cost.outside,
-                "dense": cost.before,
-                "sequence_length": costs.length if name == "macs" else None,
+                "lowest": found.lowest[name],
+                "dense": dense,
+                "sequence_length": found.side if name == "macs" else None,
             }
         )
-        for name, cost in every.items()
+        for name, dense in found.dense.items()
     ]
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from core.domains.channels.costs import ImageCosts
 from core.domains.cost import Costs
 from core.domains.structure import ATTENTION, FFN
 from core.domains.transformer.families import Architecture
@@ -114,9 +113,9 @@ def seconds(asked: Work, seen: Iterable[Seen], cpus: int) -> tuple[float, float]
     return START_S[0] + rough / cpus / 2, START_S[1] + 2 * rough
 
 
-def image_memory_bytes(costs: ImageCosts, batch_size: int) -> float:
-    """As `memory_bytes`, of an image model: of each layer what it gives, normed and activated."""
-    return FLOAT * (7 * costs.params.before + 4 * batch_size * costs.activations)
+def image_memory_bytes(params: int, activations: int, batch_size: int) -> float:
+    """As `memory_bytes`, of an image model: of each layer what it gives for a picture, normed and activated."""
+    return FLOAT * (7 * params + 4 * batch_size * activations)
 
 
 def memory_bytes(architecture: Architecture, encoder_params: int, params: int, batch_size: int, length: int) -> float:

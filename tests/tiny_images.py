@@ -21,13 +21,13 @@ RESNET: dict[str, Any] = {"embedding_size": 16, "hidden_sizes": [16, 32], "depth
 LIMITS = Limits(2**26, 10_000, 50, 10_000)
 
 
-def save_tiny_resnet(folder: Path) -> Path:
+def save_tiny_resnet(folder: Path, **config: Any) -> Path:
     """Write config.json, model.safetensors and preprocessor_config.json of a ResNet without a head."""
     import torch
     from transformers import ResNetConfig, ResNetModel  # type: ignore[attr-defined]
 
     torch.manual_seed(0)
-    ResNetModel(ResNetConfig(**RESNET)).save_pretrained(folder)
+    ResNetModel(ResNetConfig(**RESNET | config)).save_pretrained(folder)
     return save_preprocessor(folder)
 
 

@@ -23,6 +23,8 @@ from tests.api.conftest import Upload, one_database
 from tests.api.test_hub import Hub, hub
 from tests.rows.helpers import parquet
 from tests.rows.image.made import drawn, folders, hub_table, saved, zipped
+from tests.tiny import save_tiny_model
+from tests.tiny_images import SIDE, save_tiny_resnet
 
 __all__ = ["hub"]  # a fixture
 NET = "acme/net"  # of a hub: it is not looked at here
@@ -236,3 +238,43 @@ def test_the_api_decodes_nothing(settings: Settings, tmp_path: Path) -> None:
     done = subprocess.run(run, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+@pytest.mark.slow
+def test_a_plan_says_what_of_a_local_model_can_go(client: TestClient, upload: Upload, settings: Settings) -> None:
+    save_tiny_resnet(settings.models_dir / "net")
+    save_tiny_model(settings.models_dir / "words")
+    dataset = upload(zipped(folders(PETS)), "pets.zip")
+    asked = job({"dataset": dataset}) | {"model": "net", "budget": {"macs": 0.5}}
+    plan = client.post("/v1/jobs:validate", json=asked).json()
+    assert plan["units"]["blocks"] > 2 and 0.9 < plan["units"]["removable"] <= 1
+    reach = {one["cost"]: one for one in plan["reach"]}
+    assert {*reach} == {"params", "macs", "bytes"} and reach["macs"]["sequence_length"] == SIDE
+    assert plan["limit"] == reach["macs"]["dense"] // 2 and plan["estimate"]["memory_bytes"] > 0
+    (reached,) = (settings.cache_dir / "reach").iterdir()
+    written = reached.stat().st_mtime_ns
+    assert client.post("/v1/jobs:validate", json=asked).json() == plan and reached.stat().st_mtime_ns == written
+    beyond = client.post("/v1/jobs:validate", json=asked | {"budget": {"macs": 1e-6}})
+    assert f"{reach['macs']['lowest']:,}" in faults(beyond)["/budget/macs"]
+    assert (
+        "classifies no pictures" in faults(client.post("/v1/jobs:validate", json=asked | {"model": "words"}))["/model"]
+    )
+    listed = {one["name"]: one for one in client.get("/v1/models").json()["items"]}
+    assert (listed["net"]["task"], listed["net"]["pixels"], listed["words"]["task"]) == ("image", SIDE, "text")
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"hidden_size": "trim"}, "/hidden_size"),
+        ({"export": {"layout": "regular"}}, "/export/layout"),
+        ({"budget": {"macs": 0.5, "sequence_length": 64}}, "/budget/sequence_length"),
+        ({"budget": {"params": 0.5, "of": "encoder"}}, "/budget/of"),
+        ({"channels": {"readers": "own"}}, "/channels/readers"),
+    ],
+)
+def test_what_is_of_texts_alone_is_refused(
+    client: TestClient, upload: Upload, changes: dict[str, Any], field: str
+) -> None:
+    dataset = upload(zipped(folders(PETS)), "pets.zip")
+    assert field in faults(client.post("/v1/jobs:validate", json=job({"dataset": dataset}) | changes))

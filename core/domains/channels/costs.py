@@ -7,12 +7,10 @@ from math import prod
 
 from core.domains.channels.cost import Bilinear, ChannelCosts
 from core.domains.channels.graph import Graph
+from core.domains.channels.reach import Reach
 from core.domains.structure import Structure
 from core.spec.budget import Budget
-from core.spec.errors import SpecError
 from core.spec.job import HiddenSize, Layout
-
-UNITS = {"params": "parameters", "macs": "multiply-accumulates for a picture of {side} pixels", "bytes": "bytes"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,16 +36,25 @@ class ImageCosts(ChannelCosts):
 
     def limit(self, budget: Budget, layout: Layout = "free", hidden_size: HiddenSize = "keep") -> tuple[Bilinear, int]:
         """Give the cost that `budget` limits, and the most that channels may cost; SpecError if out of reach."""
+        limit = self.reach.limit(budget)
         if budget.kind == "sparsity":
             return self.params, self.params.dense
         cost: Bilinear = getattr(self, budget.kind)
-        dense, low = cost.before, cost.least(self.multiple) + cost.outside
-        limit = budget.limit(dense)
-        if limit < low:
-            advice = f'; with "channels": {{"multiple": 1}} it can have {cost.smallest + cost.outside:,}'
-            raise SpecError(
-                f"/budget/{budget.kind}",
-                f"out of reach: this model can have {low:,} to {dense:,} {UNITS[budget.kind].format(side=self.length)} "
-                f"({low / dense:.4f} of the dense count), asked were {limit:,}{advice * (self.multiple > 1)}",
-            )
-        return cost, min(limit, dense) - cost.outside
+        return cost, limit - cost.outside
+
+    @property
+    def reach(self) -> Reach:
+        """The range of each cost, and what there is to cut."""
+        costs = {"params": self.params, "macs": self.macs, "bytes": self.bytes}
+        return Reach(
+            side=self.length,
+            multiple=self.multiple,
+            blocks=len(self.macs.anatomy.blocks),
+            channels=self.macs.anatomy.size,
+            removable=self.macs.removable,
+            activations=self.activations,
+            matrices=self.matrices,
+            dense={name: cost.before for name, cost in costs.items()},
+            lowest={name: cost.least(self.multiple) + cost.outside for name, cost in costs.items()},
+            finest={name: cost.smallest + cost.outside for name, cost in costs.items()},
+        )

@@ -1,33 +1,71 @@
-"""What of an image classifier can be cut, told by its config.json alone, in a process of its own."""
+"""What of an image classifier can be cut, and what that leaves, in numbers that a process of its own has found out."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-FORM = 1  # of a graph's JSON, and of the rules that it is made by
+from core.spec.budget import Budget
+from core.spec.errors import SpecError
+
+FORM = 2  # of what is kept of it, and of the rules that it is made by
+UNITS = {"params": "parameters", "macs": "multiply-accumulates for a picture of {side} pixels", "bytes": "bytes"}
 
 
-def traced(folder: Path, side: int, labels: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Reach:
+    """The range of every cost of an image model, for pictures of `side` pixels, widths in multiples of `multiple`."""
+
+    side: int
+    multiple: int
+    blocks: int  # of channels that lie in the same tensors
+    channels: int  # counted once where several layers share them
+    removable: float  # part of the multiply-accumulates that can go at all
+    activations: int  # numbers that convolutions and linear layers give for a picture
+    matrices: int  # weights of these: what 'sparsity' is of
+    dense: Mapping[str, int]  # params, macs, bytes: of the whole model
+    lowest: Mapping[str, int]
+    finest: Mapping[str, int]  # the lowest where widths may be any
+
+    def limit(self, budget: Budget) -> int:
+        """Give the most that a budget which is counted allows; SpecError if that is out of reach."""
+        kind = budget.kind
+        if kind == "sparsity":
+            return self.matrices - round((budget.sparsity or 0) * self.matrices)
+        dense, low = self.dense[kind], self.lowest[kind]
+        limit = budget.limit(dense)
+        if limit < low:
+            advice = f'; with "channels": {{"multiple": 1}} it can have {self.finest[kind]:,}' * (self.multiple > 1)
+            raise SpecError(
+                f"/budget/{kind}",
+                f"out of reach: this model can have {low:,} to {dense:,} {UNITS[kind].format(side=self.side)} "
+                f"({low / dense:.4f} of the dense count), asked were {limit:,}{advice}",
+            )
+        return min(limit, dense)
+
+
+def reach_of(folder: Path, side: int, labels: int, multiple: int) -> Reach:
     """Trace the model that config.json says, with a head of so many labels, for pictures of `side` pixels.
 
-    Gives the graph as JSON. Raises SpecError('/model'). torch is named, not imported: no process that imports this
-    file loads it.
+    Raises SpecError('/model'). What it needs is named, not imported: no process that imports this file loads torch.
     """
     load: Any = import_module("core.domains.channels.load")
-    found: dict[str, Any] = load.graph_of(load.empty_body(folder, labels), side).to_json()
+    costs: Any = import_module("core.domains.channels.costs")
+    found: Reach = costs.ImageCosts.at(load.graph_of(load.empty_body(folder, labels), side), side, multiple).reach
     return found
 
 
-def key_of(folder: Path, side: int, labels: int) -> str:
-    """Name what `traced` gives: it depends on nothing else."""
+def key_of(folder: Path, side: int, labels: int, multiple: int) -> str:
+    """Name what `reach_of` gives: it depends on nothing else."""
     config = json.loads((folder / "config.json").read_bytes())
-    for name in ("id2label", "label2id", "_name_or_path"):  # of which labels alone is asked for
+    for name in ("id2label", "label2id", "_name_or_path"):  # of which the number of labels alone is asked for
         config.pop(name, None)
     made_by = {name: version(name) for name in ("torch", "transformers")}
-    known = json.dumps([FORM, config, side, labels, made_by], sort_keys=True)
+    known = json.dumps([FORM, config, side, labels, multiple, made_by], sort_keys=True)
     return hashlib.sha256(known.encode()).hexdigest()[:32]

@@ -168,6 +168,6 @@ class LatencyBudget:
         low, dense, under = self._ms(self.first.ratio), self.first.dense_ms, self.under
         return (
             f"this model takes {low:.3g} to {dense:.3g} ms (at most {dense / low:.1f} times as fast as dense) for a "
-            f"batch of {under.batch_size} with {under.length} {self.unit}, by {under.runtime} on {under.device_name} with "
-            f"{under.threads} threads; asked were {self._ms(self.share):.3g} ms"
+            f"batch of {under.batch_size} with {under.length} {self.unit}, by {under.runtime} on {under.device_name} "
+            f"with {under.threads} threads; asked were {self._ms(self.share):.3g} ms"
         )

@@ -1,20 +1,18 @@
-"""What of an image model can be cut: traced once in a process of its own, and kept beside the tables of latencies."""
+"""What of an image model can be cut: found out once by a process of its own, and kept in the cache folder."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from api.context import Context
-from core.domains.channels.costs import ImageCosts
-from core.domains.channels.graph import Graph
 from core.domains.channels.model import LocalImageModel
-from core.domains.channels.reach import key_of, traced
+from core.domains.channels.reach import Reach, key_of, reach_of
 from core.ledger import datasets
 from core.ledger.scratch import scratch
 from core.rows import sandbox
@@ -23,27 +21,28 @@ from core.spec.job import JobSpec
 
 log = logging.getLogger(__name__)
 
-KEPT = 64  # graphs that are held in memory: some 100 kB each
+REACH = TypeAdapter(Reach)
+KEPT = 256  # that are held in memory: some 2 kB each
 BROKEN = "/"  # what a process that broke is said of
 MEMORY = 4 * 2**30  # of the process, which loads torch and tries a copy of the model
 
 
-async def image_costs(here: Context, spec: JobSpec, model: LocalImageModel, labels: int) -> ImageCosts:
-    """Every cost of a local image model in a job; SpecError where it cannot be traced, or nothing of it can go."""
-    side = model.side_of(spec)
-    file = here.settings.cache_dir / "graphs" / f"{key_of(model.folder, side, labels)}.json"
+async def image_reach(here: Context, spec: JobSpec, model: LocalImageModel, labels: int) -> Reach:
+    """The range of every cost of a local image model; SpecError where it cannot be traced, or nothing of it can go."""
+    asked = model.folder, model.side_of(spec), labels, spec.multiple
+    file = here.settings.cache_dir / "reach" / f"{key_of(*asked)}.json"
     if not file.exists():
-        _save(await here.readers.run(here.tenant_id, _trace, here, model.folder, side, labels), file)
-    return ImageCosts.at(_read(file), side, spec.multiple)
+        _save(await here.readers.run(here.tenant_id, _find_out, here, *asked), file)
+    return _read(file)
 
 
-def _trace(here: Context, folder: Path, side: int, labels: int) -> dict[str, Any]:
+def _find_out(here: Context, folder: Path, side: int, labels: int, multiple: int) -> Reach:
     bounds = datasets.bounds(here.settings)
     bounds = sandbox.Bounds(max(MEMORY, bounds.memory_bytes), bounds.cpu_s, bounds.file_bytes)
     try:
         with scratch(here.settings) as room:
             return sandbox.run(
-                traced, folder, side, labels, returns=dict[str, Any], bounds=bounds, scratch=room, where=BROKEN
+                reach_of, folder, side, labels, multiple, returns=Reach, bounds=bounds, scratch=room, where=BROKEN
             )
     except SpecError as error:
         if error.field != BROKEN:
@@ -57,13 +56,13 @@ def _trace(here: Context, folder: Path, side: int, labels: int) -> dict[str, Any
 
 
 @lru_cache(KEPT)
-def _read(file: Path) -> Graph:
-    return Graph.from_json(json.loads(file.read_bytes()))
+def _read(file: Path) -> Reach:
+    return REACH.validate_json(file.read_bytes())
 
 
-def _save(graph: dict[str, Any], file: Path) -> None:
+def _save(found: Reach, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     fresh = file.with_suffix(f".{os.getpid()}")
     with suppress(FileNotFoundError):  # another request was sooner
-        fresh.write_text(json.dumps(graph))
+        fresh.write_bytes(REACH.dump_json(found))
         fresh.replace(file)
