@@ -19,7 +19,6 @@ from core.domains.fit import Scores
 from core.domains.structure import Structure
 from core.domains.transformer.load import load_network
 from core.pruning.job.tokenizer import load_tokenizer
-from core.pruning.latency import budget as meet
 from core.pruning.latency import stopwatch
 from core.pruning.latency.budget import AIM, FLOOR, ROUNDS, LatencyBudget
 from core.pruning.latency.prices import ByUnits, key_of, learn, levels, prices, smallest
@@ -271,15 +270,11 @@ def test_a_failed_decision_is_measured_anew(tmp_path: Path) -> None:
     budget_of(tmp_path, Clock(), latency_ms=5).fit(drawn(0))
 
 
-def test_what_is_fitted_again_and_was_too_slow_gives_way_to_less(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_fitted_again_and_was_too_slow_gives_way_to_less(tmp_path: Path) -> None:
     """A fit that takes coarse steps, as a regular layout's, may come to the same structure with a smaller aim."""
     steps = [Structure.of([range(12)] * 6, [range(n)] * 6) for n in (1200, 800, 400)]
-    monkeypatch.setattr(
-        meet, "fit_of", lambda *_: lambda _scores, cost, limit: next(s for s in steps if cost.of(s) <= limit)
-    )
     budget = budget_of(tmp_path, Clock(), latency_ms=DENSE_MS)
+    budget.find = lambda _scores, cost, limit: next(s for s in steps if cost.of(s) <= limit)
     budget.share = budget.cost.model(steps[1]) / budget.cost.model(Structure.dense(MINILM.anatomy)) / AIM * 1.1
     honest = budget.measure
     budget.measure = lambda s: replace(honest(s), ms=1.01 * budget.share * DENSE_MS) if s == steps[1] else honest(s)

@@ -123,7 +123,15 @@ def page_of(
     **spec: Any,
 ) -> Page:
     model, asked = model or ModelRef(folder, "all-minilm-l6-v2"), JobSpec.model_validate(SPEC | spec)
-    write_page(Report.model_validate(said), asked, model, structure, architecture, folder / "report.html")
+    write_page(
+        Report.model_validate(said),
+        asked,
+        model,
+        structure,
+        architecture.anatomy,
+        folder / "report.html",
+        architecture.hidden,
+    )
     return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
@@ -323,11 +331,11 @@ def test_one_layer_and_many(count: int, tmp_path: Path) -> None:
 
 def test_an_odd_number_of_neurons_is_all_counted() -> None:
     architecture = Architecture(FAMILIES["bert"], layers=2, heads=2, head_size=8, hidden=16, neurons=101)
-    all_kept, one = layers(Structure.of([[0], []], [range(101), [100]]), architecture)
+    all_kept, one = layers(Structure.of([[0], []], [range(101), [100]]), Structure.dense(architecture.anatomy))
     assert all_kept.neurons == [1.0] * BINS
     assert [share > 0 for share in one.neurons] == [False] * (BINS - 1) + [True]
     few = Architecture(FAMILIES["bert"], layers=1, heads=2, head_size=8, hidden=16, neurons=3)
-    assert layers(Structure.of([[]], [[1]]), few)[0].neurons == [0.0, 1.0, 0.0]
+    assert layers(Structure.of([[]], [[1]]), Structure.dense(few.anatomy))[0].neurons == [0.0, 1.0, 0.0]
 
 
 def test_many_labels(tmp_path: Path) -> None:

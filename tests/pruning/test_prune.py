@@ -13,8 +13,8 @@ from core.domains.fit import Scores
 from core.domains.network import TARGET
 from core.domains.structure import Structure
 from core.domains.transformer.network import TransformerNetwork
-from core.pruning.masking import l0 as module
 from core.pruning.masking.l0 import prune
+from core.pruning.scoring import fitter as module
 from core.pruning.scoring.fitter import Fitter
 from core.pruning.training.coupling import TaskRows, add_heads, phases
 from core.pruning.training.train import Training

@@ -13,10 +13,9 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
+from core.domains.anatomy import Anatomy
 from core.domains.model_ref import ModelRef
-from core.domains.network import Network
 from core.domains.structure import Structure
-from core.domains.transformer.network import TransformerNetwork
 from core.pruning.export.charts import Chart, Points, chart, layers, strips
 from core.pruning.latency.medians import SEQUENCE_LENGTH
 from core.spec.job import JobSpec
@@ -44,9 +43,15 @@ STAGES = {
 
 
 def write_page(
-    report: Report, spec: JobSpec, model: ModelRef, structure: Structure, network: Network, target: Path
+    report: Report,
+    spec: JobSpec,
+    model: ModelRef,
+    structure: Structure,
+    anatomy: Anatomy,
+    target: Path,
+    hidden: int = 0,
 ) -> None:
-    """Write the page to `target`."""
+    """Write the page to `target`. `anatomy`: of the dense model, which has so many `hidden` dimensions, if any."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
         "percent": percent,
@@ -60,7 +65,7 @@ def write_page(
     }
     environment.tests["measured"] = lambda model: isinstance(model, Result)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
-    images, anatomy, dense = spec.task.image is not None, network.anatomy, Structure.dense(network.anatomy)
+    images, dense = spec.task.image is not None, Structure.dense(anatomy)
     picture = [] if images else layers(structure, dense)
     metric = report.task.metric
     page = template.render(
@@ -76,7 +81,7 @@ def write_page(
         usual=TASKS[report.task.problem].usual_answer,
         stages={name: (title, curves(report, name)) for name, title in STAGES.items() if curves(report, name)},
         most_heads=max((len(layer.heads) for layer in picture), default=0),
-        stream=network.architecture.hidden if isinstance(network, TransformerNetwork) else 0,
+        stream=hidden,
         strips=strips(structure, anatomy) if images else [],
         channels=sum(block.size for block in anatomy.blocks),
         every={

@@ -84,7 +84,9 @@ def publish(one: Pass, done: Finished, control: Finished | None) -> Report:
     student, largest = done.recovered.student, done.prepared.inputs.modality.largest
     write_card(report, one.spec, one.model, largest, auto_class(student), one.output / "README.md")
     write_json(one.output / "report.json", report.to_json())
-    write_page(report, one.spec, one.model, done.pruned.structure, student, one.output / "report.html")
+    hidden = student.architecture.hidden if isinstance(student, TransformerNetwork) else 0
+    page = one.output / "report.html"
+    write_page(report, one.spec, one.model, done.pruned.structure, student.anatomy, page, hidden)
     write_manifest(found, one.output)
     return report
 
