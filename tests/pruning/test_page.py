@@ -123,16 +123,9 @@ def page_of(
     **spec: Any,
 ) -> Page:
     model, asked = model or ModelRef(folder, "all-minilm-l6-v2"), JobSpec.model_validate(SPEC | spec)
-    write_page(
-        Report.model_validate(said),
-        asked,
-        model,
-        structure,
-        architecture.anatomy,
-        folder / "report.html",
-        architecture.hidden,
-    )
-    return Page((folder / "report.html").read_text(encoding="utf-8"))
+    report, page = Report.model_validate(said), folder / "report.html"
+    write_page(report, asked, model, structure, architecture.anatomy, page, architecture.hidden)
+    return Page(page.read_text(encoding="utf-8"))
 
 
 def poison(value: Any) -> Any:
