@@ -13,11 +13,23 @@ import torch
 from safetensors.torch import load_file
 
 from core.domains.structure import Structure
+from core.pruning.job.read import read_inputs
+from core.rows.read import read
 from core.spec.errors import SpecError
 from core.spec.messages import Saved
 from core.spec.report import Report
+from tests.rows.image.made import zipped
 from tests.tiny import SOURCE, TARGET, done, run_apart
-from tests.tiny_images import SIDE, save_pictures, save_tiny_mobilenet, save_tiny_resnet, spec_of, with_source
+from tests.tiny_images import (
+    LIMITS,
+    SIDE,
+    pictures,
+    save_pictures,
+    save_tiny_mobilenet,
+    save_tiny_resnet,
+    spec_of,
+    with_source,
+)
 
 BY_PATH = """
 from runpy import run_path
@@ -120,6 +132,47 @@ def test_zeros_keep_every_shape(resnet: Path, tables: Mapping[str, Path], tmp_pa
     report = done(spec, resnet, tables, tmp_path)
     assert report.sparsity and report.sparsity.zeros >= report.sparsity.weights // 2
     assert not [*(tmp_path / "output").glob("modeling_*.py")]
+
+
+@pytest.mark.slow
+def test_auto_tries_pictures_as_it_does_texts(resnet: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:
+    train = {"steps": {"teach": 60, "recover": 400}, "learning_rate": 3e-3}
+    report = done(with_source(train=train), resnet, tables, tmp_path)
+    kept_all(tmp_path / "output", report)
+    assert report.transfer.auto and report.transfer.auto.trials
+
+
+@pytest.mark.slow
+def test_pictures_with_several_labels(resnet: Path, tmp_path: Path) -> None:
+    """Each a column of its own; a source of pictures without labels."""
+    tables = {TARGET: tmp_path / "target.parquet", SOURCE: save_pictures(tmp_path / "source.parquet", 60, seed=1)}
+    drawn = pictures(120)
+    lines = ["file_name,bars,dark"]
+    lines += [f"{name},{int(name.startswith('bars'))},{number % 2}" for number, name in enumerate(drawn)]
+    packed = tmp_path / "target.zip"
+    packed.write_bytes(zipped(drawn | {"metadata.csv": "\n".join(lines)}))
+    read([packed], packed.name, tables[TARGET], LIMITS)
+    task = spec_of().task.model_dump(mode="json", exclude_none=True, exclude={"metric"})
+    spec = spec_of(
+        task={**task, "label": ["bars", "dark"], "split": {"train": 40, "dev": 20, "test": 40}},
+        sources=[{"data": {"dataset": SOURCE}}],
+        transfer={"coupling": "teacher"},
+        train={"steps": {"teach": 4, "recover": 4}},
+    )
+    report = done(spec, resnet, tables, tmp_path / "work")
+    kept_all(tmp_path / "work/output", report)
+    assert report.task.problem == "multi_label_classification" and "micro_f1" in report.results.pruned.test
+
+
+def test_where_rows_are_held_out_no_view_of_them_stays(tables: Mapping[str, Path], tmp_path: Path) -> None:
+    model = save_tiny_resnet(tmp_path / "model")
+    inputs, _ = read_inputs(with_source(transfer={"coupling": "teacher"}), model, tables)
+    views, rows = inputs.train.views, inputs.train.examples
+    assert views > 1 and len(inputs.train) == views * len(rows) and len(rows) == len(inputs.splits.train)
+    assert (inputs.dev.views, inputs.test.views) == (1, 1)
+    pixels, several = rows.inputs["pixel_values"], inputs.train.inputs["pixel_values"]
+    assert all(torch.equal(one, several[i * views]) for i, one in enumerate(pixels))
+    assert torch.equal(several[1], several[0].flip(-1)) and rows.labels[0] == inputs.train.labels[views - 1]
 
 
 def killed(stage: str) -> Any:

@@ -56,7 +56,7 @@ def decide(one: Pass, prepared: Prepared, network: Network) -> Decided:
 def tried(one: Pass, prepared: Prepared, transfer: Transfer, network: Network) -> Facts:
     """Run the trials."""
     inputs, plan, train = prepared.inputs, prepared.plan, one.spec.train
-    rows = inputs.train.beside(inputs.dev)
+    rows = inputs.train.examples.beside(inputs.dev)
     ground = trials.Ground(
         network=network,
         rows=rows,

@@ -25,6 +25,7 @@ class Rows:
     task: Task
     modality: Modality
     logits: Tensor | None = None  # (N, C), of words (N, T, C): what the teacher says of each row, computed once
+    views: int = 1  # rows of each example, which lie together, the example as it is first
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -37,13 +38,18 @@ class Rows:
     def beside(self, other: Rows) -> Rows:
         """These rows, then the other's; without logits."""
         inputs = {name: column + other.inputs[name] for name, column in self.inputs.items()}
-        return replace(self, inputs=inputs, labels=stack([self.labels, other.labels], IGNORED), logits=None)
+        return replace(self, inputs=inputs, labels=stack([self.labels, other.labels], IGNORED), logits=None, views=1)
+
+    @property
+    def examples(self) -> Rows:
+        """One row of each example: where some are held out, no view of them may stay."""
+        return self if self.views == 1 else self.take(range(0, len(self), self.views))
 
     def take(self, index: Sequence[int]) -> Rows:
         """Some of the rows, in the order of `index`."""
         inputs = {name: [column[i] for i in index] for name, column in self.inputs.items()}
         logits = None if self.logits is None else self.logits[list(index)]
-        return replace(self, inputs=inputs, labels=self.labels[list(index)], logits=logits)
+        return replace(self, inputs=inputs, labels=self.labels[list(index)], logits=logits, views=1)
 
     def collate(self, index: Sequence[int]) -> Batch:
         """Padded inputs of some rows: column -> (B, longest of them)."""
@@ -62,7 +68,7 @@ def encode(examples: Sequence[Example], task: Task, modality: Modality, *, train
     """
     if train and (views := modality.views(len(examples))) > 1:
         columns, index = modality.encode_views([row.text for row in examples], views)
-        return Rows(columns, task.encode([examples[i].label for i in index]), task, modality)
+        return Rows(columns, task.encode([examples[i].label for i in index]), task, modality, views=views)
     columns, encoded = modality.encode([row.text for row in examples])
     return Rows(columns, task.encode([row.label for row in examples], encoded), task, modality)
 
