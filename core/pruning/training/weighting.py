@@ -92,7 +92,7 @@ def gate_gradient(network: Network, stream: Stream, index: Sequence[int]) -> Ten
     """Gradient of one stream's loss by the gate of every unit that the network has, at 1: flat, on the CPU."""
     where = next(network.parameters()).device
     present = network.units()
-    gates = Gates.of(present, present.anatomy).each(lambda ones: ones.to(where).requires_grad_())
+    gates = Gates.of(present, network.here).each(lambda ones: ones.to(where).requires_grad_())
     with network.gated(gates, present):
         loss = batch_loss(network, [stream], [index])
     found = torch.autograd.grad(loss, [gates.units], allow_unused=True, materialize_grads=True)
