@@ -271,6 +271,8 @@ def test_a_plan_says_what_of_a_local_model_can_go(client: TestClient, upload: Up
         ({"budget": {"macs": 0.5, "sequence_length": 64}}, "/budget/sequence_length"),
         ({"budget": {"params": 0.5, "of": "encoder"}}, "/budget/of"),
         ({"channels": {"readers": "own"}}, "/channels/readers"),
+        ({"budget": {"sparsity": 0.5, "pattern": "2:4"}}, "/budget/pattern"),
+        ({"budget": {"sparsity": 0.5, "pattern": "channel"}}, "/budget/pattern"),
     ],
 )
 def test_what_is_of_texts_alone_is_refused(

@@ -127,8 +127,10 @@ def test_a_budget_in_time_is_met_by_the_clock(tables: Mapping[str, Path], tmp_pa
 
 
 @pytest.mark.slow
-def test_zeros_keep_every_shape(resnet: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:
-    spec = spec_of(budget={"sparsity": 0.5}, method={"name": "magnitude"})
+@pytest.mark.parametrize("method", ["magnitude", "pdp"])
+def test_zeros_keep_every_shape(resnet: Path, tables: Mapping[str, Path], tmp_path: Path, method: str) -> None:
+    steps = {"teach": 10, "recover": 4} | ({"prune": 8} if method == "pdp" else {})
+    spec = spec_of(budget={"sparsity": 0.5}, method={"name": method}, train={"steps": steps})
     report = done(spec, resnet, tables, tmp_path)
     assert report.sparsity and report.sparsity.zeros >= report.sparsity.weights // 2
     assert not [*(tmp_path / "output").glob("modeling_*.py")]
@@ -140,6 +142,18 @@ def test_auto_tries_pictures_as_it_does_texts(resnet: Path, tables: Mapping[str,
     report = done(with_source(train=train), resnet, tables, tmp_path)
     kept_all(tmp_path / "output", report)
     assert report.transfer.auto and report.transfer.auto.trials
+
+
+@pytest.mark.slow
+def test_weights_of_sources_are_learned_by_the_gates_of_channels(
+    resnet: Path, tables: Mapping[str, Path], tmp_path: Path
+) -> None:
+    """Of a network that is dense, and of one that is cut."""
+    train = {"steps": {"teach": 10, "prune": 30, "recover": 30}, "learning_rate": 3e-3}
+    learned = {"coupling": "joint", "weighting": "learned"}
+    report = done(with_source(transfer=learned, method={"name": "l0"}, train=train), resnet, tables, tmp_path)
+    kept_all(tmp_path / "output", report)
+    assert len(report.transfer.weights["source 0"]) > 2
 
 
 @pytest.mark.slow
