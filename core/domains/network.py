@@ -19,6 +19,7 @@ from core.domains.anatomy import Anatomy
 from core.domains.cost import Costs
 from core.domains.gates import Gates
 from core.domains.structure import Structure
+from core.spec.errors import SpecError
 
 TARGET = "target"
 
@@ -155,6 +156,16 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def reshape(self, structure: Structure) -> None:
         """Give it the shapes of `structure`; its weights have to be loaded afterwards."""
+
+
+def require_whole(body: nn.Module, wrong: Collection[str]) -> None:
+    """Raise SpecError('/model') where weights were `wrong`, missing or of another shape, or are not finite."""
+    if wrong:
+        raise SpecError(
+            "/model", f"its weights lack, or have in another shape, what config.json asks for: {sorted(wrong)[:3]}"
+        )
+    if odd := [name for name, parameter in body.named_parameters() if not parameter.isfinite().all()]:
+        raise SpecError("/model", f"its weights hold numbers that are not finite: {odd[:3]}")
 
 
 def last_linears(head: nn.Module) -> list[tuple[str, nn.Linear]]:

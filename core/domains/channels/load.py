@@ -16,7 +16,7 @@ from core.domains.channels.graph import Graph
 from core.domains.channels.network import ChannelNetwork
 from core.domains.channels.trace import trace
 from core.domains.config import read_config
-from core.domains.network import TARGET, last_linear
+from core.domains.network import TARGET, last_linear, require_whole
 from core.domains.transformer.families import head_labels, require_fitted
 from core.domains.transformer.load import own_values, readable
 from core.spec.errors import SpecError
@@ -46,12 +46,7 @@ def load_images(
     body, info = read_body(folder, family, labels, problem)
     wrong = {key for key in info["missing_keys"] if not key.startswith(f"{family.head}.")}
     wrong |= {key for key, *_ in info["mismatched_keys"] if not key.startswith(f"{family.head}.")}
-    if wrong:
-        raise SpecError(
-            "/model", f"its weights lack, or have in another shape, what config.json asks for: {sorted(wrong)[:3]}"
-        )
-    if odd := [name for name, parameter in body.named_parameters() if not parameter.isfinite().all()]:
-        raise SpecError("/model", f"its weights hold numbers that are not finite: {odd[:3]}")
+    require_whole(body, wrong)
     fresh = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
     known = head_labels(said.get("id2label"), len(labels)) if not fresh else ()
     if fitted:

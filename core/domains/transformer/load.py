@@ -16,7 +16,7 @@ from torch import nn
 from transformers import CONFIG_MAPPING, AutoConfig
 
 from core.domains.config import read_config
-from core.domains.network import TARGET, last_linear
+from core.domains.network import TARGET, last_linear, require_whole
 from core.domains.transformer.embedder import Embedder, head_of, linears
 from core.domains.transformer.families import Architecture, head_labels, require_fitted
 from core.domains.transformer.network import TransformerNetwork
@@ -120,12 +120,7 @@ def load_network(
     wrong = {key for key in info["missing_keys"] if key.startswith(f"{family.base}.")}
     wrong -= {key for key in wrong if key.startswith(family.head_layers)}
     wrong |= {key for key, *_ in info["mismatched_keys"] if not key.startswith(f"{family.head}.")}
-    if wrong:
-        raise SpecError(
-            "/model", f"its weights lack, or have in another shape, what config.json asks for: {sorted(wrong)[:3]}"
-        )
-    if odd := [name for name, parameter in body.named_parameters() if not parameter.isfinite().all()]:
-        raise SpecError("/model", f"its weights hold numbers that are not finite: {odd[:3]}")
+    require_whole(body, wrong)
     network = TransformerNetwork(body, architecture)
     if family.of_vectors:
         return network
