@@ -34,7 +34,7 @@ LENGTH = 64  # tokens
 PAIRS_ID, TEXTS_ID = ("ds_" + digit * 32 for digit in "12")
 LAYERS = ("first layers", "spaced layers")
 PEERS = ("dense, int8", "static (model2vec)")  # benchmarks/similarity/peers.py
-SHORTER = (64, 128)  # dimensions, of the arm "ours, shorter vectors"
+SHORTER = [64, 128]  # dimensions, of the arm "ours, shorter vectors"
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ def spec_of(cell: Cell, model: str) -> JobSpec:
             "task": {
                 "type": "sentence-similarity",
                 "data": {"dataset": PAIRS_ID},
-                "text": ["query", "document"] if cell.pairs else "document",
+                "text": ["query", "document"] if cell.pairs else ["document"],
                 "split": {"train": max(cell.pairs, 100), "dev": DEV, "test": TEST},
-                "dimensions": SHORTER if cell.arm == "ours, shorter vectors" else (),
+                "dimensions": SHORTER if cell.arm == "ours, shorter vectors" else [],
             },
             "sources": [{"data": {"dataset": TEXTS_ID}}],
             "budget": {"params": cell.kept},
