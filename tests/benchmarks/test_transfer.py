@@ -33,7 +33,7 @@ from benchmarks.transfer.cells import (
     teacher_key,
 )
 from benchmarks.transfer.controls import small_dense
-from cli.fetch import FetchError, Package
+from cli.packages import FetchError, Package, npm_pack
 from core.domains.network import TARGET
 from core.domains.transformer.load import load_network
 from core.pruning.job.tokenizer import load_tokenizer
@@ -116,11 +116,11 @@ def test_tables_are_fetched_once_and_shuffling_keeps_texts_and_counts(
     asked: list[Package] = []
     movies = [(f"text {i}", "positive" if i % 3 else "negative") for i in range(99)]
 
-    def download(package: Package, folder: Path) -> Path:
+    def fetched(package: Package, folder: Path) -> Path:
         asked.append(package)
         return folder
 
-    monkeypatch.setattr(data, "download", download)
+    monkeypatch.setattr(data, "fetched", fetched)
     recipe = (data.DATA_PACKAGE, ("movies", "products"), lambda *_: {"movies": movies, "products": movies})
     monkeypatch.setattr(data, "RECIPES", (recipe,))
     for _ in range(2):
@@ -141,15 +141,15 @@ def test_another_npm_file_than_the_pinned_one_is_not_used(tmp_path: Path, monkey
         npm.write_text(f"#!/bin/sh\necho {content} > thing-1.0.0.tgz\necho thing-1.0.0.tgz\n")
         npm.chmod(0o755)
         if content == "good":
-            assert data.npm_pack(package, tmp_path).read_text() == "good\n"
+            assert npm_pack(package, tmp_path).read_text() == "good\n"
     with pytest.raises(FetchError, match=r"thing-1\.0\.0\.tgz has sha256"):
-        data.npm_pack(package, tmp_path)
+        npm_pack(package, tmp_path)
     npm.write_text("#!/bin/sh\necho no such package >&2\nexit 1\n")
     with pytest.raises(FetchError, match=r"npm cannot fetch thing@1\.0\.0: no such package"):
-        data.npm_pack(package, tmp_path)
+        npm_pack(package, tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     with pytest.raises(FetchError, match="npm is not installed"):
-        data.npm_pack(package, tmp_path)
+        npm_pack(package, tmp_path)
 
 
 # --- plan and bookkeeping -----------------------------------------------------------------------------------
