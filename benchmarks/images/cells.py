@@ -1,0 +1,172 @@
+"""What is run: a cell is one job of the product, by pair, target rows, budget, arm and seed."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from benchmarks.images.data import PAIRS
+from benchmarks.images.groups import group_magnitude
+from core.pruning.job import publish
+from core.pruning.job import run as job
+from core.pruning.methods import random as at_random
+from core.pruning.methods import scored
+from core.spec.job import JobSpec
+from core.spec.messages import Message, Saved
+
+DEV = 100  # rows
+TARGET_ID, SOURCE_ID = ("ds_" + digit * 32 for digit in "12")
+TEACHER_FILES = ("teach.safetensors", "teach.json")  # the second makes the first valid
+MULTIPLE = 16  # channels: what ONNX Runtime is fast at
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to prune: how it transfers, by which method, and what else ranks in its place."""
+
+    what: str
+    coupling: str
+    method: str = "fisher"
+    peer: str | None = None
+
+
+ARMS: Mapping[str, Arm] = {
+    "none": Arm("the target's pictures alone", "none"),
+    "sequential": Arm("the source first, then the target, in every stage", "sequential"),
+    "joint": Arm("mixed batches", "joint"),
+    "teacher": Arm("source pictures labelled by the target's teacher", "teacher"),
+    "auto": Arm("chosen by short trials on the target's train and dev rows", "auto"),
+    "random": Arm("control: random channels, trained as `teacher`", "teacher", "random"),
+    "torch-pruning": Arm("peer: its group magnitudes, trained as `teacher`", "teacher", "random", "torch-pruning"),
+    "magnitude": Arm("our magnitudes, trained as `teacher`", "teacher", "magnitude"),
+    "l0": Arm("masks learned, transfer as `teacher`", "teacher", "l0"),
+    "pdp": Arm("PDP's masks, transfer as `teacher`", "teacher", "pdp"),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is run."""
+
+    pair: str
+    rows: int
+    macs: float  # part of the multiply-accumulates that is kept; of 0 instead: twice as fast in ONNX Runtime
+    arm: str
+    seed: int
+
+    def __str__(self) -> str:
+        asked = f"{self.macs:g} of MACs" if self.macs else "speedup 2"
+        return f"{self.pair}, {self.rows} rows, {asked}, {self.arm}, seed {self.seed}"
+
+
+def order() -> Mapping[str, list[Cell]]:
+    """What is run, what decides most first, by the question that it answers: a seed of all arms, then the next."""
+    blocks: dict[str, list[Cell]] = defaultdict(list)
+
+    def add(block: str, pairs: Sequence[str], rows: int, macs: float, arms: Sequence[str]) -> None:
+        blocks[block] += [Cell(pair, rows, macs, arm, seed) for seed in range(3) for pair in pairs for arm in arms]
+
+    emoji, *others = PAIRS
+    add("does it help", [emoji], 100, 0.3, ("none", "teacher", "random", "torch-pruning", "auto", "sequential"))
+    add("where it should not", others, 100, 0.3, ("none", "teacher", "auto"))
+    add("less cut", [emoji], 100, 0.5, ("none", "teacher", "random", "torch-pruning"))
+    add("twice as fast", [emoji], 100, 0.0, ("none", "teacher"))
+    add("more rows", [emoji], 300, 0.3, ("none", "teacher", "auto"))
+    add("other methods", [emoji], 100, 0.3, ("magnitude", "l0", "pdp", "joint"))
+    return blocks
+
+
+def spec_of(cell: Cell, model: str) -> JobSpec:
+    """The job, as a user would post it."""
+    pair, arm = PAIRS[cell.pair], ARMS[cell.arm]
+    sources = [{"data": {"dataset": SOURCE_ID}, "label": "label"}]
+    return JobSpec.model_validate(
+        {
+            "model": model,
+            "task": {
+                "type": "image-classification",
+                "data": {"dataset": TARGET_ID},
+                "split": {"train": cell.rows, "dev": DEV},
+                "metric": pair.metric,
+                "augment": pair.augment,
+            },
+            "sources": [] if arm.coupling == "none" else sources,
+            "transfer": {"coupling": arm.coupling},
+            "method": {"name": arm.method},
+            "budget": {"macs": cell.macs} if cell.macs else {"speedup": 2.0, "runtime": "onnx"},
+            "channels": {"multiple": MULTIPLE},
+            "train": {"seed": cell.seed, "image_size": pair.side},
+        }
+    )
+
+
+def run_cell(cell: Cell, model: Path, datasets: Mapping[str, Path], teachers: Path, revision: str) -> dict[str, Any]:
+    """Its line of the results. `teachers`: where dense models are left that cells taught alike share."""
+    began, pair = time.monotonic(), PAIRS[cell.pair]
+    instead: AbstractContextManager[Any] = nullcontext()
+    if ARMS[cell.arm].peer:
+        instead = patch.object(at_random, "prune", scored(group_magnitude))
+    files = {TARGET_ID: datasets[pair.target], SOURCE_ID: datasets[pair.source]}
+    with tempfile.TemporaryDirectory(prefix="images-") as scratch:
+        state = Path(scratch) / "state"
+        state.mkdir()
+        shared = teachers / teacher_key(cell, revision)
+        reused = cell.arm != "auto" and all((shared / name).exists() for name in TEACHER_FILES)
+        for name in TEACHER_FILES if reused else ():
+            shutil.copy(shared / name, state / name)
+        # That a checkpoint loads in a fresh process the product's tests show.
+        with instead, patch.object(publish, "verify", _no_verifying):
+            keep = _kept(state, shared) if cell.arm != "auto" else _unheard
+            found = job.run(spec_of(cell, model.name), job.ModelRef(model, model.name), files, Path(scratch), keep)
+    assert found is not None
+    results = found.results
+    return {
+        "cell": asdict(cell),
+        "metric": pair.metric,
+        "dense": results.dense.model_dump()["test"],
+        "pruned": results.pruned.model_dump()["test"],
+        "baseline": results.baseline.model_dump()["test"] if results.baseline else None,
+        "macs": {"dense": results.dense.macs, "pruned": results.pruned.macs},
+        "bytes": {"dense": results.dense.bytes, "pruned": results.pruned.bytes},
+        **found.model_dump(include={"structure", "transfer", "data", "budget"}),
+        "steps": found.train.steps,
+        "seconds": {**found.timings_s, "all": round(time.monotonic() - began, 1)},
+        "teacher_reused": reused,
+        "environment": found.environment.model_dump(),
+        "revision": revision,
+    }
+
+
+def teacher_key(cell: Cell, revision: str) -> str:
+    """Names the dense model that a cell teaches: `sequential` and `teacher` teach alike, the budget does not matter."""
+    coupling = ARMS[cell.arm].coupling
+    how = "source first" if coupling in ("sequential", "teacher") else coupling
+    facts = (cell.pair, cell.rows, cell.seed, how, revision)
+    return sha256(repr(facts).encode()).hexdigest()[:20]
+
+
+def _kept(state: Path, shared: Path) -> Callable[[Message], None]:
+    def hear(message: Message) -> None:
+        if isinstance(message, Saved) and message.stage == "teach" and not shared.exists():
+            shared.mkdir(parents=True)
+            for name in TEACHER_FILES:
+                shutil.copy(state / name, shared / name)
+
+    return hear
+
+
+def _unheard(_message: Message) -> None:
+    """Nobody listens."""
+
+
+def _no_verifying(*_given: Any) -> None:
+    """Nothing is found."""
