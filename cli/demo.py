@@ -1,4 +1,7 @@
-"""`topwork demo`: the main job from end to end, through what any user has: the command line and the API."""
+"""`topwork demo`: one job with and without transfer, from end to end, through what any user has: command line and API.
+
+What it prunes is a `Demo`: cli/demo_texts.py, cli/demo_images.py.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,44 +22,47 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.client import Client, download_all
-from cli.fetch import MODEL, fetch
 from cli.processes import start, stop
 from cli.watch import failure, follow
-from core.spec.report import Report
+from core.spec.report import Report, Result
 
-BUDGET = {"params": 0.1, "of": "encoder"}
-SPLIT = {"train": 100, "dev": 100}
 READY_WITHIN_S = 60.0
-HEADINGS = (
-    "model",
-    "accuracy (95 % interval)",
-    "encoder params",
-    "all params",
-    "MB on disk",
-    "ms, batch 1",
-    "ms, batch 32",
-    "speed-up 1 / 32",
-)
+ACCURACY = "accuracy (95 % interval)"  # the table's second column
 
 
 class DemoError(Exception):
     """A step of the demo went wrong; the message says which and why."""
 
 
-def run(data_dir: Path, seed: int, keep: bool, console: Console) -> None:
+@dataclass(frozen=True)
+class Demo:
+    """A pair of data sets, and the two jobs that are run on them."""
+
+    fetch: Callable[[Path, Callable[[str], None]], tuple[Path, Path]]  # data folder -> files of target and source
+    rows: str  # what target and source have, with a place for each number
+    asked: str  # what the jobs are to do
+    job: Mapping[str, Any]  # of both: all but data, transfer, seed
+    measure: Callable[[Path, Sequence[Path]], list[str]]  # target's file, checkpoints -> arguments of a new process
+    headings: Sequence[str]  # of `cells`
+    cells: Callable[[Result], Sequence[str]]  # what there is of a model, in words
+    title: Callable[[Report], str]
+    latency: str  # how it was measured
+    table: str  # the file in the demo folder
+
+
+def run(demo: Demo, data_dir: Path, seed: int, keep: bool, console: Console) -> None:
     """All of it; raises DemoError, FetchError or ApiError."""
     began = time.monotonic()
     step = _Steps(console)
     step("Fetch the model and the data")
-    fetch(data_dir, lambda line: console.print(line, soft_wrap=True))
+    target_file, source_file = demo.fetch(data_dir, lambda line: console.print(line, soft_wrap=True))
     step("Start the server")
     with _server(data_dir, keep, console) as client:
         client.cancel_all()  # of a demo that was cut off
-        products = client.upload(data_dir / "demo" / "products.csv")
-        movies = client.upload(data_dir / "demo" / "movies.csv")
-        console.print(f"target: {products['rows']:,} rated product sentences; source: {movies['rows']:,} of movies")
-        step("Prune to a tenth of the encoder, with 100 labelled rows: without transfer, and with")
-        asked = specs(str(products["id"]), str(movies["id"]), seed)
+        target, source = client.upload(target_file), client.upload(source_file)
+        console.print(demo.rows.format(target["rows"], source["rows"]))
+        step(f"{demo.asked}: without transfer, and with")
+        asked = specs(demo.job, str(target["id"]), str(source["id"]), seed)
         ids = {name: str(client.submit(spec, str(uuid.uuid4()))["id"]) for name, spec in asked.items()}
         jobs = follow(client, ids, console)
         if reasons := [reason for job in jobs.values() if (reason := failure(job))]:
@@ -73,22 +80,21 @@ def run(data_dir: Path, seed: int, keep: bool, console: Console) -> None:
             reports[name] = Report.model_validate(found)
     step("Load both in a new process, and measure them on the same test rows")
     same_test_rows(list(folders.values()))
-    measured = measure(list(folders.values()))
+    measured = measure(demo.measure(target_file, list(folders.values())))
     rows = []
     for name, folder in folders.items():
         compare(name, reports[name], measured[str(folder)])
-        rows += table_rows(name, reports[name], measured[str(folder)], measured["dense"])
-    show(rows, reports, data_dir / "demo" / "table.md", console, time.monotonic() - began)
+        rows += table_rows(demo, name, reports[name], measured[str(folder)], measured["dense"])
+    show(demo, rows, reports, data_dir / "demo" / demo.table, console, time.monotonic() - began)
 
 
-def specs(target: str, source: str, seed: int) -> dict[str, dict[str, Any]]:
+def specs(job: Mapping[str, Any], target: str, source: str, seed: int) -> dict[str, dict[str, Any]]:
     """The two jobs: alike but for the source."""
     plain = {
-        "model": MODEL,
-        "task": {"data": {"dataset": target}, "split": SPLIT},
-        "budget": BUDGET,
+        **job,
+        "task": {**job["task"], "data": {"dataset": target}},
         "transfer": {"coupling": "none"},
-        "train": {"seed": seed},
+        "train": {**job.get("train", {}), "seed": seed},
         "labels": {"demo": "without transfer"},
     }
     source_data = [{"data": {"dataset": source}, "label": "label"}]
@@ -102,15 +108,15 @@ def same_test_rows(folders: list[Path]) -> None:
     contents = []
     for folder in folders:
         with (folder / "test.jsonl").open(encoding="utf-8") as lines:
-            contents.append([(row["text"], row["label"]) for row in map(json.loads, lines)])
+            contents.append([(row.get("text", row.get("image")), row["label"]) for row in map(json.loads, lines)])
     if any(sorted(content) != sorted(contents[0]) for content in contents):
         raise DemoError("the two jobs were measured on different test rows")
 
 
-def measure(folders: list[Path]) -> dict[str, Any]:
+def measure(arguments: list[str]) -> dict[str, Any]:
     """What a fresh process finds in the downloads; it knows nothing of the server."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TOPWORK_")}
-    command = [sys.executable, "-m", "cli.measure", *map(str, folders)]
+    command = [sys.executable, "-m", *arguments]
     done = subprocess.run(
         command, env={**environment, "HF_HUB_OFFLINE": "1"}, capture_output=True, text=True, check=False
     )
@@ -128,30 +134,23 @@ def compare(name: str, report: Report, found: Mapping[str, Any]) -> None:
             raise DemoError(f"{name}: the report says {what} {reported}, the download gives {found[what]}")
 
 
-def table_rows(name: str, report: Report, found: Mapping[str, Any], dense: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def table_rows(
+    demo: Demo, name: str, report: Report, found: Mapping[str, Any], dense: Mapping[str, Any]
+) -> list[tuple[str, ...]]:
     """Two rows of the table: the job's dense teacher, and what it was pruned to."""
     rows: list[tuple[str, ...]] = []
     models = {"dense teacher": (report.results.dense, dense), "pruned": (report.results.pruned, found)}
     for kind, (result, measured) in models.items():
-        latency = measured["latency_ms"]
-        quality = result.test["accuracy"]
+        latency, quality = measured["latency_ms"], result.test["accuracy"]
+        told = f"{quality.value:.1%} ({quality.low:.1%} to {quality.high:.1%})"
         speedup = " / ".join(f"{dense['latency_ms'][size] / latency[size]:.1f}x" for size in ("1", "32"))
-        rows.append(
-            (
-                f"{kind}, {name}",
-                f"{quality.value:.1%} ({quality.low:.1%} to {quality.high:.1%})",
-                f"{result.encoder_params:,}",
-                f"{result.model_params:,}",
-                f"{result.bytes / 1e6:.1f}",
-                f"{latency['1']:.1f}",
-                f"{latency['32']:.1f}",
-                speedup,
-            )
-        )
+        times = (f"{latency['1']:.1f}", f"{latency['32']:.1f}", speedup)
+        rows.append((f"{kind}, {name}", told, *demo.cells(result), f"{result.bytes / 1e6:.1f}", *times))
     return rows
 
 
 def show(
+    demo: Demo,
     rows: list[tuple[str, ...]],
     reports: Mapping[str, Report],
     target: Path,
@@ -162,12 +161,13 @@ def show(
     one, other = reports.values()
     gain = _accuracy(other) - _accuracy(one)
     notes = [f"Mind, {name}: {said}." for name, report in reports.items() for said in report.warnings] + [
-        f"Measured on {one.data.test:,} held-out rows; trained on {one.data.train}. Latency: one pass at "
-        f"128 tokens on {one.environment.device}, medians, all models in turn.",
+        f"Measured on {one.data.test:,} held-out rows; trained on {one.data.train}. Latency: {demo.latency} on "
+        f"{one.environment.device}, medians, all models in turn.",
         f"Transfer changes the pruned model's accuracy by {100 * gain:+.1f} points. Took {seconds / 60:.1f} minutes.",
     ]
-    table = Table(title=f"{MODEL}, pruned to {one.budget.fraction:.1%} of its encoder")
-    for i, heading in enumerate(HEADINGS):
+    headings = ("model", ACCURACY, *demo.headings, "MB on disk", "ms, batch 1", "ms, batch 32", "speed-up 1 / 32")
+    table = Table(title=demo.title(one))
+    for i, heading in enumerate(headings):
         table.add_column(heading, justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
@@ -175,7 +175,7 @@ def show(
     (console if console.is_terminal else Console(width=160, highlight=False)).print(table)
     for note in notes:
         console.print(note, markup=False, soft_wrap=True)
-    lines = [" | ".join(HEADINGS), " | ".join(["---"] + ["---:"] * (len(HEADINGS) - 1)), *(" | ".join(r) for r in rows)]
+    lines = [" | ".join(headings), " | ".join(["---"] + ["---:"] * (len(headings) - 1)), *(" | ".join(r) for r in rows)]
     target.write_text("\n".join(f"| {line} |" for line in lines) + "\n\n" + "\n".join(notes) + "\n", encoding="utf-8")
     console.print(f"The table as Markdown: {target}", soft_wrap=True)
 

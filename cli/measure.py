@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from runpy import run_path
 from statistics import median
@@ -81,18 +82,30 @@ def accuracy(folder: Path, model: Any, tokenizer: Any) -> float:
     return right / len(rows)
 
 
-@torch.inference_mode()
 def latencies_ms(models: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Median milliseconds of one pass by batch size. The models take turns: a noisy moment hits all alike."""
-    result: dict[str, dict[str, float]] = {name: {} for name in models}
+    """Median milliseconds of one pass by batch size, in eager PyTorch."""
+
+    def run(model: Any, batch_size: int) -> Callable[[], object]:
+        ids = torch.randint(0, model.config.vocab_size, (batch_size, SEQUENCE_LENGTH))
+        mask = torch.ones_like(ids)
+        return lambda: model(input_ids=ids, attention_mask=mask)
+
+    with torch.inference_mode():
+        return in_turn({name: partial(run, model) for name, model in models.items()})
+
+
+def in_turn(ready: Mapping[str, Callable[[int], Callable[[], object]]]) -> dict[str, dict[str, float]]:
+    """Median milliseconds of a pass by batch size; each of `ready` gives a call for a size. They take turns: a noisy
+    moment hits all alike.
+    """
+    result: dict[str, dict[str, float]] = {name: {} for name in ready}
     for batch_size, repeats in REPEATS.items():
-        times: dict[str, list[float]] = {name: [] for name in models}
+        runs = {name: make(batch_size) for name, make in ready.items()}
+        times: dict[str, list[float]] = {name: [] for name in runs}
         for i in range(WARM_UP + repeats):
-            for name, model in models.items():
-                shape = (batch_size, SEQUENCE_LENGTH)
-                ids = torch.randint(0, model.config.vocab_size, shape)
+            for name, run in runs.items():
                 start = time.perf_counter()
-                model(input_ids=ids, attention_mask=torch.ones_like(ids))
+                run()
                 if i >= WARM_UP:
                     times[name].append(time.perf_counter() - start)
         for name, values in times.items():
