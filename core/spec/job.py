@@ -390,10 +390,6 @@ class JobSpec(Strict):
             raise PydanticCustomError(
                 "/budget/sequence_length", "is of texts: give 'train.image_size' for pictures of another size"
             )
-        if self.budget.pattern not in (None, "unstructured"):
-            raise PydanticCustomError(
-                "/budget/pattern", "of image models zeros have no pattern yet: leave it out, or give 'unstructured'"
-            )
         if self.budget.of == "encoder":
             raise PydanticCustomError("/budget/of", "of image models the whole is counted: leave it out")
 

@@ -127,12 +127,23 @@ def test_a_budget_in_time_is_met_by_the_clock(tables: Mapping[str, Path], tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["magnitude", "pdp"])
-def test_zeros_keep_every_shape(resnet: Path, tables: Mapping[str, Path], tmp_path: Path, method: str) -> None:
+@pytest.mark.parametrize(
+    ("method", "pattern"), [("magnitude", "unstructured"), ("pdp", "unstructured"), ("pdp", "2:4"), ("pdp", "channel")]
+)
+def test_zeros_keep_every_shape(
+    resnet: Path, tables: Mapping[str, Path], tmp_path: Path, method: str, pattern: str
+) -> None:
     steps = {"teach": 10, "recover": 4} | ({"prune": 8} if method == "pdp" else {})
-    spec = spec_of(budget={"sparsity": 0.5}, method={"name": method}, train={"steps": steps})
+    budget = {"sparsity": 0.5, "pattern": pattern}
+    spec = spec_of(budget=budget, method={"name": method}, train={"steps": steps})
     report = done(spec, resnet, tables, tmp_path)
     assert report.sparsity and report.sparsity.zeros >= report.sparsity.weights // 2
+    if pattern == "2:4":  # along input channels, at each place of a kernel; three colours do not fill a group
+        tensors = load_file(tmp_path / "output/model.safetensors")
+        kernels = {name: one for name, one in tensors.items() if one.ndim == 4 and one.shape[1] % 4 == 0}
+        for one in kernels.values():
+            assert ((one.movedim(1, -1).unflatten(-1, (-1, 4)) != 0).sum(-1) == 2).all()
+        assert report.sparsity.weights == sum(one.numel() for one in kernels.values())
     assert not [*(tmp_path / "output").glob("modeling_*.py")]
 
 

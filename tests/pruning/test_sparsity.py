@@ -16,7 +16,19 @@ from torch.nn.utils import prune as torch_prune
 from core.domains.transformer.network import TransformerNetwork
 from core.domains.transformer.parts import matrices
 from core.pruning.masking import sparsity as module
-from core.pruning.masking.sparsity import Weights, hold, kept, mask, masked, pdp, require_rest, semi_structured, targets
+from core.pruning.masking.sparsity import (
+    Weights,
+    as_matrix,
+    as_weight,
+    hold,
+    kept,
+    mask,
+    masked,
+    pdp,
+    require_rest,
+    semi_structured,
+    targets,
+)
 from core.pruning.training import weighting
 from core.pruning.training.coupling import Phase
 from core.pruning.training.train import Training, dev_scores, train
@@ -119,6 +131,16 @@ def test_hard_masks_drop_the_smallest_and_soft_ones_agree(seed: int, pattern: Pa
     assert int((~keep).sum()) == {"unstructured": 30, "2:4": 24, "1:4": 36, "channel": 16}[pattern]
     if not ties:
         assert torch.equal(mask(weight, lost, pattern) > 0.5, keep)
+
+
+@pytest.mark.parametrize("pattern", [p for p, _ in PATTERNS])
+def test_a_convolution_loses_what_its_matrix_does(pattern: Pattern) -> None:
+    weight = torch.randn(6, 8, 3, 2, generator=torch.Generator().manual_seed(0))
+    flat = weight.permute(0, 2, 3, 1).reshape(6, 48)
+    assert torch.equal(as_matrix(weight), flat) and torch.equal(as_weight(flat, weight), weight)
+    lost = {"unstructured": 30, "2:4": 2, "1:4": 3, "channel": 2}[pattern]
+    for of in (kept, mask):
+        assert torch.equal(as_matrix(of(weight, lost, pattern)), of(flat, lost, pattern))
 
 
 def test_nothing_is_masked_at_the_start(network: TransformerNetwork) -> None:

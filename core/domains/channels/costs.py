@@ -21,14 +21,17 @@ class ImageCosts(ChannelCosts):
     multiple: int = 1
     activations: int = 0  # numbers that convolutions and linear layers give for a picture
     matrices: int = 0  # weights of convolutions and linear layers: what 'sparsity' is of
+    in_fours: int = 0  # of these, where input channels fill groups of four: what N:M patterns are of
 
     @classmethod
     def at(cls, graph: Graph, side: int, multiple: int) -> ImageCosts:
         """From what a graph says of the weights."""
         found = ChannelCosts.of(graph)
-        matrices = sum(prod(weight.shape) for weight in graph.weights.values() if weight.positions)
-        activations = sum(weight.positions * weight.shape[0] for weight in graph.weights.values() if weight.positions)
-        return cls(found.params, found.macs, found.bytes, side, multiple, activations, matrices)
+        layers = [weight for weight in graph.weights.values() if weight.positions]
+        activations = sum(weight.positions * weight.shape[0] for weight in layers)
+        matrices = sum(prod(weight.shape) for weight in layers)
+        in_fours = sum(prod(weight.shape) for weight in layers if weight.shape[1] % 4 == 0)
+        return cls(found.params, found.macs, found.bytes, side, multiple, activations, matrices, in_fours)
 
     def of(self, structure: Structure) -> ImageCosts:  # type: ignore[override]
         """The same: no structure changes a price."""
@@ -54,6 +57,7 @@ class ImageCosts(ChannelCosts):
             removable=self.macs.removable,
             activations=self.activations,
             matrices=self.matrices,
+            in_fours=self.in_fours,
             dense={name: cost.before for name, cost in costs.items()},
             lowest={name: cost.least(self.multiple) + cost.outside for name, cost in costs.items()},
             finest={name: cost.smallest + cost.outside for name, cost in costs.items()},

@@ -11,10 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from core.spec.budget import Budget
+from core.spec.budget import GROUPS, Budget
 from core.spec.errors import SpecError
 
-FORM = 2  # of what is kept of it, and of the rules that it is made by
+FORM = 3  # of what is kept of it, and of the rules that it is made by
 UNITS = {"params": "parameters", "macs": "multiply-accumulates for a picture of {side} pixels", "bytes": "bytes"}
 
 
@@ -29,6 +29,7 @@ class Reach:
     removable: float  # part of the multiply-accumulates that can go at all
     activations: int  # numbers that convolutions and linear layers give for a picture
     matrices: int  # weights of these: what 'sparsity' is of
+    in_fours: int  # of these, where input channels fill groups of four: what N:M patterns are of
     dense: Mapping[str, int]  # params, macs, bytes: of the whole model
     lowest: Mapping[str, int]
     finest: Mapping[str, int]  # the lowest where widths may be any
@@ -37,7 +38,10 @@ class Reach:
         """Give the most that a budget which is counted allows; SpecError if that is out of reach."""
         kind = budget.kind
         if kind == "sparsity":
-            return self.matrices - round((budget.sparsity or 0) * self.matrices)
+            weights = self.in_fours if budget.pattern in GROUPS else self.matrices
+            if not weights:
+                raise SpecError("/budget/pattern", "this model has no weights whose input channels fill groups of four")
+            return weights - round((budget.sparsity or 0) * weights)
         dense, low = self.dense[kind], self.lowest[kind]
         limit = budget.limit(dense)
         if limit < low:

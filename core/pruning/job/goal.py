@@ -39,7 +39,8 @@ def goal_of(one: Pass, network: Network, costs: Costs, blank: Blank) -> Goal:
     if (budget.sequence_length or 0) > (reads := network.longest(spec.length)):
         raise SpecError("/budget/sequence_length", f"this model reads at most {reads} tokens")
     if budget.sparsity is not None:
-        sparsity.require_rest(network.matrices(), budget.sparsity, budget.pattern or "unstructured")
+        pattern = budget.pattern or "unstructured"
+        sparsity.require_rest(sparsity.weights_of(network, pattern), budget.sparsity, pattern)
     if not budget.timed:
         return Goal(costs, Fitter.counted(costs, budget, layout, spec.hidden_size))
     found: list[LatencyBudget] = []

@@ -3,7 +3,8 @@
 `pdp` as its paper has it (Cho, Adya, Naik, NeurIPS 2023): one sort of all weights of the taught model says how many
 each matrix loses; while that number rises, m(w) = sigmoid((w^2 - t^2) / TAU) multiplies each weight, and the gradient
 runs through it; then the masks are hard. N of M: the threshold of each group of M keeps N. Channels: the same rule for
-the norms of a matrix's rows. `magnitude` takes the smallest at once.
+the norms of a matrix's rows. `magnitude` takes the smallest at once. A convolution's matrix has a row for each output
+channel, and goes along the input channels of each place in its kernel.
 """
 
 from __future__ import annotations
@@ -37,6 +38,29 @@ from core.spec.report import Zeros
 TAU = 1e-4  # as published
 
 
+def weights_of(network: Network, pattern: Pattern) -> dict[str, nn.Parameter]:
+    """What the pattern is asked of, by name: of N:M, where input channels fill groups of M (not a depthwise one).
+
+    Raises SpecError('/budget/pattern') where there is nothing.
+    """
+    _, size = GROUPS.get(pattern, (1, 1))
+    found = {name: weight for name, weight in network.matrices().items() if weight.shape[1] % size == 0}
+    if not found:
+        raise SpecError("/budget/pattern", f"this model has no weights whose input channels fill groups of {size}")
+    return found
+
+
+def as_matrix(weight: Tensor) -> Tensor:
+    """(rows, columns) of a linear layer's weight, (out, in), or a convolution's, (out, in, *kernel)."""
+    return weight.movedim(1, -1).flatten(1)
+
+
+def as_weight(matrix: Tensor, weight: Tensor) -> Tensor:
+    """Undo `as_matrix`, in the shape of `weight`."""
+    out, columns, *kernel = weight.shape
+    return matrix.reshape(out, *kernel, columns).movedim(-1, 1)
+
+
 def targets(weights: Mapping[str, Tensor], sparsity: float, pattern: Pattern) -> dict[str, int]:
     """How many weights each matrix loses (rows, for channels), from one sort over all; in sum exact to a weight or row.
 
@@ -58,7 +82,7 @@ def targets(weights: Mapping[str, Tensor], sparsity: float, pattern: Pattern) ->
 
 def require_rest(weights: Mapping[str, Tensor], sparsity: float, pattern: Pattern) -> None:
     """Raises SpecError('/budget/sparsity') where not one weight, or row of a matrix, would stay."""
-    least = max(weight.shape[1] for weight in weights.values()) if pattern == "channel" else 1
+    least = max(weight[0].numel() for weight in weights.values()) if pattern == "channel" else 1
     if sum(weight.numel() for weight in weights.values()) - wanted_zeros(weights, sparsity) < least:
         raise SpecError("/budget/sparsity", "nothing of the encoder would stay; ask for less")
 
@@ -70,32 +94,34 @@ def wanted_zeros(weights: Mapping[str, Tensor], sparsity: float) -> int:
 
 def measured(weight: Tensor, pattern: Pattern) -> Tensor:
     """What is compared: weights by size, or the root mean squares of rows, (rows, 1)."""
-    return root_mean_square(weight).unsqueeze(1) if pattern == "channel" else weight.abs()
+    return root_mean_square(as_matrix(weight)).unsqueeze(1) if pattern == "channel" else as_matrix(weight).abs()
 
 
 def mask(weight: Tensor, lost: int, pattern: Pattern, share: float = 1.0) -> Tensor:
-    """The soft mask of a matrix that is to lose `lost` (see `targets`), at this share of the way; gradient attached.
+    """The soft mask of a weight that is to lose `lost` (see `targets`), at this share of the way; gradient attached.
 
     N:M has no half way, so that its mask fades in.
     """
     if pattern not in GROUPS:
-        return soft_mask(measured(weight, pattern), round(share * lost), TAU).expand_as(weight)
-    groups = weight.reshape(len(weight), -1, GROUPS[pattern][1])
+        soft = soft_mask(measured(weight, pattern), round(share * lost), TAU)
+        return as_weight(soft.expand_as(as_matrix(weight)), weight)
+    groups = as_matrix(weight).reshape(len(weight), -1, GROUPS[pattern][1])
     ordered = groups.detach().abs().sort(-1).values
     threshold = (ordered[..., lost - 1] + ordered[..., lost]).unsqueeze(-1) / 2
     soft = torch.sigmoid((groups.square() - threshold.square()) / TAU).flatten(1)
-    return 1 - share + share * soft
+    return as_weight(1 - share + share * soft, weight)
 
 
 def kept(weight: Tensor, lost: int, pattern: Pattern) -> Tensor:
     """The hard mask: True for what stays. Exact in number, also where sizes are equal."""
     if pattern in GROUPS:
-        groups = weight.detach().reshape(len(weight), -1, GROUPS[pattern][1]).abs()
-        return torch.ones_like(groups, dtype=torch.bool).scatter_(-1, groups.argsort(-1)[..., :lost], False).flatten(1)
+        groups = as_matrix(weight.detach()).reshape(len(weight), -1, GROUPS[pattern][1]).abs()
+        keep = torch.ones_like(groups, dtype=torch.bool).scatter_(-1, groups.argsort(-1)[..., :lost], False)
+        return as_weight(keep.flatten(1), weight)
     sizes = measured(weight.detach(), pattern)
     keep = torch.ones(sizes.numel(), dtype=torch.bool, device=weight.device)
     keep[sizes.flatten().argsort(stable=True)[:lost]] = False
-    return keep.view_as(sizes).expand_as(weight)
+    return as_weight(keep.view_as(sizes).expand_as(as_matrix(weight)), weight)
 
 
 @contextmanager
@@ -119,7 +145,7 @@ def masked(
 def zero(network: Network, lost: Mapping[str, int], pattern: Pattern) -> None:
     """Set the smallest to zero."""
     with torch.no_grad():
-        for name, weight in network.matrices().items():
+        for name, weight in weights_of(network, pattern).items():
             weight.mul_(kept(weight, lost[name], pattern))
 
 
@@ -138,7 +164,7 @@ class Weights:
 
     def __init__(self, network: Network, sparsity: float, pattern: Pattern) -> None:
         self.network, self.goal, self.pattern, self.hard = network, sparsity, pattern, False
-        self.weights = network.matrices()
+        self.weights = weights_of(network, pattern)
         self.lost = targets(self.weights, sparsity, pattern)
 
     def backward(self, streams: Sequence[Stream], index: Sequence[Sequence[int]], share: float) -> None:
@@ -184,7 +210,7 @@ def pdp(
 
 def magnitude(network: Network, sparsity: float, pattern: Pattern, *_training: Any) -> History:
     """The smallest at once."""
-    zero(network, targets(network.matrices(), sparsity, pattern), pattern)
+    zero(network, targets(weights_of(network, pattern), sparsity, pattern), pattern)
     return History()
 
 
@@ -200,7 +226,7 @@ SAYS_2_4 = (
 
 def describe(network: Network, pattern: Pattern, file: Path, blank: Blank) -> Zeros:
     """For the report: how many zeros, what the weights' file takes compressed, and what zeros are good for."""
-    weights = network.matrices().values()
+    weights = weights_of(network, pattern).values()
     with file.open("rb") as data:
         packer = zlib.compressobj(wbits=31)  # gzip
         size = sum(len(packer.compress(part)) for part in iter(partial(data.read, 2**20), b"")) + len(packer.flush())
@@ -218,6 +244,8 @@ def describe(network: Network, pattern: Pattern, file: Path, blank: Blank) -> Ze
 def on_sparse_cores(network: Network, blank: Blank) -> tuple[str, dict[str, dict[str, float]] | None]:
     """What zeros are good for; latency in half precision of dense and of 2:4 kernels where a GPU can run the latter."""
     says = SAYS + SAYS_2_4
+    if any(weight.ndim > 2 for weight in network.matrices().values()):
+        return says + " Not measured: PyTorch has no such kernels for convolutions.", None
     if not (torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)):
         return says, None
     dense = copy.deepcopy(network).assembled().half().cuda().eval()
