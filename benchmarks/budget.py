@@ -6,17 +6,18 @@
 Scores, limits (2 % to 100 % of the dense encoder's cost) and the balance between heads and neurons are random. Prints
 and writes results/budget.md.
 
-`latency` fits random scores of a real model to speed-ups of 2, 4 and 8, ten each, as jobs of one worker do (they share
-a table of prices), and measures what was kept once more: two readings of one structure say how large the noise is. Each
-fit is appended to results/budget_latency.jsonl, and not made again by the next run; results/budget_latency.md is made
-of it.
+`latency` fits random scores of a real model to speed-ups of 2, 4 and 8 (an image classifier's, at 64 pixels: 1.5, 2 and
+3), ten each, as jobs of one worker do (they share a table of prices), and measures what was kept once more: two
+readings of one structure say how large the noise is. Each fit is appended to results/budget_latency.jsonl, and not made
+again by the next run; results/budget_latency.md is made of it.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, stdev
 from types import MappingProxyType
@@ -28,7 +29,11 @@ import transformers
 from transformers import AutoConfig
 
 from benchmarks.transfer.cells import append_result, read_results
+from core.domains.channels.families import FAMILIES as IMAGE_FAMILIES
+from core.domains.channels.load import load_images
+from core.domains.config import read_config
 from core.domains.fit import Scores, fit
+from core.domains.network import Network
 from core.domains.transformer.costs import Costs
 from core.domains.transformer.families import FAMILIES, Architecture
 from core.domains.transformer.fit_hidden import fit_narrow
@@ -36,18 +41,21 @@ from core.domains.transformer.load import load_network
 from core.pruning.export.files import environment
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency.budget import LatencyBudget
-from core.pruning.latency.prices import ByUnits
+from core.pruning.latency.macs import ByMacs
+from core.pruning.latency.prices import ByUnits, Pricing
 from core.pruning.latency.runtimes import conditions
 from core.pruning.latency.stopwatch import Stopwatch
+from core.rows.image.processor import Images
 from core.rows.modality import Blank
 from core.rows.text.processor import Text
 from core.spec.budget import Budget
 from core.spec.errors import SpecError
 
 FITS = 30
-LENGTH = 128
+LENGTH, SIDE = 128, 64  # tokens; pixels
 RESULTS = Path(__file__).parent / "results"
-SPEEDUPS = (2.0, 4.0, 8.0)
+SPEEDUPS, SPEEDUPS_OF_IMAGES = (2.0, 4.0, 8.0), (1.5, 2.0, 3.0)
+MULTIPLE = 16  # channels
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 # config.json of a published model, as far as its class's defaults do not say it: (hidden, heads, layers, FFN neurons),
 # and what else units depend on.
@@ -107,25 +115,54 @@ def narrow_slacks(costs: Costs, kind: str) -> list[float]:
     return found
 
 
-def latency_fits(model: Path, runtime: str, batch: int, out: Path) -> None:
-    """Append what `out` lacks: of each fit the readings as parts of the limit, and the table's error."""
+@dataclass(frozen=True)
+class Fitted:
+    """What is fitted: a network, and random scores of it."""
+
+    network: Network
+    blank: Blank
+    length: int  # of a row
+    pricing: Pricing
+    speedups: Sequence[float]
+    scores: Callable[[np.random.Generator], Scores]
+
+
+def fitted(model: Path) -> Fitted:
+    """A text classifier, or an image classifier."""
+    if read_config(model / "config.json")["model_type"] in IMAGE_FAMILIES:
+        net = load_images(model, ["a", "b"], 0, "single_label_classification", side=SIDE, multiple=MULTIPLE).eval()
+        blank = Blank(Images.of(model, SIDE, False), ("pixel_values",))
+        units = net.anatomy.size
+        return Fitted(
+            net, blank, SIDE, ByMacs(net.costs(SIDE)), SPEEDUPS_OF_IMAGES, lambda rng: Scores(rng.normal(size=units))
+        )
     network = load_network(model, ["a", "b"], seed=0).eval()
     a = network.architecture
-    done = {(line["runtime"], line["batch"], line["speedup"], line["draw"]) for line in read_results(out)}
-    under = conditions(Budget.model_validate({"speedup": 2, "runtime": runtime, "batch_size": batch}), LENGTH)
-    watch = Stopwatch(network, Blank(Text(load_tokenizer(model), LENGTH), INPUTS), under)
+
+    def scores(rng: np.random.Generator) -> Scores:
+        heads = rng.normal(size=a.layers * a.heads) + rng.uniform(-3, 3)
+        return Scores(np.append(heads, rng.normal(size=a.layers * a.neurons)))
+
+    blank = Blank(Text(load_tokenizer(model), LENGTH), INPUTS)
+    return Fitted(network, blank, LENGTH, ByUnits(a), SPEEDUPS, scores)
+
+
+def latency_fits(model: Path, runtime: str, batch: int, out: Path) -> None:
+    """Append what `out` lacks: of each fit the readings as parts of the limit, and the table's error."""
+    of = fitted(model)
+    done = {tuple(line[name] for name in ("model", "runtime", "batch", "draw")) for line in read_results(out)}
+    under = conditions(Budget.model_validate({"speedup": 2, "runtime": runtime, "batch_size": batch}), of.length)
+    watch = Stopwatch(of.network, of.blank, under)
     with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as cache:
         for draw in range(FITS):
-            speedup = SPEEDUPS[draw % len(SPEEDUPS)]
-            if (runtime, batch, speedup, draw) in done:
+            speedup = of.speedups[draw % len(of.speedups)]
+            if (model.name, runtime, batch, draw) in done:
                 continue
             asked = Budget(speedup=speedup)
             state = Path(scratch) / f"{draw}.json"
-            budget = LatencyBudget(asked, ByUnits(a), under, watch.measure, state, Path(cache))
-            rng = np.random.default_rng(draw)
-            heads = rng.normal(size=a.layers * a.heads) + rng.uniform(-3, 3)
+            budget = LatencyBudget(asked, of.pricing, under, watch.measure, state, Path(cache))
             try:
-                structure = budget.fit(Scores(np.append(heads, rng.normal(size=a.layers * a.neurons))))
+                structure = budget.fit(of.scores(np.random.default_rng(draw)))
                 again = watch.measure(structure).ratio * speedup
             except SpecError:
                 again = None  # no structure was within the limit: a job would fail
@@ -142,24 +179,25 @@ def latency_table(measured: Sequence[Mapping[str, Any]]) -> str:
     text = [
         "# Budgets in time",
         "",
-        f"Random scores of {', '.join(sorted({line['model'] for line in measured}))} fitted to speed-ups of "
-        f"{', '.join(f'{s:g}' for s in SPEEDUPS)} at {LENGTH} tokens, on "
+        f"Random scores fitted to speed-ups of {', '.join(f'{s:g}' for s in SPEEDUPS)} at {LENGTH} tokens (pictures: "
+        f"{', '.join(f'{s:g}' for s in SPEEDUPS_OF_IMAGES)} at {SIDE} pixels), on "
         f"{', '.join(sorted({line['environment']['device'] for line in measured}))}",
         "(`python -m benchmarks.budget latency`). Met: reading of what was kept over the limit. Again: a second",
         "reading of the same structure, later, which nothing was chosen by; noise: deviation between the two.",
         "Measured: structures until one was kept. Table: how far its prices are off a whole model, uncorrected.",
         "",
-        "| runtime | batch | held | met, mean (least) | again, mean (most), held | noise | measured | table (most) |",
-        "|---|---|---|---|---|---|---|---|",
+        "| model | runtime | batch | held | met, mean (least) | again, mean (most), held "
+        "| noise | measured | table (most) |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for runtime, batch in dict.fromkeys((line["runtime"], line["batch"]) for line in measured):
-        rows = [line for line in measured if (line["runtime"], line["batch"]) == (runtime, batch)]
+    for kind in dict.fromkeys((line["model"], line["runtime"], line["batch"]) for line in measured):
+        rows = [line for line in measured if (line["model"], line["runtime"], line["batch"]) == kind]
         kept = [row for row in rows if row["met"] is not None]
         met, again = [row["met"] for row in kept], [row["again"] for row in kept]
         noise = stdev(b / a for a, b in zip(met, again, strict=True)) if len(kept) > 1 else 0.0
         off = [abs(row["predicted"] - 1) for row in rows]
         text.append(
-            f"| {runtime} | {batch} | {_held(met, rows)} | {mean(met):.3f} ({min(met):.3f}) "
+            f"| {' | '.join(map(str, kind))} | {_held(met, rows)} | {mean(met):.3f} ({min(met):.3f}) "
             f"| {mean(again):.3f} ({max(again):.3f}), {_held(again, rows)} "
             f"| {noise:.1%} | {mean(row['fits'] for row in rows):.1f} "
             f"| {mean(off):.1%} ({max(off):.1%}) |"
