@@ -442,9 +442,10 @@ def measure(server: Server, send: Send) -> Cost:
         answer = send()
     except httpx.TransportError as error:
         answer = f"no answer ({type(error).__name__})"
-    watch.stopped.set()
-    for thread in threads:
-        thread.join()
+    finally:
+        watch.stopped.set()
+        for thread in threads:
+            thread.join()
     return Cost(
         answer=answer if isinstance(answer, str) else told(answer),
         api_cpu_s=max(0.0, cpu_s(api) - before[0] - each * watch.asked),

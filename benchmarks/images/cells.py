@@ -62,9 +62,11 @@ class Cell:
     macs: float  # part of the multiply-accumulates that is kept; of 0 instead: twice as fast in ONNX Runtime
     arm: str
     seed: int
+    recover: int | None = None  # steps, where they are not the default
 
     def __str__(self) -> str:
         asked = f"{self.macs:g} of MACs" if self.macs else "speedup 2"
+        asked += f", {self.recover} steps of recovery" if self.recover else ""
         return f"{self.pair}, {self.rows} rows, {asked}, {self.arm}, seed {self.seed}"
 
 
@@ -72,11 +74,16 @@ def order() -> Mapping[str, list[Cell]]:
     """What is run, what decides most first, by the question that it answers: a seed of all arms, then the next."""
     blocks: dict[str, list[Cell]] = defaultdict(list)
 
-    def add(block: str, pairs: Sequence[str], rows: int, macs: float, arms: Sequence[str]) -> None:
-        blocks[block] += [Cell(pair, rows, macs, arm, seed) for seed in range(3) for pair in pairs for arm in arms]
+    def add(
+        block: str, pairs: Sequence[str], rows: int, macs: float, arms: Sequence[str], recover: int | None = None
+    ) -> None:
+        blocks[block] += [
+            Cell(pair, rows, macs, arm, seed, recover) for seed in range(3) for pair in pairs for arm in arms
+        ]
 
     emoji, *others = PAIRS
     add("does it help", [emoji], 100, 0.3, ("none", "teacher", "random", "torch-pruning", "auto", "sequential"))
+    add("longer", [emoji], 100, 0.3, ("none", "teacher", "sequential"), 900)
     add("where it should not", others, 100, 0.3, ("none", "teacher", "auto"))
     add("less cut", [emoji], 100, 0.5, ("none", "teacher", "random", "torch-pruning"))
     add("twice as fast", [emoji], 100, 0.0, ("none", "teacher"))
@@ -104,7 +111,7 @@ def spec_of(cell: Cell, model: str) -> JobSpec:
             "method": {"name": arm.method},
             "budget": {"macs": cell.macs} if cell.macs else {"speedup": 2.0, "runtime": "onnx"},
             "channels": {"multiple": MULTIPLE},
-            "train": {"seed": cell.seed, "image_size": pair.side},
+            "train": {"seed": cell.seed, "image_size": pair.side, "steps": {"recover": cell.recover}},
         }
     )
 

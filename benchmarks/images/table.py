@@ -25,15 +25,16 @@ Lines = Sequence[Mapping[str, Any]]
 
 def markdown(lines: Lines) -> str:
     """The page: a section for each pair, rows and budget, and what was not run."""
-    sections: dict[tuple[str, int, float], dict[str, dict[int, Mapping[str, Any]]]] = {}
+    sections: dict[tuple[str, int, float, int | None], dict[str, dict[int, Mapping[str, Any]]]] = {}
     for line in lines:
         cell = Cell(**line["cell"])
-        arms = sections.setdefault((cell.pair, cell.rows, cell.macs), {})
+        arms = sections.setdefault((cell.pair, cell.rows, cell.macs, cell.recover), {})
         arms.setdefault(cell.arm, {})[cell.seed] = line
     parts = [INTRO]
-    for (pair, rows, macs), arms in sections.items():
+    for (pair, rows, macs, recover), arms in sections.items():
         first = next(iter(next(iter(arms.values())).values()))
         asked = f"{100 * macs:g} % of the multiply-accumulates" if macs else "twice as fast in ONNX Runtime"
+        asked += f", {recover} steps of recovery" if recover else ""
         usual = 100 * first["baseline"][first["metric"]]["value"]
         tested = f"{METRICS[PAIRS[pair].metric]} on {first['data']['test']:,} rows; commonest {usual:.1f}"
         parts += [f"## {pair}, {rows} rows, {asked}\n\n{tested}.\n\n", _table(arms), "\n"]
