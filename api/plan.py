@@ -12,9 +12,9 @@ from api.schemas import ChannelUnits, Estimate, Plan, Reach, Rows, Seconds, Unit
 from core import schedule as estimate
 from core.domains.channels import reach as image
 from core.domains.cost import Additive
+from core.domains.folder import PRUNED
 from core.domains.structure import Structure
 from core.domains.transformer.costs import Costs, least
-from core.domains.transformer.model import PRUNED
 from core.ledger.tables import Job
 from core.ledger.workers import Needs
 from core.rows.survey import Survey
@@ -207,7 +207,7 @@ def _warnings(spec: JobSpec, rows: Survey, checked: Checked) -> Iterator[str]:
         yield f"'max_length' is {spec.train.max_length}, but the model reads {reads} tokens: texts are cut there"
     if checked.costs is None:
         yield "the model is not here yet: the worker fetches it, and checks the budget against it, when the job runs"
-    if isinstance(checked.model, LocalModel) and checked.model.pruned:
+    if checked.model and checked.model.pruned:
         yield PRUNED
     if spec.vocabulary == "trim":
         yield "'reach' is that of the whole vocabulary: how much is left of it, the worker finds out"

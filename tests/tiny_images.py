@@ -41,6 +41,19 @@ def save_tiny_mobilenet(folder: Path) -> Path:
     return save_preprocessor(folder)
 
 
+def save_pruned_resnet(folder: Path, whole: Path) -> Path:
+    """As a job leaves it of the model in `whole`: half of the channels of each block."""
+    from core.domains.channels.load import load_images
+    from core.domains.structure import ChannelStructure
+    from core.pruning.export.images import write_image_model
+    from core.rows.image.processor import Images
+
+    network = load_images(whole, ["cat", "dog"], 0, "single_label_classification", side=SIDE)
+    network.cut(ChannelStructure(tuple(tuple(range(block.size // 2)) for block in network.anatomy.blocks)))
+    write_image_model(network, network.units(), Images.of(whole, SIDE, False), folder)
+    return folder
+
+
 def save_preprocessor(folder: Path) -> Path:
     """As the hub's ResNets have one."""
     from transformers import ConvNextImageProcessor  # type: ignore[attr-defined]

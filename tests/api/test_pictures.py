@@ -17,6 +17,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from core.domains.folder import PRUNED
 from core.ledger.settings import Settings
 from core.ledger.uploads import PART_BYTES
 from tests.api.conftest import Upload, one_database
@@ -24,7 +25,7 @@ from tests.api.test_hub import Hub, hub
 from tests.rows.helpers import parquet
 from tests.rows.image.made import drawn, folders, hub_table, saved, zipped
 from tests.tiny import save_tiny_model
-from tests.tiny_images import SIDE, save_tiny_resnet
+from tests.tiny_images import SIDE, save_pruned_resnet, save_tiny_resnet
 
 __all__ = ["hub"]  # a fixture
 NET = "acme/net"  # of a hub: it is not looked at here
@@ -261,6 +262,24 @@ def test_a_plan_says_what_of_a_local_model_can_go(client: TestClient, upload: Up
     )
     listed = {one["name"]: one for one in client.get("/v1/models").json()["items"]}
     assert (listed["net"]["task"], listed["net"]["pixels"], listed["words"]["task"]) == ("image", SIDE, "text")
+
+
+@pytest.mark.slow
+def test_a_pruned_model_is_listed_as_one_and_planned_as_it_is(
+    client: TestClient, upload: Upload, settings: Settings
+) -> None:
+    save_pruned_resnet(settings.models_dir / "again", save_tiny_resnet(settings.models_dir / "net"))
+    listed = {one["name"]: one for one in client.get("/v1/models").json()["items"]}
+    again, net = listed["again"], listed["net"]
+    assert (again["pruned"], net["pruned"]) == (True, False)
+    assert again["labels"] == ["cat", "dog"] and again["model_params"] < net["model_params"]
+    dataset = upload(zipped(folders(PETS)), "pets.zip")
+    asked = job({"dataset": dataset}) | {"budget": {"macs": 0.5}}
+    plan, whole = (client.post("/v1/jobs:validate", json=asked | {"model": name}).json() for name in ("again", "net"))
+    assert PRUNED in plan["warnings"] and PRUNED not in whole["warnings"]
+    assert plan["limit"] < whole["limit"] and plan["units"]["channels"] < whole["units"]["channels"]
+    zeros = asked | {"model": "again", "budget": {"sparsity": 0.5}}
+    assert "since it was pruned" in faults(client.post("/v1/jobs:validate", json=zeros))["/budget/sparsity"]
 
 
 @pytest.mark.parametrize(

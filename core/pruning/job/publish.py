@@ -15,10 +15,12 @@ from typing import Any
 import torch
 
 from core.domains.channels.families import AUTO_CLASS
+from core.domains.channels.model import read_image_model
 from core.domains.channels.network import ChannelNetwork
 from core.domains.cost import Cost
+from core.domains.folder import PRUNED
 from core.domains.network import Network
-from core.domains.transformer.model import PRUNED, read_model
+from core.domains.transformer.model import read_model
 from core.domains.transformer.network import TransformerNetwork
 from core.pruning.export.card import write_card
 from core.pruning.export.files import environment, write_manifest, write_model, write_test_rows
@@ -145,7 +147,9 @@ def reported(
 ) -> Report:
     """All that was found, but what a fresh process finds."""
     spec, prepared, inputs, splits = one.spec, done.prepared, done.prepared.inputs, done.prepared.inputs.splits
-    earlier = [PRUNED] if spec.task.image is None and read_model(one.model.path, spec.task.problem).pruned else []
+    path = one.model.path
+    given = read_image_model(path) if spec.task.image is not None else read_model(path, spec.task.problem)
+    earlier = [PRUNED] if given.pruned else []
     results = measured.results.model_copy(update={"pruned": pruned})
     return Report(
         budget=measured.latency or counted(one, done, pruned, zeros),
