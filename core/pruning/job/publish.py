@@ -26,6 +26,7 @@ from core.pruning.export.card import write_card
 from core.pruning.export.files import environment, write_manifest, write_model, write_test_rows
 from core.pruning.export.html_report import write_page
 from core.pruning.export.images import write_image_model, write_test_pictures
+from core.pruning.export.sides import Sides, changed_sides
 from core.pruning.export.verify import ONNX_TOLERANCE, TOLERANCE
 from core.pruning.job.decide import Decided
 from core.pruning.job.measure import Measured
@@ -88,7 +89,7 @@ def publish(one: Pass, done: Finished, control: Finished | None) -> Report:
     write_json(one.output / "report.json", report.to_json())
     hidden = student.architecture.hidden if isinstance(student, TransformerNetwork) else 0
     page = one.output / "report.html"
-    write_page(report, one.spec, one.model, done.pruned.structure, student.anatomy, page, hidden)
+    write_page(report, one.spec, one.model, done.pruned.structure, student.anatomy, page, hidden, sides(one, done))
     write_manifest(found, one.output)
     return report
 
@@ -111,6 +112,14 @@ def write_files(one: Pass, done: Finished, measured: Measured) -> Zeros | None:
         return None
     pattern = spec.budget.pattern or "unstructured"
     return sparsity.describe(student, pattern, weights_file(one), test.blank)
+
+
+def sides(one: Pass, done: Finished) -> Sides | None:
+    """The test pictures that report.html shows, where rows are pictures."""
+    measured = done.measured
+    if one.spec.task.image is None or measured is None:
+        return None
+    return changed_sides(done.prepared.inputs.splits.test, measured.test, measured.dense, measured.logits)
 
 
 def pictures_file(one: Pass) -> Path:
