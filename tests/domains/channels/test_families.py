@@ -11,9 +11,12 @@ import pytest
 import torch
 from safetensors.torch import save
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import CONFIG_MAPPING
 
 from core.domains.channels.cost import ChannelCosts
 from core.domains.channels.cut import cut, reshape
+from core.domains.channels.families import FAMILIES as TABLE
+from core.domains.channels.families import UNFIT, family_of
 from core.domains.channels.gates import gated
 from core.domains.channels.graph import Graph
 from core.domains.channels.norms import evaluating
@@ -22,6 +25,8 @@ from core.domains.channels.trace import _export, _names, _walk, trace
 from core.domains.channels.trial import draw
 from core.domains.channels.units import build
 from core.domains.structure import Structure
+from core.domains.transformer.families import Architecture
+from core.spec.errors import SpecError
 from tests.domains.channels.nets import FAMILIES, PLAIN, answer, make, pictures, traced
 
 NAMES = [*FAMILIES, *PLAIN]
@@ -105,6 +110,15 @@ def test_most_of_it_can_go(name: str) -> None:
 @pytest.mark.parametrize("name", ["convnextv2", "bit"])
 def test_where_little_can_go_the_costs_say_so(name: str) -> None:
     assert ChannelCosts.of(traced(name)[1]).macs.removable < 0.05
+
+
+@pytest.mark.parametrize("name", sorted(UNFIT))
+def test_what_is_unfit_is_refused_by_name(name: str) -> None:
+    """As a model of pictures, and as the listing and the worker read it, which do not know the task."""
+    for read in (family_of, Architecture.from_config):
+        with pytest.raises(SpecError, match=f"'{name}' is not supported: .*; these are: convnext, "):
+            read({"model_type": name})
+    assert name in CONFIG_MAPPING and name not in TABLE
 
 
 def test_sizes_that_code_has_written_down_stay() -> None:
