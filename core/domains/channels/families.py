@@ -30,6 +30,7 @@ FAMILIES: Mapping[str, Family] = {
     for family in (
         Family("convnext", "ConvNextForImageClassification", "convnext"),
         Family("deit", "DeiTForImageClassification", "deit"),
+        Family("dinov2", "Dinov2ForImageClassification", "dinov2"),
         Family("efficientnet", "EfficientNetForImageClassification", "efficientnet"),
         Family("focalnet", "FocalNetForImageClassification", "focalnet"),
         Family("hgnet_v2", "HGNetV2ForImageClassification", "", "fc"),

@@ -1,8 +1,8 @@
 """Which channels go together: the same as torch-pruning's dependency graph says, which reads autograd's instead.
 
 Left out are nets that it reads otherwise: grouped convolutions (RegNet, ShuffleNet- and SqueezeNet-like: of a group it
-cuts one channel, here the group is the unit), a weight that has two names, and two that it gets wrong: LeViT, whose
-queries read a part of the picture, and channels of zeros before others.
+cuts one channel, here the group is the unit), heads of attention, of which it has to be told, a weight that has two
+names, and two that it gets wrong: LeViT, whose queries read a part of the picture, and channels of zeros before others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.domains.channels.nets import pictures, traced
 pruning: Any = pytest.importorskip("torch_pruning")
 Indices = set[tuple[str, int, int]]  # weight, dimension, index
 ALIKE = ("resnet", "resnet_basic", "mobilenet_v1", "mobilenet_v2", "efficientnet", "hgnet_v2", "textnet", "convnext")
-ALIKE += ("mobilevit", "mobilevitv2", "poolformer", "focalnet", "vit", "swin", "pvt_v2", "dense", "inception", "ghost")
+ALIKE += ("mobilevit", "mobilevitv2", "poolformer", "focalnet", "swin", "pvt_v2", "dense", "inception", "ghost")
 ALIKE += ("flat", "written")
 TRIED = 2  # units of a block
 
