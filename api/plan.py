@@ -12,9 +12,9 @@ from api.schemas import ChannelUnits, Estimate, Plan, Reach, Rows, Seconds, Unit
 from core import schedule as estimate
 from core.domains.channels import reach as image
 from core.domains.cost import Additive
+from core.domains.folder import PRUNED
 from core.domains.structure import Structure
 from core.domains.transformer.costs import Costs, least
-from core.domains.transformer.model import PRUNED
 from core.ledger.tables import Job
 from core.ledger.workers import Needs
 from core.rows.survey import Survey
@@ -56,7 +56,7 @@ def _estimate(
     earlier: Sequence[Job],
     devices: Sequence[Mapping[str, Any]],
 ) -> Estimate:
-    alike = [job for job in earlier if (Needs.of(job.spec).gpus or 1) == (spec.resources.gpus or 1)]
+    alike = [job for job in earlier if _alike(job.spec, spec)]
     reports = [(job, report) for job in alike if (report := stored(job.metrics)) is not None]
     seen = [(_device(report), found) for job, report in reports if (found := _seen(job, report)) is not None]
     needs = Needs.of(spec.model_dump(mode="json"))
@@ -97,7 +97,8 @@ def foretell_images(
     counted = reach.dense.get(kind)
     left = reach.limit(budget) / counted if counted else 1 / (budget.speedup or 1)
     memory = estimate.image_memory_bytes(reach.dense["params"], reach.activations, spec.train.batch_size)
-    return _foretold(spec, rows, left, reach.dense["macs"], memory, seen, device, cpus)
+    pace = estimate.image_seconds_per_mac(reach.dense["macs"], reach.activations)
+    return _foretold(spec, rows, left, reach.dense["macs"], memory, seen, device, cpus, pace)
 
 
 def _foretold(
@@ -109,20 +110,28 @@ def _foretold(
     seen: Sequence[estimate.Seen],
     device: str,
     cpus: int,
+    per_mac: float = estimate.SECONDS_PER_MAC,
 ) -> Estimate:
     steps = estimate.training_steps(spec, rows.train, left)
     asked = estimate.work(spec, steps, left, row_macs, rows.test)
-    low, high = estimate.seconds(asked, seen, cpus)
+    low, high = estimate.seconds(asked, seen, cpus, per_mac)
+    what = "" if spec.task.image is None else " of pictures"
     if seen:
-        basis = f"from {len(seen)} finished job{'s' * (len(seen) > 1)} on {device}"
+        basis = f"from {len(seen)} finished job{'s' * (len(seen) > 1)}{what} on {device}"
     else:
-        basis = f"no finished jobs on {device} yet: " + ("rough" if device == "cpu" else "nothing to go by")
+        basis = f"no finished jobs{what} on {device} yet: " + ("rough" if device == "cpu" else "nothing to go by")
     return Estimate(
         device="cuda" if device == "cuda" else "cpu",
         seconds=Seconds(low=round(low, 1), high=round(high, 1)) if seen or device == "cpu" else None,
         basis=basis,
         memory_bytes=round(memory + (estimate.BASE_BYTES if device == "cpu" else 0)),
     )
+
+
+def _alike(earlier: Mapping[str, Any], spec: JobSpec) -> bool:
+    """Whether a job was of texts where another is, or of pictures, and on as many GPUs: the pace is the same then."""
+    images = earlier["task"].get("image") is not None
+    return images == (spec.task.image is not None) and (Needs.of(earlier).gpus or 1) == (spec.resources.gpus or 1)
 
 
 def _device(report: Report) -> str:
@@ -207,7 +216,7 @@ def _warnings(spec: JobSpec, rows: Survey, checked: Checked) -> Iterator[str]:
         yield f"'max_length' is {spec.train.max_length}, but the model reads {reads} tokens: texts are cut there"
     if checked.costs is None:
         yield "the model is not here yet: the worker fetches it, and checks the budget against it, when the job runs"
-    if isinstance(checked.model, LocalModel) and checked.model.pruned:
+    if checked.model and checked.model.pruned:
         yield PRUNED
     if spec.vocabulary == "trim":
         yield "'reach' is that of the whole vocabulary: how much is left of it, the worker finds out"

@@ -244,7 +244,9 @@ class ChannelUnits(BaseModel):
     """What there is to drop of an image model."""
 
     blocks: int = Field(description="of channels that lie in the same tensors", examples=[25])
-    channels: int = Field(description="counted once where several layers share them", examples=[9128])
+    channels: int = Field(
+        description="counted once where several layers share them; a head of attention is one", examples=[9128]
+    )
     removable: float = Field(description="part of the multiply-accumulates that can go at all", examples=[0.998])
 
 

@@ -24,6 +24,9 @@ MEASURED = 2  # forward passes over the test rows: dense and pruned, and the pru
 
 # Without jobs to go by: one thread, and what `python -m benchmarks.estimate` printed; a range, since machines differ.
 SECONDS_PER_MAC = 3e-11
+# Of image models: a multiply-accumulate of theirs, and a number that a convolution or linear layer gives, which is
+# normed, activated, and read by depthwise convolutions; fitted to what `python -m benchmarks.pace` measured.
+IMAGE_SECONDS = {"mac": 2e-11, "number": 3.8e-9}
 START_S = (10.0, 60.0)
 BASE_BYTES = 400e6  # a process that has loaded torch and transformers, and trains nothing
 SPREAD = 1.25  # what the next job may differ by from all that were seen
@@ -104,12 +107,20 @@ class Seen:
         return max(0.0, self.total_s - self.train_s - pace * self.work.measure) + pace * (asked.train + asked.measure)
 
 
-def seconds(asked: Work, seen: Iterable[Seen], cpus: int) -> tuple[float, float]:
-    """From, to: what the jobs seen would have taken; of none, from all cores put to use to one thread."""
+def image_seconds_per_mac(macs: int, numbers: int) -> float:
+    """Of an image model that gives so many `numbers` in all its layers for a picture; the fewer, the quicker."""
+    return IMAGE_SECONDS["mac"] + IMAGE_SECONDS["number"] * numbers / max(1, macs)
+
+
+def seconds(asked: Work, seen: Iterable[Seen], cpus: int, per_mac: float = SECONDS_PER_MAC) -> tuple[float, float]:
+    """From, to: what the jobs seen would have taken; of none, from all cores put to use to one thread.
+
+    `per_mac`: seconds of a multiply-accumulate on one thread.
+    """
     found = [one.predict(asked) for one in seen if one.work.train > 0]
     if found:
         return min(found) / SPREAD, max(found) * SPREAD
-    rough = SECONDS_PER_MAC * (asked.train + asked.measure)
+    rough = per_mac * (asked.train + asked.measure)
     return START_S[0] + rough / cpus / 2, START_S[1] + 2 * rough
 
 

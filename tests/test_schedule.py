@@ -10,7 +10,20 @@ from core.domains.transformer.costs import Costs
 from core.domains.transformer.families import FAMILIES, Architecture
 from core.rows.example import Example
 from core.rows.text.tokens import tokens_of
-from core.schedule import SPREAD, Seen, Work, memory_bytes, part_left, prices, seconds, training_steps, work
+from core.schedule import (
+    IMAGE_SECONDS,
+    SPREAD,
+    START_S,
+    Seen,
+    Work,
+    image_seconds_per_mac,
+    memory_bytes,
+    part_left,
+    prices,
+    seconds,
+    training_steps,
+    work,
+)
 from core.spec.job import JobSpec
 from tests.builders import MINILM, bert_costs, cost_of
 
@@ -87,6 +100,16 @@ def test_a_job_like_one_seen_takes_as_long_and_one_of_twice_the_work_longer() ->
 def test_without_jobs_more_cores_may_be_quicker() -> None:
     one, many = (seconds(Work(1e13, 1e11), [], cpus) for cpus in (1, 16))
     assert many[0] < one[0] < one[1] == many[1]
+
+
+def test_an_image_model_takes_longer_the_more_numbers_its_layers_give() -> None:
+    """MobileNetV2 and ResNet-50 at 96 pixels, of which `benchmarks.pace` has what they took."""
+    mobilenet, resnet = image_seconds_per_mac(55_037_952, 1_226_500), image_seconds_per_mac(750_000_000, 2_040_000)
+    assert mobilenet > 3 * resnet > 3 * IMAGE_SECONDS["mac"]
+    asked = Work(1e13, 1e11)
+    assert seconds(asked, [], 1, mobilenet)[1] - START_S[1] == pytest.approx(2 * mobilenet * 1.01e13)
+    seen = Seen(asked, train_s=60.0, total_s=90.0)
+    assert seconds(asked, [seen], 1, mobilenet) == seconds(asked, [seen], 1, resnet)  # a job that was seen says it all
 
 
 def test_texts_that_are_encoded_apart_cost_as_many_rows() -> None:

@@ -41,6 +41,30 @@ def save_tiny_mobilenet(folder: Path) -> Path:
     return save_preprocessor(folder)
 
 
+def save_tiny_vit(folder: Path) -> Path:
+    """As `save_tiny_resnet`, a ViT of two layers with four heads each."""
+    import torch
+    from transformers import ViTConfig, ViTModel  # type: ignore[attr-defined]
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    ViTModel(ViTConfig(image_size=SIDE, patch_size=8, **sizes)).save_pretrained(folder)
+    return save_preprocessor(folder)
+
+
+def save_pruned_resnet(folder: Path, whole: Path) -> Path:
+    """As a job leaves it of the model in `whole`: half of the channels of each block."""
+    from core.domains.channels.load import load_images
+    from core.domains.structure import ChannelStructure
+    from core.pruning.export.images import write_image_model
+    from core.rows.image.processor import Images
+
+    network = load_images(whole, ["cat", "dog"], 0, "single_label_classification", side=SIDE)
+    network.cut(ChannelStructure(tuple(tuple(range(block.size // 2)) for block in network.anatomy.blocks)))
+    write_image_model(network, network.units(), Images.of(whole, SIDE, False), folder)
+    return folder
+
+
 def save_preprocessor(folder: Path) -> Path:
     """As the hub's ResNets have one."""
     from transformers import ConvNextImageProcessor  # type: ignore[attr-defined]

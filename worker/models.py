@@ -68,9 +68,14 @@ def resolve(name: str, settings: Settings) -> Resolved:
 
 
 def content(folder: Path) -> str:
-    """A sha256 that tells the model of a local folder from another: of its configuration and its weights."""
+    """A sha256 that tells the model of a local folder from another: of its weights and what configures it."""
     digest = hashlib.sha256()
-    parts = {*folder.glob("modules.json"), *folder.glob("*/config.json"), *folder.glob("*/model.safetensors")}
+    parts = {
+        *folder.glob("preprocessor_config.json"),
+        *folder.glob("modules.json"),
+        *folder.glob("*/config.json"),
+        *folder.glob("*/model.safetensors"),
+    }
     for path in sorted({folder / "config.json", *folder.glob("*.safetensors"), *parts}):
         digest.update(str(path.relative_to(folder)).encode())
         with path.open("rb") as data:

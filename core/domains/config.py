@@ -40,9 +40,9 @@ FLAG, TEXT = Kind((bool,), "true or false"), Kind((str,), "a text")
 MAP, LIST = Kind((dict,), "an object"), Kind((list,), "a list")
 
 FIELDS = {
-    **dict.fromkeys(
-        ("vocab_size", "max_position_embeddings", "hidden_size", "num_attention_heads", "num_hidden_layers"), SIZE
-    ),
+    **dict.fromkeys(("vocab_size", "max_position_embeddings", "hidden_size", "num_hidden_layers"), SIZE),
+    # Of image models with stages, a list; what reads one number of it says so.
+    "num_attention_heads": Kind((int, list), SIZE.says, SIZE.low, SIZE.high),
     **dict.fromkeys(("intermediate_size", "dim", "n_heads", "n_layers", "hidden_dim", "embedding_size"), SIZE),
     **dict.fromkeys(("num_key_value_heads", "head_dim", "num_labels", "local_attention", "pretraining_tp"), SIZE),
     **dict.fromkeys(("relative_attention_num_buckets", "global_attn_every_n_layers"), SIZE),

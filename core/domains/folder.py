@@ -15,6 +15,10 @@ from core.spec.errors import SpecError
 MAX_ENTRIES = 5_000
 Entries = Mapping[str, os.stat_result | None]  # None: a link to what is not there
 
+PRUNED = "the model was pruned already: its sizes, and parts of them, are those that it has now, not those it once had"
+UNEVEN = "cannot be had of this model, whose layers differ since it was pruned: no plain config.json says such shapes; "
+UNEVEN += "leave that out, or give the model that it was made of"
+
 SAVE = "`AutoModelForSequenceClassification.from_pretrained(folder).save_pretrained(folder)`"
 ADAPTER = (
     "it is an adapter (LoRA, PEFT), or has one beside its weights, which alone are another model: merge it with "

@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import update
 
 from api.body import MAX_JSON_VALUES
-from core.domains.transformer.model import PRUNED
+from core.domains.folder import PRUNED
 from core.ledger import jobs, webhooks, workers
 from core.ledger.database import Database
 from core.ledger.settings import Settings

@@ -17,14 +17,19 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from core.domains.folder import PRUNED
+from core.ledger import jobs
+from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.uploads import PART_BYTES
+from core.spec.job import JobSpec
 from tests.api.conftest import Upload, one_database
 from tests.api.test_hub import Hub, hub
+from tests.reports import report
 from tests.rows.helpers import parquet
 from tests.rows.image.made import drawn, folders, hub_table, saved, zipped
 from tests.tiny import save_tiny_model
-from tests.tiny_images import SIDE, save_tiny_resnet
+from tests.tiny_images import SIDE, save_pruned_resnet, save_tiny_resnet
 
 __all__ = ["hub"]  # a fixture
 NET = "acme/net"  # of a hub: it is not looked at here
@@ -241,7 +246,9 @@ def test_the_api_decodes_nothing(settings: Settings, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_plan_says_what_of_a_local_model_can_go(client: TestClient, upload: Upload, settings: Settings) -> None:
+def test_a_plan_says_what_of_a_local_model_can_go(
+    client: TestClient, upload: Upload, settings: Settings, database: Database
+) -> None:
     save_tiny_resnet(settings.models_dir / "net")
     save_tiny_model(settings.models_dir / "words")
     dataset = upload(zipped(folders(PETS)), "pets.zip")
@@ -251,6 +258,18 @@ def test_a_plan_says_what_of_a_local_model_can_go(client: TestClient, upload: Up
     reach = {one["cost"]: one for one in plan["reach"]}
     assert {*reach} == {"params", "macs", "bytes"} and reach["macs"]["sequence_length"] == SIDE
     assert plan["limit"] == reach["macs"]["dense"] // 2 and plan["estimate"]["memory_bytes"] > 0
+    assert plan["estimate"]["basis"] == "no finished jobs of pictures on cpu yet: rough"
+    ran = report(work_macs={"train": 1e9, "measure": 1e6}, timings_s={"teach": 30.0})
+    for task in ({"data": {"dataset": dataset}}, asked["task"]):
+        with database.begin() as session:
+            spec = JobSpec.model_validate({"model": "net", "task": task, "budget": {"macs": 0.5}})
+            found, _ = jobs.create(session, "tenant_default", spec, 3)
+            jobs.claim(session, found.id, "w", 30)
+            jobs.succeed(session, found.id, 1, ran, {})
+        went_by = client.post("/v1/jobs:validate", json=asked).json()["estimate"]["basis"]
+        known = task is asked["task"]  # those of texts are no guide
+        assert went_by.startswith("from 1 finished job of pictures" if known else "no finished jobs of pictures")
+    plan = client.post("/v1/jobs:validate", json=asked).json()
     (reached,) = (settings.cache_dir / "reach").iterdir()
     written = reached.stat().st_mtime_ns
     assert client.post("/v1/jobs:validate", json=asked).json() == plan and reached.stat().st_mtime_ns == written
@@ -266,6 +285,24 @@ def test_a_plan_says_what_of_a_local_model_can_go(client: TestClient, upload: Up
     )
     listed = {one["name"]: one for one in client.get("/v1/models").json()["items"]}
     assert (listed["net"]["task"], listed["net"]["pixels"], listed["words"]["task"]) == ("image", SIDE, "text")
+
+
+@pytest.mark.slow
+def test_a_pruned_model_is_listed_as_one_and_planned_as_it_is(
+    client: TestClient, upload: Upload, settings: Settings
+) -> None:
+    save_pruned_resnet(settings.models_dir / "again", save_tiny_resnet(settings.models_dir / "net"))
+    listed = {one["name"]: one for one in client.get("/v1/models").json()["items"]}
+    again, net = listed["again"], listed["net"]
+    assert (again["pruned"], net["pruned"]) == (True, False)
+    assert again["labels"] == ["cat", "dog"] and again["model_params"] < net["model_params"]
+    dataset = upload(zipped(folders(PETS)), "pets.zip")
+    asked = job({"dataset": dataset}) | {"budget": {"macs": 0.5}}
+    plan, whole = (client.post("/v1/jobs:validate", json=asked | {"model": name}).json() for name in ("again", "net"))
+    assert PRUNED in plan["warnings"] and PRUNED not in whole["warnings"]
+    assert plan["limit"] < whole["limit"] and plan["units"]["channels"] < whole["units"]["channels"]
+    zeros = asked | {"model": "again", "budget": {"sparsity": 0.5}}
+    assert "since it was pruned" in faults(client.post("/v1/jobs:validate", json=zeros))["/budget/sparsity"]
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from core.domains.folder import PRUNED
 from core.domains.structure import Structure
 from core.domains.transformer.load import load_network
-from core.domains.transformer.model import PRUNED, read_model
+from core.domains.transformer.model import read_model
 from core.domains.transformer.parts import units
 from core.spec.errors import SpecError
 from core.spec.report import Report

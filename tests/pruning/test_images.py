@@ -27,6 +27,7 @@ from tests.tiny_images import (
     save_pictures,
     save_tiny_mobilenet,
     save_tiny_resnet,
+    save_tiny_vit,
     spec_of,
     with_source,
 )
@@ -114,6 +115,26 @@ def test_what_is_learned_survives_the_cut_and_onnx(tables: Mapping[str, Path], t
     session = InferenceSession(output / "model.onnx", providers=["CPUExecutionProvider"])
     (logits,) = session.run(None, {"pixel_values": np.zeros((3, 3, SIDE, SIDE), np.float32)})
     assert logits.shape == (3, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["fisher", "l0", "pdp", "magnitude"])
+def test_heads_of_a_vision_transformer_go(tables: Mapping[str, Path], tmp_path: Path, method: str) -> None:
+    spec = spec_of(
+        method={"name": method},
+        train={"steps": {"teach": 10, "recover": 10} | ({"prune": 20} if method in ("l0", "pdp") else {})},
+        export={"formats": ["safetensors", "onnx"]},
+        channels={"multiple": 1},
+    )
+    report = done(spec, save_tiny_vit(tmp_path / "vit"), tables, tmp_path / "work")
+    kept_all(tmp_path / "work/output", report)
+    assert report.verified and report.verified.max_difference_onnx is not None
+    weights, heads = load_file(tmp_path / "work/output/model.safetensors"), report.structure.channels[::2]
+    assert min(heads) < 4 and max(heads) <= 4 and len(heads) == 2
+    for layer, count in enumerate(heads):
+        attention = f"vit.layers.{layer}.attention."
+        assert all(len(weights[f"{attention}{part}_proj.weight"]) == 8 * count for part in "qkv")
+        assert weights[f"{attention}o_proj.weight"].shape == (32, 8 * count)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from core.domains.structure import Structure
 from core.domains.transformer.families import FAMILIES, Architecture
 from core.pruning.export.charts import BINS, layers, ticks
 from core.pruning.export.html_report import write_page
+from core.pruning.export.sides import Sides
 from core.spec.job import JobSpec
 from core.spec.report import Report
 from tests.reports import quality, report, result
@@ -24,7 +25,7 @@ HOSTILE = (
 )
 ARCHITECTURE = Architecture(FAMILIES["bert"], layers=3, heads=4, head_size=16, hidden=64, neurons=128)
 STRUCTURE = Structure.of([[1, 3], [], [0]], [[], range(10), [0, 127]])
-VOID = {"meta"}
+VOID = {"meta", "img", "br"}
 
 
 METRICS = ("accuracy", "balanced_accuracy", "f1")
@@ -120,11 +121,12 @@ def page_of(
     structure: Structure = STRUCTURE,
     architecture: Architecture = ARCHITECTURE,
     model: ModelRef | None = None,
+    sides: Sides | None = None,
     **spec: Any,
 ) -> Page:
     model, asked = model or ModelRef(folder, "all-minilm-l6-v2"), JobSpec.model_validate(SPEC | spec)
     report, page = Report.model_validate(said), folder / "report.html"
-    write_page(report, asked, model, structure, architecture.anatomy, page, architecture.hidden)
+    write_page(report, asked, model, structure, architecture.anatomy, page, architecture.hidden, sides)
     return Page(page.read_text(encoding="utf-8"))
 
 

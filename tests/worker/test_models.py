@@ -200,14 +200,15 @@ def test_what_makes_a_vector_of_a_text_comes_along(hub: str, tmp_path: Path) -> 
     assert {*files} == {"config.json", "model.safetensors", *OF_VECTORS}
 
 
-def test_another_pooling_is_another_model(tmp_path: Path) -> None:
-    for name in ("config.json", "model.safetensors", "modules.json", "1_Pooling/config.json"):
+@pytest.mark.parametrize("part", ["1_Pooling/config.json", "preprocessor_config.json"])
+def test_another_pooling_or_preprocessor_is_another_model(tmp_path: Path, part: str) -> None:
+    for name in ("config.json", "model.safetensors", "modules.json", part):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
     before = content(tmp_path)
     (tmp_path / "README.md").write_text("new")
     assert content(tmp_path) == before
-    (tmp_path / "1_Pooling" / "config.json").write_text("another")
+    (tmp_path / part).write_text("another")
     assert content(tmp_path) != before
 
 

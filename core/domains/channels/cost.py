@@ -5,7 +5,7 @@ A weight has kept rows * kept columns * the rest; both are sums over blocks, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -110,7 +110,7 @@ class ChannelCosts:
         shorter by some digits.
         """
         params = _cost(graph, lambda weight: int(weight.kind == "parameter"))
-        macs = _cost(graph, lambda weight: weight.positions)
+        macs = _cost(graph, lambda weight: weight.positions, graph.products)
         size = _cost(graph, lambda weight: FLOAT32 * (weight.saved and weight.kind != "integers"))
         saved = {name: weight for name, weight in graph.weights.items() if weight.saved}
         floats = {name: weight.shape for name, weight in saved.items() if weight.kind != "integers"}
@@ -122,8 +122,10 @@ class ChannelCosts:
         )
 
 
-def _cost(graph: Graph, price: Callable[[Weight], int]) -> Callable[[int], Bilinear]:
-    """Total of the dense model -> a kind of cost, by the price of a number of each weight."""
+def _cost(
+    graph: Graph, price: Callable[[Weight], int], products: Iterable[tuple[Side, int]] = ()
+) -> Callable[[int], Bilinear]:
+    """Total of the dense model -> a kind of cost, by the price of a number of each weight, and of parts of products."""
     terms: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
     counted: dict[Side, tuple[int, ...]] = {}
     blocks = len(graph.anatomy.blocks)
@@ -142,6 +144,10 @@ def _cost(graph: Graph, price: Callable[[Weight], int]) -> Callable[[int], Bilin
             sides = [*map(count, weight.sides.values()), (1, *[0] * blocks)][:2]
             rest = int(np.prod([size for i, size in enumerate(weight.shape) if i not in weight.sides]))
             terms[sides[0], sides[1]] = terms.get((sides[0], sides[1]), 0) + one * rest
+
+    for units, one in products:
+        sides = [count(units), (1, *[0] * blocks)]
+        terms[sides[0], sides[1]] = terms.get((sides[0], sides[1]), 0) + one
 
     def finish(total: int) -> Bilinear:
         rows, columns = (_matrix([pair[i] for pair in terms], blocks) for i in (0, 1))

@@ -30,6 +30,7 @@ FAMILIES: Mapping[str, Family] = {
     for family in (
         Family("convnext", "ConvNextForImageClassification", "convnext"),
         Family("deit", "DeiTForImageClassification", "deit"),
+        Family("dinov2", "Dinov2ForImageClassification", "dinov2"),
         Family("efficientnet", "EfficientNetForImageClassification", "efficientnet"),
         Family("focalnet", "FocalNetForImageClassification", "focalnet"),
         Family("hgnet_v2", "HGNetV2ForImageClassification", "", "fc"),
@@ -39,6 +40,7 @@ FAMILIES: Mapping[str, Family] = {
         Family("mobilevit", "MobileViTForImageClassification", "mobilevit"),
         Family("mobilevitv2", "MobileViTV2ForImageClassification", "mobilevitv2"),
         Family("poolformer", "PoolFormerForImageClassification", "poolformer"),
+        Family("pvt_v2", "PvtV2ForImageClassification", "pvt_v2"),
         Family("regnet", "RegNetForImageClassification", "regnet"),
         Family("resnet", "ResNetForImageClassification", "resnet"),
         Family("swin", "SwinForImageClassification", "swin"),
@@ -47,6 +49,12 @@ FAMILIES: Mapping[str, Family] = {
     )
 }
 TIMM = "timm_wrapper"
+UNFIT = {  # image classifiers of transformers that are no row, and why
+    "bit": "its convolutions standardise each filter over all channels that it reads: none of them can go alone",
+    "convnextv2": "its layers normalise over all channels at once (GRN): none of them can go alone",
+    "pp_lcnet": "transformers gives its answers as hidden states, without a loss, so that it cannot be trained",
+    "swiftformer": "it answers with the mean of two heads, where the head of a task has to be one",
+}
 
 
 def family_of(config: Mapping[str, Any]) -> Family:
@@ -54,6 +62,7 @@ def family_of(config: Mapping[str, Any]) -> Family:
     name = str(config.get("model_type"))
     if name in FAMILIES:
         return FAMILIES[name]
+    require_fit(name)
     if name == TIMM or ("architecture" in config and "pretrained_cfg" in config):
         raise SpecError(
             "/model",
@@ -63,3 +72,10 @@ def family_of(config: Mapping[str, Any]) -> Family:
     raise SpecError(
         "/model", f"architecture '{name[:60]}' classifies no pictures here; these do: {', '.join(FAMILIES)}"
     )
+
+
+def require_fit(model_type: str) -> None:
+    """Raise SpecError('/model') for an image classifier that is known, and cannot be pruned."""
+    if why := UNFIT.get(model_type):
+        known = ", ".join(FAMILIES)
+        raise SpecError("/model", f"architecture '{model_type}' is not supported: {why}; these are: {known}")

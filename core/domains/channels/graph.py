@@ -46,6 +46,8 @@ class Graph:
     anatomy: Anatomy
     weights: Mapping[str, Weight]  # by the name in the state dict; of tied ones the first
     macs: int  # multiply-accumulates of the whole network for one picture, as torch's FlopCounterMode / 2
+    # Of two tensors, as in attention: the unit that each part lies in, or PINNED, and what it is multiplied.
+    products: tuple[tuple[Side, int], ...] = ()
 
     @property
     def readers(self) -> dict[str, Side]:
@@ -106,12 +108,14 @@ class Graph:
             shape = tuple(len(sides[i]) if i in sides else size for i, size in enumerate(w.shape))
             groups = w.groups * shape[0] // w.shape[0] if w.groups > 1 else 1
             weights[name] = replace(w, shape=shape, sides=sides, groups=groups)
-        small = Graph(Anatomy(blocks), weights, 0)
+        products = tuple((renumber(units), price) for units, price in self.products)
+        small = Graph(Anatomy(blocks), weights, 0, products)
         return replace(small, macs=self.macs - self._multiplied + small._multiplied)
 
     @property
     def _multiplied(self) -> int:
-        return sum(w.positions * int(np.prod(w.shape)) for w in self.weights.values())
+        weights = sum(w.positions * int(np.prod(w.shape)) for w in self.weights.values())
+        return weights + sum(price * len(units) for units, price in self.products)
 
     def to_json(self) -> dict[str, Any]:
         """As plain lists; the units of a dimension as runs [first, how many, step], each such list once."""
@@ -121,7 +125,9 @@ class Graph:
             sides = {str(i): table.setdefault(units, len(table)) for i, units in w.sides.items()}
             weights[name] = [list(w.shape), sides, w.kind, w.positions, w.groups, w.saved]
         blocks = [[block.name, block.kind, block.size] for block in self.anatomy.blocks]
-        return {"macs": self.macs, "blocks": blocks, "sides": [*map(_runs, table)], "weights": weights}
+        products = [[table.setdefault(units, len(table)), price] for units, price in self.products]
+        found: dict[str, Any] = {"macs": self.macs, "blocks": blocks, "sides": [*map(_runs, table)]}
+        return found | {"weights": weights, "products": products}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Graph:
@@ -131,7 +137,8 @@ class Graph:
             name: Weight(tuple(shape), {int(i): table[k] for i, k in sides.items()}, *rest)
             for name, (shape, sides, *rest) in value["weights"].items()
         }
-        return cls(Anatomy(tuple(Block(*block) for block in value["blocks"])), weights, value["macs"])
+        products = tuple((table[k], price) for k, price in value["products"])
+        return cls(Anatomy(tuple(Block(*block) for block in value["blocks"])), weights, value["macs"], products)
 
 
 def _runs(units: Sequence[int]) -> list[list[int]]:

@@ -13,12 +13,14 @@ from torch import nn
 from core.domains.channels.costs import ImageCosts
 from core.domains.channels.families import Family, family_of
 from core.domains.channels.graph import Graph
+from core.domains.channels.model import NO_PART, Shapes, earlier_of
 from core.domains.channels.network import ChannelNetwork
+from core.domains.channels.resize import shapes_from
 from core.domains.channels.trace import trace
 from core.domains.config import read_config
 from core.domains.network import TARGET, last_linear, require_whole
 from core.domains.transformer.families import head_labels, require_fitted
-from core.domains.transformer.load import own_values, readable
+from core.domains.transformer.load import filled, own_values, readable
 from core.spec.errors import SpecError
 from core.spec.task import ProblemType
 
@@ -43,7 +45,7 @@ def load_images(
     torch.manual_seed(seed)
     said = read_config(folder / "config.json")
     family = family_of(said)
-    body, info = read_body(folder, family, labels, problem)
+    body, info = read_body(folder, family, labels, problem, earlier_of(said))
     wrong = {key for key in info["missing_keys"] if not key.startswith(f"{family.head}.")}
     wrong |= {key for key, *_ in info["mismatched_keys"] if not key.startswith(f"{family.head}.")}
     require_whole(body, wrong)
@@ -51,7 +53,7 @@ def load_images(
     known = head_labels(said.get("id2label"), len(labels)) if not fresh else ()
     if fitted:
         require_fitted(known, labels, problem)
-    network = ChannelNetwork(body, family, graph_of(body, side), side, multiple)
+    network = ChannelNetwork(body, family, graph_of(body, side), side, multiple, earlier_of(said))
     _, last = last_linear(network.heads[TARGET])
     if known and {*known} == {*labels}:
         for parameter in last.parameters():
@@ -63,13 +65,21 @@ def load_images(
     return network
 
 
-def read_body(folder: Path, family: Family, labels: Sequence[str], problem: ProblemType) -> tuple[Any, dict[str, Any]]:
-    """What transformers makes of the folder, and what it says of the weights."""
+def read_body(
+    folder: Path, family: Family, labels: Sequence[str], problem: ProblemType, earlier: Shapes
+) -> tuple[Any, dict[str, Any]]:
+    """What transformers makes of the folder, and what it says of the weights.
+
+    `earlier`: shapes that an earlier job left; of such a checkpoint no code is run.
+    """
     config = own_values(folder)
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: i for i, label in enumerate(labels)}
     config.problem_type, config.return_dict = problem, True
     with readable(folder, "weights"):
+        if earlier:
+            body = narrowed(getattr(transformers, family.task_class)(config), family, earlier)
+            return filled(folder, body, (f"{family.head}.",))
         body, info = getattr(transformers, family.task_class).from_pretrained(
             folder,
             config=config,
@@ -83,10 +93,28 @@ def read_body(folder: Path, family: Family, labels: Sequence[str], problem: Prob
 
 def empty_body(folder: Path, labels: int) -> Any:
     """The model that config.json says, with a head of so many labels, its weights as they come."""
-    family, config = family_of(read_config(folder / "config.json")), own_values(folder)
+    said, config = read_config(folder / "config.json"), own_values(folder)
+    family = family_of(said)
     config.id2label = {i: str(i) for i in range(labels)}
     with readable(folder, "config.json"):
-        return getattr(transformers, family.task_class)(config)
+        return narrowed(getattr(transformers, family.task_class)(config), family, earlier_of(said))
+
+
+def narrowed(body: Any, family: Family, earlier: Shapes) -> Any:
+    """The dense `body` in the shapes that an earlier job left; SpecError('/model') where these are no part of it.
+
+    The head has as many answers as before.
+    """
+    path, last = last_linear(body.get_submodule(family.head))
+    answers = ".".join(filter(None, (family.head, path, "weight")))
+    shapes = {name: (last.out_features, *shape[1:]) if name == answers else shape for name, shape in earlier.items()}
+    dense = {**dict(body.named_parameters()), **dict(body.named_buffers())}
+    for name, shape in shapes.items():
+        had = tuple(dense[name].shape) if name in dense else ()
+        if len(shape) != len(had) or any(now > before for now, before in zip(shape, had, strict=True)):
+            raise SpecError("/model", NO_PART)
+    shapes_from(body, shapes)
+    return body
 
 
 def graph_of(body: Any, side: int) -> Graph:

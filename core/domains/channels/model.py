@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from core.domains.channels.families import FAMILIES, Family, family_of
-from core.domains.config import read_object
-from core.domains.folder import entries, require_model
+from core.domains.config import read_config
+from core.domains.folder import UNEVEN, entries, require_model
 from core.domains.transformer.families import head_labels
 from core.domains.weights import read_all_shapes, require_weights
 from core.rows.image.config import read_config as read_preprocessor
@@ -20,6 +20,8 @@ from core.spec.errors import SpecError
 from core.spec.job import JobSpec
 
 KEPT = 256  # folders whose facts are held
+NO_PART = "its config.json has a 'topwork' that is no part of the model that it describes"
+Shapes = Mapping[str, tuple[int, ...]]  # by the name of a weight
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,19 @@ class LocalImageModel:
     folder: Path
     side: int | None  # pixels of a picture's side; None where its preprocessor does not say
     labels: tuple[str, ...] = ()  # that its head knows, where it has one
+    uneven: bool = False  # of other shapes than its config.json describes
+    pruned: bool = False  # by an earlier job: parts of it are parts of what that has left
 
     @property
     def params(self) -> int:
         """Numbers of the weights' file, without a head."""
         head = f"{self.family.head}."
         return sum(prod(shape) for name, shape in self.shapes.items() if not name.startswith(head))
+
+    def require(self, spec: JobSpec) -> None:
+        """Raises SpecError for what a job asks that the model cannot be."""
+        if self.uneven and spec.budget.sparsity is not None:
+            raise SpecError("/budget/sparsity", f"in place of units {UNEVEN}")
 
     def side_of(self, spec: JobSpec) -> int:
         """Pixels of a picture's side in a job; SpecError('/train/image_size') where nobody says."""
@@ -69,20 +78,33 @@ def _look(folder: Path, stamp: Any) -> LocalImageModel | str:
 def _read(folder: Path) -> LocalImageModel:
     values = require_model(folder)
     family = family_of(values)
-    if "topwork" in values:
-        raise SpecError("/model", "it was pruned already, and image models cannot be again; give what it was made of")
     side = side_of(read_preprocessor(folder))
     files = require_weights(folder)
-    shapes = read_all_shapes(files)
+    shapes, earlier = read_all_shapes(files), earlier_of(values)
+    if odd := [name for name, shape in earlier.items() if shapes.get(name, shape) != shape]:
+        raise SpecError("/model", f"its weights are not what config.json says under 'topwork' of {odd[0][:80]}")
     head = [shape for name, shape in shapes.items() if name.startswith(f"{family.head}.") and len(shape) == 2]
     labels = head_labels(values.get("id2label"), head[-1][0]) if head else ()
     size = sum(file.stat().st_size for file in files)
-    return LocalImageModel(folder.name, family, shapes, size, folder, side, labels)
+    uneven = bool(earlier)
+    pruned = uneven or (folder / "structure.json").is_file()
+    return LocalImageModel(folder.name, family, shapes, size, folder, side, labels, uneven, pruned)
+
+
+def earlier_of(values: Mapping[str, Any]) -> Shapes:
+    """The shapes of weights that an earlier job changed, as its config.json says them; SpecError('/model') if odd."""
+    if values.get("topwork") is None:
+        return {}
+    said = values["topwork"].get("shapes")
+    sizes = [*said.values()] if isinstance(said, dict) else []
+    if not sizes or not all(isinstance(one, list) and all(type(n) is int and n > 0 for n in one) for one in sizes):
+        raise SpecError("/model", NO_PART)
+    return {name: tuple(shape) for name, shape in said.items()}
 
 
 def of_images(folder: Path) -> bool:
     """Whether the config.json of a folder says that it classifies pictures."""
     try:
-        return read_object(folder / "config.json").get("model_type") in FAMILIES
+        return read_config(folder / "config.json").get("model_type") in FAMILIES
     except SpecError:
         return False

@@ -22,6 +22,8 @@ def reshape(state: State, args: Arguments, shape: tuple[int, ...]) -> Tensor:
     before, after = ([part.shape[dim] for dim in varying(part)] for part in (labels, result))
     if state.careful and len(shape) > labels.ndim and "unsqueeze" not in state.operator.__name__:
         return split(state, result, -1)
+    if state.heads and varying(result)[-2:] == [len(shape) - 2, len(shape) - 1] and len(before) == 1:
+        return result  # (tokens, heads, size of a head): products unite a head, or `finish` pins it
     parted = len(after) > max(1, len(before)) or max(after, default=0) < max(before, default=0)
     return split(state, result, varying(result)[-1]) if parted and after else result
 

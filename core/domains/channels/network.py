@@ -32,11 +32,17 @@ class ChannelNetwork(Network):
     So the masked network is the cut one while it trains, too; what a cut changes of them is carried over (`remember`).
     """
 
-    def __init__(self, body: Any, family: Family, graph: Graph, side: int, multiple: int = 1) -> None:
-        """`graph`: of `body` with its head, for pictures of `side` pixels; widths are multiples of `multiple`."""
+    def __init__(
+        self, body: Any, family: Family, graph: Graph, side: int, multiple: int = 1, earlier: Iterable[str] = ()
+    ) -> None:
+        """`graph`: of `body` with its head, for pictures of `side` pixels; widths are multiples of `multiple`.
+
+        `earlier`: names of weights whose shapes are not those that config.json describes: an earlier job cut them.
+        """
         super().__init__(body, family.head, graph.anatomy)
         self.family, self.side, self.multiple = family, side, multiple
         self.given = self.graph = graph  # of the dense network, and of what it is now
+        self.earlier = frozenset(earlier)
         norms.sane_momentum(self)
 
     def train(self, mode: bool = True) -> Self:
@@ -107,6 +113,15 @@ class ChannelNetwork(Network):
             norms.match(self, seen, before, graph, structure)
 
         return settle
+
+    def narrower(self) -> dict[str, tuple[int, ...]]:
+        """Give the shape of each weight that has another than config.json describes, by its name in the body."""
+        given = self.given.weights
+        return {
+            name: one.shape
+            for name, one in self.graph.weights.items()
+            if name in self.earlier or one.shape != given[name].shape
+        }
 
     def _graph_of(self, anatomy: Anatomy) -> Graph:
         return self.given if anatomy == self.given.anatomy else self.graph

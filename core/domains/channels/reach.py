@@ -14,7 +14,7 @@ from typing import Any
 from core.spec.budget import GROUPS, Budget
 from core.spec.errors import SpecError
 
-FORM = 3  # of what is kept of it, and of the rules that it is made by
+FORM = 4  # of what is kept of it, and of the rules that it is made by
 UNITS = {"params": "parameters", "macs": "multiply-accumulates for a picture of {side} pixels", "bytes": "bytes"}
 
 

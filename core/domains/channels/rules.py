@@ -170,6 +170,23 @@ def along_one(state: State, args: Arguments, shape: tuple[int, ...]) -> Tensor:
     return unknown(state, args, shape) if {*dims} & {*varying(labels)} else labels
 
 
+@rule("matmul", "bmm")
+def product(state: State, args: Arguments, shape: tuple[int, ...]) -> Tensor:
+    """Of attention, (..., heads, N, K) by (..., heads, K, M): what lies in one head goes together, and stays apart."""
+    factors = state.tensors(args.values())
+    if len(factors) < 2 or any(one.ndim != len(shape) or one.ndim < 3 for one in factors):
+        return unknown(state, args, shape)
+    heads = []
+    for labels in map(narrow, factors):
+        heads.append(labels[..., :1, :1])
+        state.classes.unite(heads[-1], labels)
+    state.classes.unite(*heads)
+    found = state.classes.find(heads[0] + 0 * heads[1])
+    total = torch.Size(shape).numel() * factors[0].shape[-1]
+    state.products.append((found.flatten(), total // found.numel()))
+    return found.expand(shape)
+
+
 def _dimensions(given: Any, labels: Tensor) -> list[int]:
     """Those that an operator works along; none given are all."""
     dims = [given] if isinstance(given, int) else [*(given or range(labels.ndim))]

@@ -32,12 +32,14 @@ class State:
     """
 
     careful: bool = False  # pin where channels are split or sliced
+    heads: bool = True  # where tokens' channels are split, whole heads of attention may go
     classes: Classes = field(default_factory=Classes)
     sides: dict[str, dict[int, Tensor]] = field(default_factory=dict)
     elements: dict[str, Tensor] = field(default_factory=dict)
     seen: list[Tensor] = field(default_factory=list)  # what operators gave, without the dimensions of stride 0
     positions: dict[str, int] = field(default_factory=dict)
     groups: dict[str, int] = field(default_factory=dict)
+    products: list[tuple[Tensor, int]] = field(default_factory=list)  # of two tensors: labels, and their price each
     operator: Any = None  # the one that is read
 
     def side(self, weight: Held, dim: int) -> Tensor:

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
 from core.domains.channels import moves as _moves  # noqa: F401  enters its rules
+from core.domains.channels.cost import ChannelCosts
 from core.domains.channels.graph import Graph
 from core.domains.channels.labels import pinned
 from core.domains.channels.norms import evaluating
@@ -32,18 +33,29 @@ def trace(model: nn.Module, inputs: Mapping[str, Tensor]) -> Graph:
 
     `inputs`: what `model(**inputs)` takes, for example {"pixel_values": (1, 3, H, W)}; the first row is looked at.
     Each graph is tried before it is given: a copy is cut at random, and must answer as the masked one does. Where it
-    does not, channels that are split or sliced are pinned, and then all: `removable` of the costs says what is left.
+    does not, heads of attention are pinned, then channels that are split or sliced, then all: `removable` of the costs
+    says what is left.
 
     Raises SpecError('/model') if torch.export cannot read the model at all.
     """
     one = {name: value[:1] for name, value in inputs.items()}
     with evaluating(model):
         program, macs = _export(model, one), _count(model, one)
-        for careful in (False, True):
-            graph = build(model, _walk(program, _names(model, program), careful), macs)
+        names = _names(model, program)
+        heads, plain, careful = (
+            build(model, _walk(program, names, state), macs)
+            for state in (State(), State(heads=False), State(heads=False, careful=True))
+        )
+        tried = [heads, plain] if _share(heads) > _share(plain) else [plain]
+        for graph in [*tried, careful]:
             if agrees(model, graph, one):
                 return graph
         return build(model, State(), macs)
+
+
+def _share(graph: Graph) -> float:
+    """Of the multiply-accumulates, that can go."""
+    return ChannelCosts.of(graph).macs.removable
 
 
 def _export(model: nn.Module, inputs: dict[str, Tensor]) -> Any:
@@ -77,9 +89,9 @@ def _names(model: nn.Module, program: Any) -> dict[str, str]:
     }
 
 
-def _walk(program: Any, names: Mapping[str, str], careful: bool) -> State:
-    """Run the program on labels."""
-    state, values = State(careful), dict[Any, Any]()
+def _walk(program: Any, names: Mapping[str, str], state: State) -> State:
+    """Run the program on labels; `state` knows nothing yet."""
+    values = dict[Any, Any]()
     for node in program.graph.nodes:
         shapes = tree_map(lambda leaf: tuple(leaf.shape) if isinstance(leaf, Tensor) else None, node.meta.get("val"))
         if node.op == "placeholder":

@@ -32,7 +32,17 @@ def build(model: nn.Module, state: State, macs: int) -> Graph:
         found = {dim: side for dim, side in found.items() if max(side) > PINNED}
         used = state.positions.get(name, 0), state.groups.get(name, 1)
         weights[name] = Weight(tuple(tensor.shape), found, kind, *used, saved)
-    return Graph(Anatomy(tuple(blocks)), weights, macs)
+    return Graph(Anatomy(tuple(blocks)), weights, macs, _products(state, classes, units))
+
+
+def _products(state: State, classes: Array, units: Array) -> tuple[tuple[tuple[int, ...], int], ...]:
+    """Of each product of two tensors the units of its parts, and what each is multiplied; those where any can go."""
+    found = []
+    for labels, price in state.products:
+        part = state.classes.find(labels).numpy()
+        part = np.where(np.isin(part, classes), part, PIN)
+        found.append((tuple(units[np.searchsorted(classes, part)].tolist()), price))
+    return tuple(one for one in found if max(one[0]) > PINNED)
 
 
 def _sides(state: State) -> dict[str, dict[int, Array]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from core.domains.anatomy import Anatomy
 from core.domains.channels.families import FAMILIES as IMAGES
+from core.domains.channels.families import require_fit
 from core.domains.structure import ATTENTION, FFN, Structure, transformer
 from core.spec.errors import SpecError
 from core.spec.task import VECTORS, ProblemType
@@ -372,6 +373,7 @@ class Architecture:
         if family is None:
             if config.get("model_type") in IMAGES:
                 raise SpecError("/model", IT_LOOKS.format(config.get("model_type")))
+            require_fit(str(config.get("model_type")))
             known = ", ".join(name for name, one in FAMILIES.items() if not one.patches)
             raise SpecError("/model", f"architecture '{config.get('model_type')}' is not supported; supported: {known}")
         if str(config.get("position_embedding_type")).startswith("relative"):

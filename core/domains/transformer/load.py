@@ -161,11 +161,19 @@ def pruned_before(folder: Path, body: Any, architecture: Architecture) -> tuple[
     assert architecture.earlier is not None
     family = architecture.family
     shrink(body, architecture.paths, architecture.earlier.shape(), f"{family.base}." * family.of_vectors)
-    weights = {name: tensor for file in require_weights(folder) for name, tensor in load_file(file).items()}
-    if family.of_vectors:
-        weights = {name.removeprefix(f"{family.base}."): tensor for name, tensor in weights.items()}
-    wanted = body.state_dict()
     unused = (f"{family.base}.pooler.", f"{family.head}.")  # of another task
+    return filled(folder, body, unused, f"{family.base}." * family.of_vectors)
+
+
+def filled(folder: Path, body: Any, unused: tuple[str, ...], prefix: str = "") -> tuple[Any, dict[str, Any]]:
+    """`body`, which has its shapes, with the weights of a pruned checkpoint, and what `from_pretrained` would say.
+
+    `prefix` is taken off their names. Those that begin with `unused` may be more than the body has; others are a
+    SpecError('/model'). What the checkpoint has not, or in another shape, is drawn anew.
+    """
+    weights = {name: tensor for file in require_weights(folder) for name, tensor in load_file(file).items()}
+    weights = {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
+    wanted = body.state_dict()
     if extra := sorted(name for name in {*weights} - {*wanted} if not name.startswith(unused)):
         raise SpecError("/model", f"its weights have what its config.json does not say: {extra[:3]}")
     odd = {name for name in {*weights} & {*wanted} if weights[name].shape != wanted[name].shape}

@@ -15,7 +15,7 @@ from stat import S_ISDIR
 from typing import Any
 
 from core.domains.config import named, read_object
-from core.domains.folder import entries, require_model, require_names
+from core.domains.folder import UNEVEN, entries, require_model, require_names
 from core.domains.structure import ATTENTION, FFN, Structure
 from core.domains.transformer.costs import Costs
 from core.domains.transformer.families import VOCABULARIES, Architecture, head_labels, require_text, require_tokenizer
@@ -31,9 +31,6 @@ PARSED_BYTES = 4 * 2**20  # of a tokenizer.json; in a larger one only what was a
 WORDS = ("word_embeddings.weight", "tok_embeddings.weight", "embed_tokens.weight")
 POSITIONS = "position_embeddings.weight"
 STRETCHING = ("dynamic", "longrope")  # ways to scale rotary positions by the length of the text at hand
-UNEVEN = "cannot be had of this model, whose layers differ since it was pruned: no plain config.json says such shapes; "
-UNEVEN += "leave that out, or give the model that it was made of"
-PRUNED = "the model was pruned already: its sizes, and parts of them, are those that it has now, not those it once had"
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from core.domains.anatomy import Anatomy
 from core.domains.model_ref import ModelRef
 from core.domains.structure import Structure
 from core.pruning.export.charts import Chart, Points, chart, layers, strips
+from core.pruning.export.sides import Sides
 from core.pruning.latency.medians import SEQUENCE_LENGTH
 from core.spec.job import JobSpec
 from core.spec.metrics import METRICS, NUMBERS, shown
@@ -50,8 +51,12 @@ def write_page(
     anatomy: Anatomy,
     target: Path,
     hidden: int = 0,
+    sides: Sides | None = None,
 ) -> None:
-    """Write the page to `target`. `anatomy`: of the dense model, which has so many `hidden` dimensions, if any."""
+    """Write the page to `target`. `anatomy`: of the dense model, which has so many `hidden` dimensions, if any.
+
+    `sides`: test pictures to show, of an image model.
+    """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {
         "percent": percent,
@@ -83,6 +88,7 @@ def write_page(
         most_heads=max((len(layer.heads) for layer in picture), default=0),
         stream=hidden,
         strips=strips(structure, anatomy) if images else [],
+        sides=sides,
         channels=sum(block.size for block in anatomy.blocks),
         every={
             "heads": sum(len(layer.heads) for layer in picture),

@@ -48,9 +48,6 @@ def write_image_model(
     code = template.substitute(names | {"resize": source})
     file = modeling_file(code.encode())
     module = file.removesuffix(".py")
-    changed = {
-        name: one.shape for name, one in network.graph.weights.items() if one.shape != network.given.weights[name].shape
-    }
     said = {
         "architectures": [f"Pruned{family.task_class}"],
         "auto_map": {
@@ -58,7 +55,7 @@ def write_image_model(
             AUTO_CLASS: f"{module}.Pruned{family.task_class}",
         },
         "model_type": f"topwork-{family.model_type}",
-        "topwork": {"shapes": {name: list(shape) for name, shape in changed.items()}},
+        "topwork": {"shapes": {name: list(shape) for name, shape in network.narrower().items()}},
     }
     write_json(target / "config.json", config | said)
     (target / file).write_text(code, encoding="utf-8")

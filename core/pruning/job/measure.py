@@ -27,6 +27,7 @@ class Measured:
 
     results: Results
     logits: Tensor  # of the pruned model on the test rows
+    dense: Tensor  # of the dense one
     test: Rows  # numbers in their own unit
     latency: BudgetMet | None  # how a budget in time was met
 
@@ -71,7 +72,7 @@ def measure(one: Pass, prepared: Prepared, taught: Taught, pruned: Pruned, recov
     baseline = Tested(test=task.intervals(usual, labels))
     latency = prepared.goal.latency
     met = latency.report(pruned.structure, pruned.fits) if latency else None
-    return Measured(Results(**results, baseline=baseline, given=given), logits["pruned"], test, met)
+    return Measured(Results(**results, baseline=baseline, given=given), logits["pruned"], logits["dense"], test, met)
 
 
 def in_their_unit(inputs: Inputs, *models: Network) -> Rows:

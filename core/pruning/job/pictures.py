@@ -20,7 +20,9 @@ from core.tasks import task_of
 def read_pictures(spec: JobSpec, model: Path, splits: Splits, hear: Hear) -> tuple[Inputs, Network]:
     """Load the model, and make pixels; SpecError where rows and model do not suit each other."""
     kind, fitted = spec.task.problem, spec.train.steps.teach == 0
-    head = choose_head(read_image_model(model).labels, splits.labels, kind)
+    local = read_image_model(model)
+    local.require(spec)
+    head = choose_head(local.labels, splits.labels, kind)
     splits = replace(splits, labels=[*head.labels])  # in the order that the model's own head has them
     task = task_of(kind, splits.labels, labels_of(splits.train))
     modality = Images.of(model, spec.train.image_size, bool(spec.task.augment))

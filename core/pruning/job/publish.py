@@ -15,15 +15,18 @@ from typing import Any
 import torch
 
 from core.domains.channels.families import AUTO_CLASS
+from core.domains.channels.model import read_image_model
 from core.domains.channels.network import ChannelNetwork
 from core.domains.cost import Cost
+from core.domains.folder import PRUNED
 from core.domains.network import Network
-from core.domains.transformer.model import PRUNED, read_model
+from core.domains.transformer.model import read_model
 from core.domains.transformer.network import TransformerNetwork
 from core.pruning.export.card import write_card
 from core.pruning.export.files import environment, write_manifest, write_model, write_test_rows
 from core.pruning.export.html_report import write_page
 from core.pruning.export.images import write_image_model, write_test_pictures
+from core.pruning.export.sides import Sides, changed_sides
 from core.pruning.export.verify import ONNX_TOLERANCE, TOLERANCE
 from core.pruning.job.decide import Decided
 from core.pruning.job.measure import Measured
@@ -86,7 +89,7 @@ def publish(one: Pass, done: Finished, control: Finished | None) -> Report:
     write_json(one.output / "report.json", report.to_json())
     hidden = student.architecture.hidden if isinstance(student, TransformerNetwork) else 0
     page = one.output / "report.html"
-    write_page(report, one.spec, one.model, done.pruned.structure, student.anatomy, page, hidden)
+    write_page(report, one.spec, one.model, done.pruned.structure, student.anatomy, page, hidden, sides(one, done))
     write_manifest(found, one.output)
     return report
 
@@ -109,6 +112,14 @@ def write_files(one: Pass, done: Finished, measured: Measured) -> Zeros | None:
         return None
     pattern = spec.budget.pattern or "unstructured"
     return sparsity.describe(student, pattern, weights_file(one), test.blank)
+
+
+def sides(one: Pass, done: Finished) -> Sides | None:
+    """The test pictures that report.html shows, where rows are pictures."""
+    measured = done.measured
+    if one.spec.task.image is None or measured is None:
+        return None
+    return changed_sides(done.prepared.inputs.splits.test, measured.test, measured.dense, measured.logits)
 
 
 def pictures_file(one: Pass) -> Path:
@@ -145,7 +156,9 @@ def reported(
 ) -> Report:
     """All that was found, but what a fresh process finds."""
     spec, prepared, inputs, splits = one.spec, done.prepared, done.prepared.inputs, done.prepared.inputs.splits
-    earlier = [PRUNED] if spec.task.image is None and read_model(one.model.path, spec.task.problem).pruned else []
+    path = one.model.path
+    given = read_image_model(path) if spec.task.image is not None else read_model(path, spec.task.problem)
+    earlier = [PRUNED] if given.pruned else []
     results = measured.results.model_copy(update={"pruned": pruned})
     return Report(
         budget=measured.latency or counted(one, done, pruned, zeros),

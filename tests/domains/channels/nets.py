@@ -105,6 +105,12 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         {"image_size": 64, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
         | {"intermediate_size": 32},
     ),
+    "deit": (
+        "DeiT",
+        {"image_size": 64, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+        | {"intermediate_size": 32},
+    ),
+    "dinov2": ("Dinov2", {"image_size": 64, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}),
     "swin": ("Swin", {"image_size": 64, "embed_dim": 8, "depths": [1, 2], "num_heads": [2, 2], "window_size": 4}),
     "pvt_v2": ("PvtV2", {"image_size": 64, "hidden_sizes": [16, 32, 40, 64], "depths": [1, 1, 1, 1]}),
     "pp_lcnet": ("PPLCNet", {"scale": 0.25}),

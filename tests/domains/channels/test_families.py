@@ -11,17 +11,23 @@ import pytest
 import torch
 from safetensors.torch import save
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import CONFIG_MAPPING
 
 from core.domains.channels.cost import ChannelCosts
 from core.domains.channels.cut import cut, reshape
+from core.domains.channels.families import FAMILIES as TABLE
+from core.domains.channels.families import UNFIT, family_of
 from core.domains.channels.gates import gated
 from core.domains.channels.graph import Graph
 from core.domains.channels.norms import evaluating
 from core.domains.channels.resize import shapes_from
+from core.domains.channels.state import State
 from core.domains.channels.trace import _export, _names, _walk, trace
 from core.domains.channels.trial import draw
 from core.domains.channels.units import build
 from core.domains.structure import Structure
+from core.domains.transformer.families import Architecture
+from core.spec.errors import SpecError
 from tests.domains.channels.nets import FAMILIES, PLAIN, answer, make, pictures, traced
 
 NAMES = [*FAMILIES, *PLAIN]
@@ -91,7 +97,16 @@ def test_a_cut_checkpoint_loads_by_its_shapes(name: str) -> None:
 LEAST = {  # of MACs: a rule that is lost would still be right, and of no use
     **{"resnet": 0.89, "regnet_y": 0.9, "mobilenet_v1": 0.98, "mobilenet_v2": 0.98, "efficientnet": 0.98},
     **{"hgnet_v2": 0.96, "textnet": 0.97, "convnext": 0.53, "mobilevit": 0.85, "mobilevitv2": 0.97, "levit": 0.79},
-    **{"swiftformer": 0.89, "poolformer": 0.38, "focalnet": 0.44, "vit": 0.11, "swin": 0.45, "pvt_v2": 0.6},
+    **{
+        "swiftformer": 0.89,
+        "poolformer": 0.38,
+        "focalnet": 0.44,
+        "vit": 0.2,
+        "deit": 0.2,
+        "dinov2": 0.2,
+        "swin": 0.45,
+        "pvt_v2": 0.6,
+    },
     **{"pp_lcnet": 0.96, "dense": 0.95, "inception": 0.96, "shuffle": 0.94, "ghost": 0.95, "squeeze": 0.77},
     **{"flat": 0.89, "twice": 0.96, "padded": 0.86},
 }
@@ -107,6 +122,15 @@ def test_where_little_can_go_the_costs_say_so(name: str) -> None:
     assert ChannelCosts.of(traced(name)[1]).macs.removable < 0.05
 
 
+@pytest.mark.parametrize("name", sorted(UNFIT))
+def test_what_is_unfit_is_refused_by_name(name: str) -> None:
+    """As a model of pictures, and as the listing and the worker read it, which do not know the task."""
+    for read in (family_of, Architecture.from_config):
+        with pytest.raises(SpecError, match=f"'{name}' is not supported: .*; these are: convnext, "):
+            read({"model_type": name})
+    assert name in CONFIG_MAPPING and name not in TABLE
+
+
 def test_sizes_that_code_has_written_down_stay() -> None:
     graph = traced("written")[1]
     assert {block.name for block in graph.anatomy.blocks} == {"inner.0"}
@@ -114,12 +138,13 @@ def test_sizes_that_code_has_written_down_stay() -> None:
 
 @pytest.mark.parametrize("name", sorted({*NAMES} - {"written"}))
 def test_the_first_reading_is_right(name: str) -> None:
-    """The trial and what follows it are for code that has sizes written down."""
+    """The trial and what follows it are for code that has sizes written down, as how many heads of attention it has."""
     model, graph = traced(name)
     inputs = pictures()
     with evaluating(model):
         program = _export(model, inputs)
-        assert build(model, _walk(program, _names(model, program), careful=False), graph.macs) == graph
+        state = State(heads=name in ("vit", "deit", "dinov2"))
+        assert build(model, _walk(program, _names(model, program), state), graph.macs) == graph
 
 
 def test_the_model_is_left_as_it_was() -> None:
@@ -135,7 +160,20 @@ def test_what_ships_imports_torch_alone() -> None:
     assert imported - sys.stdlib_module_names == {"torch"}
 
 
-@pytest.mark.parametrize("name", ["regnet_y", "flat", "shuffle"])
+@pytest.mark.parametrize("name", ["vit", "deit", "dinov2"])
+def test_a_head_of_attention_is_a_unit(name: str) -> None:
+    """Its rows of query, key and value, its columns behind, and what it multiplies; in 2 layers of 2 heads of 8."""
+    graph = traced(name)[1]
+    [first, *_] = graph.anatomy.blocks
+    assert first.size == 2 and graph.channels[0] == 8
+    where = {(path, side) for path, w in graph.weights.items() for side, units in w.sides.items() if 0 in units}
+    paths = {path.rpartition(".")[0] for path, _ in where}
+    assert len(paths) == 4 and len({path.rpartition(".")[0] for path in paths}) <= 2 and len(where) == 7
+    [tokens] = {round((price / 8) ** 0.5) for _, price in graph.products}
+    assert len(graph.products) == 4 and {price for _, price in graph.products} == {8 * tokens**2}
+
+
+@pytest.mark.parametrize("name", ["regnet_y", "flat", "shuffle", "vit"])
 def test_a_graph_as_json(name: str) -> None:
     graph = traced(name)[1]
     assert Graph.from_json(graph.to_json()) == graph
