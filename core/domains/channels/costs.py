@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from math import prod
 
 from core.domains.channels.cost import Bilinear, ChannelCosts
+from core.domains.channels.fit import fit_channels
+from core.domains.channels.fit_own import fit_own
 from core.domains.channels.graph import Graph
+from core.domains.channels.order import ordered
 from core.domains.channels.reach import Reach
+from core.domains.fit import Scores
 from core.domains.structure import Structure
 from core.spec.budget import Budget
 from core.spec.job import HiddenSize, Layout
@@ -21,6 +25,7 @@ class ImageCosts(ChannelCosts):
     multiple: int = 1
     activations: int = 0  # numbers that convolutions and linear layers give for a picture
     matrices: int = 0  # weights of convolutions and linear layers: what 'sparsity' is of
+    own: Graph | None = None  # where readers may read their own channels
 
     @classmethod
     def at(cls, graph: Graph, side: int, multiple: int) -> ImageCosts:
@@ -28,7 +33,13 @@ class ImageCosts(ChannelCosts):
         found = ChannelCosts.of(graph)
         matrices = sum(prod(weight.shape) for weight in graph.weights.values() if weight.positions)
         activations = sum(weight.positions * weight.shape[0] for weight in graph.weights.values() if weight.positions)
-        return cls(found.params, found.macs, found.bytes, side, multiple, activations, matrices)
+        return cls(found.params, found.macs, found.bytes, side, multiple, activations, matrices, graph if graph.columns.paths else None)
+
+    def find(self, scores: Scores, cost: Bilinear, limit: int) -> Structure:
+        """The structure of the best scores whose cost, but for `outside`, is at most `limit`."""
+        if self.own is None:
+            return fit_channels(scores, cost, limit, self.multiple)
+        return ordered(self.own, fit_own(scores, cost, limit, self.multiple))
 
     def of(self, structure: Structure) -> ImageCosts:  # type: ignore[override]
         """The same: no structure changes a price."""

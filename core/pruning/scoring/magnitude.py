@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from core.domains.channels.cost import Bilinear
 from core.domains.fit import Scores
 from core.domains.network import Network
 from core.pruning.scoring.fitter import Fitter
@@ -16,7 +17,21 @@ def magnitude(network: Network, fitter: Fitter, *_rows: Any, **_options: Any) ->
     """Root mean square of a unit's weights against the mean of its block; each kind of block is ranked apart."""
     sizes = np.concatenate([(block / block.mean()).detach().double().cpu().numpy() for block in network.norms()])
     units = np.concatenate([ranks(sizes[part]) for _, part in fitter.cost.anatomy.kinds.values()])
-    return Scores(units, ranks(network.stream_norms().double().cpu().numpy()) if fitter.hidden else None)
+    hidden = ranks(network.stream_norms().double().cpu().numpy()) if fitter.hidden else None
+    return Scores(units, hidden, columns(network, fitter, sizes))
+
+
+def columns(network: Network, fitter: Fitter, sizes: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Worth of what each reader reads of each unit: the size of the unit times that of the reader's weights, and cost.
+
+    Weights of a reader count against the mean of its own; None where readers have no columns of their own.
+    """
+    if not isinstance(fitter.cost, Bilinear) or fitter.cost.own is None:
+        return None
+    own, found = fitter.cost.own, network.column_norms().double().cpu().numpy()
+    means = np.bincount(own.columns.reader, found) / np.maximum(1, np.bincount(own.columns.reader))
+    read = found / np.maximum(means, 1e-16)[own.columns.reader]
+    return np.asarray(sizes[own.columns.unit] * read * own.each(fitter.cost.sizes))
 
 
 def ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:
