@@ -246,6 +246,9 @@ class ChannelUnits(BaseModel):
     blocks: int = Field(description="of channels that lie in the same tensors", examples=[25])
     channels: int = Field(description="counted once where several layers share them", examples=[9128])
     removable: float = Field(description="part of the multiply-accumulates that can go at all", examples=[0.998])
+    apart: int | None = Field(
+        None, description="layers that may leave out channels that others read, with 'channels.readers' 'own'"
+    )
 
 
 class Seconds(BaseModel):

@@ -20,8 +20,8 @@ class Scores:
     """How much each unit is worth keeping, in the order of the anatomy.
 
     One scale for all: the method that scores has already weighed worth against cost. A unit that scores minus
-    infinity is never kept. `hidden`: of each hidden dimension, where they may go, in a scale of their own. `columns`: of
-    what each reader reads of each unit, where readers read their own channels: worth alone, which sums.
+    infinity is never kept. `hidden`: of each hidden dimension, where they may go, in a scale of their own. `columns`:
+    of what each reader reads of each unit, where readers read their own channels: worth alone, which sums.
     """
 
     units: NDArray[np.float64]

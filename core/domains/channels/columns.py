@@ -63,7 +63,7 @@ class Columns:
     def where(self, path: str, units: Array) -> Array:
         """The column of each of these units, which that reader reads."""
         span = self.spans[path]
-        return span.start + np.searchsorted(self.unit[span], units)
+        return np.asarray(span.start + np.searchsorted(self.unit[span], units))
 
     def left_out(self, structure: Structure) -> NDArray[np.bool_]:
         """Whether each column is one that its reader alone leaves out, (columns,)."""

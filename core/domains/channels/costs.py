@@ -33,7 +33,16 @@ class ImageCosts(ChannelCosts):
         found = ChannelCosts.of(graph)
         matrices = sum(prod(weight.shape) for weight in graph.weights.values() if weight.positions)
         activations = sum(weight.positions * weight.shape[0] for weight in graph.weights.values() if weight.positions)
-        return cls(found.params, found.macs, found.bytes, side, multiple, activations, matrices, graph if graph.columns.paths else None)
+        return cls(
+            found.params,
+            found.macs,
+            found.bytes,
+            side,
+            multiple,
+            activations,
+            matrices,
+            graph if graph.columns.paths else None,
+        )
 
     def find(self, scores: Scores, cost: Bilinear, limit: int) -> Structure:
         """The structure of the best scores whose cost, but for `outside`, is at most `limit`."""
@@ -68,4 +77,5 @@ class ImageCosts(ChannelCosts):
             dense={name: cost.before for name, cost in costs.items()},
             lowest={name: cost.least(self.multiple) + cost.outside for name, cost in costs.items()},
             finest={name: cost.smallest + cost.outside for name, cost in costs.items()},
+            apart=int(self.own.columns.free.sum()) if self.own else None,
         )

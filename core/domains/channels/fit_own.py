@@ -121,9 +121,12 @@ class Exchange:
     def at(self, price: float, around: Choice) -> Choice:
         """What is worth more than it costs at so much a unit of cost, as costs are around another choice."""
         gain = self.worths - price * self._each(around)
-        nets = np.bincount(
-            self.own.columns.unit, np.where(self.free, np.maximum(gain, 0), gain), minlength=len(self.owner)
-        ) - price * (self._rows(around)[self.owner])
+        nets = (
+            np.bincount(
+                self.own.columns.unit, np.where(self.free, np.maximum(gain, 0), gain), minlength=len(self.owner)
+            )
+            - price * (self._rows(around)[self.owner])
+        )
         steps = self.cost.steps(self.multiple)
         most = self.cost.sizes
         wanted = _rounded(np.bincount(self.owner[nets > 0], minlength=len(most)), steps, most)

@@ -31,7 +31,7 @@ def norms(model: Any, graph: Graph) -> list[Tensor]:
 
 
 def column_sizes(model: Any, graph: Graph) -> Tensor:
-    """Root mean square of the weights by which each reader reads each unit, (columns,) of a network with all of them."""
+    """Root mean square of the weights by which each reader reads each unit: (columns,), of a network with all units."""
     parameters, columns = dict(model.named_parameters()), graph.columns
     where = next(iter(parameters.values())).device
     total = torch.zeros(len(columns.unit), device=where)

@@ -25,9 +25,7 @@ def read_pictures(spec: JobSpec, model: Path, splits: Splits, hear: Hear) -> tup
     task = task_of(kind, splits.labels, labels_of(splits.train))
     modality = Images.of(model, spec.train.image_size, bool(spec.task.augment))
     how = {"side": modality.side, "multiple": spec.multiple}
-    network = load_images(
-        model, splits.labels, spec.train.seed, kind, **how, own=spec.own_readers, fitted=fitted
-    )
+    network = load_images(model, splits.labels, spec.train.seed, kind, **how, own=spec.own_readers, fitted=fitted)
     rows = encoded(spec, splits, task, modality)
     given = hear(network, rows[2], "given") if head.own else None
     network.cpu()

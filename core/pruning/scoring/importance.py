@@ -94,8 +94,8 @@ def importance(
     network.train(was_training)
     blocks = zip(gates.anatomy.blocks, gates.anatomy.spans, fitter.cost.shared, strict=True)
     worth = [sums[0][span] * (HEADS if block.kind == ATTENTION else 1.0) / price for block, span, price in blocks]
-    found = {name: part.double().cpu().numpy() for name, part in zip(scored, [torch.cat(worth), *sums[1:]], strict=True)}
-    return Scores(**found)
+    every = zip(scored, [torch.cat(worth), *sums[1:]], strict=True)
+    return Scores(**{name: part.double().cpu().numpy() for name, part in every})
 
 
 def asked(stream: Stream, head: nn.Module, features: Tensor, inputs: Batch, rows: Sequence[int]) -> Tensor:
