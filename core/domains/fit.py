@@ -21,7 +21,7 @@ class Scores:
 
     One scale for all: the method that scores has already weighed worth against cost. A unit that scores minus
     infinity is never kept. `hidden`: of each hidden dimension, where they may go, in a scale of their own. `columns`:
-    of what each reader reads of each unit, where readers read their own channels: worth alone, which sums.
+    where readers read their own channels, in which parts the worth of a unit is that of what each reads of it.
     """
 
     units: NDArray[np.float64]

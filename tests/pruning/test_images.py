@@ -116,6 +116,70 @@ def test_what_is_learned_survives_the_cut_and_onnx(tables: Mapping[str, Path], t
     assert logits.shape == (3, 3)
 
 
+def reads_apart(output: Path, report: Report) -> dict[str, Any]:
+    """What layers read, as the files and the report have it: some of what others read."""
+    said = json.loads((output / "structure.json").read_text())
+    assert {path: len(units) for path, units in said["left_out"].items()} == report.structure.left_out
+    assert json.loads((output / "config.json").read_text())["topwork"]["reads"] == said["reads"] != {}
+    weights = load_file(output / "model.safetensors")
+    for path, runs in said["reads"].items():
+        assert weights[f"{path}.weight"].shape[1] == sum(count for _, count in runs)
+    return dict(said)
+
+
+OWN: dict[str, Any] = {"channels": {"readers": "own", "multiple": 1}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "coupling", "kind"),
+    [
+        ("fisher", "teacher", "macs"),
+        ("fisher", "joint", "params"),
+        ("magnitude", "none", "bytes"),
+        ("random", "sequential", "macs"),
+    ],
+)
+def test_layers_that_read_their_own_channels(
+    resnet: Path, tables: Mapping[str, Path], tmp_path: Path, method: str, coupling: str, kind: str
+) -> None:
+    """Every file is what was measured, in ONNX, too; what knows nothing of it refuses to load it."""
+    from transformers import ResNetForImageClassification
+
+    asked = spec_of if coupling == "none" else with_source
+    transfer = {} if coupling == "none" else {"transfer": {"coupling": coupling}}
+    export = {"formats": ["safetensors", "onnx"]}
+    spec = asked(method={"name": method}, export=export, budget={kind: 0.4}, **transfer, **OWN)
+    report = done(spec, resnet, tables, tmp_path)
+    output = tmp_path / "output"
+    kept_all(output, report)
+    reads_apart(output, report)
+    assert 0.38 <= report.budget.fraction <= 0.4
+    assert report.verified and (report.verified.max_difference_onnx or 1) < 1e-4
+    run_apart(BY_PATH, output)
+    with pytest.raises((RuntimeError, ValueError)):
+        ResNetForImageClassification.from_pretrained(output)
+
+
+@pytest.mark.slow
+def test_layers_that_read_their_own_channels_meet_a_budget_in_time(tables: Mapping[str, Path], tmp_path: Path) -> None:
+    """Widths, and what is read of them, in multiples; a job that was killed goes on with what it had cut."""
+    wide = save_tiny_resnet(tmp_path / "wide", embedding_size=64, hidden_sizes=[64, 128])
+    spec = spec_of(
+        budget={"speedup": 1.5, "runtime": "onnx"},
+        train={"steps": {"teach": 4, "recover": 4}},
+        channels={"readers": "own", "multiple": 8},
+    )
+    for stage in ("prune", "recover"):
+        with pytest.raises(KeyboardInterrupt):
+            done(spec, wide, tables, tmp_path / "work", killed(stage))
+    report = done(spec, wide, tables, tmp_path / "work")
+    kept_all(tmp_path / "work/output", report)
+    said = reads_apart(tmp_path / "work/output", report)
+    assert all(width % 8 == 0 for width in report.structure.channels)
+    assert all(sum(count for _, count in runs) % 8 == 0 for runs in said["reads"].values())
+
+
 @pytest.mark.slow
 def test_a_budget_in_time_is_met_by_the_clock(tables: Mapping[str, Path], tmp_path: Path) -> None:
     wide = save_tiny_resnet(tmp_path / "wide", embedding_size=64, hidden_sizes=[64, 128])

@@ -2,7 +2,8 @@
 
 After UPSCALE's unconstrained mode (Wan et al., ICML 2023, arXiv 2307.08771), held to a budget: a column (what one
 reader reads of one unit) is kept where it is worth more than it costs at one price of cost for all, and a unit where
-its columns are worth more than that and its own rows.
+its columns are worth more than that and its own rows. As in `fit_channels`, what is weighed against worth is the cost
+in the dense network: by the cost in the cut one, a tensor of two channels would pay for all others.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from core.domains.structure import ChannelStructure, Structure
 Array = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
-ROUNDS = 5  # of prices anew: rows cost by the columns that are kept, and columns by the rows
+ROUNDS = 5  # of exchanges, each with the best choice so far
 HALVINGS = 40
+PARTS = 0.01, 0.03, 0.1, 0.2, 0.3, 0.5  # of the columns that are read
 
 
 def fit_own(scores: Scores, cost: Bilinear, limit: int, multiple: int = 1) -> Structure:
@@ -34,7 +36,7 @@ def fit_own(scores: Scores, cost: Bilinear, limit: int, multiple: int = 1) -> St
     shared = fit_channels(scores, cost, limit, multiple)
     if scores.columns is None or cost.own is None:
         return shared
-    trade = Exchange(cost, cost.own, scores.columns, multiple)
+    trade = Exchange(cost, cost.own, worths(scores, cost, cost.own), multiple)
     kept = np.zeros(cost.anatomy.size, np.bool_)
     for span, units in zip(cost.anatomy.spans, shared.kept, strict=True):
         kept[span][list(units)] = True
@@ -44,6 +46,17 @@ def fit_own(scores: Scores, cost: Bilinear, limit: int, multiple: int = 1) -> St
         return shared
     rows = tuple(tuple(np.flatnonzero(best.kept[span]).tolist()) for span in cost.anatomy.spans)
     return ChannelStructure(rows, left_out=cost.own.columns.said(best.kept[cost.own.columns.unit] & ~best.read))
+
+
+def worths(scores: Scores, cost: Bilinear, own: Own) -> Floats:
+    """What each column is worth: that of its unit, score times cost, in the parts that `scores.columns` says."""
+    assert scores.columns is not None
+    unit, each = own.columns.unit, own.each(cost.sizes)
+    whole = scores.units * np.repeat(cost.shared, cost.sizes)
+    parts = np.bincount(unit, scores.columns, len(whole))[unit]
+    spent = np.bincount(unit, each, len(whole))[unit]
+    share = np.where(parts > 0, scores.columns / np.where(parts > 0, parts, 1), each / np.maximum(1, spent))
+    return np.asarray(np.where(np.isfinite(whole[unit]), whole[unit], 0) * share)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,36 +112,88 @@ class Exchange:
         counts = self.counts(choice)
         return self.cost.at(counts) - self.own.spared(counts, out)
 
+    @cached_property
+    def density(self) -> Floats:
+        """Worth of each column for what it costs in the dense network."""
+        return np.asarray(self.worths / np.maximum(1, self.own.each(self.cost.sizes)))
+
+    @cached_property
+    def rows(self) -> Floats:
+        """What a unit costs in the dense network, apart from its columns, (units,)."""
+        spent = np.bincount(self.own.columns.unit, self.own.each(self.cost.sizes), len(self.owner))
+        return np.asarray(np.maximum(np.array(self.cost.shared)[self.owner] - spent, 0))
+
     def best(self, begun: Choice, limit: int) -> Choice:
-        """The choice of most worth within the limit that halving the price finds, around the best so far."""
+        """The choice of most worth within the limit that is found: at one price for all, and by exchange."""
         best, worth = begun, self.worth(begun)
-        for _ in range(ROUNDS):
-            around, low, high = best, 0.0, float((self.worths / np.maximum(1, self._each(best))).max(initial=0.0))
-            for _ in range(HALVINGS):
-                middle = (low + high) / 2
-                found = self.at(middle, around)
-                if self.price(found) > limit:
-                    low = middle
-                    continue
-                high = middle
-                found = self.filled(found, limit)
-                if self.worth(found) > worth:
-                    best, worth = found, self.worth(found)
+        for round_ in range(ROUNDS):
+            around = best
+            for found in [*self.traded(around, limit), *([] if round_ else [self.at_one_price(begun, limit)])]:
+                full = self.filled(found, limit)
+                if self.worth(full) > worth and self.price(full) <= limit:
+                    best, worth = full, self.worth(full)
             if best is around:
                 break
         return best
 
-    def at(self, price: float, around: Choice) -> Choice:
-        """What is worth more than it costs at so much a unit of cost, as costs are around another choice."""
-        gain = self.worths - price * self._each(around)
-        nets = (
-            np.bincount(
-                self.own.columns.unit, np.where(self.free, np.maximum(gain, 0), gain), minlength=len(self.owner)
-            )
-            - price * (self._rows(around)[self.owner])
-        )
-        steps = self.cost.steps(self.multiple)
-        most = self.cost.sizes
+    def at_one_price(self, begun: Choice, limit: int) -> Choice:
+        """What the least price leaves that the limit allows, by halving; `begun` where none is found."""
+        every, low, high = np.ones(len(self.owner), np.bool_), 0.0, float(self.density.max(initial=0.0))
+        within, beyond = begun, self.at(low, every)
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            found = self.at(middle, every)
+            if self.price(found) > limit:
+                low, beyond = middle, found
+            else:
+                high, within = middle, found
+        return self.longest(within, beyond, limit)
+
+    def traded(self, around: Choice, limit: int) -> list[Choice]:
+        """The columns of least worth for their cost are given up, a part of them, for units that are worth more."""
+        prices = np.quantile(self.density[around.read], PARTS) if around.read.any() else np.zeros(0)
+        every, found = np.ones(len(self.owner), np.bool_), []
+        for price in prices.tolist():
+            within = self.at(price, around.kept)
+            beyond = Choice(every, (self.density > price) | ~self.free)
+            found.append(self.longest(within, beyond, limit, price))
+        return found
+
+    def longest(self, within: Choice, beyond: Choice, limit: int, price: float = 0.0) -> Choice:
+        """`within`, and as many units of `beyond`, with their columns, as the limit holds, the best first.
+
+        Units that are alike are worth more than they cost together, or not at all: this keeps some of them. Those that
+        are worth less than so much a unit of cost are left.
+        """
+        unit, gone = self.own.columns.unit, beyond.kept & ~within.kept
+        if not gone.any():
+            return within
+        worth = np.bincount(unit[beyond.read], self.worths[beyond.read], len(gone))
+        spent = np.bincount(unit[beyond.read], self.own.each(self.cost.sizes)[beyond.read], len(gone))
+        density = worth / np.maximum(1, spent + self.rows)
+        order, begins = _steps(np.flatnonzero(gone), self.owner, density, self.cost.steps(self.multiple))
+        steps = np.split(order, begins[1:])
+        ranked = sorted(steps, key=lambda step: -float(density[step].mean()))
+        ranked = [step for step in ranked if density[step].mean() > price]
+
+        def grown(count: int) -> Choice:
+            kept = within.kept.copy()
+            kept[np.concatenate([order[:0], *ranked[:count]])] = True
+            return Choice(kept, within.read | (beyond.read & kept[unit]) & gone[unit])
+
+        low, high = 0, len(ranked)
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if self.price(grown(middle)) <= limit else (low, middle - 1)
+        return grown(low)
+
+    def at(self, price: float, among: Flags) -> Choice:
+        """What of these units is worth more than it costs at so much a unit of cost."""
+        gain = self.worths - price * self.own.each(self.cost.sizes)
+        worth = np.where(self.free, np.maximum(gain, 0), gain)
+        nets = np.bincount(self.own.columns.unit, worth, len(self.owner)) - price * self.rows
+        nets = np.where(among, nets, -np.inf)
+        steps, most = self.cost.steps(self.multiple), np.bincount(self.owner[among], minlength=len(self.cost.sizes))
         wanted = _rounded(np.bincount(self.owner[nets > 0], minlength=len(most)), steps, most)
         kept = _top(self.owner, nets, np.maximum(wanted, np.minimum(steps, most)))
         return Choice(kept, self._read(kept, gain))
@@ -148,33 +213,20 @@ class Exchange:
 
     def filled(self, choice: Choice, limit: int) -> Choice:
         """With further columns of the units that are kept, in whole steps, the most worth for their cost first."""
-        each, left = self._each(choice), limit - self.price(choice)
+        each, left = self.own.each(self.counts(choice)), limit - self.price(choice)
         out = np.flatnonzero(choice.kept[self.own.columns.unit] & ~choice.read & (each <= left))
         if not len(out):
             return choice
-        order = out[np.lexsort((out, -self.worths[out], self.group[out]))]
-        rank = _rank(self.group[order])
-        begins = np.flatnonzero(rank % self.step[self.group[order]] == 0)
-        worth, price = (np.add.reduceat(values[order], begins) for values in (self.worths, each))
-        density = worth / np.maximum(1, price)
+        order, begins = _steps(out, self.group, self.worths, self.step)
+        dense = self.own.each(self.cost.sizes)
+        worth, spent, price = (np.add.reduceat(values[order], begins) for values in (self.worths, dense, each))
+        density = worth / np.maximum(1, spent)
         ends, read = [*begins[1:].tolist(), len(order)], choice.read.copy()
         for i in np.lexsort((np.arange(len(begins)), -density)).tolist():  # of a group the best come first
             if price[i] <= left:
                 read[order[begins[i] : ends[i]]] = True
                 left -= int(price[i])
         return Choice(choice.kept, read)
-
-    def _each(self, choice: Choice) -> Array:
-        return self.own.each(self.counts(choice))
-
-    def _rows(self, choice: Choice) -> Floats:
-        """What one unit more costs in each block, apart from its columns."""
-        counts, own = self.counts(choice), self.own
-        out = choice.kept[own.columns.unit] & ~choice.read
-        missing = np.bincount(own.columns.reader[out], own.columns.count[out], len(own.price))
-        columns = np.bincount(self.owner[own.columns.unit], own.each(counts), len(counts)) / self.cost.sizes
-        rows = (own.price * missing) @ own.rows[:, 1:]
-        return np.asarray(np.maximum(self.cost.marginal(counts) - columns - rows, 0))
 
 
 def _rounded(counts: Array, steps: Array, most: Array) -> Array:
@@ -188,6 +240,12 @@ def _top(group: Array, value: Floats, wanted: Array) -> Flags:
     found = np.zeros(len(group), np.bool_)
     found[order] = _rank(group[order]) < wanted[group[order]]
     return found
+
+
+def _steps(items: Array, group: Array, value: Floats, step: Array) -> tuple[Array, Array]:
+    """Items by group, the best of each first, and where in this order each whole step of a group begins."""
+    order = items[np.lexsort((items, -value[items], group[items]))]
+    return order, np.flatnonzero(_rank(group[order]) % step[group[order]] == 0)
 
 
 def _rank(group: Array) -> Array:

@@ -18,20 +18,19 @@ def magnitude(network: Network, fitter: Fitter, *_rows: Any, **_options: Any) ->
     sizes = np.concatenate([(block / block.mean()).detach().double().cpu().numpy() for block in network.norms()])
     units = np.concatenate([ranks(sizes[part]) for _, part in fitter.cost.anatomy.kinds.values()])
     hidden = ranks(network.stream_norms().double().cpu().numpy()) if fitter.hidden else None
-    return Scores(units, hidden, columns(network, fitter, sizes))
+    return Scores(units, hidden, columns(network, fitter))
 
 
-def columns(network: Network, fitter: Fitter, sizes: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Worth of what each reader reads of each unit: the size of the unit times that of the reader's weights, and cost.
+def columns(network: Network, fitter: Fitter) -> NDArray[np.float64] | None:
+    """Of what each reader reads of each unit: its cost, times the mean square of its weights against the reader's own.
 
-    Weights of a reader count against the mean of its own; None where readers have no columns of their own.
+    None where readers have no columns of their own.
     """
     if not isinstance(fitter.cost, Bilinear) or fitter.cost.own is None:
         return None
-    own, found = fitter.cost.own, network.column_norms().double().cpu().numpy()
-    means = np.bincount(own.columns.reader, found) / np.maximum(1, np.bincount(own.columns.reader))
-    read = found / np.maximum(means, 1e-16)[own.columns.reader]
-    return np.asarray(sizes[own.columns.unit] * read * own.each(fitter.cost.sizes))
+    own, sizes = fitter.cost.own, network.column_norms().square().double().cpu().numpy()
+    means = np.bincount(own.columns.reader, sizes) / np.maximum(1, np.bincount(own.columns.reader))
+    return np.asarray(own.each(fitter.cost.sizes) * sizes / np.maximum(means, 1e-16)[own.columns.reader])
 
 
 def ranks(scores: NDArray[np.float64]) -> NDArray[np.float64]:

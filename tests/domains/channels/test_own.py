@@ -1,4 +1,4 @@
-"""Readers with channels of their own: masked == cut, in any order; costs are exact; hooks survive copies and exports."""
+"""Readers with channels of their own: masked == cut, in any order; costs are exact; hooks survive copies, exports."""
 
 from __future__ import annotations
 
