@@ -24,7 +24,7 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 ROUNDS = 5  # of exchanges, each with the best choice so far
 HALVINGS = 40
-PARTS = 0.01, 0.03, 0.1, 0.2, 0.3, 0.5  # of the columns that are read
+PARTS = 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1  # of the price that all could be kept at
 
 
 def fit_own(scores: Scores, cost: Bilinear, limit: int, multiple: int = 1) -> Structure:
@@ -126,9 +126,10 @@ class Exchange:
     def best(self, begun: Choice, limit: int) -> Choice:
         """The choice of most worth within the limit that is found: at one price for all, and by exchange."""
         best, worth = begun, self.worth(begun)
+        once, price = self.at_one_price(begun, limit)
         for round_ in range(ROUNDS):
             around = best
-            for found in [*self.traded(around, limit), *([] if round_ else [self.at_one_price(begun, limit)])]:
+            for found in [*([] if round_ else [once]), *(self.traded(around, part * price, limit) for part in PARTS)]:
                 full = self.filled(found, limit)
                 if self.worth(full) > worth and self.price(full) <= limit:
                     best, worth = full, self.worth(full)
@@ -136,8 +137,8 @@ class Exchange:
                 break
         return best
 
-    def at_one_price(self, begun: Choice, limit: int) -> Choice:
-        """What the least price leaves that the limit allows, by halving; `begun` where none is found."""
+    def at_one_price(self, begun: Choice, limit: int) -> tuple[Choice, float]:
+        """What the least price leaves that the limit allows, by halving, and that price; `begun` where none is found."""
         every, low, high = np.ones(len(self.owner), np.bool_), 0.0, float(self.density.max(initial=0.0))
         within, beyond = begun, self.at(low, every)
         for _ in range(HALVINGS):
@@ -147,17 +148,13 @@ class Exchange:
                 low, beyond = middle, found
             else:
                 high, within = middle, found
-        return self.longest(within, beyond, limit)
+        return self.longest(within, beyond, limit), high
 
-    def traded(self, around: Choice, limit: int) -> list[Choice]:
-        """The columns of least worth for their cost are given up, a part of them, for units that are worth more."""
-        prices = np.quantile(self.density[around.read], PARTS) if around.read.any() else np.zeros(0)
-        every, found = np.ones(len(self.owner), np.bool_), []
-        for price in prices.tolist():
-            within = self.at(price, around.kept)
-            beyond = Choice(every, (self.density > price) | ~self.free)
-            found.append(self.longest(within, beyond, limit, price))
-        return found
+    def traded(self, around: Choice, price: float, limit: int) -> Choice:
+        """Columns that are worth less than so much a unit of cost are given up for units that are worth more."""
+        every = np.ones(len(self.owner), np.bool_)
+        beyond = Choice(every, (self.density > price) | ~self.free)
+        return self.longest(self.at(price, around.kept), beyond, limit, price)
 
     def longest(self, within: Choice, beyond: Choice, limit: int, price: float = 0.0) -> Choice:
         """`within`, and as many units of `beyond`, with their columns, as the limit holds, the best first.
