@@ -254,6 +254,9 @@ def test_a_plan_says_what_of_a_local_model_can_go(client: TestClient, upload: Up
     (reached,) = (settings.cache_dir / "reach").iterdir()
     written = reached.stat().st_mtime_ns
     assert client.post("/v1/jobs:validate", json=asked).json() == plan and reached.stat().st_mtime_ns == written
+    assert plan["units"]["apart"] is None
+    apart = client.post("/v1/jobs:validate", json=asked | {"channels": {"readers": "own"}}).json()
+    assert apart["units"]["apart"] == 8 and apart["reach"] == plan["reach"]
     beyond = client.post("/v1/jobs:validate", json=asked | {"budget": {"macs": 1e-6}})
     assert f"{reach['macs']['lowest']:,}" in faults(beyond)["/budget/macs"]
     assert (
@@ -270,7 +273,7 @@ def test_a_plan_says_what_of_a_local_model_can_go(client: TestClient, upload: Up
         ({"export": {"layout": "regular"}}, "/export/layout"),
         ({"budget": {"macs": 0.5, "sequence_length": 64}}, "/budget/sequence_length"),
         ({"budget": {"params": 0.5, "of": "encoder"}}, "/budget/of"),
-        ({"channels": {"readers": "own"}}, "/channels/readers"),
+        ({"channels": {"readers": "own"}, "method": {"name": "l0"}}, "/channels/readers"),
         ({"budget": {"sparsity": 0.5, "pattern": "2:4"}}, "/budget/pattern"),
         ({"budget": {"sparsity": 0.5, "pattern": "channel"}}, "/budget/pattern"),
     ],

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from core.domains.structure import Structure
 from core.pruning.job.read import read_inputs
@@ -44,6 +44,18 @@ print(tuple(model(**batch).logits.shape))
 @pytest.fixture(scope="module")
 def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_resnet(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def deeper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of which several layers read one tensor, each other channels the most, as trained ones do."""
+    folder = save_tiny_resnet(tmp_path_factory.mktemp("models") / "deeper", depths=[3, 3])
+    weights, generator = load_file(folder / "model.safetensors"), torch.Generator().manual_seed(0)
+    for name, weight in weights.items():
+        if weight.ndim == 4:
+            weights[name] = weight * torch.randn(1, weight.shape[1], 1, 1, generator=generator).exp()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +153,7 @@ OWN: dict[str, Any] = {"channels": {"readers": "own", "multiple": 1}}
     ],
 )
 def test_layers_that_read_their_own_channels(
-    resnet: Path, tables: Mapping[str, Path], tmp_path: Path, method: str, coupling: str, kind: str
+    deeper: Path, tables: Mapping[str, Path], tmp_path: Path, method: str, coupling: str, kind: str
 ) -> None:
     """Every file is what was measured, in ONNX, too; what knows nothing of it refuses to load it."""
     from transformers import ResNetForImageClassification
@@ -150,7 +162,7 @@ def test_layers_that_read_their_own_channels(
     transfer = {} if coupling == "none" else {"transfer": {"coupling": coupling}}
     export = {"formats": ["safetensors", "onnx"]}
     spec = asked(method={"name": method}, export=export, budget={kind: 0.4}, **transfer, **OWN)
-    report = done(spec, resnet, tables, tmp_path)
+    report = done(spec, deeper, tables, tmp_path)
     output = tmp_path / "output"
     kept_all(output, report)
     reads_apart(output, report)

@@ -138,7 +138,7 @@ class Exchange:
         return best
 
     def at_one_price(self, begun: Choice, limit: int) -> tuple[Choice, float]:
-        """What the least price leaves that the limit allows, by halving, and that price; `begun` where none is found."""
+        """What the least price leaves that the limit allows, by halving, and that price; else `begun`."""
         every, low, high = np.ones(len(self.owner), np.bool_), 0.0, float(self.density.max(initial=0.0))
         within, beyond = begun, self.at(low, every)
         for _ in range(HALVINGS):
@@ -176,7 +176,7 @@ class Exchange:
         def grown(count: int) -> Choice:
             kept = within.kept.copy()
             kept[np.concatenate([order[:0], *ranked[:count]])] = True
-            return Choice(kept, within.read | (beyond.read & kept[unit]) & gone[unit])
+            return self.whole(Choice(kept, within.read | (beyond.read & kept[unit] & gone[unit])))
 
         low, high = 0, len(ranked)
         while low < high:
@@ -207,6 +207,17 @@ class Exchange:
             wanted[group] = min(self.step[group], most[group])
         chosen = _top(self.group, np.where(there, gain, -np.inf), wanted)
         return np.asarray(there & (chosen | ~self.free))
+
+    def whole(self, choice: Choice) -> Choice:
+        """With as many further columns as make whole steps."""
+        if self.multiple == 1:
+            return choice
+        there = choice.kept[self.own.columns.unit]
+        most = np.bincount(self.group[there], minlength=len(self.step))
+        taken = np.bincount(self.group[choice.read], minlength=len(self.step))
+        wanted = np.minimum(-(-taken // self.step) * self.step, most)
+        first = self.density + choice.read * (1 + self.density.max(initial=0.0))
+        return Choice(choice.kept, there & _top(self.group, np.where(there, first, -np.inf), wanted))
 
     def filled(self, choice: Choice, limit: int) -> Choice:
         """With further columns of the units that are kept, in whole steps, the most worth for their cost first."""
