@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from core.domains.channels.cost import Bilinear, ChannelCosts
+from core.domains.channels.cover import covered
 from core.domains.channels.fit import fit_channels
 from core.domains.channels.fit_own import fit_own
 from core.domains.channels.graph import Graph
@@ -48,7 +49,8 @@ class ImageCosts(ChannelCosts):
         """The structure of the best scores whose cost, but for `outside`, is at most `limit`."""
         if self.own is None:
             return fit_channels(scores, cost, limit, self.multiple)
-        return ordered(self.own, fit_own(scores, cost, limit, self.multiple))
+        found = ordered(self.own, fit_own(scores, cost, limit, self.multiple))
+        return covered(self.own, cost, limit, found, self.multiple)
 
     def of(self, structure: Structure) -> ImageCosts:  # type: ignore[override]
         """The same: no structure changes a price."""

@@ -9,6 +9,9 @@ from random import Random
 import pytest
 import torch
 
+from core.domains.channels import cover
+from core.domains.channels.cost import ChannelCosts
+from core.domains.channels.cover import covered
 from core.domains.channels.cut import reads
 from core.domains.channels.order import order, ordered, slices
 from core.domains.channels.own import draw_own
@@ -111,3 +114,37 @@ def test_an_ordered_structure_keeps_and_reads_the_same_in_fewer_runs(name: str) 
         before += sum(len(runs) > 1 for runs in reads(graph, drawn).values())
         after += sum(len(runs) > 1 for runs in reads(graph, better).values())
     assert after < before
+
+
+@pytest.mark.parametrize("name", ["dense", "mobilenet_v2"])
+def test_a_small_gap_is_read_where_the_limit_has_room(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """To gather costs time; so do the channels between, which are read with their own weights."""
+    _, graph, _ = own(name)
+    cost, seen = ChannelCosts.of(graph).macs, 0
+    assert cost.own is not None
+    for seed in range(5):
+        drawn = ordered(graph, draw_own(graph, torch.Generator().manual_seed(seed)))
+        assert covered(graph, cost, cost.of(drawn), drawn) == drawn
+        wide = covered(graph, cost, cost.dense, drawn)
+        assert cost.of(wide) >= cost.of(drawn) and wide.kept == drawn.kept
+        out, before = (cost.own.columns.left_out(one) for one in (wide, drawn))
+        assert not (out & ~before).any()
+        monkeypatch.setattr(cover, "GATHERED", 10**9)
+        every = reads(graph, covered(graph, cost, cost.dense, drawn))
+        monkeypatch.undo()
+        assert all(len(runs) == 1 for runs in every.values())
+        for path, runs in reads(graph, wide).items():
+            gone = graph.weights[path].reader in dict(getattr(drawn, "left_out", ()))
+            assert gone and (len(runs) > 1) <= (len(reads(graph, drawn)[path]) > 1)
+        seen += cost.of(wide) > cost.of(drawn)
+    assert seen
+
+
+def test_what_is_read_stays_a_multiple() -> None:
+    _, graph, _ = own("mobilenet_v2")
+    cost = ChannelCosts.of(graph).macs
+    drawn = ordered(graph, draw_own(graph, torch.Generator().manual_seed(0)))
+    wide = covered(graph, cost, cost.dense, drawn, 8)
+    before = reads(graph, drawn)
+    for path, runs in reads(graph, wide).items():
+        assert runs == before[path] or sum(count for _, count in runs) % 8 == 0
