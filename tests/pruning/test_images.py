@@ -168,6 +168,7 @@ def test_layers_that_read_their_own_channels(
     reads_apart(output, report)
     assert 0.38 <= report.budget.fraction <= 0.4
     assert report.verified and (report.verified.max_difference_onnx or 1) < 1e-4
+    assert f"In {len(report.structure.left_out)} layers some" in (output / "report.html").read_text()
     run_apart(BY_PATH, output)
     with pytest.raises((RuntimeError, ValueError)):
         ResNetForImageClassification.from_pretrained(output)
