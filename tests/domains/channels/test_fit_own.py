@@ -29,6 +29,7 @@ def read(graph: Graph, structure: Structure) -> NDArray[np.bool_]:
     return np.asarray(graph.has(structure)[graph.columns.unit] & ~graph.columns.left_out(structure))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["macs", "params", "bytes"])
 @pytest.mark.parametrize("multiple", [1, 4])
 @pytest.mark.parametrize("name", NETS)

@@ -47,6 +47,7 @@ def own(name: str) -> tuple[nn.Module, Graph, ChannelStructure]:
     return model, graph, draw_own(graph, torch.Generator().manual_seed(5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_masked_equals_cut_and_costs_are_exact(name: str) -> None:
     model, graph, _ = own(name)
