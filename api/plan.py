@@ -150,7 +150,8 @@ def _seen(job: Job, report: Report) -> estimate.Seen | None:
 
 def _units(costs: Costs | image.Reach) -> Units | ChannelUnits:
     if isinstance(costs, image.Reach):
-        return ChannelUnits(blocks=costs.blocks, channels=costs.channels, removable=round(costs.removable, 4))
+        parts = {"blocks": costs.blocks, "channels": costs.channels, "apart": costs.apart}
+        return ChannelUnits(**parts, removable=round(costs.removable, 4))
     a = costs.architecture
     return Units(layers=a.layers, hidden=a.hidden, **a.widest)
 

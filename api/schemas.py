@@ -248,6 +248,9 @@ class ChannelUnits(BaseModel):
         description="counted once where several layers share them; a head of attention is one", examples=[9128]
     )
     removable: float = Field(description="part of the multiply-accumulates that can go at all", examples=[0.998])
+    apart: int | None = Field(
+        None, description="layers that may leave out channels that others read, with 'channels.readers' 'own'"
+    )
 
 
 class Seconds(BaseModel):

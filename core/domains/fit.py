@@ -20,11 +20,13 @@ class Scores:
     """How much each unit is worth keeping, in the order of the anatomy.
 
     One scale for all: the method that scores has already weighed worth against cost. A unit that scores minus
-    infinity is never kept. `hidden`: of each hidden dimension, where they may go, in a scale of their own.
+    infinity is never kept. `hidden`: of each hidden dimension, where they may go, in a scale of their own. `columns`:
+    where readers read their own channels, in which parts the worth of a unit is that of what each reads of it.
     """
 
     units: NDArray[np.float64]
     hidden: NDArray[np.float64] | None = None
+    columns: NDArray[np.float64] | None = None
 
 
 def fit(scores: Scores, cost: Additive, limit: int) -> Structure:

@@ -40,13 +40,15 @@ def alive(log_alpha: Tensor) -> Tensor:
 class Gates:
     """A value in [0, 1] for each unit of the anatomy, (units,), and for each of its blocks, (blocks,).
 
-    And for each hidden dimension, (D,), shared by all layers; None: all are 1.
+    And for each hidden dimension, (D,), shared by all layers, and for each column that one reader of channels has of a
+    unit, (columns,); None: all are 1.
     """
 
     anatomy: Anatomy
     units: Tensor
     blocks: Tensor
     hidden: Tensor | None = None
+    columns: Tensor | None = None
 
     @classmethod
     def of(cls, structure: Structure, anatomy: Anatomy, size: int = 0) -> Gates:

@@ -57,6 +57,8 @@ class Network(nn.Module, ABC):
             fresh.weight.copy_(torch.randn(fresh.weight.shape, generator=generator) * 0.02)
         if fresh.bias is not None:
             nn.init.zeros_(fresh.bias)
+        for hook in last._forward_pre_hooks.values():  # which may choose what it reads
+            fresh.register_forward_pre_hook(hook)
         if path:
             head.set_submodule(path, fresh)
         else:
@@ -120,6 +122,15 @@ class Network(nn.Module, ABC):
 
     def stream_norms(self) -> Tensor:
         """Give the root mean square of all weights that read or write each of these."""
+        return torch.zeros(0)
+
+    @property
+    def columns(self) -> int:
+        """How many columns may go by themselves, of those that readers have of units; 0 where none may."""
+        return 0
+
+    def column_norms(self) -> Tensor:
+        """Give the root mean square of the weights of each of these."""
         return torch.zeros(0)
 
     @abstractmethod

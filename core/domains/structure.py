@@ -87,7 +87,8 @@ class Structure:
     def from_json(cls, value: Mapping[str, Any]) -> Structure:
         """Inverse of `to_json`."""
         if "channels" in value:
-            return ChannelStructure(tuple(map(tuple, value["channels"])))
+            left_out = tuple((path, tuple(units)) for path, units in value.get("left_out", {}).items())
+            return ChannelStructure(tuple(map(tuple, value["channels"])), left_out=left_out)
         return cls.of(value["heads"], value["neurons"], value.get("dropped", ()), value.get("hidden"))
 
     def to_json(self) -> dict[str, Any]:
@@ -141,12 +142,21 @@ class Structure:
 
 @dataclass(frozen=True)
 class ChannelStructure(Structure):
-    """Kept channels of an image model: blocks have no layers, and none is without a unit."""
+    """Kept channels of an image model: blocks have no layers, and none is without a unit.
+
+    Where readers read their own channels, units need not ascend: the first place that stays in a tensor is the first
+    unit's, and so on, so that what a layer reads may lie side by side.
+    """
+
+    left_out: tuple[tuple[str, tuple[int, ...]], ...] = ()  # path of a reader -> units, of all, that it does not read
 
     def _said(self, say: Any) -> dict[str, Any]:
-        return {"channels": [*map(say, self.kept)]}
+        own = {"left_out": {path: say(units) for path, units in self.left_out}} if self.left_out else {}
+        return {"channels": [*map(say, self.kept)], **own}
 
     def within(self, outer: Structure) -> Structure:
+        if self.left_out or (isinstance(outer, ChannelStructure) and outer.left_out):
+            raise ValueError("where readers read their own channels, a network is cut once")
         return ChannelStructure(
             tuple(tuple(map(present.index, kept)) for kept, present in zip(self.kept, outer.kept, strict=True))
         )

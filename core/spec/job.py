@@ -219,9 +219,11 @@ class Channels(Strict):
     """How channels of image models are kept."""
 
     readers: Annotated[
-        Literal["shared"],
-        available("value of 'readers'", ("shared",), ("own",)),
-        Field(description="shared: all layers that read a tensor read the same channels of it"),
+        Literal["shared", "own"],
+        Field(
+            description="shared: all layers that read a tensor read the same channels of it; own: each may leave out "
+            "what others read (methods that score once alone)"
+        ),
     ] = "shared"
     multiple: Annotated[
         int | None,
@@ -390,6 +392,17 @@ class JobSpec(Strict):
             raise PydanticCustomError(
                 "/budget/sequence_length", "is of texts: give 'train.image_size' for pictures of another size"
             )
+        if self.own_readers and self.budget.sparsity is not None:
+            raise PydanticCustomError(
+                "/channels/readers", "no channel goes where 'sparsity' zeroes single weights: leave it out"
+            )
+        if self.own_readers and METHODS[self.method.name].trains:
+            scoring = ", ".join(f"'{name}'" for name, facts in METHODS.items() if not facts.trains)
+            raise PydanticCustomError(
+                "/channels/readers",
+                f"'own' is of methods that score once, and '{self.method.name}' learns masks that all readers share: "
+                f"say 'shared', or name one of {scoring}",
+            )
         if self.budget.of == "encoder":
             raise PydanticCustomError("/budget/of", "of image models the whole is counted: leave it out")
 
@@ -527,6 +540,11 @@ class JobSpec(Strict):
     def coupling(self) -> str:
         """The coupling in force once defaults are filled in."""
         return self.transfer.coupling or ("auto" if self.sources else "none")
+
+    @property
+    def own_readers(self) -> bool:
+        """Whether layers may leave out channels that others read."""
+        return self.channels is not None and self.channels.readers == "own"
 
     @property
     def multiple(self) -> int:

@@ -139,6 +139,11 @@ class Sizes(Part):
     heads: list[int] = []
     neurons: list[int] = []
     channels: list[int] = Field([], exclude_if=lambda blocks: not blocks, description="of each block of an image model")
+    left_out: dict[str, int] = Field(
+        {},
+        exclude_if=lambda layers: not layers,
+        description="of an image model whose layers read their own channels: how many that are left each leaves out",
+    )
     dropped: list[int] = Field([], exclude_if=lambda layers: not layers)
     hidden: int | None = Field(None, exclude_if=_none)
 

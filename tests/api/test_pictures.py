@@ -278,6 +278,9 @@ def test_a_plan_says_what_of_a_local_model_can_go(
         for pattern in ("unstructured", "2:4")
     )
     assert 0 < fours < zeros  # three colours, and depthwise kernels, fill no groups of four
+    assert plan["units"]["apart"] is None
+    apart = client.post("/v1/jobs:validate", json=asked | {"channels": {"readers": "own"}}).json()
+    assert apart["units"]["apart"] == 8 and apart["reach"] == plan["reach"]
     beyond = client.post("/v1/jobs:validate", json=asked | {"budget": {"macs": 1e-6}})
     assert f"{reach['macs']['lowest']:,}" in faults(beyond)["/budget/macs"]
     assert (
@@ -312,7 +315,7 @@ def test_a_pruned_model_is_listed_as_one_and_planned_as_it_is(
         ({"export": {"layout": "regular"}}, "/export/layout"),
         ({"budget": {"macs": 0.5, "sequence_length": 64}}, "/budget/sequence_length"),
         ({"budget": {"params": 0.5, "of": "encoder"}}, "/budget/of"),
-        ({"channels": {"readers": "own"}}, "/channels/readers"),
+        ({"channels": {"readers": "own"}, "method": {"name": "l0"}}, "/channels/readers"),
     ],
 )
 def test_what_is_of_texts_alone_is_refused(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from core.domains.structure import Structure
 from core.pruning.job.read import read_inputs
@@ -45,6 +45,18 @@ print(tuple(model(**batch).logits.shape))
 @pytest.fixture(scope="module")
 def resnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_resnet(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def deeper(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of which several layers read one tensor, each other channels the most, as trained ones do."""
+    folder = save_tiny_resnet(tmp_path_factory.mktemp("models") / "deeper", depths=[3, 3])
+    weights, generator = load_file(folder / "model.safetensors"), torch.Generator().manual_seed(0)
+    for name, weight in weights.items():
+        if weight.ndim == 4:
+            weights[name] = weight * torch.randn(1, weight.shape[1], 1, 1, generator=generator).exp()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +127,71 @@ def test_what_is_learned_survives_the_cut_and_onnx(tables: Mapping[str, Path], t
     session = InferenceSession(output / "model.onnx", providers=["CPUExecutionProvider"])
     (logits,) = session.run(None, {"pixel_values": np.zeros((3, 3, SIDE, SIDE), np.float32)})
     assert logits.shape == (3, 3)
+
+
+def reads_apart(output: Path, report: Report) -> dict[str, Any]:
+    """What layers read, as the files and the report have it: some of what others read."""
+    said = json.loads((output / "structure.json").read_text())
+    assert {path: len(units) for path, units in said["left_out"].items()} == report.structure.left_out
+    assert json.loads((output / "config.json").read_text())["topwork"]["reads"] == said["reads"] != {}
+    weights = load_file(output / "model.safetensors")
+    for path, runs in said["reads"].items():
+        assert weights[f"{path}.weight"].shape[1] == sum(count for _, count in runs)
+    return dict(said)
+
+
+OWN: dict[str, Any] = {"channels": {"readers": "own", "multiple": 1}}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "coupling", "kind"),
+    [
+        ("fisher", "teacher", "macs"),
+        ("fisher", "joint", "params"),
+        ("magnitude", "none", "bytes"),
+        ("random", "sequential", "macs"),
+    ],
+)
+def test_layers_that_read_their_own_channels(
+    deeper: Path, tables: Mapping[str, Path], tmp_path: Path, method: str, coupling: str, kind: str
+) -> None:
+    """Every file is what was measured, in ONNX, too; what knows nothing of it refuses to load it."""
+    from transformers import ResNetForImageClassification
+
+    asked = spec_of if coupling == "none" else with_source
+    transfer = {} if coupling == "none" else {"transfer": {"coupling": coupling}}
+    export = {"formats": ["safetensors", "onnx"]}
+    spec = asked(method={"name": method}, export=export, budget={kind: 0.4}, **transfer, **OWN)
+    report = done(spec, deeper, tables, tmp_path)
+    output = tmp_path / "output"
+    kept_all(output, report)
+    reads_apart(output, report)
+    assert 0.38 <= report.budget.fraction <= 0.4
+    assert report.verified and (report.verified.max_difference_onnx or 1) < 1e-4
+    assert f"In {len(report.structure.left_out)} layers some" in (output / "report.html").read_text()
+    run_apart(BY_PATH, output)
+    with pytest.raises((RuntimeError, ValueError)):
+        ResNetForImageClassification.from_pretrained(output)
+
+
+@pytest.mark.slow
+def test_layers_that_read_their_own_channels_meet_a_budget_in_time(tables: Mapping[str, Path], tmp_path: Path) -> None:
+    """Widths, and what is read of them, in multiples; a job that was killed goes on with what it had cut."""
+    wide = save_tiny_resnet(tmp_path / "wide", embedding_size=64, hidden_sizes=[64, 128])
+    spec = spec_of(
+        budget={"speedup": 1.5, "runtime": "onnx"},
+        train={"steps": {"teach": 4, "recover": 4}},
+        channels={"readers": "own", "multiple": 8},
+    )
+    for stage in ("prune", "recover"):
+        with pytest.raises(KeyboardInterrupt):
+            done(spec, wide, tables, tmp_path / "work", killed(stage))
+    report = done(spec, wide, tables, tmp_path / "work")
+    kept_all(tmp_path / "work/output", report)
+    said = reads_apart(tmp_path / "work/output", report)
+    assert all(width % 8 == 0 for width in report.structure.channels)
+    assert all(sum(count for _, count in runs) % 8 == 0 for runs in said["reads"].values())
 
 
 @pytest.mark.slow

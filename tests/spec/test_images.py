@@ -10,10 +10,11 @@ from pydantic import ValidationError
 from core.spec.job import JobSpec
 
 DATA = {"dataset": "ds_" + "0" * 32}
+OWN = {"readers": "own"}
 
 
 def spec_of(task: dict[str, Any], **parts: Any) -> JobSpec:
-    return JobSpec.model_validate({"model": "m", "budget": {"params": 0.5}, "task": {"data": DATA} | task, **parts})
+    return JobSpec.model_validate({"model": "m", "budget": {"params": 0.5}, "task": {"data": DATA} | task} | parts)
 
 
 def images(task: dict[str, Any] | None = None, **parts: Any) -> JobSpec:
@@ -30,6 +31,12 @@ def test_defaults() -> None:
     )
     text = spec_of({})
     assert (text.task.image, text.task.columns, text.task.augment) == (None, ["text"], None)
+
+
+def test_readers_are_shared_unless_they_are_to_have_their_own() -> None:
+    assert not images().own_readers and not images(channels={"multiple": 8}).own_readers
+    own = images(channels=OWN, export={"formats": ["onnx"]})
+    assert own.own_readers and own.multiple == 16 and JobSpec.model_validate(own.model_dump(mode="json")) == own
 
 
 def test_what_is_answered_can_be_asked_again() -> None:
@@ -68,6 +75,10 @@ def test_what_is_answered_can_be_asked_again() -> None:
             "and not both",
         ),
         (lambda: images(sources=[{"data": DATA, "label": ["a", "b"]}]), "/sources/0/label", "several columns"),
+        (lambda: images(channels=OWN, method={"name": "l0"}), "/channels/readers", "'fisher'"),
+        (lambda: images(channels=OWN, method={"name": "pdp"}), "/channels/readers", "learns masks"),
+        (lambda: images(channels=OWN, budget={"sparsity": 0.5}), "/channels/readers", "leave it out"),
+        (lambda: spec_of({}, channels=OWN), "/channels", "reads texts"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_its_field(spec: Any, where: Any, says: str) -> None:

@@ -6,13 +6,15 @@ A weight has kept rows * kept columns * the rest; both are sums over blocks, so 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.domains.anatomy import Anatomy
+from core.domains.channels.columns import Columns
 from core.domains.channels.graph import Graph, Side, Weight
 from core.domains.cost import FLOAT32
 from core.domains.structure import Structure
@@ -20,6 +22,24 @@ from core.domains.weights import file_bytes
 
 Array = NDArray[np.int64]
 INTEGER = 8  # bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Own:
+    """What the columns of readers cost that may leave some out: of each price * rows * input channels of the column."""
+
+    columns: Columns
+    price: Array  # (readers,)
+    rows: Array  # (readers, 1 + blocks)
+
+    def each(self, counts: ArrayLike) -> Array:
+        """What each column costs where each block keeps so many units, (columns,)."""
+        kept = np.append(1, np.asarray(counts, np.int64))
+        return np.asarray((self.price * (self.rows @ kept))[self.columns.reader] * self.columns.count)
+
+    def spared(self, counts: ArrayLike, out: NDArray[np.bool_]) -> int:
+        """What is spared by columns, of units that are kept, that readers leave out."""
+        return int(self.each(counts)[out].sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +54,7 @@ class Bilinear:
     channels: tuple[int, ...]  # of a unit of each block, in a tensor
     spared: int = 0
     measured: bool = False
+    own: Own | None = None  # where readers may read their own channels
 
     @cached_property
     def sizes(self) -> Array:
@@ -47,7 +68,9 @@ class Bilinear:
 
     def of(self, structure: Structure) -> int:
         """Cost of the weights that units lie in."""
-        return self.at([len(units) for units in structure.kept])
+        counts = [len(units) for units in structure.kept]
+        spared = self.own.spared(counts, self.own.columns.left_out(structure)) if self.own else 0
+        return self.at(counts) - spared
 
     def model(self, structure: Structure) -> int:
         """Cost of the whole model."""
@@ -152,10 +175,19 @@ def _cost(
     def finish(total: int) -> Bilinear:
         rows, columns = (_matrix([pair[i] for pair in terms], blocks) for i in (0, 1))
         prices = np.array([*terms.values()], np.int64)
-        found = Bilinear(graph.anatomy, prices, rows, columns, 0, graph.channels)
-        return Bilinear(graph.anatomy, prices, rows, columns, total - found.dense, graph.channels)
+        own = _own(graph, price, count) if graph.columns.paths else None
+        found = Bilinear(graph.anatomy, prices, rows, columns, 0, graph.channels, own=own)
+        return replace(found, outside=total - found.dense)
 
     return finish
+
+
+def _own(graph: Graph, price: Callable[[Weight], int], count: Callable[[Side], tuple[int, ...]]) -> Own:
+    """What columns cost, by the price of a number of each weight."""
+    readers, blocks = [graph.weights[name] for name in graph.columns.names], len(graph.anatomy.blocks)
+    prices = np.array([price(weight) * prod(weight.shape[2:]) for weight in readers], np.int64)
+    rows = [count(weight.sides[0]) if 0 in weight.sides else (weight.shape[0], *[0] * blocks) for weight in readers]
+    return Own(graph.columns, prices, _matrix(rows, blocks))
 
 
 def _distinct(units: Array, owners: Array, blocks: int) -> Array:

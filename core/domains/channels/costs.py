@@ -6,8 +6,13 @@ from dataclasses import dataclass
 from math import prod
 
 from core.domains.channels.cost import Bilinear, ChannelCosts
+from core.domains.channels.cover import covered
+from core.domains.channels.fit import fit_channels
+from core.domains.channels.fit_own import fit_own
 from core.domains.channels.graph import Graph
+from core.domains.channels.order import ordered
 from core.domains.channels.reach import Reach
+from core.domains.fit import Scores
 from core.domains.structure import Structure
 from core.spec.budget import Budget
 from core.spec.job import HiddenSize, Layout
@@ -22,16 +27,31 @@ class ImageCosts(ChannelCosts):
     activations: int = 0  # numbers that convolutions and linear layers give for a picture
     matrices: int = 0  # weights of convolutions and linear layers: what 'sparsity' is of
     in_fours: int = 0  # of these, where input channels fill groups of four: what N:M patterns are of
+    own: Graph | None = None  # where readers may read their own channels
 
     @classmethod
     def at(cls, graph: Graph, side: int, multiple: int) -> ImageCosts:
         """From what a graph says of the weights."""
         found = ChannelCosts.of(graph)
         layers = [weight for weight in graph.weights.values() if weight.positions]
-        activations = sum(weight.positions * weight.shape[0] for weight in layers)
-        matrices = sum(prod(weight.shape) for weight in layers)
-        in_fours = sum(prod(weight.shape) for weight in layers if weight.shape[1] % 4 == 0)
-        return cls(found.params, found.macs, found.bytes, side, multiple, activations, matrices, in_fours)
+        return cls(
+            found.params,
+            found.macs,
+            found.bytes,
+            side,
+            multiple,
+            activations=sum(weight.positions * weight.shape[0] for weight in layers),
+            matrices=sum(prod(weight.shape) for weight in layers),
+            in_fours=sum(prod(weight.shape) for weight in layers if weight.shape[1] % 4 == 0),
+            own=graph if graph.columns.paths else None,
+        )
+
+    def find(self, scores: Scores, cost: Bilinear, limit: int) -> Structure:
+        """The structure of the best scores whose cost, but for `outside`, is at most `limit`."""
+        if self.own is None:
+            return fit_channels(scores, cost, limit, self.multiple)
+        found = ordered(self.own, fit_own(scores, cost, limit, self.multiple))
+        return covered(self.own, cost, limit, found, self.multiple)
 
     def of(self, structure: Structure) -> ImageCosts:  # type: ignore[override]
         """The same: no structure changes a price."""
@@ -61,4 +81,5 @@ class ImageCosts(ChannelCosts):
             dense={name: cost.before for name, cost in costs.items()},
             lowest={name: cost.least(self.multiple) + cost.outside for name, cost in costs.items()},
             finest={name: cost.smallest + cost.outside for name, cost in costs.items()},
+            apart=int(self.own.columns.free.sum()) if self.own else None,
         )

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from core.domains.channels.graph import Graph
+from core.domains.channels.keep import Keeping, Runs
+from core.domains.channels.reads import is_reader, read_apart
 from core.domains.channels.resize import put, shapes_from
 from core.domains.structure import Structure
 
@@ -17,7 +19,7 @@ def cut(model: nn.Module, graph: Graph, structure: Structure, optimizer: torch.o
 
     With `optimizer`, its moments are cut alike and it goes on with the new parameters. Gradients are dropped.
     """
-    sliced = slicer(graph, structure)
+    sliced, apart = slicer(graph, structure), reads_of(model, graph, structure)
     new: dict[int, Tensor] = {}
     names = {id(tensor): name for name, tensor in tensors(model)}
     for module in model.modules():
@@ -28,6 +30,7 @@ def cut(model: nn.Module, graph: Graph, structure: Structure, optimizer: torch.o
                 part = sliced(names[id(old)], old.detach())
                 new[id(old)] = nn.Parameter(part, old.requires_grad) if isinstance(old, nn.Parameter) else part
             put(module, name, new[id(old)])
+    read_apart(model, apart)
     if optimizer is not None:
         _carry_over(optimizer, names, new, sliced)
     return graph.cut(structure)
@@ -35,12 +38,12 @@ def cut(model: nn.Module, graph: Graph, structure: Structure, optimizer: torch.o
 
 def slicer(graph: Graph, structure: Structure) -> Callable[[str, Tensor], Tensor]:
     """Give a function of a weight's name and a tensor of its shape, that keeps what `structure` does."""
-    has = graph.has(structure)
+    keeping = Keeping(graph, structure)
 
     def sliced(name: str, tensor: Tensor) -> Tensor:
         weight = graph.weights[name]
         for side in weight.sides:
-            index = torch.from_numpy(weight.kept(side, has))
+            index = torch.from_numpy(keeping.index(weight, side))
             tensor = tensor.index_select(side, index.to(tensor.device))
         return tensor
 
@@ -54,9 +57,25 @@ def tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
 
 def reshape(model: nn.Module, graph: Graph, structure: Structure) -> Graph:
     """Give `model` the shapes that `cut` would, in place; weights have to be loaded afterwards."""
-    small = graph.cut(structure)
+    small, apart = graph.cut(structure), reads_of(model, graph, structure)
     shapes_from(model, {name: weight.shape for name, weight in small.weights.items() if weight.sides})
+    read_apart(model, apart)
     return small
+
+
+def reads(graph: Graph, structure: Structure) -> dict[str, Runs]:
+    """Weight of each reader that leaves out what others read -> which of the channels that are left it reads."""
+    keeping = Keeping(graph, structure)
+    found = {name: keeping.reads(weight) for name, weight in graph.weights.items() if weight.reader}
+    return {name: runs for name, runs in found.items() if runs}
+
+
+def reads_of(model: nn.Module, graph: Graph, structure: Structure) -> dict[str, Runs]:
+    """Path of each layer -> which channels it reads, where it leaves some out. Of a tied weight all read alike."""
+    apart = reads(graph, structure)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = {path: names[id(module.weight)] for path, module in model.named_modules() if is_reader(module)}
+    return {path: apart[name] for path, name in found.items() if name in apart}
 
 
 def _carry_over(

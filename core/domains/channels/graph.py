@@ -2,7 +2,8 @@
 
 A *unit* is a class of channels that must go together (what is added to each other, passes a depthwise convolution, or
 is a group of a grouped one). A *block* is the units that lie in the same tensors equally often, so that sizes depend on
-how many units each block keeps alone. After UPSCALE (Wan et al., ICML 2023, arXiv 2307.08771), its constrained mode.
+how many units each block keeps alone. After UPSCALE (Wan et al., ICML 2023, arXiv 2307.08771): its constrained mode,
+and, where weights name readers, its unconstrained one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.domains.anatomy import Anatomy, Block
+from core.domains.channels.columns import Columns
+from core.domains.channels.keep import Keeping
 from core.domains.structure import Structure
 
 PINNED = -1  # in place of a unit: a channel that stays
@@ -33,10 +36,8 @@ class Weight:
     positions: int = 0  # how often each number is multiplied for one picture, by convolutions and linear layers
     groups: int = 1  # of a convolution
     saved: bool = True  # whether the checkpoint has it
-
-    def kept(self, side: int, has: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """The indices that stay in a dimension; `has`: (units + 1,), whether each is kept, PINNED the last."""
-        return np.flatnonzero(has[np.array(self.sides[side], np.int64)])
+    reader: str = ""  # where readers may read their own channels: the path of the layer that this weight reads for
+    free: bool = False  # whether that one may
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,11 @@ class Graph:
         return tuple(found.tolist())
 
     @cached_property
+    def columns(self) -> Columns:
+        """Which reader reads which units, where each may read its own."""
+        return Columns.of(self.weights)
+
+    @cached_property
     def owner(self) -> NDArray[np.int64]:
         """The block of each unit, (units,)."""
         return np.repeat(np.arange(len(self.anatomy.blocks)), [block.size for block in self.anatomy.blocks])
@@ -91,24 +97,25 @@ class Graph:
 
     def cut(self, structure: Structure) -> Graph:
         """Give the graph of the network that was cut to `structure`: fewer units, counted anew."""
-        has = self.has(structure)
+        has, keeping = self.has(structure), Keeping(self, structure)
         new = np.append(np.cumsum(has[:-1]) - 1, PINNED)
         sizes = zip(self.anatomy.blocks, structure.kept, strict=True)
         blocks = tuple(replace(block, size=len(kept)) for block, kept in sizes)
-        weights, known = {}, dict[Side, Side]()  # sides are many times the same
+        weights, known = {}, dict[tuple[Side, str], Side]()  # sides are many times the same
 
-        def renumber(units: Side) -> Side:
-            if units not in known:
-                old = np.array(units, np.int64)
-                known[units] = tuple(new[old[has[old]]].tolist())
-            return known[units]
+        def renumber(w: Weight, side: int) -> Side:
+            key = w.sides[side], w.reader if side == 1 else ""
+            if key not in known:
+                known[key] = tuple(new[np.array(key[0], np.int64)[keeping.places(w, side)]].tolist())
+            return known[key]
 
         for name, w in self.weights.items():
-            sides = {side: renumber(units) for side, units in w.sides.items()}
+            sides = {side: renumber(w, side) for side in w.sides}
             shape = tuple(len(sides[i]) if i in sides else size for i, size in enumerate(w.shape))
             groups = w.groups * shape[0] // w.shape[0] if w.groups > 1 else 1
             weights[name] = replace(w, shape=shape, sides=sides, groups=groups)
-        products = tuple((renumber(units), price) for units, price in self.products)
+        kept_of = {units: np.array(units)[has[np.array(units)]] for units, _ in self.products}
+        products = tuple((tuple(new[kept_of[units]].tolist()), price) for units, price in self.products)
         small = Graph(Anatomy(blocks), weights, 0, products)
         return replace(small, macs=self.macs - self._multiplied + small._multiplied)
 
@@ -123,7 +130,7 @@ class Graph:
         weights = {}
         for name, w in self.weights.items():
             sides = {str(i): table.setdefault(units, len(table)) for i, units in w.sides.items()}
-            weights[name] = [list(w.shape), sides, w.kind, w.positions, w.groups, w.saved]
+            weights[name] = [list(w.shape), sides, w.kind, w.positions, w.groups, w.saved, w.reader, w.free]
         blocks = [[block.name, block.kind, block.size] for block in self.anatomy.blocks]
         products = [[table.setdefault(units, len(table)), price] for units, price in self.products]
         found: dict[str, Any] = {"macs": self.macs, "blocks": blocks, "sides": [*map(_runs, table)]}

@@ -15,6 +15,7 @@ from core.domains.channels.families import Family, family_of
 from core.domains.channels.graph import Graph
 from core.domains.channels.model import NO_PART, Shapes, earlier_of
 from core.domains.channels.network import ChannelNetwork
+from core.domains.channels.own import own_readers
 from core.domains.channels.resize import shapes_from
 from core.domains.channels.trace import trace
 from core.domains.config import read_config
@@ -35,12 +36,14 @@ def load_images(
     *,
     side: int,
     multiple: int = 1,
+    own: bool = False,
     fitted: bool = False,
 ) -> ChannelNetwork:
     """The pre-trained model with a head for `labels`; SpecError('/model') if another weight is missing.
 
     The head is fresh, unless the model's own knows these very labels, and is put into their order. `side`: pixels of
-    the pictures that it is traced by. `fitted`: the head is to know these labels; SpecError('/train/steps/teach').
+    the pictures that it is traced by. `own`: readers may read their own channels; SpecError('/channels/readers') where
+    they cannot. `fitted`: the head is to know these labels; SpecError('/train/steps/teach').
     """
     torch.manual_seed(seed)
     said = read_config(folder / "config.json")
@@ -53,7 +56,7 @@ def load_images(
     known = head_labels(said.get("id2label"), len(labels)) if not fresh else ()
     if fitted:
         require_fitted(known, labels, problem)
-    network = ChannelNetwork(body, family, graph_of(body, side), side, multiple, earlier_of(said))
+    network = ChannelNetwork(body, family, graph_of(body, side, own), side, multiple, earlier_of(said))
     _, last = last_linear(network.heads[TARGET])
     if known and {*known} == {*labels}:
         for parameter in last.parameters():
@@ -117,12 +120,13 @@ def narrowed(body: Any, family: Family, earlier: Shapes) -> Any:
     return body
 
 
-def graph_of(body: Any, side: int) -> Graph:
-    """What can be cut, at that size of picture; SpecError('/model') where next to nothing can."""
-    attention = body.config._attn_implementation
+def graph_of(body: Any, side: int, own: bool = False) -> Graph:
+    """What can be cut, at that size of picture; SpecError('/model') where next to nothing can. `own` as above."""
+    attention, pictures = body.config._attn_implementation, {"pixel_values": torch.zeros(1, 3, side, side)}
     body.set_attn_implementation("eager")  # whose products are counted
     try:
-        graph = trace(body, {"pixel_values": torch.zeros(1, 3, side, side)})
+        graph = trace(body, pictures)
+        graph = own_readers(body, graph, pictures) if own else graph
     finally:
         body.set_attn_implementation(attention)
     share = ImageCosts.at(graph, side, 1).macs.removable

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +28,20 @@ def norms(model: Any, graph: Graph) -> list[Tensor]:
         count = count.index_add(0, units[there], torch.ones_like(squares[there]))
     sizes = (total / count.clamp(min=1)).clamp(min=1e-16).sqrt()
     return [sizes[span] for span in graph.anatomy.spans]
+
+
+def column_sizes(model: Any, graph: Graph) -> Tensor:
+    """Root mean square of the weights by which each reader reads each unit: (columns,), of a network with all units."""
+    parameters, columns = dict(model.named_parameters()), graph.columns
+    where = next(iter(parameters.values())).device
+    total = torch.zeros(len(columns.unit), device=where)
+    for path, name in zip(columns.paths, columns.names, strict=True):
+        units = np.array(graph.weights[name].sides[1], np.int64)
+        squares = parameters[name].detach().transpose(0, 1).flatten(1).square().mean(1)
+        there = torch.from_numpy(np.flatnonzero(units >= 0)).to(where)
+        index = torch.from_numpy(columns.where(path, units[units >= 0])).to(where)
+        total = total.index_add(0, index, squares[there].to(total.dtype))
+    return (total / torch.from_numpy(columns.count).to(where)).sqrt()
 
 
 def scales(model: Any, graph: Graph) -> dict[str, Tensor]:

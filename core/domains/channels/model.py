@@ -21,6 +21,10 @@ from core.spec.job import JobSpec
 
 KEPT = 256  # folders whose facts are held
 NO_PART = "its config.json has a 'topwork' that is no part of the model that it describes"
+READ_APART = (
+    "its layers read channels of their own ('channels.readers': 'own'), which is not pruned again: give the model that "
+    "it was made of"
+)
 Shapes = Mapping[str, tuple[int, ...]]  # by the name of a weight
 
 
@@ -95,6 +99,8 @@ def earlier_of(values: Mapping[str, Any]) -> Shapes:
     """The shapes of weights that an earlier job changed, as its config.json says them; SpecError('/model') if odd."""
     if values.get("topwork") is None:
         return {}
+    if values["topwork"].get("reads"):
+        raise SpecError("/model", READ_APART)
     said = values["topwork"].get("shapes")
     sizes = [*said.values()] if isinstance(said, dict) else []
     if not sizes or not all(isinstance(one, list) and all(type(n) is int and n > 0 for n in one) for one in sizes):

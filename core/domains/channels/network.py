@@ -17,6 +17,7 @@ from core.domains.channels.cut import cut, reshape
 from core.domains.channels.families import Family
 from core.domains.channels.gates import gated
 from core.domains.channels.graph import Graph
+from core.domains.channels.magnitude import column_sizes
 from core.domains.channels.magnitude import norms as sizes
 from core.domains.gates import Gates
 from core.domains.network import TARGET, Network
@@ -70,6 +71,13 @@ class ChannelNetwork(Network):
     def norms(self) -> list[Tensor]:
         return sizes(self.assembled(), self.graph)
 
+    @property
+    def columns(self) -> int:
+        return len(self.given.columns.unit)
+
+    def column_norms(self) -> Tensor:
+        return column_sizes(self.assembled(), self.given)
+
     def matrices(self) -> dict[str, nn.Parameter]:
         parameters = dict(self.body.named_parameters())
         return {
@@ -93,7 +101,8 @@ class ChannelNetwork(Network):
 
     def gated(self, gates: Gates, present: Structure) -> AbstractContextManager[None]:
         blocks = gates.blocks[torch.from_numpy(self._graph_of(gates.anatomy).owner).to(gates.blocks.device)]
-        return gated(self, self._with_heads(self._graph_of(gates.anatomy)), gates.units * blocks, present)
+        graph = self._with_heads(self._graph_of(gates.anatomy))
+        return gated(self, graph, gates.units * blocks, present, gates.columns)
 
     def cut(self, structure: Structure, optimizer: torch.optim.AdamW | None = None) -> None:
         cut(self, self._with_heads(self.graph), structure, optimizer)
@@ -124,7 +133,7 @@ class ChannelNetwork(Network):
         }
 
     def _graph_of(self, anatomy: Anatomy) -> Graph:
-        return self.given if anatomy == self.given.anatomy else self.graph
+        return self.graph if anatomy == self.graph.anatomy else self.given
 
     def _with_heads(self, graph: Graph) -> Graph:
         """By the names of this network's own weights; every head reads what the target's does."""

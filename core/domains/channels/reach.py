@@ -33,6 +33,7 @@ class Reach:
     dense: Mapping[str, int]  # params, macs, bytes: of the whole model
     lowest: Mapping[str, int]
     finest: Mapping[str, int]  # the lowest where widths may be any
+    apart: int | None = None  # layers that may read their own channels, where that is asked for
 
     def limit(self, budget: Budget) -> int:
         """Give the most that a budget which is counted allows; SpecError if that is out of reach."""
@@ -54,22 +55,23 @@ class Reach:
         return min(limit, dense)
 
 
-def reach_of(folder: Path, side: int, labels: int, multiple: int) -> Reach:
+def reach_of(folder: Path, side: int, labels: int, multiple: int, own: bool = False) -> Reach:
     """Trace the model that config.json says, with a head of so many labels, for pictures of `side` pixels.
 
-    Raises SpecError('/model'). What it needs is named, not imported: no process that imports this file loads torch.
+    `own`: readers may read their own channels. Raises SpecError('/model', '/channels/readers'). What it needs is named,
+    not imported: no process that imports this file loads torch.
     """
     load: Any = import_module("core.domains.channels.load")
     costs: Any = import_module("core.domains.channels.costs")
-    found: Reach = costs.ImageCosts.at(load.graph_of(load.empty_body(folder, labels), side), side, multiple).reach
+    found: Reach = costs.ImageCosts.at(load.graph_of(load.empty_body(folder, labels), side, own), side, multiple).reach
     return found
 
 
-def key_of(folder: Path, side: int, labels: int, multiple: int) -> str:
+def key_of(folder: Path, side: int, labels: int, multiple: int, own: bool = False) -> str:
     """Name what `reach_of` gives: it depends on nothing else."""
     config = json.loads((folder / "config.json").read_bytes())
     for name in ("id2label", "label2id", "_name_or_path"):  # of which the number of labels alone is asked for
         config.pop(name, None)
     made_by = {name: version(name) for name in ("torch", "transformers")}
-    known = json.dumps([FORM, config, side, labels, multiple, made_by], sort_keys=True)
+    known = json.dumps([FORM, config, side, labels, multiple, own, made_by], sort_keys=True)
     return hashlib.sha256(known.encode()).hexdigest()[:32]

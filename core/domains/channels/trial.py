@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +19,25 @@ TOLERANCE = 1e-9  # of the largest answer, in float64
 SEED = 0
 
 
+class Draw(Protocol):
+    """What is tried."""
+
+    def __call__(self, graph: Graph, generator: torch.Generator, nearly_all: bool = False) -> Structure:
+        """Draw a structure."""
+
+
+def draw(graph: Graph, generator: torch.Generator, nearly_all: bool = False) -> Structure:
+    """Keep a random part of each block's units: one at least, and not all where there are two. Or all but one."""
+    kept = []
+    for block in graph.anatomy.blocks:
+        count = int(torch.randint(1, max(2, block.size), (), generator=generator))
+        count = max(1, block.size - 1) if nearly_all else count
+        kept.append(tuple(sorted(torch.randperm(block.size, generator=generator)[:count].tolist())))
+    return Structure(tuple(kept))
+
+
 @torch.no_grad()
-def agrees(model: nn.Module, graph: Graph, inputs: Mapping[str, Tensor]) -> bool:
+def agrees(model: nn.Module, graph: Graph, inputs: Mapping[str, Tensor], draw: Draw = draw) -> bool:
     """Try two structures on copies, in float64 and with random weights: parts that start at zero would hide faults.
 
     One keeps a random part of each block, one all but a unit: code that has a size written down may be right by chance
@@ -37,7 +55,8 @@ def agrees(model: nn.Module, graph: Graph, inputs: Mapping[str, Tensor]) -> bool
 
 def _agrees(model: nn.Module, graph: Graph, structure: Structure, inputs: Mapping[str, Tensor]) -> bool:
     gates = torch.from_numpy(graph.has(structure)[:-1]).double().to(next(model.parameters()).device)
-    with gated(model, graph, gates, Structure.dense(graph.anatomy)):
+    columns = torch.from_numpy(~graph.columns.left_out(structure)).to(gates) if graph.columns.paths else None
+    with gated(model, graph, gates, Structure.dense(graph.anatomy), columns):
         masked = answers(model(**inputs))
     smaller = copy.deepcopy(model)
     try:
@@ -61,13 +80,3 @@ def scatter(model: nn.Module, generator: torch.Generator) -> None:
     for tensor in [*model.parameters(), *model.buffers()]:
         if tensor.is_floating_point() and tensor.ndim == 1:
             tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
-
-
-def draw(graph: Graph, generator: torch.Generator, nearly_all: bool = False) -> Structure:
-    """Keep a random part of each block's units: one at least, and not all where there are two. Or all but one."""
-    kept = []
-    for block in graph.anatomy.blocks:
-        count = int(torch.randint(1, max(2, block.size), (), generator=generator))
-        count = max(1, block.size - 1) if nearly_all else count
-        kept.append(tuple(sorted(torch.randperm(block.size, generator=generator)[:count].tolist())))
-    return Structure(tuple(kept))

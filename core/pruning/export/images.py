@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from safetensors.torch import save_file
 from torch import Tensor
 
-from core.domains.channels import resize
+from core.domains.channels import reads, resize
+from core.domains.channels.cut import reads_of
 from core.domains.channels.families import AUTO_CLASS
 from core.domains.channels.network import ChannelNetwork
 from core.domains.structure import Structure
@@ -34,7 +35,9 @@ def write_image_model(
     model, family = network.assembled(), network.family
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
-    write_json(target / "structure.json", structure.to_json())
+    runs = reads_of(model, network.given, structure)
+    own = {"reads": runs} if runs else {}
+    write_json(target / "structure.json", structure.to_json() | own)
     modality.save(target, model)
     config = model.config.to_dict() | {"dtype": "float32"}
     config.pop("_name_or_path", None)
@@ -43,9 +46,12 @@ def write_image_model(
         return
     names = {"task_class": family.task_class, "auto_class": AUTO_CLASS, "model_type": family.model_type}
     names["config_class"] = type(model.config).__name__
-    source = Path(resize.__file__).read_text().split("from torch import Tensor, nn\n", 1)[1].strip() + "\n"
+    sources = {
+        name: Path(str(module.__file__)).read_text().split("from torch import Tensor, nn\n", 1)[1].strip() + "\n"
+        for name, module in {"resize": resize, "reads": reads}.items()
+    }
     template = Template((TEMPLATES / "modeling_channels.py.txt").read_text())
-    code = template.substitute(names | {"resize": source})
+    code = template.substitute(names | sources)
     file = modeling_file(code.encode())
     module = file.removesuffix(".py")
     said = {
@@ -55,7 +61,7 @@ def write_image_model(
             AUTO_CLASS: f"{module}.Pruned{family.task_class}",
         },
         "model_type": f"topwork-{family.model_type}",
-        "topwork": {"shapes": {name: list(shape) for name, shape in network.narrower().items()}},
+        "topwork": {"shapes": {name: list(shape) for name, shape in network.narrower().items()}} | own,
     }
     write_json(target / "config.json", config | said)
     (target / file).write_text(code, encoding="utf-8")

@@ -26,9 +26,8 @@ def read_pictures(spec: JobSpec, model: Path, splits: Splits, hear: Hear) -> tup
     splits = replace(splits, labels=[*head.labels])  # in the order that the model's own head has them
     task = task_of(kind, splits.labels, labels_of(splits.train))
     modality = Images.of(model, spec.train.image_size, bool(spec.task.augment))
-    network = load_images(
-        model, splits.labels, spec.train.seed, kind, side=modality.side, multiple=spec.multiple, fitted=fitted
-    )
+    how = {"side": modality.side, "multiple": spec.multiple}
+    network = load_images(model, splits.labels, spec.train.seed, kind, **how, own=spec.own_readers, fitted=fitted)
     rows = encoded(spec, splits, task, modality)
     given = hear(network, rows[2], "given") if head.own else None
     network.cpu()

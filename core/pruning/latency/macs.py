@@ -9,14 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
 from core.domains.channels.costs import ImageCosts
-from core.domains.channels.fit import fit_channels
 from core.domains.cost import Cost
 from core.domains.fit import Scores
 from core.domains.structure import Structure
@@ -34,7 +32,7 @@ class ByMacs:
 
     @property
     def find(self) -> Callable[[Scores, Any, int], Structure]:
-        return partial(fit_channels, multiple=self.costs.multiple)
+        return self.costs.find
 
     @property
     def smallest(self) -> Structure:
@@ -49,6 +47,7 @@ class ByMacs:
         shape = hashlib.sha256(repr([macs.price.tolist(), macs.rows.tolist(), macs.columns.tolist()]).encode())
         libraries = ("torch", "transformers", *["onnxruntime"] * (under.runtime == "onnx"))
         known = {"macs": macs.before, "shape": shape.hexdigest()[:16], "multiple": self.costs.multiple}
+        known |= {"readers": "own"} if self.costs.own else {}
         return {**asdict(under), **known, **{name: version(name) for name in libraries}}
 
     def learn(self, measure: Measure, first: Reading) -> Table:

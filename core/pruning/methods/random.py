@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from core.domains.channels.cost import Bilinear
 from core.domains.fit import Scores
 from core.domains.network import Network
 from core.pruning.methods import scored
@@ -23,9 +24,12 @@ FACTS = {
 
 
 def at_random(network: Network, fitter: Fitter, _plan: Sequence[Any], seed: int, **_options: Any) -> Scores:
-    """Units drawn alike over all blocks."""
+    """Units drawn alike over all blocks, and what readers read of them, for its cost."""
     rng = np.random.default_rng(seed)
-    return Scores(rng.random(fitter.cost.anatomy.size), rng.random(network.stream) if fitter.hidden else None)
+    units, hidden = rng.random(fitter.cost.anatomy.size), rng.random(network.stream) if fitter.hidden else None
+    if not isinstance(fitter.cost, Bilinear) or fitter.cost.own is None:
+        return Scores(units, hidden)
+    return Scores(units, hidden, rng.random(network.columns) * fitter.cost.own.each(fitter.cost.sizes))
 
 
 prune = scored(at_random)

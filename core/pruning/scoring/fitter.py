@@ -38,7 +38,7 @@ class Fitter:
         """Under a budget that is counted; SpecError if it is out of reach."""
         cost, limit = costs.limit(budget, layout, hidden_size)
         if isinstance(costs, ImageCosts):
-            return cls(cost, limit, partial(fit_channels, multiple=costs.multiple))
+            return cls(cost, limit, costs.find)
         assert isinstance(costs, transformer.Costs)
         if hidden_size == "keep":
             return cls(cost, limit, fit_of(layout, costs.architecture), regular=layout == "regular")

@@ -49,7 +49,8 @@ def importance(
     Rows are drawn from every stream of `plan` that may move masks. A row counts by its stream's weight, whatever the
     number of its logits. Scores are in the numbering of the network as it is. `report` hears how many batches are done;
     those that `checkpoint` holds are not scored again. Where the fitter wants them, the dimensions of the residual
-    stream are scored, too: the gate of one is shared by all layers.
+    stream are scored, too: the gate of one is shared by all layers. Where readers may read their own channels, so is
+    what each reads of each unit: the gate of a unit is what its columns share.
     """
     streams = [stream for phase in plan for stream in phase.streams if stream.masks != "fixed"]
     was_training = network.training
@@ -60,8 +61,11 @@ def importance(
     gates = Gates.of(present, network.here).each(lambda ones: ones.to(where))
     if fitter.hidden:
         gates = replace(gates, hidden=torch.ones(network.stream, device=where))
-    scored = [gate.requires_grad_() for gate in (gates.units, gates.hidden) if gate is not None]
-    sums = [torch.zeros_like(gate) for gate in scored]
+    if network.columns:
+        gates = replace(gates, columns=torch.ones(network.columns, device=where))
+    each = {"units": gates.units, "hidden": gates.hidden, "columns": gates.columns}
+    scored = {name: gate.requires_grad_() for name, gate in each.items() if gate is not None}
+    sums = [torch.zeros_like(gate) for gate in scored.values()]
     first = 0
     if (saved := checkpoint.load()) is not None:
         first, sums = saved["batches"], [part.to(where) for part in saved["sums"]]
@@ -80,7 +84,7 @@ def importance(
             signs = torch.randint(0, 2, part.shape, generator=generator).to(where) * 2 - 1
             weight = max(stream.label_weight, stream.distil_weight) / part.shape[1]
             total = total + sqrt(weight) * (part.float() * signs).sum()
-        found = torch.autograd.grad(total, scored, allow_unused=True, materialize_grads=True)
+        found = torch.autograd.grad(total, [*scored.values()], allow_unused=True, materialize_grads=True)
         parallel.average(found)
         for part, gradient in zip(sums, found, strict=True):
             part += gradient.square()
@@ -90,7 +94,8 @@ def importance(
     network.train(was_training)
     blocks = zip(gates.anatomy.blocks, gates.anatomy.spans, fitter.cost.shared, strict=True)
     worth = [sums[0][span] * (HEADS if block.kind == ATTENTION else 1.0) / price for block, span, price in blocks]
-    return Scores(*(part.double().cpu().numpy() for part in (torch.cat(worth), *sums[1:])))
+    every = zip(scored, [torch.cat(worth), *sums[1:]], strict=True)
+    return Scores(**{name: part.double().cpu().numpy() for name, part in every})
 
 
 def asked(stream: Stream, head: nn.Module, features: Tensor, inputs: Batch, rows: Sequence[int]) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from core.domains.channels.cut import cut
+from core.domains.channels.keep import Keeping
 from core.domains.channels.norms import match, norms, reestimate, sane_momentum, statistics
 from core.domains.channels.trial import draw
 from core.domains.structure import Structure
@@ -64,12 +65,11 @@ def test_matched_norms_give_what_the_dense_ones_gave(name: str) -> None:
     cut(small, graph, structure)
     before = statistics(model, [pictures(4)])
     match(small, [pictures(4)], before, graph, structure)
-    now, has = statistics(small, [pictures(4)]), graph.has(structure)
+    now, keeping = statistics(small, [pictures(4)]), Keeping(graph, structure)
     for path, norm in norms(small).items():
         assert norm.running_mean is not None and norm.running_var is not None
-        kept = (
-            graph.weights[f"{path}.running_mean"].kept(0, has) if graph.weights[f"{path}.running_mean"].sides else ...
-        )
+        weight = graph.weights[f"{path}.running_mean"]
+        kept = keeping.index(weight, 0) if weight.sides else ...
         dense: nn.BatchNorm2d = model.get_submodule(path)
         assert dense.running_mean is not None
         shift = now[path].mean - before[path].mean[kept]
