@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from core.domains.channels.graph import Graph
 from core.domains.channels.network import ChannelNetwork
+from core.domains.channels.trial import answers
 from core.domains.fit import Scores
 from core.domains.network import Network
 from core.pruning.scoring.fitter import Fitter
@@ -21,16 +24,20 @@ def group_magnitude(network: Network, fitter: Fitter, _plan: Sequence[Any], _see
     The ranking is the library's; that the budget is met exactly, in widths of multiples, is `fit`'s. Units that stay
     together there and here are the same: tests/domains/channels/test_oracle.py.
     """
+    assert isinstance(network, ChannelNetwork)
+    return Scores(of_groups(network.assembled(), network.graph, network.side))
+
+
+def of_groups(model: nn.Module, units_of_weights: Graph, side: int) -> NDArray[np.float64]:
+    """The magnitude of each unit, by torch-pruning; ValueError where it gives none to one."""
     import torch_pruning as tp
 
-    assert isinstance(network, ChannelNetwork)
-    model = network.assembled()
-    picture = {"pixel_values": torch.zeros(1, 3, network.side, network.side)}
-    graph = tp.DependencyGraph().build_dependency(model, example_inputs=picture, output_transform=_logits)
+    picture = {"pixel_values": torch.zeros(1, 3, side, side)}
+    graph = tp.DependencyGraph().build_dependency(model, example_inputs=picture, output_transform=first_tensor)
     importance = tp.importance.GroupMagnitudeImportance(p=2)
-    scores = np.full(fitter.cost.anatomy.size, np.nan)
+    scores = np.full(units_of_weights.anatomy.size, np.nan)
     modules = dict(model.named_modules())
-    for name, units in network.graph.producers.items():
+    for name, units in units_of_weights.producers.items():
         module = modules[name.rpartition(".")[0]]
         units_of = np.array(units)
         if (units_of < 0).all() or not np.isnan(scores[units_of[units_of >= 0]]).all():
@@ -42,8 +49,9 @@ def group_magnitude(network: Network, fitter: Fitter, _plan: Sequence[Any], _see
         scores[units_of[there]] = found[there]
     if np.isnan(scores).any():
         raise ValueError("torch-pruning gives no magnitude to some of the channels that can go")
-    return Scores(scores)
+    return scores
 
 
-def _logits(output: Any) -> Any:
-    return output.logits
+def first_tensor(output: object) -> Tensor:
+    """Of any model: what it gives first."""
+    return answers(output)[0]

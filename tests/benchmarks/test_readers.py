@@ -1,4 +1,4 @@
-"""What benchmarks/readers.py cuts to: the budget, or the same part for every reader."""
+"""What benchmarks/readers cuts to: the budget, or the same part for every reader."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.readers import READERS, DenseNet, Pictures, fisher, structure_of, table
+from benchmarks.readers.cells import READERS, structure_of
+from benchmarks.readers.data import Pictures
+from benchmarks.readers.nets import DenseNet, fisher
+from benchmarks.readers.table import table
 from core.domains.channels.costs import ImageCosts
 from core.domains.channels.own import own_readers
 from core.domains.channels.trace import trace
@@ -34,5 +37,5 @@ def test_the_page_has_a_row_a_cell() -> None:
     quality = {"accuracy": 0.5, "agrees": 0.25}
     cell = {"removed": 0.3, "by": "macs", "readers": "own", "macs": 0.7, "own": 3, "gathered": 1}
     cell |= {"at once": quality, "recovered": quality, "latency": {"torch": 0.8, "onnx": 0.6}}
-    said = table({"densenet": [cell]}, 10)
-    assert "| 30% | macs | own | 70.0% | 3 | 1 | 50.0% | 25.0% | 50.0% | 25.0% | 0.80 | 0.60 |" in said
+    lines = [{"net": "densenet", "seed": seed, "dense": quality, "cells": [cell]} for seed in (0, 1)]
+    assert "| 30% | macs | own | 70.0% | 3 | 1 | 50.0 ± 0.0 | 50.0 ± 0.0 | 25.0 ± 0.0 | 0.80 | 0.60 |" in table(lines)
