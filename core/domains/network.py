@@ -91,6 +91,11 @@ class Network(nn.Module, ABC):
         """The learning rate that suits it."""
 
     @property
+    def probe(self) -> int:
+        """Rows that teach it a source's labels as far as to see whether they are related to others."""
+        return 960
+
+    @property
     @abstractmethod
     def wide(self) -> bool:
         """Whether so much of it is left that bfloat16 is faster on a CPU."""

@@ -266,7 +266,7 @@ def quickly(monkeypatch: pytest.MonkeyPatch) -> Mapping[str, int]:
     """Steps of a job that is as short as one with trials can be: units are scored on few batches."""
     for module in (allot, trials):
         monkeypatch.setattr(module, "BATCHES", 2)
-    return {"teach": 100, "prune": 0, "recover": 300}
+    return {"teach": 120, "prune": 0, "recover": 300}
 
 
 @pytest.mark.slow
@@ -325,7 +325,7 @@ def test_without_related_labels_text_is_all_that_is_tried(tiny: Path, network: T
 class Forgetful(Trials):
     """A runner that probes no source."""
 
-    def probed(self, _i: int) -> Rows:
+    def probed(self, _i: int) -> tuple[Rows, Rows | None]:
         raise AssertionError("probed again")
 
 

@@ -6,7 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from core.pruning.trials.relatedness import relatedness
+from core.pruning.training.batches import Rows
+from core.pruning.trials.relatedness import WELL_RELATED, against_own, relatedness
+from core.pruning.trials.trials import held_out
 from core.tasks import Task
 from core.tasks.classes import SingleLabel
 from core.tasks.labels import MultiLabel
@@ -86,3 +88,18 @@ def test_answers_that_are_always_the_same_say_nothing() -> None:
     labels = torch.arange(10) % 2
     assert relatedness(torch.zeros(10, 2), labels, SingleLabel(), False) == 0
     assert relatedness(torch.zeros(1, 2), labels[:1], SingleLabel(), False) == 0
+
+
+def test_a_task_that_is_learned_to_a_part_is_asked_by_its_own_rows() -> None:
+    assert against_own(0.05, 0.1) == pytest.approx(0.15)
+    assert against_own(0.05, 0.6) == 0.05 and against_own(0.5, 0.2) == 0.5
+    assert against_own(0.2, 0.1) == pytest.approx(WELL_RELATED)
+    assert against_own(0.04, 0.0) == 0.04 and against_own(0.0, 0.2) == 0.0
+
+
+def test_no_view_of_a_row_that_is_held_out_stays() -> None:
+    rows = Rows({}, torch.arange(40).repeat_interleave(3), SingleLabel(), None, views=3)  # type: ignore[arg-type]
+    own, rest = held_out(rows, torch.Generator().manual_seed(0))
+    assert len(own) == 8 and len(rest) == 96
+    assert {*own.labels.tolist()} | {*rest.labels.tolist()} == {*range(40)}
+    assert not {*own.labels.tolist()} & {*rest.labels.tolist()}

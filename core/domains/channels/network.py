@@ -57,6 +57,10 @@ class ChannelNetwork(Network):
         return RATE
 
     @property
+    def probe(self) -> int:
+        return 2400
+
+    @property
     def wide(self) -> bool:
         """Convolutions in bfloat16 are no faster on most CPUs."""
         return False

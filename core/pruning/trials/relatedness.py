@@ -45,3 +45,12 @@ def relatedness(logits: Tensor, labels: Tensor, task: Task, same: bool) -> float
     chance = torch.stack([together(wanted[order]) for order in orders])
     found = together(wanted)
     return float((found - chance.mean()) / (most - chance.mean())) if found > chance.max() else 0.0
+
+
+def against_own(found: float, own: float) -> float:
+    """What was `found` of the target, where the same model's answers to source rows that it has not seen reach `own`.
+
+    A hard task is learned to a part in so few steps: under `WELL_RELATED` of its own, `found` counts as much more as is
+    missing there. It never becomes more than `WELL_RELATED` by that.
+    """
+    return found * WELL_RELATED / min(WELL_RELATED, max(own, found)) if own > 0 else found

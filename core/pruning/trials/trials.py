@@ -27,9 +27,9 @@ from core.pruning.training.losses import labelled_by
 from core.pruning.training.predict import predict
 from core.pruning.training.train import Training, recovery_rate, train
 from core.pruning.trials import policy as auto
-from core.pruning.trials.allot import BATCHES, PROBED, allot, trial_batch
+from core.pruning.trials.allot import BATCHES, OWN, PROBED, allot, trial_batch
 from core.pruning.trials.policy import SPLITS, Choice, Decision, Policy, Room, Seen, splits
-from core.pruning.trials.relatedness import relatedness
+from core.pruning.trials.relatedness import against_own, relatedness
 from core.spec.job import Stage
 from core.spec.messages import Listener, StageProgress
 
@@ -64,7 +64,8 @@ def decide(
 def plan(ground: Ground, stages: Sequence[Stage], steps: Mapping[str, int]) -> tuple[Policy, Room]:
     """What is tried, and what it may cost; each source alone, too, where there is the time."""
     labels = [bool(source.classes) for source in ground.sources]
-    sizes = steps, len(ground.rows), ground.batch_size, ground.fitter.limit / ground.fitter.cost.dense
+    left, probe = ground.fitter.limit / ground.fitter.cost.dense, ground.network.probe
+    sizes = steps, len(ground.rows), ground.batch_size, left, probe
     policy = Policy(stages, labels, [None] * len(labels), len(labels) > 1)
     room = allot(policy, *sizes)
     if policy.apart and not room.trials:
@@ -92,22 +93,30 @@ class Trials:
         saved = self.checkpoints("auto-related").load() or {"related": []}
         found: list[float | None] = saved["related"]
         for i, source in list(enumerate(self.ground.sources))[len(found) :]:
-            value = parallel.agree(partial(self.relatedness, source, self.probed(i))) if source.classes else None
+            value = parallel.agree(partial(self.relatedness, *self.probed(i))) if source.classes else None
             found = [*found, value]
             self.checkpoints("auto-related").keep({"related": found})
         return found
 
-    def probed(self, i: int) -> Rows:
-        """Rows of the target, with the answers of a model that knows source `i` alone."""
+    def probed(self, i: int) -> tuple[Rows, Rows | None]:
+        """Rows of the target, with the answers of a model that knows source `i` alone.
+
+        Beside them, where that has the target's labels, rows of its own that the model has not seen.
+        """
         rows, generator = self.ground.rows, torch.Generator().manual_seed(self.ground.seed)
-        network = copy.deepcopy(self.ground.network).to(device())
-        source = replace(self.ground.sources[i], head="probe")  # the target's may know its labels already
+        network, source = copy.deepcopy(self.ground.network).to(device()), self.ground.sources[i]
+        own, taught = held_out(source.rows, generator) if source.head == TARGET else (None, source.rows)
+        source = replace(source, rows=taught, head="probe")  # the target's may know its labels already
         plan = phases("none", "teach", False, source, [], self.batch_size)
         add_heads(network, plan, [source])
         self.train(network, plan, "teach", self.room.probe, self.ground.rate, 0, loop=f"auto-probe-{i}")
         order = torch.randperm(len(rows), generator=generator)[:PROBED]
-        asked = TaskRows(rows.take(order.tolist()), source.head, source.classes)
-        return self.label(network.eval(), asked, source.head).rows
+        network.eval()
+
+        def answered(rows: Rows) -> Rows:
+            return self.label(network, TaskRows(rows, source.head, source.classes), source.head).rows
+
+        return answered(rows.take(order.tolist())), answered(own) if own else None
 
     def run(self, number: int, tried: Mapping[Choice, tuple[int, ...]], most: int) -> None:
         """One split: a student of each choice, and the teachers they need."""
@@ -129,10 +138,14 @@ class Trials:
         for taught in teachers:
             self.teacher(taught, number).drop()
 
-    def relatedness(self, source: TaskRows, rows: Rows) -> float:
+    def relatedness(self, rows: Rows, own: Rows | None) -> float:
         """Of the source's labels to the target's."""
         assert rows.logits is not None
-        return relatedness(rows.logits, rows.labels, rows.task, source.head == TARGET)
+        found = relatedness(rows.logits, rows.labels, rows.task, own is not None)
+        if own is None:
+            return found
+        assert own.logits is not None
+        return against_own(found, relatedness(own.logits, own.labels, own.task, True))
 
     def worth(self, student: Network, held: Rows) -> Tensor:
         """Of each row that was held out."""
@@ -197,3 +210,11 @@ class Trials:
         training = Training(steps, rate, self.ground.seed + number, lambda _message: self.tell(), checkpoint=checkpoint)
         train(network, plan, None, training, stage="auto", metric="")
         checkpoint.drop()
+
+
+def held_out(rows: Rows, generator: torch.Generator) -> tuple[Rows, Rows]:
+    """A fifth of the rows, `OWN` at most, as they are, and all others with their views."""
+    order = torch.randperm(len(rows) // rows.views, generator=generator).tolist()
+    count = min(OWN, len(order) // 5)
+    rest = [one * rows.views + view for one in sorted(order[count:]) for view in range(rows.views)]
+    return rows.take([one * rows.views for one in order[:count]]), rows.take(rest)
