@@ -72,7 +72,6 @@ SHAPES: Mapping[str, tuple[Any, ...]] = {
     "Llama 3.2 1B": ("llama", (2048, 32, 16, 8192), {"num_key_value_heads": 8, "vocab_size": 128256}),
     "Qwen2.5 0.5B": ("qwen2", (896, 14, 24, 4864), {"num_key_value_heads": 2}),
     "Qwen3 0.6B": ("qwen3", (1024, 16, 28, 3072), {"num_key_value_heads": 8, "head_dim": 128}),
-    "ViT base": ("vit", (768, 12, 12, 3072)),
 }
 NARROW = ("all-MiniLM-L6-v2", "BERT base")  # fitted with fewer hidden dimensions, too
 

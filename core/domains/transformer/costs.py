@@ -10,7 +10,7 @@ from typing import Self
 from core.domains.anatomy import Block
 from core.domains.cost import FLOAT32, Additive
 from core.domains.structure import ATTENTION, FFN, Structure
-from core.domains.transformer.families import Architecture, Family, require_narrow
+from core.domains.transformer.families import Architecture, Family
 from core.domains.transformer.residual import residual_side
 from core.domains.weights import file_bytes
 from core.spec.budget import GROUPS, Budget
@@ -66,9 +66,7 @@ class Costs:
         macs = Additive.alike(
             a.anatomy,
             {ATTENTION: (head, 0), FFN: ((inputs + 1) * a.hidden * length, 0)},
-            outside=once * (length if family.of_words else 1)
-            + always * length
-            + prod(shapes.get(f"{family.patches}.weight", (0,))) * (length - 1),
+            outside=once * (length if family.of_words else 1) + always * length,
         )
         unit, block, fixed = (
             tuple(FLOAT32 * price for price in prices) for prices in (params.unit, params.block, params.fixed)
@@ -112,11 +110,8 @@ class Costs:
         return self if structure.hidden is None else self.at(len(structure.hidden))
 
     def smallest(self, hidden_size: HiddenSize) -> Self:
-        """At the smallest hidden size that is tried; SpecError('/hidden_size') if this family's cannot shrink."""
-        if hidden_size == "keep":
-            return self
-        require_narrow(self.architecture.family)
-        return self.at(hidden_sizes(self.architecture.hidden)[0])
+        """At the smallest hidden size that is tried."""
+        return self if hidden_size == "keep" else self.at(hidden_sizes(self.architecture.hidden)[0])
 
     def limit(self, budget: Budget, layout: Layout = "free", hidden_size: HiddenSize = "keep") -> tuple[Additive, int]:
         """The cost that `budget` limits, and the most that the encoder layers may cost; SpecError if out of reach.
@@ -149,7 +144,7 @@ class Costs:
             advice += '; most of the rest is embeddings: "vocabulary": "trim" keeps those that the texts use' * (
                 outside > cost.dense / 2 and not cost.spared
             )
-            if hidden_size == "keep" and layout == "free" and self.architecture.family.narrows:
+            if hidden_size == "keep" and layout == "free":
                 advice += f'; with "hidden_size": "trim" (and no "l0" or "pdp") it can have {lowest("trim"):,}'
             raise SpecError(
                 f"/budget/{budget.kind}",

@@ -50,8 +50,6 @@ class Family:
     gate: str = ""  # the Linear of the gates, where it is one of its own
     first_layer_stays: bool = False  # it is built unlike the others, so that a plain config needs it
     says_head_size: bool = False  # config.json may have a head_dim, so that there can be fewer heads
-    narrows: bool = True  # whole dimensions of the residual stream can go
-    patches: str = ""  # the convolution that makes an image's tokens, all but the first; where there is none: a text's
     extra_positions: int = 0  # position embeddings that no token uses
     counts_from_padding: bool = False  # positions begin after the padding's id: as many are unused
     unknown: tuple[str, ...] = ()  # options in config.json that are not provided for
@@ -226,24 +224,6 @@ FAMILIES: Mapping[str, Family] = {
         _llama("llama", "Llama"),
         _llama("qwen2", "Qwen2"),
         _llama("qwen3", "Qwen3", ("self_attn.q_norm", "self_attn.k_norm")),
-        Family(
-            "vit",
-            "ViTForImageClassification",
-            "vit",
-            head_layers=("classifier",),
-            layers="layers",
-            query="attention.q_proj",
-            key="attention.k_proj",
-            value="attention.v_proj",
-            attention="attention",
-            attention_out="attention.o_proj",
-            ffn_in="mlp.fc1",
-            ffn="mlp",
-            ffn_out="mlp.fc2",
-            says_head_size=True,
-            narrows=False,  # the class token and the positions are parameters of their own
-            patches="vit.embeddings.patch_embeddings.projection",
-        ),
     )
 }
 
@@ -294,19 +274,6 @@ def head_labels(said: Mapping[Any, Any] | None, outputs: int) -> tuple[str, ...]
         return ()
     named_once = {*found} == {*range(outputs)} and len({*found.values()}) == outputs
     return tuple(found[i] for i in range(outputs)) if named_once else ()
-
-
-def require_text(family: Family) -> None:
-    """Raises SpecError('/model') if a family does not read texts, as every task so far does."""
-    if family.patches:
-        raise SpecError("/model", IT_LOOKS.format(family.model_type))
-
-
-def require_narrow(family: Family) -> None:
-    """Raises SpecError('/hidden_size') for a family whose hidden size cannot shrink."""
-    if not family.narrows:
-        known = ", ".join(name for name, one in FAMILIES.items() if one.narrows)
-        raise SpecError("/hidden_size", f"of family '{family.model_type}' it cannot shrink; of these it can: {known}")
 
 
 @dataclass(frozen=True)
@@ -374,7 +341,7 @@ class Architecture:
             if config.get("model_type") in IMAGES:
                 raise SpecError("/model", IT_LOOKS.format(config.get("model_type")))
             require_fit(str(config.get("model_type")))
-            known = ", ".join(name for name, one in FAMILIES.items() if not one.patches)
+            known = ", ".join(FAMILIES)
             raise SpecError("/model", f"architecture '{config.get('model_type')}' is not supported; supported: {known}")
         if str(config.get("position_embedding_type")).startswith("relative"):
             raise SpecError(

@@ -18,7 +18,7 @@ from core.domains.config import named, read_object
 from core.domains.folder import UNEVEN, entries, require_model, require_names
 from core.domains.structure import ATTENTION, FFN, Structure
 from core.domains.transformer.costs import Costs
-from core.domains.transformer.families import VOCABULARIES, Architecture, head_labels, require_text, require_tokenizer
+from core.domains.transformer.families import VOCABULARIES, Architecture, head_labels, require_tokenizer
 from core.domains.transformer.pooling import Recipe, read_recipe
 from core.domains.weights import read_all_shapes, require_weights
 from core.spec.errors import SpecError
@@ -132,7 +132,6 @@ def _read(folder: Path, problem: ProblemType) -> LocalModel:
     values = require_model(folder)
     architecture = Architecture.from_config(values, problem)
     family = architecture.family
-    require_text(family)
     require_tokenizer(folder)
     _require_small(folder)
     files = require_weights(folder)

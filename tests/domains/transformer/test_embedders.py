@@ -32,13 +32,13 @@ from core.spec.task import ProblemType
 from tests.domains.transformer.test_families import (
     HIDDEN,
     LENGTH,
+    MODELS,
     NARROW,
     STRUCTURES,
-    TEXT,
     folders,
+    inputs,
     layers_of,
     regular,
-    texts,
 )
 from tests.pruning.conftest import costs_of
 from tests.tiny import run_apart
@@ -48,10 +48,10 @@ POOLINGS = ("mean_tokens", "cls_token", "lasttoken", "max_tokens")
 VECTORS: ProblemType = "text_retrieval"
 
 
-@pytest.fixture(scope="module", params=TEXT)
+@pytest.fixture(scope="module", params=sorted(MODELS))
 def folder(request: pytest.FixtureRequest, folders: Path) -> Path:
     """A model folder of each family; in turn they are pooled in another way, have Dense layers, are normalised."""
-    path, number = folders / str(request.param), TEXT.index(request.param)
+    path, number = folders / str(request.param), sorted(MODELS).index(request.param)
     if not (path / "modules.json").exists():
         with_modules(path, POOLINGS[number % 4], dense=number % 3 == 0, unit=number % 2 == 0)
     return path
@@ -97,10 +97,10 @@ def test_masked_equals_cut_and_costs_what_is_counted(folder: Path, structure: St
     found = find(folder.parent, folder.name, VECTORS).costs(labels=1, length=LENGTH, narrow=narrow)
     assert found == whole  # the API reads the files' headers
     with torch.inference_mode(), gated(model, Gates.of(structure, dense.anatomy, HIDDEN), dense):
-        masked = model.logits(texts())
+        masked = model.logits(inputs())
     cut(model, structure)
     with torch.inference_mode():
-        torch.testing.assert_close(model.logits(texts()), masked, atol=2e-5, rtol=1e-4)
+        torch.testing.assert_close(model.logits(inputs()), masked, atol=2e-5, rtol=1e-4)
     assert hidden_size(model) == len(structure.hidden or range(HIDDEN))
     costs, small = whole.of(structure), model.assembled()
     assert costs.params.of(structure) == sum(p.numel() for p in layers_of(model).parameters())
@@ -109,13 +109,13 @@ def test_masked_equals_cut_and_costs_what_is_counted(folder: Path, structure: St
     assert size <= costs.bytes.model(structure) <= size + 150 * tensors
     small.plain.set_attn_implementation("eager")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        small(**texts(1))
+        small(**inputs(1))
     assert 2 * costs.macs.model(structure) == counter.get_total_flops()
 
 
 def test_vectors_are_those_of_each_text_alone(folder: Path) -> None:
     model = loaded(folder)
-    together = texts()
+    together = inputs()
     with torch.inference_mode():
         vectors = model.logits(together)
         for i, count in enumerate(together["attention_mask"].sum(1).tolist()):
@@ -131,14 +131,14 @@ def test_vectors_are_those_of_each_text_alone(folder: Path) -> None:
 def saved(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cut model of each family, as load.py and AutoModel in a process with nothing of ours have it."""
     root = tmp_path_factory.mktemp("vectors")
-    for number, name in enumerate(TEXT):
+    for number, name in enumerate(sorted(MODELS)):
         if not (folders / name / "modules.json").exists():
             with_modules(folders / name, POOLINGS[number % 4], dense=number % 3 == 0, unit=number % 2 == 0)
         for kind in ("free", "narrow", "plain"):
             network, structure = cut_as(folders / name, kind)
             modality = Text(load_tokenizer(folders / name), 64, apart=True)
             write_model(network, structure, modality, root / f"{name}-{kind}", plain=kind == "plain")
-    (root / "inputs.json").write_text(json.dumps({name: column.tolist() for name, column in texts().items()}))
+    (root / "inputs.json").write_text(json.dumps({name: column.tolist() for name, column in inputs().items()}))
     script = """
 import json, pathlib, runpy, torch
 inputs = {name: torch.tensor(column) for name, column in json.load(open("inputs.json")).items()}
@@ -169,8 +169,8 @@ def test_a_saved_model_gives_the_same_vectors_however_it_is_loaded(saved: Path, 
     where = saved / f"{folder.name}-{kind}"
     again = load_embedder(where, read_recipe(where), trusted=kind != "plain")
     with torch.inference_mode():
-        vectors = network.logits(texts())
-        assert torch.equal(again(**texts()).logits, vectors)
+        vectors = network.logits(inputs())
+        assert torch.equal(again(**inputs()).logits, vectors)
     said = json.loads((saved / "said.json").read_text())[where.name]
     torch.testing.assert_close(torch.tensor(said), vectors, atol=1e-6, rtol=1e-5)
     assert bool(list(where.glob("*.py")) == [where / "load.py"]) == (kind == "plain")
@@ -187,7 +187,7 @@ def test_a_saved_model_is_given_and_cut_again(saved: Path, folder: Path, kind: s
     where = saved / f"{folder.name}-{kind}"
     again = load_network(where, ["match"], seed=3, problem=VECTORS).eval()
     with torch.inference_mode():
-        torch.testing.assert_close(again.logits(texts()), network.logits(texts()), atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(again.logits(inputs()), network.logits(inputs()), atol=1e-6, rtol=1e-5)
     given = read_model(where, VECTORS)
     assert given.pruned and given.costs(1, LENGTH) == costs_of(again, LENGTH)
     half = Structure(tuple(row[len(row) // 2 :] for row in units(again).kept))
@@ -195,7 +195,7 @@ def test_a_saved_model_is_given_and_cut_again(saved: Path, folder: Path, kind: s
     write_model(again, half, Text(load_tokenizer(where), 64, apart=True), tmp_path / "half")
     third = load_embedder(tmp_path / "half", read_recipe(tmp_path / "half"), trusted=True)
     with torch.inference_mode():
-        assert torch.equal(third(**texts()).logits, again.logits(texts()))
+        assert torch.equal(third(**inputs()).logits, again.logits(inputs()))
 
 
 @pytest.mark.parametrize("folder", ["bert", "distilbert", "electra", "llama"], indirect=True)
@@ -203,7 +203,7 @@ def test_onnx_runtime_says_the_same(folder: Path, tmp_path: Path) -> None:
     """One of each way of pooling."""
     model = loaded(folder, narrow=True)
     cut(model, NARROW)
-    write_onnx(model.assembled(), texts(), tmp_path / "model.onnx")
+    write_onnx(model.assembled(), inputs(), tmp_path / "model.onnx")
     session = InferenceSession(tmp_path / "model.onnx")
     for ids in (torch.tensor([[7, 8, 9]]), torch.randint(5, 61, (5, 40))):
         mask = torch.ones_like(ids)
@@ -219,9 +219,9 @@ def test_where_nothing_is_cut_vectors_are_those_of_the_model(folder: Path) -> No
     """Also with the layer that keeps their length where dimensions go."""
     network = load_network(folder, ["match"], seed=0, problem=VECTORS).eval()
     with torch.inference_mode():
-        vectors = network.logits(texts())
+        vectors = network.logits(inputs())
         wide = load_network(folder, ["match"], seed=5, problem=VECTORS, narrow=True).eval()
-        torch.testing.assert_close(wide.logits(texts()), vectors, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(wide.logits(inputs()), vectors, atol=1e-6, rtol=1e-5)
         again = copy.deepcopy(network).train()
         again.drop_nothing()
-        torch.testing.assert_close(again.logits(texts()), vectors, atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(again.logits(inputs()), vectors, atol=1e-6, rtol=1e-5)

@@ -59,9 +59,7 @@ MODELS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "deberta-v2": ("deberta-v2", RELATIVE | {"embedding_size": 24}),
     "deberta-v3": ("deberta-v2", RELATIVE | {"position_buckets": 8, "share_att_key": True}),
     "deberta-plain": ("deberta-v2", {}),
-    "vit": ("vit", {"image_size": 16, "patch_size": 4}),
 }
-TEXT = sorted(name for name, (family, _) in MODELS.items() if not FAMILIES[family].patches)
 STRUCTURES = [
     Structure.of([[0, 2], [1], [3]], [[1, 5, 9], range(24), [0]]),
     Structure.of([[], [0, 1, 3], []], [[], [4, 7], range(5)]),
@@ -118,7 +116,7 @@ def regular(family: Family) -> Structure:
 def saved(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A cut model of each family, and what each says once it is loaded, in both ways, with nothing of ours."""
     root = tmp_path_factory.mktemp("saved")
-    for name in TEXT:
+    for name in sorted(MODELS):
         smaller = loaded(folders / name)
         cut(smaller, STRUCTURES[1])
         write_model(smaller, STRUCTURES[1], Text(load_tokenizer(folders / name), 128), root / name)
@@ -129,7 +127,7 @@ def saved(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         structure = regular(plain.architecture.family)
         cut(plain, structure)
         write_model(plain, structure, Text(load_tokenizer(folders / name), 128), root / "plain" / name, plain=True)
-    (root / "inputs.json").write_text(json.dumps({name: column.tolist() for name, column in texts().items()}))
+    (root / "inputs.json").write_text(json.dumps({name: column.tolist() for name, column in inputs().items()}))
     script = """
 import importlib.util, json, pathlib, torch
 from transformers import AutoModel, AutoModelForSequenceClassification
@@ -158,14 +156,7 @@ json.dump(said, open("said.json", "w"))
     return root
 
 
-def inputs(model: TransformerNetwork, count: int = 2) -> dict[str, torch.Tensor]:
-    """What the family reads."""
-    if not model.architecture.family.patches:
-        return texts(count)
-    return {"pixel_values": torch.randn(count, 3, 16, 16, generator=torch.Generator().manual_seed(0))}
-
-
-def texts(count: int = 2) -> dict[str, torch.Tensor]:
+def inputs(count: int = 2) -> dict[str, torch.Tensor]:
     """The last row is padded, where there are several."""
     ids = torch.randint(5, 61, (count, LENGTH), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
@@ -176,18 +167,14 @@ def texts(count: int = 2) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("structure", [*STRUCTURES, NARROW])
 def test_masked_equals_cut(model: TransformerNetwork, structure: Structure) -> None:
-    if structure.hidden and not model.architecture.family.narrows:
-        with pytest.raises(SpecError, match="of family 'vit' it cannot shrink; of these it can: bert, roberta,"):
-            costs_of(model).smallest("trim")
-        return
     dense = Structure.dense(model.architecture.anatomy)
     smaller = copy.deepcopy(model)
     cut(smaller, structure)
     with torch.inference_mode():
         with gated(model, Gates.of(structure, dense.anatomy, HIDDEN), dense):
-            masked = model.logits(inputs(model))
-        logits = smaller.logits(inputs(model))
-        assert not torch.allclose(masked, model.logits(inputs(model)), atol=1e-3)
+            masked = model.logits(inputs())
+        logits = smaller.logits(inputs())
+        assert not torch.allclose(masked, model.logits(inputs()), atol=1e-3)
     torch.testing.assert_close(logits, masked, atol=2e-5, rtol=0)
     assert units(smaller).sizes() == replace(structure, hidden=None).sizes()
     assert hidden_size(smaller) == len(structure.hidden or range(HIDDEN))
@@ -195,11 +182,11 @@ def test_masked_equals_cut(model: TransformerNetwork, structure: Structure) -> N
     reshape(again, Structure.from_json(json.loads(json.dumps(structure.to_json()))))
     again.load_state_dict(smaller.state_dict(), strict=True)
     with torch.inference_mode():
-        assert torch.equal(again.logits(inputs(model)), logits)
+        assert torch.equal(again.logits(inputs()), logits)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("folder", TEXT, indirect=True)
+@pytest.mark.parametrize("folder", sorted(MODELS), indirect=True)
 @pytest.mark.parametrize(("suffix", "structure"), [("", STRUCTURES[1]), ("-narrow", NARROW)])
 def test_a_saved_model_is_given_and_cut_again(
     saved: Path, folder: Path, model: TransformerNetwork, suffix: str, structure: Structure, tmp_path: Path
@@ -208,7 +195,7 @@ def test_a_saved_model_is_given_and_cut_again(
     given, again = read_model(first), load_network(first, ["a", "b", "c"], seed=9).eval()
     cut(model, structure)
     with torch.inference_mode():
-        torch.testing.assert_close(again.logits(texts()), model.logits(texts()), atol=1e-6, rtol=0)
+        torch.testing.assert_close(again.logits(inputs()), model.logits(inputs()), atol=1e-6, rtol=0)
     assert units(again) == Structure.dense(given.architecture.anatomy)
     costs = costs_of(again)
     assert costs.params.dense == sum(p.numel() for p in layers_of(again).parameters())
@@ -220,11 +207,11 @@ def test_a_saved_model_is_given_and_cut_again(
     write_model(again, half, Text(load_tokenizer(first), 128), tmp_path / "half")
     third = load_network(tmp_path / "half", ["a", "b", "c"], seed=9).eval()
     with torch.inference_mode():
-        assert torch.equal(third.logits(texts()), again.logits(texts()))
+        assert torch.equal(third.logits(inputs()), again.logits(inputs()))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("folder", TEXT, indirect=True)
+@pytest.mark.parametrize("folder", sorted(MODELS), indirect=True)
 def test_a_saved_model_loads_every_way(saved: Path, folder: Path, model: TransformerNetwork) -> None:
     """What a process with nothing of ours said of the inputs (see `saved`)."""
     every = json.loads((saved / "said.json").read_text())
@@ -234,7 +221,7 @@ def test_a_saved_model_loads_every_way(saved: Path, folder: Path, model: Transfo
         smaller = copy.deepcopy(model)
         cut(smaller, structure)
         with torch.inference_mode():
-            logits = smaller.logits(inputs(model))
+            logits = smaller.logits(inputs())
         torch.testing.assert_close(torch.tensor(loaded), logits, atol=1e-5, rtol=0)
     assert sorted(path.name for path in (saved / "plain").glob("*/*.py")) == []
 
@@ -251,15 +238,15 @@ def test_a_dropped_layer_is_passed_by(model: TransformerNetwork) -> None:
     )
     with torch.inference_mode():
         with gated(model, Gates.of(structure, dense.anatomy), dense):
-            skipped = model.logits(inputs(model))
+            skipped = model.logits(inputs())
         handle.remove()
-        torch.testing.assert_close(smaller.logits(inputs(model)), skipped, atol=2e-5, rtol=0)
+        torch.testing.assert_close(smaller.logits(inputs()), skipped, atol=2e-5, rtol=0)
     assert units(smaller).sizes() == structure.remaining().sizes()
     again = copy.deepcopy(model)
     reshape(again, structure)
     again.load_state_dict(smaller.state_dict(), strict=True)
     with torch.inference_mode():
-        assert torch.equal(again.logits(inputs(model)), smaller.logits(inputs(model)))
+        assert torch.equal(again.logits(inputs()), smaller.logits(inputs()))
 
 
 def layers_of(model: TransformerNetwork) -> Any:
@@ -271,7 +258,10 @@ def layers_of(model: TransformerNetwork) -> Any:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("folder", "structure"),
-    [*((name, NARROW) for name in TEXT), *((name, STRUCTURES[0]) for name in ("bert", "deberta-v3", "llama"))],
+    [
+        *((name, NARROW) for name in sorted(MODELS)),
+        *((name, STRUCTURES[0]) for name in ("bert", "deberta-v3", "llama")),
+    ],
     indirect=["folder"],
 )
 @pytest.mark.field(
@@ -283,7 +273,7 @@ def test_onnx_runtime_says_the_same_of_any_batch_and_length(
     model: TransformerNetwork, structure: Structure, tmp_path: Path
 ) -> None:
     cut(model, structure)
-    write_onnx(model.assembled(), inputs(model), tmp_path / "model.onnx")
+    write_onnx(model.assembled(), inputs(), tmp_path / "model.onnx")
     session = InferenceSession(tmp_path / "model.onnx")
     quantised = quantised_by_onnx_runtime(tmp_path / "model.onnx")
     for ids in (torch.tensor([[7, 8, 9]]), torch.randint(5, 61, (5, 40))):
@@ -326,8 +316,8 @@ def test_onnx_runtime_quantises_a_head_of_every_kind(
     monkeypatch.chdir(tmp_path)  # where that preparation leaves files behind
     model = loaded(folder, problem)
     cut(model, STRUCTURES[1])
-    write_onnx(model.assembled(), texts(), tmp_path / "model.onnx")
-    columns = {name: column.numpy() for name, column in texts(3).items()}
+    write_onnx(model.assembled(), inputs(), tmp_path / "model.onnx")
+    columns = {name: column.numpy() for name, column in inputs(3).items()}
     (said,) = InferenceSession(tmp_path / "model.onnx").run(["logits"], columns)
     for prepared in ({}, {"auto_merge": True}):
         (rounded,) = quantised_by_onnx_runtime(tmp_path / "model.onnx", **prepared).run(["logits"], columns)
@@ -347,12 +337,11 @@ def test_every_weight_that_goes_with_a_unit_is_in_one_norm(model: TransformerNet
 
 
 def test_costs_are_what_is_counted(model: TransformerNetwork, folder: Path) -> None:
-    text = not model.architecture.family.patches
-    whole_costs = costs_of(model, LENGTH if text else 1 + (16 // 4) ** 2)  # an image's patches, and one token more
-    if text:  # the API reads the file's header
-        assert whole_costs == find(folder.parent, folder.name).costs(labels=3, length=LENGTH)
+    whole_costs = costs_of(model, LENGTH)
+    # The API reads the file's header.
+    assert whole_costs == find(folder.parent, folder.name).costs(labels=3, length=LENGTH)
     every = [*STRUCTURES, regular(model.architecture.family), Structure.dense(model.architecture.anatomy)]
-    for structure in [*every, NARROW] if model.architecture.family.narrows else every:
+    for structure in [*every, NARROW]:
         costs, smaller = whole_costs.of(structure), copy.deepcopy(model)
         assert (costs.bytes.before, costs.macs.before) == (whole_costs.bytes.before, whole_costs.macs.before)
         cut(smaller, structure)
@@ -363,11 +352,11 @@ def test_costs_are_what_is_counted(model: TransformerNetwork, folder: Path) -> N
         assert weights <= costs.bytes.model(structure) <= weights + 150 * len(model.assembled().state_dict())
         whole.set_attn_implementation("eager")
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            whole(**inputs(model, count=1))
+            whole(**inputs(count=1))
         assert 2 * costs.macs.model(structure) == counter.get_total_flops()
 
 
-@pytest.mark.parametrize("folder", TEXT, indirect=True)
+@pytest.mark.parametrize("folder", sorted(MODELS), indirect=True)
 @pytest.mark.parametrize("structure", [STRUCTURES[1], NARROW])
 def test_a_head_on_every_token(folder: Path, structure: Structure, tmp_path: Path) -> None:
     """Masked == cut, cost == counted (the API counts alike), saved == loaded: as with a head on the whole text."""
@@ -378,12 +367,12 @@ def test_a_head_on_every_token(folder: Path, structure: Structure, tmp_path: Pat
     assert costs == find(folder.parent, folder.name, "token_classification").costs(labels=3, length=LENGTH)
     costs = costs.of(structure)
     with torch.inference_mode(), gated(model, Gates.of(structure, dense.anatomy, HIDDEN), dense):
-        masked, other = model.logits(texts()), model.logits(texts(), "other")
+        masked, other = model.logits(inputs()), model.logits(inputs(), "other")
     cut(model, structure)
     with torch.inference_mode():
-        torch.testing.assert_close(model.logits(texts(), "other"), other, atol=2e-5, rtol=0)
+        torch.testing.assert_close(model.logits(inputs(), "other"), other, atol=2e-5, rtol=0)
     with torch.inference_mode():
-        logits = model.logits(texts())
+        logits = model.logits(inputs())
     assert logits.shape == (2, LENGTH, 3)
     torch.testing.assert_close(logits, masked, atol=2e-5, rtol=0)
 
@@ -395,10 +384,10 @@ def test_a_head_on_every_token(folder: Path, structure: Structure, tmp_path: Pat
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     with torch.inference_mode():
-        torch.testing.assert_close(module.load()[0](**texts()).logits, logits, atol=1e-5, rtol=0)
+        torch.testing.assert_close(module.load()[0](**inputs()).logits, logits, atol=1e-5, rtol=0)
     whole.set_attn_implementation("eager")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        whole(**texts(1))
+        whole(**inputs(1))
     assert 2 * costs.macs.model(structure) == counter.get_total_flops()
 
 
@@ -408,9 +397,9 @@ def test_a_family_without_a_head_for_words_is_refused_by_name() -> None:
     assert caught.value.field == "/model"
 
 
-@pytest.mark.parametrize("folder", TEXT, indirect=True)
+@pytest.mark.parametrize("folder", sorted(MODELS), indirect=True)
 def test_a_number_needs_a_bias_in_the_head(folder: Path, model: TransformerNetwork) -> None:
-    family, values = model.architecture.family, texts()
+    family, values = model.architecture.family, inputs()
     if family.head_layers[-1] in family.biasless:
         with pytest.raises(SpecError, match=f"family '{family.model_type}' has no bias in its head"):
             load_network(folder, ["stars"], seed=0, problem="regression")
@@ -428,9 +417,8 @@ def test_cutting_twice_equals_cutting_once(model: TransformerNetwork) -> None:
     equal_when_cut_at_once_or_twice(model, outer, inner)
     outer, inner = (Structure.of(s.heads, s.neurons, dropped) for s, dropped in ((outer, [1]), (inner, [1, 2])))
     equal_when_cut_at_once_or_twice(model, outer, inner)
-    if model.architecture.family.narrows:
-        narrow = replace(outer, hidden=tuple(range(4, 32)))
-        equal_when_cut_at_once_or_twice(model, narrow, replace(inner, hidden=(5, *range(8, 31))))
+    narrow = replace(outer, hidden=tuple(range(4, 32)))
+    equal_when_cut_at_once_or_twice(model, narrow, replace(inner, hidden=(5, *range(8, 31))))
 
 
 def equal_when_cut_at_once_or_twice(model: TransformerNetwork, outer: Structure, inner: Structure) -> None:
@@ -440,10 +428,10 @@ def equal_when_cut_at_once_or_twice(model: TransformerNetwork, outer: Structure,
     cut(twice, outer)
     cut(twice, inner.within(outer))
     with torch.inference_mode():
-        torch.testing.assert_close(twice.logits(inputs(model)), once.logits(inputs(model)), atol=1e-6, rtol=0)
+        torch.testing.assert_close(twice.logits(inputs()), once.logits(inputs()), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("folder", TEXT, indirect=True)
+@pytest.mark.parametrize("folder", sorted(MODELS), indirect=True)
 def test_every_position_that_the_model_takes_can_be_used(model: TransformerNetwork) -> None:
     length = longest_text(model, 1000)
     assert length >= 62
@@ -454,13 +442,13 @@ def test_every_position_that_the_model_takes_can_be_used(model: TransformerNetwo
 def test_without_dropout_training_answers_as_evaluation(model: TransformerNetwork) -> None:
     model.drop_nothing()
     with torch.inference_mode():
-        torch.testing.assert_close(model.train().logits(inputs(model)), model.eval().logits(inputs(model)))
+        torch.testing.assert_close(model.train().logits(inputs()), model.eval().logits(inputs()))
 
 
 def test_another_head_is_of_the_same_build(model: TransformerNetwork) -> None:
     model.add_head("other", 5)
     with torch.inference_mode():
-        assert model.logits(inputs(model), "other").shape == (2, 5)
+        assert model.logits(inputs(), "other").shape == (2, 5)
 
 
 @pytest.mark.slow
