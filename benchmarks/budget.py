@@ -169,7 +169,7 @@ def latency_fits(model: Path, runtime: str, batch: int, out: Path) -> None:
             first = budget.fits[0]
             facts = {"runtime": runtime, "batch": batch, "speedup": speedup, "draw": draw, "fits": len(budget.fits)}
             facts |= {"met": met, "again": again, "predicted": first["predicted"] / first["of_dense"]}
-            append_result(out, facts | {"model": model.name, "environment": environment()})
+            append_result(out, facts | {"model": model.name, "environment": environment().model_dump()})
             print(facts, flush=True)
 
 

@@ -110,7 +110,7 @@ def peak(model: Path, arm: str) -> dict[str, int | None]:
 def main(model: Path) -> None:
     """Measure, print and write."""
     peaks = {arm: peak(model, arm) for arm in (PLAIN, *JOBS)}
-    write({"model": model.name, "batch": BATCH, "environment": environment(), "peak_bytes": peaks})
+    write({"model": model.name, "batch": BATCH, "environment": environment().model_dump(), "peak_bytes": peaks})
 
 
 def write(facts: Mapping[str, Any]) -> None:

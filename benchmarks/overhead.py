@@ -225,7 +225,7 @@ def _no_look(*_args: Any) -> dict[str, float]:
 
 def write(table: dict[str, float], mixed: dict[str, float], model: str) -> None:
     """JSON, and the same as Markdown."""
-    facts = {"model": model, "batch": BATCH, "mean_length": LENGTH, "environment": environment()}
+    facts = {"model": model, "batch": BATCH, "mean_length": LENGTH, "environment": environment().model_dump()}
     facts |= {"ratios": table, "mixed": mixed}
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "overhead.json").write_text(json.dumps(facts, indent=2) + "\n")

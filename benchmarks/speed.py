@@ -122,7 +122,9 @@ def measure(models: Sequence[str], runtimes: Sequence[str], batches: Sequence[in
                     if _key(cell) in done or (runtime == INT8 and whose == "torch-pruning"):
                         continue
                     reading = readings(network, blank, structure, runtime, batch)
-                    facts = cell | asdict(reading) | {"sizes": structure.sizes(), "environment": environment()}
+                    facts = (
+                        cell | asdict(reading) | {"sizes": structure.sizes(), "environment": environment().model_dump()}
+                    )
                     append_result(out, facts)
                     print({**cell, "ms": round(reading.ms, 2), "times": round(1 / reading.ratio, 2)}, flush=True)
 

@@ -96,4 +96,4 @@ if __name__ == "__main__":
     given = parser.parse_args()
     torch.set_num_threads(1)
     figures = measure(given.model, given.seconds)
-    write({"model": given.model.name, "environment": environment(), "ns_per_parameter": figures})
+    write({"model": given.model.name, "environment": environment().model_dump(), "ns_per_parameter": figures})
