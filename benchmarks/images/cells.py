@@ -86,7 +86,7 @@ def order() -> Mapping[str, list[Cell]]:
     add("longer", [emoji], 100, 0.3, ("none", "teacher", "sequential"), 900)
     add("where it should not", others, 100, 0.3, ("none", "teacher", "auto"))
     add("less cut", [emoji], 100, 0.5, ("none", "teacher", "random", "torch-pruning"))
-    add("twice as fast", [emoji], 100, 0.0, ("none", "teacher"))
+    add("twice as fast", [emoji], 100, 0.0, ("sequential", "none", "teacher"))
     add("more rows", [emoji], 300, 0.3, ("none", "teacher", "auto"))
     add("other methods", [emoji], 100, 0.3, ("magnitude", "l0", "pdp", "joint"))
     return blocks
