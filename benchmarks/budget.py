@@ -180,7 +180,7 @@ def latency_table(measured: Sequence[Mapping[str, Any]]) -> str:
         "",
         f"Random scores fitted to speed-ups of {', '.join(f'{s:g}' for s in SPEEDUPS)} at {LENGTH} tokens (pictures: "
         f"{', '.join(f'{s:g}' for s in SPEEDUPS_OF_IMAGES)} at {SIDE} pixels), on "
-        f"{', '.join(sorted({line['environment']['device'] for line in measured}))}",
+        f"{'; '.join(sorted({line['environment']['device'] for line in measured}))}",
         "(`python -m benchmarks.budget latency`). Met: reading of what was kept over the limit. Again: a second",
         "reading of the same structure, later, which nothing was chosen by; noise: deviation between the two.",
         "Measured: structures until one was kept. Table: how far its prices are off a whole model, uncorrected.",
