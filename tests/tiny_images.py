@@ -24,7 +24,7 @@ LIMITS = Limits(2**26, 10_000, 50, 10_000)
 def save_tiny_resnet(folder: Path, **config: Any) -> Path:
     """Write config.json, model.safetensors and preprocessor_config.json of a ResNet without a head."""
     import torch
-    from transformers import ResNetConfig, ResNetModel  # type: ignore[attr-defined]
+    from transformers import ResNetConfig, ResNetModel
 
     torch.manual_seed(0)
     ResNetModel(ResNetConfig(**RESNET | config)).save_pretrained(folder)
@@ -34,7 +34,7 @@ def save_tiny_resnet(folder: Path, **config: Any) -> Path:
 def save_tiny_mobilenet(folder: Path) -> Path:
     """As `save_tiny_resnet`, a MobileNetV2: depthwise convolutions, and BatchNorm with TensorFlow's momentum."""
     import torch
-    from transformers import MobileNetV2Config, MobileNetV2Model  # type: ignore[attr-defined]
+    from transformers import MobileNetV2Config, MobileNetV2Model
 
     torch.manual_seed(0)
     MobileNetV2Model(MobileNetV2Config(depth_multiplier=0.25)).save_pretrained(folder)
@@ -44,10 +44,15 @@ def save_tiny_mobilenet(folder: Path) -> Path:
 def save_tiny_vit(folder: Path) -> Path:
     """As `save_tiny_resnet`, a ViT of two layers with four heads each."""
     import torch
-    from transformers import ViTConfig, ViTModel  # type: ignore[attr-defined]
+    from transformers import ViTConfig, ViTModel
 
     torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    sizes: dict[str, Any] = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+    }
     ViTModel(ViTConfig(image_size=SIDE, patch_size=8, **sizes)).save_pretrained(folder)
     return save_preprocessor(folder)
 
@@ -67,7 +72,7 @@ def save_pruned_resnet(folder: Path, whole: Path) -> Path:
 
 def save_preprocessor(folder: Path) -> Path:
     """As the hub's ResNets have one."""
-    from transformers import ConvNextImageProcessor  # type: ignore[attr-defined]
+    from transformers import ConvNextImageProcessor
 
     ConvNextImageProcessor(size={"shortest_edge": SIDE}, crop_pct=1.0).save_pretrained(folder)
     return folder
