@@ -112,7 +112,7 @@ def loops(model: Path) -> dict[str, Loop]:
 
     def scores() -> Mapping[str, Tensor]:
         found = importance(copy.deepcopy(network), replace(fitter, hidden=True), plans["joint"], 5, 6)
-        return {name: torch.from_numpy(values).log() for name, values in vars(found).items()}
+        return {name: torch.from_numpy(values).log() for name, values in vars(found).items() if values is not None}
 
     def gradients() -> Mapping[str, Tensor]:
         student = copy.deepcopy(network)
