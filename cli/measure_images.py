@@ -34,6 +34,11 @@ BATCH = 64
 
 def main(pictures: Path, checkpoints: list[Path]) -> dict[str, Any]:
     """See the module."""
+    for folder in checkpoints:
+        if missing := [name for name in ("load.py", "model.onnx") if not (folder / name).is_file()]:
+            raise SystemExit(f'{folder}: holds no {missing[0]}; ask for "formats": ["safetensors", "onnx"]')
+        if json.loads((folder / "config.json").read_bytes()).get("problem_type") != "single_label_classification":
+            raise SystemExit(f"{folder}: is not for one class a picture; only the accuracy of such is measured here")
     result: dict[str, Any] = {}
     sessions = {}
     for folder in checkpoints:
