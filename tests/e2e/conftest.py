@@ -128,6 +128,15 @@ class Server:
         """Processes below the supervisor whose command line ends in these words."""
         return [pid for pid in self.descendants() if command_line(pid).split("valkey.sock")[0].rstrip().endswith(part)]
 
+    def kill_worker(self) -> int:
+        """End the worker and the process of its job as a power cut would; returns the worker's pid."""
+        (worker,) = self.pids("-m worker")
+        victims = [worker, *(pid for pid in self.descendants() if "worker.child" in command_line(pid))]
+        assert len(victims) == 2
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+        return worker
+
     def descendants(self) -> list[int]:
         """Every process below the supervisor."""
         assert self.process is not None

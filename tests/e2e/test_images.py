@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import zipfile
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from cli.client import file_sha256
-from tests.e2e.conftest import Server, command_line, eventually
+from tests.e2e.conftest import Server, eventually
 from tests.tiny_images import SIDE, pictures, save_tiny_mobilenet
 
 SPEC = {
@@ -41,11 +40,7 @@ def test_a_job_of_pictures_survives_the_kill_of_its_worker(server: Server, tmp_p
     (tmp_path / "spec.json").write_text(json.dumps(SPEC))
     job_id = server.topwork("submit", tmp_path / "spec.json", "--data", f"shapes={shapes}").stdout.strip()
     eventually(lambda: server.job(job_id)["stage"] == "recover", "the job recovers")
-    (worker,) = server.pids("-m worker")
-    victims = [worker, *(pid for pid in server.descendants() if "worker.child" in command_line(pid))]
-    assert len(victims) == 2
-    for pid in victims:
-        os.kill(pid, signal.SIGKILL)
+    server.kill_worker()
 
     watched = server.topwork("watch", job_id)
 

@@ -24,11 +24,7 @@ def test_a_job_survives_the_kill_of_its_worker(server: Server, submitted: Callab
     train = {"steps": LONG, "max_length": 32, "batch_size": 8}
     job_id = submitted(specification(train=train))
     eventually(lambda: server.job(job_id)["stage"] == "recover", "the job recovers")
-    (worker,) = server.pids("-m worker")
-    victims = [worker, *(pid for pid in server.descendants() if "worker.child" in command_line(pid))]
-    assert len(victims) == 2
-    for pid in victims:
-        os.kill(pid, signal.SIGKILL)
+    worker = server.kill_worker()
 
     watched = server.topwork("watch", job_id)
 
