@@ -8,7 +8,7 @@ channels, to own ones, and to shared ones by torch-pruning's group magnitudes, o
 that each reader keeps the same part of what it reads. Of each cut: accuracy and agreement with the dense network,
 before and after a short recovery; of seed 0 the latency beside the dense network, one thread, eager, in ONNX Runtime,
 and in OpenVINO where that can be imported, with own channels in the order that serves most readers, and as they come. A
-line of results/readers.jsonl is a network and seed, which is not run again; results/readers.md is made of all.
+line of results/readers.jsonl is a cut, which is not run again; results/readers.md is made of all.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 import transformers
 from torch import nn
 
-from benchmarks.readers.cells import cells
+from benchmarks.readers.cells import cells, keys
 from benchmarks.readers.data import Pictures, emoji_of_two_hands, fashion
 from benchmarks.readers.nets import COURSES, DenseNet, learn, quality
 from benchmarks.readers.table import table
@@ -54,17 +54,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     asked = parser.parse_args()
     torch.set_num_threads(1)
+    lines = read_results(RESULTS)
+    done = {(line["net"], line["seed"], line["removed"], line["by"], line["readers"]) for line in lines}
     for seed in asked.seeds:
         for name in asked.nets:
-            if any((line["net"], line["seed"]) == (name, seed) for line in read_results(RESULTS)):
+            left = [key for key in keys(asked.removed, seed) if (name, seed, *key) not in done]
+            if not left:
                 continue
             model, data = begun(name, seed, asked.data_dir)
             sane_momentum(model)
             learn(model, data, COURSES[name], seed)
-            line: dict[str, Any] = {"net": name, "seed": seed, "dense": quality(model, model, data)}
-            line["cells"] = cells(model, data, COURSES[name], seed, asked.removed)
-            line |= {"revision": revision(), "environment": environment().model_dump(mode="json")}
-            append_result(RESULTS, line)
+            same = {"dense": quality(model, model, data), "revision": revision()}
+            same["environment"] = environment().model_dump(mode="json")
+            for cell in cells(model, data, COURSES[name], seed, left):
+                print(cell, file=sys.stderr, flush=True)
+                append_result(RESULTS, {"net": name, "seed": seed, **cell, **same})
     RESULTS.with_suffix(".md").write_text(table(read_results(RESULTS)), encoding="utf-8")
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import json
-import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -37,7 +35,7 @@ from core.pruning.latency.stopwatch import compare
 READERS, PEER, PLAIN = ("shared", "own"), "torch-pruning", "own, plain order"
 
 
-Cells = list[dict[str, Any]]
+Key = tuple[float, str, str]  # the part that is removed, by what, and by which readers
 
 
 def at_ratio(graph: Graph, costs: ImageCosts, scores: Scores, kept: float, own: bool) -> Structure:
@@ -70,34 +68,38 @@ def structure_of(graph: Graph, costs: ImageCosts, scores: Scores, removed: float
     return covered(graph, costs.macs, limit, ordered(graph, found))
 
 
-def cells(model: nn.Module, data: Pictures, course: Course, seed: int, removed: Sequence[float]) -> Cells:
-    """Every cut of a network, which has learned; seed 0 is timed."""
+def keys(removed: Sequence[float], seed: int) -> list[Key]:
+    """Of every cut; the plain order differs by its latency alone, which is of seed 0."""
+    kinds = [("macs", PEER), *((by, one) for by in ("macs", "ratio") for one in (*READERS, *[PLAIN] * (not seed)))]
+    return [(part, by, readers) for part in removed for by, readers in kinds]
+
+
+def cells(
+    model: nn.Module, data: Pictures, course: Course, seed: int, asked: Sequence[Key]
+) -> Iterator[dict[str, Any]]:
+    """Those cuts of a network, which has learned; seed 0 is timed."""
     x = data.x[:1]
     graph = own_readers(model, trace(model, {"pixel_values": x}), {"pixel_values": x})
     costs = ImageCosts.at(graph, x.shape[-1], 1)
     scores, peer = fisher(model, graph, costs, data), Scores(of_groups(model, graph, x.shape[-1]))
     batches: list[Mapping[str, Tensor]] = [{"pixel_values": data.x[:256]}]
-    before, found = statistics(model, batches), Cells()
+    before = statistics(model, batches)
     dense = {} if seed else {runtime: ready(model, x, runtime) for runtime in runtimes()}
-    kinds = [("macs", PEER), *((by, one) for by in ("macs", "ratio") for one in (*READERS, *[PLAIN] * (not seed)))]
-    for part in removed:
-        for by, readers in kinds:
-            how = (peer, "shared") if readers == PEER else (scores, readers)
-            structure, small = structure_of(graph, costs, how[0], part, by, how[1]), copy.deepcopy(model)
-            cut(small, graph, structure)
-            match(small, batches, before, graph, structure)
-            runs = [*reads(graph, structure).values()]
-            cell: dict[str, Any] = {"removed": part, "by": by, "readers": readers}
-            cell |= {"macs": costs.macs.model(structure) / costs.macs.before, "own": len(runs)}
-            cell |= {"gathered": sum(len(one) > 1 for one in runs)}
-            cell["latency"] = {name: compare(run, ready(small, x, name)).ratio for name, run in dense.items()}
-            if readers != PLAIN:  # which answers as `own`: only its time is another
-                cell["at once"] = quality(small, model, data)
-                learn(small, data, course, seed, model)
-                cell["recovered"] = quality(small, model, data)
-            found.append(cell)
-            print(json.dumps(cell), file=sys.stderr, flush=True)
-    return found
+    for removed, by, readers in asked:
+        how = (peer, "shared") if readers == PEER else (scores, readers)
+        structure, small = structure_of(graph, costs, how[0], removed, by, how[1]), copy.deepcopy(model)
+        cut(small, graph, structure)
+        match(small, batches, before, graph, structure)
+        runs = [*reads(graph, structure).values()]
+        cell: dict[str, Any] = {"removed": removed, "by": by, "readers": readers}
+        cell |= {"macs": costs.macs.model(structure) / costs.macs.before, "own": len(runs)}
+        cell |= {"gathered": sum(len(one) > 1 for one in runs)}
+        cell["latency"] = {name: compare(run, ready(small, x, name)).ratio for name, run in dense.items()}
+        if readers != PLAIN:  # which answers as `own`: only its time is another
+            cell["at once"] = quality(small, model, data)
+            learn(small, data, course, seed, model)
+            cell["recovered"] = quality(small, model, data)
+        yield cell
 
 
 def runtimes() -> list[str]:

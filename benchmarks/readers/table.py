@@ -25,13 +25,13 @@ def table(lines: Lines) -> str:
     page = [INTRO]
     for name in dict.fromkeys(line["net"] for line in lines):
         runs = [line for line in lines if line["net"] == name]
-        dense = ", ".join(f"{100 * run['dense']['accuracy']:.1f}" for run in runs)
-        timed = [*runs[0]["cells"][0]["latency"]]
+        learned = {line["seed"]: line["dense"]["accuracy"] for line in runs}
+        dense = ", ".join(f"{100 * accuracy:.1f}" for accuracy in learned.values())
+        timed = [*runs[0]["latency"]]
         head = [*HEAD, *timed]
         page += [f"## {name}\n", f"Dense: {dense}.\n", f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
-        every = [cell for run in runs for cell in run["cells"]]
-        for cell in runs[0]["cells"]:
-            same = [one for one in every if all(one[key] == cell[key] for key in KEYS)]
+        for key in dict.fromkeys(tuple(line[part] for part in KEYS) for line in runs):
+            same = [line for line in runs if tuple(line[part] for part in KEYS) == key]
             page.append(f"| {' | '.join(row(same, timed))} |")
         page.append("")
     return "\n".join(page)
