@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Any, Self
@@ -182,11 +182,16 @@ class Client:
         raise AssertionError("the last try returns or raises")
 
 
-def download_all(client: Client, job_id: str, folder: Path) -> dict[str, str]:
-    """Every file of a job into `folder`, checked; returns path -> sha256. Files that are there already are kept."""
+def download_all(client: Client, job_id: str, folder: Path, size: str | None = None) -> dict[str, str]:
+    """Every file of a job into `folder`, checked; returns path -> sha256. Files that are there already are kept.
+
+    Of a job of several sizes, the files of that `size` alone, as if it had been the job's only one.
+    """
     files = client.files(job_id)
     if not files:
         raise ApiError(f"job {job_id} has no files: it is {client.job(job_id)['status']}")
+    if size is not None:
+        files = _of_size(files, size)
     sums = {str(file["path"]): str(file["sha256"]) for file in files}
     if others := _others(folder, sums):
         raise ApiError(f"{folder} holds files that are not of this job: {', '.join(others[:5])}; choose another folder")
@@ -199,6 +204,21 @@ def download_all(client: Client, job_id: str, folder: Path) -> dict[str, str]:
         if wrong := sorted(path for path, sha256 in named.items() if sums.get(path) != sha256):
             raise ApiError(f"manifest.json names another content for: {', '.join(wrong)}")
     return sums
+
+
+def _of_size(files: Sequence[Mapping[str, Any]], size: str) -> list[dict[str, Any]]:
+    """Those in the folder of a size, by their paths in it."""
+    found = [
+        {**file, "path": str(file["path"]).removeprefix(f"{size}/")}
+        for file in files
+        if str(file["path"]).startswith(f"{size}/")
+    ]
+    if not found:
+        path = "/manifest.json"
+        sizes = sorted(str(file["path"]).removesuffix(path) for file in files if str(file["path"]).endswith(path))
+        known = f"its sizes are {', '.join(sizes)}" if sizes else "it has one size alone: leave --size out"
+        raise ApiError(f"the job has no size {size!r}: {known}")
+    return found
 
 
 def _others(folder: Path, sums: Mapping[str, str]) -> list[str]:

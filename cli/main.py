@@ -113,11 +113,14 @@ def watch(job: Annotated[str, typer.Argument(help="Job id.")], server: ServerOpt
 def download(
     job: Annotated[str, typer.Argument(help="Job id.")],
     folder: Annotated[Path, typer.Argument(file_okay=False, help="Where to put the files.")],
+    size: Annotated[
+        str | None, typer.Option(help="Of a job with several budgets: this size alone, such as params-0.1.")
+    ] = None,
     server: ServerOption = SERVER,
 ) -> None:
     """Download a job's files and check their sha256. A download that was cut off goes on where it stopped."""
     with _reported(), Client(server) as client:
-        files = download_all(client, job, folder)
+        files = download_all(client, job, folder, size)
         out.print(f"{len(files)} files in {folder}, every sha256 as the server says", soft_wrap=True, markup=False)
 
 

@@ -171,3 +171,17 @@ def test_a_job_without_files_is_an_error(tmp_path: Path) -> None:
     stub = Stub(httpx.Response(200, json={"items": []}), httpx.Response(200, json=job("failed")))
     with pytest.raises(ApiError, match="has no files: it is failed"):
         download_all(stub.client(), "job_1", tmp_path)
+
+
+def test_one_size_of_several_comes_as_if_it_were_the_only_one(tmp_path: Path) -> None:
+    small = {"model.safetensors": CONTENT, "1_Pooling/config.json": b"{}"}
+    small["manifest.json"] = json.dumps({"files": {name: sha256(content) for name, content in small.items()}}).encode()
+    files = {f"params-0.1/{name}": content for name, content in small.items()} | {"params-0.2/manifest.json": b"{}"}
+    files |= {"report.html": b"<p>", "manifest.json": b'{"files": {}}'}
+    download_all(Stub(FileServer(files)).client(), "job_1", tmp_path, "params-0.1")
+    found = {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == small
+    with pytest.raises(ApiError, match=r"no size 'params-1': its sizes are params-0\.1, params-0\.2"):
+        download_all(Stub(FileServer(files)).client(), "job_1", tmp_path, "params-1")
+    with pytest.raises(ApiError, match="leave --size out"):
+        download_all(Stub(FileServer(small)).client(), "job_1", tmp_path, "params-1")
