@@ -6,7 +6,7 @@ The worker does the same arithmetic again on the same data; what can be refused 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -32,17 +32,18 @@ from core.ledger.tables import Dataset
 from core.rows import sandbox
 from core.rows.survey import Survey, survey
 from core.rows.understood import Understood
-from core.spec.errors import SpecError
+from core.spec.budget import of_size
+from core.spec.errors import SpecError, SpecErrors
 from core.spec.job import JobSpec
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What a job that can be accepted would run on; the costs are not known of a model of the hub."""
+    """What a job that can be accepted would run on; there are no costs of a model of the hub."""
 
     survey: Survey
     understood: dict[str, Understood | None]  # of each data set, by its id
-    costs: Costs | Reach | None
+    costs: Sequence[Costs | Reach]  # of each size
     model: catalogue.LocalModel | LocalImageModel | None
     head: Head | None
 
@@ -53,7 +54,7 @@ async def check(here: Context, spec: JobSpec) -> Checked:
     reads = model.reads if isinstance(model, catalogue.LocalModel) else None
     length = min(spec.train.max_length, reads or spec.train.max_length)
     found, rows, faults = await _read(here, spec, length)
-    costs = head = None
+    costs, head = list[Costs | Reach](), None
     if model is not None:
         try:
             if rows is not None:
@@ -63,7 +64,7 @@ async def check(here: Context, spec: JobSpec) -> Checked:
             costs = await _costs(here, spec, model, rows)
         except SpecError as error:
             mistake = error
-    faults += [fault(mistake)] if mistake is not None else []
+    faults += [fault(one) for one in mistake.faults] if mistake is not None else []
     if rows is None or faults:
         raise invalid(faults)
     return Checked(rows, {i: datasets.understood(row) for i, row in found.items()}, costs, model, head)
@@ -106,8 +107,25 @@ def _look(here: Context, spec: JobSpec) -> tuple[dict[str, Dataset], list[Fault]
 
 async def _costs(
     here: Context, spec: JobSpec, model: catalogue.LocalModel | LocalImageModel, rows: Survey | None
+) -> list[Costs | Reach]:
+    """What the model costs, for each size; raises SpecErrors of all that do not suit it."""
+    found, wrong = list[Costs | Reach](), dict[str, SpecError]()
+    for i, size in enumerate(spec.sizes):
+        try:
+            found.append(await _costs_of(here, size, model, rows))
+        except SpecError as error:
+            told = [
+                SpecError(of_size(one.field, i) if spec.budgets else one.field, one.message) for one in error.faults
+            ]
+            wrong |= {str(one): one for one in told}
+    if wrong:
+        raise SpecErrors([*wrong.values()])
+    return found
+
+
+async def _costs_of(
+    here: Context, spec: JobSpec, model: catalogue.LocalModel | LocalImageModel, rows: Survey | None
 ) -> Costs | Reach:
-    """What the model costs; raises SpecError where it does not suit what is asked."""
     if isinstance(model, catalogue.LocalModel):
         return await run_in_threadpool(_weigh, spec, model, rows)
     if spec.train.steps.teach == 0 and rows:

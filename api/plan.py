@@ -8,7 +8,7 @@ from typing import Any
 
 from api.catalogue import LocalModel
 from api.checks import Checked
-from api.schemas import ChannelUnits, Estimate, Plan, Reach, Rows, Seconds, Units
+from api.schemas import ChannelUnits, Estimate, Plan, PlannedSize, Reach, Rows, Seconds, Units
 from core import schedule as estimate
 from core.domains.channels import reach as image
 from core.domains.cost import Additive
@@ -18,6 +18,7 @@ from core.domains.transformer.costs import Costs, least
 from core.ledger.tables import Job
 from core.ledger.workers import Needs
 from core.rows.survey import Survey
+from core.spec.budget import Budget
 from core.spec.job import JobSpec
 from core.spec.report import Report, stored
 from core.spec.task import PAIRED, SEARCHING
@@ -33,14 +34,20 @@ def plan(
     lacking: str | None = None,
 ) -> Plan:
     """Of a specification that has passed `check`; by jobs that have succeeded, and what the workers have or lack."""
-    rows, costs, model, head = checked.survey, checked.costs, checked.model, checked.head
+    rows, model, head = checked.survey, checked.model, checked.head
+    costs = checked.costs[0] if checked.costs else None
+    of_each: Sequence[Costs | image.Reach | None] = checked.costs or [None] * len(spec.sizes)
+    known = zip(spec.sizes, of_each, strict=True)
+    limits = [None if cost is None or size.budget.timed else _limit(cost, size) for size, cost in known]
+    sizes = [PlannedSize(name=size.budget.name, limit=limit) for size, limit in zip(spec.sizes, limits, strict=True)]
     return Plan(
         spec=spec.model_dump(mode="json"),
         labels=rows.labels,
         head=head.says if head else None,
         rows=Rows(train=rows.train, dev=rows.dev, test=rows.test, sources=rows.sources, dropped=rows.dropped),
         units=costs and _units(costs),
-        limit=None if costs is None or spec.budget.timed else _limit(costs, spec),
+        limit=limits[0] if len(limits) == 1 else None,
+        sizes=sizes if spec.budgets else [],
         reach=_reach(costs, spec) if costs else [],
         estimate=model and _estimate(spec, rows, checked, earlier, devices),
         warnings=[*_warnings(spec, rows, checked), *([f"{lacking}: the job would wait for one"] if lacking else [])],
@@ -57,7 +64,7 @@ def _estimate(
     devices: Sequence[Mapping[str, Any]],
 ) -> Estimate:
     alike = [job for job in earlier if _alike(job.spec, spec)]
-    reports = [(job, report) for job in alike if (report := stored(job.metrics)) is not None]
+    reports = [(job, report) for job in alike if isinstance(report := stored(job.metrics), Report)]
     seen = [(_device(report), found) for job, report in reports if (found := _seen(job, report)) is not None]
     needs = Needs.of(spec.model_dump(mode="json"))
     asked = [needs.device] if needs.device else []
@@ -67,8 +74,8 @@ def _estimate(
     own = [found for of, found in seen if of == kind]
     if isinstance(checked.model, LocalModel):
         return foretell(spec, rows, checked.model, own, kind, cpus)
-    assert isinstance(checked.costs, image.Reach)
-    return foretell_images(spec, rows, checked.costs, own, kind, cpus)
+    reaches = [reach for reach in checked.costs if isinstance(reach, image.Reach)]
+    return foretell_images(spec, rows, reaches, own, kind, cpus)
 
 
 def foretell(
@@ -84,18 +91,21 @@ def foretell(
         spec.train.batch_size * spec.task.encoded,
         length,
     )
-    left = estimate.part_left(spec, model.costs(len(rows.labels), spec.length))
+    left = [estimate.part_left(size, model.costs(len(rows.labels), size.length)) for size in spec.sizes]
     row_macs = costs.macs.model(Structure.dense(model.architecture.anatomy))
     return _foretold(spec, rows, left, row_macs, memory, seen, device, cpus)
 
 
 def foretell_images(
-    spec: JobSpec, rows: Survey, reach: image.Reach, seen: Sequence[estimate.Seen], device: str, cpus: int
+    spec: JobSpec, rows: Survey, reaches: Sequence[image.Reach], seen: Sequence[estimate.Seen], device: str, cpus: int
 ) -> Estimate:
     """As `foretell`, of an image model."""
-    budget, kind = spec.budget, spec.budget.kind
-    counted = reach.dense.get(kind)
-    left = reach.limit(budget) / counted if counted else 1 / (budget.speedup or 1)
+
+    def left_of(budget: Budget, reach: image.Reach) -> float:
+        counted = reach.dense.get(budget.kind)
+        return reach.limit(budget) / counted if counted else 1 / (budget.speedup or 1)
+
+    left, reach = [left_of(size.budget, one) for size, one in zip(spec.sizes, reaches, strict=True)], reaches[0]
     memory = estimate.image_memory_bytes(reach.dense["params"], reach.activations, spec.train.batch_size)
     pace = estimate.image_seconds_per_mac(reach.dense["macs"], reach.activations)
     return _foretold(spec, rows, left, reach.dense["macs"], memory, seen, device, cpus, pace)
@@ -104,7 +114,7 @@ def foretell_images(
 def _foretold(
     spec: JobSpec,
     rows: Survey,
-    left: float,
+    left: Sequence[float],
     row_macs: float,
     memory: float,
     seen: Sequence[estimate.Seen],
@@ -112,8 +122,11 @@ def _foretold(
     cpus: int,
     per_mac: float = estimate.SECONDS_PER_MAC,
 ) -> Estimate:
-    steps = estimate.training_steps(spec, rows.train, left)
-    asked = estimate.work(spec, steps, left, row_macs, rows.test)
+    sizes = [
+        estimate.Sized(estimate.training_steps(size, rows.train, part), part)
+        for size, part in sorted(zip(spec.sizes, left, strict=True), key=lambda one: -one[1])
+    ]
+    asked = estimate.work(spec, sizes, row_macs, rows.test)
     low, high = estimate.seconds(asked, seen, cpus, per_mac)
     what = "" if spec.task.image is None else " of pictures"
     if seen:
@@ -215,15 +228,16 @@ def _warnings(spec: JobSpec, rows: Survey, checked: Checked) -> Iterator[str]:
     reads = checked.model.reads if isinstance(checked.model, LocalModel) else None
     if reads and spec.train.max_length > reads:
         yield f"'max_length' is {spec.train.max_length}, but the model reads {reads} tokens: texts are cut there"
-    if checked.costs is None:
+    if not checked.costs:
         yield "the model is not here yet: the worker fetches it, and checks the budget against it, when the job runs"
     if checked.model and checked.model.pruned:
         yield PRUNED
     if spec.vocabulary == "trim":
         yield "'reach' is that of the whole vocabulary: how much is left of it, the worker finds out"
-    if spec.budget.sparsity is not None:
+    budgets = [size.budget for size in spec.sizes]
+    if any(budget.sparsity is not None for budget in budgets):
         yield "zeros alone make no dense kernel faster: a budget in 'params', 'macs' or 'bytes' removes whole units"
-    if spec.budget.timed:
+    if any(budget.timed for budget in budgets):
         yield "latency is measured by the worker: before anything is trained it finds out what can be reached there"
     if rows.test < FEW and spec.task.problem not in PAIRED:  # which are told by documents and queries
         what = "models apart roughly" if spec.task.type in SEARCHING else "accuracies apart by ten points"

@@ -10,7 +10,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from core.spec import messages
-from core.spec.report import Report
+from core.spec.report import FamilyReport, Report
 
 Status = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 DatasetId = Annotated[str, Field(examples=["ds_0192f0c1e0a77c5fb0a6c3a1d2e4f5a6"])]
@@ -182,7 +182,7 @@ class Job(BaseModel):
     eta_s: float | None = Field(description="estimate of the seconds of training left; null while there is none")
     attempt: int = Field(description="starts so far: attempt n of max_attempts", examples=[1])
     max_attempts: int = Field(examples=[3])
-    metrics: Annotated[dict[str, Any], Described(Report)] | None = Field(
+    metrics: Annotated[dict[str, Any], Described(Report | FamilyReport)] | None = Field(
         description="the report, once the job has succeeded"
     )
     error: JobError | None
@@ -269,6 +269,13 @@ class Estimate(BaseModel):
     memory_bytes: int = Field(description="of the device, at most; by arithmetic", examples=[1200000000])
 
 
+class PlannedSize(BaseModel):
+    """One of several sizes."""
+
+    name: str = Field(description="also of its folder in the download", examples=["params-0.1"])
+    limit: int | None = Field(description="as that of a single budget", examples=[1064678])
+
+
 class Plan(BaseModel):
     """What a job would do."""
 
@@ -283,7 +290,10 @@ class Plan(BaseModel):
     )
     rows: Rows
     units: Units | ChannelUnits | None = Field(description="null for a model of the hub, which the worker fetches")
-    limit: int | None = Field(description="of what `budget` names, as a count; null for a latency", examples=[1064678])
+    limit: int | None = Field(
+        description="of what `budget` names, as a count; null for a latency, and of several sizes", examples=[1064678]
+    )
+    sizes: list[PlannedSize] = Field([], description="of `budgets`")
     reach: list[Reach]
     estimate: Estimate | None = Field(description="null for a model of the hub, which the worker fetches")
     warnings: list[str]

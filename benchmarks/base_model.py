@@ -30,6 +30,7 @@ from cli.packages import Package, download
 from core.pruning.job.run import ModelRef, run
 from core.spec.job import JobSpec
 from core.spec.messages import Message, StageBegun
+from core.spec.report import Report
 
 STEPS = {"teach": 60, "recover": 200}
 TABLES = Path("data/benchmarks")
@@ -115,7 +116,7 @@ def measure(layout: str) -> dict[str, Any]:
             Path(out),
             say,
         )
-    assert report
+    assert isinstance(report, Report)
     sizes = {"encoder_params", "bytes", "latency_ms", "speedup"}
     models = {
         name: {"accuracy": model.test["accuracy"].model_dump(), **model.model_dump(include=sizes)}

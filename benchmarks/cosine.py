@@ -87,8 +87,9 @@ def measure(model: Path, data: Path, steps: int, seed: int) -> tuple[Cosines, Se
     with tempfile.TemporaryDirectory() as folder:
         paths = {dataset_id(name): tables[name] for name in (TARGET, *SOURCES)}
         job = Pass.begin(spec, ModelRef(model, model.name), paths, Path(folder), lambda _message: None)
-        prepared, network = prepare(job)
-        decided = decide(job, prepared, network)
+        family, network = prepare(job)
+        prepared = family.shared
+        decided = decide(prepared, network)
     plan = decided.phases("teach", prepared.inputs.target, decided.sources, spec.train.batch_size)
     add_heads(network, plan, decided.sources)
     movies, mail = decided.sources

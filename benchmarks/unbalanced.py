@@ -121,7 +121,8 @@ def teach(data: Path, share: float, seed: int, layers: int) -> Run:
         pq.write_table(pa.table({"text": texts, "label": labels}), file := Path(folder) / "rows.parquet")
         model = shallow(data / "models" / "all-minilm-l6-v2", layers, Path(folder) / "model")
         job = Pass.begin(spec, ModelRef(model, model.name), {ID: file}, Path(folder), lambda _message: None)
-        prepared, network = prepare(job)
+        family, network = prepare(job)
+        prepared = family.shared
         dev, test_rows, scores = prepared.inputs.dev, prepared.inputs.test, train.dev_scores
         few = of_each(dev.labels.tolist(), FEW)
 
@@ -134,7 +135,7 @@ def teach(data: Path, share: float, seed: int, layers: int) -> Run:
 
         train.dev_scores = look  # type: ignore[assignment]
         with job.teller.stage("teach"):
-            taught = teach_stage(job, prepared, decide(job, prepared, network), network).teacher
+            taught = teach_stage(prepared, decide(prepared, network), network).teacher
         train.dev_scores = scores
         test = {}
         for number in sorted({choice(of, rule) for of in looks.values() for rule in RULES.values()}):

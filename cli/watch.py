@@ -14,7 +14,7 @@ from rich.table import Table
 
 from cli.client import Client
 from core.spec.metrics import shown
-from core.spec.report import stored
+from core.spec.report import FamilyReport, stored
 
 ENDED = ("succeeded", "failed", "cancelled")
 POLL_S = 1.0
@@ -58,7 +58,10 @@ def failure(job: Job) -> str | None:
 def describe(job: Job) -> dict[str, str]:
     """The parts of a job's progress that are known, as short texts."""
     progress = job.get("progress") or {}
-    parts = {"stage": str(job["stage"])} if job["status"] == "running" and job.get("stage") else {}
+    parts = {}
+    if job["status"] == "running" and job.get("stage"):
+        size = progress.get("size") if progress.get("stage") == job["stage"] else None
+        parts["stage"] = f"{job['stage']} ({size})" if size else str(job["stage"])
     if job["status"] == "running":
         if progress.get("steps"):
             parts["step"] = f"{progress['step']} of {progress['steps']}"
@@ -81,9 +84,22 @@ def result(job: Job) -> str | None:
     if (report := stored(job.get("metrics"))) is None:
         return None
     metric = report.task.metric
+    if isinstance(report, FamilyReport):
+        return _sizes(report, metric)
     dense, pruned = (shown(one.test[metric].value, metric) for one in (report.results.dense, report.results.pruned))
     quality = f"{pruned} {metric} on the test rows (dense {dense})"
     return f"{quality}, {report.budget.fraction:.2%} of what the budget counts kept"
+
+
+def _sizes(report: FamilyReport, metric: str) -> str:
+    """What became of each size, and which to take."""
+    made = [f"{size.name} {shown(size.result.test[metric].value, metric)}" for size in report.sizes if size.result]
+    failed = [f"{size.name} was not made: {size.error}" for size in report.sizes if size.error]
+    dense = shown(report.dense.test[metric].value, metric)
+    take = "every size is told apart from dense"
+    if report.recommended:
+        take = f"the smallest not told apart from dense is {report.recommended}"
+    return "; ".join([f"{metric} on the test rows: {', '.join(made)} (dense {dense})", take, *failed])
 
 
 def warnings(job: Job) -> list[str]:

@@ -6,7 +6,7 @@ ended say how long a unit of work took here, and what there was beside (starting
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from core.domains.cost import Costs
@@ -83,14 +83,29 @@ class Work:
     measure: float
 
 
-def work(spec: JobSpec, steps: Mapping[str, int], left: float, row_macs: float, test_rows: int) -> Work:
-    """`left`: part of the encoder; `row_macs`: of the dense model on a row of mean length, of each text encoded."""
+@dataclass(frozen=True)
+class Sized:
+    """What is trained of one size, and about which part of the encoder it keeps."""
+
+    steps: Mapping[str, int]
+    left: float
+
+    @property
+    def dense_steps(self) -> dict[str, float]:
+        """Of each stage, what it takes in steps of the dense model."""
+        return {stage: self.steps[stage] * price for stage, price in prices(self.left).items()}
+
+
+def work(spec: JobSpec, sizes: Sequence[Sized], row_macs: float, test_rows: int) -> Work:
+    """Of all sizes, the smallest last; `row_macs`: of the dense model on a row of mean length, of each text encoded."""
     row_macs *= spec.task.encoded
-    dense_steps = sum(steps[stage] * price for stage, price in prices(left).items())
-    train = TRAIN * spec.train.batch_size * row_macs * dense_steps
+    smallest = sum(sizes[-1].dense_steps.values())
+    dense_steps = smallest + sum(sum(size.dense_steps.values()) - size.dense_steps["teach"] for size in sizes[:-1])
     if spec.coupling == "auto":  # its trials take about as much as what they decide on
-        train *= 2
-    return Work(train * (1 + spec.control), MEASURED * row_macs * test_rows * (1 + spec.control))
+        dense_steps += smallest
+    train = TRAIN * spec.train.batch_size * row_macs * dense_steps
+    passes = MEASURED + len(sizes) - 1
+    return Work(train * (1 + spec.control), passes * row_macs * test_rows * (1 + spec.control))
 
 
 @dataclass(frozen=True)

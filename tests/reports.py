@@ -46,3 +46,16 @@ def report(**changes: Any) -> dict[str, Any]:
         "environment": {"device": "CPU, 2 threads", "machine": "x86_64", "versions": {"torch": "2.13.0"}},
         **changes,
     }
+
+
+def family(**changes: Any) -> dict[str, Any]:
+    """That of several sizes, one of which was not made."""
+    alone = report()
+    shared = {name: alone[name] for name in ("task", "transfer", "data", "timings_s", "environment")}
+    change = {"value": -0.02, "low": -0.04, "high": 0.0}
+    sizes = [
+        {"name": name, "budget": alone["budget"], "result": result(value, 3.4), "change": change, "on_dev": change}
+        for name, value in (("params-0.4", 0.87), ("params-0.1", 0.82))
+    ]
+    lost = {"name": "latency_ms-1", "error": "out of reach"}
+    return {**shared, "dense": result(0.876), "sizes": [*sizes, lost], "recommended": "params-0.4", **changes}

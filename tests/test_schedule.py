@@ -15,6 +15,7 @@ from core.schedule import (
     SPREAD,
     START_S,
     Seen,
+    Sized,
     Work,
     image_seconds_per_mac,
     memory_bytes,
@@ -56,12 +57,15 @@ def test_tokens_are_guessed_from_characters_up_to_the_length() -> None:
 
 def test_work_counts_what_is_computed() -> None:
     steps = {"teach": 10, "prune": 0, "recover": 100}
-    once = work(spec_of(), steps, 0.1, 1e6, 50)
+    small = Sized(steps, 0.1)
+    once = work(spec_of(), [small], 1e6, 50)
     assert once == Work(train=3 * 32 * 1e6 * (10 + 0.2 * 100), measure=2 * 50 * 1e6)
     source = {"data": DATASET | {"dataset": "ds_" + 32 * "1"}, "label": "label"}
-    assert work(spec_of(sources=[source]), steps, 0.1, 1e6, 50).train == 2 * once.train  # `auto` tries first
-    both = work(spec_of(sources=[source], transfer={"coupling": "joint"}, control=True), steps, 0.1, 1e6, 50)
+    assert work(spec_of(sources=[source]), [small], 1e6, 50).train == 2 * once.train  # `auto` tries first
+    both = work(spec_of(sources=[source], transfer={"coupling": "joint"}, control=True), [small], 1e6, 50)
     assert both == Work(2 * once.train, 2 * once.measure)
+    family = work(spec_of(), [Sized(steps, 0.4), small], 1e6, 50)  # taught once
+    assert family == Work(once.train + 3 * 32 * 1e6 * 0.4 * 100, measure=3 * 50 * 1e6)
 
 
 def test_a_milder_cut_makes_steps_dearer() -> None:
@@ -114,8 +118,8 @@ def test_an_image_model_takes_longer_the_more_numbers_its_layers_give() -> None:
 
 def test_texts_that_are_encoded_apart_cost_as_many_rows() -> None:
     task = {"data": {"dataset": "ds_" + "1" * 32}, "type": "sentence-similarity", "text": ["a", "b", "c"]}
-    steps = {"teach": 10, "prune": 0, "recover": 100}
-    once, apart = work(spec_of(), steps, 0.1, 1e6, 50), work(spec_of(task=task), steps, 0.1, 1e6, 50)
+    small = [Sized({"teach": 10, "prune": 0, "recover": 100}, 0.1)]
+    once, apart = work(spec_of(), small, 1e6, 50), work(spec_of(task=task), small, 1e6, 50)
     assert (apart.train, apart.measure) == (3 * once.train, 3 * once.measure)
 
 

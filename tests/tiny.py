@@ -96,7 +96,7 @@ def done(
 
     used = {name: tables[name] for name in set(spec.dataset_ids().values())}
     report = run(spec, ModelRef(model, spec.model), used, workdir, listener)
-    assert report is not None
+    assert isinstance(report, Report)
     return report
 
 

@@ -18,10 +18,11 @@ from benchmarks.images.data import PAIRS
 from benchmarks.images.groups import group_magnitude
 from core.pruning.job import publish
 from core.pruning.job import run as job
+from core.pruning.methods import Scored
 from core.pruning.methods import random as at_random
-from core.pruning.methods import scored
 from core.spec.job import JobSpec
 from core.spec.messages import Message, Saved
+from core.spec.report import Report
 
 DEV = 100  # rows
 TARGET_ID, SOURCE_ID = ("ds_" + digit * 32 for digit in "12")
@@ -121,7 +122,7 @@ def run_cell(cell: Cell, model: Path, datasets: Mapping[str, Path], teachers: Pa
     began, pair = time.monotonic(), PAIRS[cell.pair]
     instead: AbstractContextManager[Any] = nullcontext()
     if ARMS[cell.arm].peer:
-        instead = patch.object(at_random, "prune", scored(group_magnitude))
+        instead = patch.object(at_random, "prune", Scored(group_magnitude))
     files = {TARGET_ID: datasets[pair.target], SOURCE_ID: datasets[pair.source]}
     with tempfile.TemporaryDirectory(prefix="images-") as scratch:
         state = Path(scratch) / "state"
@@ -134,7 +135,7 @@ def run_cell(cell: Cell, model: Path, datasets: Mapping[str, Path], teachers: Pa
         with instead, patch.object(publish, "verify", _no_verifying):
             keep = _kept(state, shared) if cell.arm != "auto" else _unheard
             found = job.run(spec_of(cell, model.name), job.ModelRef(model, model.name), files, Path(scratch), keep)
-    assert found is not None
+    assert isinstance(found, Report)
     results = found.results
     return {
         "cell": asdict(cell),

@@ -27,7 +27,7 @@ from core.pruning.scoring.fitter import Fitter
 from core.pruning.training.train import History
 from core.spec.job import JobSpec
 from core.spec.messages import Message
-from core.spec.report import Quality, Result
+from core.spec.report import Quality, Report, Result
 
 TEST, DEV, TEXTS = 1000, 200, 6000  # rows measured on and selected on; texts without labels
 LENGTH = 64  # tokens
@@ -102,7 +102,7 @@ def run_cell(cell: Cell, model: Path, pairs: Path, revision: str) -> dict[str, A
         # That a checkpoint loads in a fresh process the product's tests show.
         with instead, patch.object(publish, "verify", _no_verifying):
             report = job.run(spec_of(cell, model.name), job.ModelRef(model, model.name), files, folder, _unheard)
-    assert report is not None
+    assert isinstance(report, Report)
     results = report.results
 
     def metrics(test: Quality) -> dict[str, Any]:

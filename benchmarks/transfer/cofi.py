@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from core.domains.network import TARGET
 from core.domains.transformer.network import TransformerNetwork
 from core.pruning.job.decide import Decided
-from core.pruning.job.passes import Pass
 from core.pruning.job.prepare import Prepared
 from core.pruning.job.stages import Pruned, Taught, prune
 from core.pruning.masking import pdp
@@ -39,7 +38,7 @@ def cofi_losses() -> Iterator[None]:
     """The job's pruning and recovery use CoFi's losses in place of its own."""
     teachers: list[TransformerNetwork] = []
 
-    def with_map(one: Pass, prepared: Prepared, decided: Decided, taught: Taught) -> Pruned:
+    def with_map(prepared: Prepared, decided: Decided, taught: Taught) -> Pruned:
         teacher = taught.teacher
         assert isinstance(teacher, TransformerNetwork)
         hidden = teacher.architecture.hidden
@@ -47,7 +46,7 @@ def cofi_losses() -> Iterator[None]:
         nn.init.eye_(identity.weight)
         teacher.heads[MAP] = identity
         teachers.append(teacher)
-        return prune(one, prepared, decided, taught)
+        return prune(prepared, decided, taught)
 
     def loss(network: TransformerNetwork, streams: Sequence[Stream], drawn: Sequence[Sequence[int]]) -> Tensor:
         if not teachers:  # still teaching

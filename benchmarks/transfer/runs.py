@@ -25,6 +25,7 @@ from core.die_with_parent import die_with_parent
 from core.pruning.job import measure, publish
 from core.pruning.job import run as job
 from core.spec.messages import Message, Note, Saved, StageBegun, StageProgress
+from core.spec.report import Report
 
 TEACHER_FILES = ("teach.safetensors", "teach.json")  # the second makes the first valid
 
@@ -89,7 +90,7 @@ def run_cell(
             IN_PLACE.get(arm.control or "", nullcontext)(),
         ):
             found = job.run(spec, job.ModelRef(model, model.name), datasets, Path(folder), report)
-    assert found
+    assert isinstance(found, Report)
     results = found.results
     return {
         "cell": cell_json(cell),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.domains.anatomy import Anatomy
-from core.domains.cost import Additive
+from core.domains.cost import Additive, Cost
 from core.domains.structure import Structure
 
 SLACK = 0.01  # how far under the limit the result may be
@@ -27,6 +27,15 @@ class Scores:
     units: NDArray[np.float64]
     hidden: NDArray[np.float64] | None = None
     columns: NDArray[np.float64] | None = None
+
+
+def within(scores: Scores, cost: Cost, present: Structure) -> Scores:
+    """The same, with no other units than those that are `present`."""
+    units = np.full(len(scores.units), -np.inf)
+    for span, kept in zip(cost.anatomy.spans, present.kept, strict=True):
+        rows = span.start + np.array(kept, int)
+        units[rows] = scores.units[rows]
+    return Scores(units)
 
 
 def fit(scores: Scores, cost: Additive, limit: int) -> Structure:

@@ -50,7 +50,8 @@ class Needs:
     def of(cls, spec: Mapping[str, Any]) -> Needs:
         """Of a specification as it is stored, of whatever version."""
         asked = spec.get("resources") or {}
-        device = "cuda" if spec["budget"].get("device") == "cuda" else asked.get("device")
+        latency = (spec.get("budget") or {}).get("device")  # of several sizes `resources` says it
+        device = "cuda" if latency == "cuda" else asked.get("device")
         return cls("cuda" if asked.get("gpus") else device, asked.get("gpus"), asked.get("memory_gb") or 0.0)
 
     def met_by(self, device: Mapping[str, Any]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
@@ -24,6 +24,9 @@ Amount = Annotated[int | float, Field(gt=0, le=MAX_AMOUNT), AfterValidator(_amou
 Kind = Literal["params", "macs", "bytes", "latency_ms", "speedup", "sparsity"]
 Pattern = Literal["unstructured", "2:4", "1:4", "channel"]
 GROUPS: Mapping[str, tuple[int, int]] = {"2:4": (2, 4), "1:4": (1, 4)}  # so many of so many stay
+
+
+MOST_SIZES = 8
 
 
 class Budget(Strict):
@@ -118,6 +121,41 @@ class Budget(Strict):
         value: int | float = getattr(self, self.kind)
         return value
 
+    @property
+    def name(self) -> str:
+        """What a size of a family is called, also as a folder: params-0.1."""
+        of = "-of-model" if self.kind == "params" and self.of == "model" else ""
+        return f"{self.kind}-{self.value:.12g}{of}{f'-{self.pattern}'.replace(':', 'of') if self.pattern else ''}"
+
+    @property
+    def conditions(self) -> tuple[object, ...]:
+        """What a latency depends on, but for the model."""
+        return self.runtime or "torch", self.device, self.batch_size or 1, self.sequence_length
+
     def limit(self, dense: int) -> int:
         """The limit of a cost that is counted, given what the dense model costs."""
         return int(self.value * dense) if self.value <= 1 else int(self.value)
+
+
+def of_size(pointer: str, i: int) -> str:
+    """A JSON pointer into a size's own specification, as one into that of the family whose size number `i` it is."""
+    return f"/budgets/{i}{pointer.removeprefix('/budget')}" if pointer.startswith("/budget/") else pointer
+
+
+def require_family(budgets: Sequence[Budget]) -> None:
+    """Raise PydanticCustomError, its type the JSON pointer, where budgets are no family: sizes that have an order."""
+    kinds = {budget.kind for budget in budgets}
+    if "sparsity" in kinds and len(kinds) > 1:
+        raise PydanticCustomError(
+            "/budgets", "zeros keep every shape, and have no order among sizes that are cut: post 'sparsity' by itself"
+        )
+    if len({budget.conditions for budget in budgets if budget.timed}) > 1:
+        raise PydanticCustomError(
+            "/budgets",
+            "milliseconds of different runtimes, devices, batches or lengths have no order: give all latencies the "
+            "same, and a job to each other one",
+        )
+    where: dict[str, int] = {}
+    for i, budget in enumerate(budgets):
+        if (first := where.setdefault(budget.name, i)) != i:
+            raise PydanticCustomError(f"/budgets/{i}", f"is the size at /budgets/{first} again: leave one out")

@@ -11,14 +11,15 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from core.spec.budget import GROUPS, Budget
+from core.spec.budget import GROUPS, MOST_SIZES, Budget, of_size, require_family
 from core.spec.data import DatasetRef
-from core.spec.methods import METHODS, MethodFacts
+from core.spec.methods import METHODS
+from core.spec.rules import require
 from core.spec.strict import Strict, available
-from core.spec.task import IMAGES, SEARCHING, VECTORS, Source, TaskSpec
+from core.spec.task import IMAGES, SEARCHING, Source, TaskSpec
 
 
 def _model_name(value: str) -> str:
@@ -237,12 +238,25 @@ class Channels(Strict):
 
 
 class JobSpec(Strict):
-    """One pruning job. Only `model`, `task` and `budget` have no default."""
+    """One pruning job. `model`, `task` and one of `budget` and `budgets` have no default."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
 
     model: Annotated[str, Field(max_length=300, examples=["all-minilm-l6-v2"]), AfterValidator(_model_name)]
     task: TaskSpec
     sources: Annotated[list[Source], Field(max_length=8)] = []
-    budget: Budget
+    budgets: Annotated[
+        list[Budget],
+        Field(
+            min_length=2,
+            max_length=MOST_SIZES,
+            description="several sizes of one model, taught once: each is a whole checkpoint in a folder of its own",
+            exclude_if=lambda budgets: not budgets,
+        ),
+    ] = []
+    one_budget: Annotated[
+        Budget | None, Field(alias="budget", description="how small; or give `budgets`", validate_default=True)
+    ] = None
     vocabulary: Annotated[
         Literal["keep", "trim"],
         Field(description="trim: keep the tokens that the texts use, and what it takes to encode any other text"),
@@ -279,11 +293,16 @@ class JobSpec(Strict):
         """Where no method or no coupling is named, and the usual one could not do what is asked for, one that can."""
         if not isinstance(values, dict):
             return values
-        budget, transfer = values.get("budget"), values.get("transfer", {})
-        if not isinstance(budget, dict) or not isinstance(transfer, dict):
+        values = {"budget": None, **values}  # so that what is said of it names it
+        several, transfer = values.get("budgets"), values.get("transfer", {})
+        budgets: list[Any] = several if isinstance(several, list) and several else [values.get("budget")]
+        if not all(isinstance(budget, dict) for budget in budgets) or not isinstance(transfer, dict):
             return values
         filled: dict[str, Any] = {}
-        sparse = budget.get("sparsity") is not None
+        sparse = any(budget.get("sparsity") is not None for budget in budgets)
+        resources = values.get("resources", {})
+        if several and any(budget.get("device") == "cuda" for budget in budgets) and isinstance(resources, dict):
+            filled["resources"] = {"device": "cuda"} | resources
         task = values.get("task")
         if isinstance(task, dict) and task.get("type") == IMAGES and isinstance(values.get("sources"), list):
             filled["sources"] = [_of_images(source) for source in values["sources"]]
@@ -292,249 +311,45 @@ class JobSpec(Strict):
             filled["transfer"] = {**transfer, "coupling": "teacher"}
         if values.get("method", {}) == {}:
             if sparse:
-                filled["method"] = {"name": "magnitude" if budget.get("pattern") in tuple(GROUPS) else "pdp"}
+                grouped = any(budget.get("pattern") in tuple(GROUPS) for budget in budgets)
+                filled["method"] = {"name": "magnitude" if grouped else "pdp"}
             elif transfer.get("coupling") == "tied":
                 filled["method"] = {"name": "l0"}
         return {**values, **filled}
 
-    @model_validator(mode="after")
-    def _coupled(self) -> Self:
-        coupling, searching = self.coupling, self.task.type in SEARCHING
-        labelled = all(source.label is not None or (searching and source.text[1:]) for source in self.sources)
-        if coupling != "none" and not self.sources:
-            raise PydanticCustomError(
-                "/transfer/coupling", f"coupling '{coupling}' needs at least one entry in 'sources'"
-            )
-        if coupling in ("sequential", "joint", "tied") and not labelled:
-            raise PydanticCustomError(
-                "/transfer/coupling",
-                f"coupling '{coupling}' learns the sources' labels: give each source a 'label' column"
-                + " (or two columns of 'text')" * searching
-                + ", or use coupling 'teacher'",
-            )
-        if coupling == "auto" and searching:
-            raise PydanticCustomError(
-                "/transfer/coupling",
-                f"coupling 'auto' tries what labels teach; for {self.task.type} name a coupling, such as 'teacher'",
-            )
-        for i, source in enumerate(self.sources):
-            self._require_alike(i, source)
-        if coupling == "auto" and len(self.transfer.share) < 2:
-            raise PydanticCustomError(
-                "/transfer/coupling",
-                "coupling 'auto' tries what shares weights and masks; name a coupling to share one alone",
-            )
-        if coupling in ("auto", "teacher") and self.transfer.active == ["teach"] and not labelled:
-            raise PydanticCustomError(
-                "/transfer/stages",
-                "text without labels cannot enter the 'teach' stage, where there is no teacher yet; add 'prune' or "
-                "'recover' to 'stages'",
-            )
-        if coupling == "none" and self.transfer.weighting == "learned":
-            raise PydanticCustomError(
-                "/transfer/weighting", "weighting 'learned' weighs sources: give at least one in 'sources'"
-            )
-        if self.control and coupling == "none":
-            raise PydanticCustomError("/control", "'control' is the job without transfer, and this job has none")
-        return self
-
-    def _require_alike(self, i: int, source: Source) -> None:
-        """A source is read as the target is."""
-        searching = self.task.type in SEARCHING
-        if (source.image is None) != (self.task.image is None):
-            detail = "pictures: give 'image'" if self.task.image else "texts: give 'text'"
-            raise PydanticCustomError(
-                f"/sources/{i}/{'image' if source.image else 'text'}",
-                f"a source of {self.task.type} is of {detail}, the column of them, instead",
-            )
-        most, least = (8, 1) if searching else (2, 1)
-        if self.task.type == "text-ranking":
-            least = 2
-        if source.image is None and not least <= len(source.text) <= most:
-            raise PydanticCustomError(
-                f"/sources/{i}/text", f"a source of {self.task.type} has {least} to {most} columns of text"
-            )
-        if searching and source.label is not None and len(source.text) != 2:
-            raise PydanticCustomError(
-                f"/sources/{i}/label", "scores are of two texts each: give two columns in 'text', or no label"
-            )
-        if isinstance(source.label, list) and self.task.problem != "multi_label_classification":
-            raise PydanticCustomError(
-                f"/sources/{i}/label",
-                f"several columns are of a multi_label_classification, not {self.task.problem}",
-            )
+    @field_validator("one_budget", mode="before")
+    @classmethod
+    def _given(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is None and info.data.get("budgets") == []:
+            raise PydanticCustomError("missing", "Field required")
+        return value
 
     @model_validator(mode="after")
-    def _seen(self) -> Self:
-        if self.task.type != IMAGES and self.train.image_size is not None:
-            raise PydanticCustomError(
-                "/train/image_size", f"is of pictures, and {self.task.type} reads texts: leave it out"
-            )
-        if self.task.type == IMAGES and self.vocabulary == "trim":
-            raise PydanticCustomError(
-                "/vocabulary", "is of texts, and image-classification reads pictures: leave it out"
-            )
-        if self.task.type != IMAGES and self.channels is not None:
-            raise PydanticCustomError(
-                "/channels", f"are of image models, and {self.task.type} reads texts: leave it out"
-            )
-        if self.task.type == IMAGES:
-            self._of_channels()
+    def _whole(self) -> Self:
+        if self.one_budget is not None and self.budgets:
+            raise PydanticCustomError("/budget", "'budgets' are given, too: leave one of the two out")
+        require_family(self.budgets)
+        for i, size in enumerate(self.sizes):
+            try:
+                require(size)
+            except PydanticCustomError as error:
+                if not self.budgets:
+                    raise
+                raise PydanticCustomError(of_size(error.type, i), error.message_template) from error
         return self
 
-    def _of_channels(self) -> None:
-        """Nothing is asked for that only transformers of texts have."""
-        if self.hidden_size == "trim":
-            raise PydanticCustomError("/hidden_size", "is of transformers of texts: leave it out")
-        if self.export.layout == "regular":
-            raise PydanticCustomError("/export/layout", "no plain config.json can say widths of channels: leave it out")
-        if self.budget.sequence_length is not None:
-            raise PydanticCustomError(
-                "/budget/sequence_length", "is of texts: give 'train.image_size' for pictures of another size"
-            )
-        if self.own_readers and self.budget.sparsity is not None:
-            raise PydanticCustomError(
-                "/channels/readers", "no channel goes where 'sparsity' zeroes single weights: leave it out"
-            )
-        if self.own_readers and METHODS[self.method.name].trains:
-            scoring = ", ".join(f"'{name}'" for name, facts in METHODS.items() if not facts.trains)
-            raise PydanticCustomError(
-                "/channels/readers",
-                f"'own' is of methods that score once, and '{self.method.name}' learns masks that all readers share: "
-                f"say 'shared', or name one of {scoring}",
-            )
-        if self.budget.of == "encoder":
-            raise PydanticCustomError("/budget/of", "of image models the whole is counted: leave it out")
+    @property
+    def sizes(self) -> tuple[Self, ...]:
+        """The job of each size alone, in the order of `budgets`; of one budget, the job itself."""
+        found = (self.model_copy(update={"one_budget": budget, "budgets": []}) for budget in self.budgets)
+        return tuple(found) or (self,)
 
-    @model_validator(mode="after")
-    def _methodical(self) -> Self:
-        method = METHODS[self.method.name]
-        if self.coupling == "tied" and method.name != "l0":
-            raise PydanticCustomError(
-                "/method/name",
-                "coupling 'tied' pulls learned masks together: it needs method 'l0', where masks are learned",
-            )
-        if not method.trains and self.train.steps.prune is not None:
-            raise PydanticCustomError(
-                "/train/steps/prune",
-                f"method '{method.name}' trains nothing while it prunes: leave 'steps.prune' out, or use a method that "
-                f"does: {', '.join(name for name, facts in METHODS.items() if facts.trains)}",
-            )
-        self._transferred(method)
-        if self.budget.sparsity is not None:
-            self._sparse()
-        if self.export.layout == "regular" and method.trains:
-            raise PydanticCustomError(
-                "/method/name",
-                f"method '{method.name}' masks single units while it trains, which no plain config.json can say: for "
-                "'layout' 'regular' use a method that scores once: "
-                + ", ".join(name for name, facts in METHODS.items() if not facts.trains),
-            )
-        if self.hidden_size == "trim":
-            self._narrow()
-        self._untrained()
-        return self
-
-    def _transferred(self, method: MethodFacts) -> None:
-        """What is asked of the sources can be done in some stage."""
-        if self.coupling == "none":
-            return
-        unlearned = set() if method.trains else {"prune"}  # where no weights are trained
-        active = set(self.transfer.active)
-        if active == unlearned and not method.reads_rows:
-            raise PydanticCustomError(
-                "/method/name",
-                f"no row has a say in what method '{method.name}' drops, so that nothing can be transferred in the "
-                "'prune' stage alone: share 'weights' in other stages, or use method "
-                + ("'pdp'" if self.budget.sparsity is not None else "'fisher'"),
-            )
-        if active == unlearned and "masks" not in self.transfer.share and self.train.steps.recover != 0:
-            raise PydanticCustomError(
-                "/transfer/share",
-                f"method '{method.name}' trains no weights in the 'prune' stage, so that nothing can be transferred "
-                "there without 'masks': share these, too, or add 'recover' to 'stages'",
-            )
-        apart = {"teach"} if self.coupling in ("auto", "teacher") else set()  # first the sources, then the target
-        if self.transfer.weighting == "learned" and not active - unlearned - apart:
-            raise PydanticCustomError(
-                "/transfer/weighting",
-                "weighting 'learned' needs source and target in one batch that trains weights, and no stage of this "
-                "transfer has one: leave it out, or add 'recover' to 'stages'",
-            )
-
-    def _narrow(self) -> None:
-        if METHODS[self.method.name].trains:
-            raise PydanticCustomError(
-                "/method/name",
-                f"method '{self.method.name}' has no masks on hidden dimensions: for 'hidden_size' 'trim' use one that "
-                "scores once: " + ", ".join(name for name, facts in METHODS.items() if not facts.trains),
-            )
-        if self.budget.timed or self.budget.sparsity is not None:
-            raise PydanticCustomError(
-                "/hidden_size", "'hidden_size' 'trim' is for budgets in 'params', 'macs' or 'bytes': leave it out"
-            )
-        if self.export.layout == "regular":
-            raise PydanticCustomError(
-                "/export/layout",
-                "no plain config.json can say a hidden size that is not its heads': leave 'layout' out",
-            )
-
-    def _untrained(self) -> None:
-        left_out = [stage for stage in ("teach", "recover") if getattr(self.train.steps, stage) == 0]
-        if self.task.problem == "regression" and "teach" in left_out:
-            raise PydanticCustomError(
-                "/train/steps/teach",
-                "'steps.teach' is 0, but nothing says in what unit a model's own head gives numbers: leave it out",
-            )
-        for stage in left_out:
-            if stage == "teach" and self.task.problem in VECTORS:  # which have none, unless it is asked for
-                continue
-            if self.coupling == "auto":
-                raise PydanticCustomError(
-                    "/transfer/coupling",
-                    f"coupling 'auto' tries the '{stage}' stage, which has 0 steps here: name a coupling",
-                )
-            if self.coupling != "none" and stage in self.transfer.active:
-                raise PydanticCustomError(
-                    "/transfer/stages",
-                    f"nothing can enter the '{stage}' stage, which has 0 steps: give 'stages' without it",
-                )
-
-    @model_validator(mode="after")
-    def _placed(self) -> Self:
-        if self.resources.device == "cpu" and self.budget.device == "cuda":
-            raise PydanticCustomError(
-                "/resources",
-                "the budget's latency is of a GPU, which a worker with device 'cpu' has not: leave one 'device' out",
-            )
-        if (self.resources.gpus or 1) > self.train.batch_size:
-            raise PydanticCustomError(
-                "/resources/gpus",
-                f"'gpus' share each batch, which has {self.train.batch_size} rows: give no more than that",
-            )
-        return self
-
-    def _sparse(self) -> None:
-        if self.export.layout == "regular":
-            raise PydanticCustomError(
-                "/export/layout",
-                "a budget in 'sparsity' keeps every shape, and loads with no code as it is: leave 'layout' out",
-            )
-        able = [name for name, facts in METHODS.items() if facts.sparsity]
-        if self.method.name not in able:
-            raise PydanticCustomError(
-                "/method/name",
-                f"method '{self.method.name}' drops whole units; for a budget in 'sparsity' use {' or '.join(able)}",
-            )
-        if self.coupling == "auto":
-            raise PydanticCustomError(
-                "/transfer/coupling",
-                "coupling 'auto' tries cuts of whole units; with a budget in 'sparsity' name a coupling",
-            )
-        if len(self.transfer.share) < 2:
-            raise PydanticCustomError(
-                "/transfer/share", "with a budget in 'sparsity' masks are the weights themselves: share both"
-            )
+    @property
+    def budget(self) -> Budget:
+        """What is met; of several sizes each has its own."""
+        if self.one_budget is None:
+            raise ValueError("a job of several budgets has none of its own: ask its `sizes`")
+        return self.one_budget
 
     @property
     def coupling(self) -> str:

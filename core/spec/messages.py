@@ -28,12 +28,16 @@ def _none(value: object) -> bool:
 Control = Annotated[bool, Field(description="of the control beside the job", exclude_if=lambda control: not control)]
 
 
+Size = Annotated[str | None, Field(description="of several: the one that the stage is of", exclude_if=_none)]
+
+
 class StageBegun(Said):
     """A stage has begun."""
 
     event: Literal["stage"] = "stage"
     stage: StageName
     control: Control = False
+    size: Size = None
 
 
 class StageProgress(Said):
@@ -48,6 +52,7 @@ class StageProgress(Said):
     eta_s: float | None = None
     overall: float | None = Field(None, description="0 to 1", exclude_if=_none)
     control: Control = False
+    size: Size = None
 
 
 class Saved(Said):

@@ -75,6 +75,7 @@ class Results(Part):
 
     dense: Result
     pruned: Result
+    change: Quality | None = Field(None, description="pruned less dense, paired")
     baseline: Tested | None = Field(None, description="always the commonest training answer")
     given: Given | None = Field(None, exclude_if=_none)
 
@@ -278,36 +279,71 @@ class Verified(Part):
     parameters: int
 
 
-class Report(Part):
-    """The whole of it."""
+class Told(Part):
+    """What is told of a job, however many sizes it had."""
 
-    budget: BudgetMet
     task: TaskSaid
-    results: Results
-    control: Result | None = None
-    structure: Sizes
-    layout: Layout | None = None
-    sparsity: Zeros | None = None
-    vocabulary: Vocabulary | None = None
     transfer: TransferSaid
     warnings: list[str] = []
     data: RowCounts
-    train: Trained
-    curves: dict[str, Curve] = {}
     timings_s: dict[str, float]
     work_macs: WorkMacs | None = None
     peak_memory_bytes: Memory | None = None
     environment: Environment
-    verified: Verified | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As it is stored."""
         return self.model_dump(mode="json")
 
 
-def stored(metrics: Any) -> Report | None:
+class Report(Told):
+    """The whole of it."""
+
+    budget: BudgetMet
+    results: Results
+    control: Result | None = None
+    structure: Sizes
+    layout: Layout | None = None
+    sparsity: Zeros | None = None
+    vocabulary: Vocabulary | None = None
+    train: Trained
+    curves: dict[str, Curve] = {}
+    verified: Verified | None = None
+
+
+class Size(Part):
+    """One of several sizes: what was asked, and met; `change` and `on_dev` are less dense, paired.
+
+    Its folder, named as it is, has all that a job of this size alone would have.
+    """
+
+    name: str
+    error: str | None = Field(None, exclude_if=_none, description="why it was not made")
+    budget: BudgetMet | None = None
+    result: Result | None = None
+    control: Result | None = None
+    change: Interval | None = Field(None, description="the task's metric on the test rows less that of dense")
+    on_dev: Interval | None = Field(None, description="the same on the dev rows, which recommendations are made by")
+    structure: Sizes | None = None
+
+
+class FamilyReport(Told):
+    """What a job of several sizes found, the largest first."""
+
+    dense: Result
+    baseline: Tested | None = None
+    given: Tested | None = Field(None, exclude_if=_none)
+    sizes: list[Size]
+    recommended: str | None = Field(
+        None,
+        description="the smallest that dev rows do not tell from dense, nor any larger; it loses at most 0.02 there",
+    )
+    knee: str | None = Field(None, description="the one from which on quality falls faster than size")
+
+
+def stored(metrics: Any) -> Report | FamilyReport | None:
     """The report among a job's metrics as they are stored; None where this version can read none."""
     try:
-        return Report.model_validate(metrics)
+        return (FamilyReport if "sizes" in (metrics or ()) else Report).model_validate(metrics)
     except ValidationError:
         return None

@@ -375,6 +375,32 @@ def test_validate_says_what_a_job_would_do_and_asks_for_none(
 
 
 @one_database
+def test_validate_plans_every_size_and_names_all_that_are_out_of_reach(
+    client: TestClient, payload: dict[str, Any]
+) -> None:
+    alone = client.post("/v1/jobs:validate", json=put(payload, "/budget", {"params": 0.5})).json()
+    body = {name: value for name, value in payload.items() if name != "budget"}
+    sizes = [{"params": 0.5}, {"params": 0.9}, {"latency_ms": 3.0}]
+    plan = client.post("/v1/jobs:validate", json=body | {"budgets": sizes}).json()
+    assert [size["name"] for size in plan["sizes"]] == ["params-0.5", "params-0.9", "latency_ms-3"]
+    assert plan["limit"] is None and alone["sizes"] == []
+    assert plan["sizes"][0]["limit"] == alone["limit"] < plan["sizes"][1]["limit"]
+    assert plan["sizes"][2]["limit"] is None
+    refused = client.post("/v1/jobs", json=body | {"budgets": [{"params": 1e-6}, {"params": 0.9}, {"bytes": 0.001}]})
+    found = faults(refused)
+    assert found.keys() == {"/budgets/0/params", "/budgets/2/bytes"}
+    assert all("out of reach" in said for said in found.values())
+
+
+@one_database
+def test_a_size_on_a_gpu_waits_for_one(client: TestClient, payload: dict[str, Any]) -> None:
+    body = {name: value for name, value in payload.items() if name != "budget"}
+    timed = {"speedup": 2, "device": "cuda"}
+    job = client.post("/v1/jobs", json=body | {"budgets": [{"params": 0.9}, timed]}).json()
+    assert job["spec"]["resources"]["device"] == "cuda"
+
+
+@one_database
 def test_an_estimate_goes_by_the_jobs_that_finished_here(
     client: TestClient, payload: dict[str, Any], database: Database
 ) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from cli.watch import failure, follow, result, warnings
 from tests.cli.stub import Stub, job
-from tests.reports import report
+from tests.reports import family, report
 from tests.reports import result as made
 
 PROGRESS = {
@@ -92,3 +92,17 @@ def test_why_a_job_failed() -> None:
     error = {"code": "invalid", "field": "/budget/params", "message": "out of reach"}
     assert failure(job("failed", error=error)) == "job job_1 failed: /budget/params: out of reach"
     assert failure(job("failed", error={"code": "x", "message": "why"})) == "job job_1 failed: why"
+
+
+def test_several_sizes_are_told_in_a_line_with_the_one_to_take() -> None:
+    said = result(job("succeeded", metrics=family()))
+    assert said == (
+        "accuracy on the test rows: params-0.4 87.0%, params-0.1 82.0% (dense 87.6%); the smallest not told apart from "
+        "dense is params-0.4; latency_ms-1 was not made: out of reach"
+    )
+    assert "every size is told apart" in str(result(job("succeeded", metrics=family(recommended=None))))
+
+
+def test_the_size_that_a_stage_is_of_is_named() -> None:
+    running = job(stage="recover", progress={**PROGRESS, "stage": "recover", "size": "params-0.1"})
+    assert "stage recover (params-0.1)" in watch(running, job("succeeded"))

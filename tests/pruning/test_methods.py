@@ -22,7 +22,7 @@ LATE = '''"""`late`: the last units go."""
 import numpy as np
 
 from core.domains.fit import Scores
-from core.pruning.methods import scored
+from core.pruning.methods import Scored
 
 FACTS = {
     "what": "drops the last units of each layer",
@@ -38,7 +38,7 @@ def late(network, fitter, *rows, **options):
     return Scores(np.concatenate([-np.arange(block.size) for block in fitter.cost.anatomy.blocks]))
 
 
-prune = scored(late)
+prune = Scored(late)
 '''
 AT_THE_DOOR = """
 import sys

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from core.pruning.job.progress import Teller, share
+from core.pruning.job.progress import Prices, Teller, share
 from core.spec.messages import Alive, Message, Note, Saved, StageBegun, StageProgress
 
-PRICES = {"teach": 100.0, "prune": 0.0, "recover": 300.0}
+PRICES: Prices = {(None, "teach"): 100.0, (None, "prune"): 0.0, (None, "recover"): 300.0}
 
 
 @dataclass
@@ -86,6 +86,28 @@ def test_stages_are_timed_and_those_of_an_earlier_attempt_count() -> None:
     assert teller.timings == {"teach": 5, "prune": 41}
     begun = [StageBegun(stage="teach"), StageBegun(stage="prune")]
     assert said == [*begun, Saved(stage="prune"), Saved(stage="part"), Note(message="hello")]
+
+
+def test_each_size_has_its_share_and_its_time_and_all_have_what_is_common() -> None:
+    said: list[Message] = []
+    clock = Clock()
+    teller = Teller(said.append, clock=clock)
+    with teller.stage("teach"):
+        clock.now += 5
+    large, small = teller.of("params-0.4"), teller.of("params-0.1")
+    prices = {(None, "teach"): 10.0, ("params-0.4", "recover"): 20.0, ("params-0.1", "recover"): 10.0}
+    hears = teller.weighing(prices)
+    for size in (large, small):
+        with size.stage("recover"):
+            size.sized(hears)(at("recover", 1, 2))
+            clock.now += 7
+    assert [one.size for one in said if isinstance(one, StageBegun | StageProgress)] == [
+        None,
+        *["params-0.4"] * 2,
+        *["params-0.1"] * 2,
+    ]
+    assert [overall for overall, _ in told(said)] == [pytest.approx(0.95 * part, abs=1e-3) for part in (0.5, 0.875)]
+    assert dict(small.timings) == {"teach": 5, "recover": 7} and dict(teller.timings) == {"teach": 5}
 
 
 def test_signs_of_life_come_once_a_second() -> None:

@@ -346,3 +346,53 @@ def test_columns_that_raise_doubts_are_read_where_they_are() -> None:
     spec = JobSpec.model_validate(MINIMAL | {"sources": [{"data": DATASET}]})
     ((dataset, names),) = spec.optional_columns().items()
     assert dataset == DATASET["dataset"] and {"label", "split", "Split", "SPLIT", "fold"} <= names
+
+
+def several(*budgets: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in MINIMAL.items() if name != "budget"} | {"budgets": list(budgets)}
+
+
+def test_each_size_of_a_family_is_a_job_of_its_own() -> None:
+    spec = JobSpec.model_validate(several({"params": 0.4}, {"macs": 0.1}, {"speedup": 4, "runtime": "onnx"}))
+    assert [size.budget.name for size in spec.sizes] == ["params-0.4", "macs-0.1", "speedup-4"]
+    assert all(size.sizes == (size,) and not size.budgets for size in spec.sizes)
+    stored = spec.model_dump(mode="json")
+    assert stored["budget"] is None and JobSpec.model_validate(stored) == spec
+    assert "budgets" not in JobSpec.model_validate(MINIMAL).model_dump(mode="json")
+
+
+@pytest.mark.parametrize(
+    ("budgets", "where", "why"),
+    [
+        ([{"params": 0.4}, {"params": 0.4}], "/budgets/1", "is the size at /budgets/0 again"),
+        ([{"params": 0.4}, {"sparsity": 0.5}], "/budgets", "zeros keep every shape"),
+        ([{"latency_ms": 3.0}, {"latency_ms": 3.0, "runtime": "onnx"}], "/budgets", "have no order"),
+        ([{"sparsity": 0.5}, {"sparsity": 0.75, "pattern": "1:4"}], None, ""),
+        ([{"params": 0.1, "of": "encoder"}, {"params": 0.1, "of": "model"}], None, ""),
+    ],
+)
+def test_budgets_without_an_order_are_no_family(budgets: list[dict[str, Any]], where: str | None, why: str) -> None:
+    if where is None:
+        assert len({size.budget.name for size in JobSpec.model_validate(several(*budgets)).sizes}) == 2
+        return
+    with pytest.raises(ValidationError, match=why) as error:
+        JobSpec.model_validate(several(*budgets))
+    assert error.value.errors()[0]["type"] == where
+
+
+def test_a_job_has_one_budget_or_several() -> None:
+    both = {"budget": {"params": 0.1}, "budgets": [{"params": 0.1}, {"params": 0.2}]}
+    for given, says in (({}, "Field required"), (both, "leave one of the two out")):
+        with pytest.raises(ValidationError, match=says):
+            JobSpec.model_validate({name: value for name, value in MINIMAL.items() if name != "budget"} | given)
+    for count in (1, 9):
+        with pytest.raises(ValidationError, match="items"):
+            JobSpec.model_validate(several(*({"params": (1 + i) / 10} for i in range(count))))
+
+
+def test_what_is_wrong_with_a_size_names_it() -> None:
+    images = several({"macs": 0.5}, {"params": 0.5, "of": "encoder"})
+    images["task"] = {"type": "image-classification", "data": {"dataset": "ds_" + "1" * 32}}
+    with pytest.raises(ValidationError, match="the whole is counted") as error:
+        JobSpec.model_validate(images)
+    assert error.value.errors()[0]["type"] == "/budgets/1/of"

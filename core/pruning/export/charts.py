@@ -83,6 +83,76 @@ def chart(
     )
 
 
+@dataclass(frozen=True)
+class Dot:
+    """A point of a curve, with its interval; `ringed` where it is the one to look at."""
+
+    x: float
+    y: float
+    low: float
+    high: float
+    says: str
+    ringed: bool
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Quality against what it costs."""
+
+    title: str
+    height: int
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+    points: list[Dot]
+
+    @property
+    def path(self) -> str:
+        """For `<polyline points>`."""
+        return " ".join(f"{dot.x},{dot.y}" for dot in self.points)
+
+
+def curve(
+    title: str,
+    points: Mapping[str, tuple[float, float, float, float]],
+    *,
+    show: Format,
+    cost: Format,
+    ringed: str | None = None,
+    height: int = 200,
+) -> Curve:
+    """Place named points (cost, value, low, high), costs on a logarithmic axis."""
+    costs = [log10(x) for x, *_ in points.values()]
+    y_ticks = ticks(min(low for *_, low, _ in points.values()), max(high for *_, high in points.values()))
+    first, last = min(costs), max(costs)
+    if last - first < 0.1:  # hardly apart: in the middle
+        first, last = first - 0.1, last + 0.1
+
+    def x_of(value: float) -> float:
+        return round(LEFT + 8 + (log10(value) - first) / (last - first) * (WIDTH - LEFT - RIGHT - 16), 1)
+
+    def y_of(value: float) -> float:
+        share = (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
+        return round(height - BOTTOM - share * (height - BOTTOM - TOP), 1)
+
+    return Curve(
+        title,
+        height,
+        [(x_of(t), cost(t)) for t in round_costs(10**first, 10**last)],
+        [(y_of(t), show(t)) for t in y_ticks],
+        [
+            Dot(x_of(x), y_of(y), y_of(low), y_of(high), f"{name}: {show(y)}, {cost(x)}", name == ringed)
+            for name, (x, y, low, high) in sorted(points.items(), key=lambda point: point[1][0])
+        ],
+    )
+
+
+def round_costs(low: float, high: float) -> list[float]:
+    """1, 2 or 5 times a power of ten, between them; at most six."""
+    powers = range(floor(log10(low)), ceil(log10(high)) + 1)
+    found = [m * 10.0**power for power in powers for m in (1, 2, 5) if low <= m * 10.0**power <= high]
+    return found if len(found) <= 6 else found[:: ceil(len(found) / 6)]
+
+
 def ticks(low: float, high: float) -> list[float]:
     """Round numbers, about four steps of them, from at most `low` to at least `high`."""
     if high - low < 1e-9 * max(abs(low), abs(high)):  # apart by rounding alone

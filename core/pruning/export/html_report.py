@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from core.domains.anatomy import Anatomy
 from core.domains.model_ref import ModelRef
@@ -25,7 +25,7 @@ from core.spec.report import Curve, Report, Result, Tested
 from core.spec.task import VECTORS
 from core.tasks import TASKS
 
-TEMPLATE = Path(__file__).parent / "templates" / "report.html.txt"
+TEMPLATES = Path(__file__).parent / "templates"
 
 COSTS = {
     "params": "parameters",
@@ -57,23 +57,10 @@ def write_page(
 
     `sides`: test pictures to show, of an image model.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
-        "percent": percent,
-        "count": "{:,}".format,
-        "say": say,
-        "mib": mib,
-        "pretty": pretty,
-        "ms": ms,
-        "shown": shown,
-        "change": change,
-    }
-    environment.tests["measured"] = lambda model: isinstance(model, Result)
-    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     images, dense = spec.task.image is not None, Structure.dense(anatomy)
     picture = [] if images else layers(structure, dense)
     metric = report.task.metric
-    page = template.render(
+    page = template("report").render(
         report=report,
         model=model,
         spec=spec,
@@ -106,6 +93,26 @@ def write_page(
         size=f"{report.results.dense.latency_length} pixels a side" if images else f"{SEQUENCE_LENGTH} tokens",
     )
     target.write_text(page, encoding="utf-8")
+
+
+def template(name: str) -> Template:
+    """One of the pages, in which every value is escaped."""
+    loader = FileSystemLoader(TEMPLATES, encoding="utf-8")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader
+    )
+    environment.filters |= {
+        "percent": percent,
+        "count": "{:,}".format,
+        "say": say,
+        "mib": mib,
+        "pretty": pretty,
+        "ms": ms,
+        "shown": shown,
+        "change": change,
+    }
+    environment.tests["measured"] = lambda model: isinstance(model, Result)
+    return environment.get_template(f"{name}.html.txt")
 
 
 def models(report: Report) -> dict[str, Tested]:

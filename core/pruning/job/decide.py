@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
 from core.domains.network import Network
-from core.pruning.job.passes import Pass
 from core.pruning.job.prepare import Prepared
 from core.pruning.job.state import Facts
 from core.pruning.training.coupling import Phase, TaskRows, phases
@@ -32,14 +31,15 @@ class Decided:
         return phases(str(transfer.coupling), stage, active, target, sources, batch_size, transfer.share)
 
 
-def decide(one: Pass, prepared: Prepared, network: Network) -> Decided:
+def decide(prepared: Prepared, network: Network) -> Decided:
     """What the job asks for, or what trials on the train and dev rows show; no trial is run twice."""
+    one = prepared.one
     transfer, sources = one.spec.transfer.model_copy(update={"coupling": one.spec.coupling}), prepared.inputs.sources
     if transfer.coupling != "auto":
         return Decided(transfer, range(len(sources)), sources)
     with one.teller.stage("auto"):
         if (facts := one.state.load("auto")) is None:
-            facts = tried(one, prepared, transfer, network)
+            facts = tried(prepared, transfer, network)
             one.state.save("auto", facts)
     choice = Choice(**facts["choice"])
     learned = transfer.weighting == "learned" and choice.coupling == "teacher"
@@ -53,9 +53,10 @@ def decide(one: Pass, prepared: Prepared, network: Network) -> Decided:
     return Decided(transfer.model_copy(update=settled), list(choice.sources), found, said)
 
 
-def tried(one: Pass, prepared: Prepared, transfer: Transfer, network: Network) -> Facts:
+def tried(prepared: Prepared, transfer: Transfer, network: Network) -> Facts:
     """Run the trials."""
-    inputs, plan, train = prepared.inputs, prepared.plan, one.spec.train
+    one, inputs, plan = prepared.one, prepared.inputs, prepared.plan
+    train = one.spec.train
     rows = inputs.train.examples.beside(inputs.dev)
     ground = trials.Ground(
         network=network,

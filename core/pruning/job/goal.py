@@ -70,8 +70,10 @@ def latency_budget(one: Pass, network: Network, blank: Blank) -> LatencyBudget:
     under = conditions(budget, network.longest(one.spec.length))
     one.teller.note(f"measuring latency: {under.runtime} on {under.device_name}")
     watch = Stopwatch(network, blank, under, one.teller.alive)
-    state = one.state.folder / "latency.json"  # the control's, too: it prunes the same model
+    # The control's, too: it prunes the same model. What one size has measured of it, others need not.
+    state = one.state.folder / f"{one.teller.size + '-' if one.teller.size else ''}latency.json"
+    earlier = next(iter(sorted(one.state.folder.glob("*-latency.json"))), None)
     layout = one.spec.export.layout
-    found = LatencyBudget(budget, pricing_of(network, layout), under, watch.measure, state, one.cache)
+    found = LatencyBudget(budget, pricing_of(network, layout), under, watch.measure, state, one.cache, earlier)
     one.teller.saved("data")
     return found

@@ -1,7 +1,8 @@
-"""The stage `measure`: the test rows, once, in float32; sizes; latency of both models in turn."""
+"""The stage `measure`: the test rows, once, in float32; sizes; latency of all models in turn."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -9,70 +10,89 @@ from torch import Tensor
 from core.domains.network import Network
 from core.domains.structure import Structure
 from core.pruning.job.inputs import Inputs
-from core.pruning.job.passes import Pass
 from core.pruning.job.prepare import Prepared
-from core.pruning.job.stages import Pruned, Recovered, Taught
+from core.pruning.job.stages import Shrunk, Taught
 from core.pruning.job.verdict import lead
 from core.pruning.latency.medians import SEQUENCE_LENGTH, latencies_ms
 from core.pruning.training.batches import Rows
 from core.pruning.training.predict import predict
 from core.rows.example import labels_of
-from core.spec.report import BudgetMet, Given, Result, Results, Tested
+from core.spec.report import BudgetMet, Given, Interval, Result, Results, Tested
 from core.tasks.number import Regression
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured."""
+    """What was measured of one size."""
 
     results: Results
     logits: Tensor  # of the pruned model on the test rows
     dense: Tensor  # of the dense one
     test: Rows  # numbers in their own unit
     latency: BudgetMet | None  # how a budget in time was met
+    on_dev: Interval | None  # of several sizes: the task's metric on the dev rows less that of dense, paired
 
 
-def measure(one: Pass, prepared: Prepared, taught: Taught, pruned: Pruned, recovered: Recovered) -> Measured:
-    """Both models.
+def measure(shared: Prepared, taught: Taught, sizes: Sequence[Shrunk]) -> list[Measured]:
+    """The dense model and every size of it.
 
     Beside them, what always giving the commonest training answer comes to, and how far each model leads that; and,
     where its own head knows the labels, the model as it was given, with how far the others are from it.
     """
-    inputs, costs, alive = prepared.inputs, prepared.goal.costs, one.teller.alive
-    models = {"dense": taught.teacher.eval(), "pruned": recovered.student.eval()}
-    structures = {"dense": Structure.dense(taught.teacher.anatomy), "pruned": pruned.structure}
-    test = in_their_unit(inputs, *models.values())
+    one, inputs = shared.one, shared.inputs
+    metric, alive, dense = one.spec.task.metric, one.teller.alive, taught.teacher.eval()
+    students = [size.student.eval() for size in sizes]
+    apart = on_dev(inputs.dev, dense, students, metric) if one.spec.budgets else [None] * len(sizes)
+    test = in_their_unit(inputs, dense, *students)
     task, labels = test.task, test.labels
     usual = task.usual(labels_of(inputs.splits.train), labels)
-    length = taught.teacher.longest(SEQUENCE_LENGTH)
-    networks = {name: network.assembled() for name, network in models.items()}
-    speed = latencies_ms(networks, test.blank, length, alive)
-    results, logits = {}, {}
-    for name, network in models.items():
-        done = one.state.checkpoints.at(f"recover-test-{name}")
-        said = logits[name] = predict(network, test, alive=alive, checkpoint=done)
-        structure, cost = structures[name], costs.of(structures[name])
-        results[name] = Result(
+    length = dense.longest(SEQUENCE_LENGTH)
+    networks = {str(i): network.assembled() for i, network in enumerate((dense, *students))}
+    speed = [*latencies_ms(networks, test.blank, length, alive).values()]
+
+    def measured(network: Network, size: Prepared, kept: Structure, ms: dict[str, float], said: Tensor) -> Result:
+        cost = size.goal.costs.of(kept)
+        return Result(
             test=task.intervals(said, labels),
-            encoder_params=cost.params.of(structure),
-            model_params=cost.params.model(structure),
-            macs=cost.macs.model(structure),
-            macs_length=costs.length,
+            encoder_params=cost.params.of(kept),
+            model_params=cost.params.model(kept),
+            macs=cost.macs.model(kept),
+            macs_length=size.goal.costs.length,
             bytes=network.file_bytes(),
             latency_length=length,
-            latency_ms=speed[name],
-            speedup={b: round(speed["dense"][b] / ms, 2) for b, ms in speed[name].items()},
-            lead=lead(task, one.spec.task.metric, said, labels, usual),
-            shorter={size: task.intervals(said[..., :size], labels) for size in one.spec.task.dimensions} or None,
+            latency_ms=ms,
+            speedup={b: round(speed[0][b] / took, 2) for b, took in ms.items()},
+            lead=lead(task, metric, said, labels, usual),
+            shorter={n: task.intervals(said[..., :n], labels) for n in one.spec.task.dimensions} or None,
         )
-    given = None
-    if inputs.given is not None:
-        change = {name: task.apart(said, inputs.given, labels) for name, said in logits.items()}
-        given = Given(test=task.intervals(inputs.given, labels), change=change)
-    baseline = Tested(test=task.intervals(usual, labels))
-    latency = prepared.goal.latency
-    met = latency.report(pruned.structure, pruned.fits) if latency else None
-    return Measured(Results(**results, baseline=baseline, given=given), logits["pruned"], logits["dense"], test, met)
+
+    def told(prepared: Prepared, network: Network, name: str) -> Tensor:
+        return predict(network, test, alive=alive, checkpoint=prepared.one.state.checkpoints.at(f"recover-test-{name}"))
+
+    baseline, of_dense, found = Tested(test=task.intervals(usual, labels)), told(shared, dense, "dense"), []
+    for size, student, ms, dev in zip(sizes, students, speed[1:], apart, strict=True):
+        prepared, structure, said = size.prepared, size.pruned.structure, told(size.prepared, student, "pruned")
+        given, latency = None, prepared.goal.latency
+        if inputs.given is not None:
+            pairs = {"dense": of_dense, "pruned": said}
+            change = {name: task.apart(one, inputs.given, labels) for name, one in pairs.items()}
+            given = Given(test=task.intervals(inputs.given, labels), change=change)
+        results = Results(
+            dense=measured(dense, prepared, Structure.dense(dense.anatomy), speed[0], of_dense),
+            pruned=measured(student, prepared, structure, ms, said),
+            change=task.apart(said, of_dense, labels),
+            baseline=baseline,
+            given=given,
+        )
+        met = latency.report(structure, size.pruned.fits) if latency else None
+        found.append(Measured(results, said, of_dense, test, met, dev))
+    return found
+
+
+def on_dev(dev: Rows, dense: Network, students: Sequence[Network], metric: str) -> list[Interval]:
+    """By how much each leads the dense model on the rows that sizes are chosen by."""
+    of_dense, *others = (predict(network, dev) for network in (dense, *students))
+    return [Interval(**dev.task.apart(said, of_dense, dev.labels)[metric]) for said in others]
 
 
 def in_their_unit(inputs: Inputs, *models: Network) -> Rows:

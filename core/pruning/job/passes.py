@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.domains.model_ref import ModelRef
@@ -15,7 +15,7 @@ from core.spec.messages import Listener
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass through the stages: the job's own, or its control's beside it."""
+    """One pass through the stages: the job's own, or its control's beside it; or what of it is of one size."""
 
     spec: JobSpec
     model: ModelRef
@@ -24,6 +24,7 @@ class Pass:
     cache: Path | None  # what other jobs may use, too
     teller: Teller
     state: State
+    scratch: Path
     control: bool
 
     @classmethod
@@ -43,7 +44,18 @@ class Pass:
         teller = Teller(listener, control=control, start=start, width=width)
         state = State(workdir / "state", workdir / "tmp", teller, "control-" if control else "")
         (workdir / "output").mkdir(parents=True, exist_ok=True)
-        return cls(spec, model, datasets, workdir / "output", cache, teller, state, control)
+        return cls(spec, model, datasets, workdir / "output", cache, teller, state, workdir / "tmp", control)
+
+    def sizes(self) -> list[Pass]:
+        """One for each size, with files of its own; of one budget, the pass itself."""
+        if not self.spec.budgets:
+            return [self]
+        found = []
+        for spec in self.spec.sizes:
+            name, teller = spec.budget.name, self.teller.of(spec.budget.name)
+            state = self.state.beside(f"{name}-", teller)
+            found.append(replace(self, spec=spec, output=self.output / name, teller=teller, state=state))
+        return found
 
 
 def without_transfer(spec: JobSpec) -> JobSpec:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from core.domains.cost import Costs
 from core.domains.network import Network
 from core.domains.structure import Structure
 from core.pruning.job.goal import Goal, goal_of
 from core.pruning.job.inputs import Inputs
 from core.pruning.job.passes import Pass
+from core.pruning.job.progress import Prices
 from core.pruning.job.read import read_inputs
 from core.pruning.system.device import device
 from core.pruning.training.batches import Rows
 from core.pruning.training.predict import predict
-from core.schedule import Work, part_left, prices, training_steps, work
+from core.schedule import Sized, Work, part_left, training_steps, work
+from core.spec.budget import of_size
+from core.spec.errors import SpecError, SpecErrors
 from core.spec.job import JobSpec
 from core.spec.messages import Listener
 
@@ -32,34 +36,80 @@ class Plan:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What all stages start from."""
+    """What the stages of one size start from."""
 
+    one: Pass
     inputs: Inputs
     goal: Goal
+    left: float  # about this part of the encoder
     plan: Plan
-    work: Work
+    work: Work  # of the whole job
     progress: Listener  # hears of steps, and says how far the whole job is
 
 
-def prepare(one: Pass) -> tuple[Prepared, Network]:
-    """Read the rows and the dense network. Raises SpecError for what cannot be met."""
-    spec = one.spec
+@dataclass(frozen=True)
+class Family:
+    """All sizes, the largest first; and those that are out of reach, with the reason."""
+
+    one: Pass
+    sizes: Sequence[Prepared]
+    failed: dict[str, SpecError]
+    progress: Listener
+
+    @property
+    def shared(self) -> Prepared:
+        """What is done once for all: for the smallest, with as many steps as any size takes."""
+        smallest = self.sizes[-1]
+        steps = {stage: max(size.plan.steps[stage] for size in self.sizes) for stage in smallest.plan.steps}
+        return replace(smallest, one=self.one, plan=replace(smallest.plan, steps=steps), progress=self.progress)
+
+
+def prepare(one: Pass) -> tuple[Family, Network]:
+    """Read the rows and the dense network. Raises SpecError for what cannot be met, of several sizes if all cannot."""
 
     def hear(network: Network, rows: Rows, name: str) -> Tensor:
         done = one.state.checkpoints.at(name)
         return predict(network.to(device()), rows, alive=one.teller.alive, checkpoint=done)
 
-    inputs, network = read_inputs(spec, one.model.path, one.datasets, hear)
+    inputs, network = read_inputs(one.spec, one.model.path, one.datasets, hear)
     spared = inputs.vocabulary.spared if inputs.vocabulary else 0
     rows = [inputs.train, *(source.rows for source in inputs.sources)]
     mean = round(float(torch.cat([part.lengths for part in rows]).float().mean()))
     row_macs = network.costs(mean).macs.model(Structure.dense(network.anatomy))
-    costs = network.costs(network.longest(spec.length), spared)
-    left = part_left(spec, costs)
-    plan = plan_training(spec, len(inputs.splits.train), left, network.rate)
-    done = work(spec, plan.steps, left, row_macs, len(inputs.test))
-    goal = goal_of(one, network, costs, inputs.test.blank)
-    return Prepared(inputs, goal, plan, done, one.teller.weighing(stage_prices(spec, plan, left))), network
+    planned: list[tuple[Pass, Costs, float, Plan]] = []
+    for size in one.sizes():
+        costs = network.costs(network.longest(size.spec.length), spared)
+        left = part_left(size.spec, costs)
+        planned.append((size, costs, left, plan_training(size.spec, len(inputs.splits.train), left, network.rate)))
+    planned.sort(key=lambda size: -size[2])
+    each = {size.teller.size: Sized(plan.steps, left) for size, _, left, plan in planned}
+    done = work(one.spec, [*each.values()], row_macs, len(inputs.test))
+    progress = one.teller.weighing(stage_prices(one.spec, each))
+    found, failed = list[Prepared](), dict[str, SpecError]()
+    for size, costs, left, plan in planned:
+        try:
+            goal = goal_of(size, network, costs, inputs.test.blank)
+        except SpecError as error:
+            failed[size.spec.budget.name] = error
+            continue
+        found.append(Prepared(size, inputs, goal, left, plan, done, size.teller.sized(progress)))
+    if not found:
+        raise together(one.spec, failed)
+    return Family(one, found, failed, progress), network
+
+
+def together(spec: JobSpec, failed: Mapping[str, SpecError]) -> SpecError:
+    """Every size's own fault, in the order of the sizes; of one budget, its own."""
+    if not spec.budgets:
+        [error] = failed.values()
+        return error
+    faults = [
+        SpecError(of_size(fault.field, i), fault.message)
+        for i, budget in enumerate(spec.budgets)
+        if budget.name in failed
+        for fault in failed[budget.name].faults
+    ]
+    return SpecErrors(faults)
 
 
 def plan_training(spec: JobSpec, train_rows: int, left: float, rate: float) -> Plan:
@@ -68,7 +118,13 @@ def plan_training(spec: JobSpec, train_rows: int, left: float, rate: float) -> P
     return Plan(steps, dict.fromkeys(steps, spec.train.learning_rate or rate))
 
 
-def stage_prices(spec: JobSpec, plan: Plan, left: float) -> dict[str, float]:
-    """Of what each stage trains, in steps of the dense model. Trials take as much as all of it."""
-    each = {stage: plan.steps[stage] * price for stage, price in prices(left).items()}
-    return ({"auto": sum(each.values())} if spec.coupling == "auto" else {}) | each
+def stage_prices(spec: JobSpec, sizes: Mapping[str | None, Sized]) -> Prices:
+    """Of what each stage trains, in steps of the dense model; the smallest size last, which trials are of.
+
+    Trials take as much as all of it.
+    """
+    *_, smallest = sizes.values()
+    shared = {"auto": sum(smallest.dense_steps.values())} if spec.coupling == "auto" else {}
+    shared["teach"] = smallest.dense_steps["teach"]
+    own = {(name, stage): size.dense_steps[stage] for name, size in sizes.items() for stage in ("prune", "recover")}
+    return {(None, stage): price for stage, price in shared.items()} | own

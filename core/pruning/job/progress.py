@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 
 from core.pruning.system.malloc import trim_heap
 from core.spec.messages import Alive, Listener, Message, Note, Saved, StageBegun, StageName, StageProgress
 
 Clock = Callable[[], float]  # seconds
+Prices = Mapping[tuple[str | None, str], float]  # of stages: of which size, where it is of one, and its name
 
 TRAINED = 0.95  # of a pass is over with its training
 
@@ -18,7 +21,7 @@ class Teller:
     """Tells `listener` of one pass, and keeps the seconds that each stage took.
 
     `start` and `width` place the pass in the progress of the whole job. The control has the job's own stages: what is
-    said of them tells so.
+    said of them tells so, and of what `size` they are, where there are several.
     """
 
     def __init__(
@@ -32,17 +35,24 @@ class Teller:
     ) -> None:
         self._listener, self._control, self._clock = listener, control, clock
         self.start, self.width = start, width
-        self.timings: dict[str, float] = {}
+        self.timings: ChainMap[str, float] = ChainMap()
+        self.size: str | None = None
         self._heard = self._began = 0.0
+
+    def of(self, size: str) -> Teller:
+        """Who tells of one size; what took its time for all is in its timings, too."""
+        found = copy(self)
+        found.size, found.timings = size, self.timings.new_child()
+        return found
 
     @contextmanager
     def stage(self, name: StageName) -> Iterator[None]:
         """Announce a stage and time it."""
-        self._listener(StageBegun(stage=name, control=self._control))
+        self._listener(StageBegun(stage=name, control=self._control, size=self.size))
         trim_heap()
         self._began = self._clock()
         yield
-        self.took(name, self.timings.get(name, 0.0) + self.elapsed())
+        self.took(name, self.timings.maps[0].get(name, 0.0) + self.elapsed())
 
     def elapsed(self) -> float:
         """Seconds of the stage that runs."""
@@ -66,16 +76,24 @@ class Teller:
             self._heard = self._clock()
             self._listener(Alive())
 
-    def weighing(self, prices: Mapping[str, float]) -> Listener:
+    def weighing(self, prices: Prices) -> Listener:
         """Who hears of steps, and passes on how far the whole job is; `prices` of the stages, in their order."""
         return Weighing(self._listener, prices, self._control, self.start, self.width, self._clock)
+
+    def sized(self, progress: Listener) -> Listener:
+        """Who hears of steps of this size."""
+        if self.size is None:
+            return progress
+        return lambda said: progress(
+            said.model_copy(update={"size": self.size}) if isinstance(said, StageProgress) else said
+        )
 
 
 class Weighing:
     """Adds to what is said of a stage how far the whole job is, and how long it takes at that pace."""
 
     def __init__(
-        self, listener: Listener, prices: Mapping[str, float], control: bool, start: float, width: float, clock: Clock
+        self, listener: Listener, prices: Prices, control: bool, start: float, width: float, clock: Clock
     ) -> None:
         self._listener, self._prices, self._control = listener, prices, control
         self._start, self._width, self._clock = start, width, clock
@@ -96,9 +114,9 @@ class Weighing:
         return round((now - since) * (1 - done) / (done - first), 1) if done > first else None
 
 
-def share(prices: Mapping[str, float], progress: StageProgress) -> float:
+def share(prices: Prices, progress: StageProgress) -> float:
     """How much of all stages is done."""
-    stages = list(prices)
-    before = sum(prices[stage] for stage in stages[: stages.index(progress.stage)])
-    done = before + prices[progress.stage] * progress.step / progress.steps
+    stages, here = list(prices), (progress.size, progress.stage)
+    before = sum(prices[stage] for stage in stages[: stages.index(here)])
+    done = before + prices[here] * progress.step / progress.steps
     return done / max(1, sum(prices.values()))

@@ -6,7 +6,7 @@ import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import isclose
 from pathlib import Path
@@ -28,11 +28,9 @@ from core.pruning.export.html_report import write_page
 from core.pruning.export.images import write_image_model, write_test_pictures
 from core.pruning.export.sides import Sides, changed_sides
 from core.pruning.export.verify import ONNX_TOLERANCE, TOLERANCE
-from core.pruning.job.decide import Decided
 from core.pruning.job.measure import Measured
 from core.pruning.job.passes import Pass
-from core.pruning.job.prepare import Prepared
-from core.pruning.job.stages import Pruned, Recovered
+from core.pruning.job.stages import Shrunk
 from core.pruning.job.verdict import verdict
 from core.pruning.latency.onnx import write_onnx
 from core.pruning.masking import sparsity
@@ -41,7 +39,6 @@ from core.rows.data_warnings import doubts
 from core.spec.metrics import OF_ORDER
 from core.spec.report import (
     BudgetMet,
-    Curve,
     Memory,
     Report,
     Result,
@@ -61,43 +58,44 @@ PYTHON: Iterable[str] = (sys.executable,)  # of the fresh process
 
 @dataclass(frozen=True)
 class Finished:
-    """What every stage found, but for the teacher, which takes memory."""
+    """One size, and what was measured of it."""
 
-    prepared: Prepared
-    decided: Decided
-    pruned: Pruned
-    recovered: Recovered
-    curves: Mapping[str, Curve]  # by stage
-    measured: Measured | None  # by the first of several processes
+    size: Shrunk
+    measured: Measured
+
+    @property
+    def name(self) -> str | None:
+        """Which, of several."""
+        return self.size.prepared.one.teller.size
 
 
-def publish(one: Pass, done: Finished, control: Finished | None) -> Report:
-    """Write the files. `control` may be `done` itself."""
-    assert done.measured
-    zeros = write_files(one, done, done.measured)
+def publish(done: Finished, control: Result | None, *, own_control: bool = False) -> Report:
+    """Write the files of one size. `control`: what the job without transfer gave; `own_control`: this itself."""
+    size, measured, one = done.size, done.measured, done.size.prepared.one
+    zeros = write_files(size, measured)
     weights = [file for file in one.output.rglob("*.safetensors") if file.is_file()]
-    pruned = done.measured.results.pruned.model_copy(update={"bytes": sum(file.stat().st_size for file in weights)})
-    beside = pruned if control is done else control.measured.results.pruned if control and control.measured else None
-    found = manifest(one, done)
+    pruned = measured.results.pruned.model_copy(update={"bytes": sum(file.stat().st_size for file in weights)})
+    found = manifest(size)
     write_manifest(found, one.output)  # verify reads the specification from it
-    report = reported(one, done, done.measured, pruned, beside, zeros)
+    report = reported(size, measured, pruned, pruned if own_control else control, zeros)
     if report.budget.met > report.budget.limit:
         raise RuntimeError(f"the pruned model is over its budget, please report this: {report.budget}")
     report = report.model_copy(update={"verified": verify(one.output, pruned, one.teller.alive, pictures_file(one))})
-    student, largest = done.recovered.student, done.prepared.inputs.modality.largest
+    student, largest = size.student, size.prepared.inputs.modality.largest
     write_card(report, one.spec, one.model, largest, auto_class(student), one.output / "README.md")
     write_json(one.output / "report.json", report.to_json())
     hidden = student.architecture.hidden if isinstance(student, TransformerNetwork) else 0
     page = one.output / "report.html"
-    write_page(report, one.spec, one.model, done.pruned.structure, student.anatomy, page, hidden, sides(one, done))
+    write_page(report, one.spec, one.model, size.pruned.structure, student.anatomy, page, hidden, sides(size, measured))
     write_manifest(found, one.output)
     return report
 
 
-def write_files(one: Pass, done: Finished, measured: Measured) -> Zeros | None:
+def write_files(size: Shrunk, measured: Measured) -> Zeros | None:
     """The model, and the rows that it was measured on; of a model with zeros, what is said of them."""
-    spec, out, inputs, student = one.spec, one.output, done.prepared.inputs, done.recovered.student.cpu()
-    whole, structure = spec.budget.sparsity is not None, done.pruned.structure
+    one, inputs, student = size.prepared.one, size.prepared.inputs, size.student.cpu()
+    spec, out = one.spec, one.output
+    whole, structure = spec.budget.sparsity is not None, size.pruned.structure
     rows, test, logits = inputs.splits.test, measured.test, measured.logits
     if isinstance(student, ChannelNetwork):
         write_image_model(student, structure, inputs.modality, out, whole=whole)
@@ -114,17 +112,16 @@ def write_files(one: Pass, done: Finished, measured: Measured) -> Zeros | None:
     return sparsity.describe(student, pattern, weights_file(one), test.blank)
 
 
-def sides(one: Pass, done: Finished) -> Sides | None:
+def sides(size: Shrunk, measured: Measured) -> Sides | None:
     """The test pictures that report.html shows, where rows are pictures."""
-    measured = done.measured
-    if one.spec.task.image is None or measured is None:
+    if size.prepared.one.spec.task.image is None:
         return None
-    return changed_sides(done.prepared.inputs.splits.test, measured.test, measured.dense, measured.logits)
+    return changed_sides(size.prepared.inputs.splits.test, measured.test, measured.dense, measured.logits)
 
 
 def pictures_file(one: Pass) -> Path:
     """The test pictures, for the fresh process: no part of the checkpoint."""
-    return one.output.parent / "test_pictures.parquet"
+    return one.scratch / "test_pictures.parquet"
 
 
 def weights_file(one: Pass) -> Path:
@@ -137,31 +134,30 @@ def auto_class(network: Network) -> str:
     return network.architecture.family.auto_class if isinstance(network, TransformerNetwork) else AUTO_CLASS
 
 
-def manifest(one: Pass, done: Finished) -> dict[str, Any]:
+def manifest(size: Shrunk) -> dict[str, Any]:
     """What the checkpoint was made of."""
+    one, inputs = size.prepared.one, size.prepared.inputs
     weights = {path.name: sha256(path) for path in sorted(one.model.path.glob("*.safetensors"))}
     return {
         "model": {"name": one.model.name, "revision": one.model.revision, "weights_sha256": weights},
         "data": {name: sha256(path) for name, path in one.datasets.items()},
         "spec": one.spec.model_dump(mode="json", exclude={"webhook"}),  # whose URL may be a secret
-        "max_length": done.prepared.inputs.modality.largest,
-        "scale": done.prepared.inputs.task.scale,
+        "max_length": inputs.modality.largest,
+        "scale": inputs.task.scale,
         "seed": one.spec.train.seed,
         "versions": environment().versions,
     }
 
 
-def reported(
-    one: Pass, done: Finished, measured: Measured, pruned: Result, control: Result | None, zeros: Zeros | None
-) -> Report:
+def reported(size: Shrunk, measured: Measured, pruned: Result, control: Result | None, zeros: Zeros | None) -> Report:
     """All that was found, but what a fresh process finds."""
-    spec, prepared, inputs, splits = one.spec, done.prepared, done.prepared.inputs, done.prepared.inputs.splits
-    path = one.model.path
+    prepared, one, inputs = size.prepared, size.prepared.one, size.prepared.inputs
+    spec, splits, path = one.spec, inputs.splits, one.model.path
     given = read_image_model(path) if spec.task.image is not None else read_model(path, spec.task.problem)
     earlier = [PRUNED] if given.pruned else []
     results = measured.results.model_copy(update={"pruned": pruned})
     return Report(
-        budget=measured.latency or counted(one, done, pruned, zeros),
+        budget=measured.latency or counted(size, pruned, zeros),
         task=TaskSaid(
             type=spec.task.type,
             problem=spec.task.problem,
@@ -171,11 +167,11 @@ def reported(
         ),
         results=results,
         control=control,
-        structure=Sizes(**done.pruned.structure.sizes()),
-        layout=done.pruned.layout,
+        structure=Sizes(**size.pruned.structure.sizes()),
+        layout=size.pruned.layout,
         sparsity=zeros,
         vocabulary=inputs.vocabulary and Vocabulary(before=inputs.vocabulary.before, kept=inputs.vocabulary.kept),
-        transfer=transferred(one, done),
+        transfer=transferred(size),
         warnings=[*earlier, *verdict(results, spec.task, splits), *doubts(spec.task, splits)],
         data=RowCounts(
             train=len(splits.train),
@@ -186,10 +182,10 @@ def reported(
         ),
         train=Trained(
             steps=dict(prepared.plan.steps),
-            rates={**prepared.plan.rates, "recover": done.recovered.rate},
+            rates={**prepared.plan.rates, "recover": size.recovered.rate},
             seed=spec.train.seed,
         ),
-        curves=dict(done.curves),
+        curves=size.curves,
         timings_s={name: round(seconds, 1) for name, seconds in one.teller.timings.items()},
         work_macs=WorkMacs(train=prepared.work.train, measure=prepared.work.measure),
         peak_memory_bytes=peak_memory_bytes(),
@@ -197,20 +193,20 @@ def reported(
     )
 
 
-def transferred(one: Pass, done: Finished) -> TransferSaid:
+def transferred(size: Shrunk) -> TransferSaid:
     """How it was borrowed."""
-    decided, transfer = done.decided, done.decided.transfer
+    decided, transfer = size.decided, size.decided.transfer
     names = ["target", *(f"source {i}" for i in decided.used)]
     weights: dict[str, list[tuple[int, float]]] = {}
     before = 0
-    for stage, steps in done.prepared.plan.steps.items():  # steps count from the first stage on
-        for step, *values in done.curves[stage].weights:
+    for stage, steps in size.prepared.plan.steps.items():  # steps count from the first stage on
+        for step, *values in size.curves[stage].weights:
             for name, value in zip(names, values, strict=True):
                 weights.setdefault(name, []).append((int(before + step), value))
         before += steps
     borrowed = transfer.coupling != "none"
     return TransferSaid(
-        asked=one.spec.coupling,
+        asked=size.prepared.one.spec.coupling,
         coupling=transfer.coupling,
         share=transfer.share,
         stages=transfer.active if borrowed else [],
@@ -221,10 +217,11 @@ def transferred(one: Pass, done: Finished) -> TransferSaid:
     )
 
 
-def counted(one: Pass, done: Finished, pruned: Result, zeros: Zeros | None) -> BudgetMet:
+def counted(size: Shrunk, pruned: Result, zeros: Zeros | None) -> BudgetMet:
     """A budget that is counted, and how it was met."""
-    budget, goal, structure = one.spec.budget, done.prepared.goal, done.pruned.structure
-    cost, kind, whole = goal.fitter.cost, budget.kind, budget.counted == "model" or one.spec.task.image is not None
+    spec, goal, structure = size.prepared.one.spec, size.prepared.goal, size.pruned.structure
+    budget = spec.budget
+    cost, kind, whole = goal.fitter.cost, budget.kind, budget.counted == "model" or spec.task.image is not None
     limit, dense = goal.fitter.limit + cost.outside * whole, cost.before if whole else cost.dense
     if zeros is not None:
         dense, met = zeros.weights, zeros.weights - zeros.zeros

@@ -1,22 +1,25 @@
-"""One job: the stages, the control beside them where it is asked for, and the checkpoint."""
+"""One job: the stages, the control beside them where it is asked for, and the checkpoint of each size."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from core.domains.model_ref import ModelRef
-from core.pruning.job.decide import decide
+from core.pruning.job.decide import Decided, decide
+from core.pruning.job.family import publish_family
 from core.pruning.job.measure import measure
 from core.pruning.job.passes import Pass, without_transfer
-from core.pruning.job.prepare import prepare
+from core.pruning.job.prepare import Prepared, prepare, together
 from core.pruning.job.publish import Finished, publish
-from core.pruning.job.stages import prune, recover, teach
+from core.pruning.job.stages import Shrunk, Taught, prune, recover, teach
 from core.pruning.system import parallel
+from core.spec.errors import SpecError
 from core.spec.job import JobSpec
 from core.spec.messages import Listener
-from core.spec.report import Report
+from core.spec.report import FamilyReport, Report
 
 __all__ = ["ModelRef", "run"]
 
@@ -28,8 +31,8 @@ def run(
     workdir: Path,
     listener: Listener,
     cache: Path | None = None,
-) -> Report | None:
-    """Run the whole job; the checkpoint is left in `workdir/output`.
+) -> Report | FamilyReport | None:
+    """Run the whole job; the checkpoint is left in `workdir/output`, those of several sizes in folders of it.
 
     Stages that `workdir/state` holds already are not run again; what other jobs may use, too, is kept in `cache`.
     Raises SpecError for a request that cannot be met. Of several processes (`parallel`), the first reports and exports.
@@ -40,32 +43,57 @@ def run(
     parallel.meet()  # before the first changes what the others start from
     begin = partial(Pass.begin, model=model, datasets=datasets, workdir=workdir, listener=listener, cache=cache)
     own = begin(spec)
-    done = control = trained_and_measured(own)
+    done, control, alone = trained_and_measured(own), Outcome(), False
     if spec.control:
         beside = begin(without_transfer(spec), control=True)
         # `auto` may have chosen to be its own control, but for the tokens of texts that it did not use.
-        if done.decided.transfer.coupling != "none" or spec.vocabulary != "keep":
-            control = trained_and_measured(beside)
+        alone = done.coupling == "none" and spec.vocabulary == "keep"
+        control = control if alone else trained_and_measured(beside)
         own.teller.took("control", sum(beside.teller.timings.values()))
     with own.teller.stage("export"):
-        report = publish(own, done, control if spec.control else None) if parallel.first() else None
+        without = {size.name: size.measured.results.pruned for size in control.sizes}
+        reports = {size.name: publish(size, without.get(size.name), own_control=alone) for size in done.sizes}
+        several = publish_family(own, done.sizes, done.failed, reports) if spec.budgets and reports else None
     parallel.leave()
-    return report
+    return several or reports.get(None)
 
 
-def trained_and_measured(one: Pass) -> Finished:
-    """Every stage but the export."""
+@dataclass(frozen=True)
+class Outcome:
+    """Every size that was measured, by the first of several processes; why others were not."""
+
+    coupling: str | None = None  # as it was decided
+    sizes: Sequence[Finished] = ()
+    failed: Mapping[str, SpecError] = field(default_factory=dict)
+
+
+def trained_and_measured(one: Pass) -> Outcome:
+    """Every stage but the export. Raises SpecError where no size can be met."""
     with one.teller.stage("data"):
-        prepared, network = prepare(one)
-    decided = decide(one, prepared, network)
+        family, network = prepare(one)
+    decided = decide(family.shared, network)
     with one.teller.stage("teach"):
-        taught = teach(one, prepared, decided, network)
-    with one.teller.stage("prune"):
-        pruned = prune(one, prepared, decided, taught)
-    with one.teller.stage("recover"):
-        recovered = recover(one, prepared, decided, taught, pruned)
+        taught = teach(family.shared, decided, network)
+    shrunk, failed = list[Shrunk](), dict(family.failed)
+    for prepared in family.sizes:
+        try:
+            shrunk.append(shrink(prepared, decided, taught, shrunk[-1] if shrunk else None))
+        except SpecError as error:  # a budget in time, which its structures do not meet
+            failed[prepared.one.spec.budget.name] = error
+    if not shrunk:
+        raise together(one.spec, failed)
     with one.teller.stage("measure"):  # the first process does that, and has the machine for itself
-        measured = measure(one, prepared, taught, pruned, recovered) if parallel.first() else None
+        measured = measure(family.shared, taught, shrunk) if parallel.first() else []
         parallel.meet()
-    curves = {"teach": taught.curve, "prune": pruned.curve, "recover": recovered.curve}
-    return Finished(prepared, decided, pruned, recovered, curves, measured)
+    found = [Finished(*pair) for pair in zip(shrunk, measured, strict=False)]
+    return Outcome(decided.transfer.coupling, found, failed)
+
+
+def shrink(prepared: Prepared, decided: Decided, taught: Taught, larger: Shrunk | None) -> Shrunk:
+    """One size, cut out of the next `larger` one where that can be."""
+    teller = prepared.one.teller
+    with teller.stage("prune"):
+        pruned = prune(prepared, decided, taught, larger)
+    with teller.stage("recover"):
+        recovered = recover(prepared, decided, taught, pruned)
+    return Shrunk(prepared, decided, pruned, recovered, taught.curve)

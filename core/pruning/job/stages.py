@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from core.domains.fit import Scores, within
 from core.domains.network import TARGET, Network
 from core.domains.structure import Structure
 from core.pruning.job.decide import Decided
-from core.pruning.job.passes import Pass
 from core.pruning.job.prepare import Prepared
 from core.pruning.masking import sparsity
-from core.pruning.methods import pruning, zeroing
+from core.pruning.methods import Scored, pruning, zeroing
 from core.pruning.scoring.importance import BATCHES
 from core.pruning.scoring.refit import refit
 from core.pruning.scoring.settle import cut_settled
@@ -30,19 +30,21 @@ from core.spec.report import Curve, Layout
 
 
 @dataclass(frozen=True)
-class Taught:
-    """The dense model, fine-tuned: the teacher, and where the student starts."""
-
-    teacher: Network
-    curve: Curve
-
-
-@dataclass(frozen=True)
 class Labelled:
     """Rows with the teacher's logits, for both stages that need them."""
 
     target: TaskRows
     sources: Sequence[TaskRows]
+
+
+@dataclass(frozen=True)
+class Taught:
+    """The dense model, fine-tuned: the teacher, where every student starts, and what it says of the rows."""
+
+    teacher: Network
+    curve: Curve
+    rows: Labelled
+    scores: dict[tuple[float, ...], Scores] = field(default_factory=dict)  # by the prices that they were weighed by
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,6 @@ class Pruned:
     student: Network
     structure: Structure
     curve: Curve
-    rows: Labelled
     layout: Layout | None  # what a regular structure has, beside the free one
     fits: Sequence[Mapping[str, Any]]  # structures that were measured for a budget in time
 
@@ -66,54 +67,86 @@ class Recovered:
     rate: float
 
 
-def teach(one: Pass, prepared: Prepared, decided: Decided, network: Network) -> Taught:
+@dataclass(frozen=True)
+class Shrunk:
+    """One size, from the first stage to the last."""
+
+    prepared: Prepared
+    decided: Decided
+    pruned: Pruned
+    recovered: Recovered
+    taught: Curve
+
+    @property
+    def student(self) -> Network:
+        """What is left."""
+        return self.recovered.student
+
+    @property
+    def curves(self) -> dict[str, Curve]:
+        """By stage."""
+        return {"teach": self.taught, "prune": self.pruned.curve, "recover": self.recovered.curve}
+
+
+def teach(prepared: Prepared, decided: Decided, network: Network) -> Taught:
     """Fine-tune the dense model."""
-    inputs = prepared.inputs
+    one, inputs = prepared.one, prepared.inputs
     plan = decided.phases("teach", inputs.target, decided.sources, one.spec.train.batch_size)
     add_heads(network, plan, decided.sources)
-    curve = fine_tune(one, prepared, plan, network, training(one, prepared, decided, "teach"), "teach")
-    return Taught(network.to(device()).eval(), curve)
+    curve = fine_tune(prepared, plan, network, training(prepared, decided, "teach"), "teach")
+    teacher = network.to(device()).eval()
+    return Taught(teacher, curve, labelled(prepared, decided, teacher))
 
 
-def prune(one: Pass, prepared: Prepared, decided: Decided, taught: Taught) -> Pruned:
-    """Choose the units on a copy of the teacher, and cut it."""
-    student = copy.deepcopy(taught.teacher)
-    rows = labelled(one, prepared, decided, taught.teacher)
+def prune(prepared: Prepared, decided: Decided, taught: Taught, larger: Shrunk | None = None) -> Pruned:
+    """Choose the units on a copy of the teacher, or of the next `larger` size where that can be cut again; cut it."""
+    one, rows, labels = prepared.one, taught.rows, prepared.inputs.splits.labels
+    facts = one.state.load("prune", labels)
+    larger = larger if larger and facts is None and nested(prepared, decided, larger) else None
+    student = copy.deepcopy(larger.student if larger else taught.teacher)
     plan = decided.phases("prune", rows.target, rows.sources, one.spec.train.batch_size)
     add_heads(student, plan, decided.sources)
-    labels = prepared.inputs.splits.labels
-    if (facts := one.state.load("prune", labels)) is not None:
+    if facts is not None:
         structure = Structure.from_json(facts["structure"])
         student.reshape(structure)
         student.load_state_dict(one.state.weights("prune"), strict=True)
         layout = Layout(**facts["layout"]) if facts.get("layout") else None
         curve, fits = Curve(**facts["history"]), facts.get("fits", [])
-        return Pruned(student.to(device()), structure, curve, rows, layout, fits)
-    student, structure, history, layout = chosen(one, prepared, decided, taught, student, plan)
+        return Pruned(student.to(device()), structure, curve, layout, fits)
+    student, structure, history, layout = chosen(prepared, decided, taught, student, plan, larger)
     solvable = bool(student.projections())
-    if solvable and refitted(one, prepared, decided) and not prepared.goal.fitter.spares_all:
+    if solvable and refitted(prepared, decided) and not prepared.goal.fitter.spares_all:
         alone = phases("none", "prune", False, rows.target, [], one.spec.train.batch_size)
         taken = plan if "weights" in decided.transfer.share else alone
         refit(student, taught.teacher, taken, one.spec.train.seed, structure, one.teller.alive)
     fits = prepared.goal.latency.fits if prepared.goal.latency else []
     facts = {"history": asdict(history), "structure": structure.to_json(), "fits": fits}
     one.state.save("prune", facts | {"layout": layout and layout.model_dump()}, student, labels)
-    return Pruned(student.to(device()), structure, Curve(**asdict(history)), rows, layout, fits)
+    return Pruned(student.to(device()), structure, Curve(**asdict(history)), layout, fits)
 
 
 def chosen(
-    one: Pass, prepared: Prepared, decided: Decided, taught: Taught, student: Network, plan: Sequence[Phase]
+    prepared: Prepared,
+    decided: Decided,
+    taught: Taught,
+    student: Network,
+    plan: Sequence[Phase],
+    larger: Shrunk | None,
 ) -> tuple[Network, Structure, History, Layout | None]:
     """What the method makes of the student; of a regular structure, how it compares."""
-    name, budget, fitter = one.spec.method.name, one.spec.budget, prepared.goal.fitter
-    dev, how = prepared.inputs.dev, training(one, prepared, decided, "prune")
+    one, fitter = prepared.one, prepared.goal.fitter
+    name, budget = one.spec.method.name, one.spec.budget
+    dev, how = prepared.inputs.dev, training(prepared, decided, "prune")
     if budget.sparsity is not None:
         structure, pattern = Structure.dense(student.anatomy), budget.pattern or "unstructured"
         history = zeroing(name)(student, budget.sparsity, pattern, plan, dev, how)
     elif fitter.spares_all and not METHODS[name].trains:  # the vocabulary alone is trimmed, say
         structure, history = Structure.dense(student.anatomy), History()
+    elif isinstance(method := pruning(name), Scored):
+        structure, history = fitter(scores(prepared, taught, method, plan, how, larger)), History()
+        cut_settled(student, structure.within(larger.pruned.structure) if larger else structure, plan, how.seed)
     else:
-        structure, history = pruning(name)(student, fitter, plan, dev, how)
+        structure, history = method(student, fitter, plan, dev, how)
     if "weights" not in decided.transfer.share:  # the structure is all that the sources may give
         student = copy.deepcopy(taught.teacher)
         add_heads(student, plan, decided.sources)
@@ -121,28 +154,54 @@ def chosen(
     return student, structure, history, Layout(**fitter.beside) if fitter.beside else None
 
 
-def refitted(one: Pass, prepared: Prepared, decided: Decided) -> bool:
+def nested(prepared: Prepared, decided: Decided, larger: Shrunk) -> bool:
+    """Whether a size can be cut out of the next larger one, as that is once it is recovered."""
+    spec, fitter = prepared.one.spec, prepared.goal.fitter
+    free = spec.export.layout == "free" and spec.hidden_size == "keep" and not spec.own_readers
+    scored = isinstance(pruning(spec.method.name), Scored) and "weights" in decided.transfer.share
+    return free and scored and not spec.budget.sparsity and fitter.cost.of(larger.pruned.structure) > fitter.limit
+
+
+def scores(
+    prepared: Prepared,
+    taught: Taught,
+    method: Scored,
+    plan: Sequence[Phase],
+    how: Training,
+    larger: Shrunk | None,
+) -> Scores:
+    """What the units are worth to the teacher, asked once for all sizes; of a `larger` one, those that it has alone."""
+    fitter = prepared.goal.fitter
+    prices = tuple(fitter.cost.shared)
+    if prices not in taught.scores:
+        taught.scores[prices] = method.scores(taught.teacher, fitter, plan, how)
+    found = taught.scores[prices]
+    return within(found, fitter.cost, larger.pruned.structure) if larger else found
+
+
+def refitted(prepared: Prepared, decided: Decided) -> bool:
     """Whether least squares make up for the cut: where units went at once, and no training follows."""
+    one = prepared.one
     trained = METHODS[one.spec.method.name].trains and "weights" in decided.transfer.share
     return one.spec.budget.sparsity is None and not trained and not prepared.plan.steps["recover"]
 
 
-def recover(one: Pass, prepared: Prepared, decided: Decided, taught: Taught, pruned: Pruned) -> Recovered:
+def recover(prepared: Prepared, decided: Decided, taught: Taught, pruned: Pruned) -> Recovered:
     """Train what is left."""
-    student, rows = pruned.student, pruned.rows
+    one, student, rows = prepared.one, pruned.student, taught.rows
     plan = decided.phases("recover", rows.target, rows.sources, one.spec.train.batch_size)
     add_heads(student, plan, decided.sources)
     rate = recovery_rate(prepared.plan.rates["recover"], student, taught.teacher)
     student.drop_nothing()
     if one.spec.budget.sparsity is not None:
         sparsity.hold(student)
-    how = replace(training(one, prepared, decided, "recover"), rate=rate)
-    return Recovered(student, fine_tune(one, prepared, plan, student, how, "recover"), rate)
+    how = replace(training(prepared, decided, "recover"), rate=rate)
+    return Recovered(student, fine_tune(prepared, plan, student, how, "recover"), rate)
 
 
-def labelled(one: Pass, prepared: Prepared, decided: Decided, teacher: Network) -> Labelled:
+def labelled(prepared: Prepared, decided: Decided, teacher: Network) -> Labelled:
     """What the teacher says of the rows that will be drawn."""
-    coupling, steps = str(decided.transfer.coupling), prepared.plan.steps
+    one, coupling, steps = prepared.one, str(decided.transfer.coupling), prepared.plan.steps
     drawn = max(BATCHES, steps["prune"]) + steps["recover"]
     active = {*decided.transfer.active} & {"prune", "recover"}
     given = first_rows(coupling, decided.sources, drawn, one.spec.train.batch_size) if active else []
@@ -155,11 +214,9 @@ def labelled(one: Pass, prepared: Prepared, decided: Decided, teacher: Network) 
     return Labelled(label(prepared.inputs.target, TARGET, "target"), sources)
 
 
-def fine_tune(
-    one: Pass, prepared: Prepared, plan: Sequence[Phase], network: Network, how: Training, stage: StageName
-) -> Curve:
+def fine_tune(prepared: Prepared, plan: Sequence[Phase], network: Network, how: Training, stage: StageName) -> Curve:
     """One stage of plain training; of none, where it has no steps."""
-    labels = prepared.inputs.splits.labels
+    one, labels = prepared.one, prepared.inputs.splits.labels
     if (facts := one.state.load(stage, labels)) is not None:
         network.load_state_dict(one.state.weights(stage), strict=True)
         return Curve(**facts["history"])
@@ -170,8 +227,8 @@ def fine_tune(
     return Curve(**asdict(history))
 
 
-def training(one: Pass, prepared: Prepared, decided: Decided, stage: StageName) -> Training:
+def training(prepared: Prepared, decided: Decided, stage: StageName) -> Training:
     """What a stage trains with."""
-    steps, rate, seed = prepared.plan.steps[stage], prepared.plan.rates[stage], one.spec.train.seed
+    one, steps, rate = prepared.one, prepared.plan.steps[stage], prepared.plan.rates[stage]
     learned = decided.transfer.weighting == "learned"
-    return Training(steps, rate, seed, prepared.progress, learned, one.state.checkpoints.at(stage))
+    return Training(steps, rate, one.spec.train.seed, prepared.progress, learned, one.state.checkpoints.at(stage))

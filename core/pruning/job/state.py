@@ -38,6 +38,10 @@ class State:
         self.folder, self._scratch, self._teller, self._prefix = folder, scratch, teller, prefix
         self.checkpoints = Checkpoints(folder, prefix, teller.saved)
 
+    def beside(self, prefix: str, teller: Teller) -> State:
+        """That of one size."""
+        return State(self.folder, self._scratch, teller, self._prefix + prefix)
+
     def save(
         self, stage: StageName, facts: Mapping[str, Any], network: Network | None = None, labels: Labels = None
     ) -> None:

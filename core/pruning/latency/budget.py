@@ -41,8 +41,11 @@ class LatencyBudget:
         measure: Measure,
         state: Path,
         cache: Path | None = None,
+        earlier: Path | None = None,
     ) -> None:
         """What was measured is kept in the file `state`, and the table in `cache`, too, for other jobs.
+
+        `earlier`: what another size of the same model has kept, to start from.
 
         An attempt on another machine measures for itself, unless a structure was decided on: that, and what is said
         of it, stay those of the machine where it was measured. Raises SpecError if no structure can be as fast as that.
@@ -50,7 +53,11 @@ class LatencyBudget:
         self.budget, self.under, self.measure, self.state = budget, under, measure, state
         self.find, self.unit = pricing.find, pricing.unit
         key = pricing.key(under)
-        self.saved: dict[str, Any] = json.loads(state.read_text()) if state.exists() else {}
+        self.saved: dict[str, Any] = {}
+        if state.exists():
+            self.saved = json.loads(state.read_text())
+        elif earlier:
+            self.saved = json.loads(earlier.read_text()) | {"fits": []}
         self.elsewhere = bool(self.saved.get("fits")) and self.saved["key"] != key
         if self.elsewhere:
             self.under = Conditions(**{name: self.saved["key"][name] for name in asdict(under)})

@@ -2,13 +2,14 @@
 
 A method's file says in FACTS, a dict of literals, what core/spec/methods.py asks of it, and holds `prune`, a `Method`:
 a function that gets the taught network, scores what can be cut, and leaves the network as the fitter decides. One
-that only ranks units, without training, need only be a `Score`: `scored` makes a method of it. One that can zero single
+that only ranks units, without training, need only be a `Score`: `Scored` makes a method of it. One that can zero single
 weights holds `zero`, too, a `Zeroing`. Nothing else is to be changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol, cast
 
@@ -73,21 +74,27 @@ class Zeroing(Protocol):
         """Returns the learning curve. Arguments as a `Method` has them."""
 
 
-def scored(score: Score) -> Method:
+@dataclass(frozen=True)
+class Scored:
     """The method that scores once, and cuts once."""
 
-    def method(
-        network: Network, fitter: Fitter, plan: Sequence[Phase], dev: Rows, training: Training
-    ) -> tuple[Structure, History]:
-        def heard(done: int) -> None:
-            training.report(StageProgress(stage="prune", step=done, steps=BATCHES))
+    score: Score
 
-        saved = training.checkpoint
-        structure = fitter(score(network.to(device()), fitter, plan, training.seed, report=heard, checkpoint=saved))
+    def __call__(
+        self, network: Network, fitter: Fitter, plan: Sequence[Phase], dev: Rows, training: Training
+    ) -> tuple[Structure, History]:
+        """As a `Method`."""
+        structure = fitter(self.scores(network.to(device()), fitter, plan, training))
         cut_settled(network, structure, plan, training.seed)
         return structure, History()
 
-    return method
+    def scores(self, network: Network, fitter: Fitter, plan: Sequence[Phase], training: Training) -> Scores:
+        """Of a network that stays as it is."""
+
+        def heard(done: int) -> None:
+            training.report(StageProgress(stage="prune", step=done, steps=BATCHES))
+
+        return self.score(network, fitter, plan, training.seed, report=heard, checkpoint=training.checkpoint)
 
 
 def pruning(name: str) -> Method:

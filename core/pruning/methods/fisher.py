@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.pruning.methods import scored
+from core.pruning.methods import Scored
 from core.pruning.scoring.importance import importance
 
 FACTS = {
@@ -12,4 +12,4 @@ FACTS = {
     "use": "the default; with 'train.steps.recover' 0 the cut is refitted by least squares, without training",
     "source": "after Kwon et al., NeurIPS 2022 (arXiv 2204.09656); the gradient of the logits is ours",
 }
-prune = scored(importance)
+prune = Scored(importance)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.pruning.masking import sparsity
-from core.pruning.methods import scored
+from core.pruning.methods import Scored
 from core.pruning.scoring.magnitude import magnitude
 
 FACTS = {
@@ -15,4 +15,4 @@ FACTS = {
     "reads_rows": False,
     "sparsity": True,
 }
-prune, zero = scored(magnitude), sparsity.magnitude
+prune, zero = Scored(magnitude), sparsity.magnitude

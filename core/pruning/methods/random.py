@@ -10,7 +10,7 @@ import numpy as np
 from core.domains.channels.cost import Bilinear
 from core.domains.fit import Scores
 from core.domains.network import Network
-from core.pruning.methods import scored
+from core.pruning.methods import Scored
 from core.pruning.scoring.fitter import Fitter
 
 FACTS = {
@@ -32,4 +32,4 @@ def at_random(network: Network, fitter: Fitter, _plan: Sequence[Any], seed: int,
     return Scores(units, hidden, rng.random(network.columns) * fitter.cost.own.each(fitter.cost.sizes))
 
 
-prune = scored(at_random)
+prune = Scored(at_random)
