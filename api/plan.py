@@ -122,11 +122,8 @@ def _foretold(
     cpus: int,
     per_mac: float = estimate.SECONDS_PER_MAC,
 ) -> Estimate:
-    sizes = [
-        estimate.Sized(estimate.training_steps(size, rows.train, part), part)
-        for size, part in sorted(zip(spec.sizes, left, strict=True), key=lambda one: -one[1])
-    ]
-    asked = estimate.work(spec, sizes, row_macs, rows.test)
+    sizes = estimate.sized(spec, left, rows.train)
+    asked = estimate.work(spec, [*sizes.values()], row_macs, rows.test)
     low, high = estimate.seconds(asked, seen, cpus, per_mac)
     what = "" if spec.task.image is None else " of pictures"
     if seen:

@@ -32,20 +32,21 @@ BASE_BYTES = 400e6  # a process that has loaded torch and transformers, and trai
 SPREAD = 1.25  # what the next job may differ by from all that were seen
 
 FLOAT = 4  # bytes
+COUNTED = ("params", "macs", "bytes")
 
 
-def training_steps(spec: JobSpec, train_rows: int, left: float) -> dict[str, int]:
+def training_steps(spec: JobSpec, train_rows: int, left: float, *, nested: bool = False) -> dict[str, int]:
     """Optimiser steps of each stage, of which those asked for go before the defaults.
 
     Defaults: enough for a hundred rows; of many, three epochs of teaching, six each of pruning and recovery. A method
     that trains nothing while it prunes recovers for both, or a third of that under a counted budget that leaves more
-    than `SMALL` of the encoder, which more steps do not make better (docs/log.md), and not at all where nothing goes. A
-    model that gives vectors is its own teacher as it is.
+    than `SMALL` of the encoder, or of a size that is cut out of a larger one (`nested`), which more steps do not make
+    better (docs/log.md), and not at all where nothing goes. A model that gives vectors is its own teacher as it is.
     """
     epochs3 = 3 * train_rows // spec.train.batch_size
     defaults = {"teach": max(200, epochs3), "prune": max(300, 2 * epochs3), "recover": max(600, 2 * epochs3)}
     if not METHODS[spec.method.name].trains:
-        mild = left > SMALL and spec.budget.kind in ("params", "macs", "bytes")
+        mild = nested or (left > SMALL and spec.budget.kind in COUNTED)
         defaults |= {
             "prune": 0,
             "recover": 0 if left >= 1 else (defaults["prune"] + defaults["recover"]) // (3 if mild else 1),
@@ -85,15 +86,38 @@ class Work:
 
 @dataclass(frozen=True)
 class Sized:
-    """What is trained of one size, and about which part of the encoder it keeps."""
+    """What is trained of one size, and about which part of the encoder it keeps.
+
+    `nested`: it is cut out of the next larger one, as that is once it is recovered.
+    """
 
     steps: Mapping[str, int]
     left: float
+    nested: bool = False
 
     @property
     def dense_steps(self) -> dict[str, float]:
         """Of each stage, what it takes in steps of the dense model."""
         return {stage: self.steps[stage] * price for stage, price in prices(self.left).items()}
+
+
+def sized(spec: JobSpec, left: Sequence[float], train_rows: int) -> dict[str, Sized]:
+    """Every size by its name, the largest first; `left` about of each, in the order of `spec.sizes`."""
+    found, larger = dict[str, Sized](), None
+    for size, part in sorted(zip(spec.sizes, left, strict=True), key=lambda one: -one[1]):
+        nested = larger is not None and cut_again(larger, size)
+        found[size.budget.name] = Sized(training_steps(size, train_rows, part, nested=nested), part, nested)
+        larger = size
+    return found
+
+
+def cut_again(larger: JobSpec, smaller: JobSpec) -> bool:
+    """Whether a size is cut out of a larger one: both are counts of one kind, of any units that are scored once."""
+    one, other = larger.budget, smaller.budget
+    alike = (one.kind, one.counted, one.sequence_length) == (other.kind, other.counted, other.sequence_length)
+    free = smaller.export.layout == "free" and smaller.hidden_size == "keep" and not smaller.own_readers
+    scored = not METHODS[smaller.method.name].trains and "weights" in smaller.transfer.share
+    return alike and one.kind in COUNTED and free and scored
 
 
 def work(spec: JobSpec, sizes: Sequence[Sized], row_macs: float, test_rows: int) -> Work:

@@ -22,6 +22,7 @@ from core.schedule import (
     part_left,
     prices,
     seconds,
+    sized,
     training_steps,
     work,
 )
@@ -66,6 +67,19 @@ def test_work_counts_what_is_computed() -> None:
     assert both == Work(2 * once.train, 2 * once.measure)
     family = work(spec_of(), [Sized(steps, 0.4), small], 1e6, 50)  # taught once
     assert family == Work(once.train + 3 * 32 * 1e6 * 0.4 * 100, measure=3 * 50 * 1e6)
+
+
+def test_a_size_that_is_cut_out_of_a_larger_one_recovers_in_a_third_of_the_steps() -> None:
+    def steps(budgets: list[dict[str, Any]], left: list[float], **changes: Any) -> dict[str, tuple[int, bool]]:
+        found = sized(spec_of(budget=None, budgets=budgets, **changes), left, 100)
+        return {name: (size.steps["recover"], size.nested) for name, size in found.items()}
+
+    small, large = {"params": 0.05}, {"params": 0.1}
+    assert steps([small, large], [0.05, 0.1]) == {"params-0.1": (900, False), "params-0.05": (300, True)}
+    apart = {"macs-0.1": (900, False), "params-0.05": (900, False)}  # which is smaller, nobody knows yet
+    assert steps([small, {"macs": 0.1}], [0.05, 0.1]) == apart
+    for changes in ({"method": {"name": "l0"}}, {"export": {"layout": "regular"}}, {"hidden_size": "trim"}):
+        assert not any(nested for _, nested in steps([small, large], [0.05, 0.1], **changes).values())
 
 
 def test_a_milder_cut_makes_steps_dearer() -> None:

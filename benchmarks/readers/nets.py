@@ -105,7 +105,7 @@ def learn(model: nn.Module, data: Pictures, course: Course, seed: int, teacher: 
 @torch.no_grad()
 def quality(model: nn.Module, dense: nn.Module, data: Pictures) -> dict[str, float]:
     """Accuracy, and how often it says what the dense network does."""
-    parts = data.test_x.split(AT_ONCE)
+    parts = torch.split(data.test_x, AT_ONCE)
     said, wanted = (torch.cat([logits(one, x).argmax(1) for x in parts]) for one in (model, dense))
     return {"accuracy": float((said == data.test_y).float().mean()), "agrees": float((said == wanted).float().mean())}
 

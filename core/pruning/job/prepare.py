@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from core.domains.cost import Costs
 from core.domains.network import Network
 from core.domains.structure import Structure
 from core.pruning.job.goal import Goal, goal_of
@@ -19,7 +18,7 @@ from core.pruning.job.read import read_inputs
 from core.pruning.system.device import device
 from core.pruning.training.batches import Rows
 from core.pruning.training.predict import predict
-from core.schedule import Sized, Work, part_left, training_steps, work
+from core.schedule import Sized, Work, part_left, sized, training_steps, work
 from core.spec.budget import of_size
 from core.spec.errors import SpecError, SpecErrors
 from core.spec.job import JobSpec
@@ -41,7 +40,7 @@ class Prepared:
     one: Pass
     inputs: Inputs
     goal: Goal
-    left: float  # about this part of the encoder
+    nested: bool  # cut out of the next larger size
     plan: Plan
     work: Work  # of the whole job
     progress: Listener  # hears of steps, and says how far the whole job is
@@ -76,23 +75,25 @@ def prepare(one: Pass) -> tuple[Family, Network]:
     rows = [inputs.train, *(source.rows for source in inputs.sources)]
     mean = round(float(torch.cat([part.lengths for part in rows]).float().mean()))
     row_macs = network.costs(mean).macs.model(Structure.dense(network.anatomy))
-    planned: list[tuple[Pass, Costs, float, Plan]] = []
-    for size in one.sizes():
-        costs = network.costs(network.longest(size.spec.length), spared)
-        left = part_left(size.spec, costs)
-        planned.append((size, costs, left, plan_training(size.spec, len(inputs.splits.train), left, network.rate)))
-    planned.sort(key=lambda size: -size[2])
-    each = {size.teller.size: Sized(plan.steps, left) for size, _, left, plan in planned}
-    done = work(one.spec, [*each.values()], row_macs, len(inputs.test))
-    progress = one.teller.weighing(stage_prices(one.spec, each))
+    sizes = {size.spec.budget.name: size for size in one.sizes()}
+    costs = {name: network.costs(network.longest(size.spec.length), spared) for name, size in sizes.items()}
+    left = [part_left(size.spec, costs[name]) for name, size in sizes.items()]
+    planned = sized(one.spec, left, len(inputs.splits.train))
+    done = work(one.spec, [*planned.values()], row_macs, len(inputs.test))
+    progress = one.teller.weighing(stage_prices(one.spec, {sizes[name].teller.size: planned[name] for name in planned}))
     found, failed = list[Prepared](), dict[str, SpecError]()
-    for size, costs, left, plan in planned:
+    for name, each in planned.items():
+        size = sizes[name]
         try:
-            goal = goal_of(size, network, costs, inputs.test.blank)
+            goal = goal_of(size, network, costs[name], inputs.test.blank)
         except SpecError as error:
-            failed[size.spec.budget.name] = error
+            failed[name] = error
             continue
-        found.append(Prepared(size, inputs, goal, left, plan, done, size.teller.sized(progress)))
+        nested, steps = each.nested and bool(found), each.steps
+        if each.nested and not found:  # since the larger ones have failed
+            steps = training_steps(size.spec, len(inputs.splits.train), each.left)
+        plan = plan_training(size.spec, steps, network.rate)
+        found.append(Prepared(size, inputs, goal, nested, plan, done, size.teller.sized(progress)))
     if not found:
         raise together(one.spec, failed)
     return Family(one, found, failed, progress), network
@@ -112,9 +113,8 @@ def together(spec: JobSpec, failed: Mapping[str, SpecError]) -> SpecError:
     return SpecErrors(faults)
 
 
-def plan_training(spec: JobSpec, train_rows: int, left: float, rate: float) -> Plan:
-    """Steps as in `core.schedule`; `rate`: of learning, if none is asked for."""
-    steps = training_steps(spec, train_rows, left)
+def plan_training(spec: JobSpec, steps: Mapping[str, int], rate: float) -> Plan:
+    """`rate`: of learning, if none is asked for."""
     return Plan(steps, dict.fromkeys(steps, spec.train.learning_rate or rate))
 
 

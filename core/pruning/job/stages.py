@@ -102,7 +102,7 @@ def prune(prepared: Prepared, decided: Decided, taught: Taught, larger: Shrunk |
     """Choose the units on a copy of the teacher, or of the next `larger` size where that can be cut again; cut it."""
     one, rows, labels = prepared.one, taught.rows, prepared.inputs.splits.labels
     facts = one.state.load("prune", labels)
-    larger = larger if larger and facts is None and nested(prepared, decided, larger) else None
+    larger = larger if prepared.nested and facts is None else None
     student = copy.deepcopy(larger.student if larger else taught.teacher)
     plan = decided.phases("prune", rows.target, rows.sources, one.spec.train.batch_size)
     add_heads(student, plan, decided.sources)
@@ -152,14 +152,6 @@ def chosen(
         add_heads(student, plan, decided.sources)
         cut_settled(student, structure, plan, one.spec.train.seed)
     return student, structure, history, Layout(**fitter.beside) if fitter.beside else None
-
-
-def nested(prepared: Prepared, decided: Decided, larger: Shrunk) -> bool:
-    """Whether a size can be cut out of the next larger one, as that is once it is recovered."""
-    spec, fitter = prepared.one.spec, prepared.goal.fitter
-    free = spec.export.layout == "free" and spec.hidden_size == "keep" and not spec.own_readers
-    scored = isinstance(pruning(spec.method.name), Scored) and "weights" in decided.transfer.share
-    return free and scored and not spec.budget.sparsity and fitter.cost.of(larger.pruned.structure) > fitter.limit
 
 
 def scores(
