@@ -67,13 +67,14 @@ def line_of(pair: str, seed: int, data_dir: Path) -> dict[str, Any]:
 
     def run(sizes: Sequence[float], folder: Path) -> tuple[Report | FamilyReport, dict[str, float]]:
         """What was found, and seconds of the processor by stage."""
-        spec, spent, last = spec_of(pair, seed, sizes), Counter[str](), ["", time.process_time()]
+        spec, spent = spec_of(pair, seed, sizes), Counter[str]()
+        stage, since = "", time.process_time()
 
         def heard(message: Message | None) -> None:
+            nonlocal stage, since
             if message is None or isinstance(message, StageBegun):
-                now = time.process_time()
-                spent[last[0]] += now - last[1]
-                last[:] = "" if message is None else message.stage, now
+                spent[stage] += time.process_time() - since
+                stage, since = message.stage if message else "", time.process_time()
 
         # That a checkpoint loads in a fresh process the product's tests show.
         with patch.object(publish, "verify", lambda *_given: None):
@@ -124,8 +125,8 @@ INTRO = """# Several sizes in one job, against a job for each
 
 `python -m benchmarks.family` printed this: points of the metric on the test rows, mean over seeds; less alone: the
 size of the one job less the job of that size alone, paired, with the 95 % Student's t interval over seeds. Cost: the
-one job's seconds of the processor over those of the dearest job alone, whose teaching is counted. Recommended: the sizes that dev rows
-chose, and what they lose on the test rows.
+one job's seconds of the processor over those of the dearest job alone, whose teaching is counted. Recommended: the
+sizes that dev rows chose, and what they lose on the test rows.
 """
 
 
