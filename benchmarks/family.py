@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -67,7 +67,7 @@ def line_of(pair: str, seed: int, data_dir: Path) -> dict[str, Any]:
 
     def run(sizes: Sequence[float], folder: Path) -> tuple[Report | FamilyReport, dict[str, float]]:
         """What was found, and seconds of the processor by stage."""
-        spec, spent = spec_of(pair, seed, sizes), Counter[str]()
+        spec, spent = spec_of(pair, seed, sizes), defaultdict[str, float](float)
         stage, since = "", time.process_time()
 
         def heard(message: Message | None) -> None:
@@ -81,7 +81,7 @@ def line_of(pair: str, seed: int, data_dir: Path) -> dict[str, Any]:
             found = job.run(spec, job.ModelRef(model, model.name), files, folder, heard)
         assert found is not None
         heard(None)
-        say(f"{pair}, seed {seed}, {sizes}: {spent.total():.0f} s of the processor")
+        say(f"{pair}, seed {seed}, {sizes}: {sum(spent.values()):.0f} s of the processor")
         return found, dict(spent)
 
     with tempfile.TemporaryDirectory(prefix="family-") as scratch:
