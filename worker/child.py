@@ -86,7 +86,7 @@ def main(workdir: Path) -> None:
     model = ModelRef(**request["model"] | {"path": Path(request["model"]["path"])})
     datasets = {name: workdir / path for name, path in request["datasets"].items()}
     try:
-        found = run(spec, model, datasets, workdir, report, Path(request["cache"]))
+        found = run(spec, model, datasets, workdir, report, Path(request["cache"]), request["names"])
     except SpecError as problem:
         report(Failed(error=Fault(code="invalid", field=problem.field, message=problem.message)))
     except (OSError, MemoryError, RuntimeError, ImportError):  # what another machine, or another moment, may not do

@@ -191,12 +191,13 @@ class Supervisor:
             shutil.rmtree(self.folder.with_name(str(earlier)), ignore_errors=True)
         for name in ("inputs", "state", "output", "tmp"):
             (self.folder / name).mkdir(parents=True)
-        inputs = {}
+        inputs, names = {}, {}
         for pointer, dataset_id in self.spec.dataset_ids().items():
             dataset = self._read(partial(datasets.find, tenant_id=self.job.tenant_id, dataset_id=dataset_id))
             if dataset is None:
                 raise SpecError(pointer, f"the data set {dataset_id} was deleted; upload it again")
             inputs[dataset_id] = f"inputs/{dataset_id}.parquet"
+            names[dataset_id] = dataset.name
             self._fetch(dataset.sha256, self.folder / inputs[dataset_id])
         self._restore_state()
         pinned = self.folder / "state" / MODEL  # a branch may have moved since, a local folder be another
@@ -217,6 +218,7 @@ class Supervisor:
             "spec": self.spec.model_dump(mode="json", exclude={"webhook"}),  # its URL may hold a secret of the receiver
             "model": asdict(model) | {"path": str(model.path.resolve())},
             "datasets": inputs,
+            "names": names,
             "cache": str(self.settings.cache_dir.resolve()),
             "processes": self.spec.resources.gpus or 1,
             "log": {"job": self.job.id, "attempt": self.attempt},

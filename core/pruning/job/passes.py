@@ -20,6 +20,7 @@ class Pass:
     spec: JobSpec
     model: ModelRef
     datasets: Mapping[str, Path]
+    names: Mapping[str, str]  # of these
     output: Path
     cache: Path | None  # what other jobs may use, too
     teller: Teller
@@ -37,6 +38,7 @@ class Pass:
         listener: Listener,
         cache: Path | None = None,
         *,
+        names: Mapping[str, str] | None = None,
         control: bool = False,
     ) -> Pass:
         """In the folders of `workdir`; the control's half of the progress comes after the job's own."""
@@ -44,7 +46,9 @@ class Pass:
         teller = Teller(listener, control=control, start=start, width=width)
         state = State(workdir / "state", workdir / "tmp", teller, "control-" if control else "")
         (workdir / "output").mkdir(parents=True, exist_ok=True)
-        return cls(spec, model, datasets, workdir / "output", cache, teller, state, workdir / "tmp", control)
+        return cls(
+            spec, model, datasets, names or {}, workdir / "output", cache, teller, state, workdir / "tmp", control
+        )
 
     def sizes(self) -> list[Pass]:
         """One for each size, with files of its own; of one budget, the pass itself."""
