@@ -25,7 +25,7 @@ from core.tasks.intervals import (
     wider,
     wilson,
 )
-from core.tasks.task import Task, brier, distillation, one_hot, one_of
+from core.tasks.task import Task, brier, distillation, one_hot, one_of, recalls
 
 Counts = NDArray[np.int64]
 
@@ -62,6 +62,9 @@ class SingleLabel(Task):
 
     def intervals(self, logits: Tensor, labels: Tensor) -> dict[str, Interval]:
         return with_intervals(logits, labels)
+
+    def recalls(self, logits: Tensor, labels: Tensor) -> dict[str, tuple[int, float]]:
+        return recalls(self.labels, one_hot(logits.argmax(1), len(self.labels)), one_hot(labels, len(self.labels)))
 
     def lead(self, logits: Tensor, constant: Tensor, labels: Tensor) -> dict[str, Interval]:
         return lead_over_one(logits, labels, int(constant[0].argmax()))

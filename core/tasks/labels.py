@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from core.tasks.intervals import Array, Interval, Measure, f1_of, f1_parts, f1_range, mean_of, share, wider
-from core.tasks.task import TEMPERATURE, Task, rarest
+from core.tasks.task import TEMPERATURE, Task, rarest, recalls
 
 
 class MultiLabel(Task):
@@ -44,6 +44,9 @@ class MultiLabel(Task):
 
     def measure(self, logits: Tensor, labels: Tensor) -> Measure:
         return of_labels((logits > 0).numpy(), (labels > 0).numpy())
+
+    def recalls(self, logits: Tensor, labels: Tensor) -> dict[str, tuple[int, float]]:
+        return recalls(self.labels, logits > 0, labels > 0)
 
     def intervals(self, logits: Tensor, labels: Tensor) -> dict[str, Interval]:
         each = label_intervals((logits > 0).numpy(), (labels > 0).numpy())

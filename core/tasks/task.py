@@ -95,6 +95,10 @@ class Task(ABC):
         """Each metric less that of other answers to the same rows, as {value, low, high}."""
         return lead(self.measure(logits, labels), self.measure(others, labels), len(labels))
 
+    def recalls(self, logits: Tensor, labels: Tensor) -> dict[str, tuple[int, float]]:
+        """Of each label that occurs: how many rows have it, and which part of them it is said of."""
+        return {}
+
     def lead(self, logits: Tensor, constant: Tensor, labels: Tensor) -> dict[str, Interval]:
         """As `apart`, from logits that give one answer to all rows."""
         return self.apart(logits, constant, labels)
@@ -130,6 +134,12 @@ def one_of(labels: Sequence[str], known: Iterable[str]) -> Tensor:
 def one_hot(labels: Tensor, classes: int) -> Tensor:
     """Labels (M,) as indicators, (M, C); C is `classes`, or as many as occur."""
     return F.one_hot(labels, max(classes, int(labels.max()) + 1))
+
+
+def recalls(names: Sequence[str], said: Tensor, true: Tensor) -> dict[str, tuple[int, float]]:
+    """See `Task.recalls`; of indicators, (N, K) each."""
+    rows, found = true.sum(0).tolist(), (said.bool() & true.bool()).sum(0).tolist()
+    return {name: (have, got / have) for name, have, got in zip(names, rows, found, strict=True) if have}
 
 
 def distillation(student: Tensor, teacher: Tensor) -> Tensor:

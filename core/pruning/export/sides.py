@@ -1,12 +1,13 @@
-"""Test pictures that changed sides: right by the dense model and wrong by the pruned one, or the other way round.
+"""Test rows that changed sides: right by the dense model and wrong by the pruned one, or the other way round.
 
-They are for `report.html` alone, small and few; no other file of ours has them, nor a log.
+They are for `report.html` alone, small and few; no log has them, and pictures no other file of ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Any
 
 from torch import Tensor
@@ -16,14 +17,15 @@ from core.rows.example import Example
 from core.rows.image.decode import quietly, thumbnail
 from core.rows.image.picture import read_bytes
 
-MOST = 6  # pictures that went one way, of those that are shown; some 3 kB each
+MOST = 6  # rows that went one way, of those that are shown; pictures have some 3 kB each
+CHARACTERS = 200  # of a text
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One of them: a thumbnail as a data URI, its name in the data set, its label, and what either model says."""
+    """One of them: a thumbnail as a data URI and its name in the data set, or a text; label, what either model says."""
 
-    thumbnail: str
+    thumbnail: str | None
     name: str
     label: str
     dense: str
@@ -47,7 +49,7 @@ class Sides:
 
 
 def changed_sides(examples: Sequence[Example], rows: Rows, dense: Tensor, pruned: Tensor) -> Sides:
-    """Compare the logits of either model, (N, C), on the test pictures, in their order.
+    """Compare the logits of either model, (N, C), on the test rows, in their order.
 
     An answer in several labels is right where all of them are.
     """
@@ -58,15 +60,21 @@ def changed_sides(examples: Sequence[Example], rows: Rows, dense: Tensor, pruned
     def side(way: tuple[bool, bool]) -> Side:
         there = [one for one, rights in zip(found, right, strict=True) if rights == way]
         first = there[:MOST]
-        with quietly():
-            small = {i: thumbnail(data) for i, data in read_bytes([example.text[0] for example, *_ in first])}
-        shown = [
-            Shown(small[i], example.text[0].name, *map(_words, (example.label, *said)))
-            for i, (example, *said) in enumerate(first)
-        ]
-        return Side(len(there), shown)
+        shown = zip(_looks([example for example, *_ in first]), first, strict=True)
+        return Side(
+            len(there), [Shown(*look, *map(_words, (example.label, *said))) for look, (example, *said) in shown]
+        )
 
     return Sides(lost=side((True, False)), gained=side((False, True)))
+
+
+def _looks(examples: Sequence[Example]) -> list[tuple[str | None, str]]:
+    """What there is to see of each row: a thumbnail, and a name or text."""
+    if not examples or isinstance(examples[0].text[0], str):
+        return [(None, shorten(" | ".join(example.text), CHARACTERS, placeholder=" ...")) for example in examples]
+    with quietly():
+        small = {i: thumbnail(data) for i, data in read_bytes([example.text[0] for example in examples])}
+    return [(small[i], example.text[0].name) for i, example in enumerate(examples)]
 
 
 def _same(label: Any, said: Any) -> bool:
