@@ -70,12 +70,24 @@ class Given(Tested):
     change: dict[str, Quality]
 
 
+class Recall(Part):
+    """Of the test rows that have a label, how many are found."""
+
+    rows: int
+    dense: float
+    pruned: float
+
+
 class Results(Part):
     """The models that are compared."""
 
     dense: Result
     pruned: Result
     change: Quality | None = Field(None, description="pruned less dense, paired")
+    gained: Quality | None = Field(
+        None, exclude_if=_none, description="pruned less what the job without transfer gave, paired"
+    )
+    recall: dict[str, Recall] = Field({}, description="by label, where rows have one label or several")
     baseline: Tested | None = Field(None, description="always the commonest training answer")
     given: Given | None = Field(None, exclude_if=_none)
 
@@ -224,6 +236,7 @@ class RowCounts(Part):
     test: int
     sources: list[int]
     dropped: dict[str, int]
+    names: dict[str, str] = Field({}, description="of the data sets, by id")
 
 
 class Trained(Part):

@@ -163,6 +163,18 @@ def _loading(report: Report, spec: JobSpec, auto_class: str) -> str:
     return card.substitute({"auto_class": auto_class, "trust": trust, "otherwise": otherwise})
 
 
+def snippet(report: Report, spec: JobSpec, auto_class: str) -> str:
+    """The code that loads the checkpoint, in the runtime that the budget names."""
+    onnx = _onnx(report, spec) if "onnx" in (spec.budget.runtime or "") and "onnx" in spec.export.formats else ""
+    first, *_ = blocks(_loading(report, spec, auto_class))
+    return "\n".join([first, *blocks(onnx)])
+
+
+def blocks(card: str) -> list[str]:
+    """The Python of a piece of Markdown."""
+    return re.findall(r"^```python\n(.*?)^```", card, re.DOTALL | re.MULTILINE)
+
+
 def _onnx(report: Report, spec: JobSpec) -> str:
     if spec.task.image is not None:
         return ONNX_IMAGES_CARD

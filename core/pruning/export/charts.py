@@ -11,6 +11,7 @@ from core.domains.anatomy import Anatomy
 from core.domains.structure import Structure
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 340, 42, 12, 10, 22  # of a chart, in its own units: a phone shows it about 1:1
+TICK = 52  # between ticks that are costs of points
 BINS = 64  # of a strip of neurons, or channels
 
 Points = Sequence[tuple[float, float]]  # (step, value)
@@ -137,7 +138,7 @@ def curve(
     return Curve(
         title,
         height,
-        [(x_of(t), cost(t)) for t in round_costs(10**first, 10**last)],
+        apart([(x_of(x), cost(x)) for x, *_ in points.values()], TICK),
         [(y_of(t), show(t)) for t in y_ticks],
         [
             Dot(x_of(x), y_of(y), y_of(low), y_of(high), f"{name}: {show(y)}, {cost(x)}", name == ringed)
@@ -146,11 +147,13 @@ def curve(
     )
 
 
-def round_costs(low: float, high: float) -> list[float]:
-    """1, 2 or 5 times a power of ten, between them; at most six."""
-    powers = range(floor(log10(low)), ceil(log10(high)) + 1)
-    found = [m * 10.0**power for power in powers for m in (1, 2, 5) if low <= m * 10.0**power <= high]
-    return found if len(found) <= 6 else found[:: ceil(len(found) / 6)]
+def apart(positions: Sequence[tuple[float, str]], least: float) -> list[tuple[float, str]]:
+    """Those of the ticks that lie at least so far from the one before, from the last on."""
+    kept: list[tuple[float, str]] = []
+    for x, text in sorted(positions, reverse=True):
+        if not kept or kept[-1][0] - x >= least:
+            kept.append((x, text))
+    return kept
 
 
 def ticks(low: float, high: float) -> list[float]:

@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from core.domains.anatomy import Anatomy
 from core.domains.model_ref import ModelRef
 from core.domains.structure import Structure
+from core.pruning.export import answers
 from core.pruning.export.charts import Chart, Points, chart, layers, strips
 from core.pruning.export.sides import Sides
 from core.pruning.latency.medians import SEQUENCE_LENGTH
@@ -25,6 +26,7 @@ from core.spec.report import Curve, Report, Result, Tested
 from core.spec.task import VECTORS
 from core.tasks import TASKS
 
+LABELS = 30  # that are shown
 TEMPLATES = Path(__file__).parent / "templates"
 
 COSTS = {
@@ -52,10 +54,11 @@ def write_page(
     target: Path,
     hidden: int = 0,
     sides: Sides | None = None,
+    loads: str = "",
 ) -> None:
     """Write the page to `target`. `anatomy`: of the dense model, which has so many `hidden` dimensions, if any.
 
-    `sides`: test pictures to show, of an image model.
+    `sides`: test rows that changed sides; `loads`: code that loads the checkpoint.
     """
     images, dense = spec.task.image is not None, Structure.dense(anatomy)
     picture = [] if images else layers(structure, dense)
@@ -89,6 +92,11 @@ def write_page(
         weights=weights(report),
         unit=COSTS[report.budget.cost],
         runtimes=RUNTIMES,
+        recall=sorted(report.results.recall.items(), key=lambda one: one[1].pruned - one[1].dense)[:LABELS],
+        badges=answers.badges(report),
+        gave=answers.transfer(report),
+        steps=[*answers.steps(report, spec)],
+        loads=loads,
         trials=[trial.model_dump() for trial in report.transfer.auto.trials] if report.transfer.auto else [],
         size=f"{report.results.dense.latency_length} pixels a side" if images else f"{SEQUENCE_LENGTH} tokens",
     )

@@ -17,7 +17,8 @@ from core.pruning.latency.medians import SEQUENCE_LENGTH, latencies_ms
 from core.pruning.training.batches import Rows
 from core.pruning.training.predict import predict
 from core.rows.example import labels_of
-from core.spec.report import BudgetMet, Given, Interval, Result, Results, Tested
+from core.spec.report import BudgetMet, Given, Interval, Recall, Result, Results, Tested
+from core.tasks import Task
 from core.tasks.number import Regression
 
 
@@ -81,12 +82,19 @@ def measure(shared: Prepared, taught: Taught, sizes: Sequence[Shrunk]) -> list[M
             dense=measured(dense, prepared, Structure.dense(dense.anatomy), speed[0], of_dense),
             pruned=measured(student, prepared, structure, ms, said),
             change=task.apart(said, of_dense, labels),
+            recall=recalls(task, of_dense, said, labels),
             baseline=baseline,
             given=given,
         )
         met = latency.report(structure, size.pruned.fits) if latency else None
         found.append(Measured(results, said, of_dense, test, met, dev))
     return found
+
+
+def recalls(task: Task, dense: Tensor, pruned: Tensor, labels: Tensor) -> dict[str, Recall]:
+    """Of both models, by label."""
+    before, after = (task.recalls(said, labels) for said in (dense, pruned))
+    return {name: Recall(rows=rows, dense=before[name][1], pruned=found) for name, (rows, found) in after.items()}
 
 
 def on_dev(dev: Rows, dense: Network, students: Sequence[Network], metric: str) -> list[Interval]:

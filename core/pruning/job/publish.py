@@ -22,7 +22,7 @@ from core.domains.folder import PRUNED
 from core.domains.network import Network
 from core.domains.transformer.model import read_model
 from core.domains.transformer.network import TransformerNetwork
-from core.pruning.export.card import write_card
+from core.pruning.export.card import snippet, write_card
 from core.pruning.export.files import environment, write_manifest, write_model, write_test_rows
 from core.pruning.export.html_report import write_page
 from core.pruning.export.images import write_image_model, write_test_pictures
@@ -42,6 +42,7 @@ from core.spec.report import (
     Memory,
     Report,
     Result,
+    Results,
     RowCounts,
     Sizes,
     TaskSaid,
@@ -69,24 +70,35 @@ class Finished:
         return self.size.prepared.one.teller.size
 
 
-def publish(done: Finished, control: Result | None, *, own_control: bool = False) -> Report:
-    """Write the files of one size. `control`: what the job without transfer gave; `own_control`: this itself."""
+def publish(done: Finished, control: Finished | None) -> Report:
+    """Write the files of one size. `control`: that of the job without transfer, which may be `done` itself."""
     size, measured, one = done.size, done.measured, done.size.prepared.one
     zeros = write_files(size, measured)
     weights = [file for file in one.output.rglob("*.safetensors") if file.is_file()]
     pruned = measured.results.pruned.model_copy(update={"bytes": sum(file.stat().st_size for file in weights)})
     found = manifest(size)
     write_manifest(found, one.output)  # verify reads the specification from it
-    report = reported(size, measured, pruned, pruned if own_control else control, zeros)
+    report = reported(done, pruned, control, zeros)
     if report.budget.met > report.budget.limit:
         raise RuntimeError(f"the pruned model is over its budget, please report this: {report.budget}")
     report = report.model_copy(update={"verified": verify(one.output, pruned, one.teller.alive, pictures_file(one))})
     student, largest = size.student, size.prepared.inputs.modality.largest
-    write_card(report, one.spec, one.model, largest, auto_class(student), one.output / "README.md")
+    loads = auto_class(student)
+    write_card(report, one.spec, one.model, largest, loads, one.output / "README.md")
     write_json(one.output / "report.json", report.to_json())
     hidden = student.architecture.hidden if isinstance(student, TransformerNetwork) else 0
     page = one.output / "report.html"
-    write_page(report, one.spec, one.model, size.pruned.structure, student.anatomy, page, hidden, sides(size, measured))
+    write_page(
+        report,
+        one.spec,
+        one.model,
+        size.pruned.structure,
+        student.anatomy,
+        page,
+        hidden,
+        sides(size, measured),
+        snippet(report, one.spec, loads),
+    )
     write_manifest(found, one.output)
     return report
 
@@ -113,8 +125,8 @@ def write_files(size: Shrunk, measured: Measured) -> Zeros | None:
 
 
 def sides(size: Shrunk, measured: Measured) -> Sides | None:
-    """The test pictures that report.html shows, where rows are pictures."""
-    if size.prepared.one.spec.task.image is None:
+    """The test rows that report.html shows, where they have labels of a list."""
+    if not measured.results.recall:
         return None
     return changed_sides(size.prepared.inputs.splits.test, measured.test, measured.dense, measured.logits)
 
@@ -149,13 +161,17 @@ def manifest(size: Shrunk) -> dict[str, Any]:
     }
 
 
-def reported(size: Shrunk, measured: Measured, pruned: Result, control: Result | None, zeros: Zeros | None) -> Report:
+def reported(done: Finished, pruned: Result, control: Finished | None, zeros: Zeros | None) -> Report:
     """All that was found, but what a fresh process finds."""
+    size, measured = done.size, done.measured
     prepared, one, inputs = size.prepared, size.prepared.one, size.prepared.inputs
     spec, splits, path = one.spec, inputs.splits, one.model.path
     given = read_image_model(path) if spec.task.image is not None else read_model(path, spec.task.problem)
     earlier = [PRUNED] if given.pruned else []
-    results = measured.results.model_copy(update={"pruned": pruned})
+    task, labels, gained = measured.test.task, measured.test.labels, None
+    if control:
+        gained = task.apart(measured.logits, control.measured.logits, labels)
+    results = Results(**{**dict(measured.results), "pruned": pruned, "gained": gained})
     return Report(
         budget=measured.latency or counted(size, pruned, zeros),
         task=TaskSaid(
@@ -166,7 +182,7 @@ def reported(size: Shrunk, measured: Measured, pruned: Result, control: Result |
             head=inputs.head.says,
         ),
         results=results,
-        control=control,
+        control=pruned if control is done else control.measured.results.pruned if control else None,
         structure=Sizes(**size.pruned.structure.sizes()),
         layout=size.pruned.layout,
         sparsity=zeros,
@@ -179,6 +195,7 @@ def reported(size: Shrunk, measured: Measured, pruned: Result, control: Result |
             test=len(splits.test),
             sources=[len(rows) for rows in splits.sources],
             dropped=dict(splits.dropped),
+            names={name: one.names[name] for name in one.datasets if name in one.names},
         ),
         train=Trained(
             steps=dict(prepared.plan.steps),

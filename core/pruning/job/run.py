@@ -31,10 +31,12 @@ def run(
     workdir: Path,
     listener: Listener,
     cache: Path | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> Report | FamilyReport | None:
     """Run the whole job; the checkpoint is left in `workdir/output`, those of several sizes in folders of it.
 
     Stages that `workdir/state` holds already are not run again; what other jobs may use, too, is kept in `cache`.
+    `names`: what the data sets are called.
     Raises SpecError for a request that cannot be met. Of several processes (`parallel`), the first reports and exports.
     """
     parallel.join()
@@ -42,7 +44,7 @@ def run(
         workdir, listener, cache = parallel.folder_beside(workdir), lambda _message: None, None
     parallel.meet()  # before the first changes what the others start from
     begin = partial(Pass.begin, model=model, datasets=datasets, workdir=workdir, listener=listener, cache=cache)
-    own = begin(spec)
+    own = begin(spec, names=names)
     done, control, alone = trained_and_measured(own), Outcome(), False
     if spec.control:
         beside = begin(without_transfer(spec), control=True)
@@ -51,8 +53,8 @@ def run(
         control = control if alone else trained_and_measured(beside)
         own.teller.took("control", sum(beside.teller.timings.values()))
     with own.teller.stage("export"):
-        without = {size.name: size.measured.results.pruned for size in control.sizes}
-        reports = {size.name: publish(size, without.get(size.name), own_control=alone) for size in done.sizes}
+        without = {size.name: size for size in (done if alone else control).sizes}
+        reports = {size.name: publish(size, without.get(size.name)) for size in done.sizes}
         several = publish_family(own, done.sizes, done.failed, reports) if spec.budgets and reports else None
     parallel.leave()
     return several or reports.get(None)

@@ -1,0 +1,92 @@
+"""What a reader of a report wants first: whether it held, what transfer gave, what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from core.spec.job import JobSpec
+from core.spec.metrics import METRICS, NUMBERS
+from core.spec.report import Interval, Report
+
+FEW = 200  # test rows: a share is then known to some 7 points
+
+
+@dataclass(frozen=True)
+class Badge:
+    """A word on how it went; `mood` is good, bad or even, and has a glyph, for who sees no colours."""
+
+    mood: str
+    says: str
+
+    @property
+    def glyph(self) -> str:
+        """Beside the words."""
+        return {"good": "✓", "bad": "✗", "even": "≈"}[self.mood]
+
+
+def badges(report: Report) -> list[Badge]:
+    """Of the budget, which is always met, and of the quality, by the paired interval."""
+    return [Badge("good", "budget met"), *([found] if (found := quality(report)) else [])]
+
+
+def quality(report: Report) -> Badge | None:
+    """How the pruned model stands to the dense one; None where an earlier version did not say."""
+    if report.results.change is None:
+        return None
+    metric = report.task.metric
+    change = report.results.change[metric]
+    if change.high < 0:
+        return Badge("bad", f"{amount(-change.value, metric)} of {METRICS[metric]} lost")
+    if change.low > 0:
+        return Badge("good", f"{amount(change.value, metric)} of {METRICS[metric]} above dense")
+    return Badge("even", f"{METRICS[metric]} not told apart from dense")
+
+
+def transfer(report: Report) -> str:
+    """What was borrowed, and what that gave, as far as it was asked."""
+    metric, gained = report.task.metric, report.results.gained
+    if report.transfer.coupling == "none":
+        tried = " (trials found nothing that helps)" if report.transfer.auto else ""
+        return f"Nothing was borrowed{tried}."
+    if gained is None:
+        return 'What transfer gave is not known: add "control": true to see the same job without it.'
+    found = gained[metric]
+    told = "by more than chance" if found.low > 0 else "a loss" if found.high < 0 else "not told from nothing"
+    return f"Transfer gave {signed(found, metric)}, {told}."
+
+
+def steps(report: Report, spec: JobSpec) -> Iterator[str]:
+    """What to try next, by rules."""
+    change = report.results.change and report.results.change[report.task.metric]
+    kind, asked = report.budget.cost, report.budget.asked
+    counted = kind in ("params", "macs", "bytes") and asked <= 1
+    if change and change.high < 0:
+        if counted and asked < 0.5:
+            yield f"See what more room buys: {family(kind, asked, (2, 4))}."
+        if not spec.sources:
+            yield "Give related text in 'sources', even without labels: small models gain most from it."
+    elif change and counted:
+        yield f"See whether less does: {family(kind, asked, (1 / 2, 1 / 4))}."
+    if "onnx" not in spec.export.formats and spec.budget.sparsity is None:
+        yield "Add \"onnx\" to 'export.formats': ONNX Runtime is the fastest way to run it on a CPU."
+    if report.data.test < FEW:
+        yield f"Give more test rows: {report.data.test} tell models apart roughly."
+
+
+def family(kind: str, asked: float, times: tuple[float, ...]) -> str:
+    """The field that asks for other sizes beside this one."""
+    sizes = sorted({min(1.0, asked * by) for by in (1, *times)}, reverse=True)
+    return '"budgets": [' + ", ".join(f'{{"{kind}": {size:.3g}}}' for size in sizes) + "]"
+
+
+def amount(value: float, metric: str) -> str:
+    """2.3 points, or 0.023 of what is no share."""
+    return f"{value:.3g}" if metric in NUMBERS else f"{100 * value:.1f} points"
+
+
+def signed(found: Interval, metric: str) -> str:
+    """+2.3 (0.4 to 4.2) points of accuracy."""
+    by, unit = (1.0, "") if metric in NUMBERS else (100.0, " points of")
+    value, low, high = (f"{by * one:+.3g}".replace("-", "−") for one in (found.value, found.low, found.high))
+    return f"{value} ({low} to {high}, paired){unit} {METRICS[metric]}"
