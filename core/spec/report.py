@@ -169,7 +169,7 @@ class Laid(Sizes):
 
 
 class Layout(Part):
-    """The regular structure beside the free one of the same limit."""
+    """The regular structure and the free one of the same limit, whichever was asked for."""
 
     regular: Laid
     free: Laid

@@ -14,6 +14,8 @@ from core.domains.cost import Additive, Cost, Costs
 from core.domains.fit import Scores, fit, stays_exact
 from core.domains.structure import Structure
 from core.domains.transformer import costs as transformer
+from core.domains.transformer.costs import least
+from core.domains.transformer.families import Architecture
 from core.domains.transformer.fit_hidden import fit_narrow
 from core.domains.transformer.fit_regular import compare, fit_of
 from core.pruning.system import parallel
@@ -30,8 +32,8 @@ class Fitter:
     find: Callable[[Scores, Any, int], Structure] = fit
     measured: Callable[[Scores], Structure] | None = None  # under a budget in time: the clock has the last word
     hidden: bool = False  # scores of hidden dimensions are wanted, too
-    regular: bool = False
-    beside: dict[str, Any] | None = field(default=None, init=False)  # what regularity cost, as far as it is counted
+    layouts: Architecture | None = None  # whose units may also be laid regularly: both layouts are fitted
+    beside: dict[str, Any] | None = field(default=None, init=False)  # what regularity costs, as far as it is counted
 
     @classmethod
     def counted(cls, costs: Costs, budget: Budget, layout: Layout = "free", hidden_size: HiddenSize = "keep") -> Fitter:
@@ -41,7 +43,10 @@ class Fitter:
             return cls(cost, limit, costs.find)
         assert isinstance(costs, transformer.Costs)
         if hidden_size == "keep":
-            return cls(cost, limit, fit_of(layout, costs.architecture), regular=layout == "regular")
+            a = costs.architecture
+            assert isinstance(cost, Additive)
+            comparable = a.earlier is None and limit >= least(cost, "regular", a)
+            return cls(cost, limit, fit_of(layout, a), layouts=a if comparable else None)
 
         def narrowed(scores: Scores, _cost: Cost, limit: int) -> Structure:
             assert isinstance(costs, transformer.Costs)
@@ -58,9 +63,9 @@ class Fitter:
         """The first process decides for all."""
         counted = partial(self.find, scores, self.cost, self.limit)
         structure = parallel.agree(partial(self.measured, scores) if self.measured else counted)
-        if self.regular and self.measured is None:
+        if self.layouts and self.measured is None:
             assert isinstance(self.cost, Additive)
-            self.beside = compare(scores, self.cost, self.limit, structure)
+            self.beside = compare(scores, self.cost, self.limit, self.layouts)
         return structure
 
     def on_the_way(self, scores: Scores, limit: int) -> Structure | None:
