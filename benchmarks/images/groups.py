@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from core.domains.channels.graph import Graph
 from core.domains.channels.network import ChannelNetwork
-from core.domains.channels.trial import answers
+from core.domains.channels.tracing.trial import answers
 from core.domains.fit import Scores
 from core.domains.network import Network
 from core.pruning.scoring.fitter import Fitter

@@ -17,15 +17,15 @@ from benchmarks.images.groups import of_groups
 from benchmarks.readers.data import Pictures
 from benchmarks.readers.nets import Course, fisher, learn, quality
 from core.domains.channels.costs import ImageCosts
-from core.domains.channels.cover import covered
 from core.domains.channels.cut import cut, reads
 from core.domains.channels.fit import fit_channels
-from core.domains.channels.fit_own import fit_own, worths
 from core.domains.channels.graph import Graph
 from core.domains.channels.norms import match, statistics
-from core.domains.channels.order import ordered
-from core.domains.channels.own import own_readers
-from core.domains.channels.trace import trace
+from core.domains.channels.own_readers.cover import covered
+from core.domains.channels.own_readers.fit import fit_own, worths
+from core.domains.channels.own_readers.order import ordered
+from core.domains.channels.own_readers.readers import own_readers
+from core.domains.channels.tracing.trace import trace
 from core.domains.fit import Scores
 from core.domains.structure import ChannelStructure, Structure
 from core.pruning.latency.onnx import write_onnx

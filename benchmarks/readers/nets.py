@@ -14,7 +14,7 @@ from benchmarks.readers.data import Pictures
 from core.domains.channels.costs import ImageCosts
 from core.domains.channels.gates import gated
 from core.domains.channels.graph import Graph
-from core.domains.channels.trial import answers
+from core.domains.channels.tracing.trial import answers
 from core.domains.fit import Scores
 from core.domains.structure import Structure
 

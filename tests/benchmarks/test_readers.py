@@ -11,8 +11,8 @@ from benchmarks.readers.data import Pictures
 from benchmarks.readers.nets import DenseNet, fisher
 from benchmarks.readers.table import table
 from core.domains.channels.costs import ImageCosts
-from core.domains.channels.own import own_readers
-from core.domains.channels.trace import trace
+from core.domains.channels.own_readers.readers import own_readers
+from core.domains.channels.tracing.trace import trace
 
 
 @pytest.mark.parametrize("readers", READERS)

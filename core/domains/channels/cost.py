@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.domains.anatomy import Anatomy
-from core.domains.channels.columns import Columns
 from core.domains.channels.graph import Graph, Side, Weight
+from core.domains.channels.own_readers.columns import Columns
 from core.domains.cost import FLOAT32
 from core.domains.structure import Structure
 from core.domains.weights import file_bytes

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from math import prod
 
 from core.domains.channels.cost import Bilinear, ChannelCosts
-from core.domains.channels.cover import covered
 from core.domains.channels.fit import fit_channels
-from core.domains.channels.fit_own import fit_own
 from core.domains.channels.graph import Graph
-from core.domains.channels.order import ordered
+from core.domains.channels.own_readers.cover import covered
+from core.domains.channels.own_readers.fit import fit_own
+from core.domains.channels.own_readers.order import ordered
 from core.domains.channels.reach import Reach
 from core.domains.fit import Scores
 from core.domains.structure import Structure

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from core.domains.channels.graph import Graph
-from core.domains.channels.keep import Keeping, Runs
-from core.domains.channels.reads import is_reader, read_apart
+from core.domains.channels.own_readers.keep import Keeping, Runs
+from core.domains.channels.own_readers.reads import is_reader, read_apart
 from core.domains.channels.resize import put, shapes_from
 from core.domains.structure import Structure
 

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.domains.anatomy import Anatomy, Block
-from core.domains.channels.columns import Columns
-from core.domains.channels.keep import Keeping
+from core.domains.channels.own_readers.columns import Columns
+from core.domains.channels.own_readers.keep import Keeping
 from core.domains.structure import Structure
 
 PINNED = -1  # in place of a unit: a channel that stays

@@ -15,9 +15,9 @@ from core.domains.channels.families import Family, family_of
 from core.domains.channels.graph import Graph
 from core.domains.channels.model import NO_PART, Shapes, earlier_of
 from core.domains.channels.network import ChannelNetwork
-from core.domains.channels.own import own_readers
+from core.domains.channels.own_readers.readers import own_readers
 from core.domains.channels.resize import shapes_from
-from core.domains.channels.trace import trace
+from core.domains.channels.tracing.trace import trace
 from core.domains.config import read_config
 from core.domains.network import TARGET, last_linear, require_whole
 from core.domains.transformer.families import head_labels, require_fitted

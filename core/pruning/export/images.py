@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 from safetensors.torch import save_file
 from torch import Tensor
 
-from core.domains.channels import reads, resize
+from core.domains.channels import resize
 from core.domains.channels.cut import reads_of
 from core.domains.channels.families import AUTO_CLASS
 from core.domains.channels.network import ChannelNetwork
+from core.domains.channels.own_readers import reads
 from core.domains.structure import Structure
 from core.pruning.export.files import TEMPLATES
 from core.pruning.export.verify import modeling_file

@@ -11,8 +11,8 @@ import transformers
 from torch import Tensor, nn
 
 from core.domains.channels.graph import Graph
-from core.domains.channels.trace import trace
-from core.domains.channels.trial import answers, scatter
+from core.domains.channels.tracing.trace import trace
+from core.domains.channels.tracing.trial import answers, scatter
 
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "resnet": ("ResNet", {"embedding_size": 8, "hidden_sizes": [16, 32], "depths": [2, 2]}),

@@ -8,8 +8,8 @@ import torch
 
 from core.domains.channels.cut import cut
 from core.domains.channels.gates import gated
-from core.domains.channels.keep import Keeping
-from core.domains.channels.trial import draw
+from core.domains.channels.own_readers.keep import Keeping
+from core.domains.channels.tracing.trial import draw
 from core.domains.structure import Structure
 from tests.domains.channels.nets import answer, pictures, traced
 

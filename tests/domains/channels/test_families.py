@@ -21,10 +21,10 @@ from core.domains.channels.gates import gated
 from core.domains.channels.graph import Graph
 from core.domains.channels.norms import evaluating
 from core.domains.channels.resize import shapes_from
-from core.domains.channels.state import State
-from core.domains.channels.trace import _export, _names, _walk, trace
-from core.domains.channels.trial import draw
-from core.domains.channels.units import build
+from core.domains.channels.tracing.state import State
+from core.domains.channels.tracing.trace import _export, _names, _walk, trace
+from core.domains.channels.tracing.trial import draw
+from core.domains.channels.tracing.units import build
 from core.domains.structure import Structure
 from core.domains.transformer.families import Architecture
 from core.spec.errors import SpecError

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from core.domains.channels.cost import Bilinear, ChannelCosts
 from core.domains.channels.fit import fit_channels
-from core.domains.channels.fit_own import fit_own, worths
 from core.domains.channels.graph import Graph
+from core.domains.channels.own_readers.fit import fit_own, worths
 from core.domains.fit import Scores
 from core.domains.structure import ChannelStructure, Structure
 from tests.domains.channels.test_own import own

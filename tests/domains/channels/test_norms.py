@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from core.domains.channels.cut import cut
-from core.domains.channels.keep import Keeping
 from core.domains.channels.norms import match, norms, reestimate, sane_momentum, statistics
-from core.domains.channels.trial import draw
+from core.domains.channels.own_readers.keep import Keeping
+from core.domains.channels.tracing.trial import draw
 from core.domains.structure import Structure
 from tests.domains.channels.nets import answer, make, pictures, traced
 

@@ -9,13 +9,13 @@ from random import Random
 import pytest
 import torch
 
-from core.domains.channels import cover
 from core.domains.channels.cost import ChannelCosts
-from core.domains.channels.cover import covered
 from core.domains.channels.cut import reads
-from core.domains.channels.order import order, ordered, slices
-from core.domains.channels.own import draw_own
-from core.domains.channels.pq_tree import every_order, frontier, restrict
+from core.domains.channels.own_readers import cover
+from core.domains.channels.own_readers.cover import covered
+from core.domains.channels.own_readers.order import order, ordered, slices
+from core.domains.channels.own_readers.pq_tree import every_order, frontier, restrict
+from core.domains.channels.own_readers.readers import draw_own
 from tests.domains.channels.test_own import own
 
 Sets = list[frozenset[int]]

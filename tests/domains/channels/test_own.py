@@ -17,11 +17,11 @@ from core.domains.channels.cost import ChannelCosts
 from core.domains.channels.cut import cut, reads_of, reshape
 from core.domains.channels.gates import gated
 from core.domains.channels.graph import Graph
-from core.domains.channels.keep import Keeping
-from core.domains.channels.own import draw_own, own_readers
-from core.domains.channels.reads import Reads, read_apart
+from core.domains.channels.own_readers.keep import Keeping
+from core.domains.channels.own_readers.readers import draw_own, own_readers
+from core.domains.channels.own_readers.reads import Reads, read_apart
 from core.domains.channels.resize import shapes_from
-from core.domains.channels.trace import trace
+from core.domains.channels.tracing.trace import trace
 from core.domains.structure import ChannelStructure, Structure
 from core.pruning.latency.onnx import write_onnx
 from core.spec.errors import SpecError

@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from core.domains.channels.cost import ChannelCosts
 from core.domains.channels.cut import cut
 from core.domains.channels.gates import gated
-from core.domains.channels.trace import trace
-from core.domains.channels.trial import draw
+from core.domains.channels.tracing.trace import trace
+from core.domains.channels.tracing.trial import draw
 from core.domains.structure import Structure
 from tests.domains.channels.nets import Plain, answer, pictures, scattered
 from tests.draws import draws

@@ -9,7 +9,7 @@ import numpy as np
 
 from core.domains.channels.cost import Bilinear
 from core.domains.channels.graph import Graph
-from core.domains.channels.keep import Keeping
+from core.domains.channels.own_readers.keep import Keeping
 from core.domains.structure import ChannelStructure, Structure
 
 # Multiply-accumulates that take as long as to gather a number: 4.2 to 6.3, float32, one thread of a CPU, convolutions

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.domains.channels.labels import narrow, pinned, varying
-from core.domains.channels.rules import Arguments, rule, unknown
-from core.domains.channels.state import State
+from core.domains.channels.tracing.labels import narrow, pinned, varying
+from core.domains.channels.tracing.rules import Arguments, rule, unknown
+from core.domains.channels.tracing.state import State
 
 
 @rule(

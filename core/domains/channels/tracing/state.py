@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from core.domains.channels.labels import Classes, narrow, pinned, varying
+from core.domains.channels.tracing.labels import Classes, narrow, pinned, varying
 
 MOST = 2**16  # numbers of a parameter that have a label each; a larger one is pinned where it is read as a whole
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from core.domains.channels.labels import along, narrow, pinned, varying
-from core.domains.channels.state import Held, State
+from core.domains.channels.tracing.labels import along, narrow, pinned, varying
+from core.domains.channels.tracing.state import Held, State
 
 Arguments = Mapping[str, Any]
 Rule = Callable[[State, Arguments, tuple[int, ...]], Any]

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from core.domains.channels.graph import Graph
 from core.domains.channels.norms import evaluating
-from core.domains.channels.reads import is_reader
-from core.domains.channels.trial import agrees, draw
+from core.domains.channels.own_readers.reads import is_reader
+from core.domains.channels.tracing.trial import agrees, draw
 from core.domains.structure import ChannelStructure
 from core.spec.errors import SpecError
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from core.domains.anatomy import Anatomy, Block
 from core.domains.channels.graph import PINNED, Graph, Weight, WeightKind
-from core.domains.channels.labels import PIN, varying
-from core.domains.channels.state import State
+from core.domains.channels.tracing.labels import PIN, varying
+from core.domains.channels.tracing.state import State
 from core.domains.structure import CHANNELS, GROUPS
 
 Array = NDArray[np.int64]

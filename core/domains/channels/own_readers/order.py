@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from core.domains.channels.graph import Graph
-from core.domains.channels.pq_tree import Tree, every_order, frontier, restrict
+from core.domains.channels.own_readers.pq_tree import Tree, every_order, frontier, restrict
 from core.domains.structure import ChannelStructure, Structure
 
 TRIES = 3000  # sets that are tried against an order, before what was found is taken

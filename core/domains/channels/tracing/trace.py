@@ -16,15 +16,15 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 from torch.utils.flop_counter import FlopCounterMode
 
-from core.domains.channels import moves as _moves  # noqa: F401  enters its rules
 from core.domains.channels.cost import ChannelCosts
 from core.domains.channels.graph import Graph
-from core.domains.channels.labels import pinned
 from core.domains.channels.norms import evaluating
-from core.domains.channels.rules import RULES, pointwise, unknown
-from core.domains.channels.state import Held, State
-from core.domains.channels.trial import agrees
-from core.domains.channels.units import build
+from core.domains.channels.tracing import moves as _moves  # noqa: F401  enters its rules
+from core.domains.channels.tracing.labels import pinned
+from core.domains.channels.tracing.rules import RULES, pointwise, unknown
+from core.domains.channels.tracing.state import Held, State
+from core.domains.channels.tracing.trial import agrees
+from core.domains.channels.tracing.units import build
 from core.spec.errors import SpecError
 
 

@@ -1,0 +1,1 @@
+"""Readers with channels of their own (UPSCALE, arXiv 2307.08771)."""

@@ -1,0 +1,1 @@
+"""The graph of a network, read from one exported run."""
