@@ -73,7 +73,7 @@ def test_a_zip_from_upload_to_plan(client: TestClient, upload: Upload) -> None:
     assert "Column 'image': 61 pictures (60 PNG, 1 JPEG) of 24 x 16 to 40 x 90 pixels." in notes
     assert "1 picture is of CMYK, converted to RGB (first: 'cat/cmyk.jpg')." in notes
     assert any("left out: 1 of .txt ('README.txt')" in note for note in notes)
-    assert any("related pictures, even without labels" in word for word in said["warnings"])
+    assert said["warnings"][0].startswith("give the target's own unlabelled pictures in task.unlabelled: ")
     assert client.post("/v1/jobs", json=said["spec"]).status_code == 202
 
 
