@@ -111,6 +111,12 @@ def test_sources_of_pictures(client: TestClient, upload: Upload) -> None:
     plan = client.post("/v1/jobs:validate", json=body)
     assert plan.status_code == 200, plan.text
     assert plan.json()["rows"]["sources"] == [30] and plan.json()["spec"]["sources"][0]["image"] == "image"
+    body = job(mine)
+    body["task"]["unlabelled"] = {"data": others}
+    plan = client.post("/v1/jobs:validate", json=body)
+    assert plan.status_code == 200, plan.text
+    assert plan.json()["rows"]["unlabelled"] == 30 and plan.json()["spec"]["task"]["unlabelled"]["image"] == "image"
+    assert client.post("/v1/jobs:validate", json=plan.json()["spec"]).status_code == 200
 
 
 @one_database
