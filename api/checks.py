@@ -35,6 +35,7 @@ from core.rows.understood import Understood
 from core.spec.budget import of_size
 from core.spec.errors import SpecError, SpecErrors
 from core.spec.job import JobSpec
+from core.spec.task import UNLABELLED
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ async def _survey(here: Context, spec: JobSpec, found: Mapping[str, Dataset], le
 
 def _part(pointer: str) -> str:
     """The target, a source, or a field of neither: faults of one part may follow from one another."""
-    part = re.match("/sources/[0-9]+|/task", pointer)
+    part = re.match(f"{UNLABELLED}|/sources/[0-9]+|/task", pointer)
     return part[0] if part else pointer
 
 

@@ -44,7 +44,7 @@ def plan(
         spec=spec.model_dump(mode="json"),
         labels=rows.labels,
         head=head.says if head else None,
-        rows=Rows(train=rows.train, dev=rows.dev, test=rows.test, sources=rows.sources, dropped=rows.dropped),
+        rows=Rows(**{name: getattr(rows, name) for name in Rows.model_fields}),
         units=costs and _units(costs),
         limit=limits[0] if len(limits) == 1 else None,
         sizes=sizes if spec.budgets else [],
@@ -220,6 +220,14 @@ def _reach_of_images(found: image.Reach) -> list[Reach]:
 
 
 def _warnings(spec: JobSpec, rows: Survey, checked: Checked) -> Iterator[str]:
+    what = "texts" if spec.task.image is None else "pictures"
+    if not spec.task.unlabelled and rows.train < 1000 and spec.task.problem != "text_embedding":
+        yield (
+            f"give the target's own unlabelled {what} in task.unlabelled: with few training rows some thousand of them "
+            "help a small model as much as a large labelled source"
+            + " (and so can related ones in 'sources', even without labels)"
+            * (not spec.sources)
+        )
     if checked.head and checked.head.hint:
         yield checked.head.hint
     reads = checked.model.reads if isinstance(checked.model, LocalModel) else None
@@ -240,6 +248,3 @@ def _warnings(spec: JobSpec, rows: Survey, checked: Checked) -> Iterator[str]:
         what = "models apart roughly" if spec.task.type in SEARCHING else "accuracies apart by ten points"
         yield f"{rows.test} test rows tell {what} at best; give more if you can"
     yield from rows.doubts
-    if not spec.sources and rows.train < 1000:
-        what = "text" if spec.task.image is None else "pictures"
-        yield f"few training rows and no 'sources': related {what}, even without labels, can help a small model a lot"

@@ -216,6 +216,7 @@ class Rows(BaseModel):
     dev: int = Field(examples=[50])
     test: int = Field(examples=[2247])
     sources: list[int] = Field(examples=[[10568]])
+    unlabelled: int = Field(description="the target's own, without labels", examples=[1250])
     dropped: dict[str, int] = Field(description="rows left out, by reason")
 
 

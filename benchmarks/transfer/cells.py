@@ -37,6 +37,8 @@ class Arm:
     method: str = "fisher"
     pattern: str | None = None  # of zeros, where the part kept is one of single weights
     recover: float = 1.0  # of the steps after teaching that a method which trains nothing takes to recover
+    own: bool = False  # the target's rows that are in no split, without labels
+    source: bool = True
 
 
 TEACHER = {"coupling": "teacher"}
@@ -49,6 +51,8 @@ ARMS: Mapping[str, Arm] = {
         Arm("joint-learned", {"coupling": "joint", "weighting": "learned"}, "joint, the source's weight learned"),
         Arm("tied", {"coupling": "tied"}, "masks of their own, pulled together", method="l0"),
         Arm("teacher", TEACHER, "source text labelled by the target's teacher"),
+        Arm("own", TEACHER, "the target's own unlabelled text, no source", own=True, source=False),
+        Arm("own-source", TEACHER, "own text, and the source as in `teacher`", own=True),
         Arm("auto", {"coupling": "auto"}, "chosen by short trials on the target's train and dev rows"),
         Arm("teacher-taught-plain", {**TEACHER, "stages": ["prune", "recover"]}, "teacher, but taught without source"),
         Arm("teacher-recover-only", {**TEACHER, "stages": ["recover"]}, "teacher, in the last stage alone"),
@@ -163,6 +167,7 @@ class Block:
 MAIN, FURTHER = ("movies->yelp", "mail->sms"), ("movies->products", "news->reuters")
 HARMFUL = ("shuffled->yelp", "mail->yelp")
 UNSEEN = ("products->yelp", "news->yelp", "movies->sms")  # nothing of `auto` was set after a look at these
+WITH_TEXT_LEFT = ("movies->products, text left", "mail->sms", "news->reuters")  # in none of the splits
 COUPLINGS = ("none", "sequential", "joint", "tied", "teacher", "auto")
 CONTROLS = ("random", "small-dense", "magnitude", "cofi", "none-l0", "teacher-l0")
 VARIANTS = ("joint-learned", "teacher-taught-plain", "teacher-recover-only", "teacher-teach-only", "sequential-masks")
@@ -186,6 +191,7 @@ ORDER = (
     Block(MAIN, 300, 0.10, COUPLINGS + CONTROLS),
     Block(HARMFUL, 300, 0.05, ("auto", "teacher")),
     Block(FURTHER, 100, 0.05, COUPLINGS + CONTROLS),
+    Block(WITH_TEXT_LEFT, 100, 0.05, ("none", "teacher", "own", "own-source")),
 )
 
 
@@ -227,6 +233,8 @@ def spec_of(cell: Cell, steps: Mapping[str, int], model: str = "all-minilm-l6-v2
     """The job; raises ValidationError for an arm that it does not know."""
     arm, pair = EVERY[cell.arm], PAIRS[cell.pair]
     sources = [{"data": {"dataset": dataset_id(pair.source)}, "label": "label"}]
+    target = {"dataset": dataset_id(pair.target)}
+    unlabelled = {"data": target} if arm.own else None
     split: dict[str, int] = {"train": cell.rows, "dev": DEV_ROWS}
     if pair.test is not None:
         split["test"] = pair.test
@@ -234,8 +242,8 @@ def spec_of(cell: Cell, steps: Mapping[str, int], model: str = "all-minilm-l6-v2
     return JobSpec.model_validate(
         {
             "model": model,
-            "task": {"data": {"dataset": dataset_id(pair.target)}, "split": split, "metric": pair.metric},
-            "sources": [] if arm.transfer["coupling"] == "none" else sources,
+            "task": {"data": target, "split": split, "metric": pair.metric, "unlabelled": unlabelled},
+            "sources": [] if arm.transfer["coupling"] == "none" or not arm.source else sources,
             "budget": {"sparsity": 1 - cell.kept, "pattern": arm.pattern} if arm.pattern else {"params": cell.kept},
             "transfer": dict(arm.transfer),
             "method": {"name": arm.method},
@@ -264,10 +272,11 @@ def teacher_key(cell: Cell, steps: Mapping[str, int], model: str = "all-minilm-l
     (docs/methods/transfer.md); what else there is shares a teacher with itself alone. `auto` goes on as the arm that
     it chooses.
     """
-    pair, transfer = PAIRS[cell.pair], EVERY[cell.arm].transfer
+    pair, arm = PAIRS[cell.pair], EVERY[cell.arm]
+    transfer = arm.transfer
     coupling, source = str(transfer["coupling"]), pair.source
     weights = "weights" in transfer.get("share", ["weights"])
-    if coupling == "none" or not weights or "teach" not in transfer.get("stages", ["teach"]):
+    if coupling == "none" or not arm.source or not weights or "teach" not in transfer.get("stages", ["teach"]):
         how, source = "plain", ""
     elif coupling in ("sequential", "teacher"):
         how = "source first"

@@ -67,6 +67,7 @@ PAIRS: Mapping[str, Pair] = {
         Pair("movies->yelp", "yelp", "movies"),
         Pair("mail->sms", "sms", "mail", metric="f1", test=2000),
         Pair("movies->products", "products", "movies"),
+        Pair("movies->products, text left", "products", "movies", test=1000),
         Pair("news->reuters", "reuters", "news", test=2000),
         Pair("shuffled->yelp", "yelp", "movies-shuffled", harmful=True),
         Pair("mail->yelp", "yelp", "mail", harmful=True),

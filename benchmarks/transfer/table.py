@@ -47,24 +47,28 @@ def collect(results: Iterable[Mapping[str, Any]], metric: str = "") -> dict[Sect
     """Section -> arm -> seed -> points of the pair's metric, or of `metric`. A later line replaces an earlier one.
 
     The dense models were measured in the runs that taught them: `dense` in `none`, `dense-transfer` in `teacher` and
-    `sequential`, which teach alike; no budget touches them. Pairs of one target share `dense` and `none`, which no
-    source enters.
+    `sequential`, which teach alike; no budget touches them. Pairs of one target that are measured on the
+    same rows share `dense` and `none`, which no source enters.
     """
     table: dict[Section, dict[str, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
-    none: dict[tuple[str, int, float], dict[int, float]] = defaultdict(dict)
-    dense: dict[tuple[str, int], dict[int, float]] = defaultdict(dict)
+    none: dict[tuple[str, int | None, int, float], dict[int, float]] = defaultdict(dict)
+    dense: dict[tuple[str, int | None, int], dict[int, float]] = defaultdict(dict)
     for result in results:
         cell, pair = cell_of(result), PAIRS[result["cell"]["pair"]]
         points, dense_points = (100 * float(result[m][metric or pair.metric]["value"]) for m in ("pruned", "dense"))
         if cell.arm == "none":
-            none[pair.target, cell.rows, cell.kept][cell.seed] = points
-            dense[pair.target, cell.rows][cell.seed] = dense_points
+            none[pair.target, pair.test, cell.rows, cell.kept][cell.seed] = points
+            dense[pair.target, pair.test, cell.rows][cell.seed] = dense_points
         if cell.arm in ("teacher", "sequential"):
-            dense[cell.pair, cell.rows][cell.seed] = dense_points
+            dense[cell.pair, None, cell.rows][cell.seed] = dense_points
         table[cell.pair, cell.rows, cell.kept][cell.arm][cell.seed] = points
     for (name, rows, kept), arms in table.items():
-        target = PAIRS[name].target
-        shared = {"none": none[target, rows, kept], DENSE: dense[target, rows], DENSE_TRANSFER: dense[name, rows]}
+        target, test = PAIRS[name].target, PAIRS[name].test
+        shared = {
+            "none": none[target, test, rows, kept],
+            DENSE: dense[target, test, rows],
+            DENSE_TRANSFER: dense[name, None, rows],
+        }
         arms.update({arm: dict(values) for arm, values in shared.items() if values})
     return {section: dict(arms) for section, arms in table.items()}
 

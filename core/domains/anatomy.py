@@ -18,9 +18,13 @@ class Block:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The blocks of a model, those of one kind side by side: unit `u` is that block's which begins nearest below."""
+    """The blocks of a model, those of one kind side by side: unit `u` is that block's which begins nearest below.
+
+    `stays`: a kind of which a unit has to stay, where there is one.
+    """
 
     blocks: tuple[Block, ...]
+    stays: str | None = None
 
     @cached_property
     def size(self) -> int:
@@ -32,6 +36,12 @@ class Anatomy:
         """Where the units of each block lie among all."""
         ends = accumulate(block.size for block in self.blocks)
         return tuple(slice(end - block.size, end) for end, block in zip(ends, self.blocks, strict=True))
+
+    @cached_property
+    def last(self) -> list[int]:
+        """The blocks that there are, of which one keeps a unit when all others are gone."""
+        there = [i for i, block in enumerate(self.blocks) if block.size]
+        return [i for i in there if self.blocks[i].kind == self.stays] or there
 
     @cached_property
     def kinds(self) -> dict[str, tuple[slice, slice]]:

@@ -115,7 +115,7 @@ class Additive:
     @property
     def smallest(self) -> int:
         """Cost of the encoder layers with a single unit left."""
-        return sum(self.fixed) + min(self.marginal(i, 0) for i, block in enumerate(self.anatomy.blocks) if block.size)
+        return sum(self.fixed) + min(self.marginal(i, 0) for i in self.anatomy.last)
 
 
 class Costs(Protocol):

@@ -43,13 +43,18 @@ def fit(scores: Scores, cost: Additive, limit: int) -> Structure:
 
     Greedy by score: a unit is kept if it, and its block's own cost where it is the block's first, still fits. Where
     one is too large to fill what is left, units of the kind that is cheapest, those of the lowest score, make room for
-    it. Ties go to the lower block and unit, so the same scores give the same structure.
+    it. Ties go to the lower block and unit, so the same scores give the same structure. Of a kind that has to stay, the
+    best-scored unit that the limit has room for comes first.
     """
     spans = cost.anatomy.spans
     kept: list[list[int]] = [[] for _ in spans]
     order = np.argsort(-scores.units, kind="stable")
     owner = each_unit(cost.anatomy, range(len(spans)))
     left, too_large, fills = limit - sum(cost.fixed), [], finest(cost)
+    if cost.anatomy.stays:
+        roomy = [i for i in cost.anatomy.last if cost.marginal(i, 0) <= left]
+        first = (np.isin(owner[order], roomy) & np.isfinite(scores.units[order])).argmax()
+        order = np.concatenate([order[[first]], np.delete(order, first)])
     for unit, block in zip(order.tolist(), owner[order].tolist(), strict=True):
         if scores.units[unit] == -np.inf:
             break

@@ -17,10 +17,11 @@ CHANNELS, GROUPS = "channels", "groups"  # of image models: single channels, gro
 Rows = tuple[tuple[int, ...], ...]
 
 
-def transformer(heads: Iterable[int], neurons: Iterable[int]) -> Anatomy:
-    """The blocks of one that has so many heads and neurons in each layer."""
+def transformer(heads: Iterable[int], neurons: Iterable[int], stays: str | None = None) -> Anatomy:
+    """The blocks of one that has so many heads and neurons in each layer, and of which kind a unit stays."""
     kinds = ((ATTENTION, heads), (FFN, neurons))
-    return Anatomy(tuple(Block(f"{kind}.{i}", kind, size) for kind, sizes in kinds for i, size in enumerate(sizes)))
+    blocks = (Block(f"{kind}.{i}", kind, size) for kind, sizes in kinds for i, size in enumerate(sizes))
+    return Anatomy(tuple(blocks), stays)
 
 
 @dataclass(frozen=True)

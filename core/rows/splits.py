@@ -44,7 +44,7 @@ from core.rows.text.texts import read_texts
 from core.spec.data import SplitRefs
 from core.spec.errors import Faults, SpecError
 from core.spec.job import SPLIT_COLUMNS, JobSpec
-from core.spec.task import ProblemType, Source, TaskSpec
+from core.spec.task import UNLABELLED, ProblemType, Source, TaskSpec
 
 MIN_ROWS = 10
 UNIQUE = 0.9  # classes, as a share of the rows: more are no names of classes
@@ -53,6 +53,10 @@ MARKS_OTHERS = frozenset(("test", "dev", "val", "valid", "validation", "eval", "
 DUPLICATES = "duplicate rows in the target"
 CONFLICTS = "rows of the target that repeat a text with another label"
 CONFLICTS_OF = {"text": CONFLICTS, "picture": "rows of the target that repeat a picture with another label"}
+REPEATS = (
+    "source rows that repeat a target row or an earlier source row",
+    "unlabelled rows that repeat a labelled row, a source row or an earlier one",
+)
 TRAIN = 0.6  # of a data set that is to be split
 MAX_LABELS = 1000
 MAX_LABEL_CHARS = 200
@@ -70,10 +74,16 @@ class Splits:
     dev: list[Example]
     test: list[Example]
     sources: list[list[Example]] = field(default_factory=list)
+    unlabelled: list[Example] = field(default_factory=list)  # the target's own
     dropped: Counter[str] = field(default_factory=Counter)
     counts: dict[str, int] = field(default_factory=dict)  # of each label, the rows of all parts that hold it
     notes: list[str] = field(default_factory=list)  # what was understood of labels and texts, in sentences
     warnings: list[str] = field(default_factory=list)  # what of it was guessed, or may be meant otherwise
+
+    @property
+    def borrowed(self) -> list[list[Example]]:
+        """The rows of all that the job may transfer from, as `JobSpec.borrowed` has them."""
+        return [*self.sources, self.unlabelled] if self.unlabelled else self.sources
 
 
 @dataclass
@@ -119,8 +129,8 @@ def prepare(spec: JobSpec, tables: Mapping[str, Table]) -> Splits:
     refs = {"train": data.train, "dev": data.dev, "test": data.test} if isinstance(data, SplitRefs) else {"": data}
     target = Group(task, task.problem, "/task", {name: tables[ref.id] for name, ref in refs.items() if ref is not None})
     sources = [
-        Group(part, task.problem_of(part), f"/sources/{i}", {"": tables[part.data.id]})
-        for i, part in enumerate(spec.sources)
+        Group(part, task.problem_of(part), pointer, {"": tables[part.data.id]})
+        for pointer, part in spec.borrowed.items()
     ]
     groups = [target, *sources]
     for group in groups:
@@ -139,7 +149,7 @@ def prepare(spec: JobSpec, tables: Mapping[str, Table]) -> Splits:
     ]
     faults.check()
     assert splits is not None
-    splits.sources = [part for part in kept if part is not None]
+    *splits.sources, splits.unlabelled = [part for part in kept if part is not None] + [[]] * (not task.unlabelled)
     splits.dropped = sum((group.dropped for group in groups), Counter[str]())
     _say(splits, groups, task, truths)
     splits.warnings += [*_unnamed_labels(spec, tables), *_seen_before(target, splits.test)]
@@ -298,7 +308,7 @@ def _keys(row: Example, problem: ProblemType) -> list[str]:
 
 def _usable(group: Group, rows: list[Example], seed: int, seen: dict[str, Label | None]) -> list[Example]:
     """The rows of a source that repeat no other's."""
-    problem, reason = group.problem, "source rows that repeat a target row or an earlier source row"
+    problem, reason = group.problem, REPEATS[group.pointer == UNLABELLED]
     if problem in OUTPUTS:
         new = [row for row in rows if not any(key in seen for key in _keys(row, problem))]
         group.dropped[reason] += len(rows) - len(new)
@@ -309,7 +319,9 @@ def _usable(group: Group, rows: list[Example], seed: int, seen: dict[str, Label 
     if len(kept) < MIN_ROWS:
         raise SpecError(
             f"{group.pointer}/data/dataset",
-            f"has {len(kept)} usable rows that do not repeat the target; at least {MIN_ROWS} are needed"
+            f"has {len(kept)} usable rows that do not repeat the target"
+            + "'s labelled rows" * (group.pointer == UNLABELLED)
+            + f"; at least {MIN_ROWS} are needed"
             + _why(group.dropped),
         )
     if problem in OUTPUTS:
@@ -337,7 +349,8 @@ def _say(splits: Splits, groups: Sequence[Group], task: TaskSpec, truths: bool) 
         splits.notes.append(f"{len(splits.counts)} {what} in {len(rows)} rows: {counted(splits.counts, 20)}")
     for i, group in enumerate(groups):
         said = [*group.notes, *(group.spelled.notes if group.spelled else [])]
-        splits.notes += [f"sources[{i - 1}]: {note}" if i else note for note in said]
+        name = "unlabelled: " if group.pointer == UNLABELLED else f"sources[{i - 1}]: " if i else ""
+        splits.notes += [name + note for note in said]
     for name, forms in sorted(written.items()):
         if len(forms) > 1:
             listed = " and ".join(f"`{form}`" for form in sorted(forms)[:3]) + " and others" * (len(forms) > 3)

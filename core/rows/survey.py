@@ -24,6 +24,7 @@ class Survey:
     dev: int
     test: int
     sources: list[int]
+    unlabelled: int
     dropped: dict[str, int]  # rows left out, by reason
     doubts: list[str]
     notes: list[str]
@@ -41,13 +42,14 @@ def survey(spec: JobSpec, files: Mapping[str, Path], length: int) -> Survey:
 
 def of(splits: Splits, spec: JobSpec, length: int) -> Survey:
     """See `Survey`."""
-    learned = [*splits.train, *(row for source in splits.sources for row in source)]
+    learned = [*splits.train, *(row for part in splits.borrowed for row in part)]
     return Survey(
         labels=splits.labels,
         train=len(splits.train),
         dev=len(splits.dev),
         test=len(splits.test),
         sources=[len(rows) for rows in splits.sources],
+        unlabelled=len(splits.unlabelled),
         dropped=dict(splits.dropped),
         doubts=list(doubts(spec.task, splits)),
         notes=splits.notes,

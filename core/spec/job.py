@@ -19,7 +19,7 @@ from core.spec.data import DatasetRef
 from core.spec.methods import METHODS
 from core.spec.rules import require
 from core.spec.strict import Strict, available
-from core.spec.task import IMAGES, SEARCHING, Source, TaskSpec
+from core.spec.task import IMAGES, SEARCHING, UNLABELLED, Source, TaskSpec
 
 
 def _model_name(value: str) -> str:
@@ -43,7 +43,8 @@ class Transfer(Strict):
     coupling: Annotated[
         Literal["none", "sequential", "joint", "tied", "teacher", "auto"] | None,
         Field(
-            description="left out: 'auto' when sources are given ('teacher' with a budget in 'sparsity'), else 'none'"
+            description="left out: 'auto' when sources are given ('teacher' with a budget in 'sparsity'), 'teacher' "
+            "with task.unlabelled alone, else 'none'"
         ),
     ] = None
     share: Annotated[list[Literal["weights", "masks"]], Field(min_length=1)] = ["weights", "masks"]
@@ -354,7 +355,13 @@ class JobSpec(Strict):
     @property
     def coupling(self) -> str:
         """The coupling in force once defaults are filled in."""
-        return self.transfer.coupling or ("auto" if self.sources else "none")
+        return self.transfer.coupling or ("auto" if self.sources else "teacher" if self.task.unlabelled else "none")
+
+    @property
+    def borrowed(self) -> dict[str, Source]:
+        """All that it may transfer from, by JSON pointer: the sources, then the target's own rows without labels."""
+        own = {UNLABELLED: self.task.unlabelled.source} if self.task.unlabelled else {}
+        return {f"/sources/{i}": source for i, source in enumerate(self.sources)} | own
 
     @property
     def own_readers(self) -> bool:
@@ -384,7 +391,7 @@ class JobSpec(Strict):
                 if ref is not None
             }
         )
-        return refs | {f"/sources/{i}/data": source.data for i, source in enumerate(self.sources)}
+        return refs | {f"{pointer}/data": source.data for pointer, source in self.borrowed.items()}
 
     def dataset_ids(self) -> dict[str, str]:
         """Data sets that are there: JSON pointer of the id -> id. A hub's has none until it is fetched."""
@@ -392,9 +399,10 @@ class JobSpec(Strict):
 
     def columns(self) -> Iterator[tuple[str, dict[str, str]]]:
         """Each data set id with the columns that are read from it: JSON pointer -> name."""
+        borrowed = self.borrowed
         for pointer, dataset_id in self.dataset_ids().items():
-            root, index = pointer.split("/")[1:3]
-            where, part = (f"/sources/{index}", self.sources[int(index)]) if root == "sources" else ("/task", self.task)
+            where = pointer.removesuffix("/data/dataset")
+            where, part = (where, borrowed[where]) if where in borrowed else ("/task", self.task)
             found = (
                 {f"{where}/text/{i}": name for i, name in enumerate(part.text)}
                 if part.image is None

@@ -198,6 +198,7 @@ class Trial(Part):
 
     choice: str
     sources: list[int]
+    unlabelled: bool = Field(False, description="whether from the target's own unlabelled text")
     splits: int
     score: float
     seen: float
@@ -224,6 +225,7 @@ class TransferSaid(Part):
     stages: list[str]
     weighting: str = "fixed"
     sources: list[int] = Field(description="numbers of those in use")
+    unlabelled: bool = Field(False, description="whether the target's own unlabelled text is in use")
     auto: Auto | None = None
     weights: dict[str, list[tuple[int, float]]] = Field({}, description="learned: by task, (step, weight)")
 
@@ -235,6 +237,7 @@ class RowCounts(Part):
     dev: int
     test: int
     sources: list[int]
+    unlabelled: int = Field(0, description="the target's own, without labels")
     dropped: dict[str, int]
     names: dict[str, str] = Field({}, description="of the data sets, by id")
 

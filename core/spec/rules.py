@@ -24,9 +24,17 @@ def require(spec: JobSpec) -> None:
 def coupled(spec: JobSpec) -> None:
     """Coupling and sources suit each other."""
     coupling, searching = spec.coupling, spec.task.type in SEARCHING
-    labelled = all(source.label is not None or (searching and source.text[1:]) for source in spec.sources)
-    if coupling != "none" and not spec.sources:
-        raise PydanticCustomError("/transfer/coupling", f"coupling '{coupling}' needs at least one entry in 'sources'")
+    labelled = all(source.label is not None or (searching and source.text[1:]) for source in spec.borrowed.values())
+    if coupling != "none" and not spec.borrowed:
+        raise PydanticCustomError(
+            "/transfer/coupling", f"coupling '{coupling}' needs at least one entry in 'sources', or 'task.unlabelled'"
+        )
+    if coupling in ("sequential", "joint", "tied") and spec.task.unlabelled:
+        raise PydanticCustomError(
+            "/transfer/coupling",
+            f"coupling '{coupling}' learns from labels alone: use 'teacher' (which learns those of 'sources' first) or "
+            "'auto', or leave 'task.unlabelled' out",
+        )
     if coupling in ("sequential", "joint", "tied") and not labelled:
         raise PydanticCustomError(
             "/transfer/coupling",
@@ -39,8 +47,8 @@ def coupled(spec: JobSpec) -> None:
             "/transfer/coupling",
             f"coupling 'auto' tries what labels teach; for {spec.task.type} name a coupling, such as 'teacher'",
         )
-    for i, source in enumerate(spec.sources):
-        require_alike(spec, i, source)
+    for pointer, source in spec.borrowed.items():
+        require_alike(spec, pointer, source)
     if coupling == "auto" and len(spec.transfer.share) < 2:
         raise PydanticCustomError(
             "/transfer/coupling",
@@ -54,19 +62,20 @@ def coupled(spec: JobSpec) -> None:
         )
     if coupling == "none" and spec.transfer.weighting == "learned":
         raise PydanticCustomError(
-            "/transfer/weighting", "weighting 'learned' weighs sources: give at least one in 'sources'"
+            "/transfer/weighting",
+            "weighting 'learned' weighs sources: give at least one in 'sources', or 'task.unlabelled'",
         )
     if spec.control and coupling == "none":
         raise PydanticCustomError("/control", "'control' is the job without transfer, and this job has none")
 
 
-def require_alike(spec: JobSpec, i: int, source: Source) -> None:
+def require_alike(spec: JobSpec, pointer: str, source: Source) -> None:
     """A source is read as the target is."""
     searching = spec.task.type in SEARCHING
     if (source.image is None) != (spec.task.image is None):
         detail = "pictures: give 'image'" if spec.task.image else "texts: give 'text'"
         raise PydanticCustomError(
-            f"/sources/{i}/{'image' if source.image else 'text'}",
+            f"{pointer}/{'image' if source.image else 'text'}",
             f"a source of {spec.task.type} is of {detail}, the column of them, instead",
         )
     most, least = (8, 1) if searching else (2, 1)
@@ -74,15 +83,15 @@ def require_alike(spec: JobSpec, i: int, source: Source) -> None:
         least = 2
     if source.image is None and not least <= len(source.text) <= most:
         raise PydanticCustomError(
-            f"/sources/{i}/text", f"a source of {spec.task.type} has {least} to {most} columns of text"
+            f"{pointer}/text", f"a source of {spec.task.type} has {least} to {most} columns of text"
         )
     if searching and source.label is not None and len(source.text) != 2:
         raise PydanticCustomError(
-            f"/sources/{i}/label", "scores are of two texts each: give two columns in 'text', or no label"
+            f"{pointer}/label", "scores are of two texts each: give two columns in 'text', or no label"
         )
     if isinstance(source.label, list) and spec.task.problem != "multi_label_classification":
         raise PydanticCustomError(
-            f"/sources/{i}/label",
+            f"{pointer}/label",
             f"several columns are of a multi_label_classification, not {spec.task.problem}",
         )
 

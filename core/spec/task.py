@@ -15,6 +15,7 @@ TextColumns = Annotated[
     list[str], Field(max_length=8, json_schema_extra={"minItems": 0}, description="columns; none where 'image' is one")
 ]
 IMAGES = "image-classification"  # the type of task whose rows are pictures
+UNLABELLED = "/task/unlabelled"  # JSON pointer
 
 
 ProblemType = Literal[
@@ -119,6 +120,36 @@ TaskType = Literal[
 ]
 
 
+class Unlabelled(Strict):
+    """The target's own rows without labels, which the teacher labels; columns that are left out are the task's."""
+
+    data: DatasetRef
+    image: ImageColumn = None
+    text: TextColumns = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_labels(cls, values: Any) -> Any:
+        if isinstance(values, dict) and {"label", "label_map"} & {*values}:
+            raise PydanticCustomError(
+                "/task/unlabelled/label",
+                "rows of 'unlabelled' are read without labels: leave it out, or give labelled rows in 'data'",
+            )
+        return values
+
+    @field_validator("text")
+    @classmethod
+    def _one_of_both(cls, value: list[str], own: ValidationInfo) -> list[str]:
+        if value and own.data.get("image") is not None:
+            raise PydanticCustomError("text", "give 'text', or 'image' where rows are pictures, and not both")
+        return value
+
+    @property
+    def source(self) -> Source:
+        """The same rows as something to transfer from."""
+        return Source(data=self.data, image=self.image, text=self.text)
+
+
 class TaskSpec(Strict):
     """The target task: one text column is a single text, two are a pair; or rows are pictures, of a column 'image'."""
 
@@ -154,6 +185,13 @@ class TaskSpec(Strict):
         "label", description="left out: 'label'; of sentence-similarity and text-ranking: none"
     )
     label_map: LabelMap = {}
+    unlabelled: Annotated[
+        Unlabelled | None,
+        Field(
+            description="the target's own texts (or pictures) without labels, to transfer from: as good as a large "
+            "labelled source"
+        ),
+    ] = None
     dimensions: Annotated[
         list[Annotated[int, Field(ge=1, le=2**16)]],
         Field(
@@ -254,6 +292,13 @@ class TaskSpec(Strict):
         if isinstance(value, list) and given != "multi_label_classification":
             raise PydanticCustomError("label", f"several columns are of a multi_label_classification, not {given}")
         return value
+
+    @field_validator("unlabelled")
+    @classmethod
+    def _of_own_columns(cls, value: Unlabelled | None, task: ValidationInfo) -> Unlabelled | None:
+        if value is None or value.image is not None or value.text or not {"image", "text"} <= {*task.data}:
+            return value
+        return value.model_copy(update={name: task.data[name] for name in ("image", "text")})
 
     @field_validator("dimensions")
     @classmethod

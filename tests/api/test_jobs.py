@@ -341,6 +341,29 @@ def test_a_source_that_repeats_the_target(client: TestClient, payload: dict[str,
     assert client.post("/v1/jobs", json=payload).status_code == 202
 
 
+def test_own_text_is_counted_and_asked_for_where_there_is_none(
+    client: TestClient, payload: dict[str, Any], upload: Upload
+) -> None:
+    asks = "give the target's own unlabelled texts in task.unlabelled: "
+    assert client.post("/v1/jobs:validate", json=payload).json()["warnings"][0].startswith(asks)
+    own = upload(b"text\n" + b"".join(b"unseen %d\n" % i for i in range(30)))
+    payload["task"]["unlabelled"] = {"data": {"dataset": own}}
+    plan = client.post("/v1/jobs:validate", json=payload).json()
+    assert (plan["rows"]["unlabelled"], plan["rows"]["sources"]) == (30, [])
+    assert not any("task.unlabelled" in said for said in plan["warnings"])
+    assert client.post("/v1/jobs", json=plan["spec"]).status_code == 202
+    for change, pointer, says in (
+        ({"text": ["body"]}, "/task/unlabelled/text/0", "has no column 'body'"),
+        ({"label": "text"}, "/task/unlabelled/label", "read without labels"),
+        ({"data": payload["task"]["data"]}, "/task/unlabelled/data/dataset", "0 usable rows"),
+        ({"data": {"dataset": "ds_" + 32 * "0"}}, "/task/unlabelled/data/dataset", "there is no data set"),
+    ):
+        found = faults(
+            client.post("/v1/jobs", json=put(payload, "/task/unlabelled", {"data": {"dataset": own}, **change}))
+        )
+        assert says in found[pointer]
+
+
 @pytest.mark.parametrize(
     ("budget", "unit"),
     [({"macs": 10, "sequence_length": 16}, "multiply-accumulates at 16 tokens"), ({"bytes": 0.01}, "bytes of weights")],
@@ -491,7 +514,7 @@ def test_validate_refuses_what_a_job_would_be_refused_for(client: TestClient, pa
     assert faults(client.post("/v1/jobs:validate", json=bad)) == faults(client.post("/v1/jobs", json=bad))
     payload["model"] = "sentence-transformers/all-MiniLM-L6-v2@main"
     plan = client.post("/v1/jobs:validate", json=payload).json()
-    assert plan["units"] is plan["limit"] is None and "the worker fetches it" in plan["warnings"][0]
+    assert plan["units"] is plan["limit"] is None and "the worker fetches it" in plan["warnings"][1]
 
 
 def test_a_budget_in_time_is_left_to_the_worker(

@@ -73,7 +73,7 @@ def test_a_zip_from_upload_to_plan(client: TestClient, upload: Upload) -> None:
     assert "Column 'image': 61 pictures (60 PNG, 1 JPEG) of 24 x 16 to 40 x 90 pixels." in notes
     assert "1 picture is of CMYK, converted to RGB (first: 'cat/cmyk.jpg')." in notes
     assert any("left out: 1 of .txt ('README.txt')" in note for note in notes)
-    assert any("related pictures, even without labels" in word for word in said["warnings"])
+    assert said["warnings"][0].startswith("give the target's own unlabelled pictures in task.unlabelled: ")
     assert client.post("/v1/jobs", json=said["spec"]).status_code == 202
 
 
@@ -111,6 +111,12 @@ def test_sources_of_pictures(client: TestClient, upload: Upload) -> None:
     plan = client.post("/v1/jobs:validate", json=body)
     assert plan.status_code == 200, plan.text
     assert plan.json()["rows"]["sources"] == [30] and plan.json()["spec"]["sources"][0]["image"] == "image"
+    body = job(mine)
+    body["task"]["unlabelled"] = {"data": others}
+    plan = client.post("/v1/jobs:validate", json=body)
+    assert plan.status_code == 200, plan.text
+    assert plan.json()["rows"]["unlabelled"] == 30 and plan.json()["spec"]["task"]["unlabelled"]["image"] == "image"
+    assert client.post("/v1/jobs:validate", json=plan.json()["spec"]).status_code == 200
 
 
 @one_database

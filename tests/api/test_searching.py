@@ -93,8 +93,8 @@ def test_few_rows_are_warned_of_in_the_words_of_their_task(client: TestClient, d
         return [str(one) for one in client.post("/v1/jobs:validate", json=body(data, task)).json()["warnings"]]
 
     assert "20 test rows tell models apart roughly at best; give more if you can" in said(PAIRS | {"label": "s"})
-    assert said(PAIRS)[0].startswith("20 test documents are searched: to find one among so few says little")
-    assert said(RANKING)[0].startswith("20 test queries are ranked: so few tell little")
+    assert said(PAIRS)[1].startswith("20 test documents are searched: to find one among so few says little")
+    assert said(RANKING)[1].startswith("20 test queries are ranked: so few tell little")
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -184,7 +184,7 @@ def test_what_makes_the_vectors_is_told_priced_and_refused(client: TestClient, d
     assert more - less == 10 * HIDDEN
     assert planned(hidden_size="trim").status_code == 200
     (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": {"query": "query: "}}))
-    assert planned().json()["warnings"][0].startswith("the model was trained with 'query: ' before its texts")
+    assert planned().json()["warnings"][1].startswith("the model was trained with 'query: ' before its texts")
     write_safetensors(folder / "2_Dense" / "model.safetensors", {"linear.weight": [10, HIDDEN + 1]})
     assert "the Dense layer in its 2_Dense does not fit" in faults(planned())["/model"]
     (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode": "weightedmean"}))

@@ -20,6 +20,7 @@ from benchmarks.transfer.__main__ import main, next_cell
 from benchmarks.transfer.cells import (
     ARMS,
     STEPS,
+    WITH_TEXT_LEFT,
     Cell,
     Choice,
     append_result,
@@ -170,7 +171,8 @@ def test_what_decides_most_comes_first_and_no_cell_twice() -> None:
 def test_every_arm_is_a_job_of_equal_steps(arm: str) -> None:
     spec = spec_of(Cell("movies->yelp", 100, 0.05, arm, 3), STEPS)
     assert spec.train.seed == 3
-    assert bool(spec.sources) == (arm not in ("none", "none-l0", "cofi"))
+    assert bool(spec.sources) == (arm not in ("none", "none-l0", "cofi", "own"))
+    assert (spec.task.unlabelled is not None) == (arm in ("own", "own-source"))
     assert sum(steps_of(ARMS[arm], STEPS).values()) == sum(STEPS.values())
 
 
@@ -183,6 +185,7 @@ def test_a_teacher_is_shared_by_what_teaches_alike_only() -> None:
     assert key() != key(rows=300)
     taught = key(arm="teacher")
     assert taught == key(arm="sequential") == key(arm="random", kept=0.1)
+    assert key(arm="own") == key() and key(arm="own-source") == taught
     assert len({key(), taught, key(arm="joint"), key(arm="auto"), key(arm="auto", kept=0.1)}) == 5
     assert taught != key(arm="teacher", pair="shuffled->yelp")
 
@@ -197,6 +200,16 @@ def test_a_teacher_of_other_code_is_taught_anew(tmp_path: Path) -> None:
         (folder / file).write_text(text)
         keys.add(code_of(folder))
     assert len(keys) == 3
+
+
+def test_own_text_is_what_the_splits_of_the_target_leave() -> None:
+    cells = [cell for cell in plan(Choice(arms=["own", "own-source"])) if cell.seed == 0]
+    assert [(cell.pair, cell.arm) for cell in cells] == [
+        (pair, arm) for pair in WITH_TEXT_LEFT for arm in ("own", "own-source")
+    ]
+    for cell in cells:
+        task = spec_of(cell, STEPS).task
+        assert task.unlabelled and task.unlabelled.data == task.data and task.split.test == data.PAIRS[cell.pair].test
 
 
 def vars_of(cell: Cell) -> dict[str, Any]:

@@ -98,6 +98,55 @@ def test_blocks_of_any_size_and_price(share: float, seed: int) -> None:
     assert all(set(row) <= set(range(block.size)) for row, block in zip(structure.kept, anatomy.blocks, strict=True))
 
 
+MEAN = replace(MINILM, family=replace(MINILM.family, reads_one=False))
+
+
+@draws(80)
+@given(
+    kind=st.sampled_from(["params", "macs", "bytes"]),
+    share=st.floats(0, 0.3),
+    seed=st.integers(0, 2**32 - 1),
+    head_bias=st.floats(-9, 0),
+)
+def test_what_reads_one_position_keeps_its_best_head_within_the_limit(
+    kind: str, share: float, seed: int, head_bias: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    heads, neurons = rng.normal(size=(6, 12)) + head_bias, rng.normal(size=(6, 1536))
+    cost: Cost = getattr(bert_costs(MINILM), kind)
+    limit = int(cost.smallest + share * (cost.dense - cost.smallest))
+    structure = fit(scores_of(heads, neurons), cost, limit)
+    layer, head = divmod(int(heads.argmax()), 12)
+    assert head in structure.heads[layer]
+    assert limit >= cost.of(structure) > limit - max(SLACK * limit, cost.marginal(6, 0))
+    free = fit(scores_of(heads, neurons), getattr(bert_costs(MEAN), kind), limit)
+    assert structure == free or not any(free.heads)
+
+
+def test_the_smallest_that_reads_one_position_is_a_head_and_any_other_a_neuron() -> None:
+    one, mean = bert_costs(MINILM).params, bert_costs(MEAN).params
+    assert one.smallest == sum(one.fixed) + one.marginal(0, 0) > mean.smallest == sum(one.fixed) + one.marginal(6, 0)
+    gone = MINILM.left({"heads": [[]] * 6, "neurons": [9] * 6})  # by an earlier version: then nothing can stay
+    assert bert_costs(gone).params.smallest == bert_costs(replace(gone, family=MEAN.family)).params.smallest
+
+
+@draws(60)
+@given(share=st.floats(0, 1), seed=st.integers(0, 2**32 - 1))
+def test_a_head_stays_of_blocks_of_any_size_and_price(share: float, seed: int) -> None:
+    """The best may be one that there is no room for."""
+    rng = np.random.default_rng(seed)
+    kinds = [("a", int(n)) for n in rng.integers(0, 5, 4)] + [("b", int(n)) for n in rng.integers(100, 300, 4)]
+    anatomy = Anatomy(tuple(Block(f"{i}", kind, size) for i, (kind, size) in enumerate(kinds)), stays="a")
+    unit = (*rng.integers(40, 900, 4).tolist(), *rng.integers(4, 8, 4).tolist())
+    cost = Additive(anatomy, unit, tuple(rng.integers(0, 20, 8).tolist()), (9,), outside=100, measured=bool(seed % 2))
+    limit = int(cost.smallest + share * (cost.dense - cost.smallest))
+    structure = fit(
+        Scores(rng.normal(size=anatomy.size) - 9 * (np.arange(anatomy.size) < anatomy.spans[4].start)), cost, limit
+    )
+    assert cost.of(structure) <= limit
+    assert any(structure.kept[:4]) or not any(size for _, size in kinds[:4])
+
+
 def test_a_network_that_is_cut_on_the_way_keeps_neurons_for_the_last_fit() -> None:
     cost = cost_of(MINILM, head=100, attention=0, neuron=7, ffn=0)
     few = Structure.of([range(12)] * 6, [range(5)] * 5 + [range(8)])  # 2 * 100 // 7 + 6 - 1

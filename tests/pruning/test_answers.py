@@ -57,12 +57,16 @@ def test_what_transfer_gave_is_said_or_how_to_ask() -> None:
 
 
 def test_what_to_try_next_follows_from_what_was_lost() -> None:
-    spec, alone = JobSpec.model_validate(SPEC), JobSpec.model_validate(SPEC | {"sources": []})
-    lost = [*answers.steps(report_of(change=changed(-0.05)), alone)]
-    assert '"budgets": [{"params": 0.4}, {"params": 0.2}, {"params": 0.1}]' in lost[0] and "sources" in lost[1]
+    spec = JobSpec.model_validate(SPEC)
+    task = SPEC["task"] | {"unlabelled": {"data": {"dataset": f"ds_{3:032}"}}}
+    own = JobSpec.model_validate(SPEC | {"task": task, "sources": []})
+    lost = [*answers.steps(report_of(change=changed(-0.05)), spec)]
+    assert '"budgets": [{"params": 0.4}, {"params": 0.2}, {"params": 0.1}]' in lost[0]
+    assert "task.unlabelled" in lost[1] and not any("sources" in step for step in lost)
+    assert "'sources'" in [*answers.steps(report_of(change=changed(-0.05)), own)][1]
     kept = [*answers.steps(report_of(change=changed(0.0)), spec)]
     assert '"budgets": [{"params": 0.1}, {"params": 0.05}, {"params": 0.025}]' in kept[0]
-    assert any("onnx" in step for step in kept) and not any("related text" in step for step in kept)
+    assert any("onnx" in step for step in kept) and not any("unlabelled" in step for step in kept)
     onnx = JobSpec.model_validate(SPEC | {"export": {"formats": ["onnx"]}})
     assert not any("onnx" in step for step in answers.steps(report_of(change=changed(0.0)), onnx))
 

@@ -23,6 +23,7 @@ from core.pruning.trials.policy import (
     FIDELITY,
     NOISE,
     NONE,
+    OWN_TEXT,
     PRIORS,
     SPLITS,
     TIE,
@@ -382,6 +383,31 @@ def test_less_is_expected_of_labels_that_are_less_related() -> None:
         for choice in sequential, taught:
             expected, spread = PRIORS[choice.way]
             assert policy.prior(choice) == (pytest.approx(share * expected), spread)
+
+
+def test_own_text_is_in_every_choice_and_has_a_prior_of_its_own(
+    tiny: Path, network: TransformerNetwork, cost: Cost
+) -> None:
+    policy = Policy(ALL, [True, False], [None, None], apart=True, own=2)
+    assert [(str(choice), choice.sources) for choice in policy.choices] == [
+        ("none", ()),
+        ("teacher in prune, recover", (2,)),
+        ("teacher in prune, recover", (0, 1, 2)),
+        ("teacher in teach, prune, recover", (0, 1, 2)),
+    ]
+    assert [choice.sources for choice in policy.alone] == [(0,), (1,)]
+    assert [policy.prior(choice) for choice in policy.choices[1:]] == [OWN_TEXT] * 3
+    ground = replace(ground_of(tiny, network, cost, sources=3, rows=800, held=400), own=2)
+    short = decide(ground, {"teach": 5, "prune": 0, "recover": 5})
+    assert (str(short.choice), short.choice.sources) == ("teacher in prune, recover", (2,))
+    found = judged(
+        ground, lambda c: 0.6 if c == NONE else 0.5 if c.sources == (0,) else 0.9 if c.sources == (1, 2) else 0.7
+    )
+    assert found.choice.sources == (1, 2) and found.why.endswith("left out: source 0")
+    [last] = [one for one in found.trials if one["sources"] == [1] and one["unlabelled"]]
+    assert last["choice"].startswith("teacher")
+    only = Policy(ALL, [], [], apart=False, own=0)
+    assert [choice.sources for choice in only.choices] == [(), (0,)] and only.alone == []
 
 
 def test_many_rows_that_see_harm_switch_related_labels_off(tiny: Path, network: TransformerNetwork, cost: Cost) -> None:

@@ -118,6 +118,16 @@ def test_a_regular_layout_is_fitted_by_the_clock_too(speedup: float, tmp_path: P
         LatencyBudget(Budget(speedup=13), ByUnits(MINILM, "regular"), HERE, clock, tmp_path / "latency.json")
 
 
+def test_no_budget_in_time_takes_the_last_head(tmp_path: Path) -> None:
+    clock = Clock()
+    budget = LatencyBudget(Budget(speedup=10), ByUnits(MINILM), HERE, clock, tmp_path / "latency.json")
+    structure = budget.fit(drawn(0, -99))
+    assert sum(map(len, structure.heads)) == 1
+    assert budget.report(structure, budget.fits).met <= DENSE_MS / 10
+    with pytest.raises(SpecError, match="out of reach"):
+        LatencyBudget(Budget(speedup=1000), ByUnits(MINILM), HERE, clock, tmp_path / "latency.json")
+
+
 def test_a_pruned_model_is_timed_too(tmp_path: Path) -> None:
     """Blocks of all sizes, some gone: there is a table of them, too, and it is not the whole model's."""
     shape = {"heads": [[0, 1], [], [5], [*range(12)], [], [3]], "neurons": [700, 0, 90, 1536, 1, 40]}

@@ -18,6 +18,7 @@ from core.domains.transformer.magnitude import norms
 from core.domains.transformer.network import TransformerNetwork
 from core.domains.transformer.parts import units
 from core.pruning.masking.pdp import KAPPA, Units, gated_loss, prune, soft_mask, threshold
+from core.pruning.methods import Scored, pruning
 from core.pruning.scoring.fitter import Fitter
 from core.pruning.training.coupling import Phase
 from core.pruning.training.train import Training, dev_scores, optimizer_for
@@ -91,6 +92,18 @@ def test_it_ends_cut_to_the_budget_and_what_was_looked_at_last_is_what_is_left(
     assert 0 <= limit - cost.of(structure) < max(0.01 * limit, cost.marginal(3, 0))  # a neuron, and its block
     assert units(network).sizes() == structure.sizes()
     assert dev_scores(network, dev)["loss"] == history.points[-1]["loss"]
+
+
+@pytest.mark.parametrize("method", ["l0", "pdp"])
+def test_what_learns_its_masks_keeps_a_head_at_the_smallest_size(
+    method: str, network: TransformerNetwork, cost: Cost, tiny: Path
+) -> None:
+    plan, dev = [Phase((stream(tiny, 16, seed=0),))], stream(tiny, 20, seed=5).rows
+    trained = pruning(method)
+    assert not isinstance(trained, Scored)
+    structure, _ = trained(network, Fitter(cost, cost.smallest), plan, dev, Training(10, 1e-3, seed=0))
+    assert (sum(map(len, structure.heads)), sum(map(len, structure.neurons))) == (1, 0)
+    assert cost.of(structure) == cost.smallest
 
 
 def test_sources_that_come_first_leave_their_sizes_by_weight(

@@ -500,6 +500,38 @@ def test_control_is_the_job_without_transfer(tiny: Path, tables: Mapping[str, Pa
     assert "report.html" in json.loads((output / "manifest.json").read_text())["files"]
 
 
+def test_own_text_is_distilled_and_the_control_has_none_of_it(
+    tiny: Path, tables: Mapping[str, Path], tmp_path: Path
+) -> None:
+    task = {"data": {"dataset": TARGET}, "split": {"train": 60, "dev": 40}, "unlabelled": {"data": {"dataset": SOURCE}}}
+    report, _ = go(spec_of(task=task, control=True), tiny, tables, tmp_path / "own")
+    transfer = report.transfer
+    assert (transfer.coupling, transfer.unlabelled, transfer.sources, transfer.auto) == ("teacher", True, [], None)
+    assert (report.data.unlabelled, report.data.sources) == (300, [])
+    alone, _ = go(spec_of(), tiny, tables, tmp_path / "alone")
+    assert report.control.test == alone.results.pruned.test
+    assert (alone.transfer.unlabelled, alone.data.unlabelled) == (False, 0)
+    source = [{"data": {"dataset": SOURCE}}]
+    same, _ = go(spec_of(sources=source, transfer={"coupling": "teacher"}), tiny, tables, tmp_path / "source")
+    assert same.results.pruned.test == report.results.pruned.test and not same.transfer.unlabelled
+    assert "300 rows" in (tmp_path / "own/output/report.html").read_text()
+    assert "300 of its own without labels" in (tmp_path / "own/output/README.md").read_text()
+
+
+def test_auto_weighs_own_text_beside_a_source(tiny: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:
+    own = save_table(tmp_path / "own.parquet", {"text": rows(80, seed=2)["text"]})
+    unlabelled = "ds_" + "3" * 32
+    task = {"data": {"dataset": TARGET}, "split": {"train": 60, "dev": 40}}
+    task |= {"unlabelled": {"data": {"dataset": unlabelled}}}
+    spec = spec_of(task=task, sources=[{"data": {"dataset": SOURCE}, "label": "label"}])
+    report, _ = go(spec, tiny, {**tables, unlabelled: own}, tmp_path / "job")
+    transfer = report.transfer
+    assert transfer.asked == "auto" and transfer.coupling in ("none", "teacher")
+    assert transfer.unlabelled == (transfer.coupling == "teacher")
+    assert len(transfer.auto.related) == 1 and report.data.unlabelled == 80
+    assert not [trial for trial in transfer.auto.trials if 1 in trial.sources]
+
+
 def test_a_job_resumes_after_its_last_finished_stage(tiny: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:
     """Killed after any stage, the next attempt trains only what is missing and ends with the same result."""
     whole, _ = go(spec_of(), tiny, tables, tmp_path / "whole")

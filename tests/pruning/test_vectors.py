@@ -241,6 +241,23 @@ def test_sources_of_another_kind_are_learned_from(
     assert report.transfer.coupling == coupling and report.data.sources == [60]
 
 
+@pytest.mark.parametrize(
+    ("task", "own", "rows"),
+    [
+        (SIMILARITY | {"text": ["q"]}, {"data": {"dataset": OTHERS}}, 60),
+        (PAIRS, {"data": {"dataset": TEXTS}, "text": ["text"]}, 60),
+        (SCORED, {"data": {"dataset": OTHERS}}, 60),
+        (RANKING, {"data": {"dataset": OTHERS}}, 600),  # each query with other documents, too
+    ],
+    ids=["texts", "pairs", "scores", "ranks"],
+)
+def test_own_text_is_distilled_where_texts_are_compared(
+    task: dict[str, Any], own: dict[str, Any], rows: int, tiny: Path, tables: Mapping[str, Path], tmp_path: Path
+) -> None:
+    report = go({"task": task | {"unlabelled": own}}, tiny, tables, tmp_path)
+    assert (report.transfer.coupling, report.transfer.unlabelled, report.data.unlabelled) == ("teacher", True, rows)
+
+
 def test_what_ranks_already_needs_no_teaching(
     ranking: tuple[Report, Path], tiny: Path, tables: Mapping[str, Path], tmp_path: Path
 ) -> None:

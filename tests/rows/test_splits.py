@@ -152,6 +152,29 @@ def test_sources_never_repeat_a_target_row() -> None:
     assert splits.dropped["source rows that repeat a target row or an earlier source row"] == 50
 
 
+def test_own_text_never_repeats_a_row_that_is_learned_from_or_measured_on() -> None:
+    rows = [f"ROW  {i}" for i in range(100)] + ["a source"] + ["mine", "Mine"] + [f"own {i}" for i in range(12)]
+    task = {"data": {"dataset": A}, "unlabelled": {"data": {"dataset": C}}}
+    body = {"model": "m", "task": task, "budget": {"params": 0.5}, "sources": [{"data": {"dataset": B}}]}
+    source = table(("a source", "x"), *((f"new {i}", "x") for i in range(20)))
+    splits = prepare(JobSpec.model_validate(body), {A: MANY, B: source, C: columns(text=rows)})
+    assert keys(splits.unlabelled) == {"mine"} | {f"own{i}" for i in range(12)}
+    assert len(splits.sources) == 1 and splits.borrowed == [*splits.sources, splits.unlabelled]
+    assert splits.dropped == {"unlabelled rows that repeat a labelled row, a source row or an earlier one": 102}
+
+
+def test_own_text_may_be_what_the_splits_leave() -> None:
+    def prepared(test: float) -> Splits:
+        split = {"train": 20, "dev": 20, "test": test}
+        task = {"data": {"dataset": A}, "split": split, "unlabelled": {"data": {"dataset": A}}}
+        return prepare(JobSpec.model_validate({"model": "m", "task": task, "budget": {"params": 0.5}}), {A: MANY})
+
+    assert len(prepared(20).unlabelled) == 40
+    with pytest.raises(SpecError, match="has 0 usable rows that do not repeat the target's labelled rows") as caught:
+        prepared(60)
+    assert caught.value.field == "/task/unlabelled/data/dataset"
+
+
 CAFE = 'The "caf\u00e9" on 5th, it\u2019s really good \u2014 (no. 7).'
 
 

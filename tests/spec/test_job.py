@@ -342,6 +342,51 @@ def test_a_source_has_columns_and_names_of_the_targets_kind() -> None:
         JobSpec.model_validate(MINIMAL | {"sources": [{"data": DATASET, "label_map": {"a": "c"}}]})
 
 
+def owning(*, task: dict[str, Any] | None = None, own: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """A job with texts of its own."""
+    return MINIMAL | {"task": {"data": DATASET, "unlabelled": {"data": OTHER, **(own or {})}, **(task or {})}, **more}
+
+
+OTHER = {"dataset": "ds_" + "7" * 32}
+
+
+def test_own_text_is_a_source_without_labels_that_the_teacher_reads() -> None:
+    spec = JobSpec.model_validate(owning(task={"text": ["a", "b"]}))
+    assert spec.coupling == "teacher"
+    assert spec.dataset_ids()["/task/unlabelled/data/dataset"] == OTHER["dataset"]
+    assert dict(spec.columns())[OTHER["dataset"]] == {"/task/unlabelled/text/0": "a", "/task/unlabelled/text/1": "b"}
+    assert JobSpec.model_validate_json(spec.model_dump_json()) == spec
+    named = JobSpec.model_validate(owning(own={"text": ["body"]}, sources=[{"data": DATASET, "label": "label"}]))
+    assert named.coupling == "auto" and [*named.borrowed] == ["/sources/0", "/task/unlabelled"]
+    assert named.borrowed["/task/unlabelled"].text == ["body"]
+    pictures = JobSpec.model_validate(owning(task={"type": "image-classification", "image": "photo"}))
+    assert (pictures.borrowed["/task/unlabelled"].image, pictures.coupling) == ("photo", "teacher")
+    assert JobSpec.model_validate(owning(budget={"sparsity": 0.9})).coupling == "teacher"
+
+
+@pytest.mark.parametrize(
+    ("body", "where", "says"),
+    [
+        (owning(own={"label": "label"}), "/task/unlabelled/label", "read without labels"),
+        (owning(own={"label_map": {"a": "b"}}), "/task/unlabelled/label", "read without labels"),
+        (owning(own={"image": "photo"}), "/task/unlabelled/image", "is of texts: give 'text'"),
+        (owning(own={"text": ["a"], "image": "b"}), "text", "and not both"),
+        (owning(transfer={"coupling": "joint"}), "/transfer/coupling", "use 'teacher'"),
+        (
+            owning(transfer={"coupling": "sequential"}, sources=[{"data": DATASET, "label": "label"}]),
+            "/transfer/coupling",
+            "learns from labels alone",
+        ),
+        (owning(transfer={"stages": ["teach"]}), "/transfer/stages", "there is no teacher yet"),
+        (owning(train={"steps": {"recover": 0}}), "/transfer/stages", "give 'stages' without it"),
+    ],
+)
+def test_own_text_that_could_not_be_used_is_refused(body: dict[str, Any], where: str, says: str) -> None:
+    with pytest.raises(ValidationError, match=says) as caught:
+        JobSpec.model_validate(body)
+    assert caught.value.errors()[0]["type"] == where
+
+
 def test_columns_that_raise_doubts_are_read_where_they_are() -> None:
     spec = JobSpec.model_validate(MINIMAL | {"sources": [{"data": DATASET}]})
     ((dataset, names),) = spec.optional_columns().items()

@@ -52,6 +52,7 @@ class Family:
     says_head_size: bool = False  # config.json may have a head_dim, so that there can be fewer heads
     extra_positions: int = 0  # position embeddings that no token uses
     counts_from_padding: bool = False  # positions begin after the padding's id: as many are unused
+    reads_one: bool = True  # the answer is read at one position, which sees the text through attention alone
     unknown: tuple[str, ...] = ()  # options in config.json that are not provided for
     # Names in config.json of: hidden size, attention heads, layers, FFN neurons.
     sizes: tuple[str, str, str, str] = ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size")
@@ -65,6 +66,7 @@ class Family:
             self,
             task_class=self.task_class.replace("ForSequence", "ForToken"),
             head_layers=self.word_head,
+            reads_one=False,
             biasless=tuple(path for path in self.biasless if path != self.word_head[-1]),
         )
 
@@ -303,9 +305,10 @@ class Architecture:
     @cached_property
     def anatomy(self) -> Anatomy:
         """What can be cut of it."""
+        stays = ATTENTION if self.family.reads_one else None
         if self.earlier:
-            return self.earlier.anatomy
-        return transformer([self.heads] * self.layers, [self.neurons] * self.layers)
+            return replace(self.earlier.anatomy, stays=stays)
+        return transformer([self.heads] * self.layers, [self.neurons] * self.layers, stays)
 
     @property
     def widest(self) -> dict[str, int]:
@@ -363,6 +366,8 @@ class Architecture:
             raise SpecError("/model", "its config.json has sizes that do not fit together")
         if hidden % heads and not said.get("head_dim"):
             raise SpecError("/model", "its config.json has sizes that do not fit together")
+        if config.get("classifier_pooling") == "mean":
+            family = replace(family, reads_one=False)
         if problem == "token_classification":
             family = family.for_words()
         if problem in VECTORS:

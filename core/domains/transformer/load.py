@@ -147,7 +147,7 @@ def with_recipe(
     """The plain body with pooling and head, as the folder says; names of weights are then as in a model for a task."""
     family, recipe = architecture.family, read_recipe(folder)
     head = head_of(recipe, architecture.hidden, narrow)
-    family = replace(family, head_layers=linears(head))
+    family = replace(family, head_layers=linears(head), reads_one=recipe.reads_one)
     found = {
         "missing_keys": {f"{family.base}.{key}" for key in info["missing_keys"]},
         "mismatched_keys": [(f"{family.base}.{key}", *rest) for key, *rest in info["mismatched_keys"]],

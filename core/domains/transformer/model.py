@@ -158,6 +158,7 @@ def _read(folder: Path, problem: ProblemType) -> LocalModel:
     recipe = read_recipe(folder) if family.of_vectors else None
     if recipe:
         recipe.require(architecture.hidden)
+        architecture = replace(architecture, family=replace(family, reads_one=recipe.reads_one))
     model = LocalModel(folder.name, architecture, kept, size, labels, reads, stretches, recipe, pruned)
     model.dense  # noqa: B018  raises SpecError where the weights are not of this config.json
     _require_layers(architecture, kept)

@@ -47,6 +47,11 @@ class Recipe:
     lowers: bool = False  # whether sentence-transformers gives it texts in lower case
 
     @property
+    def reads_one(self) -> bool:
+        """Whether a vector is of one token's hidden state."""
+        return self.pooling in ("first", "last")
+
+    @property
     def hint(self) -> str | None:
         """What its user has to do."""
         hints = []

@@ -64,8 +64,10 @@ def steps(report: Report, spec: JobSpec) -> Iterator[str]:
     if change and change.high < 0:
         if counted and asked < 0.5:
             yield f"See what more room buys: {family(kind, asked, (2, 4))}."
-        if not spec.sources:
-            yield "Give related text in 'sources', even without labels: small models gain most from it."
+        if not spec.task.unlabelled:
+            yield "Give your own rows without labels in 'task.unlabelled': small models gain most from these."
+        elif not spec.sources:
+            yield "Give related rows in 'sources', with labels or without."
     elif change and counted:
         yield f"See whether less does: {family(kind, asked, (1 / 2, 1 / 4))}."
     if "onnx" not in spec.export.formats and spec.budget.sparsity is None:

@@ -20,7 +20,7 @@ class Decided:
     """Coupling, stages and weighting, and the sources that are used."""
 
     transfer: Transfer
-    used: Sequence[int]  # their numbers
+    used: Sequence[int]  # their numbers; the target's own text comes after them
     sources: Sequence[TaskRows]
     auto: Auto | None = None
 
@@ -68,6 +68,7 @@ def tried(prepared: Prepared, transfer: Transfer, network: Network) -> Facts:
         batch_size=train.batch_size,
         balanced=one.spec.task.metric in ("balanced_accuracy", "f1"),
         seed=train.seed,
+        own=len(one.spec.sources) if one.spec.task.unlabelled else None,
     )
     decision = trials.decide(ground, transfer.active, plan.steps, prepared.progress, one.state.checkpoints.at)
     return asdict(decision) | {"chosen": str(decision.choice)}

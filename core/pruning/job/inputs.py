@@ -19,7 +19,7 @@ from core.rows.modality import Modality
 from core.rows.splits import Splits
 from core.schedule import training_steps
 from core.spec.job import JobSpec
-from core.spec.task import Source
+from core.spec.task import UNLABELLED, Source
 from core.tasks import Task, task_of
 
 
@@ -58,20 +58,24 @@ Hear = Callable[[Network, Rows, str], Tensor]
 
 
 def encoded(spec: JobSpec, splits: Splits, task: Task, modality: Modality) -> Encoded:
-    """Train, dev and test rows, and the sources'. A source with the target's label set shares the target's head."""
+    """Train, dev and test rows, and the sources', the target's own text the last of them.
+
+    A source with the target's label set shares the target's head.
+    """
     parts = (splits.train, splits.dev, splits.test)
     train, dev, test = (encode(part, task, modality, train=not i) for i, part in enumerate(parts))
     sources: list[TaskRows] = []
     # More rows than this are never drawn, by training or for scores, however little is to be left.
     most = max(BATCHES, sum(training_steps(spec, len(splits.train), 0.0).values())) * spec.train.batch_size
     generator = torch.Generator().manual_seed(spec.train.seed)
-    for source, every in zip(spec.sources, splits.sources, strict=True):
+    for (pointer, source), every in zip(spec.borrowed.items(), splits.borrowed, strict=True):
         if spec.coupling == "none":
             break
         rows = [every[j] for j in torch.randperm(len(every), generator=generator)[:most].tolist()]
         theirs = source_task(spec, source, every, task)
         head = TARGET if theirs == task or theirs.apart_texts else f"source{len(sources)}"
-        sources.append(TaskRows(encode(rows, theirs, modality, train=True), head, len(theirs.labels), source.weight))
+        classes = 0 if pointer == UNLABELLED else len(theirs.labels)  # pairs of texts are no labels there
+        sources.append(TaskRows(encode(rows, theirs, modality, train=True), head, classes, source.weight))
     return train, dev, test, sources
 
 

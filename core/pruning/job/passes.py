@@ -64,4 +64,6 @@ class Pass:
 
 def without_transfer(spec: JobSpec) -> JobSpec:
     """What the control is asked for."""
-    return spec.model_copy(update={"sources": [], "transfer": Transfer(coupling="none"), "control": False})
+    task = spec.task.model_copy(update={"unlabelled": None})
+    alone = {"task": task, "sources": [], "transfer": Transfer(coupling="none"), "control": False}
+    return spec.model_copy(update=alone)

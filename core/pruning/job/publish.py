@@ -194,6 +194,7 @@ def reported(done: Finished, pruned: Result, control: Finished | None, zeros: Ze
             dev=len(splits.dev),
             test=len(splits.test),
             sources=[len(rows) for rows in splits.sources],
+            unlabelled=len(splits.unlabelled),
             dropped=dict(splits.dropped),
             names={name: one.names[name] for name in one.datasets if name in one.names},
         ),
@@ -213,7 +214,9 @@ def reported(done: Finished, pruned: Result, control: Finished | None, zeros: Ze
 def transferred(size: Shrunk) -> TransferSaid:
     """How it was borrowed."""
     decided, transfer = size.decided, size.decided.transfer
-    names = ["target", *(f"source {i}" for i in decided.used)]
+    spec = size.prepared.one.spec
+    own = len(spec.sources)  # the number of the target's own text
+    names = ["target", *("unlabelled" if i == own else f"source {i}" for i in decided.used)]
     weights: dict[str, list[tuple[int, float]]] = {}
     before = 0
     for stage, steps in size.prepared.plan.steps.items():  # steps count from the first stage on
@@ -223,12 +226,13 @@ def transferred(size: Shrunk) -> TransferSaid:
         before += steps
     borrowed = transfer.coupling != "none"
     return TransferSaid(
-        asked=size.prepared.one.spec.coupling,
+        asked=spec.coupling,
         coupling=transfer.coupling,
         share=transfer.share,
         stages=transfer.active if borrowed else [],
         weighting=transfer.weighting,
-        sources=list(decided.used) if borrowed else [],
+        sources=[i for i in decided.used if i < own and borrowed],
+        unlabelled=borrowed and own in decided.used,
         auto=decided.auto,
         weights=weights,
     )

@@ -52,9 +52,10 @@ def verdict(results: Results, task: TaskSpec, splits: Splits) -> Iterator[str]:
 
 
 def _mend(name: str, found: Lead, task: TaskSpec, splits: Splits) -> str:
-    mend = "add training rows, raise train.steps.teach, or give related sources"
+    more = "give the target's own rows without labels (task.unlabelled), or related sources"
+    mend = f"add training rows, raise train.steps.teach, or {more}"
     if name == "pruned":
-        mend = "allow a larger budget, raise train.steps.recover, or give related sources"
+        mend = f"allow a larger budget, raise train.steps.recover, or {more}"
     elif task.metric == "accuracy" and found.over * len(splits.labels) > UNBALANCED:
         mend = "set task.metric to 'balanced_accuracy' or 'f1', and add training rows of the rarer classes"
     return ("more test rows would tell; else " if found.value > 0 else "") + mend

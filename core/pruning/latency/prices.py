@@ -106,10 +106,9 @@ class ByUnits:
 
 
 def smallest(architecture: Architecture) -> Structure:
-    """A single unit, a neuron if there is one: what pruning can reach at the utmost, near enough."""
-    blocks = architecture.anatomy.blocks
-    there = [i for i, block in enumerate(blocks) if block.size]
-    least = next((i for i in there if blocks[i].kind == FFN), there[0])
+    """A single unit, a neuron if it may be one: what pruning can reach at the utmost, near enough."""
+    blocks, last = architecture.anatomy.blocks, architecture.anatomy.last
+    least = next((i for i in last if blocks[i].kind == FFN), last[0])
     return Structure(tuple((0,) if i == least else () for i in range(len(blocks))))
 
 

@@ -6,6 +6,8 @@ in successive halving (Jamieson, Talwalkar, AISTATS 2016) every choice is tried 
 again on the next. A few hundred rows tell choices apart only roughly, so what the trials show is weighed against what
 is to be expected (PRIORS): the fewer rows, the more that decides.
 
+The target's own text, where there is some, is in every choice but `none`, and has a prior of its own (OWN_TEXT).
+
 Before that, a model taught by each source alone answers the target's rows. Labels that have nothing in common with the
 target's are left out (relatedness.py): such a source is text.
 
@@ -67,6 +69,7 @@ PRIORS: Mapping[tuple[str, bool], tuple[float, float]] = {
     ("sequential", True): (0.045, 0.03),
     ("teacher", True): (0.04, 0.03),
 }
+OWN_TEXT = (0.04, 0.03)  # at least, with the target's own text: it was worth as much as a large labelled source
 
 
 @dataclass(frozen=True)
@@ -89,14 +92,23 @@ class Decision:
     as_text: list[int]  # sources whose labels are not used
 
 
-def choices(stages: Sequence[Stage], labelled: Sequence[int], sources: Sequence[int]) -> list[Choice]:
-    """What is tried, the simplest first, within the stages that the job allows; `labelled`: sources with labels."""
+def choices(
+    stages: Sequence[Stage], labelled: Sequence[int], sources: Sequence[int], own: int | None = None
+) -> list[Choice]:
+    """What is tried, the simplest first, within the stages that the job allows; `labelled`: sources with labels.
+
+    `own`: the number of the target's own text, which is in every choice; `sequential` could not use it.
+    """
     text = tuple(stage for stage in stages if stage != "teach")
     found = [NONE]
+    if own is not None and sources:
+        found.append(Choice("teacher", text, (own,)))
+    sources = [*sources, *([] if own is None else [own])]
     if text:
         found.append(Choice("teacher", text, tuple(sources)))
     if labelled:
-        found.append(Choice("sequential", tuple(stages), tuple(labelled)))
+        if own is None:
+            found.append(Choice("sequential", tuple(stages), tuple(labelled)))
         if text and "teach" in stages:
             found.append(Choice("teacher", tuple(stages), tuple(sources)))
     return found
@@ -137,19 +149,27 @@ def splits(strata: Tensor, held: int, count: int, seed: int) -> list[Split]:
 class Policy:
     """What is tried, with what is known of the sources; of each, whether it has labels, and how far they are related.
 
-    `apart`: each source is tried alone, too.
+    `apart`: each source is tried alone, too. `own`: the number of the target's own text, which comes after theirs.
     """
 
     stages: Sequence[Stage]
     labels: Sequence[bool]
     related: Sequence[float | None]
     apart: bool
+    own: int | None = None
 
     @property
     def choices(self) -> list[Choice]:
         """All of them, the simplest first."""
         everything = range(len(self.labels))
-        return choices(self.stages, self.labelled(everything), everything)
+        return choices(self.stages, self.labelled(everything), everything, self.own)
+
+    @property
+    def alone(self) -> list[Choice]:
+        """Each source by itself, as text or, where there is no other way, by its labels."""
+        everything = range(len(self.labels))
+        first = choices(self.stages, self.labelled(everything), everything)[1]
+        return [replace(first, sources=(i,)) for i in first.sources] if self.apart and len(first.sources) > 1 else []
 
     @property
     def strange(self) -> list[int]:
@@ -169,7 +189,7 @@ class Policy:
 
     def labelled(self, sources: Sequence[int]) -> list[int]:
         """Those of the sources that have labels, but for those that were found to be unrelated."""
-        return [i for i in sources if self.labels[i] and i not in self.strange]
+        return [i for i in sources if i != self.own and self.labels[i] and i not in self.strange]
 
     def teaching(self, choice: Choice) -> tuple[int, ...]:
         """Sources whose labels enter the teacher."""
@@ -181,7 +201,7 @@ class Policy:
         known = [value for i in self.labelled(choice.sources) if (value := self.related[i]) is not None]
         if choice.by_labels and known:
             expected *= min(1.0, (max(known) - RELATED) / (WELL_RELATED - RELATED))
-        return expected, spread
+        return max((expected, spread), OWN_TEXT) if self.own in choice.sources else (expected, spread)
 
     def about_labels(self) -> str:
         """Which were not used, and why."""
@@ -227,7 +247,12 @@ class Seen:
         found = []
         for tried, values in self.scores.items():
             lead = Lead(0.0, 0.0, 0.0) if tried == NONE else self.lead(tried, policy.prior(tried))
-            facts = {"choice": str(tried), "sources": list(tried.sources), "splits": len(values)}
+            facts = {
+                "choice": str(tried),
+                "sources": [i for i in tried.sources if i != policy.own],
+                "unlabelled": policy.own in tried.sources,
+                "splits": len(values),
+            }
             figures = {"score": float(torch.cat(list(values.values())).mean()), **asdict(lead)}
             found.append(facts | {name: round(value, 4) for name, value in figures.items()})
         return found
@@ -263,14 +288,14 @@ def decide(policy: Policy, room: Room, runner: Runner) -> Decision:
     def lead(choice: Choice) -> Lead:
         return runner.seen.lead(choice, policy.prior(choice))
 
-    first = policy.choices[1]
-    alone = [replace(first, sources=(i,)) for i in first.sources] if policy.apart and len(first.sources) > 1 else []
+    alone = policy.alone
     run(0, [*policy.choices, *alone])
     ranked = sorted(policy.choices[1:], key=lambda choice: -lead(choice).weighed)
     tried = [choice for choice in policy.choices if choice in ranked[: policy.survivors]]
     kept = [choice.sources[0] for choice in alone if lead(choice).weighed >= 0]
     if kept and len(kept) < len(alone):
-        fewer = choices(policy.stages, policy.labelled(kept), kept)[1:]
+        every = choices(policy.stages, policy.labelled(kept), kept, policy.own)[1:]
+        fewer = [choice for choice in every if choice.sources != (policy.own,)]
         tried.append(next((f for r in ranked for f in fewer if f.way == r.way), fewer[0]))
     for number in range(1, SPLITS):
         run(number, [NONE, *tried])

@@ -47,6 +47,7 @@ class Ground:
     batch_size: int  # the job's
     balanced: bool  # whether classes count alike
     seed: int
+    own: int | None = None  # the number of the target's own text, the last of the sources
 
 
 def decide(
@@ -63,10 +64,10 @@ def decide(
 
 def plan(ground: Ground, stages: Sequence[Stage], steps: Mapping[str, int]) -> tuple[Policy, Room]:
     """What is tried, and what it may cost; each source alone, too, where there is the time."""
-    labels = [bool(source.classes) for source in ground.sources]
+    labels = [bool(source.classes) for source in ground.sources[: ground.own]]
     left, probe = ground.fitter.limit / ground.fitter.cost.dense, ground.network.probe
     sizes = steps, len(ground.rows), ground.batch_size, left, probe
-    policy = Policy(stages, labels, [None] * len(labels), len(labels) > 1)
+    policy = Policy(stages, labels, [None] * len(labels), len(labels) > 1, ground.own)
     room = allot(policy, *sizes)
     if policy.apart and not room.trials:
         policy = replace(policy, apart=False)
@@ -92,7 +93,7 @@ class Trials:
         self.most = most
         saved = self.checkpoints("auto-related").load() or {"related": []}
         found: list[float | None] = saved["related"]
-        for i, source in list(enumerate(self.ground.sources))[len(found) :]:
+        for i, source in list(enumerate(self.ground.sources[: self.ground.own]))[len(found) :]:
             value = parallel.agree(partial(self.relatedness, *self.probed(i))) if source.classes else None
             found = [*found, value]
             self.checkpoints("auto-related").keep({"related": found})

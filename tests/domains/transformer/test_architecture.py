@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from core.domains.structure import ATTENTION
 from core.domains.transformer.families import Architecture, head_labels
 from core.spec.errors import SpecError
+from tests.tiny import CONFIG
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,15 @@ def test_positions_that_count_from_the_padding_begin_after_it() -> None:
         config = {"model_type": "roberta", "pad_token_id": padding, **sizes}
         assert Architecture.from_config(config).family.extra_positions == unused
     assert Architecture.from_config({"model_type": "mpnet", "pad_token_id": 5, **sizes}).family.extra_positions == 2
+
+
+def test_the_families_that_read_one_position_are_told_by_config_and_task() -> None:
+    sizes = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 3, "intermediate_size": 8}
+    modern = {"model_type": "modernbert", **sizes}
+    for config in (CONFIG, modern, modern | {"classifier_pooling": "cls"}, {"model_type": "llama", **sizes}):
+        assert Architecture.from_config(config).anatomy.stays == ATTENTION
+    mean = Architecture.from_config(modern | {"classifier_pooling": "mean"})
+    assert mean.anatomy.stays is Architecture.from_config(CONFIG, "token_classification").anatomy.stays is None
 
 
 def test_relative_positions_are_refused() -> None:

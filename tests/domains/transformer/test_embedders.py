@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from api.catalogue import find
 from core.domains.gates import Gates
-from core.domains.structure import Structure
+from core.domains.structure import ATTENTION, Structure
 from core.domains.transformer.cut import cut
 from core.domains.transformer.embedder import load_embedder
 from core.domains.transformer.gates import gated
@@ -111,6 +112,15 @@ def test_masked_equals_cut_and_costs_what_is_counted(folder: Path, structure: St
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         small(**inputs(1))
     assert 2 * costs.macs.model(structure) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_a_vector_of_one_token_needs_a_head(pooling: str, tiny: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny, tmp_path / "model")
+    with_modules(tmp_path / "model", pooling, dense=False, unit=False)
+    stays = ATTENTION if pooling in ("cls_token", "lasttoken") else None
+    given, network = read_model(tmp_path / "model", VECTORS), load_network(tmp_path / "model", [], 0, VECTORS)
+    assert given.architecture.anatomy.stays == network.architecture.anatomy.stays == stays
 
 
 def test_vectors_are_those_of_each_text_alone(folder: Path) -> None:
