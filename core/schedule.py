@@ -40,17 +40,16 @@ def training_steps(spec: JobSpec, train_rows: int, left: float, *, nested: bool 
 
     Defaults: enough for a hundred rows; of many, three epochs of teaching, six each of pruning and recovery. A method
     that trains nothing while it prunes recovers for both, or a third of that under a counted budget that leaves more
-    than `SMALL` of the encoder, or of a size that is cut out of a larger one (`nested`), which more steps do not make
-    better (docs/log.md), and not at all where nothing goes. A model that gives vectors is its own teacher as it is.
+    than `SMALL` of the encoder, which more steps do not make better (docs/log.md), and not at all where nothing goes. A
+    size that is cut out of a larger one (`nested`) takes half of that. A model that gives vectors is its own teacher as
+    it is.
     """
     epochs3 = 3 * train_rows // spec.train.batch_size
     defaults = {"teach": max(200, epochs3), "prune": max(300, 2 * epochs3), "recover": max(600, 2 * epochs3)}
     if not METHODS[spec.method.name].trains:
-        mild = nested or (left > SMALL and spec.budget.kind in COUNTED)
-        defaults |= {
-            "prune": 0,
-            "recover": 0 if left >= 1 else (defaults["prune"] + defaults["recover"]) // (3 if mild else 1),
-        }
+        mild = left > SMALL and spec.budget.kind in COUNTED
+        both = (defaults["prune"] + defaults["recover"]) // (3 if mild else 1) // (2 if nested else 1)
+        defaults |= {"prune": 0, "recover": 0 if left >= 1 else both}
     asked = {stage: getattr(spec.train.steps, stage) for stage in defaults}
     if spec.task.problem in VECTORS:
         defaults["teach"] = 0
