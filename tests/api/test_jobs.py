@@ -490,7 +490,9 @@ def test_fewer_hidden_dimensions_widen_the_reachable_range(
         return int(reach["lowest"])
 
     least = lowest(hidden_size="trim")
-    assert 2 * least < lowest()
+    assert (
+        1 if kind == "macs" else 2
+    ) * least < lowest()  # products of positions, in the head that stays, do not shrink
     budget = put(payload, "/budget", {kind: least, "of": of})
     refused = faults(client.post("/v1/jobs:validate", json=budget))[f"/budget/{kind}"]
     assert f'with "hidden_size": "trim" (and no "l0" or "pdp") it can have {least:,}' in refused
