@@ -21,7 +21,7 @@ from core.domains.network import TARGET
 from core.domains.transformer.network import TransformerNetwork
 from core.pruning.job.decide import Decided
 from core.pruning.job.prepare import Prepared
-from core.pruning.job.stages import Pruned, Taught, prune
+from core.pruning.job.stages import Pruned, Shrunk, Taught, prune
 from core.pruning.masking import pdp
 from core.pruning.training import train
 from core.pruning.training.coupling import Stream
@@ -38,7 +38,7 @@ def cofi_losses() -> Iterator[None]:
     """The job's pruning and recovery use CoFi's losses in place of its own."""
     teachers: list[TransformerNetwork] = []
 
-    def with_map(prepared: Prepared, decided: Decided, taught: Taught) -> Pruned:
+    def with_map(prepared: Prepared, decided: Decided, taught: Taught, larger: Shrunk | None = None) -> Pruned:
         teacher = taught.teacher
         assert isinstance(teacher, TransformerNetwork)
         hidden = teacher.architecture.hidden
@@ -46,7 +46,7 @@ def cofi_losses() -> Iterator[None]:
         nn.init.eye_(identity.weight)
         teacher.heads[MAP] = identity
         teachers.append(teacher)
-        return prune(prepared, decided, taught)
+        return prune(prepared, decided, taught, larger)
 
     def loss(network: TransformerNetwork, streams: Sequence[Stream], drawn: Sequence[Sequence[int]]) -> Tensor:
         if not teachers:  # still teaching

@@ -490,7 +490,8 @@ def test_fewer_hidden_dimensions_widen_the_reachable_range(
         return int(reach["lowest"])
 
     least = lowest(hidden_size="trim")
-    assert 2 * least < lowest()
+    times = 1 if kind == "macs" else 2  # products of positions do not shrink in the head that stays
+    assert times * least < lowest()
     budget = put(payload, "/budget", {kind: least, "of": of})
     refused = faults(client.post("/v1/jobs:validate", json=budget))[f"/budget/{kind}"]
     assert f'with "hidden_size": "trim" (and no "l0" or "pdp") it can have {least:,}' in refused

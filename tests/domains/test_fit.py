@@ -140,9 +140,9 @@ def test_a_head_stays_of_blocks_of_any_size_and_price(share: float, seed: int) -
     unit = (*rng.integers(40, 900, 4).tolist(), *rng.integers(4, 8, 4).tolist())
     cost = Additive(anatomy, unit, tuple(rng.integers(0, 20, 8).tolist()), (9,), outside=100, measured=bool(seed % 2))
     limit = int(cost.smallest + share * (cost.dense - cost.smallest))
-    structure = fit(
-        Scores(rng.normal(size=anatomy.size) - 9 * (np.arange(anatomy.size) < anatomy.spans[4].start)), cost, limit
-    )
+    units = rng.normal(size=anatomy.size)
+    units[: anatomy.spans[4].start] -= 9
+    structure = fit(Scores(units), cost, limit)
     assert cost.of(structure) <= limit
     assert any(structure.kept[:4]) or not any(size for _, size in kinds[:4])
 

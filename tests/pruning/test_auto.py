@@ -165,13 +165,19 @@ class Paying(Trials):
         return torch.zeros(len(held))
 
 
-@pytest.mark.parametrize("sources", [1, 2, 8])
-@pytest.mark.parametrize("stages", [ALL, ["recover"], ["teach"]])
+@pytest.mark.parametrize(
+    ("stages", "sources", "own"),
+    [
+        *((stages, count, None) for stages in (ALL, ["recover"], ["teach"]) for count in (1, 2, 8)),
+        *((stages, 3, 2) for stages in (ALL, ["recover"])),  # own text has no place in teaching alone
+    ],
+)
 @pytest.mark.parametrize("rows", [80, 3000])
 @pytest.mark.parametrize(("teach", "prune", "recover"), [(200, 0, 900), (2000, 300, 600), (30, 300, 4000), (30, 0, 30)])
 def test_the_trials_cost_no_more_than_the_job(
-    sources: int,
     stages: list[Stage],
+    sources: int,
+    own: int | None,
     rows: int,
     teach: int,
     prune: int,
@@ -182,7 +188,7 @@ def test_the_trials_cost_no_more_than_the_job(
 ) -> None:
     steps = {"teach": teach, "prune": prune, "recover": recover}
     ground = ground_of(tiny, network, cost, sources, held=max(30, rows // 4 * (rows > 80)), batch_size=32)
-    ground = replace(ground, rows=ground.rows.take([i % 80 for i in range(rows)]))
+    ground = replace(ground, rows=ground.rows.take([i % 80 for i in range(rows)]), own=own)
     policy, room = plan(ground, stages, steps)
     runner = Paying(ground, room, lambda _message: None, lambda _name: NOWHERE)
     auto.decide(policy, room, runner)
