@@ -22,7 +22,7 @@ from core.domains.transformer.families import VOCABULARIES, Architecture, head_l
 from core.domains.transformer.pooling import Recipe, read_recipe
 from core.domains.weights import read_all_shapes, require_weights
 from core.spec.errors import SpecError
-from core.spec.job import JobSpec
+from core.spec.job import ONNX_FILES, JobSpec
 from core.spec.task import ProblemType
 
 KEPT = 256  # folders whose facts are held
@@ -50,10 +50,10 @@ class LocalModel:
     def require(self, spec: JobSpec) -> None:
         """Raises SpecError for what a job asks that the model cannot be."""
         why = "this model's positions scale with the text's length, which ONNX cannot say"
-        if self.stretches and "onnx" in spec.export.formats:
-            raise SpecError("/export/formats", f"{why}; leave 'onnx' out")
-        if self.stretches and spec.budget.runtime == "onnx":
+        if self.stretches and spec.budget.runtime in ONNX_FILES:
             raise SpecError("/budget/runtime", f"{why}; give 'torch' or 'torch.compile'")
+        if self.stretches and spec.onnx_formats:
+            raise SpecError("/export/formats", f"{why}; leave 'onnx' and 'onnx-int8' out")
         if self.architecture.earlier and spec.export.layout == "regular":
             raise SpecError("/export/layout", f"'regular' {UNEVEN}")
         if self.architecture.earlier and spec.budget.sparsity is not None:

@@ -12,7 +12,7 @@ from huggingface_hub import ModelCardData
 
 from core.domains.model_ref import ModelRef
 from core.pruning.export.files import NEEDS_5, TEMPLATES
-from core.spec.job import JobSpec
+from core.spec.job import ONNX_FILES, JobSpec
 from core.spec.metrics import METRICS, NUMBERS, shown
 from core.spec.report import BudgetMet, Report, Result, Tested
 from core.spec.task import SEARCHING, VECTORS
@@ -60,7 +60,7 @@ def write_card(report: Report, spec: JobSpec, model: ModelRef, max_length: int, 
         "budget": latency_met(report.budget).replace("tokens", of_size),
         "needs": NEEDS_5_CARD if NEEDS_5 in json.loads((target.parent / "config.json").read_text()).values() else "",
         "load": _loading(report, spec, auto_class),
-        "onnx": _onnx(report, spec) if "onnx" in spec.export.formats else "",
+        "onnx": _onnx(report, spec) if spec.onnx_formats else "",
     }
     target.write_text(Template((TEMPLATES / "README.md.txt").read_text()).substitute(values))
 
@@ -164,13 +164,24 @@ def _loading(report: Report, spec: JobSpec, auto_class: str) -> str:
 
 
 def _onnx(report: Report, spec: JobSpec) -> str:
+    """How the files of ONNX Runtime are run, and what each file is worth."""
+    said = {"file": ONNX_FILES[spec.onnx_formats[0]], "files": _files(report)}
     if spec.task.image is not None:
-        return ONNX_IMAGES_CARD
+        return Template(ONNX_IMAGES_CARD).substitute(said)
     vectors = report.task.problem in VECTORS
     two = '["a query", "another query"], ["some document", "another, longer document"]'
     texts = two if report.task.problem == "text_ranking" else '["some text", "another, longer text"]'
     output = ("vectors", "sentence_embedding") if vectors else ("logits", "logits")
-    return Template(ONNX_CARD).substitute({"texts": texts, "name": output[0], "output": output[1]})
+    return Template(ONNX_CARD).substitute({"texts": texts, "name": output[0], "output": output[1]} | said)
+
+
+def _files(report: Report) -> str:
+    """A line of Markdown for each file that holds the model."""
+    metric, lines = report.task.metric, []
+    for name, file in report.files.items():
+        times = [f"{file.latency_ms[b]:.3g} ms ({file.speedup[b]:.1f}x)" for b in ("1", "32")]
+        lines.append(f"| {name} | {_quality(file, metric)} | {file.bytes / 2**20:.1f} MiB | {' | '.join(times)} |")
+    return f"| file | {METRICS[metric]} | size | batch 1 | batch 32 |\n|---|---|---|---|---|\n" + "\n".join(lines)
 
 
 NEEDS_5_CARD = """
@@ -262,10 +273,15 @@ ONNX Runtime, any batch, and texts of any length that the model reads:
 ```python
 import onnxruntime
 
-session = onnxruntime.InferenceSession("model.onnx")
+session = onnxruntime.InferenceSession("$file")
 batch = tokenizer($texts, padding=True, truncation=True, return_tensors="np")
 ($name,) = session.run(["$output"], {column.name: batch[column.name] for column in session.get_inputs()})
 ```
+
+$files
+
+Milliseconds on a CPU, and how many times as fast the dense model is in a file of the same kind: model.safetensors by
+eager PyTorch, the others by ONNX Runtime.
 """
 
 
@@ -275,9 +291,11 @@ ONNX Runtime, any number of pictures at once, made by the processor:
 ```python
 import onnxruntime
 
-session = onnxruntime.InferenceSession("model.onnx")
+session = onnxruntime.InferenceSession("$file")
 (logits,) = session.run(["logits"], {"pixel_values": processor(picture, return_tensors="np")["pixel_values"]})
 ```
+
+$files
 """
 
 
