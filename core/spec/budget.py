@@ -39,7 +39,10 @@ class Budget(Strict):
     macs: Annotated[
         Amount | None, Field(description="multiply-accumulates for one text of `sequence_length` tokens")
     ] = None
-    bytes: Annotated[Amount | None, Field(description="size of model.safetensors, in float32")] = None
+    bytes: Annotated[
+        Amount | None,
+        Field(description="size of model.safetensors, in export.precision; a fraction is of the dense one in float32"),
+    ] = None
     sparsity: Annotated[
         float | None,
         Field(gt=0, lt=1, description="share of the weights in the encoder's matrices that become zero; shapes stay"),

@@ -142,6 +142,7 @@ Layout = Literal["free", "regular"]
 HiddenSize = Literal["keep", "trim"]
 
 
+Precision = Literal["float32", "float16", "bfloat16"]
 Format = Literal["safetensors", "onnx", "onnx-int8"]
 ONNX_FILES: Mapping[str, str] = {"onnx": "model.onnx", "onnx-int8": "model.int8.onnx"}  # by format, and runtime
 
@@ -157,6 +158,10 @@ class Export(Strict):
             "model.int8.onnx, with weights and products of 8 bits and a quality of its own in the report",
         ),
     ] = ["safetensors"]
+    precision: Annotated[
+        Precision,
+        Field(description="of the numbers in model.safetensors, which 'bytes' counts; all is measured as rounded"),
+    ] = "float32"
     layout: Annotated[
         Layout,
         Field(

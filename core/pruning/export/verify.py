@@ -156,6 +156,7 @@ class Found:
 
 def load(checkpoint: Path, problem: ProblemType, images: bool) -> Found:
     """Load a checkpoint by what its task's models are loaded with. Its own code is run where it has some."""
+    import torch
     import transformers
 
     from core.domains.transformer.embedder import load_embedder
@@ -167,7 +168,7 @@ def load(checkpoint: Path, problem: ProblemType, images: bool) -> Found:
         model: Any = load_embedder(checkpoint, read_recipe(checkpoint), coded)
     else:
         auto_class = getattr(transformers, AUTO_CLASS if images else TASKS[problem].auto_class)
-        model = auto_class.from_pretrained(checkpoint, trust_remote_code=coded).eval()
+        model = auto_class.from_pretrained(checkpoint, trust_remote_code=coded, dtype=torch.float32).eval()
     if images:
         processor: Any = transformers.AutoImageProcessor.from_pretrained(checkpoint)  # type: ignore[no-untyped-call]
     else:

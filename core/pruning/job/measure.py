@@ -10,6 +10,7 @@ from torch import Tensor
 from core.domains.network import Network
 from core.domains.structure import Structure
 from core.pruning.job.inputs import Inputs
+from core.pruning.job.precision import round_weights
 from core.pruning.job.prepare import Prepared
 from core.pruning.job.stages import Shrunk, Taught
 from core.pruning.job.verdict import lead
@@ -44,6 +45,8 @@ def measure(shared: Prepared, taught: Taught, sizes: Sequence[Shrunk]) -> list[M
     one, inputs = shared.one, shared.inputs
     metric, alive, dense = one.spec.task.metric, one.teller.alive, taught.teacher.eval()
     students = [size.student.eval() for size in sizes]
+    for student in students:
+        round_weights(student, one.spec.export.precision)
     apart = on_dev(inputs.dev, dense, students, metric) if one.spec.budgets else [None] * len(sizes)
     test = in_their_unit(inputs, dense, *students)
     task, labels = test.task, test.labels
@@ -60,7 +63,7 @@ def measure(shared: Prepared, taught: Taught, sizes: Sequence[Shrunk]) -> list[M
             model_params=cost.params.model(kept),
             macs=cost.macs.model(kept),
             macs_length=size.goal.costs.length,
-            bytes=network.file_bytes(),
+            bytes=network.file_bytes("float32" if network is dense else one.spec.export.precision),
             latency_length=length,
             latency_ms=ms,
             speedup={b: round(speed[0][b] / took, 2) for b, took in ms.items()},

@@ -78,7 +78,7 @@ def prepare(one: Pass) -> tuple[Family, Network]:
     row_macs = network.costs(mean).macs.model(Structure.dense(network.anatomy))
     planned: list[tuple[Pass, Costs, float, Plan]] = []
     for size in one.sizes():
-        costs = network.costs(network.longest(size.spec.length), spared)
+        costs = network.costs(network.longest(size.spec.length), spared, size.spec.export.precision)
         left = part_left(size.spec, costs)
         planned.append((size, costs, left, plan_training(size.spec, len(inputs.splits.train), left, network.rate)))
     planned.sort(key=lambda size: -size[2])

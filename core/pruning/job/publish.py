@@ -99,15 +99,22 @@ def publish(done: Finished, control: Result | None, *, own_control: bool = False
 def write_files(size: Shrunk, measured: Measured) -> Zeros | None:
     """The model, and the rows that it was measured on; of a model with zeros, what is said of them."""
     one, inputs, student = size.prepared.one, size.prepared.inputs, size.student.cpu()
-    spec, out = one.spec, one.output
+    spec, out, precision = one.spec, one.output, one.spec.export.precision
     whole, structure = spec.budget.sparsity is not None, size.pruned.structure
     rows, test, logits = inputs.splits.test, measured.test, measured.logits
     if isinstance(student, ChannelNetwork):
-        write_image_model(student, structure, inputs.modality, out, whole=whole)
+        write_image_model(student, structure, inputs.modality, out, whole=whole, precision=precision)
         write_test_pictures(rows, test, logits, out / "test.jsonl", pictures_file(one))
     else:
         assert isinstance(student, TransformerNetwork)
-        write_model(student, structure, inputs.modality, out, plain=whole or spec.export.layout == "regular")
+        write_model(
+            student,
+            structure,
+            inputs.modality,
+            out,
+            plain=whole or spec.export.layout == "regular",
+            precision=precision,
+        )
         write_test_rows(rows, test, logits, out / "test.jsonl")
     if spec.budget.sparsity is None:
         return None
