@@ -10,13 +10,20 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import InferenceSession
-from transformers import AutoTokenizer
+from pydantic import ValidationError
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from core.pruning.job import publish
+from core.domains.transformer.network import TransformerNetwork
+from core.pruning.job.precision import round_weights
+from core.pruning.job.publish import verify
 from core.pruning.job.verdict import losses
-from core.pruning.latency.int8 import round_tables
+from core.pruning.latency.int8 import LEAST, round_tables
+from core.spec.errors import SpecError
+from core.spec.job import JobSpec
 from core.spec.report import FileMeasured
 from tests.tiny import SOURCE, TARGET, done, rows, save_table
 from tests.tiny import spec_of as shortest
@@ -68,3 +75,136 @@ def test_int8_alone_is_a_file_with_a_quality_of_its_own(tiny: Path, tables: Mapp
     for page in ("report.html", "README.md"):
         assert INT8 in (output / page).read_text()
     assert INT8 in json.loads((output / "manifest.json").read_text())["files"]
+
+
+def test_a_file_that_answers_no_number_fails(tiny: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:
+    report = done(shortest(export={"formats": ["onnx", "onnx-int8"]}), tiny, tables, tmp_path)
+    output = tmp_path / "output"
+    assert [*report.files] == [WHOLE, INT8, EXACT] and report.files[EXACT].change is not None
+    assert report.files[EXACT].change["accuracy"].value == 0 and report.verified is not None
+    assert 0 < (report.verified.max_difference_onnx or 0) < 1e-4
+    broken = onnx.load(output / INT8)
+    scale = next(one for one in broken.graph.initializer if one.name.endswith("_scale") and one.dims)
+    scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32("nan"), scale.name))
+    onnx.save(broken, output / INT8)
+    with pytest.raises(RuntimeError, match=r"model\.int8\.onnx answers what is no number"):
+        verify(output, report.results.pruned)
+
+
+@pytest.mark.slow
+def test_a_budget_in_time_of_int8_brings_its_file(tiny: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:
+    spec = shortest(budget={"speedup": 1.3, "runtime": "onnx-int8"})
+    report = done(spec, tiny, tables, tmp_path)
+    assert report.budget.measured is not None and report.budget.measured.runtime == "onnx-int8"
+    assert [*report.files] == [WHOLE, INT8] and report.budget.met <= report.budget.limit
+    assert "ONNX Runtime in int8" in (tmp_path / "output/report.html").read_text()
+
+
+def test_tables_are_rounded_by_row() -> None:
+    """So that a row of small numbers keeps its digits beside one of large ones; small tables keep all."""
+    generator = np.random.default_rng(0)
+    table = generator.normal(size=(LEAST // 16, 16)).astype(np.float32) * np.logspace(-3, 3, LEAST // 16)[:, None]
+    table[3] = 0
+    few = generator.normal(size=(4, 16)).astype(np.float32)
+    nodes = [
+        helper.make_node("Gather", ["table", "i"], ["a"]),
+        helper.make_node("Gather", ["few", "i"], ["b"]),
+        helper.make_node("Add", ["a", "b"], ["sum"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("i", TensorProto.INT64, ["n"])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 16]) for name in ("a", "b", "sum")],
+        [numpy_helper.from_array(np.float32(one), name) for name, one in {"table": table, "few": few}.items()],
+    )
+    round_tables(graph)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    index = np.arange(4)
+    session = InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    a, b, both = session.run(["a", "b", "sum"], {"i": index})
+    assert {one.name for one in graph.initializer} == {"few", "table_int8", "table_scale"}
+    np.testing.assert_array_equal(b, few)
+    np.testing.assert_array_equal(both, a + b)
+    half_a_step = np.abs(table[index]).max(1, keepdims=True) / 254
+    assert (np.abs(a - table[index]) <= 1.001 * half_a_step).all() and (a[3] == 0).all()
+
+
+def file_of(value: float, change: float | None, metric: str = "accuracy") -> FileMeasured:
+    def around(value: float) -> dict[str, Any]:
+        return {metric: {"value": value, "low": value - 0.01, "high": value + 0.01}}
+
+    moved = None if change is None else around(change)
+    return FileMeasured.model_validate(
+        {"test": around(value), "change": moved, "bytes": 9, "latency_ms": {"1": 1.0}, "speedup": {"1": 2.0}}
+    )
+
+
+def test_a_file_that_loses_more_than_a_point_is_named_with_its_numbers() -> None:
+    files = {WHOLE: file_of(0.9, None), EXACT: file_of(0.9, 0.0), INT8: file_of(0.876, -0.024)}
+    (said,) = losses(files, "accuracy")
+    assert said.startswith("model.int8.onnx loses more than a point: its accuracy is 87.6%, that of model.safetensors")
+    assert "90.0% (-2.4 points, -3.4 to -1.4, paired)" in said
+    assert [*losses(files | {INT8: file_of(0.892, -0.008)}, "accuracy")] == []
+    (said,) = losses({WHOLE: file_of(0.9, None, "cosine"), INT8: file_of(0.88, -0.02, "cosine")}, "cosine")
+    assert "is 0.88, that of model.safetensors 0.9 (-0.02, -0.03 to -0.01, paired)" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("precision", "layout"), [("float16", "free"), ("bfloat16", "regular")])
+def test_half_precision_is_what_was_measured_and_what_bytes_count(
+    precision: str, layout: str, tiny: Path, tables: Mapping[str, Path], tmp_path: Path
+) -> None:
+    export = {"precision": precision, "layout": layout}
+    report = done(shortest(budget={"bytes": 0.3}, train=TRAIN, export=export), tiny, tables, tmp_path)
+    output = tmp_path / "output"
+    size, budget = (output / WHOLE).stat().st_size, report.budget
+    assert budget.dense == report.results.dense.bytes and budget.limit == int(0.3 * budget.dense)
+    assert 0.97 * budget.limit <= size == budget.met == report.results.pruned.bytes <= budget.limit
+    assert report.results.pruned.model_params > 0.5 * report.results.dense.model_params
+    assert {tensor.dtype for tensor in load_file(output / WHOLE).values()} == {getattr(torch, precision)}
+    assert json.loads((output / "config.json").read_text())["dtype"] == precision
+    assert report.verified is not None and report.verified.max_difference_to_measured < 1e-5
+    coded = layout == "free"
+    model = AutoModelForSequenceClassification.from_pretrained(output, trust_remote_code=coded)
+    assert model.dtype == getattr(torch, precision)
+    batch = AutoTokenizer.from_pretrained(output)("good w1", return_tensors="pt")
+    assert model.eval()(**batch).logits.isfinite().all()
+
+
+def test_weights_that_a_precision_cannot_say_are_named(network: TransformerNetwork) -> None:
+    weight = network.heads["target"].weight
+    with torch.no_grad():
+        weight[0, 0] = 1e5
+    with pytest.raises(SpecError, match=r"classifier.weight holds 1e\+05, which 'float16' cannot say: give 'bfloat16'"):
+        round_weights(network, "float16")
+    round_weights(network, "bfloat16")
+    assert weight[0, 0] == torch.tensor(1e5).bfloat16() and weight.dtype == torch.float32
+
+
+def refused(**changes: Any) -> tuple[str, str]:
+    with pytest.raises(ValidationError) as caught:
+        shortest(**changes)
+    (error,) = caught.value.errors()
+    return error["type"], error["msg"]
+
+
+def test_what_cannot_be_is_refused_by_name() -> None:
+    pictures = {"data": {"dataset": TARGET}, "type": "image-classification", "image": "image"}
+    numbers = {"data": {"dataset": TARGET}, "problem_type": "regression"}
+    for pointer, mend, changes in (
+        ("/export/formats", "give 'onnx' instead", {"task": pictures, "export": {"formats": ["onnx-int8"]}}),
+        ("/budget/runtime", "give 'onnx'", {"task": pictures, "budget": {"speedup": 2, "runtime": "onnx-int8"}}),
+        ("/export/precision", "leave 'precision' out", {"task": numbers, "export": {"precision": "float16"}}),
+        ("budget", "leave 'device' out", {"budget": {"speedup": 2, "runtime": "onnx-int8", "device": "cuda"}}),
+    ):
+        found = refused(**changes)
+        assert found[0] == pointer and mend in found[1], found
+
+
+def test_sizes_of_a_family_have_the_same_files() -> None:
+    budgets = [{"params": 0.5}, {"speedup": 3, "runtime": "onnx-int8"}]
+    spec = JobSpec.model_validate(
+        {"model": "tiny", "task": {"data": {"dataset": TARGET}}, "budgets": budgets, "export": {"formats": ["onnx"]}}
+    )
+    assert spec.onnx_formats == ("onnx", "onnx-int8")
