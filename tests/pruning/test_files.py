@@ -21,11 +21,14 @@ from core.domains.transformer.network import TransformerNetwork
 from core.pruning.job.precision import round_weights
 from core.pruning.job.publish import verify
 from core.pruning.job.verdict import losses
+from core.pruning.latency import stopwatch
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec
 from core.spec.report import FileMeasured
 from tests.tiny import SOURCE, TARGET, done, rows, save_table
 from tests.tiny import spec_of as shortest
+from tests.tiny_images import save_pictures, save_tiny_resnet
+from tests.tiny_images import spec_of as pictures_of
 
 INT8, EXACT, WHOLE = "model.int8.onnx", "model.onnx", "model.safetensors"
 TRAIN = {"steps": {"teach": 30, "recover": 30}, "learning_rate": 1e-3}
@@ -93,7 +96,10 @@ def test_a_file_that_answers_no_number_fails(tiny: Path, tables: Mapping[str, Pa
 
 
 @pytest.mark.slow
-def test_a_budget_in_time_of_int8_brings_its_file(tiny: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:
+def test_a_budget_in_time_of_int8_brings_its_file(
+    tiny: Path, tables: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopwatch, "SECONDS", 0.05)
     spec = shortest(budget={"speedup": 1.3, "runtime": "onnx-int8"})
     report = done(spec, tiny, tables, tmp_path)
     assert report.budget.measured is not None and report.budget.measured.runtime == "onnx-int8"
@@ -137,10 +143,24 @@ def test_half_precision_is_what_was_measured_and_what_bytes_count(
     assert json.loads((output / "config.json").read_text())["dtype"] == precision
     assert report.verified is not None and report.verified.max_difference_to_measured < 1e-5
     coded = layout == "free"
+    assert f"Its weights are rounded to {precision}" in (output / "README.md").read_text()
     model = AutoModelForSequenceClassification.from_pretrained(output, trust_remote_code=coded)
     assert model.dtype == getattr(torch, precision)
     batch = AutoTokenizer.from_pretrained(output)("good w1", return_tensors="pt")
     assert model.eval()(**batch).logits.isfinite().all()
+
+
+@pytest.mark.slow
+def test_channels_of_half_precision(tmp_path: Path) -> None:
+    """Running means are rounded, too; what counts batches is none of these."""
+    table = save_pictures(tmp_path / "target.parquet", 160)
+    spec = pictures_of(budget={"bytes": 0.3}, export={"precision": "float16"})
+    report = done(spec, save_tiny_resnet(tmp_path / "tiny"), {TARGET: table}, tmp_path / "work")
+    file, budget = tmp_path / "work/output" / WHOLE, report.budget
+    assert budget.dense == report.results.dense.bytes and budget.limit == int(0.3 * budget.dense)
+    assert 0.9 * budget.limit <= file.stat().st_size == budget.met <= budget.limit
+    assert {tensor.dtype for tensor in load_file(file).values()} == {torch.float16, torch.int64}
+    assert report.verified is not None and report.verified.max_difference_to_measured < 1e-4
 
 
 def test_weights_that_a_precision_cannot_say_are_named(network: TransformerNetwork) -> None:

@@ -94,6 +94,8 @@ def _task(report: Report, spec: JobSpec, model: ModelRef, max_length: int) -> st
     if model.revision:
         made_of = f"revision {as_code(model.revision)} of {as_code(model.name)}"
         sentences.append(f"Made of {made_of}, whose licence holds.")
+    if (precision := spec.export.precision) != "float32":
+        sentences.append(f"Its weights are rounded to {precision}, and it was measured so, in float32 arithmetic.")
     if words:
         sentences.append(
             f"Of {words.before:,} tokens it keeps the {words.kept:,} that its texts use; others fall to pieces."

@@ -93,9 +93,9 @@ def write_model(
 
 def save_weights(model: Any, file: Path, precision: Precision) -> None:
     """Write all that has a name; what counts batches stays whole."""
-    whole = getattr(torch, precision)
+    dtype = getattr(torch, precision)
     weights = {
-        name: tensor.detach().cpu().to(whole if tensor.is_floating_point() else None).contiguous().clone()
+        name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else tensor.dtype).contiguous().clone()
         for name, tensor in model.state_dict().items()
     }
     save_file(weights, file, metadata={"format": "pt"})

@@ -14,10 +14,11 @@ from core.pruning.latency.onnx import write_onnx_files
 from core.pruning.latency.runtimes import Conditions, session
 from core.pruning.latency.stopwatch import timed
 from core.pruning.system.device import cpu_name
-from core.rows.modality import Blank
+from core.rows.modality import Batch, Blank
 from core.spec.job import ONNX_FILES
 
 Times = dict[str, dict[str, float]]  # by file, by batch size
+Passes = Callable[[int], Callable[[], float]]  # size of a batch -> a pass, which gives seconds
 
 
 def write_and_time(
@@ -41,15 +42,15 @@ def write_and_time(
             alive()
         for runtime in formats:
             name = ONNX_FILES[runtime]
-            ready = {str(folder): _passes(folder / name, runtime, blank, length) for folder in folders}
+            ready = {str(folder): passes(folder / name, runtime, blank, length) for folder in folders}
             times = medians_ms(ready, alive)
             for folder in folders:
                 found[folder][name] = times[str(folder)]
     return found.pop(Path(scratch)), found
 
 
-def _passes(file: Path, runtime: str, blank: Blank, length: int) -> Callable[[int], Callable[[], float]]:
-    """Batch size -> a pass of the file, which says how many seconds it took, waiting for a core not counted."""
+def passes(file: Path, runtime: str, blank: Callable[[int, int], Batch], length: int) -> Passes:
+    """Give what, of the size of a batch, makes a pass that says its seconds, waiting for a core not counted."""
 
     def ready(batch_size: int) -> Callable[[], float]:
         under = Conditions(runtime, "cpu", cpu_name(), torch.get_num_threads(), batch_size, length)
