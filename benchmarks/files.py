@@ -123,10 +123,10 @@ def pictures(data: Path, folder: Path) -> Case:
     given: Any = MobileNetV2ForImageClassification.from_pretrained(data / "models/mobilenet-v2")
     given.eval()
     given.classifier = torch.nn.Identity()
-    dynamic = "dynamic, convolutions too"
-    files = {name: folder / f"{i}.onnx" for i, name in enumerate((FLOAT, dynamic, *STATIC, OURS))}
+    dynamic, without = "dynamic, convolutions too", "dynamic, without them"
+    files = {name: folder / f"{i}.onnx" for i, name in enumerate((FLOAT, dynamic, *STATIC, without))}
     write_onnx(given, {"pixel_values": torch.from_numpy(pixels[:2])}, files[FLOAT], ("batch",))
-    write_int8(files[FLOAT], files[OURS])
+    write_int8(files[FLOAT], files[without])
     ready = folder / "ready.onnx"
     quant_pre_process(files[FLOAT], ready, auto_merge=True)
     quantize_dynamic(ready, files[dynamic], per_channel=True, weight_type=QuantType.QUInt8)  # s8 has no ConvInteger
