@@ -91,9 +91,13 @@ def foretell(
         spec.train.batch_size * spec.task.encoded,
         length,
     )
-    left = [estimate.part_left(size, model.costs(len(rows.labels), size.length)) for size in spec.sizes]
+    left = [estimate.part_left(size, _costs(model, size, rows)) for size in spec.sizes]
     row_macs = costs.macs.model(Structure.dense(model.architecture.anatomy))
     return _foretold(spec, rows, left, row_macs, memory, seen, device, cpus)
+
+
+def _costs(model: LocalModel, spec: JobSpec, rows: Survey) -> Costs:
+    return model.costs(len(rows.labels), spec.length, precision=spec.export.precision)
 
 
 def foretell_images(
@@ -188,7 +192,7 @@ def _reach(costs: Costs | image.Reach, spec: JobSpec) -> list[Reach]:
         ("params", "encoder", lowest(small.params), params.dense),
         ("params", "model", lowest(small.params) + small.params.outside, params.dense + params.outside),
         ("macs", "model", lowest(small.macs) + small.macs.outside, macs.dense + macs.outside),
-        ("bytes", "model", lowest(small.bytes) + small.bytes.outside, size.dense + size.outside),
+        ("bytes", "model", lowest(small.bytes) + small.bytes.outside, size.before),
     ]
     return [
         Reach.model_validate(

@@ -17,7 +17,7 @@ from core.ledger import datasets
 from core.ledger.scratch import scratch
 from core.rows import sandbox
 from core.spec.errors import SpecError
-from core.spec.job import JobSpec
+from core.spec.job import JobSpec, Precision
 
 log = logging.getLogger(__name__)
 
@@ -29,21 +29,22 @@ MEMORY = 4 * 2**30  # of the process, which loads torch and tries a copy of the 
 
 async def image_reach(here: Context, spec: JobSpec, model: LocalImageModel, labels: int) -> Reach:
     """The range of every cost of a local image model; SpecError where it cannot be traced, or nothing of it can go."""
-    asked = model.folder, model.side_of(spec), labels, spec.multiple, spec.own_readers
+    asked = model.folder, model.side_of(spec), labels, spec.multiple, spec.own_readers, spec.export.precision
     file = here.settings.cache_dir / "reach" / f"{key_of(*asked)}.json"
     if not file.exists():
         _save(await here.readers.run(here.tenant_id, _find_out, here, *asked), file)
     return _read(file)
 
 
-def _find_out(here: Context, folder: Path, side: int, labels: int, multiple: int, own: bool) -> Reach:
+def _find_out(
+    here: Context, folder: Path, side: int, labels: int, multiple: int, own: bool, precision: Precision
+) -> Reach:
     bounds = datasets.bounds(here.settings)
     bounds = sandbox.Bounds(max(MEMORY, bounds.memory_bytes), bounds.cpu_s, bounds.file_bytes)
     try:
         with scratch(here.settings) as room:
-            return sandbox.run(
-                reach_of, folder, side, labels, multiple, own, returns=Reach, bounds=bounds, scratch=room, where=BROKEN
-            )
+            asked = folder, side, labels, multiple, own, precision
+            return sandbox.run(reach_of, *asked, returns=Reach, bounds=bounds, scratch=room, where=BROKEN)
     except SpecError as error:
         if error.field != BROKEN:
             raise

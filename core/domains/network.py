@@ -20,6 +20,7 @@ from core.domains.cost import Costs
 from core.domains.gates import Gates
 from core.domains.structure import Structure
 from core.spec.errors import SpecError
+from core.spec.job import Precision
 
 TARGET = "target"
 
@@ -147,11 +148,14 @@ class Network(nn.Module, ABC):
         return {}
 
     @abstractmethod
-    def costs(self, length: int, spared: int = 0) -> Costs:
-        """Count what its units cost, for a row of that size; `spared`: parameters of embeddings that are gone."""
+    def costs(self, length: int, spared: int = 0, precision: Precision = "float32") -> Costs:
+        """Count what its units cost, for a row of that size; `spared`: parameters of embeddings that are gone.
+
+        `precision`: of the weights in the file that will be written.
+        """
 
     @abstractmethod
-    def file_bytes(self) -> int:
+    def file_bytes(self, precision: Precision = "float32") -> int:
         """Count the bytes of the files that its weights are written to."""
 
     @abstractmethod

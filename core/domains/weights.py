@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from core.spec.errors import SpecError
+from core.spec.job import Precision
 
 MAX_HEADER_BYTES = 4 * 2**20  # of all parts together
 MAX_TENSORS = 5_000  # of all parts together; a BERT of 300 layers has as many
@@ -22,6 +23,7 @@ WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PARTS = "model-*-of-*.safetensors"
 PART = re.compile(r"model-\d+-of-\d+\.safetensors")
 FLOAT_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+TYPES: Mapping[Precision, str] = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 PLAIN = ("BOOL", "I64")  # of buffers; other types, and tensors of these names, are quantised weights
 PACKED = ("qweight", "qzeros", "weight_packed", "absmax", "quant_map", "SCB", "weight_scale", "weight_format")
 
@@ -114,15 +116,18 @@ def _read(path: Path, most: int) -> tuple[dict[str, tuple[int, ...]], int]:
 
 
 def file_bytes(
-    shapes: Mapping[str, tuple[int, ...]], width: int, integers: Mapping[str, tuple[int, ...]] | None = None
+    shapes: Mapping[str, tuple[int, ...]],
+    precision: Precision = "float32",
+    integers: Mapping[str, tuple[int, ...]] | None = None,
 ) -> int:
-    """Size of the safetensors file that holds these tensors, `width` bytes a number, as transformers labels it.
+    """Size of the safetensors file that holds these tensors, as transformers labels it.
 
     `integers`: those of 64 bits, such as BatchNorm's count of batches; wider numbers lie before the others.
     """
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
-    kinds = (("I64", 8, integers or {}), (f"F{8 * width}", width, shapes))
+    floats = TYPES[precision]
+    kinds = (("I64", 8, integers or {}), (floats, FLOAT_BYTES[floats], shapes))
     for kind, each, name, shape in ((kind, each, *one) for kind, each, of in kinds for one in sorted(of.items())):
         start, end = end, end + each * prod(shape)
         header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [start, end]}

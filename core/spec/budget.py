@@ -39,7 +39,10 @@ class Budget(Strict):
     macs: Annotated[
         Amount | None, Field(description="multiply-accumulates for one text of `sequence_length` tokens")
     ] = None
-    bytes: Annotated[Amount | None, Field(description="size of model.safetensors, in float32")] = None
+    bytes: Annotated[
+        Amount | None,
+        Field(description="size of model.safetensors, in export.precision; a fraction is of the dense one in float32"),
+    ] = None
     sparsity: Annotated[
         float | None,
         Field(gt=0, lt=1, description="share of the weights in the encoder's matrices that become zero; shapes stay"),
@@ -70,8 +73,11 @@ class Budget(Strict):
         Literal["cpu", "cuda"] | None, Field(description="for latencies; left out: what the worker has")
     ] = None
     runtime: Annotated[
-        Literal["torch", "torch.compile", "onnx"] | None,
-        Field(description="for latencies: eager PyTorch (left out), compiled, or ONNX Runtime; all in float32"),
+        Literal["torch", "torch.compile", "onnx", "onnx-int8"] | None,
+        Field(
+            description="for latencies: eager PyTorch (left out), compiled, or ONNX Runtime, all in float32; or ONNX "
+            "Runtime in int8, dense and pruned, whose file is then exported"
+        ),
     ] = None
 
     @model_validator(mode="after")
@@ -93,6 +99,10 @@ class Budget(Strict):
             raise PydanticCustomError("budget", f"'{self.kind}' counts the whole model: leave 'of' out")
         if self.sequence_length is not None and self.kind in ("params", "bytes", "sparsity"):
             raise PydanticCustomError("budget", f"'{self.kind}' does not depend on a length: leave it out")
+        if self.runtime == "onnx-int8" and self.device == "cuda":
+            raise PydanticCustomError(
+                "budget", "runtime 'onnx-int8' is of CPUs: leave 'device' out, or choose runtime 'onnx'"
+            )
         idle = [name for name in ("batch_size", "device", "runtime") if getattr(self, name) is not None]
         if idle and not self.timed:
             raise PydanticCustomError(

@@ -143,13 +143,26 @@ Layout = Literal["free", "regular"]
 HiddenSize = Literal["keep", "trim"]
 
 
+Precision = Literal["float32", "float16", "bfloat16"]
+Format = Literal["safetensors", "onnx", "onnx-int8"]
+ONNX_FILES: Mapping[str, str] = {"onnx": "model.onnx", "onnx-int8": "model.int8.onnx"}  # by format, and runtime
+
+
 class Export(Strict):
     """What the download holds."""
 
     formats: Annotated[
-        list[Literal["safetensors", "onnx"]],
-        Field(max_length=2, description="'safetensors' is always there; 'onnx' adds model.onnx for ONNX Runtime"),
+        list[Format],
+        Field(
+            max_length=3,
+            description="'safetensors' is always there; 'onnx' adds model.onnx for ONNX Runtime, 'onnx-int8' "
+            "model.int8.onnx, with weights and products of 8 bits and a quality of its own in the report",
+        ),
     ] = ["safetensors"]
+    precision: Annotated[
+        Precision,
+        Field(description="of the numbers in model.safetensors, which 'bytes' counts; all is measured as rounded"),
+    ] = "float32"
     layout: Annotated[
         Layout,
         Field(
@@ -372,7 +385,16 @@ class JobSpec(Strict):
     def multiple(self) -> int:
         """Of channels, that widths are multiples of, once the default is filled in."""
         asked = self.channels and self.channels.multiple
-        return asked or (16 if self.budget.timed or "onnx" in self.export.formats else 1)
+        return asked or (16 if self.budget.timed or self.onnx_formats else 1)
+
+    @property
+    def onnx_formats(self) -> tuple[str, ...]:
+        """Those of the exported files that are for ONNX Runtime.
+
+        A budget in time of int8 brings its file, whose answers are its own.
+        """
+        asked = {*self.export.formats} | ({size.budget.runtime for size in self.sizes} & {"onnx-int8"})
+        return tuple(name for name in ONNX_FILES if name in asked)
 
     @property
     def length(self) -> int:

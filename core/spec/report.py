@@ -295,6 +295,27 @@ class Verified(Part):
     parameters: int
 
 
+class FileQuality(Tested):
+    """What a fresh process found a file to answer; `change`: less model.safetensors, paired."""
+
+    change: Quality | None = None
+
+
+class Seen(Part):
+    """All that a fresh process found: of model.safetensors, and of each file of ONNX Runtime beside it."""
+
+    verified: Verified
+    files: dict[str, FileQuality] = {}
+
+
+class FileMeasured(FileQuality):
+    """A file of the download that holds the model: its own quality, size and speed."""
+
+    bytes: int
+    latency_ms: dict[str, float] = Field(description="by batch size: eager PyTorch, or ONNX Runtime on the CPU")
+    speedup: dict[str, float] = Field(description="by batch size, against the dense model in such a file, in turn")
+
+
 class Told(Part):
     """What is told of a job, however many sizes it had."""
 
@@ -325,6 +346,7 @@ class Report(Told):
     train: Trained
     curves: dict[str, Curve] = {}
     verified: Verified | None = None
+    files: dict[str, FileMeasured] = Field({}, description="by name")
 
 
 class Size(Part):
@@ -341,6 +363,7 @@ class Size(Part):
     change: Interval | None = Field(None, description="the task's metric on the test rows less that of dense")
     on_dev: Interval | None = Field(None, description="the same on the dev rows, which recommendations are made by")
     structure: Sizes | None = None
+    files: dict[str, FileMeasured] = Field({}, description="by name")
 
 
 class FamilyReport(Told):

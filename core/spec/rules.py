@@ -116,6 +116,12 @@ def of_channels(spec: JobSpec) -> None:
         raise PydanticCustomError("/hidden_size", "is of transformers of texts: leave it out")
     if spec.export.layout == "regular":
         raise PydanticCustomError("/export/layout", "no plain config.json can say widths of channels: leave it out")
+    if "onnx-int8" in spec.onnx_formats:
+        raise PydanticCustomError(
+            "/budget/runtime" if spec.budget.runtime == "onnx-int8" else "/export/formats",
+            "convolutions of 8 bits lose points, and those that are quantised as they run are slower than float32 ones "
+            "(docs/methods/files.md): give 'onnx' instead",
+        )
     if spec.budget.sequence_length is not None:
         raise PydanticCustomError(
             "/budget/sequence_length", "is of texts: give 'train.image_size' for pictures of another size"
@@ -162,6 +168,12 @@ def methodical(spec: JobSpec) -> None:
     if spec.hidden_size == "trim":
         narrow(spec)
     untrained(spec)
+    if spec.task.problem == "regression" and spec.export.precision != "float32":
+        raise PydanticCustomError(
+            "/export/precision",
+            f"a number is answered in the labels' own unit, of which '{spec.export.precision}' has three digits: "
+            "leave 'precision' out",
+        )
 
 
 def transferred(spec: JobSpec, method: MethodFacts) -> None:

@@ -240,7 +240,7 @@ BAD_FIELDS = [
     ("/transfer/coupling", "auto", "needs at least one entry in 'sources'"),
     ("/transfer/coupling", "magic", "'teacher'"),
     ("/transfer/coupling", "teacher", "needs at least one entry in 'sources'"),
-    ("/export/formats/0", "gguf", "'safetensors' or 'onnx'"),
+    ("/export/formats/0", "gguf", "'safetensors', 'onnx' or 'onnx-int8'"),
     ("/task/data/hub", "name@main", "did not come from there"),
     ("/labels/team", "x" * 300, "200"),
     ("/labels/team", "a\x00b", "NUL"),
@@ -533,6 +533,23 @@ def test_a_budget_in_time_is_left_to_the_worker(
     assert "reads at most 256 tokens" in faults(client.post("/v1/jobs", json=longer))["/budget/sequence_length"]
 
 
+def test_half_precision_halves_what_bytes_can_reach(client: TestClient, payload: dict[str, Any]) -> None:
+    """The dense file stays in float32, which a fraction is of."""
+
+    def reach(precision: str) -> tuple[int, int]:
+        body = put(payload, "/budget", {"bytes": 0.9}) | {"export": {"precision": precision}}
+        plan = client.post("/v1/jobs:validate", json=body).json()
+        [found] = [one for one in plan["reach"] if one["cost"] == "bytes"]
+        assert plan["limit"] == int(0.9 * found["dense"])
+        return found["lowest"], found["dense"]
+
+    whole, half = reach("float32"), reach("bfloat16")
+    assert half[1] == whole[1] and 0.5 * whole[0] < half[0] < 0.51 * whole[0] + 2000
+    tight = put(payload, "/budget", {"bytes": half[0]})
+    assert "out of reach" in faults(client.post("/v1/jobs", json=tight))["/budget/bytes"]
+    assert client.post("/v1/jobs", json=tight | {"export": {"precision": "bfloat16"}}).status_code == 202
+
+
 def test_the_reachable_range_counts_the_classifier(client: TestClient, payload: dict[str, Any]) -> None:
     model = client.get("/v1/models").json()["items"][0]
     found = faults(client.post("/v1/jobs", json=put(payload, "/budget", {"params": 1000, "of": "model"})))
@@ -713,7 +730,7 @@ def test_onnx_is_refused_at_once_where_positions_scale_with_the_text(
     formats = payload | {"export": {"formats": ["onnx"]}}
     runtime = put(payload, "/budget", {"speedup": 2, "runtime": "onnx"})
     for body, pointer, mend in (
-        (formats, "/export/formats", "leave 'onnx' out"),
+        (formats, "/export/formats", "leave 'onnx' and 'onnx-int8' out"),
         (runtime, "/budget/runtime", "give 'torch' or 'torch.compile'"),
     ):
         found = faults(client.post("/v1/jobs", json=body | {"model": "scaled"}))

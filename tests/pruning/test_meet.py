@@ -323,7 +323,7 @@ def blank_of(model: Path) -> Blank:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
-@pytest.mark.parametrize("runtime", ["torch", "torch.compile", "onnx"])
+@pytest.mark.parametrize("runtime", ["torch", "torch.compile", "onnx", "onnx-int8"])
 def test_every_runtime_runs_what_can_be_left(runtime: str, tmp_path: Path) -> None:
     small = save_tiny_model(tmp_path / "small", layers=2, hidden=32, neurons=16)
     network = load_network(small, ["neg", "pos"], seed=0).eval()

@@ -91,7 +91,7 @@ def embedding(tiny: Path, tables: Mapping[str, Path], tmp_path_factory: pytest.T
 def pairs(tiny: Path, tables: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
     """Queries and documents, to plain layers, beside texts alone."""
     body = {"task": PAIRS, "sources": [{"data": {"dataset": TEXTS}}]}
-    body |= {"export": {"formats": ["onnx"], "layout": "regular"}}
+    body |= {"export": {"formats": ["onnx", "onnx-int8"], "layout": "regular"}}
     folder = tmp_path_factory.mktemp("pairs")
     return go(body, tiny, tables, folder), folder / "output"
 
@@ -100,7 +100,7 @@ def pairs(tiny: Path, tables: Mapping[str, Path], tmp_path_factory: pytest.TempP
 def ranking(tiny: Path, tables: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
     """Queries and documents, read together."""
     folder = tmp_path_factory.mktemp("ranking")
-    return go({"task": RANKING, "export": {"formats": ["onnx"]}}, tiny, tables, folder), folder / "output"
+    return go({"task": RANKING, "export": {"formats": ["onnx-int8"]}}, tiny, tables, folder), folder / "output"
 
 
 def test_texts_alone_keep_the_vectors_of_the_model_as_given(embedding: tuple[Report, Path], tiny: Path) -> None:
@@ -150,6 +150,10 @@ def test_pairs_make_a_plain_model(pairs: tuple[Report, Path], monkeypatch: pytes
     assert config["architectures"] == ["BertModel"] and "auto_map" not in config
     assert [path.name for path in output.glob("*.py")] == ["load.py"]
     assert 0 < (report.verified.max_difference_onnx or 0) < 1e-5
+    own = report.files["model.int8.onnx"]
+    assert (
+        own.change is not None and own.test["ndcg_at_10"].value > 0.8 * report.results.pruned.test["ndcg_at_10"].value
+    )
     model, tokenizer = AutoModel.from_pretrained(output), AutoTokenizer.from_pretrained(output)
     said, saved = lines(output), np.load(output / "test_vectors.npz")["logits"]
     assert saved.shape == (len(said), 2, 64) and set(report.results.pruned.test) == {

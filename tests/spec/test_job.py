@@ -110,7 +110,7 @@ def test_a_model_of_a_hub_may_be_a_branch_a_tag_or_a_commit(name: str) -> None:
         ),
         ({"control": True}, (), "this job has none"),
         ({"transfer": {"weighting": "learned"}}, (), "give at least one in 'sources'"),
-        ({"export": {"formats": ["gguf"]}}, ("export", "formats", 0), "'safetensors' or 'onnx'"),
+        ({"export": {"formats": ["gguf"]}}, ("export", "formats", 0), "'safetensors', 'onnx' or 'onnx-int8'"),
         (
             {"budget": {"params": 0.1, "macs": 5}},
             ("budget",),

@@ -16,9 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from core.domains.anatomy import Anatomy
 from core.domains.channels.graph import Graph, Side, Weight
 from core.domains.channels.own_readers.columns import Columns
-from core.domains.cost import FLOAT32
 from core.domains.structure import Structure
-from core.domains.weights import file_bytes
+from core.domains.weights import FLOAT_BYTES, TYPES, file_bytes
+from core.spec.job import Precision
 
 Array = NDArray[np.int64]
 INTEGER = 8  # bytes
@@ -123,10 +123,10 @@ class ChannelCosts:
 
     params: Bilinear
     macs: Bilinear  # multiply-accumulates of convolutions and linear layers, for one picture
-    bytes: Bilinear  # of the weights' file
+    bytes: Bilinear  # of the weights' file; `before`: of the dense one, in float32
 
     @classmethod
-    def of(cls, graph: Graph) -> ChannelCosts:
+    def of(cls, graph: Graph, precision: Precision = "float32") -> ChannelCosts:
         """From what a graph says of the weights.
 
         A file's header is the dense model's, the longest: the dense file is counted to the byte, a cut one's is
@@ -134,14 +134,16 @@ class ChannelCosts:
         """
         params = _cost(graph, lambda weight: int(weight.kind == "parameter"))
         macs = _cost(graph, lambda weight: weight.positions, graph.products)
-        size = _cost(graph, lambda weight: FLOAT32 * (weight.saved and weight.kind != "integers"))
+        width = FLOAT_BYTES[TYPES[precision]]
+        size = _cost(graph, lambda weight: width * (weight.saved and weight.kind != "integers"))
         saved = {name: weight for name, weight in graph.weights.items() if weight.saved}
         floats = {name: weight.shape for name, weight in saved.items() if weight.kind != "integers"}
         integers = {name: weight.shape for name, weight in saved.items() if weight.kind == "integers"}
+        exact, whole = file_bytes(floats, "float32", integers), file_bytes(floats, precision, integers)
         return cls(
             params(sum(int(np.prod(w.shape)) for w in graph.weights.values() if w.kind == "parameter")),
             macs(graph.macs),
-            size(file_bytes(floats, FLOAT32, integers)),
+            replace(size(whole), spared=exact - whole),
         )
 
 

@@ -15,7 +15,7 @@ from core.domains.channels.reach import Reach
 from core.domains.fit import Scores
 from core.domains.structure import Structure
 from core.spec.budget import Budget
-from core.spec.job import HiddenSize, Layout
+from core.spec.job import HiddenSize, Layout, Precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,9 +30,9 @@ class ImageCosts(ChannelCosts):
     own: Graph | None = None  # where readers may read their own channels
 
     @classmethod
-    def at(cls, graph: Graph, side: int, multiple: int) -> ImageCosts:
+    def at(cls, graph: Graph, side: int, multiple: int, precision: Precision = "float32") -> ImageCosts:
         """From what a graph says of the weights."""
-        found = ChannelCosts.of(graph)
+        found = ChannelCosts.of(graph, precision)
         layers = [weight for weight in graph.weights.values() if weight.positions]
         return cls(
             found.params,
@@ -63,7 +63,7 @@ class ImageCosts(ChannelCosts):
         if budget.kind == "sparsity":
             return self.params, self.params.dense
         cost: Bilinear = getattr(self, budget.kind)
-        return cost, limit - cost.outside
+        return cost, min(limit - cost.outside, cost.dense)
 
     @property
     def reach(self) -> Reach:

@@ -23,6 +23,7 @@ from core.domains.gates import Gates
 from core.domains.network import TARGET, Network
 from core.domains.structure import Structure
 from core.domains.weights import file_bytes
+from core.spec.job import Precision
 
 RATE = 1e-4
 
@@ -88,16 +89,16 @@ class ChannelNetwork(Network):
             name: parameters[name] for name, one in self.graph.weights.items() if one.positions and name in parameters
         }
 
-    def costs(self, length: int, spared: int = 0) -> ImageCosts:
-        return ImageCosts.at(self.given, self.side, self.multiple)
+    def costs(self, length: int, spared: int = 0, precision: Precision = "float32") -> ImageCosts:
+        return ImageCosts.at(self.given, self.side, self.multiple, precision)
 
-    def file_bytes(self) -> int:
+    def file_bytes(self, precision: Precision = "float32") -> int:
         state = self.assembled().state_dict()
         floats, whole = (
             {name: tuple(tensor.shape) for name, tensor in state.items() if tensor.is_floating_point() is wanted}
             for wanted in (True, False)
         )
-        return file_bytes(floats, 4, whole)
+        return file_bytes(floats, precision, whole)
 
     def longest(self, wanted: int) -> int:
         """All pictures are of one size."""

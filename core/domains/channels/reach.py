@@ -13,6 +13,7 @@ from typing import Any
 
 from core.spec.budget import GROUPS, Budget
 from core.spec.errors import SpecError
+from core.spec.job import Precision
 
 FORM = 4  # of what is kept of it, and of the rules that it is made by
 UNITS = {"params": "parameters", "macs": "multiply-accumulates for a picture of {side} pixels", "bytes": "bytes"}
@@ -55,23 +56,28 @@ class Reach:
         return min(limit, dense)
 
 
-def reach_of(folder: Path, side: int, labels: int, multiple: int, own: bool = False) -> Reach:
+def reach_of(
+    folder: Path, side: int, labels: int, multiple: int, own: bool = False, precision: Precision = "float32"
+) -> Reach:
     """Trace the model that config.json says, with a head of so many labels, for pictures of `side` pixels.
 
-    `own`: readers may read their own channels. Raises SpecError('/model', '/channels/readers'). What it needs is named,
-    not imported: no process that imports this file loads torch.
+    `own`: readers may read their own channels; `precision`: of the weights' file. Raises SpecError('/model',
+    '/channels/readers'). What it needs is named, not imported: no process that imports this file loads torch.
     """
     load: Any = import_module("core.domains.channels.load")
     costs: Any = import_module("core.domains.channels.costs")
-    found: Reach = costs.ImageCosts.at(load.graph_of(load.empty_body(folder, labels), side, own), side, multiple).reach
+    graph = load.graph_of(load.empty_body(folder, labels), side, own)
+    found: Reach = costs.ImageCosts.at(graph, side, multiple, precision).reach
     return found
 
 
-def key_of(folder: Path, side: int, labels: int, multiple: int, own: bool = False) -> str:
+def key_of(
+    folder: Path, side: int, labels: int, multiple: int, own: bool = False, precision: Precision = "float32"
+) -> str:
     """Name what `reach_of` gives: it depends on nothing else."""
     config = json.loads((folder / "config.json").read_bytes())
     for name in ("id2label", "label2id", "_name_or_path"):  # of which the number of labels alone is asked for
         config.pop(name, None)
     made_by = {name: version(name) for name in ("torch", "transformers")}
-    known = json.dumps([FORM, config, side, labels, multiple, own, made_by], sort_keys=True)
+    known = json.dumps([FORM, config, side, labels, multiple, own, precision, made_by], sort_keys=True)
     return hashlib.sha256(known.encode()).hexdigest()[:32]

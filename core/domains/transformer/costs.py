@@ -12,10 +12,10 @@ from core.domains.cost import FLOAT32, Additive
 from core.domains.structure import ATTENTION, FFN, Structure
 from core.domains.transformer.families import Architecture, Family
 from core.domains.transformer.residual import residual_side
-from core.domains.weights import file_bytes
+from core.domains.weights import FLOAT_BYTES, TYPES, file_bytes
 from core.spec.budget import GROUPS, Budget
 from core.spec.errors import SpecError
-from core.spec.job import HiddenSize, Layout
+from core.spec.job import HiddenSize, Layout, Precision
 
 
 def least(cost: Additive, layout: Layout, architecture: Architecture) -> int:
@@ -37,14 +37,20 @@ class Costs:
     architecture: Architecture
     params: Additive
     macs: Additive  # multiply-accumulates of matrix products, for one text of `length` tokens
-    bytes: Additive  # of the weights' file
+    bytes: Additive  # of the weights' file; `before`: of the dense one, in float32
     length: int
     matrices: int = 0  # weights in the encoder layers' matrices: what 'sparsity' is of
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict, repr=False, compare=False)  # of the whole model
+    precision: Precision = "float32"  # of the weights in the file that is written
 
     @classmethod
     def from_shapes(
-        cls, architecture: Architecture, shapes: Mapping[str, tuple[int, ...]], length: int, spared: int = 0
+        cls,
+        architecture: Architecture,
+        shapes: Mapping[str, tuple[int, ...]],
+        length: int,
+        spared: int = 0,
+        precision: Precision = "float32",
     ) -> Self:
         """From parameter name, as the task model has it, -> shape; raises SpecError('/model').
 
@@ -68,20 +74,22 @@ class Costs:
             {ATTENTION: (head, 0), FFN: ((inputs + 1) * a.hidden * length, 0)},
             outside=once * (length if family.of_words else 1) + always * length,
         )
+        width = FLOAT_BYTES[TYPES[precision]]
         unit, block, fixed = (
-            tuple(FLOAT32 * price for price in prices) for prices in (params.unit, params.block, params.fixed)
+            tuple(width * price for price in prices) for prices in (params.unit, params.block, params.fixed)
         )
+        whole = files_bytes(shapes, family, precision)  # with the dense model's header, the longest
         size = Additive(
             a.anatomy,
             unit,
             block,
             fixed,
-            outside=files_bytes(shapes, family) - FLOAT32 * params.dense,  # with the dense model's header, the longest
-            spared=FLOAT32 * spared,
+            outside=whole - width * params.dense,
+            spared=FLOAT32 * spared + files_bytes(shapes, family) - whole,
         )
         layers = f"{family.base}.{family.layers}."
         matrices = sum(prod(shape) for name, shape in shapes.items() if name.startswith(layers) and len(shape) == 2)
-        return cls(a, params, macs, size, length, matrices, dict(shapes))
+        return cls(a, params, macs, size, length, matrices, dict(shapes), precision)
 
     def at(self, hidden: int) -> Self:
         """Of the model with so many dimensions of its residual stream; `before` stays that of the whole."""
@@ -93,10 +101,10 @@ class Costs:
             side = residual_side(name, shape, paths, a.hidden)
             if side is not None:
                 shapes[name] = (*shape[:side], hidden, *shape[side + 1 :])
-        small = self.from_shapes(replace(a, hidden=hidden), shapes, self.length)
+        small = self.from_shapes(replace(a, hidden=hidden), shapes, self.length, precision=self.precision)
 
         def beside(one: Additive, whole: Additive) -> Additive:
-            return replace(one, spared=whole.before - one.before)
+            return replace(one, spared=whole.before - one.dense - one.outside)
 
         return replace(
             small,
@@ -142,7 +150,7 @@ class Costs:
             unit = UNITS[budget.kind].format(length=self.length)
             advice = '; with "layout": "free" it can be smaller' * (layout == "regular")
             advice += '; most of the rest is embeddings: "vocabulary": "trim" keeps those that the texts use' * (
-                outside > cost.dense / 2 and not cost.spared
+                outside > cost.dense / 2 and not self.params.spared
             )
             if hidden_size == "keep" and layout == "free":
                 advice += f'; with "hidden_size": "trim" (and no "l0" or "pdp") it can have {lowest("trim"):,}'
@@ -155,14 +163,14 @@ class Costs:
         return cost, min(limit, high) - outside
 
 
-def files_bytes(shapes: Mapping[str, tuple[int, ...]], family: Family) -> int:
+def files_bytes(shapes: Mapping[str, tuple[int, ...]], family: Family, precision: Precision = "float32") -> int:
     """Bytes of the files of weights: one, but that each Dense layer behind a pooled vector has its own."""
     parts: dict[str, dict[str, tuple[int, ...]]] = {"": {}}
     for name, shape in shapes.items():
         own = name.rpartition(".")[0] if family.of_vectors and name.startswith(family.head) else ""
         named = f"linear.{name.rpartition('.')[2]}" if own else name.removeprefix(f"{family.base}." * family.of_vectors)
         parts.setdefault(own, {})[named] = shape
-    return sum(file_bytes(part, FLOAT32) for part in parts.values())
+    return sum(file_bytes(part, precision) for part in parts.values())
 
 
 def hidden_sizes(hidden: int) -> list[int]:

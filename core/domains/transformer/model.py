@@ -22,7 +22,7 @@ from core.domains.transformer.families import VOCABULARIES, Architecture, head_l
 from core.domains.transformer.pooling import Recipe, read_recipe
 from core.domains.weights import read_all_shapes, require_weights
 from core.spec.errors import SpecError
-from core.spec.job import JobSpec
+from core.spec.job import ONNX_FILES, JobSpec, Precision
 from core.spec.task import ProblemType
 
 KEPT = 256  # folders whose facts are held
@@ -50,27 +50,35 @@ class LocalModel:
     def require(self, spec: JobSpec) -> None:
         """Raises SpecError for what a job asks that the model cannot be."""
         why = "this model's positions scale with the text's length, which ONNX cannot say"
-        if self.stretches and "onnx" in spec.export.formats:
-            raise SpecError("/export/formats", f"{why}; leave 'onnx' out")
-        if self.stretches and spec.budget.runtime == "onnx":
+        if self.stretches and spec.budget.runtime in ONNX_FILES:
             raise SpecError("/budget/runtime", f"{why}; give 'torch' or 'torch.compile'")
+        if self.stretches and spec.onnx_formats:
+            raise SpecError("/export/formats", f"{why}; leave 'onnx' and 'onnx-int8' out")
         if self.architecture.earlier and spec.export.layout == "regular":
             raise SpecError("/export/layout", f"'regular' {UNEVEN}")
         if self.architecture.earlier and spec.budget.sparsity is not None:
             raise SpecError("/budget/sparsity", f"in place of units {UNEVEN}")
+        if self.recipe and self.recipe.dense and spec.export.precision != "float32":
+            raise SpecError(
+                "/export/precision",
+                "this model has Dense layers behind its pooling, which sentence-transformers runs in float32 whatever "
+                "the body has: leave 'precision' out",
+            )
         if self.recipe and spec.task.dimensions:
             width = self.recipe.dense[-1].rows if self.recipe.dense else self.architecture.hidden
             if spec.task.dimensions[-1] >= width:
                 raise SpecError("/task/dimensions", f"the model's vectors have {width:,} dimensions: give fewer")
 
-    def costs(self, labels: int = 0, length: int = 1, *, narrow: bool = False) -> Costs:
+    def costs(
+        self, labels: int = 0, length: int = 1, *, narrow: bool = False, precision: Precision = "float32"
+    ) -> Costs:
         """With a classifier for so many labels on top, for texts of `length` tokens, or as long as it reads.
 
         Of vectors, with what makes them; `narrow`: hidden dimensions are to be cut. Raises SpecError('/model').
         """
         length = min(length, self.reads or length)
         if self.recipe is not None:
-            return self._of_vectors(length, narrow)
+            return self._of_vectors(length, narrow, precision)
         family, columns = self.architecture.family, self.architecture.hidden
         features = self.architecture.features or columns
         head: dict[str, tuple[int, ...]] = {}
@@ -80,15 +88,16 @@ class LocalModel:
             head |= {f"{path}.bias": (rows,)} if path not in family.biasless else {}
             columns = features
         head |= {f"{path}.weight": (features,) for path in family.head_norms}
-        return Costs.from_shapes(self.architecture, {**self.shapes, **head} if labels else self.shapes, length)
+        shapes = {**self.shapes, **head} if labels else self.shapes
+        return Costs.from_shapes(self.architecture, shapes, length, precision=precision)
 
-    def _of_vectors(self, length: int, narrow: bool) -> Costs:
+    def _of_vectors(self, length: int, narrow: bool, precision: Precision) -> Costs:
         assert self.recipe is not None
         a = self.architecture
         head = self.recipe.shapes(a.family.head, a.hidden, narrow)
         paths = tuple(dict.fromkeys(name.rpartition(".")[0] for name in head))
         of_head = replace(a, family=replace(a.family, head_layers=paths))
-        return Costs.from_shapes(of_head, {**self.shapes, **head}, length)
+        return Costs.from_shapes(of_head, {**self.shapes, **head}, length, precision=precision)
 
     @cached_property
     def dense(self) -> Costs:

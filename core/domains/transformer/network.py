@@ -20,6 +20,7 @@ from core.domains.transformer.families import Architecture
 from core.domains.transformer.gates import gated
 from core.domains.transformer.magnitude import norms, stream_norms
 from core.domains.transformer.parts import hidden_size, longest_text, matrices, projections, units
+from core.spec.job import Precision
 
 
 class TransformerNetwork(Network):
@@ -94,13 +95,13 @@ class TransformerNetwork(Network):
     def projections(self, dropped: Collection[int] = ()) -> dict[str, nn.Linear]:
         return projections(self, dropped)
 
-    def costs(self, length: int, spared: int = 0) -> Costs:
+    def costs(self, length: int, spared: int = 0, precision: Precision = "float32") -> Costs:
         shapes = {name: tuple(p.shape) for name, p in self.assembled().named_parameters()}
-        return Costs.from_shapes(self.architecture, shapes, length, spared)
+        return Costs.from_shapes(self.architecture, shapes, length, spared, precision)
 
-    def file_bytes(self) -> int:
+    def file_bytes(self, precision: Precision = "float32") -> int:
         shapes = {name: tuple(tensor.shape) for name, tensor in self.assembled().state_dict().items()}
-        return files_bytes(shapes, self.architecture.family)
+        return files_bytes(shapes, self.architecture.family, precision)
 
     def longest(self, wanted: int) -> int:
         return longest_text(self, wanted)

@@ -70,7 +70,7 @@ def steps(report: Report, spec: JobSpec) -> Iterator[str]:
             yield "Give related rows in 'sources', with labels or without."
     elif change and counted:
         yield f"See whether less does: {family(kind, asked, (1 / 2, 1 / 4))}."
-    if "onnx" not in spec.export.formats and spec.budget.sparsity is None:
+    if not {"onnx", "onnx-int8"} & {*spec.export.formats} and spec.budget.sparsity is None:
         yield "Add \"onnx\" to 'export.formats': ONNX Runtime is the fastest way to run it on a CPU."
     if report.data.test < FEW:
         yield f"Give more test rows: {report.data.test} tell models apart roughly."

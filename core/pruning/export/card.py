@@ -12,7 +12,7 @@ from huggingface_hub import ModelCardData
 
 from core.domains.model_ref import ModelRef
 from core.pruning.export.files import NEEDS_5, TEMPLATES
-from core.spec.job import JobSpec
+from core.spec.job import ONNX_FILES, JobSpec
 from core.spec.metrics import METRICS, NUMBERS, shown
 from core.spec.report import BudgetMet, Report, Result, Tested
 from core.spec.task import SEARCHING, VECTORS
@@ -61,7 +61,7 @@ def write_card(report: Report, spec: JobSpec, model: ModelRef, max_length: int, 
         "budget": latency_met(report.budget).replace("tokens", of_size),
         "needs": NEEDS_5_CARD if NEEDS_5 in json.loads((target.parent / "config.json").read_text()).values() else "",
         "load": _loading(report, spec, auto_class),
-        "onnx": _onnx(report, spec) if "onnx" in spec.export.formats else "",
+        "onnx": _onnx(report, spec) if spec.onnx_formats else "",
     }
     target.write_text(Template((TEMPLATES / "README.md.txt").read_text()).substitute(values))
 
@@ -95,6 +95,8 @@ def _task(report: Report, spec: JobSpec, model: ModelRef, max_length: int) -> st
     if model.revision:
         made_of = f"revision {as_code(model.revision)} of {as_code(model.name)}"
         sentences.append(f"Made of {made_of}, whose licence holds.")
+    if (precision := spec.export.precision) != "float32":
+        sentences.append(f"Its weights are rounded to {precision}, and it was measured so, in float32 arithmetic.")
     if words:
         sentences.append(
             f"Of {words.before:,} tokens it keeps the {words.kept:,} that its texts use; others fall to pieces."
@@ -177,13 +179,24 @@ def blocks(card: str) -> list[str]:
 
 
 def _onnx(report: Report, spec: JobSpec) -> str:
+    """How the files of ONNX Runtime are run, and what each file is worth."""
+    said = {"file": ONNX_FILES[spec.onnx_formats[0]], "files": _files(report)}
     if spec.task.image is not None:
-        return ONNX_IMAGES_CARD
+        return Template(ONNX_IMAGES_CARD).substitute(said)
     vectors = report.task.problem in VECTORS
     two = '["a query", "another query"], ["some document", "another, longer document"]'
     texts = two if report.task.problem == "text_ranking" else '["some text", "another, longer text"]'
     output = ("vectors", "sentence_embedding") if vectors else ("logits", "logits")
-    return Template(ONNX_CARD).substitute({"texts": texts, "name": output[0], "output": output[1]})
+    return Template(ONNX_CARD).substitute({"texts": texts, "name": output[0], "output": output[1]} | said)
+
+
+def _files(report: Report) -> str:
+    """A line of Markdown for each file that holds the model."""
+    metric, lines = report.task.metric, []
+    for name, file in report.files.items():
+        times = [f"{file.latency_ms[b]:.3g} ms ({file.speedup[b]:.1f}x)" for b in ("1", "32")]
+        lines.append(f"| {name} | {_quality(file, metric)} | {file.bytes / 2**20:.1f} MiB | {' | '.join(times)} |")
+    return f"| file | {METRICS[metric]} | size | batch 1 | batch 32 |\n|---|---|---|---|---|\n" + "\n".join(lines)
 
 
 NEEDS_5_CARD = """
@@ -275,10 +288,15 @@ ONNX Runtime, any batch, and texts of any length that the model reads:
 ```python
 import onnxruntime
 
-session = onnxruntime.InferenceSession("model.onnx")
+session = onnxruntime.InferenceSession("$file")
 batch = tokenizer($texts, padding=True, truncation=True, return_tensors="np")
 ($name,) = session.run(["$output"], {column.name: batch[column.name] for column in session.get_inputs()})
 ```
+
+$files
+
+Milliseconds on a CPU, and how many times as fast the dense model is in a file of the same kind: model.safetensors by
+eager PyTorch, the others by ONNX Runtime.
 """
 
 
@@ -288,9 +306,11 @@ ONNX Runtime, any number of pictures at once, made by the processor:
 ```python
 import onnxruntime
 
-session = onnxruntime.InferenceSession("model.onnx")
+session = onnxruntime.InferenceSession("$file")
 (logits,) = session.run(["logits"], {"pixel_values": processor(picture, return_tensors="np")["pixel_values"]})
 ```
+
+$files
 """
 
 

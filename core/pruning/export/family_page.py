@@ -25,6 +25,7 @@ def write_family_page(report: FamilyReport, spec: JobSpec, model: ModelRef, targ
         metrics=METRICS,
         numbers=NUMBERS,
         made=made,
+        of_files={name: size.files for name, size in made.items() if len(size.files) > 1},
         failed=[size for size in report.sizes if size.error],
         recommended=made.get(report.recommended or ""),
         curves=curves(report),

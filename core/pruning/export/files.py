@@ -24,6 +24,7 @@ from core.domains.transformer import shrink
 from core.domains.transformer.families import Architecture
 from core.domains.transformer.network import TransformerNetwork
 from core.domains.transformer.residual import residual_side
+from core.domains.weights import WHOLE
 from core.pruning.export.vectors import write_modules
 from core.pruning.export.verify import VECTORS_FILE, modeling_file
 from core.pruning.system import parallel
@@ -32,6 +33,7 @@ from core.pruning.system.files import sha256, write_json
 from core.pruning.training.batches import Rows
 from core.rows.example import Example
 from core.rows.modality import Modality
+from core.spec.job import Precision
 from core.spec.report import Environment
 from core.tasks.task import plain
 
@@ -41,16 +43,21 @@ LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "top
 
 
 def write_model(
-    network: TransformerNetwork, structure: Structure, modality: Modality, target: Path, *, plain: bool = False
+    network: TransformerNetwork,
+    structure: Structure,
+    modality: Modality,
+    target: Path,
+    *,
+    plain: bool = False,
+    precision: Precision = "float32",
 ) -> None:
     """Weights, config, tokenizer and the code that loads them; `plain` shapes need none: config.json says them."""
     target.mkdir(parents=True, exist_ok=True)
     whole = network.assembled()
     model = whole.plain if network.gives_vectors else whole
     family, earlier = network.architecture.family, network.architecture.earlier
-    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
-    config = model.config.to_dict() | {"dtype": "float32"}
+    save_weights(model, target / WHOLE, precision)
+    config = model.config.to_dict() | {"dtype": precision}
     config |= as_transformers_4(config)
     config.pop("_name_or_path", None)
     write_json(target / "structure.json", structure.to_json())
@@ -82,6 +89,16 @@ def write_model(
         return
     loader = Template((TEMPLATES / "load.py.txt").read_text()).substitute({"auto_class": family.auto_class})
     (target / "load.py").write_text(loader, encoding="utf-8")
+
+
+def save_weights(model: Any, file: Path, precision: Precision) -> None:
+    """Write all that has a name; what counts batches stays whole."""
+    dtype = getattr(torch, precision)
+    weights = {
+        name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else tensor.dtype).contiguous().clone()
+        for name, tensor in model.state_dict().items()
+    }
+    save_file(weights, file, metadata={"format": "pt"})
 
 
 def class_names(network: TransformerNetwork, model: Any) -> tuple[str, str]:

@@ -37,7 +37,12 @@ COSTS = {
     "latency_ms": "latency",
     "speedup": "latency",
 }
-RUNTIMES = {"torch": "eager PyTorch", "torch.compile": "torch.compile", "onnx": "ONNX Runtime"}
+RUNTIMES = {
+    "torch": "eager PyTorch in float32",
+    "torch.compile": "torch.compile in float32",
+    "onnx": "ONNX Runtime in float32",
+    "onnx-int8": "ONNX Runtime in int8",
+}
 STAGES = {
     "teach": "Teach the dense model",
     "prune": "Prune: learn the masks",

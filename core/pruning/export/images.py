@@ -9,7 +9,6 @@ from string import Template
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from safetensors.torch import save_file
 from torch import Tensor
 
 from core.domains.channels import resize
@@ -18,29 +17,36 @@ from core.domains.channels.families import AUTO_CLASS
 from core.domains.channels.network import ChannelNetwork
 from core.domains.channels.own_readers import reads
 from core.domains.structure import Structure
-from core.pruning.export.files import TEMPLATES
+from core.domains.weights import WHOLE
+from core.pruning.export.files import TEMPLATES, save_weights
 from core.pruning.export.verify import modeling_file
 from core.pruning.system.files import write_json
 from core.pruning.training.batches import Rows
 from core.rows.example import Example
 from core.rows.image.picture import read_bytes
 from core.rows.modality import Modality
+from core.spec.job import Precision
 from core.tasks.task import plain
 
 
 def write_image_model(
-    network: ChannelNetwork, structure: Structure, modality: Modality, target: Path, *, whole: bool = False
+    network: ChannelNetwork,
+    structure: Structure,
+    modality: Modality,
+    target: Path,
+    *,
+    whole: bool = False,
+    precision: Precision = "float32",
 ) -> None:
     """Weights, config, preprocessor and the code that loads them; a `whole` model, with all channels, needs none."""
     target.mkdir(parents=True, exist_ok=True)
     model, family = network.assembled(), network.family
-    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    save_weights(model, target / WHOLE, precision)
     runs = reads_of(model, network.given, structure)
     own = {"reads": runs} if runs else {}
     write_json(target / "structure.json", structure.to_json() | own)
     modality.save(target, model)
-    config = model.config.to_dict() | {"dtype": "float32"}
+    config = model.config.to_dict() | {"dtype": precision}
     config.pop("_name_or_path", None)
     if whole:
         write_json(target / "config.json", config | {"architectures": [family.task_class]})

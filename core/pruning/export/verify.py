@@ -3,10 +3,10 @@
     python -m core.pruning.export.verify CHECKPOINT [PICTURES]
 
 Prints an empty line for each batch, then one of JSON: the metrics anew, and how far the ways of loading, and the
-measured logits, are from each other (of numbers in standard deviations of the training labels). Only what ships in the
-checkpoint is used to load it; where no code does (a regular layout, a budget in zeros), none is trusted. Code of
-anybody else's, or a name of it, is a RuntimeError before anything is loaded. PICTURES: Parquet, the bytes of the test
-pictures, where rows are of these.
+measured logits, are from each other (of numbers in standard deviations of the training labels); and of each file of
+ONNX Runtime its own quality. Only what ships in the checkpoint is used to load it; where no code does (a regular
+layout, a budget in zeros), none is trusted. Code of anybody else's, or a name of it, is a RuntimeError before anything
+is loaded. PICTURES: Parquet, the bytes of the test pictures, where rows are of these.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from runpy import run_path
@@ -26,10 +26,11 @@ from typing import Any
 from core.die_with_parent import die_with_parent
 from core.domains.channels.families import AUTO_CLASS
 from core.domains.config import OWN_WAYS
-from core.spec.report import Verified
+from core.spec.report import FileQuality, Seen, Verified
 from core.spec.task import ProblemType
 
 BATCH = 64
+EXACT = "model.onnx"  # of the files of ONNX, the one that answers as torch does
 ONNX_TOLERANCE = 1e-4  # between logits of torch and of ONNX Runtime, in parts of the largest where that is above 1
 TOLERANCE = 1e-3  # between logits, of float32 arithmetic on other batches or another device
 VECTORS_FILE = "test_vectors.npz"  # answers, and labels where they are vectors, too, of the rows in test.jsonl
@@ -37,8 +38,8 @@ OURS = ("manifest.json", "report.json", "structure.json")  # no library reads th
 NAMES_CODE = re.compile("auto_map(ping)?|custom_(pipelines|generate)|use_kernels|.*_implementation(_internal)?")
 
 
-def main(checkpoint: Path, pictures: Path | None = None) -> Verified:
-    """The test rows through from_pretrained, load.py and model.onnx (if any), beside the logits in test.jsonl."""
+def main(checkpoint: Path, pictures: Path | None = None) -> Seen:
+    """The test rows through from_pretrained, load.py and files of ONNX (if any), beside the logits in test.jsonl."""
     sys.dont_write_bytecode = True  # or the checkpoint would hold __pycache__ of its own code
     if foreign := foreign_code(checkpoint):
         raise RuntimeError(f"the checkpoint brings code that Topwork did not write: {', '.join(foreign)}")
@@ -61,6 +62,7 @@ def main(checkpoint: Path, pictures: Path | None = None) -> Verified:
         )
         changed, to_measured, to_other, to_onnx = 0, 0.0, 0.0, 0.0
         every: list[tuple[Any, Any]] = []
+        of_files: dict[str, list[Any]] = {name: [] for name in found.runtimes}
         with torch.inference_mode():
             rows.sort(key=lambda row: len("".join(row.get("text", ()))))
             for start in range(0, len(rows), BATCH):
@@ -74,27 +76,37 @@ def main(checkpoint: Path, pictures: Path | None = None) -> Verified:
                 if found.other:
                     said = found.other(**batch)
                     to_other = max(to_other, _apart(logits, task.shaped(getattr(said, "logits", said))))
-                if found.runtime:
-                    columns = {one.name: batch[one.name].numpy() for one in found.runtime.get_inputs()}
-                    (answers,) = found.runtime.run(None, columns)
-                    said = task.asked(task.shaped(torch.from_numpy(answers)), labels)
-                    largest = float(asked.abs().max()) if asked.numel() else 0.0
-                    to_onnx = max(to_onnx, _apart(asked, said) / max(manifest["scale"], largest))
+                for name, runtime in found.runtimes.items():
+                    columns = {one.name: batch[one.name].numpy() for one in runtime.get_inputs()}
+                    (answers,) = runtime.run(None, columns)
+                    of_files[name].append(task.shaped(torch.from_numpy(answers)))
+                    said = task.asked(of_files[name][-1], labels)
+                    if not said.isfinite().all():
+                        raise RuntimeError(f"{name} answers what is no number")
+                    if name == EXACT:
+                        largest = float(asked.abs().max()) if asked.numel() else 0.0
+                        to_onnx = max(to_onnx, _apart(asked, said) / max(manifest["scale"], largest))
                 told = zip(task.said(logits, labels), map(_predicted, part), strict=True)
                 changed += sum(one != before for one, before in told if not isinstance(one, float))
                 every.append((logits, labels))
                 print(flush=True)  # a sign of life
             all_logits, all_labels = stack([one for one, _ in every], 0), stack([one for _, one in every], IGNORED)
+        in_order = torch.tensor([row["place"] for row in rows], dtype=torch.long).argsort()
+        files = {}
+        for name, parts in of_files.items():
+            own, exact, truth = (one[in_order] for one in (stack(parts, 0), all_logits, all_labels))
+            files[name] = FileQuality(test=task.intervals(own, truth), change=task.apart(own, exact, truth))
     scale = manifest["scale"]
-    return Verified(
+    verified = Verified(
         rows=len(rows),
         test=task.quality(all_logits, all_labels),
         changed_predictions=changed,  # ties within the tolerance, if any
         max_difference_to_measured=to_measured / scale,
         max_difference_between_loaders=to_other / scale if found.other else None,
-        max_difference_onnx=to_onnx if found.runtime else None,
+        max_difference_onnx=to_onnx if EXACT in found.runtimes else None,
         parameters=sum(p.numel() for p in found.model.parameters()),
     )
+    return Seen(verified=verified, files=files)
 
 
 def from_texts(found: Found, max_length: int, task: Any) -> Callable[[list[dict[str, Any]]], Any]:
@@ -133,7 +145,7 @@ class Found:
     model: Any
     processor: Any  # a tokenizer, or what makes pixels of pictures
     other: Any  # by load.py, if it has one
-    runtime: Any  # of model.onnx, if there is one
+    runtimes: Mapping[str, Any]  # sessions of ONNX Runtime, by file
 
     @property
     def labels(self) -> list[str]:
@@ -144,6 +156,7 @@ class Found:
 
 def load(checkpoint: Path, problem: ProblemType, images: bool) -> Found:
     """Load a checkpoint by what its task's models are loaded with. Its own code is run where it has some."""
+    import torch
     import transformers
 
     from core.domains.transformer.embedder import load_embedder
@@ -155,19 +168,24 @@ def load(checkpoint: Path, problem: ProblemType, images: bool) -> Found:
         model: Any = load_embedder(checkpoint, read_recipe(checkpoint), coded)
     else:
         auto_class = getattr(transformers, AUTO_CLASS if images else TASKS[problem].auto_class)
-        model = auto_class.from_pretrained(checkpoint, trust_remote_code=coded).eval()
+        model = auto_class.from_pretrained(checkpoint, trust_remote_code=coded, dtype=torch.float32).eval()
     if images:
         processor: Any = transformers.AutoImageProcessor.from_pretrained(checkpoint)  # type: ignore[no-untyped-call]
     else:
         processor = transformers.AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=coded)
-    other = runtime = None
+    other = None
     if (checkpoint / "load.py").exists():
         other, processor = run_path(str(checkpoint / "load.py"))["load"]()
-    if (exported := checkpoint / "model.onnx").exists():
-        from onnxruntime import InferenceSession
+    return Found(model, processor, other, sessions(checkpoint))
 
-        runtime = InferenceSession(exported, providers=["CPUExecutionProvider"])
-    return Found(model, processor, other, runtime)
+
+def sessions(checkpoint: Path) -> dict[str, Any]:
+    """What runs each file of ONNX, by its name."""
+    if not (files := sorted(checkpoint.glob("*.onnx"))):
+        return {}
+    from onnxruntime import InferenceSession
+
+    return {file.name: InferenceSession(file, providers=["CPUExecutionProvider"]) for file in files}
 
 
 def stored_rows(checkpoint: Path) -> list[dict[str, Any]]:

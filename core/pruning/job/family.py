@@ -12,6 +12,7 @@ from core.pruning.job.passes import Pass
 from core.pruning.job.publish import Finished, manifest, peak_memory_bytes
 from core.pruning.system.files import write_json
 from core.spec.errors import SpecError
+from core.spec.job import ONNX_FILES
 from core.spec.report import FamilyReport, Report, Size, Tested
 
 LOST = 0.02  # of a metric
@@ -50,11 +51,12 @@ def publish_family(
 
 
 def warnings(each: Mapping[str, Sequence[str]]) -> list[str]:
-    """What is said of all sizes, once; of others which they are."""
+    """What is said of all sizes, once; of others which they are. What files lose comes first."""
     by_text: dict[str, list[str]] = {}
     for name, said in each.items():
         for text in said:
             by_text.setdefault(text, []).append(name)
+    by_text = dict(sorted(by_text.items(), key=lambda said: not said[0].startswith(tuple(ONNX_FILES.values()))))
     return [text if len(names) == len(each) else f"{', '.join(names)}: {text}" for text, names in by_text.items()]
 
 
@@ -69,6 +71,7 @@ def size_of(done: Finished, report: Report) -> Size:
         change=report.results.change[report.task.metric],
         on_dev=done.measured.on_dev,
         structure=report.structure,
+        files=report.files,
     )
 
 

@@ -10,9 +10,11 @@ from torch import Tensor
 from core.domains.network import Network
 from core.domains.structure import Structure
 from core.pruning.job.inputs import Inputs
+from core.pruning.job.precision import round_weights
 from core.pruning.job.prepare import Prepared
 from core.pruning.job.stages import Shrunk, Taught
 from core.pruning.job.verdict import lead
+from core.pruning.latency.files import Times, write_and_time
 from core.pruning.latency.medians import SEQUENCE_LENGTH, latencies_ms
 from core.pruning.training.batches import Rows
 from core.pruning.training.predict import predict
@@ -32,6 +34,7 @@ class Measured:
     test: Rows  # numbers in their own unit
     latency: BudgetMet | None  # how a budget in time was met
     on_dev: Interval | None  # of several sizes: the task's metric on the dev rows less that of dense, paired
+    files: tuple[Times, Times]  # milliseconds of the files of ONNX Runtime, dense and pruned
 
 
 def measure(shared: Prepared, taught: Taught, sizes: Sequence[Shrunk]) -> list[Measured]:
@@ -43,6 +46,8 @@ def measure(shared: Prepared, taught: Taught, sizes: Sequence[Shrunk]) -> list[M
     one, inputs = shared.one, shared.inputs
     metric, alive, dense = one.spec.task.metric, one.teller.alive, taught.teacher.eval()
     students = [size.student.eval() for size in sizes]
+    for student in students:
+        round_weights(student, one.spec.export.precision)
     apart = on_dev(inputs.dev, dense, students, metric) if one.spec.budgets else [None] * len(sizes)
     test = in_their_unit(inputs, dense, *students)
     task, labels = test.task, test.labels
@@ -59,7 +64,7 @@ def measure(shared: Prepared, taught: Taught, sizes: Sequence[Shrunk]) -> list[M
             model_params=cost.params.model(kept),
             macs=cost.macs.model(kept),
             macs_length=size.goal.costs.length,
-            bytes=network.file_bytes(),
+            bytes=network.file_bytes("float32" if network is dense else one.spec.export.precision),
             latency_length=length,
             latency_ms=ms,
             speedup={b: round(speed[0][b] / took, 2) for b, took in ms.items()},
@@ -71,8 +76,14 @@ def measure(shared: Prepared, taught: Taught, sizes: Sequence[Shrunk]) -> list[M
         return predict(network, test, alive=alive, checkpoint=prepared.one.state.checkpoints.at(f"recover-test-{name}"))
 
     baseline, of_dense, found = Tested(test=task.intervals(usual, labels)), told(shared, dense, "dense"), []
-    for size, student, ms, dev in zip(sizes, students, speed[1:], apart, strict=True):
-        prepared, structure, said = size.prepared, size.pruned.structure, told(size.prepared, student, "pruned")
+    answers = [told(size.prepared, student, "pruned") for size, student in zip(sizes, students, strict=True)]
+    files: list[tuple[Times, Times]] = [({}, {})] * len(sizes)
+    if one.spec.onnx_formats and not one.control:
+        folders = {size.prepared.one.output: student for size, student in zip(sizes, students, strict=True)}
+        of_dense_files, each = write_and_time(dense, folders, one.spec.onnx_formats, test.blank, length, alive)
+        files = [(of_dense_files, times) for times in each.values()]
+    for size, student, said, ms, dev, times in zip(sizes, students, answers, speed[1:], apart, files, strict=True):
+        prepared, structure = size.prepared, size.pruned.structure
         given, latency = None, prepared.goal.latency
         if inputs.given is not None:
             pairs = {"dense": of_dense, "pruned": said}
@@ -87,7 +98,7 @@ def measure(shared: Prepared, taught: Taught, sizes: Sequence[Shrunk]) -> list[M
             given=given,
         )
         met = latency.report(structure, size.pruned.fits) if latency else None
-        found.append(Measured(results, said, of_dense, test, met, dev))
+        found.append(Measured(results, said, of_dense, test, met, dev, times))
     return found
 
 

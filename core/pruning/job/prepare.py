@@ -76,7 +76,8 @@ def prepare(one: Pass) -> tuple[Family, Network]:
     mean = round(float(torch.cat([part.lengths for part in rows]).float().mean()))
     row_macs = network.costs(mean).macs.model(Structure.dense(network.anatomy))
     sizes = {size.spec.budget.name: size for size in one.sizes()}
-    costs = {name: network.costs(network.longest(size.spec.length), spared) for name, size in sizes.items()}
+    precision = one.spec.export.precision
+    costs = {name: network.costs(network.longest(size.spec.length), spared, precision) for name, size in sizes.items()}
     left = [part_left(size.spec, costs[name]) for name, size in sizes.items()]
     planned = sized(one.spec, left, len(inputs.splits.train))
     done = work(one.spec, [*planned.values()], row_macs, len(inputs.test))

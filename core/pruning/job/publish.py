@@ -22,6 +22,7 @@ from core.domains.folder import PRUNED
 from core.domains.network import Network
 from core.domains.transformer.model import read_model
 from core.domains.transformer.network import TransformerNetwork
+from core.domains.weights import WHOLE
 from core.pruning.export.card import snippet, write_card
 from core.pruning.export.files import environment, write_manifest, write_model, write_test_rows
 from core.pruning.export.html_report import write_page
@@ -31,24 +32,24 @@ from core.pruning.export.verify import ONNX_TOLERANCE, TOLERANCE
 from core.pruning.job.measure import Measured
 from core.pruning.job.passes import Pass
 from core.pruning.job.stages import Shrunk
-from core.pruning.job.verdict import verdict
-from core.pruning.latency.onnx import write_onnx
+from core.pruning.job.verdict import losses, verdict
 from core.pruning.masking import sparsity
 from core.pruning.system.files import sha256, write_json
 from core.rows.data_warnings import doubts
 from core.spec.metrics import OF_ORDER
 from core.spec.report import (
     BudgetMet,
+    FileMeasured,
     Memory,
     Report,
     Result,
     Results,
     RowCounts,
+    Seen,
     Sizes,
     TaskSaid,
     Trained,
     TransferSaid,
-    Verified,
     Vocabulary,
     WorkMacs,
     Zeros,
@@ -81,7 +82,10 @@ def publish(done: Finished, control: Finished | None) -> Report:
     report = reported(done, pruned, control, zeros)
     if report.budget.met > report.budget.limit:
         raise RuntimeError(f"the pruned model is over its budget, please report this: {report.budget}")
-    report = report.model_copy(update={"verified": verify(one.output, pruned, one.teller.alive, pictures_file(one))})
+    seen = verify(one.output, pruned, one.teller.alive, pictures_file(one))
+    files = files_measured(seen, measured, report.results, one.output)
+    said = [*losses(files, report.task.metric), *report.warnings]
+    report = report.model_copy(update={"verified": seen.verified, "files": files, "warnings": said})
     student, largest = size.student, size.prepared.inputs.modality.largest
     loads = auto_class(student)
     write_card(report, one.spec, one.model, largest, loads, one.output / "README.md")
@@ -106,18 +110,23 @@ def publish(done: Finished, control: Finished | None) -> Report:
 def write_files(size: Shrunk, measured: Measured) -> Zeros | None:
     """The model, and the rows that it was measured on; of a model with zeros, what is said of them."""
     one, inputs, student = size.prepared.one, size.prepared.inputs, size.student.cpu()
-    spec, out = one.spec, one.output
+    spec, out, precision = one.spec, one.output, one.spec.export.precision
     whole, structure = spec.budget.sparsity is not None, size.pruned.structure
     rows, test, logits = inputs.splits.test, measured.test, measured.logits
     if isinstance(student, ChannelNetwork):
-        write_image_model(student, structure, inputs.modality, out, whole=whole)
+        write_image_model(student, structure, inputs.modality, out, whole=whole, precision=precision)
         write_test_pictures(rows, test, logits, out / "test.jsonl", pictures_file(one))
     else:
         assert isinstance(student, TransformerNetwork)
-        write_model(student, structure, inputs.modality, out, plain=whole or spec.export.layout == "regular")
+        write_model(
+            student,
+            structure,
+            inputs.modality,
+            out,
+            plain=whole or spec.export.layout == "regular",
+            precision=precision,
+        )
         write_test_rows(rows, test, logits, out / "test.jsonl")
-    if "onnx" in spec.export.formats:
-        write_onnx(student.assembled(), test.blank.traced, out / "model.onnx", test.blank.free)
     if spec.budget.sparsity is None:
         return None
     pattern = spec.budget.pattern or "unstructured"
@@ -138,7 +147,7 @@ def pictures_file(one: Pass) -> Path:
 
 def weights_file(one: Pass) -> Path:
     """Of the checkpoint."""
-    return one.output / "model.safetensors"
+    return one.output / WHOLE
 
 
 def auto_class(network: Network) -> str:
@@ -272,7 +281,7 @@ def peak_memory_bytes() -> Memory:
 
 def verify(
     checkpoint: Path, measured: Result, alive: Callable[[], None] = lambda: None, pictures: Path | None = None
-) -> Verified:
+) -> Seen:
     """Load the files in a fresh process; RuntimeError unless they are the model that was measured.
 
     `alive` is called whenever that process has done a batch. `pictures`: the file of the test pictures, if any.
@@ -291,7 +300,8 @@ def verify(
         if process.wait():
             errors.seek(0)
             raise RuntimeError(f"the checkpoint does not load in a fresh process: {errors.read().strip()[-2000:]}")
-    found = Verified.model_validate_json(said[-1])
+    seen = Seen.model_validate_json(said[-1])
+    found = seen.verified
     same = (
         found.max_difference_to_measured <= TOLERANCE
         and found.parameters == measured.model_params
@@ -306,4 +316,20 @@ def verify(
         )
     if not same:
         raise RuntimeError(f"the checkpoint is not the model that was measured: {found} against {measured}")
+    return seen
+
+
+def files_measured(seen: Seen, measured: Measured, results: Results, folder: Path) -> dict[str, FileMeasured]:
+    """Each file that holds the model: what it answers, its size, and what it takes beside dense in such a file."""
+    torchs, (dense, pruned) = results.pruned, measured.files
+    found = {
+        WHOLE: FileMeasured(test=torchs.test, bytes=torchs.bytes, latency_ms=torchs.latency_ms, speedup=torchs.speedup)
+    }
+    for name, quality in seen.files.items():
+        found[name] = FileMeasured(
+            **dict(quality),
+            bytes=(folder / name).stat().st_size,
+            latency_ms=pruned[name],
+            speedup={b: round(dense[name][b] / took, 2) for b, took in pruned[name].items()},
+        )
     return found

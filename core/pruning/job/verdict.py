@@ -1,19 +1,21 @@
-"""Whether a model is better than one answer for every row, by the metric of the task: the first of a job's warnings."""
+"""What is said of quality before all else: of files that lose, and models no better than one answer for all rows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from torch import Tensor
 
+from core.domains.weights import WHOLE
 from core.rows.splits import Splits
 from core.spec.metrics import METRICS, NUMBERS, shown
-from core.spec.report import Lead, Results
+from core.spec.report import FileMeasured, Lead, Results
 from core.spec.task import TaskSpec
 from core.tasks import TASKS, Task
 
 # One answer for all rows, as it is called; of one class a row, the commonest answer.
 UNBALANCED = 1.2  # times what always one class would reach if all were as frequent
+POINT = 0.01  # of a metric
 
 
 def lead(task: Task, metric: str, logits: Tensor, labels: Tensor, usual: Tensor) -> Lead:
@@ -49,6 +51,20 @@ def verdict(results: Results, task: TaskSpec, splits: Splits) -> Iterator[str]:
         + "".join(f", nor the {name} one, {shown(value[name], metric)}" for name in other)
         + f"; {_mend(first, found, task, splits)}"
     )
+
+
+def losses(files: Mapping[str, FileMeasured], metric: str) -> Iterator[str]:
+    """One sentence for each file whose own quality is more than a point below that of the weights."""
+    for name, file in files.items():
+        if file.change is None or (change := file.change[metric]).value >= -POINT:
+            continue
+        unit, scale = ("", 1) if metric in NUMBERS else (" points", 100)
+        by, low, high = (f"{scale * value:+.3g}" for value in (change.value, change.low, change.high))
+        whole, own = (shown(one.test[metric].value, metric) for one in (files[WHOLE], file))
+        yield (
+            f"{name} loses more than a point: its {METRICS[metric]} is {own}, that of {WHOLE} {whole} ({by}{unit}, "
+            f"{low} to {high}, paired); take another file where that counts"
+        )
 
 
 def _mend(name: str, found: Lead, task: TaskSpec, splits: Splits) -> str:

@@ -21,6 +21,7 @@ from core.domains.structure import Structure
 from core.pruning.latency.prices import Table
 from core.pruning.latency.runtimes import Conditions
 from core.pruning.latency.stopwatch import Measure, Reading
+from core.spec.job import ONNX_FILES
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class ByMacs:
     def key(self, under: Conditions) -> dict[str, Any]:
         macs = self.costs.macs
         shape = hashlib.sha256(repr([macs.price.tolist(), macs.rows.tolist(), macs.columns.tolist()]).encode())
-        libraries = ("torch", "transformers", *["onnxruntime"] * (under.runtime == "onnx"))
+        libraries = ("torch", "transformers", *["onnxruntime"] * (under.runtime in ONNX_FILES))
         known = {"macs": macs.before, "shape": shape.hexdigest()[:16], "multiple": self.costs.multiple}
         known |= {"readers": "own"} if self.costs.own else {}
         return {**asdict(under), **known, **{name: version(name) for name in libraries}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -28,12 +29,24 @@ def latencies_ms(
     The models take turns, so that a noisy moment hits all alike; ratios of one call are what to compare. Time spent
     waiting for a core is not counted. `alive` is called after each pass.
     """
+
+    def ready(model: nn.Module, batch_size: int) -> Callable[[], float]:
+        return lambda: _one_pass(model, blank(batch_size, length))
+
+    return medians_ms({name: partial(ready, model) for name, model in models.items()}, alive)
+
+
+def medians_ms(
+    models: Mapping[str, Callable[[int], Callable[[], float]]], alive: Callable[[], None] = lambda: None
+) -> dict[str, dict[str, float]]:
+    """As `latencies_ms`, of whatever takes, once it knows the size of a batch, a pass and says its seconds."""
     result: dict[str, dict[str, float]] = {name: {} for name in models}
     for batch_size, repeats in REPEATS.items():
+        passes = {name: ready(batch_size) for name, ready in models.items()}
         times: dict[str, list[float]] = {name: [] for name in models}
         for i in range(2 + repeats):
-            for name, model in models.items():
-                elapsed = _one_pass(model, blank(batch_size, length))
+            for name, one_pass in passes.items():
+                elapsed = one_pass()
                 alive()
                 if i >= 2:  # the first passes warm caches up
                     times[name].append(elapsed)

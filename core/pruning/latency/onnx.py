@@ -1,9 +1,9 @@
-"""`model.onnx`: the model for ONNX Runtime, for batches of any size; verify.py compares it with torch."""
+"""Files for ONNX Runtime, for batches of any size: `model.onnx`, which verify.py compares with torch, and int8."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,20 @@ import onnx
 import torch
 from torch import Tensor
 from torch.export import Dim
+
+from core.pruning.latency.int8 import write_int8
+from core.rows.modality import Blank
+from core.spec.job import ONNX_FILES
+
+
+def write_onnx_files(model: Any, blank: Blank, folder: Path, formats: Collection[str]) -> None:
+    """Write those of `formats` that are of ONNX Runtime; a batch of `blank` is what the model is traced by."""
+    exact = folder / ONNX_FILES["onnx"]
+    write_onnx(model, blank.traced, exact, blank.free)
+    if "onnx-int8" in formats:
+        write_int8(exact, folder / ONNX_FILES["onnx-int8"])
+    if "onnx" not in formats:
+        exact.unlink()
 
 
 def write_onnx(

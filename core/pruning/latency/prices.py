@@ -31,7 +31,7 @@ from core.domains.transformer.fit_regular import fit_of
 from core.pruning.latency.runtimes import Conditions
 from core.pruning.latency.stopwatch import Measure, Reading
 from core.pruning.system.files import write_json
-from core.spec.job import Layout
+from core.spec.job import ONNX_FILES, Layout
 
 Find = Callable[[Scores, Any, int], Structure]
 Table = list[dict[str, Any]]  # of each level: heads and neurons that each layer keeps, and "ratio" to the dense latency
@@ -197,5 +197,5 @@ def key_of(architecture: Architecture, under: Conditions) -> dict[str, Any]:
     del sizes["earlier"], sizes["features"]
     if architecture.earlier:
         sizes["earlier"] = architecture.earlier.sizes()
-    libraries = ("torch", "transformers", *["onnxruntime"] * (under.runtime == "onnx"))
+    libraries = ("torch", "transformers", *["onnxruntime"] * (under.runtime in ONNX_FILES))
     return {**asdict(under), **sizes, **{name: version(name) for name in libraries}}

@@ -1,4 +1,4 @@
-"""A model made ready to run under a runtime: eager PyTorch, torch.compile or ONNX Runtime."""
+"""A model made ready to run under a runtime: eager PyTorch, torch.compile or ONNX Runtime, in float32 or int8."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.pruning.latency.onnx import write_onnx
+from core.pruning.latency.onnx import write_onnx_files
 from core.pruning.system.device import cpu_name, device
 from core.rows.modality import Blank
 from core.spec.budget import Budget
 from core.spec.errors import SpecError
+from core.spec.job import ONNX_FILES
 
 ONNX_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -35,7 +36,7 @@ class Conditions:
 def conditions(budget: Budget, length: int) -> Conditions:
     """Those that `budget` asks for, on this machine; SpecError for what it has not."""
     runtime = budget.runtime or "torch"
-    where = budget.device or device().type
+    where = "cpu" if runtime == "onnx-int8" else budget.device or device().type
     if where == "cuda" and not torch.cuda.is_available():
         raise SpecError("/budget/device", "this worker has no GPU: leave 'device' out, or give 'cpu'")
     if runtime == "onnx" and ONNX_PROVIDERS[where] not in _providers():
@@ -70,11 +71,10 @@ def _require_compiler(where: str) -> None:
 def ready(model: Any, blank: Blank, under: Conditions) -> Callable[[], object]:
     """A call that runs `model` on a batch of `blank` once, and returns when the answer is there."""
     columns = blank(under.batch_size, under.length)
-    if under.runtime == "onnx":
+    if under.runtime in ONNX_FILES:
         with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "model.onnx"
-            write_onnx(model.cpu(), blank.traced, file, blank.free)
-            return session(file, columns, under)
+            write_onnx_files(model.cpu(), blank, Path(folder), [under.runtime])
+            return session(Path(folder) / ONNX_FILES[under.runtime], columns, under)
     module = model.eval().to(under.device)
     batch = {name: column.to(under.device) for name, column in columns.items()}
     run: Any = torch.compile(module) if under.runtime == "torch.compile" else module
