@@ -1,9 +1,8 @@
 """Several sizes in one job, against a job for each: `python -m benchmarks.family [--data-dir DIR] [--seeds 0 1 2]`.
 
 MiniLM with 100 labelled rows and coupling `teacher`, kept to 40, 20, 10 and 5 % of its encoder. Each line of
-results/family.jsonl is a pair of tasks and a seed: the quality of each size of the one job and of the job of that size
-alone, on the same test rows, and what both took. The jobs alone go on from the taught model of the first, whose time
-counts as theirs. A line that is there is not run again; results/family.md is made of all.
+results/family.jsonl is a job: of all sizes, or of one. The jobs of one go on from the taught model of the first, whose
+time counts as theirs. A line that is there is not run again; results/family.md is made of all.
 """
 
 from __future__ import annotations
@@ -25,17 +24,18 @@ import torch
 from benchmarks.transfer.cells import append_result, dataset_id, read_results, revision
 from benchmarks.transfer.data import MAX_LENGTH, PAIRS, prepare
 from benchmarks.transfer.table import interval
+from benchmarks.unverified import nothing_seen
 from core.pruning.export.files import environment
 from core.pruning.job import publish
 from core.pruning.job import run as job
 from core.spec.job import JobSpec
 from core.spec.messages import Message, StageBegun
-from core.spec.report import FamilyReport, Report
+from core.spec.report import Report
 
 RESULTS = Path(__file__).parent / "results" / "family.jsonl"
 SIZES = (0.4, 0.2, 0.1, 0.05)  # of the encoder
 TASKS = ("movies->products", "movies->yelp", "mail->sms")
-TAUGHT = ("teach.safetensors", "teach.json")
+JOBS = (SIZES, *((size,) for size in SIZES))
 
 
 def spec_of(pair: str, seed: int, sizes: Sequence[float]) -> JobSpec:
@@ -58,67 +58,44 @@ def spec_of(pair: str, seed: int, sizes: Sequence[float]) -> JobSpec:
     )
 
 
-def line_of(pair: str, seed: int, data_dir: Path) -> dict[str, Any]:
-    """The one job, and those alone."""
-    model = data_dir / "models" / "all-minilm-l6-v2"
-    asked = PAIRS[pair]
+def line_of(pair: str, seed: int, sizes: Sequence[float], data_dir: Path) -> dict[str, Any]:
+    """One job. What is taught lies beside the data, for the others of that pair and seed."""
+    model, asked, spent = data_dir / "models" / "all-minilm-l6-v2", PAIRS[pair], defaultdict[str, float](float)
     tables = prepare(data_dir / "tables", [asked.target, asked.source], say)
     files = {dataset_id(name): tables[name] for name in (asked.target, asked.source)}
+    stage, since = "", time.process_time()
 
-    def run(sizes: Sequence[float], folder: Path) -> tuple[Report | FamilyReport, dict[str, float]]:
-        """What was found, and seconds of the processor by stage."""
-        spec, spent = spec_of(pair, seed, sizes), defaultdict[str, float](float)
-        stage, since = "", time.process_time()
+    def heard(message: Message | None) -> None:
+        nonlocal stage, since
+        if message is None or isinstance(message, StageBegun):
+            spent[stage] += time.process_time() - since
+            stage, since = message.stage if message else "", time.process_time()
 
-        def heard(message: Message | None) -> None:
-            nonlocal stage, since
-            if message is None or isinstance(message, StageBegun):
-                spent[stage] += time.process_time() - since
-                stage, since = message.stage if message else "", time.process_time()
-
-        # That a checkpoint loads in a fresh process the product's tests show.
-        with patch.object(publish, "verify", lambda *_given: None):
-            found = job.run(spec, job.ModelRef(model, model.name), files, folder, heard)
-        assert found is not None
-        heard(None)
-        say(f"{pair}, seed {seed}, {sizes}: {sum(spent.values()):.0f} s of the processor")
-        return found, dict(spent)
-
+    taught = data_dir / "taught" / f"{asked.target}-{seed}-{revision()}"
     with tempfile.TemporaryDirectory(prefix="family-") as scratch:
-        together = Path(scratch) / "together"
-        family, spent = run(SIZES, together)
-        assert isinstance(family, FamilyReport)
-        sizes: dict[str, dict[str, Any]] = {}
-        for size in SIZES:
-            state = Path(scratch) / str(size) / "state"
-            state.mkdir(parents=True)
-            for name in TAUGHT:
-                shutil.copy(together / "state" / name, state / name)
-            alone, own = run([size], state.parent)
-            assert isinstance(alone, Report)
-            [made] = (one for one in family.sizes if one.name == f"params-{size:g}")
-            assert made.result is not None and made.change is not None and made.on_dev is not None
-            sizes[f"{size:g}"] = {
-                "family": made.result.test[asked.metric].value,
-                "alone": alone.results.pruned.test[asked.metric].value,
-                "change": made.change.model_dump(),
-                "on_dev": made.on_dev.model_dump(),
-                "seconds_alone": round(sum((own | {"teach": spent["teach"]}).values()), 1),
-            }
-    return {
-        "pair": pair,
-        "seed": seed,
-        "metric": asked.metric,
-        "dense": family.dense.test[asked.metric].value,
-        "sizes": sizes,
-        "seconds": round(sum(spent.values()), 1),
-        "stages": {name: round(seconds, 1) for name, seconds in spent.items()},
-        "ratio": sum(spent.values()) / max(one["seconds_alone"] for one in sizes.values()),
-        "recommended": family.recommended,
-        "knee": family.knee,
-        "revision": revision(),
-        "environment": environment().model_dump(mode="json"),
-    }
+        state = Path(scratch) / "state"
+        state.mkdir()
+        for file in taught.glob("teach.*"):
+            shutil.copy(file, state)
+        # That a checkpoint loads in a fresh process the product's tests show.
+        with patch.object(publish, "verify", nothing_seen):
+            spec = spec_of(pair, seed, sizes)
+            found = job.run(spec, job.ModelRef(model, model.name), files, Path(scratch), heard)
+        taught.mkdir(parents=True, exist_ok=True)
+        for file in state.glob("teach.[js]*"):
+            shutil.copy(file, taught)
+    assert found is not None
+    heard(None)
+    line: dict[str, Any] = {"pair": pair, "seed": seed, "sizes": list(sizes), "metric": asked.metric}
+    line |= {"seconds": {name: round(seconds, 1) for name, seconds in spent.items()}}
+    line |= {"revision": revision(), "environment": environment().model_dump(mode="json")}
+    if isinstance(found, Report):
+        return line | {"quality": [found.results.pruned.test[asked.metric].value]}
+    made = {one.name: one for one in found.sizes}
+    each = [made[f"params-{size:g}"] for size in sizes]
+    line |= {"dense": found.dense.test[asked.metric].value, "recommended": found.recommended, "knee": found.knee}
+    line["change"] = [one.change and one.change.model_dump() for one in each]
+    return line | {"quality": [one.result and one.result.test[asked.metric].value for one in each]}
 
 
 INTRO = """# Several sizes in one job, against a job for each
@@ -131,25 +108,38 @@ sizes that dev rows chose, and what they lose on the test rows.
 
 
 def table(lines: Sequence[Mapping[str, Any]]) -> str:
-    """The page."""
+    """The page, of the pairs and seeds whose jobs have all been run."""
+    jobs = {(line["pair"], line["seed"], tuple(line["sizes"])): line for line in lines}
+    whole = [
+        (pair, seed) for pair, seed, sizes in jobs if sizes == SIZES and all((pair, seed, (s,)) in jobs for s in SIZES)
+    ]
     page = [INTRO, "| pair, kept | seeds | dense | family | alone | less alone |", "|" + " --- |" * 6]
-    for pair in dict.fromkeys(line["pair"] for line in lines):
-        runs = [line for line in lines if line["pair"] == pair]
-        for size in runs[0]["sizes"]:
-            found = [run["sizes"][size] for run in runs]
-            family, alone = ([100 * one[name] for one in found] for name in ("family", "alone"))
+    for pair in dict.fromkeys(pair for pair, _ in whole):
+        seeds = [seed for one, seed in whole if one == pair]
+        families = [jobs[pair, seed, SIZES] for seed in seeds]
+        dense = fmean(100 * one["dense"] for one in families)
+        for i, size in enumerate(SIZES):
+            family = [100 * one["quality"][i] for one in families]
+            alone = [100 * jobs[pair, seed, (size,)]["quality"][0] for seed in seeds]
             mean, half = interval([one - other for one, other in zip(family, alone, strict=True)])
-            cells = [f"{pair}, {float(size):.0%}", str(len(runs)), f"{100 * fmean(run['dense'] for run in runs):.1f}"]
-            cells += [f"{fmean(family):.1f}", f"{fmean(alone):.1f}"]
-            cells += [f"{mean:+.1f}" + (f" ± {half:.1f}" if half is not None else "")]
-            page.append(f"| {' | '.join(cells)} |")
+            less = f"{mean:+.1f}" + (f" ± {half:.1f}" if half is not None else "")
+            cells = [
+                f"{pair}, {size:.0%}",
+                str(len(seeds)),
+                f"{dense:.1f}",
+                f"{fmean(family):.1f}",
+                f"{fmean(alone):.1f}",
+            ]
+            page.append(f"| {' | '.join([*cells, less])} |")
     page += ["", "| pair, seed | cost | recommended | on test, less dense | knee |", "|" + " --- |" * 5]
-    for line in lines:
-        name = line["recommended"]
-        size = line["sizes"].get((name or "").removeprefix("params-"))
-        cells = [f"{line['pair']}, {line['seed']}", f"{line['ratio']:.2f}", name or "none"]
-        cells += [f"{100 * size['change']['value']:+.1f}" if size else "", line["knee"] or ""]
-        page.append(f"| {' | '.join(cells)} |")
+    for pair, seed in whole:
+        several = jobs[pair, seed, SIZES]
+        teach = several["seconds"]["teach"]
+        each = [sum((jobs[pair, seed, (size,)]["seconds"] | {"teach": teach}).values()) for size in SIZES]
+        cost, name = sum(several["seconds"].values()) / max(each), several["recommended"]
+        changes = {f"params-{size:g}": one["value"] for size, one in zip(SIZES, several["change"], strict=True)}
+        cells = [f"{pair}, {seed}", f"{cost:.2f}", name or "none", f"{100 * changes.get(name, 0.0):+.1f}"]
+        page.append(f"| {' | '.join([*cells, several['knee'] or ''])} |")
     return "\n".join(page) + "\n"
 
 
@@ -164,13 +154,16 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--pairs", nargs="*", default=[*TASKS], choices=[*TASKS])
+    parser.add_argument("--table", action="store_true", help="only make the table")
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    done = {(line["pair"], line["seed"]) for line in read_results(RESULTS)}
-    for seed in asked.seeds:
-        for pair in asked.pairs:
-            if (pair, seed) not in done:
-                append_result(RESULTS, line_of(pair, seed, asked.data_dir))
+    done = {(line["pair"], line["seed"], tuple(line["sizes"])) for line in read_results(RESULTS)}
+    every = [(pair, seed, sizes) for seed in asked.seeds for pair in asked.pairs for sizes in JOBS]
+    for pair, seed, sizes in [] if asked.table else every:
+        if (pair, seed, sizes) not in done:
+            line = line_of(pair, seed, sizes, asked.data_dir)
+            append_result(RESULTS, line)
+            say(f"{pair}, seed {seed}, {sizes}: {line['quality']}, {sum(line['seconds'].values()):.0f} s")
     RESULTS.with_suffix(".md").write_text(table(read_results(RESULTS)), encoding="utf-8")
 
 

@@ -17,6 +17,7 @@ from unittest.mock import patch
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.unverified import nothing_seen
 from core.domains.structure import Structure
 from core.domains.transformer.cut import cut
 from core.domains.transformer.network import TransformerNetwork
@@ -100,7 +101,7 @@ def run_cell(cell: Cell, model: Path, pairs: Path, revision: str) -> dict[str, A
         folder = Path(scratch)
         files = tables(pairs, cell, folder)
         # That a checkpoint loads in a fresh process the product's tests show.
-        with instead, patch.object(publish, "verify", _no_verifying):
+        with instead, patch.object(publish, "verify", nothing_seen):
             report = job.run(spec_of(cell, model.name), job.ModelRef(model, model.name), files, folder, _unheard)
     assert isinstance(report, Report)
     results = report.results
@@ -148,10 +149,6 @@ def whole_layers(
 
 def _unheard(_message: Message) -> None:
     """Nobody listens."""
-
-
-def _no_verifying(*_given: Any) -> None:
-    """Nothing is found."""
 
 
 def order() -> Mapping[str, list[Cell]]:

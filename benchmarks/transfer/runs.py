@@ -21,6 +21,7 @@ from benchmarks.transfer.cells import AS_ARM, EVERY, Cell, cell_json, dataset_id
 from benchmarks.transfer.cofi import cofi_losses
 from benchmarks.transfer.controls import place
 from benchmarks.transfer.data import PAIRS
+from benchmarks.unverified import nothing_seen
 from core.die_with_parent import die_with_parent
 from core.pruning.job import measure, publish
 from core.pruning.job import run as job
@@ -86,7 +87,7 @@ def run_cell(
         # Latency is not asked here, and that a checkpoint loads in a fresh process the product's tests show.
         with (
             patch.object(measure, "latencies_ms", _no_latency),
-            patch.object(publish, "verify", _no_verifying),
+            patch.object(publish, "verify", nothing_seen),
             IN_PLACE.get(arm.control or "", nullcontext)(),
         ):
             found = job.run(spec, job.ModelRef(model, model.name), datasets, Path(folder), report)
@@ -121,10 +122,6 @@ def _keep(state: Path, kept: Path) -> None:
 
 def _no_latency(models: Mapping[str, Any], *_args: Any, **_options: Any) -> dict[str, dict[str, float]]:
     return {name: {"1": 1.0, "32": 1.0} for name in models}
-
-
-def _no_verifying(*_given: Any) -> None:
-    """Nothing is found."""
 
 
 def _peer(control: str | None) -> dict[str, str]:
