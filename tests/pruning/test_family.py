@@ -202,4 +202,6 @@ def test_the_knee_is_where_quality_begins_to_fall_faster_than_size() -> None:
 
 def test_what_is_said_of_some_sizes_names_them() -> None:
     assert warnings({"a": ["few rows", "small"], "b": ["few rows"]}) == ["few rows", "a: small"]
+    lossy = "model.int8.onnx loses more than a point"
+    assert warnings({"a": ["few rows"], "b": [lossy, "few rows"]}) == [f"b: {lossy}", "few rows"]
     assert family.useless(size("a", 0.5, 8, 0.0, lead=0.0))

@@ -20,11 +20,12 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from core.domains.transformer.network import TransformerNetwork
 from core.pruning.job.precision import round_weights
 from core.pruning.job.publish import verify
+from core.pruning.job.run import ModelRef, run
 from core.pruning.job.verdict import losses
 from core.pruning.latency import stopwatch
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec
-from core.spec.report import FileMeasured
+from core.spec.report import FamilyReport, FileMeasured
 from tests.tiny import SOURCE, TARGET, done, rows, save_table
 from tests.tiny import spec_of as shortest
 from tests.tiny_images import save_pictures, save_tiny_resnet
@@ -199,3 +200,14 @@ def test_sizes_of_a_family_have_the_same_files() -> None:
         {"model": "tiny", "task": {"data": {"dataset": TARGET}}, "budgets": budgets, "export": {"formats": ["onnx"]}}
     )
     assert spec.onnx_formats == ("onnx", "onnx-int8")
+
+
+@pytest.mark.slow
+def test_each_size_of_a_family_has_files_of_its_own(tiny: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:
+    budgets = [{"params": 0.6}, {"params": 0.3}]
+    spec = shortest(budget=None, budgets=budgets, export={"formats": ["onnx-int8"]})
+    report = run(spec, ModelRef(tiny, spec.model), {TARGET: tables[TARGET]}, tmp_path, lambda _message: None)
+    assert isinstance(report, FamilyReport)
+    for size in report.sizes:
+        assert size.files[INT8].bytes == (tmp_path / "output" / size.name / INT8).stat().st_size
+    assert (tmp_path / "output/report.html").read_text().count(f">{INT8}</th>") == len(report.sizes)

@@ -33,6 +33,7 @@ from core.domains.transformer.network import TransformerNetwork
 from core.domains.transformer.parts import hidden_size, longest_text, units
 from core.pruning.export.files import write_model
 from core.pruning.job.tokenizer import load_tokenizer
+from core.pruning.latency.int8 import write_int8
 from core.pruning.latency.onnx import write_onnx
 from core.rows.text.processor import Text
 from core.spec.errors import SpecError
@@ -275,6 +276,8 @@ def test_onnx_runtime_says_the_same_of_any_batch_and_length(
     cut(model, structure)
     write_onnx(model.assembled(), inputs(), tmp_path / "model.onnx")
     session = InferenceSession(tmp_path / "model.onnx")
+    write_int8(tmp_path / "model.onnx", tmp_path / "model.int8.onnx")
+    ours = InferenceSession(tmp_path / "model.int8.onnx")
     quantised = quantised_by_onnx_runtime(tmp_path / "model.onnx")
     for ids in (torch.tensor([[7, 8, 9]]), torch.randint(5, 61, (5, 40))):
         mask = torch.ones_like(ids)
@@ -285,8 +288,9 @@ def test_onnx_runtime_says_the_same_of_any_batch_and_length(
         with torch.inference_mode():
             logits = model.logits({"input_ids": ids, "attention_mask": mask})
         torch.testing.assert_close(torch.from_numpy(said), logits, atol=1e-4, rtol=0)
-        (rounded,) = quantised.run(["logits"], columns)
-        assert 0 < abs(rounded - said).max() < 0.5 * abs(said).max()
+        for session_of_8_bits in (quantised, ours):
+            (rounded,) = session_of_8_bits.run(["logits"], columns)
+            assert 0 < abs(rounded - said).max() < 0.5 * abs(said).max()
 
 
 def quantised_by_onnx_runtime(exported: Path, **prepared: Any) -> InferenceSession:
