@@ -155,6 +155,7 @@ JOBS: Mapping[str, Job] = {
     "zeros-channels": Job(job(method={"name": "magnitude"}, budget={"sparsity": 0.5, "pattern": "channel"})),
     "vocabulary": Job(job("roberta", vocabulary="trim", budget={"bytes": 0.4})),
     "hidden-size": Job(job("deberta-v2", hidden_size="trim", budget={"params": 0.4, "of": "model"})),
+    "family": Job(job(budget=None, budgets=[{"params": 0.5}, {"params": 0.2}, {"macs": 0.4}]), asks="budgets"),
     "own-head": Job(job("own", export={"layout": "regular"}, budget={"params": 0.5})),
     "own-head-untrained": Job(
         job(
@@ -333,6 +334,7 @@ class Bench:
             "spec": one.spec,
             "model": {"path": str(self.inputs / one.spec["model"]), "name": one.spec["model"], "revision": None},
             "datasets": datasets,
+            "names": {},
             "cache": str(workdir / "cache"),
             "processes": one.processes,
             "log": {},
@@ -377,9 +379,10 @@ class Bench:
             **dict(leaves(ending.get("error"), "error")),
         }
         if ending["event"] == "done":
-            found |= {file: sha256(output / file) for file in FILES if (output / file).exists()}
-            for file in ("report", "config"):
-                found |= leaves(json.loads((output / f"{file}.json").read_text()), file)
+            every = [file for file in output.rglob("*") if file.name in FILES]  # of several sizes each in its folder
+            found |= {file.relative_to(output).as_posix(): sha256(file) for file in every}
+            for file in sorted({*output.rglob("report.json"), *output.rglob("config.json")}):
+                found |= leaves(json.loads(file.read_text()), str(file.relative_to(output).with_suffix("")))
         return found
 
 

@@ -55,6 +55,7 @@ def start(workdir: Path, tiny: Path) -> subprocess.Popen[str]:
         "spec": spec.model_dump(mode="json"),
         "model": {"path": str(tiny), "name": "tiny", "revision": None},
         "datasets": {DATASET: "inputs/rows.parquet"},
+        "names": {},
         "cache": str(workdir / "cache"),
         "processes": 2,
         "log": {},

@@ -48,6 +48,7 @@ def workdir(tmp_path: Path) -> Path:
         "spec": make_spec().model_dump(mode="json"),
         "model": {"path": "/models/tiny", "name": "tiny", "revision": None},
         "datasets": {DATASET: f"inputs/{DATASET}.parquet"},
+        "names": {},
         "cache": str(tmp_path / "cache"),
         "processes": 1,
         "log": {"job": "job_1", "attempt": 2},
