@@ -37,8 +37,10 @@ LEFT_OUT = (  # keys, at any depth, of report.json and config.json
     "speedup",
     "peak_memory_bytes",  # memory
     "environment",  # the machine, and versions of libraries
+    "waited",  # and whether it was busy,
     "auto_map",  # names the checkpoint's code by its sha256: code may be rewritten
 )
+BUSY = "the machine was busy"  # which is said of it, too
 SHOWN = 5  # differences of a job that are printed
 
 
@@ -425,6 +427,8 @@ def leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
         case list():
             for i, inner in enumerate(value):
                 yield from leaves(inner, f"{path}[{i}]")
+        case str() if value.startswith(BUSY):
+            pass
         case _:
             yield path, value
 

@@ -90,6 +90,7 @@ class Results(Part):
     recall: dict[str, Recall] = Field({}, description="by label, where rows have one label or several")
     baseline: Tested | None = Field(None, description="always the commonest training answer")
     given: Given | None = Field(None, exclude_if=_none)
+    waited: float = Field(0.0, description="part of the time of measuring that a core was waited for")
 
 
 class Fit(Part):

@@ -93,7 +93,8 @@ def test_code_of_another_folder_is_not_taken_for_that_of_the_root(tmp_path: Path
 
 
 def test_every_value_that_ends_differently_is_asked_for() -> None:
-    specs = [JobSpec.model_validate(one.spec) for one in JOBS.values()]
+    asked = [JobSpec.model_validate(one.spec) for one in JOBS.values()]
+    specs = [size for spec in asked for size in spec.sizes]
     patterns = {spec.budget.pattern or "unstructured" for spec in specs if spec.budget.sparsity is not None}
     coupling = get_args(get_args(Transfer.model_fields["coupling"].annotation)[0])
     assert {spec.method.name for spec in specs} == METHODS.keys()
@@ -105,3 +106,4 @@ def test_every_value_that_ends_differently_is_asked_for() -> None:
     assert {len(spec.task.text) for spec in specs} == {1, 2}
     assert {spec.hidden_size for spec in specs} == {spec.vocabulary for spec in specs} == {"keep", "trim"}
     assert any(spec.control for spec in specs) and any("onnx" in spec.export.formats for spec in specs)
+    assert any(spec.budgets for spec in asked)

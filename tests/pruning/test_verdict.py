@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.nn.functional import one_hot
 
-from core.pruning.job.verdict import lead, verdict
+from core.pruning.job.verdict import busy, lead, verdict
+from core.pruning.latency import stopwatch
 from core.rows.example import Example
 from core.rows.splits import Splits
 from core.spec.report import Results
@@ -142,3 +143,17 @@ def test_a_job_says_so_first_and_at_the_top(tiny: Path, tmp_path: Path) -> None:
     page, card = ((tmp_path / "output" / name).read_text() for name in ("report.html", "README.md"))
     assert "Mind: the dense model is no better than always" in card.partition("\n| ")[0]
     assert page.index("the dense model is no better") < page.index('<p class="lead">')
+
+
+def test_a_busy_machine_is_said_and_a_quiet_one_is_not() -> None:
+    [said] = busy(0.34)
+    assert said.startswith("the machine was busy") and "34%" in said
+    assert [*busy(0.05)] == []
+
+
+def test_the_part_of_the_time_that_a_thread_waited_for_a_core_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter((10.0, 14.0))
+    waits = iter((1.0, 3.0))
+    monkeypatch.setattr("core.pruning.latency.stopwatch.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr(stopwatch, "_waited_s", lambda: next(waits))
+    assert stopwatch.waiting(lambda: "found") == ("found", 0.5)

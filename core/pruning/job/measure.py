@@ -16,6 +16,7 @@ from core.pruning.job.stages import Shrunk, Taught
 from core.pruning.job.verdict import lead
 from core.pruning.latency.files import Times, write_and_time
 from core.pruning.latency.medians import SEQUENCE_LENGTH, latencies_ms
+from core.pruning.latency.stopwatch import waiting
 from core.pruning.training.batches import Rows
 from core.pruning.training.predict import predict
 from core.rows.example import labels_of
@@ -54,7 +55,8 @@ def measure(shared: Prepared, taught: Taught, sizes: Sequence[Shrunk]) -> list[M
     usual = task.usual(labels_of(inputs.splits.train), labels)
     length = dense.longest(SEQUENCE_LENGTH)
     networks = {str(i): network.assembled() for i, network in enumerate((dense, *students))}
-    speed = [*latencies_ms(networks, test.blank, length, alive).values()]
+    times, waited = waiting(lambda: latencies_ms(networks, test.blank, length, alive))
+    speed = [*times.values()]
 
     def measured(network: Network, size: Prepared, kept: Structure, ms: dict[str, float], said: Tensor) -> Result:
         cost = size.goal.costs.of(kept)
@@ -96,6 +98,7 @@ def measure(shared: Prepared, taught: Taught, sizes: Sequence[Shrunk]) -> list[M
             recall=recalls(task, of_dense, said, labels),
             baseline=baseline,
             given=given,
+            waited=round(waited, 3),
         )
         met = latency.report(structure, size.pruned.fits) if latency else None
         found.append(Measured(results, said, of_dense, test, met, dev, times))

@@ -32,7 +32,7 @@ from core.pruning.export.verify import ONNX_TOLERANCE, TOLERANCE
 from core.pruning.job.measure import Measured
 from core.pruning.job.passes import Pass
 from core.pruning.job.stages import Shrunk
-from core.pruning.job.verdict import losses, verdict
+from core.pruning.job.verdict import busy, losses, verdict
 from core.pruning.masking import sparsity
 from core.pruning.system.files import sha256, write_json
 from core.rows.data_warnings import doubts
@@ -197,7 +197,7 @@ def reported(done: Finished, pruned: Result, control: Finished | None, zeros: Ze
         sparsity=zeros,
         vocabulary=inputs.vocabulary and Vocabulary(before=inputs.vocabulary.before, kept=inputs.vocabulary.kept),
         transfer=transferred(size),
-        warnings=[*earlier, *verdict(results, spec.task, splits), *doubts(spec.task, splits)],
+        warnings=[*earlier, *verdict(results, spec.task, splits), *doubts(spec.task, splits), *busy(results.waited)],
         data=RowCounts(
             train=len(splits.train),
             dev=len(splits.dev),

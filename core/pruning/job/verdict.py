@@ -14,6 +14,7 @@ from core.spec.task import TaskSpec
 from core.tasks import TASKS, Task
 
 # One answer for all rows, as it is called; of one class a row, the commonest answer.
+BUSY = 0.1  # of the time
 UNBALANCED = 1.2  # times what always one class would reach if all were as frequent
 POINT = 0.01  # of a metric
 
@@ -51,6 +52,15 @@ def verdict(results: Results, task: TaskSpec, splits: Splits) -> Iterator[str]:
         + "".join(f", nor the {name} one, {shown(value[name], metric)}" for name in other)
         + f"; {_mend(first, found, task, splits)}"
     )
+
+
+def busy(waited: float) -> Iterator[str]:
+    """A sentence where other work was done while milliseconds were measured."""
+    if waited > BUSY:
+        yield (
+            f"the machine was busy as milliseconds were measured: {waited:.0%} of the time went by waiting for a core; "
+            "that is left out, but work beside slows what is counted, too: measure again on a quiet machine"
+        )
 
 
 def losses(files: Mapping[str, FileMeasured], metric: str) -> Iterator[str]:

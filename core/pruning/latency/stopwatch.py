@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -43,6 +44,7 @@ class Reading:
         return self.ms / self.dense_ms
 
 
+T = TypeVar("T")
 Measure = Callable[[Structure], Reading]
 
 
@@ -118,6 +120,13 @@ def timed(run: Callable[[], object]) -> tuple[float, float]:
     took = time.perf_counter() - start
     idle = took - (time.thread_time() - worked)
     return took, max(0.0, min(idle, _waited_s() - before))
+
+
+def waiting(run: Callable[[], T]) -> tuple[T, float]:
+    """What a call gives, and which part of its time this thread waited for a core."""
+    waited, start = _waited_s(), time.perf_counter()
+    found = run()
+    return found, min(1.0, (_waited_s() - waited) / max(1e-9, time.perf_counter() - start))
 
 
 def _waited_s() -> float:
