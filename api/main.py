@@ -41,7 +41,7 @@ from core.ledger.settings import Settings, read_settings
 from core.ledger.stores import open_storage
 from core.rows import sandbox
 
-PARTS = (datasets, uploads, jobs, events, results, files, models, methods, workers, keys, health, monitoring, reference)
+PARTS = (datasets, uploads, jobs, events, files, results, models, methods, workers, keys, health, monitoring, reference)
 DESCRIPTION = """
 Prune a pre-trained model to an exact budget for one task with little data, with transfer from related data.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from pydantic import ValidationError
 from starlette.responses import StreamingResponse
 
@@ -20,6 +20,8 @@ from api.zip import Archive, Entry
 from core.ledger import jobs
 from core.ledger.tables import File
 from core.spec.messages import StageProgress
+
+Size = Annotated[str | None, Query(description="of a job of several sizes: the one that the report is of")]
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
 
@@ -34,7 +36,7 @@ def get_metrics(here: Here, job_id: str) -> Curves:
     for event in events:
         if (said := _progress(event.data)) is None:
             continue
-        stage = f"control {said.stage}" if said.control else said.stage
+        stage = " ".join(part for part in ("control" if said.control else "", said.stage, said.size or "") if part)
         for name, value in {"sparsity": said.sparsity, **{f"dev.{n}": v for n, v in (said.dev or {}).items()}}.items():
             if value is None:
                 continue
@@ -62,15 +64,25 @@ def _progress(data: Mapping[str, Any]) -> StageProgress | None:
         404: RESPONSES[404],
     },
 )
-def get_report(here: Here, job_id: str, request: Request) -> Response:
+def get_report(here: Here, job_id: str, request: Request, size: Size = None) -> Response:
     """The report: as JSON, or as a page with `Accept: text/html`, as a browser sends it."""
     path = "report.html" if "text/html" in request.headers.get("accept", "") else "report.json"
+    answer = _report(here, job_id, request, f"{size}/{path}" if size else path)
+    answer.headers["Vary"] = "Accept"
+    return answer
+
+
+@router.get("/{size}/report.html", include_in_schema=False)
+def get_page_of_size(here: Here, job_id: str, size: str, request: Request) -> Response:
+    """Where the links of a report of several sizes lead."""
+    return _report(here, job_id, request, f"{size}/report.html")
+
+
+def _report(here: Context, job_id: str, request: Request, path: str) -> Response:
     files = {file.path: file for file in _outputs(here, job_id)}
     if path not in files:
         raise Problem(404, f"The job has no {path}.", headers={"Vary": "Accept"})
-    answer = send(here, files[path], request, inline=True)
-    answer.headers["Vary"] = "Accept"
-    return answer
+    return send(here, files[path], request, inline=True)
 
 
 @router.head("/archive", include_in_schema=False)

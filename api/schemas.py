@@ -374,7 +374,7 @@ class KeyPage(BaseModel):
 class Series(BaseModel):
     """One curve."""
 
-    stage: str = Field(examples=["prune"])
+    stage: str = Field(description="with the size, of several", examples=["prune", "recover params-0.1"])
     name: str = Field(examples=["dev.accuracy"])
     points: list[tuple[int, float]] = Field(description="(step, value)", examples=[[[10, 0.71], [20, 0.78]]])
 

@@ -31,6 +31,8 @@ OUTPUTS = {
     "report.json": b"{}",
     "report.html": b"<!doctype html><script>alert(1)</script>",
     "README.md": b"# Model\n",
+    "params-0.1/report.json": b'{"sizes": 1}',
+    "params-0.1/report.html": b"<!doctype html>small",
     'sub/odd "na\u00efve" name.py': b"pass\n",
     "empty.txt": b"",
 }

@@ -37,10 +37,14 @@ def test_curves_follow_the_steps_and_a_resumed_job_overwrites_them(
         control = {"event": "progress", "stage": "teach", "control": True, "step": 5, "steps": 9}
         control["dev"] = {"accuracy": 9, "loss": None}
         jobs.report(session, job_id, 2, control)
-    [curve, beside] = client.get(f"/v1/jobs/{job_id}/metrics").json()["series"]
+        jobs.report(
+            session, job_id, 2, control | {"stage": "recover", "control": False, "size": "params-0.1", "overall": 0.9}
+        )
+    [curve, beside, small] = client.get(f"/v1/jobs/{job_id}/metrics").json()["series"]
     assert (curve["stage"], curve["name"]) == ("teach", "dev.accuracy")
     assert (beside["stage"], beside["points"]) == ("control teach", [[5, 9]])
     assert curve["points"] == [[0, 1], [5, 1], [10, 2], [20, 2], [30, 2]]
+    assert (small["stage"], small["points"]) == ("recover params-0.1", [[5, 9]])
 
 
 @every_storage
@@ -55,6 +59,18 @@ def test_the_report_as_json_and_as_a_page(client: TestClient, files: str) -> Non
     assert page.headers["content-security-policy"].startswith("default-src 'none'") and page.headers["vary"] == "Accept"
     again = client.get(f"{here}/report", headers={"If-None-Match": as_json.headers["etag"]})
     assert (again.status_code, again.headers["vary"]) == (304, "Accept")
+
+
+@one_database
+def test_each_size_has_a_report_where_the_page_links_it(client: TestClient, files: str) -> None:
+    here = files.removesuffix("/files")
+    assert client.get(f"{here}/report?size=params-0.1").content == OUTPUTS["params-0.1/report.json"]
+    page = client.get(f"{here}/params-0.1/report.html")
+    assert page.content == OUTPUTS["params-0.1/report.html"] and page.headers["content-disposition"].startswith(
+        "inline;"
+    )
+    for missing in ("report?size=params-0.2", "params-0.2/report.html", "report?size=..%2F.."):
+        assert client.get(f"{here}/{missing}").status_code == 404
 
 
 @every_storage
