@@ -35,6 +35,38 @@ def test_a_job_survives_the_kill_of_its_worker(server: Server, submitted: Callab
     _check_download(server, job, tmp_path / "checkpoint")
 
 
+@pytest.mark.slow
+def test_a_job_of_two_sizes_goes_on_between_them(server: Server, submitted: Callable[..., str], tmp_path: Path) -> None:
+    sizes = ("params-0.4", "params-0.2")
+    train = {"steps": {"teach": 20, "recover": 400}, "max_length": 32, "batch_size": 8}
+    budgets = [{"params": 0.2}, {"params": 0.4}]
+    job_id = submitted(specification(train=train, budget=None, budgets=budgets))
+
+    def at_the_second() -> bool:
+        progress = server.job(job_id)["progress"]
+        return (progress.get("stage"), progress.get("size")) == ("recover", sizes[1])
+
+    eventually(at_the_second, "the second size recovers")
+    server.kill_worker()
+    watched = server.topwork("watch", job_id)
+
+    job = server.job(job_id)
+    assert (job["status"], job["attempt"]) == ("succeeded", 2), watched.stdout
+    assert [size["name"] for size in job["metrics"]["sizes"]] == [*sizes]
+    assert all(name in watched.stdout for name in sizes)
+    stages = server.http.get(f"/v1/jobs/{job_id}/events?limit=500").json()["items"]
+    begun = [event["data"] for event in stages if event["type"] == "stage"]
+    assert [one.get("size") for one in begun if one["stage"] == "recover"] == [*sizes, *sizes]
+    for size in job["metrics"]["sizes"]:
+        folder = tmp_path / size["name"]
+        server.topwork("download", job_id, folder, "--size", size["name"])
+        measured = _measure(folder)
+        assert measured["accuracy"] == size["result"]["test"]["accuracy"]["value"]
+        assert measured["model_params"] == size["result"]["model_params"]
+        page = server.http.get(f"/v1/jobs/{job_id}/{size['name']}/report.html")
+        assert page.status_code == 200 and page.content == (folder / "report.html").read_bytes()
+
+
 def _check_download(server: Server, job: dict[str, Any], folder: Path) -> None:
     """Every file is what the server says; a new process measures what the report says."""
     server.topwork("download", job["id"], folder)
