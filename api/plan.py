@@ -243,10 +243,9 @@ def _warnings(spec: JobSpec, rows: Survey, checked: Checked) -> Iterator[str]:
         yield PRUNED
     if spec.vocabulary == "trim":
         yield "'reach' is that of the whole vocabulary: how much is left of it, the worker finds out"
-    budgets = [size.budget for size in spec.sizes]
-    if any(budget.sparsity is not None for budget in budgets):
+    if any(budget.sparsity is not None for budget in spec.every_budget):
         yield "zeros alone make no dense kernel faster: a budget in 'params', 'macs' or 'bytes' removes whole units"
-    if any(budget.timed for budget in budgets):
+    if any(budget.timed for budget in spec.every_budget):
         yield "latency is measured by the worker: before anything is trained it finds out what can be reached there"
     if rows.test < FEW and spec.task.problem not in PAIRED:  # which are told by documents and queries
         what = "models apart roughly" if spec.task.type in SEARCHING else "accuracies apart by ten points"

@@ -355,8 +355,17 @@ class JobSpec(Strict):
     @property
     def sizes(self) -> tuple[Self, ...]:
         """The job of each size alone, in the order of `budgets`; of one budget, the job itself."""
-        found = (self.model_copy(update={"one_budget": budget, "budgets": []}) for budget in self.budgets)
-        return tuple(found) or (self,)
+        if not self.budgets:
+            return (self,)
+        common: dict[str, Any] = {"budgets": []}
+        if self.task.type == IMAGES:  # one network has the channels of all
+            common["channels"] = (self.channels or Channels()).model_copy(update={"multiple": self.multiple})
+        return tuple(self.model_copy(update=common | {"one_budget": budget}) for budget in self.budgets)
+
+    @property
+    def every_budget(self) -> list[Budget]:
+        """The one, or those of all sizes."""
+        return self.budgets or [self.budget]
 
     @property
     def budget(self) -> Budget:
@@ -385,7 +394,8 @@ class JobSpec(Strict):
     def multiple(self) -> int:
         """Of channels, that widths are multiples of, once the default is filled in."""
         asked = self.channels and self.channels.multiple
-        return asked or (16 if self.budget.timed or self.onnx_formats else 1)
+        timed = any(budget.timed for budget in self.every_budget)
+        return asked or (16 if timed or self.onnx_formats else 1)
 
     @property
     def onnx_formats(self) -> tuple[str, ...]:
@@ -393,7 +403,7 @@ class JobSpec(Strict):
 
         A budget in time of int8 brings its file, whose answers are its own.
         """
-        asked = {*self.export.formats} | ({size.budget.runtime for size in self.sizes} & {"onnx-int8"})
+        asked = {*self.export.formats} | ({budget.runtime for budget in self.every_budget} & {"onnx-int8"})
         return tuple(name for name in ONNX_FILES if name in asked)
 
     @property

@@ -22,6 +22,8 @@ from core.spec.report import FamilyReport, Interval, Result, Size, stored
 from tests.reports import result
 from tests.tiny import SOURCE, TARGET, rows, save_table
 from tests.tiny import spec_of as shortest
+from tests.tiny_images import save_pictures, save_tiny_resnet
+from tests.tiny_images import spec_of as of_images
 
 
 def spec_of(*budgets: Mapping[str, Any], **changes: Any) -> JobSpec:
@@ -205,3 +207,20 @@ def test_what_is_said_of_some_sizes_names_them() -> None:
     lossy = "model.int8.onnx loses more than a point"
     assert warnings({"a": ["few rows"], "b": [lossy, "few rows"]}) == [f"b: {lossy}", "few rows"]
     assert family.useless(size("a", 0.5, 8, 0.0, lead=0.0))
+
+
+@pytest.mark.slow
+def test_sizes_of_an_image_model_share_their_widths_and_come_out_of_each_other(tmp_path: Path) -> None:
+    table = save_pictures(tmp_path / "t.parquet", 150)
+    save_tiny_resnet(tmp_path / "tiny")
+    spec = of_images(budget=None, budgets=[{"macs": 0.4}, {"macs": 0.7}, {"speedup": 1.1}])
+    assert {size.multiple for size in spec.sizes} == {spec.multiple} == {16}
+    spec = of_images(budget=None, budgets=[{"macs": 0.4}, {"macs": 0.7}])
+    found = run.run(spec, run.ModelRef(tmp_path / "tiny", "tiny"), {TARGET: table}, tmp_path, lambda _message: None)
+    assert isinstance(found, FamilyReport)
+    kept = []
+    for size in found.sizes:
+        assert size.budget is not None and size.budget.met <= size.budget.limit
+        structure = json.loads((tmp_path / "output" / size.name / "structure.json").read_text())
+        kept.append(Structure.from_json(structure).kept)
+    assert all({*less} <= {*more} for more, less in zip(*kept, strict=True))

@@ -18,6 +18,8 @@ from core.rows.labels import OUTPUTS, label_names
 from core.rows.modality import Modality
 from core.rows.splits import Splits
 from core.schedule import training_steps
+from core.spec.budget import of_size
+from core.spec.errors import SpecError
 from core.spec.job import JobSpec
 from core.spec.task import UNLABELLED, Source
 from core.tasks import Task, task_of
@@ -55,6 +57,15 @@ class Trimmed:
 
 Encoded = tuple[Rows, Rows, Rows, list[TaskRows]]
 Hear = Callable[[Network, Rows, str], Tensor]
+
+
+def require_each(spec: JobSpec, require: Callable[[JobSpec], None]) -> None:
+    """Raise SpecError where some size asks what the model cannot be; of several, the pointer names it."""
+    for i, size in enumerate(spec.sizes):
+        try:
+            require(size)
+        except SpecError as error:
+            raise SpecError(of_size(error.field, i) if spec.budgets else error.field, error.message) from error
 
 
 def encoded(spec: JobSpec, splits: Splits, task: Task, modality: Modality) -> Encoded:

@@ -9,7 +9,7 @@ from core.domains.channels.load import load_images
 from core.domains.channels.model import read_image_model
 from core.domains.head import choose_head
 from core.domains.network import Network
-from core.pruning.job.inputs import Hear, Inputs, encoded
+from core.pruning.job.inputs import Hear, Inputs, encoded, require_each
 from core.rows.example import labels_of
 from core.rows.image.processor import Images
 from core.rows.splits import Splits
@@ -21,7 +21,7 @@ def read_pictures(spec: JobSpec, model: Path, splits: Splits, hear: Hear) -> tup
     """Load the model, and make pixels; SpecError where rows and model do not suit each other."""
     kind, fitted = spec.task.problem, spec.train.steps.teach == 0
     local = read_image_model(model)
-    local.require(spec)
+    require_each(spec, local.require)
     head = choose_head(local.labels, splits.labels, kind)
     splits = replace(splits, labels=[*head.labels])  # in the order that the model's own head has them
     task = task_of(kind, splits.labels, labels_of(splits.train))

@@ -13,7 +13,7 @@ from core.domains.transformer.load import load_network
 from core.domains.transformer.model import read_model
 from core.domains.transformer.network import TransformerNetwork
 from core.domains.transformer.parts import configs
-from core.pruning.job.inputs import Encoded, Hear, Inputs, Trimmed, encoded
+from core.pruning.job.inputs import Encoded, Hear, Inputs, Trimmed, encoded, require_each
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.training.batches import Rows
 from core.rows.example import labels_of
@@ -35,7 +35,7 @@ def read_texts(spec: JobSpec, model: Path, splits: Splits, hear: Hear) -> tuple[
     """
     kind, fitted = spec.task.problem, spec.train.steps.teach == 0
     local = read_model(model, kind)
-    local.require(spec)
+    require_each(spec, local.require)
     head = choose_head(local.labels, splits.labels, kind, local.recipe)
     splits = replace(splits, labels=[*head.labels])  # in the order that the model's own head has them
     task = task_of(kind, splits.labels, labels_of(splits.train), len(spec.task.text), spec.task.dimensions)
