@@ -31,7 +31,7 @@ class ModelRef:
 class Found(dict):
     to_json = dict.copy
 
-def run(spec, model, datasets, workdir, report, cache):
+def run(spec, model, datasets, workdir, report, cache, names):
 {body}
 
 stub = types.ModuleType("core.pruning.job.run")
