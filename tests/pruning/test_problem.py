@@ -180,11 +180,11 @@ def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kept", "test"), [(0.4, {"dataset": SOURCE}), (0.02, None)])
+@pytest.mark.parametrize(("kept", "test"), [(0.4, {"dataset": SOURCE}), (0.06, None)])
 def test_numbers_are_compared_in_the_unit_that_was_trained(
     kept: float, test: dict[str, str] | None, tiny: Path, tmp_path: Path
 ) -> None:
-    """Not in that of test labels, which may be all the same; nor are answers that are: no head is left at 2 %."""
+    """Not in that of test labels, which may be all the same; and with hardly more than the head that has to stay."""
     paths = {name: tmp_path / f"{name}.parquet" for name in (TARGET, SOURCE)}
     for name, count in ((TARGET, 180), (SOURCE, 150)):
         table = table_of("regression", count, seed=count)
@@ -196,8 +196,8 @@ def test_numbers_are_compared_in_the_unit_that_was_trained(
     export = {"formats": ["onnx", "onnx-int8"] if test else []}
     report = go("regression", tiny, paths, tmp_path, task=task, budget={"params": kept}, export=export)
     assert not test or (report.verified.max_difference_onnx < 1e-4 and "rmse" in report.files["model.int8.onnx"].test)
-    assert any(report.structure.heads) == (kept == 0.4)
-    assert report.results.pruned.test["spearman"].value == 0
+    assert any(report.structure.heads)
+    assert not test or report.results.pruned.test["spearman"].value == 0
 
 
 PLAIN: list[tuple[str, dict[str, Any]]] = [

@@ -95,7 +95,9 @@ def teach(prepared: Prepared, decided: Decided, network: Network) -> Taught:
     add_heads(network, plan, decided.sources)
     curve = fine_tune(prepared, plan, network, training(prepared, decided, "teach"), "teach")
     teacher = network.to(device()).eval()
-    return Taught(teacher, curve, labelled(prepared, decided, teacher))
+    rows = labelled(prepared, decided, teacher)
+    one.state.lasted("teach")
+    return Taught(teacher, curve, rows)
 
 
 def prune(prepared: Prepared, decided: Decided, taught: Taught, larger: Shrunk | None = None) -> Pruned:
