@@ -118,6 +118,7 @@ def belongings(client: TestClient, settings: Settings, database: Database, tmp_p
         "dataset_id": dataset,
         "job_id": job_id,
         "path": "report.json",
+        "size": "params-0.1",
         "key_id": key,
     }
 
