@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from math import ceil, floor, log10
 
@@ -60,12 +61,10 @@ def chart(
     end = max([x for points in series.values() for x, _ in points] + [1])
     y_ticks = ticks(min(values) if low is None else low, max(values) if high is None else high)
 
+    y_of = partial(upright, y_ticks, height)
+
     def x_of(step: float) -> float:
         return round(LEFT + step / end * (WIDTH - LEFT - RIGHT), 1)
-
-    def y_of(value: float) -> float:
-        share = (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
-        return round(height - BOTTOM - share * (height - BOTTOM - TOP), 1)
 
     return Chart(
         title,
@@ -128,12 +127,10 @@ def curve(
     if last - first < 0.1:  # hardly apart: in the middle
         first, last = first - 0.1, last + 0.1
 
+    y_of = partial(upright, y_ticks, height)
+
     def x_of(value: float) -> float:
         return round(LEFT + 8 + (log10(value) - first) / (last - first) * (WIDTH - LEFT - RIGHT - 16), 1)
-
-    def y_of(value: float) -> float:
-        share = (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
-        return round(height - BOTTOM - share * (height - BOTTOM - TOP), 1)
 
     return Curve(
         title,
@@ -145,6 +142,12 @@ def curve(
             for name, (x, y, low, high) in sorted(points.items(), key=lambda point: point[1][0])
         ],
     )
+
+
+def upright(ticks: Sequence[float], height: int, value: float) -> float:
+    """Where a value lies in a picture so high, whose axis reaches from the first tick to the last."""
+    share = (value - ticks[0]) / (ticks[-1] - ticks[0])
+    return round(height - BOTTOM - share * (height - BOTTOM - TOP), 1)
 
 
 def apart(positions: Sequence[tuple[float, str]], least: float) -> list[tuple[float, str]]:
