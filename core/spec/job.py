@@ -360,6 +360,8 @@ class JobSpec(Strict):
         common: dict[str, Any] = {"budgets": []}
         if self.task.type == IMAGES:  # one network has the channels of all
             common["channels"] = (self.channels or Channels()).model_copy(update={"multiple": self.multiple})
+        elif brought := [name for name in self.onnx_formats if name not in self.export.formats]:  # for all, by one
+            common["export"] = self.export.model_copy(update={"formats": [*self.export.formats, *brought]})
         return tuple(self.model_copy(update=common | {"one_budget": budget}) for budget in self.budgets)
 
     @property

@@ -441,3 +441,9 @@ def test_what_is_wrong_with_a_size_names_it() -> None:
     with pytest.raises(ValidationError, match="the whole is counted") as error:
         JobSpec.model_validate(images)
     assert error.value.errors()[0]["type"] == "/budgets/1/of"
+
+
+def test_a_file_that_one_size_brings_is_a_file_of_all() -> None:
+    spec = JobSpec.model_validate(several({"params": 0.4}, {"speedup": 2, "runtime": "onnx-int8"}))
+    assert {size.onnx_formats for size in spec.sizes} == {spec.onnx_formats} == {("onnx-int8",)}
+    assert all(JobSpec.model_validate(size.model_dump(mode="json")) == size for size in spec.sizes)
