@@ -59,8 +59,10 @@ async def check(here: Context, spec: JobSpec) -> Checked:
     if model is not None:
         try:
             if rows is not None:
-                recipe = model.recipe if isinstance(model, catalogue.LocalModel) else None
-                head = choose_head(model.labels, rows.labels, spec.task.problem, recipe)
+                if isinstance(model, catalogue.LocalModel):
+                    model, head = model.answering(spec, rows.labels)
+                else:
+                    head = choose_head(model.labels, rows.labels, spec.task.problem)
                 rows = replace(rows, labels=[*head.labels])
             costs = await _costs(here, spec, model, rows)
         except SpecError as error:

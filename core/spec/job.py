@@ -141,6 +141,7 @@ class Train(Strict):
 
 Layout = Literal["free", "regular"]
 HiddenSize = Literal["keep", "trim"]
+Pooling = Literal["first", "mean"]
 
 
 Precision = Literal["float32", "float16", "bfloat16"]
@@ -282,6 +283,13 @@ class JobSpec(Strict):
             "budgets of the whole model can be reached"
         ),
     ] = "keep"
+    pooling: Annotated[
+        Literal["auto"] | Pooling,
+        Field(
+            description="where a fresh head reads a text: at its first token, or from the mean of all; auto: the mean "
+            "where the model's modules.json says that it was trained so and the layout is free, else as the model does"
+        ),
+    ] = "auto"
     channels: Annotated[Channels | None, Field(description="of image-classification alone")] = None
     transfer: Transfer = Transfer()
     method: Method = Method()
@@ -386,6 +394,11 @@ class JobSpec(Strict):
         """All that it may transfer from, by JSON pointer: the sources, then the target's own rows without labels."""
         own = {UNLABELLED: self.task.unlabelled.source} if self.task.unlabelled else {}
         return {f"/sources/{i}": source for i, source in enumerate(self.sources)} | own
+
+    @property
+    def sparse(self) -> bool:
+        """Whether single weights become zeros in place of units that go."""
+        return any(budget.sparsity is not None for budget in self.every_budget)
 
     @property
     def own_readers(self) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic_core import PydanticCustomError
 
 from core.spec.methods import METHODS, MethodFacts
-from core.spec.task import IMAGES, SEARCHING, VECTORS, Source
+from core.spec.task import IMAGES, POOLED, SEARCHING, VECTORS, Source
 
 if TYPE_CHECKING:
     from core.spec.job import JobSpec
@@ -108,6 +108,10 @@ def modality(spec: JobSpec) -> None:
         raise PydanticCustomError("/channels", f"are of image models, and {spec.task.type} reads texts: leave it out")
     if spec.task.type == IMAGES:
         of_channels(spec)
+    if spec.pooling != "auto" and spec.task.type not in POOLED:
+        raise PydanticCustomError(
+            "/pooling", f"is where a head reads a whole text, and {spec.task.type} has no such head: leave it out"
+        )
 
 
 def of_channels(spec: JobSpec) -> None:
