@@ -25,10 +25,10 @@ from core.domains.transformer.families import Architecture, Family
 from core.domains.transformer.network import TransformerNetwork
 from core.domains.transformer.residual import residual_side
 from core.domains.weights import WHOLE
+from core.machine import cpu_name
 from core.pruning.export.vectors import write_modules
 from core.pruning.export.verify import VECTORS_FILE, modeling_file
 from core.pruning.system import parallel
-from core.pruning.system.device import cpu_name
 from core.pruning.system.files import sha256, write_json
 from core.pruning.training.batches import Rows
 from core.rows.example import Example
