@@ -325,7 +325,7 @@ CARD_ROWS: Mapping[str, Callable[[Result], str]] = {
     "all parameters": lambda r: f"{r.model_params:,}",
     "multiply-accumulates a text": lambda r: f"{r.macs:,} ({r.macs_length} tokens)",
     "weights on disk": lambda r: f"{r.bytes / 2**20:.1f} MiB",
-    "latency, batch 1": lambda r: f"{r.latency_ms['1']:.1f} ms",
+    "latency, batch 1": lambda r: f"{r.latency_ms['1']:.3g} ms",
     "latency, batch 32": lambda r: f"{r.latency_ms['32']:.0f} ms",
     "speed-up, batch 1 / 32": lambda r: f"{r.speedup['1']:.1f}x / {r.speedup['32']:.1f}x",
 }
