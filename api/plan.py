@@ -8,6 +8,7 @@ from typing import Any
 
 from api.catalogue import LocalModel
 from api.checks import Checked
+from api.latency import unmeasured
 from api.schemas import ChannelUnits, Estimate, Plan, PlannedSize, Reach, Rows, Seconds, Units
 from core import schedule as estimate
 from core.domains.channels import reach as image
@@ -33,7 +34,7 @@ def plan(
     devices: Sequence[Mapping[str, Any]],
     lacking: str | None = None,
 ) -> Plan:
-    """Of a specification that has passed `check`; by jobs that have succeeded, and what the workers have or lack."""
+    """Of a specification that has passed `check`; by jobs that have succeeded, what the workers have or lack."""
     rows, model, head = checked.survey, checked.model, checked.head
     costs = checked.costs[0] if checked.costs else None
     of_each: Sequence[Costs | image.Reach | None] = checked.costs or [None] * len(spec.sizes)
@@ -49,8 +50,13 @@ def plan(
         limit=limits[0] if len(limits) == 1 else None,
         sizes=sizes if spec.budgets else [],
         reach=_reach(costs, spec) if costs else [],
+        latency=[*checked.latency],
         estimate=model and _estimate(spec, rows, checked, earlier, devices),
-        warnings=[*_warnings(spec, rows, checked), *([f"{lacking}: the job would wait for one"] if lacking else [])],
+        warnings=[
+            *_warnings(spec, rows, checked),
+            *unmeasured(spec, checked.costs, checked.latency),
+            *([f"{lacking}: the job would wait for one"] if lacking else []),
+        ],
         notes=rows.notes,
         understood={i: known and asdict(known) for i, known in checked.understood.items()},
     )

@@ -10,6 +10,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from core.spec import messages
+from core.spec.latency import Latency
 from core.spec.report import FamilyReport, Report
 
 Status = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
@@ -296,6 +297,10 @@ class Plan(BaseModel):
     )
     sizes: list[PlannedSize] = Field([], description="of `budgets`")
     reach: list[Reach]
+    latency: list[Latency] = Field(
+        description="what models of these sizes take on the workers that are there, as measured by earlier jobs; none "
+        "yet: the same specification with 'probe': true measures it in about a minute, and trains nothing"
+    )
     estimate: Estimate | None = Field(description="null for a model of the hub, which the worker fetches")
     warnings: list[str]
     notes: list[str] = Field(description="what was understood of texts and labels: a sentence each")
@@ -397,6 +402,7 @@ class Device(BaseModel):
 
     type: Literal["cuda", "cpu"]
     gpus: list[Gpu]
+    cpu: str | None = Field(None, examples=["AMD EPYC 9654 96-Core Processor"])
     cpus: int = Field(examples=[16])
     memory_bytes: int
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -146,6 +146,7 @@ Pooling = Literal["first", "mean"]
 
 Precision = Literal["float32", "float16", "bfloat16"]
 Format = Literal["safetensors", "onnx", "onnx-int8"]
+OnnxFormat = Literal["onnx", "onnx-int8"]
 ONNX_FILES: Mapping[str, str] = {"onnx": "model.onnx", "onnx-int8": "model.int8.onnx"}  # by format, and runtime
 
 
@@ -307,6 +308,14 @@ class JobSpec(Strict):
     ] = {}
 
     webhook: Webhook | None = None
+    probe: Annotated[
+        bool,
+        Field(
+            description="only measure what the model takes on a worker, under the conditions of each budget in time "
+            "(of none: eagerly, and as exported files run), and end: nothing is trained, no model is made",
+            exclude_if=lambda probe: not probe,
+        ),
+    ] = False
     control: Annotated[bool, Field(description="also run the job without transfer, and report it beside")] = False
 
     @model_validator(mode="before")
@@ -413,13 +422,13 @@ class JobSpec(Strict):
         return asked or (16 if timed or self.onnx_formats else 1)
 
     @property
-    def onnx_formats(self) -> tuple[str, ...]:
+    def onnx_formats(self) -> tuple[OnnxFormat, ...]:
         """Those of the exported files that are for ONNX Runtime.
 
         A budget in time of int8 brings its file, whose answers are its own.
         """
         asked = {*self.export.formats} | ({budget.runtime for budget in self.every_budget} & {"onnx-int8"})
-        return tuple(name for name in ONNX_FILES if name in asked)
+        return tuple(name for name in get_args(OnnxFormat) if name in asked)
 
     @property
     def length(self) -> int:

@@ -5,9 +5,11 @@ Adding a family is adding a row. Paths are module paths as transformers names th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -325,6 +327,18 @@ class Architecture:
         if self.earlier:
             return replace(self.earlier.anatomy, stays=stays)
         return transformer([self.heads] * self.layers, [self.neurons] * self.layers, stays)
+
+    @property
+    def timed_by(self) -> dict[str, Any]:
+        """The sizes that its latency depends on, weights aside."""
+        sizes = asdict(replace(self, earlier=None)) | {"family": self.family.model_type}
+        del sizes["earlier"], sizes["features"]
+        return sizes | ({"earlier": self.earlier.sizes()} if self.earlier else {})
+
+    @property
+    def fingerprint(self) -> str:
+        """Of these sizes."""
+        return sha256(json.dumps(self.timed_by, sort_keys=True).encode()).hexdigest()[:32]
 
     @property
     def widest(self) -> dict[str, int]:

@@ -22,6 +22,8 @@ from core.pruning.system import parallel
 from core.rows.modality import Blank
 from core.spec.errors import SpecError
 from core.spec.job import Layout
+from core.spec.latency import Latency
+from core.spec.messages import LatencyMeasured
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,11 @@ def latency_budget(one: Pass, network: Network, blank: Blank) -> LatencyBudget:
     # The control's, too: it prunes the same model. What one size has measured of it, others need not.
     state = one.state.folder / f"{one.teller.size + '-' if one.teller.size else ''}latency.json"
     earlier = next(iter(sorted(one.state.folder.glob("*-latency.json"))), None)
-    layout = one.spec.export.layout
-    found = LatencyBudget(budget, pricing_of(network, layout), under, watch.measure, state, one.cache, earlier)
+    pricing = pricing_of(network, one.spec.export.layout)
+
+    def hear(latency: Latency) -> None:
+        one.teller.say(LatencyMeasured(model=pricing.fingerprint, latency=latency))
+
+    found = LatencyBudget(budget, pricing, under, watch.measure, state, one.cache, earlier, hear)
     one.teller.saved("data")
     return found
