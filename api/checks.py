@@ -172,7 +172,7 @@ def _weigh(spec: JobSpec, model: catalogue.LocalModel, survey: Survey | None) ->
     # What depends on the tokens that the texts use, or on a clock, the worker finds out.
     whole = spec.vocabulary == "keep" or spec.budget.counted == "encoder" or spec.budget.kind == "macs"
     if whole and not spec.budget.timed:
-        costs.limit(spec.budget, spec.export.layout, spec.hidden_size)
+        costs.limit(spec.budget, spec.export.first_layout, spec.hidden_size)
     return costs
 
 

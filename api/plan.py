@@ -191,7 +191,7 @@ def _reach(costs: Costs | image.Reach, spec: JobSpec) -> list[Reach]:
     small = costs.smallest(spec.hidden_size)
 
     def lowest(cost: Additive) -> int:
-        return least(cost, spec.export.layout, costs.architecture)
+        return least(cost, spec.export.first_layout, costs.architecture)
 
     params, macs, size = costs.params, costs.macs, costs.bytes
     counted = [

@@ -61,7 +61,7 @@ def part_left(spec: JobSpec, costs: Costs) -> float:
     if spec.budget.timed:
         return 1 / (spec.budget.speedup or 1)
     try:
-        cost, limit = costs.limit(spec.budget, spec.export.layout, spec.hidden_size)
+        cost, limit = costs.limit(spec.budget, spec.export.first_layout, spec.hidden_size)
     except SpecError:  # out of reach as yet: a vocabulary that is still to be trimmed leaves more for the encoder
         return 0.0
     if spec.hidden_size == "trim" and spec.budget.counted == "model":  # embeddings shrink as the encoder does
@@ -93,11 +93,13 @@ class Sized:
     steps: Mapping[str, int]
     left: float
     nested: bool = False
+    twice: bool = False  # it is pruned and recovered in either layout
 
     @property
     def dense_steps(self) -> dict[str, float]:
         """Of each stage, what it takes in steps of the dense model."""
-        return {stage: self.steps[stage] * price for stage, price in prices(self.left).items()}
+        times = {"teach": 1, "prune": 1 + self.twice, "recover": 1 + self.twice}
+        return {stage: times[stage] * self.steps[stage] * price for stage, price in prices(self.left).items()}
 
 
 def sized(spec: JobSpec, left: Sequence[float], train_rows: int) -> dict[str, Sized]:
@@ -105,7 +107,8 @@ def sized(spec: JobSpec, left: Sequence[float], train_rows: int) -> dict[str, Si
     found, larger = dict[str, Sized](), None
     for size, part in sorted(zip(spec.sizes, left, strict=True), key=lambda one: -one[1]):
         nested = larger is not None and cut_again(larger, size)
-        found[size.budget.name] = Sized(training_steps(size, train_rows, part, nested=nested), part, nested)
+        steps, twice = training_steps(size, train_rows, part, nested=nested), size.export.layout == "auto"
+        found[size.budget.name] = Sized(steps, part, nested, twice)
         larger = size
     return found
 

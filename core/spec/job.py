@@ -140,6 +140,7 @@ class Train(Strict):
 
 
 Layout = Literal["free", "regular"]
+AskedLayout = Literal["auto"] | Layout
 HiddenSize = Literal["keep", "trim"]
 Pooling = Literal["first", "mean"]
 
@@ -166,12 +167,18 @@ class Export(Strict):
         Field(description="of the numbers in model.safetensors, which 'bytes' counts; all is measured as rounded"),
     ] = "float32"
     layout: Annotated[
-        Layout,
+        AskedLayout,
         Field(
             description="regular: only shapes that a plain config.json can say (whole layers, one FFN width), so that "
-            "the model loads with from_pretrained and no code; free: any units of any layer"
+            "the model loads with from_pretrained and no code; free: any units of any layer; auto: both are made, and "
+            "regular is taken where dev rows do not tell it from free"
         ),
     ] = "free"
+
+    @property
+    def first_layout(self) -> Layout:
+        """The one that is made, and that another may be put in place of."""
+        return "regular" if self.layout == "regular" else "free"
 
 
 class Limits(Strict):

@@ -177,6 +177,9 @@ class Layout(Part):
 
     regular: Laid
     free: Laid
+    on_dev: Interval | None = Field(
+        None, exclude_if=_none, description="of 'auto', which made both: the metric of regular less free, paired"
+    )
 
 
 class Zeros(Part):

@@ -118,7 +118,7 @@ def of_channels(spec: JobSpec) -> None:
     """Nothing is asked for that only transformers of texts have."""
     if spec.hidden_size == "trim":
         raise PydanticCustomError("/hidden_size", "is of transformers of texts: leave it out")
-    if spec.export.layout == "regular":
+    if spec.export.layout != "free":
         raise PydanticCustomError("/export/layout", "no plain config.json can say widths of channels: leave it out")
     if "onnx-int8" in spec.onnx_formats:
         raise PydanticCustomError(
@@ -162,11 +162,11 @@ def methodical(spec: JobSpec) -> None:
     transferred(spec, method)
     if spec.budget.sparsity is not None:
         sparse(spec)
-    if spec.export.layout == "regular" and method.trains:
+    if spec.export.layout != "free" and method.trains:
         raise PydanticCustomError(
             "/method/name",
             f"method '{method.name}' masks single units while it trains, which no plain config.json can say: for "
-            "'layout' 'regular' use a method that scores once: "
+            f"'layout' '{spec.export.layout}' use a method that scores once: "
             + ", ".join(name for name, facts in METHODS.items() if not facts.trains),
         )
     if spec.hidden_size == "trim":
@@ -220,7 +220,7 @@ def narrow(spec: JobSpec) -> None:
         raise PydanticCustomError(
             "/hidden_size", "'hidden_size' 'trim' is for budgets in 'params', 'macs' or 'bytes': leave it out"
         )
-    if spec.export.layout == "regular":
+    if spec.export.layout != "free":
         raise PydanticCustomError(
             "/export/layout",
             "no plain config.json can say a hidden size that is not its heads': leave 'layout' out",
@@ -266,7 +266,7 @@ def placed(spec: JobSpec) -> None:
 
 def sparse(spec: JobSpec) -> None:
     """Zeros in place of units."""
-    if spec.export.layout == "regular":
+    if spec.export.layout != "free":
         raise PydanticCustomError(
             "/export/layout",
             "a budget in 'sparsity' keeps every shape, and loads with no code as it is: leave 'layout' out",

@@ -56,8 +56,8 @@ class LocalModel:
             raise SpecError("/budget/runtime", f"{why}; give 'torch' or 'torch.compile'")
         if self.stretches and spec.onnx_formats:
             raise SpecError("/export/formats", f"{why}; leave 'onnx' and 'onnx-int8' out")
-        if self.architecture.earlier and spec.export.layout == "regular":
-            raise SpecError("/export/layout", f"'regular' {UNEVEN}")
+        if self.architecture.earlier and spec.export.layout != "free":
+            raise SpecError("/export/layout", f"'{spec.export.layout}' {UNEVEN}")
         if self.architecture.earlier and spec.budget.sparsity is not None:
             raise SpecError("/budget/sparsity", f"in place of units {UNEVEN}")
         if self.recipe and self.recipe.dense and spec.export.precision != "float32":
@@ -90,7 +90,7 @@ class LocalModel:
             why = ""
         elif family.reads_last:
             why = f"family '{family.model_type}' reads the last token, which has seen all others: leave it out"
-        elif spec.export.layout == "regular" or spec.sparse:
+        elif spec.export.layout != "free" or spec.sparse:
             why = "no plain config.json of this family can say 'mean', and this job writes no other: say 'first'"
         else:
             why = ""

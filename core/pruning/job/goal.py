@@ -37,7 +37,7 @@ class Goal:
 
 def goal_of(one: Pass, network: Network, costs: Costs, blank: Blank) -> Goal:
     """What the budget asks for; SpecError if it is out of reach. `blank` makes what is run to be timed."""
-    spec, budget, layout = one.spec, one.spec.budget, one.spec.export.layout
+    spec, budget, layout = one.spec, one.spec.budget, one.spec.export.first_layout
     if (budget.sequence_length or 0) > (reads := network.longest(spec.length)):
         raise SpecError("/budget/sequence_length", f"this model reads at most {reads} tokens")
     if budget.sparsity is not None:
@@ -75,7 +75,7 @@ def latency_budget(one: Pass, network: Network, blank: Blank) -> LatencyBudget:
     # The control's, too: it prunes the same model. What one size has measured of it, others need not.
     state = one.state.folder / f"{one.teller.size + '-' if one.teller.size else ''}latency.json"
     earlier = next(iter(sorted(one.state.folder.glob("*-latency.json"))), None)
-    pricing = pricing_of(network, one.spec.export.layout)
+    pricing = pricing_of(network, one.spec.export.first_layout)
 
     def hear(latency: Latency) -> None:
         one.teller.say(LatencyMeasured(model=pricing.fingerprint, latency=latency))

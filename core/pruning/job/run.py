@@ -10,6 +10,7 @@ from pathlib import Path
 from core.domains.model_ref import ModelRef
 from core.pruning.job.decide import Decided, decide
 from core.pruning.job.family import publish_family
+from core.pruning.job.layouts import choose
 from core.pruning.job.measure import measure
 from core.pruning.job.passes import Pass, without_transfer
 from core.pruning.job.prepare import Prepared, prepare, together
@@ -95,7 +96,13 @@ def trained_and_measured(one: Pass) -> Outcome:
 
 
 def shrink(prepared: Prepared, decided: Decided, taught: Taught, larger: Shrunk | None) -> Shrunk:
-    """One size, cut out of the next `larger` one where that can be."""
+    """One size, cut out of the next `larger` one where that can be; of two layouts, the one to take."""
+    made = shrink_laid(prepared, decided, taught, larger)
+    return choose(made, shrink_laid(prepared.regular, decided, taught, None)) if prepared.regular else made
+
+
+def shrink_laid(prepared: Prepared, decided: Decided, taught: Taught, larger: Shrunk | None) -> Shrunk:
+    """In its layout."""
     teller = prepared.one.teller
     with teller.stage("prune"):
         pruned = prune(prepared, decided, taught, larger)
