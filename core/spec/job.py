@@ -140,7 +140,7 @@ class Train(Strict):
 
 
 Layout = Literal["free", "regular"]
-AskedLayout = Literal["auto"] | Layout
+AskedLayout = Literal["auto", "free", "regular"]
 HiddenSize = Literal["keep", "trim"]
 Pooling = Literal["first", "mean"]
 
@@ -292,7 +292,7 @@ class JobSpec(Strict):
         ),
     ] = "keep"
     pooling: Annotated[
-        Literal["auto"] | Pooling,
+        Literal["auto", "first", "mean"],
         Field(
             description="where a fresh head reads a text: at its first token, or from the mean of all; auto: the mean "
             "where the model's modules.json says that it was trained so and the layout is free, else as the model does"
