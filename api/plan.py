@@ -134,9 +134,11 @@ def _foretold(
 ) -> Estimate:
     sizes = estimate.sized(spec, left, rows.train)
     asked = estimate.work(spec, [*sizes.values()], row_macs, rows.test)
-    low, high = estimate.seconds(asked, seen, cpus, per_mac)
+    low, high = estimate.probe_seconds(spec) if spec.probe else estimate.seconds(asked, seen, cpus, per_mac)
     what = "" if spec.task.image is None else " of pictures"
-    if seen:
+    if spec.probe:
+        basis = "a probe measures, and trains nothing"
+    elif seen:
         basis = f"from {len(seen)} finished job{'s' * (len(seen) > 1)}{what} on {device}"
     else:
         basis = f"no finished jobs{what} on {device} yet: " + ("rough" if device == "cpu" else "nothing to go by")

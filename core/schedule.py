@@ -29,6 +29,7 @@ SECONDS_PER_MAC = 3e-11
 IMAGE_SECONDS = {"mac": 2e-11, "number": 3.8e-9}
 START_S = (10.0, 60.0)
 BASE_BYTES = 400e6  # a process that has loaded torch and transformers, and trains nothing
+PROBE_S = (20.0, 150.0)  # of each condition that a probe measures: 26 s eager, 93 s in ONNX Runtime, busy (docs/log.md)
 SPREAD = 1.25  # what the next job may differ by from all that were seen
 
 FLOAT = 4  # bytes
@@ -146,6 +147,14 @@ class Seen:
         """Seconds of another job, if it were as fast."""
         pace = self.train_s / self.work.train
         return max(0.0, self.total_s - self.train_s - pace * self.work.measure) + pace * (asked.train + asked.measure)
+
+
+def probe_seconds(spec: JobSpec) -> tuple[float, float]:
+    """From, to: what a job takes that only measures."""
+    timed = {(one.runtime, one.batch_size, one.sequence_length) for one in spec.every_budget if one.timed}
+    conditions = len(timed) or 1 + len(spec.onnx_formats)
+    low, high = PROBE_S
+    return conditions * low, conditions * high
 
 
 def image_seconds_per_mac(macs: int, numbers: int) -> float:

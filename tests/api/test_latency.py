@@ -56,6 +56,10 @@ def test_what_a_worker_measured_is_in_the_plan(
     plan = client.post("/v1/jobs:validate", json=timed | {"budget": timed["budget"] | {"latency_ms": 2}}).json()
     assert plan["latency"] == [MEASURED.to_json()]
     assert not any("probe" in said for said in plan["warnings"])
+    two = timed | {"export": {"formats": ["onnx"]}, "budget": {"params": 0.3}, "probe": True}
+    estimate = client.post("/v1/jobs:validate", json=two).json()["estimate"]
+    assert estimate["seconds"] == {"low": 40, "high": 300}  # eager, and in ONNX Runtime
+    assert estimate["basis"] == "a probe measures, and trains nothing"
 
 
 def test_what_is_out_of_reach_there_is_refused_at_the_door(
