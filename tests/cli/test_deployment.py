@@ -63,7 +63,7 @@ def test_what_we_run_has_no_root_and_no_capability(services: dict[str, Any]) -> 
 
 def test_what_the_compose_file_says_is_said_to_docker(services: dict[str, Any]) -> None:
     """By tests/fleet, which stands in for Compose."""
-    elsewhere = {"image", "build", "command", "depends_on", "ports", "profiles", "deploy", "restart", "env_file"}
+    elsewhere = {"image", "build", "command", "depends_on", "ports", "profiles", "deploy", "env_file"}
     words = {key: arguments({key: value}, {}, "v") for one in services.values() for key, value in one.items()}
     assert {key for key, said in words.items() if not said} == elsewhere & words.keys()
 

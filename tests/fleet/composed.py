@@ -29,6 +29,8 @@ def arguments(service: Mapping[str, Any], settings: Mapping[str, str], volumes: 
     found += [flag for name, flag in flags.items() if service.get(name)]
     lists = {"tmpfs": "--tmpfs", "cap_drop": "--cap-drop", "security_opt": "--security-opt"}
     found += [word for name, flag in lists.items() for value in service.get(name, ()) for word in (flag, value)]
+    if "restart" in service:
+        found += ["--restart", service["restart"]]
     if "mem_limit" in service:
         found += ["--memory", filled(str(service["mem_limit"]), settings)]
     if "stop_grace_period" in service:
@@ -105,7 +107,8 @@ class Fleet:
     def once(self, service: str, *command: str) -> str:
         """Run a command in a fresh container of a service, as `docker compose run --rm`; what it prints."""
         said = self.services[service]
-        words = arguments({key: value for key, value in said.items() if key != "healthcheck"}, self.settings, self.name)
+        alone = {key: value for key, value in said.items() if key not in ("healthcheck", "restart")}
+        words = arguments(alone, self.settings, self.name)
         return docker("run", "--rm", "--network", self.name, *words, said["image"], *command)
 
     def wait_for(self, service: str, condition: str) -> None:
