@@ -79,7 +79,7 @@ async def new_job(here: Here, request: Request, form: Given) -> Response:
         if parsed is not None and (done := await _carry_out(here, draft, parsed, wanted, text(form, "once"))):
             return done
     if wanted == "plan-part":
-        return show(request, "new_plan.html", 422 if draft.faults else 200, **_told(draft))
+        return show(request, "new_plan.html", **_told(draft))
     return await run_in_threadpool(_page, here, request, draft)
 
 

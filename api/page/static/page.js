@@ -87,7 +87,7 @@ function plan(form) {
       const answer = await fetch(form.action, { method: "POST", body: data, headers: { Accept: "text/html" } });
       if (own !== latest) return;
       part.removeAttribute("aria-busy");
-      if (answer.ok || answer.status === 422) part.innerHTML = await answer.text();
+      if (answer.ok) part.innerHTML = await answer.text();
       const said = part.querySelector("#plan-json")?.value;
       if (said && !typed) json.value = said;
     }, 400);
