@@ -31,6 +31,7 @@ from api.auth import Authentication
 from api.body import BodyLimit
 from api.context import Context
 from api.page.parts import PAGES
+from api.page.shared import Shared
 from api.query import require_known
 from api.readers import Readers
 from api.together import Together
@@ -84,6 +85,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.context, app.state.requests, app.state.probes = context, monitoring.Requests(), health.Probes()
+    app.state.shared = Shared()
     problems.install(app)
     generate = app.openapi
     setattr(app, "openapi", lambda: problems.describe(generate()))  # noqa: B010, FastAPI's own way to change it

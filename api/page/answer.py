@@ -76,10 +76,10 @@ async def _told(request: Request, error: Exception) -> Response | None:
         return None
     answer = await handle(request, error)
     problem = json.loads(answer.body)
-    page = show(request, "problem.html", answer.status_code, problem=problem)
+    told = show(request, "problem.html", answer.status_code, problem=problem)
     if retry := answer.headers.get("retry-after"):
-        page.headers["Retry-After"] = retry
-    return page
+        told.headers["Retry-After"] = retry
+    return told
 
 
 async def _given(request: Request) -> FormData:
@@ -92,6 +92,18 @@ Given = Annotated[FormData, Depends(_given)]
 
 def show(request: Request, template: str, status: int = 200, **values: Any) -> Response:
     """A page, filled in for whoever asks."""
+    answer = page(drawn(request, template, **values), status)
+    session.remember(request, answer)
+    return answer
+
+
+def page(body: str, status: int = 200) -> Response:
+    """What was drawn, as an answer."""
+    return Response(body, status, HEADERS, "text/html; charset=utf-8")
+
+
+def drawn(request: Request, template: str, **values: Any) -> str:
+    """A template, filled in."""
     caller = request.scope.get(CALLER, NOBODY)
     common = {
         "token": session.form_token(request),
@@ -100,10 +112,7 @@ def show(request: Request, template: str, status: int = 200, **values: Any) -> R
         "path": request.url.path,
         "static": _static,
     }
-    body = _templates().get_template(template).render(common | values)
-    answer = Response(body, status, HEADERS, "text/html; charset=utf-8")
-    session.remember(request, answer)
-    return answer
+    return _templates().get_template(template).render(common | values)
 
 
 def go(address: str) -> Response:

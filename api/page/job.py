@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from api import jobs as asked
 from api.context import Context, Here
-from api.page import drawn, loading, timeline, view
+from api.page import loading, pictures, timeline, view
 from api.page.answer import Given, PageRoute, go, show
 from api.page.spec import copies, short
 from api.results import stored_report
@@ -28,16 +28,8 @@ def job_page(here: Here, request: Request, job_id: str) -> Response:
     """All of it."""
     with here.database.read() as session:
         job = asked.find(here, session, job_id)
-        values = _live(here, session, job) | _results(here, session, job) | _actions(here, request, job)
+        values = live_values(here, session, job) | _results(here, session, job) | _actions(here, request, job)
     return show(request, "job.html", **values)
-
-
-@router.get("/live")
-def live(here: Here, request: Request, job_id: str) -> Response:
-    """What changes while it runs."""
-    with here.database.read() as session:
-        values = _live(here, session, asked.find(here, session, job_id))
-    return show(request, "job_live.html", **values)
 
 
 @router.get("/actions")
@@ -86,12 +78,13 @@ def delete(here: Here, job_id: str, form: Given) -> Response:
     return go("/")
 
 
-def _live(here: Context, session: Session, job: tables.Job) -> dict[str, Any]:
+def live_values(here: Context, session: Session, job: tables.Job) -> dict[str, Any]:
+    """What the part shows that changes while it runs."""
     events = jobs.events(session, job.id, 0, MAX_EVENTS)
     [row] = view.rows_of(here, session, [job])
     return {
         "job": row,
-        "after": events[-1].seq if events else 0,
+        "version": job.version,
         "attempt": job.attempt,
         "max_attempts": job.max_attempts,
         "created_at": job.created_at,
@@ -100,8 +93,8 @@ def _live(here: Context, session: Session, job: tables.Job) -> dict[str, Any]:
         "attempts": timeline.attempts(jobs.attempts(session, job.id), events, job.status),
         "control": timeline.controlled(events),
         "notes": [event for event in events if event.type == "note"],
-        "charts": drawn.curves(events, str((job.spec.get("task") or {}).get("metric"))),
-        "pictures": drawn.structures(events, stored(job.metrics)),
+        "charts": pictures.curves(events, str((job.spec.get("task") or {}).get("metric"))),
+        "pictures": pictures.structures(events, stored(job.metrics)),
         "events": events[-SHOWN_EVENTS:],
         "count": len(events),
     }
@@ -118,7 +111,7 @@ def _results(here: Context, session: Session, job: tables.Job) -> dict[str, Any]
         "has_report": "report.html" in paths,
         "sizes": [size for size in made if f"{size}/report.html" in paths],
         "family": report if isinstance(report, FamilyReport) else None,
-        "family_chart": drawn.family(report) if isinstance(report, FamilyReport) else None,
+        "family_chart": pictures.family(report) if isinstance(report, FamilyReport) else None,
         "report": report,
         "result": view.taken(report),
         "dense": view.dense_of(report) if report else None,

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from api.page import compare, data, demo, job, jobs, keys, login, models, new, static_files, workers
+from api.page import compare, data, demo, job, jobs, keys, login, models, new, static_files, stream, workers
 
-PAGES = (jobs, job, compare, new, data, models, workers, keys, demo, login, static_files)
+PAGES = (jobs, stream, job, compare, new, data, models, workers, keys, demo, login, static_files)

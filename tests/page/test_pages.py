@@ -6,10 +6,12 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
+from api.page import stream
 from core.ledger import jobs
 from core.ledger.database import Database
 from core.ledger.tables import DEFAULT_TENANT, Dataset, Job
@@ -337,3 +339,37 @@ def _other(session: Any) -> str:
     from core.ledger import keys
 
     return keys.tenant(session, "other")
+
+
+@one_database
+def test_the_stream_of_a_job_draws_it_at_each_change(
+    browser: TestClient, live: str, ids: dict[str, str], house: House
+) -> None:
+    address = f"{live}/jobs/{ids['running']}/stream"
+    with httpx.stream("GET", address, timeout=30) as answer:
+        lines = answer.iter_lines()
+        first = next(line for line in lines if line.startswith("id: "))
+        house.say(ids["running"], event="note", message="a change")
+        assert any("a change" in line for line in lines)
+        second = next(line for line in lines if line.startswith("id: "))
+    assert int(second[4:]) > int(first[4:])
+    with httpx.stream("GET", address, headers={"Last-Event-ID": first[4:]}, timeout=30) as answer:
+        assert any("a change" in line for line in answer.iter_lines())  # as it missed one
+    with house.database.begin() as session:
+        jobs.fail(session, ids["running"], 1, {"code": "x", "message": "over"})  # without a field
+    last = httpx.get(address, timeout=30)
+    version = max(int(line[4:]) for line in last.text.splitlines() if line.startswith("id: "))
+    assert "data-ended" in last.text and "over" in last.text
+    assert httpx.get(f"{address}?after={version}").status_code == 204
+    assert httpx.get(f"{live}/jobs/job_x/stream").status_code == 404
+
+
+@one_database
+def test_who_watch_one_job_have_it_drawn_once(
+    browser: TestClient, ids: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawings = []
+    monkeypatch.setattr(stream, "drawn", lambda *_, **__: str(drawings.append(1)))
+    for _ in range(5):
+        assert browser.get(f"/jobs/{ids['running']}/live").status_code == 200
+    assert len(drawings) == 1

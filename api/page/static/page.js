@@ -1,7 +1,5 @@
 // Nothing here is needed: every page works by links, forms and reloading. This makes it move by itself.
 
-const EVENTS = ["status", "stage", "progress", "note", "structure"];
-const QUIET_MS = 1000; // between two looks at one part
 const AGAIN_MS = 3000; // after the server refused a stream
 
 function localTimes(root) {
@@ -12,52 +10,39 @@ function localTimes(root) {
   }
 }
 
-/** Puts what the server draws now into a part of the page; what is chosen, open or focused there stays so. */
-async function swap(part) {
-  const answer = await fetch(part.dataset.part, { headers: { Accept: "text/html" } });
-  if (!answer.ok || answer.redirected) return;
-  const html = await answer.text();
+/** Puts other markup into a part of the page; what is chosen, open or focused there stays so. */
+function put(part, html) {
   const chosen = [...part.querySelectorAll("input:checked")].map((input) => input.value);
-  const open = [...part.querySelectorAll("details[open][id]")].map((details) => details.id);
+  const open = [...part.querySelectorAll("details[id]")].map((details) => [details.id, details.open]);
   const focus = part.contains(document.activeElement) && document.activeElement.id;
   part.innerHTML = html;
   for (const input of part.querySelectorAll("input[type=checkbox]")) input.checked = chosen.includes(input.value);
-  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+  for (const [id, was] of open) document.getElementById(id)?.toggleAttribute("open", was);
   if (focus) document.getElementById(focus)?.focus();
   localTimes(part);
 }
 
-/** Calls `work` soon, and never twice at once; what comes meanwhile is one more call. */
-function seldom(work) {
-  let busy = false, again = false;
-  return async function run() {
-    if (busy) { again = true; return; }
-    busy = true;
-    try { await work(); } catch { /* the server is away: the stream comes back, and asks anew */ }
-    setTimeout(() => { busy = false; if (again) { again = false; run(); } }, QUIET_MS);
-  };
+/** Puts what the server draws now into a part of the page. */
+async function swap(part) {
+  const answer = await fetch(part.dataset.part, { headers: { Accept: "text/html" } });
+  if (answer.ok && !answer.redirected) put(part, await answer.text());
 }
 
-/** A job: its stream of events says when to look. */
+/** A job: the server draws it anew whenever it has changed. The browser connects again by itself, and says what it has. */
 function follow(part) {
-  const look = seldom(async () => {
-    const before = part.querySelector("[data-status]")?.dataset.status;
-    await swap(part);
-    const now = part.querySelector("[data-status]")?.dataset.status;
-    if (part.querySelector("[data-ended]")) location.reload(); // what it brought is drawn with the page
-    else if (before !== now) await Promise.all([...document.querySelectorAll("[data-with-status]")].map(swap));
-  });
   let seen = part.dataset.after;
+  const status = () => part.querySelector("[data-status]")?.dataset.status;
   function listen() {
     const source = new EventSource(`${part.dataset.stream}?after=${seen}`);
-    for (const kind of EVENTS) {
-      source.addEventListener(kind, (event) => { seen = event.lastEventId; look(); });
-    }
-    source.onopen = look;
+    source.addEventListener("live", (event) => {
+      const before = status();
+      seen = event.lastEventId;
+      put(part, event.data);
+      if (part.querySelector("[data-ended]")) { source.close(); location.reload(); } // what it brought is beside it
+      else if (before !== status()) for (const other of document.querySelectorAll("[data-with-status]")) swap(other);
+    });
     source.onerror = () => {
-      if (source.readyState !== EventSource.CLOSED) return; // it connects again by itself
-      if (!part.querySelector("[data-ended]")) setTimeout(listen, AGAIN_MS);
-      else look();
+      if (source.readyState === EventSource.CLOSED && !part.querySelector("[data-ended]")) setTimeout(listen, AGAIN_MS);
     };
   }
   listen();
