@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,8 +10,9 @@ from typing import Any
 
 from starlette.datastructures import FormData
 
+from api.body import parse_json
 from api.page.answer import text
-from api.problems import invalid
+from api.problems import Problem, invalid
 from api.schemas import Fault
 from core.ledger.tables import Dataset
 from core.spec.task import SEARCHING
@@ -25,6 +27,8 @@ BUDGETS = {  # kind -> what it is called, an example, and where a slider would b
     "sparsity": ("zeros", "90%"),
 }
 UNITS = {"": 1, "ms": 1, "x": 1, "%": 0.01, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+SAID = ("title", "model", "task", "sources", "budget", "budgets", "control")
+SAID_OF_TASK = ("type", "data", "split", "text", "image", "label", "unlabelled")
 FIELDS = {  # the longest that a pointer begins with
     "/title": "title",
     "/model": "model",
@@ -59,6 +63,7 @@ class Fields:
     kind: str = "encoder"
     budget: str = "10%"
     control: bool = False
+    base: str = ""  # the specification of the job that it is like, as JSON: what no field says is kept of it
 
     @classmethod
     def given(cls, form: FormData) -> Fields:
@@ -83,6 +88,7 @@ class Fields:
         found.source_label = next((str(one["label"]) for one in sources if isinstance(one.get("label"), str)), "")
         found.kind, found.budget = _budgets_said(spec.get("budgets") or [spec.get("budget") or {}], found)
         found.control = bool(spec.get("control"))
+        found.base = json.dumps(spec)
         return found
 
     def suit(self, data: Dataset | None) -> None:
@@ -100,8 +106,34 @@ class Fields:
             rest = [name for name in data.columns if name != self.label]
             self.text = next((name for name in (*pictures, "text", *rest) if name in data.columns), "")
 
+    @property
+    def kept(self) -> list[str]:
+        """What is kept of the job that it is like, though no field says it."""
+        return [name for name in self._like() if name not in SAID]
+
     def spec(self) -> dict[str, Any]:
         """The specification that they ask for; raises a 422 Problem for a budget that cannot be read."""
+        like, made = self._like(), self._said()
+        if not like:
+            return made
+        before = Fields.of(like)
+        task = {name: value for name, value in like.get("task", {}).items() if name not in SAID_OF_TASK}
+        found = {name: value for name, value in like.items() if name not in SAID} | made | {"task": task | made["task"]}
+        if (self.kind, self.budget) == (before.kind, before.budget):
+            found |= {name: like[name] for name in ("budget", "budgets") if name in like}
+        known = {(one.get("data") or {}).get("dataset"): one for one in like.get("sources", [])}
+        if self.source_label == before.source_label and self.source:
+            found["sources"] = [known.get(one["data"]["dataset"], one) for one in made["sources"]]
+        return found
+
+    def _like(self) -> dict[str, Any]:
+        try:
+            found = parse_json(self.base.encode()) if self.base else {}
+        except Problem:
+            found = {}
+        return found if isinstance(found, dict) else {}
+
+    def _said(self) -> dict[str, Any]:
         task: dict[str, Any] = {"type": self.type} if self.type != "text-classification" else {}
         task |= {"data": {"dataset": self.data}}
         split = {name: _number(getattr(self, name)) for name in ("train", "dev") if getattr(self, name)}

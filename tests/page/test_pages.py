@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from html.parser import HTMLParser
 from typing import Any
@@ -277,6 +278,24 @@ def test_a_clone_asks_for_the_same(browser: TestClient, ids: dict[str, str]) -> 
     assert f'value="{ids["movies"]}" selected' in page and 'value="15%"' in page
     page = read(browser, f"/new?like={ids['family']}")
     assert 'value="40%, 10%"' in page
+
+
+@one_database
+def test_a_clone_keeps_what_no_field_says(browser: TestClient, house: House, send: Send) -> None:
+    data, movies = house.data(), house.data("movies.csv", 80)
+    source = {"data": {"dataset": movies}, "label": "label", "label_map": {"negative": "bad"}}
+    asked = {"method": {"name": "magnitude"}, "train": {"seed": 7}, "sources": [source], "priority": 8}
+    like = house.queued(data, **asked, budget={"params": 0.5, "of": "model"})
+    page = read(browser, f"/new?like={like}")
+    assert "Kept of the job that this is like, though no field says it: transfer" not in page
+    found = re.search(r'name="base" value="([^"]*)"', page)
+    assert found is not None and "method, train" in page
+    given = fields(data=data, source=[movies], source_label="label", kind="params", budget="50%", do="start")
+    start = send("/new", "/new", given | {"base": html.unescape(found[1]), "title": "again"})
+    assert start.status_code == 303, re.findall(r'class="bad">(.*)', start.text)
+    with house.database.read() as session:
+        first, second = (session.get_one(Job, i).spec for i in (like, start.headers["location"][6:]))
+    assert second == first | {"title": "again"}
 
 
 def test_keys_are_made_shown_once_and_revoked(browser: TestClient, house: House, send: Send) -> None:
