@@ -26,6 +26,7 @@ BUDGETS = {  # kind -> what it is called, an example, and where a slider would b
     "speedup": ("times as fast", "4x"),
     "sparsity": ("zeros", "90%"),
 }
+SEVERAL = re.compile(r",(?!\d{3}(?:\D|$))")  # a comma within 1,000,000 is none between sizes
 UNITS = {"": 1, "ms": 1, "x": 1, "%": 0.01, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 SAID = ("title", "model", "task", "sources", "budget", "budgets", "control")
 SAID_OF_TASK = ("type", "data", "split", "text", "image", "label", "unlabelled")
@@ -153,7 +154,7 @@ class Fields:
         return spec | self._budget() | ({"control": True} if self.control else {})
 
     def _budget(self) -> dict[str, Any]:
-        values = [_value(self.kind, one) for one in self.budget.split(",")]
+        values = [_value(self.kind, one) for one in SEVERAL.split(self.budget)]
         return {"budget": values[0]} if len(values) == 1 else {"budgets": values}
 
 

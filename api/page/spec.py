@@ -15,11 +15,18 @@ def short(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Without what follows from the rest, if that asks for the same."""
     try:
         whole = JobSpec.model_validate(spec)
-        brief = whole.model_dump(mode="json", exclude_defaults=True)
-        same = JobSpec.model_validate(brief) == whole
     except ValidationError:  # of another version
         return dict(spec)
-    return brief if same else whole.model_dump(mode="json")
+    brief = whole.model_dump(mode="json", exclude_defaults=True)
+    usual = brief | {"task": {name: value for name, value in brief["task"].items() if name != "metric"}}
+    return next((one for one in (usual, brief) if _asks(one, whole)), whole.model_dump(mode="json"))
+
+
+def _asks(spec: Mapping[str, Any], whole: JobSpec) -> bool:
+    try:
+        return JobSpec.model_validate(spec) == whole
+    except ValidationError:
+        return False
 
 
 def copies(spec: Mapping[str, Any], address: str, with_key: bool) -> dict[str, str]:
