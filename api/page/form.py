@@ -92,6 +92,11 @@ class Fields:
         found.base = json.dumps(spec)
         return found
 
+    def suit_sources(self, sources: Sequence[Dataset]) -> None:
+        """Fill in their column of labels, where all have that of the task."""
+        if sources and not self.source_label and all(self.label in one.columns for one in sources):
+            self.source_label = self.label
+
     def suit(self, data: Dataset | None) -> None:
         """Fill in the columns that are not named, by what the data set has."""
         if data is None:

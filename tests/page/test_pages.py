@@ -273,6 +273,14 @@ def test_the_json_can_be_edited(browser: TestClient, ids: dict[str, str], send: 
 
 
 @one_database
+def test_the_column_of_labels_of_a_source_is_found_once(browser: TestClient, ids: dict[str, str], send: Send) -> None:
+    page = read(browser, f"/new?data={ids['data']}&source={ids['movies']}")
+    assert 'name="source_label" value="label"' in page
+    emptied = send("/new", "/new", fields(data=ids["data"], source=[ids["movies"]], source_label=""))
+    assert 'name="source_label" value=""' in emptied.text and "so that its text alone is used" in emptied.text
+
+
+@one_database
 def test_a_clone_asks_for_the_same(browser: TestClient, ids: dict[str, str]) -> None:
     page = read(browser, f"/new?like={ids['other']}")
     assert f'value="{ids["movies"]}" selected' in page and 'value="15%"' in page
