@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
 from api import jobs as asked
@@ -14,6 +15,7 @@ from api.page.answer import Given, PageRoute, go, show
 from api.page.spec import copies, short
 from api.results import stored_report
 from core.ledger import jobs, tables
+from core.spec.job import JobSpec
 from core.spec.report import FamilyReport, stored
 
 MAX_EVENTS = 5000
@@ -90,7 +92,8 @@ def live_values(here: Context, session: Session, job: tables.Job) -> dict[str, A
         "created_at": job.created_at,
         "finished_at": job.finished_at,
         "error": job.error if job.status == "failed" else None,
-        "attempts": timeline.attempts(jobs.attempts(session, job.id), events, job.status),
+        "attempts": timeline.attempts(jobs.attempts(session, job.id), events, job.status, _sizes(job)),
+        "control_to_come": bool(job.spec.get("control")) and row.active,
         "control": timeline.controlled(events),
         "notes": [event for event in events if event.type == "note"],
         "charts": pictures.curves(events, str((job.spec.get("task") or {}).get("metric"))),
@@ -98,6 +101,14 @@ def live_values(here: Context, session: Session, job: tables.Job) -> dict[str, A
         "events": events[-SHOWN_EVENTS:],
         "count": len(events),
     }
+
+
+def _sizes(job: tables.Job) -> list[str | None]:
+    """Names of its sizes, in their order; of one budget, one without a name."""
+    try:
+        return [budget.name for budget in JobSpec.model_validate(job.spec).budgets] or [None]
+    except ValidationError:  # of another version
+        return [None]
 
 
 def _results(here: Context, session: Session, job: tables.Job) -> dict[str, Any]:

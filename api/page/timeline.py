@@ -8,8 +8,6 @@ from typing import Any
 
 from core.ledger import tables
 
-ORDER = ("data", "teach", "prune", "recover", "measure", "export")
-
 
 @dataclass(frozen=True)
 class Step:
@@ -43,8 +41,10 @@ class Attempt:
     steps: list[Step] = field(default_factory=list)
 
 
-def attempts(rows: Sequence[tables.Attempt], events: Sequence[tables.Event], status: str) -> list[Attempt]:
-    """Every attempt with its stages, oldest first; of the one that runs also those to come."""
+def attempts(
+    rows: Sequence[tables.Attempt], events: Sequence[tables.Event], status: str, sizes: Sequence[str | None] = (None,)
+) -> list[Attempt]:
+    """Every attempt with its stages, oldest first; of the one that runs also those to come, of all `sizes`."""
     found = {
         row.number: Attempt(row.number, row.worker, row.started_at, row.finished_at, row.outcome, row.reason)
         for row in rows
@@ -60,7 +60,7 @@ def attempts(rows: Sequence[tables.Attempt], events: Sequence[tables.Event], sta
         elif current is not None and event.type == "progress" and current.steps:
             current.steps[-1] = _further(current.steps[-1], event.data)
     if current is not None and status == "running":
-        current.steps += _to_come(current.steps)
+        current.steps += _to_come(current.steps, sizes)
     return [*found.values()]
 
 
@@ -84,8 +84,10 @@ def _close(attempt: Attempt | None, event: tables.Event, ended: bool) -> None:
         attempt.steps[-1] = replace(attempt.steps[-1], state="done" if ended else "broken", ended_at=event.at)
 
 
-def _to_come(steps: Sequence[Step]) -> list[Step]:
-    """Those after the last, of the usual ones; what else there is (sizes, a control), nobody has said yet."""
-    last = next((step.stage for step in reversed(steps) if step.stage in ORDER), None)
-    after = ORDER[ORDER.index(last) + 1 :] if last else ORDER
-    return [Step(stage, "to") for stage in after]
+def _to_come(steps: Sequence[Step], sizes: Sequence[str | None]) -> list[Step]:
+    """Those after the last, of the usual ones; those of a control are not among them."""
+    each = [(stage, size) for size in sizes for stage in ("prune", "recover")]
+    order = [("data", None), ("teach", None), *each, ("measure", None), ("export", None)]
+    last = next(((step.stage, step.size) for step in reversed(steps) if (step.stage, step.size) in order), None)
+    after = order[order.index(last) + 1 :] if last else order
+    return [Step(stage, "to", size) for stage, size in after]

@@ -116,7 +116,7 @@ def test_what_happened_is_told_by_attempt() -> None:
         event("note", 3004, message="x"),
         event("stage", 3005, stage="prune", control=True, size="params-0.1"),
     ]
-    first, second = timeline.attempts(rows, events, "running")
+    first, second = timeline.attempts(rows, events, "running", ["params-0.1"])
     assert [(step.stage, step.state, step.took_s) for step in first.steps] == [
         ("data", "done", 1.0),
         ("teach", "broken", 0.998),
@@ -126,6 +126,12 @@ def test_what_happened_is_told_by_attempt() -> None:
         *((stage, "to") for stage in ("recover", "measure", "export")),
     ]
     assert second.steps[0].step == 3 and second.steps[1].control and second.steps[1].size == "params-0.1"
+    [running] = timeline.attempts(rows[1:], events[4:6], "running", ["params-0.4", "params-0.1"])
+    assert [(step.stage, step.size) for step in running.steps] == [
+        ("teach", None),
+        *((stage, size) for size in ("params-0.4", "params-0.1") for stage in ("prune", "recover")),
+        *(("measure", None), ("export", None)),
+    ]
     assert timeline.controlled(events) and not timeline.controlled(events[:-1])
 
 
