@@ -140,7 +140,14 @@ def missing(what: str) -> HTTPException:
 @cache
 def _templates() -> Environment:
     loader = FileSystemLoader(FOLDER / "templates", encoding="utf-8")
-    found = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=loader)
+    found = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=loader,
+        auto_reload=False,  # an upgrade beside a process that runs would give it templates of another version
+    )
     found.filters |= words.FILTERS
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -16,7 +17,7 @@ from api.page.spec import copies, short
 from api.results import stored_report
 from core.ledger import jobs, tables
 from core.spec.job import JobSpec
-from core.spec.report import FamilyReport, stored
+from core.spec.report import FamilyReport, Report, stored
 
 MAX_EVENTS = 5000
 SHOWN_EVENTS = 200
@@ -103,6 +104,12 @@ def live_values(here: Context, session: Session, job: tables.Job) -> dict[str, A
     }
 
 
+def _one_of(report: Report | FamilyReport | None, made: Sequence[str]) -> str | None:
+    """The size whose loading is shown."""
+    recommended = report.recommended if isinstance(report, FamilyReport) else None
+    return recommended if recommended in made else next(iter(made), None)
+
+
 def _sizes(job: tables.Job) -> list[str | None]:
     """Names of its sizes, in their order; of one budget, one without a name."""
     try:
@@ -127,7 +134,7 @@ def _results(here: Context, session: Session, job: tables.Job) -> dict[str, Any]
         "result": view.taken(report),
         "dense": view.dense_of(report) if report else None,
         "quality": view.quality(report),
-        "snippets": loading.snippets(job.spec, paths, made[0] if made else None),
+        "snippets": loading.snippets(job.spec, paths, _one_of(report, made)),
         "warnings": report.warnings if report else [],
     }
 
