@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from tests.api.conftest import client, live, settings  # noqa: F401  fixtures
+from tests.page.chromium import chromium, driver, server  # noqa: F401  fixtures
 from tests.page.house import House, fill
 
 PAGE = {"Accept": "text/html,*/*;q=0.8", "Sec-Fetch-Site": "same-origin"}

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from core.ledger import datasets, jobs, workers
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.stores import open_storage
-from core.ledger.tables import DEFAULT_TENANT, now_ms
+from core.ledger.tables import DEFAULT_TENANT
 from core.spec.job import JobSpec
 from tests.api.conftest import MODEL, reviews
 from tests.reports import family, report
@@ -143,10 +142,3 @@ def _report(dense: float = 0.876, pruned: float = 0.819) -> dict[str, Any]:
 
 def _texts(count: int) -> bytes:
     return "\n".join(f"mail {i} about a parcel" for i in range(count)).encode()
-
-
-def serve_folder(folder: Path) -> Settings:
-    """Settings of a data folder of its own, without keys."""
-    folder.mkdir(parents=True, exist_ok=True)
-    assert now_ms() > 0
-    return Settings(data_dir=folder, require_keys=False, max_rows=5000, max_upload_bytes=2**20)
