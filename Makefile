@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-images serve test quick field fresh soak fleet check golden openapi venv formats bench-budget bench-speed bench-overhead bench-transfer bench-methods bench-api bench-estimate bench-base bench-images clean
+.PHONY: help demo demo-images serve test quick field fresh soak fleet check golden openapi venv formats bench-budget bench-speed bench-overhead bench-transfer bench-methods bench-api bench-page bench-estimate bench-base bench-images clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,6 +94,9 @@ bench-methods: $(STAMP) ## Run what is left of the benchmark of pruning methods;
 
 bench-api: $(STAMP) ## Measure polls, submits, event streams, downloads and memory of the service (needs wrk; uses nginx if it is there)
 	$(BIN)/python -m benchmarks.api
+
+bench-page: $(STAMP) ## Measure server time and bytes of each page with 10 and 100,000 jobs, and what those cost who watch (3 minutes)
+	$(BIN)/python -m benchmarks.page
 
 bench-estimate: $(STAMP) ## Measure how far the estimates of jobs:validate are off, on small jobs
 	$(BIN)/topwork fetch-demo

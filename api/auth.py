@@ -3,6 +3,8 @@
 Without keys (`topwork serve` on a loopback address), whoever reaches this machine's loopback is let in; requests from
 elsewhere, or for another host name (a page in a browser that had its name resolve to here), are not; nor are those that
 a page of another site makes a browser send, or that a proxy passes on.
+
+In a browser, the cookie of a login stands for a key at the addresses of the page (`api/page`), and for what these show.
 """
 
 from __future__ import annotations
@@ -17,14 +19,16 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.page import session
 from api.problems import Problem, database_away, response
 from api.reference import ASSETS
 from api.together import Together
-from core.ledger import keys
+from core.ledger import keys, logins
 from core.ledger.database import Database
 from core.ledger.tables import DEFAULT_TENANT
 
-OPEN = frozenset({"/", "/healthz", "/readyz", "/docs", *(f"/docs/{name}" for name in ASSETS), "/openapi.json"})
+OPEN = frozenset({"/healthz", "/readyz", "/docs", *(f"/docs/{name}" for name in ASSETS), "/openapi.json"})
+DOOR = ("/login", "/logout", "/static/")  # of the page
 CALLER = "topwork.caller"  # in the scope
 PROXY = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")  # what a proxy adds
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="topwork"'}
@@ -37,10 +41,11 @@ class Caller:
     tenant_id: str
     scopes: frozenset[str]
     key_id: str | None = None
+    by_itself: bool = False  # a browser sends what lets it in, whoever made it ask
 
 
 NOBODY = Caller("", frozenset())
-LOCAL = Caller(DEFAULT_TENANT, frozenset(keys.SCOPES))
+LOCAL = Caller(DEFAULT_TENANT, frozenset(keys.SCOPES), by_itself=True)
 
 
 class Authentication:
@@ -49,9 +54,10 @@ class Authentication:
     def __init__(self, app: ASGIApp, database: Database, require_keys: bool) -> None:
         self.app, self.require_keys = app, require_keys
         self.keys = Together(partial(keys.find, database))
+        self.logins = Together(partial(logins.find, database))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN:
+        if scope["type"] != "http" or scope["path"] in OPEN or scope["path"].startswith(DOOR):
             return await self.app(scope, receive, send)
         try:
             caller = await self._by_key(scope) if self.require_keys else _local(scope)
@@ -59,14 +65,20 @@ class Authentication:
             if needed not in caller.scopes:
                 raise lacking(needed)
         except Problem as problem:
-            return await response(problem)(scope, receive, send)
+            away = problem.status_code == 401 and session.is_page(scope["path"])
+            to_login = away and session.wants_page(Headers(scope=scope))
+            return await (session.to_login(scope) if to_login else response(problem))(scope, receive, send)
         except (DBAPIError, PoolTimeoutError) as error:
             return await response(database_away(error))(scope, receive, send)
         scope[CALLER] = caller
         await self.app(scope, receive, send)
 
     async def _by_key(self, scope: Scope) -> Caller:
-        scheme, _, secret = Headers(scope=scope).get("authorization", "").partition(" ")
+        given = Headers(scope=scope).get("authorization")
+        token = session.login_of(scope) if given is None and session.takes_cookie(scope) else None
+        if token and (login := await self.logins.get(token)) is not None:
+            return Caller(login.tenant_id, frozenset(login.scopes), login.id, by_itself=True)
+        scheme, _, secret = (given or "").partition(" ")
         if scheme.lower() != "bearer" or not secret.strip():
             raise Problem(401, "This needs a key: send the header 'Authorization: Bearer KEY'.", headers=CHALLENGE)
         key = await self.keys.get(secret.strip())

@@ -292,10 +292,10 @@ async def _read(here: Context, job_id: str) -> tuple[Row[Any], str | None]:
 
 def _why(here: Context, job: Row[Any]) -> str:
     with here.database.read() as session:
-        return _waiting(here, session, [job])[job.id]
+        return why_waiting(here, session, [job])[job.id]
 
 
-def _waiting(here: Context, session: Session, rows: Sequence[tables.Job | Row[Any]]) -> dict[str, str]:
+def why_waiting(here: Context, session: Session, rows: Sequence[tables.Job | Row[Any]]) -> dict[str, str]:
     """Why each of the tenant's jobs that are queued waits: by its id."""
     queued = [row for row in rows if row.status == "queued"]
     if not queued:
@@ -365,7 +365,7 @@ def _described(here: Context, session: Session, rows: Sequence[tables.Job]) -> l
     """Jobs as they are answered."""
     called = [row.id for row in rows if row.webhook_secret is not None]
     news = webhooks.latest(session, called) if called else {}
-    waiting = _waiting(here, session, rows)
+    waiting = why_waiting(here, session, rows)
     return [_job(row, news.get(row.id), waiting.get(row.id)) for row in rows]
 
 

@@ -30,6 +30,8 @@ from api import (
 from api.auth import Authentication
 from api.body import BodyLimit
 from api.context import Context
+from api.page.parts import PAGES
+from api.page.shared import Shared
 from api.query import require_known
 from api.readers import Readers
 from api.together import Together
@@ -83,13 +85,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         separate_input_output_schemas=False,
     )
     app.state.context, app.state.requests, app.state.probes = context, monitoring.Requests(), health.Probes()
+    app.state.shared = Shared()
     problems.install(app)
     generate = app.openapi
     setattr(app, "openapi", lambda: problems.describe(generate()))  # noqa: B010, FastAPI's own way to change it
     app.add_middleware(Authentication, database=database, require_keys=settings.require_keys)
     app.add_middleware(BodyLimit, max_upload_bytes=settings.max_upload_bytes)
     app.add_middleware(monitoring.Measured, requests=app.state.requests)  # the last added is the outermost
-    for part in PARTS:
+    for part in (*PARTS, *PAGES):
         app.include_router(part.router)
     app.router.routes.insert(0, jobs.Poll())
     return app

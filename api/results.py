@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ from api.problems import RESPONSES, Problem
 from api.schemas import Curves, Series
 from api.zip import Archive, Entry
 from core.ledger import jobs
-from core.ledger.tables import File
+from core.ledger.tables import Event, File
 from core.spec.messages import StageProgress
 
 Size = Annotated[str | None, Query(description="of a job of several sizes: the one that the report is of")]
@@ -31,7 +31,11 @@ def get_metrics(here: Here, job_id: str) -> Curves:
     """Curves over the steps of each stage, about a point a percent of the job; of steps done twice, the last time."""
     with here.database.read() as session:
         find(here, session, job_id)
-        events = jobs.events(session, job_id, 0, None, kind="progress")
+        return curves(jobs.events(session, job_id, 0, None, kind="progress"))
+
+
+def curves(events: Iterable[Event]) -> Curves:
+    """What events of progress say of sparsity, and of quality on dev."""
     series: dict[tuple[str, str], list[tuple[int, float]]] = {}
     for event in events:
         if (said := _progress(event.data)) is None:
@@ -67,7 +71,7 @@ def _progress(data: Mapping[str, Any]) -> StageProgress | None:
 def get_report(here: Here, job_id: str, request: Request, size: Size = None) -> Response:
     """The report: as JSON, or as a page with `Accept: text/html`, as a browser sends it."""
     path = "report.html" if "text/html" in request.headers.get("accept", "") else "report.json"
-    answer = _report(here, job_id, request, f"{size}/{path}" if size else path)
+    answer = stored_report(here, job_id, request, f"{size}/{path}" if size else path)
     answer.headers["Vary"] = "Accept"
     return answer
 
@@ -75,10 +79,11 @@ def get_report(here: Here, job_id: str, request: Request, size: Size = None) -> 
 @router.get("/{size}/report.html", include_in_schema=False)
 def get_page_of_size(here: Here, job_id: str, size: str, request: Request) -> Response:
     """Where the links of a report of several sizes lead."""
-    return _report(here, job_id, request, f"{size}/report.html")
+    return stored_report(here, job_id, request, f"{size}/report.html")
 
 
-def _report(here: Context, job_id: str, request: Request, path: str) -> Response:
+def stored_report(here: Context, job_id: str, request: Request, path: str) -> Response:
+    """A file of the report, for a browser to show; raises a 404 Problem."""
     files = {file.path: file for file in _outputs(here, job_id)}
     if path not in files:
         raise Problem(404, f"The job has no {path}.", headers={"Vary": "Accept"})

@@ -319,9 +319,10 @@ class Event(BaseModel):
     """Something that happened to a job."""
 
     seq: int = Field(description="grows with time; give the last one seen as `after`", examples=[42])
-    type: str = Field(examples=["status", "stage", "progress", "note"])
+    type: str = Field(examples=["status", "stage", "progress", "note", "structure"])
     data: Annotated[
-        dict[str, Any], Described(StatusChange | messages.StageBegun | messages.StageProgress | messages.Note)
+        dict[str, Any],
+        Described(StatusChange | messages.StageBegun | messages.StageProgress | messages.Note | messages.Fitted),
     ] = Field(description="by `type`, which stands for `event`", examples=[{"status": "running", "attempt": 1}])
     at: datetime
 

@@ -298,7 +298,9 @@ def events(folder: Path) -> dict[str, Any]:
     }
 
 
-async def watch(house: House, address: str) -> tuple[list[list[tuple[int, float]]], dict[int, float]]:
+async def watch(
+    house: House, address: str, path: str = "/v1/jobs/{}/events"
+) -> tuple[list[list[tuple[int, float]]], dict[int, float]]:
     """What each watcher saw, [(seq, when), ...], and when each event was committed."""
     arrived: list[list[tuple[int, float]]] = [[] for _ in range(WATCHERS)]
     sent: dict[int, float] = {}
@@ -306,7 +308,11 @@ async def watch(house: House, address: str) -> tuple[list[list[tuple[int, float]
 
     async def watcher(seen: list[tuple[int, float]]) -> None:
         reader, writer = await asyncio.open_connection(host, int(port))
-        lines = [f"GET /v1/jobs/{house.job_id}/events HTTP/1.1", f"Host: {host}", "Accept: text/event-stream"]
+        lines = [
+            f"GET {path.format(house.job_id)} HTTP/1.1",
+            f"Host: {host}",
+            "Accept: text/event-stream",
+        ]
         lines += [f"{name}: {value}" for name, value in house.headers.items()]
         writer.write("\r\n".join([*lines, "", ""]).encode())
         while line := await reader.readline():

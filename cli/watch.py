@@ -14,7 +14,7 @@ from rich.table import Table
 
 from cli.client import Client
 from core.spec.metrics import shown
-from core.spec.report import FamilyReport, ProbeReport, Told, stored
+from core.spec.report import FamilyReport, probed, stored
 
 ENDED = ("succeeded", "failed", "cancelled")
 POLL_S = 1.0
@@ -81,10 +81,10 @@ def describe(job: Job) -> dict[str, str]:
 
 def result(job: Job) -> str | None:
     """What a job that has succeeded has made, in a line."""
+    if probe := probed(job.get("metrics")):
+        return "; ".join(one.says for one in probe.latency)
     if (report := stored(job.get("metrics"))) is None:
         return None
-    if isinstance(report, ProbeReport):
-        return "; ".join(one.says for one in report.latency)
     metric = report.task.metric
     if isinstance(report, FamilyReport):
         return _sizes(report, metric)
@@ -107,7 +107,7 @@ def _sizes(report: FamilyReport, metric: str) -> str:
 def warnings(job: Job) -> list[str]:
     """What to know of a job that has succeeded before its numbers are believed, the gravest first."""
     report = stored(job.get("metrics"))
-    return [f"Mind: {said}" for said in report.warnings] if isinstance(report, Told) else []
+    return [f"Mind: {said}" for said in report.warnings] if report else []
 
 
 def overall(job: Job) -> float:

@@ -36,7 +36,7 @@ def create(
         id=new_id("key"),
         tenant_id=tenant_id,
         name=name,
-        sha256=_digest(secret),
+        sha256=digest(secret),
         scopes=sorted(set(scopes)),
         expires_at=expires_at,
         **quotas,
@@ -48,13 +48,13 @@ def create(
 
 def find(database: Database, secrets: Set[str]) -> dict[str, Row[Any]]:
     """Secret -> `id`, `tenant_id` and `scopes` of its key, of those that are good now."""
-    digests = {_digest(secret): secret for secret in secrets}
+    digests = {digest(secret): secret for secret in secrets}
     return {digests[row.sha256]: row for row in database.rows(_FIND, sha256=list(digests), now=now_ms())}
 
 
 def admins(session: Session) -> bool:
     """Whether there is any good key that can make others."""
-    return any("admin" in key.scopes for key in session.scalars(select(Key).where(_GOOD), {"now": now_ms()}))
+    return any("admin" in key.scopes for key in session.scalars(select(Key).where(GOOD), {"now": now_ms()}))
 
 
 def page(session: Session, tenant_id: str, limit: int, before: str | None = None) -> Sequence[Key]:
@@ -83,13 +83,14 @@ def tenant(session: Session, name: str) -> str:
 
 
 _columns = Key.__table__.c
-_GOOD: ColumnElement[bool] = and_(
+GOOD: ColumnElement[bool] = and_(
     _columns.revoked_at.is_(None), or_(_columns.expires_at.is_(None), _columns.expires_at > bindparam("now"))
 )
 _FIND = select(_columns.sha256, _columns.id, _columns.tenant_id, _columns.scopes).where(
-    _columns.sha256.in_(bindparam("sha256", expanding=True)), _GOOD
+    _columns.sha256.in_(bindparam("sha256", expanding=True)), GOOD
 )
 
 
-def _digest(secret: str) -> str:
+def digest(secret: str) -> str:
+    """What is kept of a secret."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()

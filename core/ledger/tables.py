@@ -73,6 +73,15 @@ class Key(Base):
     revoked_at: Mapped[int | None]
 
 
+class Login(Base):
+    """Somebody who is logged in with a key in a browser, stored as the sha256 of what the cookie holds."""
+
+    __tablename__ = "logins"
+    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key_id: Mapped[str] = mapped_column(ForeignKey("keys.id", ondelete="CASCADE"))
+    expires_at: Mapped[int]
+
+
 class Dataset(Base):
     """An uploaded table, normalised to Parquet with plain columns; `sha256` addresses that file.
 

@@ -86,6 +86,24 @@ class LatencyMeasured(Said):
     latency: Latency
 
 
+def _empty(blocks: list[tuple[int, int]]) -> bool:
+    return not blocks
+
+
+Kept = Annotated[list[tuple[int, int]], Field(description="units that are kept, and of how many", exclude_if=_empty)]
+
+
+class Fitted(Said):
+    """The structure is decided: heads and neurons of each layer, or channels of each block."""
+
+    event: Literal["structure"] = "structure"
+    heads: Kept = []
+    neurons: Kept = []
+    channels: Kept = []
+    control: Control = False
+    size: Size = None
+
+
 class Done(Said):
     """The last line: the report."""
 
@@ -108,7 +126,7 @@ class Failed(Said):
     error: Fault = Fault()
 
 
-Message = StageBegun | StageProgress | Saved | Alive | Note | LatencyMeasured | Done | Failed
+Message = StageBegun | StageProgress | Saved | Alive | Note | LatencyMeasured | Fitted | Done | Failed
 Listener = Callable[[Message], None]
 
 _MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="event")])

@@ -399,11 +399,17 @@ class ProbeReport(Part):
         return self.model_dump(mode="json")
 
 
-def stored(metrics: Any) -> Report | FamilyReport | ProbeReport | None:
-    """The report among a job's metrics as they are stored; None where this version can read none."""
-    kinds: dict[str, type[Report | FamilyReport | ProbeReport]] = {"sizes": FamilyReport, "latency": ProbeReport}
-    kind = next((kind for field, kind in kinds.items() if field in (metrics or ())), Report)
+def stored(metrics: Any) -> Report | FamilyReport | None:
+    """The report among a job's metrics as they are stored; None where this version can read none, or it made none."""
     try:
-        return kind.model_validate(metrics)
+        return (FamilyReport if "sizes" in (metrics or ()) else Report).model_validate(metrics)
+    except ValidationError:
+        return None
+
+
+def probed(metrics: Any) -> ProbeReport | None:
+    """What a job found that only measured; None of another."""
+    try:
+        return ProbeReport.model_validate(metrics)
     except ValidationError:
         return None

@@ -11,8 +11,9 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
-from api.auth import OPEN
+from api.auth import DOOR, OPEN
 from api.main import PARTS, create_app
+from api.page.parts import PAGES
 from core.ledger import jobs, keys
 from core.ledger.database import READ_ONLY, Database
 from core.ledger.settings import Settings
@@ -52,11 +53,11 @@ def client(app: Any, database: Database) -> Iterator[TestClient]:
 @pytest.fixture
 def operations(client: TestClient) -> list[tuple[str, str]]:
     """(method, path) of everything that the application answers, described or not, beside the open addresses."""
-    routes: list[Any] = [*client.app.routes, *(route for part in PARTS for route in part.router.routes)]  # type: ignore[attr-defined]
+    routes: list[Any] = [*client.app.routes, *(route for part in (*PARTS, *PAGES) for route in part.router.routes)]  # type: ignore[attr-defined]
     found = [(m, r.path.replace(":path}", "}")) for r in routes if hasattr(r, "methods") for m in sorted(r.methods)]
     described = client.get("/openapi.json").json()["paths"].items()
     assert {(m.upper(), p) for p, methods in described for m in methods} <= {*found}
-    return [(method, path) for method, path in found if path not in OPEN and not path.startswith("/docs/")]
+    return [(method, path) for method, path in found if path not in OPEN and not path.startswith(("/docs/", *DOOR))]
 
 
 def as_(client: TestClient, headers: dict[str, str]) -> Any:
@@ -93,7 +94,7 @@ def test_each_scope_opens_what_it_names(
     for method, path in operations:
         path = re.sub(r"{\w+}", "unknown", path)
         needed = {"read" if method in ("GET", "HEAD") else "write"}
-        needed |= {"admin"} if path.startswith("/v1/keys") or path == "/metrics" else set()
+        needed |= {"admin"} if path.startswith(("/v1/keys", "/keys")) or path == "/metrics" else set()
         for scope in keys.SCOPES:
             refused = as_(client, headers[scope])(method, path).status_code == 403
             assert refused == (needed != {scope}), (method, path, scope)

@@ -17,7 +17,7 @@ from core.pruning.job.family import knee, recommended, warnings
 from core.pruning.training.train import train
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec
-from core.spec.messages import Message, Saved, StageBegun, StageProgress
+from core.spec.messages import Fitted, Message, Saved, StageBegun, StageProgress
 from core.spec.report import FamilyReport, Interval, Result, Size, stored
 from tests.reports import result
 from tests.tiny import SOURCE, TARGET, rows, save_table
@@ -107,6 +107,7 @@ def test_what_is_common_is_done_once_and_said_so(made: tuple[Any, ...]) -> None:
     sizes = [size.name for size in report.sizes[:2]]
     each = [(stage, size) for size in sizes for stage in ("prune", "recover")]
     assert begun == [("data", None), ("teach", None), *each, ("measure", None), ("export", None)]
+    assert [one.size for one in said if isinstance(one, Fitted)] == sizes
     overall = [one.overall for one in said if isinstance(one, StageProgress)]
     assert (
         None not in overall

@@ -17,7 +17,7 @@ from core.pruning.latency import stopwatch
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec
 from core.spec.messages import LatencyMeasured, Message, StageBegun
-from core.spec.report import ProbeReport, stored
+from core.spec.report import ProbeReport, probed
 from tests.tiny import TARGET, rows, save_table, spec_of
 from tests.tiny_images import KINDS, SIDE, save_pictures, save_tiny_resnet
 from tests.tiny_images import spec_of as images_of
@@ -33,11 +33,13 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stopwatch, "SECONDS", 0.05)
 
 
-def probed(spec: JobSpec, model: Path, tables: Mapping[str, Path], workdir: Path) -> tuple[ProbeReport, list[Message]]:
+def run_probe(
+    spec: JobSpec, model: Path, tables: Mapping[str, Path], workdir: Path
+) -> tuple[ProbeReport, list[Message]]:
     said: list[Message] = []
     report = run(spec, ModelRef(model, spec.model), tables, workdir, said.append)
     assert isinstance(report, ProbeReport)
-    assert stored(json.loads((workdir / "output/report.json").read_text())) == report
+    assert probed(json.loads((workdir / "output/report.json").read_text())) == report
     assert [one.stage for one in said if isinstance(one, StageBegun)] == ["data"]
     return report, said
 
@@ -53,7 +55,7 @@ def probed(spec: JobSpec, model: Path, tables: Mapping[str, Path], workdir: Path
 def test_it_measures_what_the_budget_asks_and_trains_nothing(
     asked: dict[str, Any], runtimes: list[str], tiny: Path, table: Mapping[str, Path], tmp_path: Path
 ) -> None:
-    report, said = probed(spec_of(probe=True, **asked), tiny, table, tmp_path)
+    report, said = run_probe(spec_of(probe=True, **asked), tiny, table, tmp_path)
     assert [one.runtime for one in report.latency] == runtimes
     assert [one.latency for one in said if isinstance(one, LatencyMeasured)] == report.latency
     model = read_model(tiny).architecture.fingerprint
@@ -70,7 +72,7 @@ def test_an_image_model_has_the_name_that_a_plan_knows_it_by(tmp_path: Path) -> 
     model = save_tiny_resnet(tmp_path / "resnet")
     tables = {TARGET: save_pictures(tmp_path / "pictures.parquet", 180)}
     spec = images_of(probe=True, budget={"speedup": 1.2, "runtime": "onnx"})
-    report, said = probed(spec, model, tables, tmp_path / "work")
+    report, said = run_probe(spec, model, tables, tmp_path / "work")
     names = {one.model for one in said if isinstance(one, LatencyMeasured)}
     assert names == {reach_of(model, SIDE, len(KINDS), 16).fingerprint}
     assert report.latency[0].length == SIDE

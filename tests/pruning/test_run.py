@@ -30,7 +30,7 @@ from core.pruning.system.files import sha256, write_json
 from core.pruning.training.predict import predict
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec
-from core.spec.messages import Alive, Saved, StageBegun, StageProgress
+from core.spec.messages import Alive, Fitted, Saved, StageBegun, StageProgress
 from core.spec.report import Curve, Interval, Report, Sizes
 from tests.fresh import Fresh
 from tests.tiny import SOURCE, TARGET, done, rows, save_table, save_tiny_model
@@ -108,6 +108,9 @@ def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
     ]  # fmt: skip
     overall = [m.overall for m in said if isinstance(m, StageProgress)]
     assert overall == sorted(overall) and overall[-1] <= 1
+    [fitted] = [m for m in said if isinstance(m, Fitted)]
+    assert [kept for kept, _ in fitted.heads] == report.structure.heads
+    assert [kept for kept, _ in fitted.neurons] == report.structure.neurons
 
     # A stranger's process: the working directory is the checkpoint, and nothing of ours can be imported.
     script = """

@@ -7,7 +7,20 @@ from typing import Any
 
 import pytest
 
-from core.spec.messages import Alive, Done, Failed, Fault, Message, Note, Saved, StageBegun, StageProgress, line, parse
+from core.spec.messages import (
+    Alive,
+    Done,
+    Failed,
+    Fault,
+    Fitted,
+    Message,
+    Note,
+    Saved,
+    StageBegun,
+    StageProgress,
+    line,
+    parse,
+)
 
 SAID: list[tuple[Message, dict[str, Any]]] = [
     (StageBegun(stage="data"), {"stage": "data"}),
@@ -22,6 +35,8 @@ SAID: list[tuple[Message, dict[str, Any]]] = [
     (Saved(stage="part", folder="saved/7"), {"stage": "part", "folder": "saved/7"}),
     (Alive(), {}),
     (Note(message="\ud800 \0 \u2028"), {"message": "\ud800 \0 \u2028"}),
+    (Fitted(heads=[(2, 4)], neurons=[(0, 32)]), {"heads": [[2, 4]], "neurons": [[0, 32]]}),
+    (Fitted(channels=[(3, 8)], size="params-0.1"), {"channels": [[3, 8]], "size": "params-0.1"}),
     (Done(metrics={"a": [1, 0.1]}), {"metrics": {"a": [1, 0.1]}}),
     (Failed(error=Fault(code="x", message="y")), {"error": {"code": "x", "message": "y"}}),
 ]

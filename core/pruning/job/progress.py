@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
 
+from core.domains.anatomy import Anatomy
+from core.domains.structure import Structure
 from core.pruning.system.malloc import trim_heap
-from core.spec.messages import Alive, Listener, Message, Note, Saved, StageBegun, StageName, StageProgress
+from core.spec.messages import Alive, Fitted, Listener, Message, Note, Saved, StageBegun, StageName, StageProgress
 
 Clock = Callable[[], float]  # seconds
 Prices = Mapping[tuple[str | None, str], float]  # of stages: of which size, where it is of one, and its name
@@ -73,6 +75,13 @@ class Teller:
     def say(self, message: Message) -> None:
         """Something else."""
         self._listener(message)
+
+    def fitted(self, structure: Structure, anatomy: Anatomy) -> None:
+        """What is kept of the dense model, whose anatomy it is."""
+        kept, dense = structure.sizes(), Structure.dense(anatomy).sizes()
+        kinds = ("heads", "neurons", "channels")
+        pairs = {kind: [*zip(kept[kind], dense[kind], strict=True)] for kind in kinds if kind in kept}
+        self._listener(Fitted(**pairs, control=self._control, size=self.size))
 
     def alive(self) -> None:
         """A sign of life, at most once a second, where no steps can be counted."""

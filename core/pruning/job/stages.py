@@ -116,6 +116,8 @@ def prune(prepared: Prepared, decided: Decided, taught: Taught, larger: Shrunk |
         curve, fits = Curve(**facts["history"]), facts.get("fits", [])
         return Pruned(student.to(device()), structure, curve, layout, fits)
     student, structure, history, layout = chosen(prepared, decided, taught, student, plan, larger)
+    if one.spec.budget.sparsity is None:
+        one.teller.fitted(structure, taught.teacher.anatomy)
     solvable = bool(student.projections())
     if solvable and refitted(prepared, decided) and not prepared.goal.fitter.spares_all:
         alone = phases("none", "prune", False, rows.target, [], one.spec.train.batch_size)

@@ -1,7 +1,7 @@
 """latencies that workers have measured
 
-Revision ID: 0005_latencies
-Revises: 0004_understood
+Revision ID: 0006_latencies
+Revises: 0005_logins
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from alembic import op
 
 from core.ledger.tables import Json
 
-revision = "0005_latencies"
-down_revision = "0004_understood"
+revision = "0006_latencies"
+down_revision = "0005_logins"
 branch_labels = None
 depends_on = None
 

@@ -1,0 +1,1 @@
+"""The page at `/`: what a browser shows of jobs, data, models, workers and keys."""

@@ -1,0 +1,219 @@
+"""The fields of a new job, as a specification and back; which field a fault belongs to."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.datastructures import FormData
+
+from api.body import parse_json
+from api.page.answer import text
+from api.problems import Problem, invalid
+from api.schemas import Fault
+from core.ledger.tables import Dataset
+from core.spec.task import SEARCHING
+
+BUDGETS = {  # kind -> what it is called, an example, and where a slider would begin
+    "encoder": ("parameters of the encoder", "10%"),
+    "params": ("parameters of the whole model", "25%"),
+    "macs": ("multiply-accumulates", "10%"),
+    "bytes": ("size of the file", "20 MB"),
+    "latency_ms": ("time of one pass", "3 ms"),
+    "speedup": ("times as fast", "4x"),
+    "sparsity": ("zeros", "90%"),
+}
+SEVERAL = re.compile(r",(?!\d{3}(?:\D|$))")  # a comma within 1,000,000 is none between sizes
+UNITS = {"": 1, "ms": 1, "x": 1, "%": 0.01, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+SAID = ("title", "model", "task", "sources", "budget", "budgets", "control")
+SAID_OF_TASK = ("type", "data", "split", "text", "image", "label", "unlabelled")
+FIELDS = {  # the longest that a pointer begins with
+    "/title": "title",
+    "/model": "model",
+    "/task": "type",
+    "/task/data": "data",
+    "/task/split": "split",
+    "/task/text": "text",
+    "/task/image": "text",
+    "/task/label": "label",
+    "/task/unlabelled": "unlabelled",
+    "/sources": "source",
+    "/budget": "budget",
+    "/budgets": "budget",
+}
+
+
+@dataclass
+class Fields:
+    """What stands in the form."""
+
+    title: str = ""
+    model: str = ""
+    type: str = "text-classification"
+    data: str = ""
+    text: str = ""
+    label: str = ""
+    train: str = ""
+    dev: str = ""
+    unlabelled: str = ""
+    source: list[str] = field(default_factory=list)
+    source_label: str = ""
+    kind: str = "encoder"
+    budget: str = "10%"
+    control: bool = False
+    base: str = ""  # the specification of the job that it is like, as JSON: what no field says is kept of it
+
+    @classmethod
+    def given(cls, form: FormData) -> Fields:
+        """What somebody has filled in."""
+        names = [name for name in cls.__dataclass_fields__ if name not in ("source", "control")]
+        sources = [one for one in form.getlist("source") if isinstance(one, str) and one]
+        return cls(**{name: text(form, name) for name in names}, source=sources, control=bool(text(form, "control")))
+
+    @classmethod
+    def of(cls, spec: Mapping[str, Any]) -> Fields:
+        """As far as a specification can be said by the fields."""
+        task, found = spec.get("task") or {}, cls(title=spec.get("title") or "", model=str(spec.get("model", "")))
+        found.type, found.data = str(task.get("type") or found.type), str((task.get("data") or {}).get("dataset") or "")
+        found.text = ", ".join(task.get("text") or []) or str(task.get("image") or "")
+        label = task.get("label")
+        found.label = ", ".join(label) if isinstance(label, list) else label or ""
+        split = task.get("split") or {}
+        found.train, found.dev = (str(split.get(name) or "") for name in ("train", "dev"))
+        found.unlabelled = str(((task.get("unlabelled") or {}).get("data") or {}).get("dataset") or "")
+        sources = spec.get("sources") or []
+        found.source = [str((one.get("data") or {}).get("dataset") or "") for one in sources]
+        found.source_label = next((str(one["label"]) for one in sources if isinstance(one.get("label"), str)), "")
+        found.kind, found.budget = _budgets_said(spec.get("budgets") or [spec.get("budget") or {}], found)
+        found.control = bool(spec.get("control"))
+        found.base = json.dumps(spec)
+        return found
+
+    def suit_sources(self, sources: Sequence[Dataset]) -> None:
+        """Fill in their column of labels, where all have that of the task."""
+        if sources and not self.source_label and all(self.label in one.columns for one in sources):
+            self.source_label = self.label
+
+    def suit(self, data: Dataset | None) -> None:
+        """Fill in the columns that are not named, by what the data set has."""
+        if data is None:
+            return
+        facts = {one["name"]: one for one in (data.understood or {}).get("columns", [])}
+        pictures = [name for name, one in facts.items() if one["type"] == "picture"]
+        if pictures and self.type == "text-classification":
+            self.type = "image-classification"
+        if not self.label and self.type not in SEARCHING:
+            few = [name for name, one in facts.items() if one.get("values")]
+            self.label = next((name for name in ("label", *few) if name in data.columns), "")
+        if not self.text:
+            rest = [name for name in data.columns if name != self.label]
+            self.text = next((name for name in (*pictures, "text", *rest) if name in data.columns), "")
+
+    @property
+    def kept(self) -> list[str]:
+        """What is kept of the job that it is like, though no field says it."""
+        return [name for name in self._like() if name not in SAID]
+
+    def spec(self) -> dict[str, Any]:
+        """The specification that they ask for; raises a 422 Problem for a budget that cannot be read."""
+        like, made = self._like(), self._said()
+        if not like:
+            return made
+        before = Fields.of(like)
+        task = {name: value for name, value in like.get("task", {}).items() if name not in SAID_OF_TASK}
+        found = {name: value for name, value in like.items() if name not in SAID} | made | {"task": task | made["task"]}
+        if (self.kind, self.budget) == (before.kind, before.budget):
+            found |= {name: like[name] for name in ("budget", "budgets") if name in like}
+        known = {(one.get("data") or {}).get("dataset"): one for one in like.get("sources", [])}
+        if self.source_label == before.source_label and self.source:
+            found["sources"] = [known.get(one["data"]["dataset"], one) for one in made["sources"]]
+        return found
+
+    def _like(self) -> dict[str, Any]:
+        try:
+            found = parse_json(self.base.encode()) if self.base else {}
+        except Problem:
+            found = {}
+        return found if isinstance(found, dict) else {}
+
+    def _said(self) -> dict[str, Any]:
+        task: dict[str, Any] = {"type": self.type} if self.type != "text-classification" else {}
+        task |= {"data": {"dataset": self.data}}
+        split = {name: _number(getattr(self, name)) for name in ("train", "dev") if getattr(self, name)}
+        task |= {"split": split} if split else {}
+        columns, labels = _names(self.text), _names(self.label)
+        if columns:
+            task |= {"image": columns[0]} if self.type == "image-classification" else {"text": columns}
+        if labels:
+            task["label"] = labels[0] if len(labels) == 1 else labels
+        if self.unlabelled:
+            task["unlabelled"] = {"data": {"dataset": self.unlabelled}}
+        spec: dict[str, Any] = {"title": self.title} if self.title else {}
+        spec |= {"model": self.model, "task": task}
+        if self.source:
+            label = {"label": self.source_label} if self.source_label else {}
+            spec["sources"] = [{"data": {"dataset": one}, **label} for one in self.source]
+        return spec | self._budget() | ({"control": True} if self.control else {})
+
+    def _budget(self) -> dict[str, Any]:
+        values = [_value(self.kind, one) for one in SEVERAL.split(self.budget)]
+        return {"budget": values[0]} if len(values) == 1 else {"budgets": values}
+
+
+def place(faults: Sequence[Fault]) -> tuple[dict[str, list[str]], list[Fault]]:
+    """Faults beside their fields, and those that no field is for."""
+    beside: dict[str, list[str]] = {}
+    rest = []
+    for fault in faults:
+        pointer = fault.pointer or ""
+        fits = [start for start in FIELDS if pointer == start or pointer.startswith(f"{start}/")]
+        name = FIELDS[max(fits, key=len)] if fits else pointer.removeprefix("/") if pointer.endswith("_file") else ""
+        if name:
+            beside.setdefault(name, []).append(fault.detail)
+        else:
+            rest.append(fault)
+    return beside, rest
+
+
+def _value(kind: str, said: str) -> dict[str, Any]:
+    match = re.fullmatch(r"\s*([\d,_ ]*\.?\d+(?:e\d+)?)\s*(%|ms|x|[kmg]b)?\s*", said, re.IGNORECASE)
+    if match is None or kind not in BUDGETS:
+        example = BUDGETS.get(kind, BUDGETS["encoder"])[1]
+        raise invalid([Fault(pointer="/budget", detail=f"'{said[:50]}' is no amount; give '{example}', say")])
+    number = float(re.sub(r"[,_ ]", "", match[1])) * UNITS[(match[2] or "").lower()]
+    value: float | int = int(number) if number > 1 and number == int(number) else round(number, 9)
+    if kind in ("encoder", "params"):
+        return {"params": value, "of": "encoder" if kind == "encoder" else "model"}
+    return {kind: value}
+
+
+def _budgets_said(budgets: Sequence[Mapping[str, Any]], fields: Fields) -> tuple[str, str]:
+    found = [
+        (name, value, one.get("of"))
+        for one in budgets
+        for name, value in one.items()
+        if name in (*BUDGETS, "params") and isinstance(value, int | float)
+    ]
+    if not found:
+        return fields.kind, fields.budget
+    name, _, of = found[0]
+    part = name in ("params", "macs", "bytes", "sparsity")
+    said = [f"{100 * value:.6g}%" if part and value <= 1 else f"{value:.12g}" for _, value, _ in found]
+    return "encoder" if name == "params" and of != "model" else name, ", ".join(said)
+
+
+def _names(said: str) -> list[str]:
+    return [name for name in (one.strip() for one in said.split(",")) if name]
+
+
+def _number(said: str) -> int | float | str:
+    try:
+        return int(said)
+    except ValueError:
+        try:
+            return float(said)
+        except ValueError:
+            return said

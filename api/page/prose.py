@@ -1,0 +1,76 @@
+"""A plan in sentences; what was understood and left out, its notes say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from api.page import words
+from api.schemas import Plan, Reach, Rows
+from core.spec import title
+
+MANY = 12  # labels that are named
+COUNTS = {"params": "parameters", "macs": "multiply-accumulates", "bytes": "bytes"}
+
+
+def sentences(plan: Plan) -> Iterator[str]:
+    """What the job would do, in the order in which it does it."""
+    yield from _rows(plan.rows)
+    if plan.labels:
+        more = f" and {len(plan.labels) - MANY} more" if len(plan.labels) > MANY else ""
+        yield f"It tells {', '.join(plan.labels[:MANY])}{more} apart" + (f", on {plan.head}." if plan.head else ".")
+    yield from _budget(plan)
+    if plan.estimate is not None:
+        yield from _estimate(plan)
+
+
+def _rows(rows: Rows) -> Iterator[str]:
+    yield f"It learns from {rows.train:,} rows, chooses by {rows.dev:,}, and is measured on {rows.test:,} others, once."
+    if rows.unlabelled:
+        yield f"It borrows from {rows.unlabelled:,} rows of your own without labels."
+    if rows.sources:
+        yield f"It may borrow from sources of {' and '.join(f'{count:,}' for count in rows.sources)} rows."
+
+
+def _budget(plan: Plan) -> Iterator[str]:
+    asked = title.budgets(plan.spec)
+    if plan.sizes:
+        limits = ", ".join(f"{one.name} (at most {one.limit:,})" if one.limit else one.name for one in plan.sizes)
+        yield f"It makes {len(plan.sizes)} sizes, taught once: {limits}."
+    elif plan.limit is not None and (reach := _reach(plan)) is not None:
+        yield (
+            f"The budget, {asked}, is at most {_amount(reach, plan.limit)} of {_amount(reach, reach.dense)}; "
+            f"the least that can be reached is {_amount(reach, reach.lowest)}."
+        )
+    else:
+        yield f"The budget is {asked}; what of it can be reached, the worker finds out before anything is trained."
+    others = [f"{_range(one)} of the {one.of}" for one in plan.reach]
+    if others:
+        yield f"Within reach: {'; '.join(others)}."
+
+
+def _reach(plan: Plan) -> Reach | None:
+    budget = plan.spec.get("budget") or {}
+    kind = next((name for name in COUNTS if budget.get(name) is not None), "")
+    of = budget.get("of") or ("encoder" if kind == "params" else "model")
+    exact = [one for one in plan.reach if one.cost == kind and one.of == of]
+    return next(iter([*exact, *(one for one in plan.reach if one.cost == kind)]), None)
+
+
+def _range(reach: Reach) -> str:
+    low = words.size(reach.lowest) if reach.cost == "bytes" else f"{reach.lowest:,}"
+    return f"{low} to {_amount(reach, reach.dense)}"
+
+
+def _amount(reach: Reach, count: int) -> str:
+    return words.size(count) if reach.cost == "bytes" else f"{count:,} {COUNTS[reach.cost]}"
+
+
+def _estimate(plan: Plan) -> Iterator[str]:
+    assert plan.estimate is not None
+    device = "a GPU" if plan.estimate.device == "cuda" else "a CPU"
+    memory = words.size(plan.estimate.memory_bytes)
+    if plan.estimate.seconds is None:
+        yield f"On {device} it needs {memory} of memory at most; how long it takes, nothing tells yet."
+        return
+    low, high = (words.duration(value) for value in (plan.estimate.seconds.low, plan.estimate.seconds.high))
+    yield f"On {device} it takes {low} to {high} ({plan.estimate.basis}), and {memory} of memory at most."

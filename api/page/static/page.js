@@ -1,0 +1,109 @@
+// Nothing here is needed: every page works by links, forms and reloading. This makes it move by itself.
+
+const AGAIN_MS = 3000; // after the server refused a stream
+
+function localTimes(root) {
+  for (const time of root.querySelectorAll("time[datetime]")) {
+    const at = new Date(time.dateTime);
+    time.title = time.dateTime;
+    time.textContent = at.toLocaleString([], { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+  }
+}
+
+/** Puts other markup into a part of the page; what is chosen, open or focused there stays so. */
+function put(part, html) {
+  const chosen = [...part.querySelectorAll("input:checked")].map((input) => input.value);
+  const open = [...part.querySelectorAll("details[id]")].map((details) => [details.id, details.open]);
+  const focus = part.contains(document.activeElement) && document.activeElement.id;
+  part.innerHTML = html;
+  for (const input of part.querySelectorAll("input[type=checkbox]")) input.checked = chosen.includes(input.value);
+  for (const [id, was] of open) document.getElementById(id)?.toggleAttribute("open", was);
+  if (focus) document.getElementById(focus)?.focus();
+  localTimes(part);
+}
+
+/** Puts what the server draws now into a part of the page. */
+async function swap(part) {
+  const answer = await fetch(part.dataset.part, { headers: { Accept: "text/html" } });
+  if (answer.ok && !answer.redirected) put(part, await answer.text());
+}
+
+/** A job: the server draws it anew whenever it has changed. The browser connects again by itself, and says what it has. */
+function follow(part) {
+  let seen = part.dataset.after;
+  const status = () => part.querySelector("[data-status]")?.dataset.status;
+  function listen() {
+    const source = new EventSource(`${part.dataset.stream}?after=${seen}`);
+    source.addEventListener("live", (event) => {
+      const before = status();
+      seen = event.lastEventId;
+      put(part, event.data);
+      if (part.querySelector("[data-ended]")) { source.close(); location.reload(); } // what it brought is beside it
+      else if (before !== status()) for (const other of document.querySelectorAll("[data-with-status]")) swap(other);
+    });
+    source.onerror = () => {
+      if (source.readyState === EventSource.CLOSED && !part.querySelector("[data-ended]")) setTimeout(listen, AGAIN_MS);
+    };
+  }
+  listen();
+}
+
+/** A table: looked at every so many seconds, while somebody sees it and something in it may change. */
+function refresh(part) {
+  setInterval(() => {
+    const idle = document.hidden || !part.querySelector("[data-active]") || part.contains(document.activeElement);
+    if (!idle) swap(part).catch(() => {});
+  }, 1000 * Number(part.dataset.every));
+}
+
+/** The form of a new job: its plan, and the same as JSON, are drawn anew when a field has changed. */
+function plan(form) {
+  const part = document.getElementById(form.dataset.plan), json = document.getElementById(form.dataset.json);
+  let typed = false; // by hand: then it stays as it is
+  json.addEventListener("input", () => { typed = true; });
+  let wait = 0, latest = 0;
+  form.addEventListener("change", () => {
+    clearTimeout(wait);
+    wait = setTimeout(async () => {
+      const own = ++latest, data = new FormData(form);
+      for (const [name, value] of [...data]) if (value instanceof File) data.delete(name);
+      data.set("do", "plan-part");
+      part.setAttribute("aria-busy", "true");
+      const answer = await fetch(form.action, { method: "POST", body: data, headers: { Accept: "text/html" } });
+      if (own !== latest) return;
+      part.removeAttribute("aria-busy");
+      if (answer.ok) part.innerHTML = await answer.text();
+      const said = part.querySelector("#plan-json")?.value;
+      if (said && !typed) json.value = said;
+    }, 400);
+  });
+}
+
+/** A slider and the field that it stands for. */
+function slider(range) {
+  const field = document.getElementById(range.dataset.for);
+  const show = () => {
+    const percent = field.value.trim().match(/^([\d.]+)\s*%$/);
+    range.hidden = percent === null;
+    if (percent) range.value = percent[1];
+  };
+  range.addEventListener("input", () => { field.value = `${range.value}%`; });
+  range.addEventListener("change", () => field.dispatchEvent(new Event("change", { bubbles: true })));
+  field.addEventListener("input", show);
+  show();
+}
+
+function copier(button) {
+  button.hidden = !navigator.clipboard;
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+    button.textContent = "Copied";
+  });
+}
+
+localTimes(document);
+for (const part of document.querySelectorAll("[data-stream]")) follow(part);
+for (const part of document.querySelectorAll("[data-every]")) refresh(part);
+for (const form of document.querySelectorAll("form[data-plan]")) plan(form);
+for (const range of document.querySelectorAll("input[data-for]")) slider(range);
+for (const button of document.querySelectorAll("button[data-copy]")) copier(button);

@@ -1,0 +1,114 @@
+"""A new job: its fields, its files, its plan, the same as JSON."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from core.ledger.tables import Job
+from tests.api.conftest import MODEL, one_database, reviews
+from tests.page.conftest import Send
+from tests.page.house import House
+from tests.page.test_pages import read
+
+
+def fields(**changes: Any) -> dict[str, Any]:
+    """Of the form of a new job."""
+    return {"type": "text-classification", "text": "text", "label": "label", "model": MODEL, "kind": "encoder",
+            "budget": "30%", "do": "plan"} | changes  # fmt: skip
+
+
+def test_a_job_is_planned_and_started_without_scripts(browser: TestClient, ids: dict[str, str], send: Send) -> None:
+    given = fields(data=ids["data"], unlabelled=ids["own"], source=[ids["movies"]], title="Mine", once="a1b2")
+    plan = send("/new", "/new", given)
+    assert plan.status_code == 200
+    for said in ("It learns from", "40 rows of your own without labels", "negative, positive apart", "is at most"):
+        assert said in plan.text, said
+    assert plan.text.index("Mind:") < plan.text.index("It learns from")
+    start = [send("/new", "/new", given | {"do": "start"}) for _ in range(2)]
+    assert [answer.status_code for answer in start] == [303, 303]
+    assert start[0].headers["location"] == start[1].headers["location"]  # sent twice, one job
+    assert "<h1>Mine</h1>" in read(browser, start[0].headers["location"])
+
+
+def test_a_file_of_the_form_becomes_a_data_set(browser: TestClient, send: Send, house: House) -> None:
+    files = {"data_file": ("mine.csv", reviews(60)), "unlabelled_file": ("own.csv", b"text\nhello\n")}
+    page = send("/new", "/new", fields(do="upload", text="", label=""), files=files)
+    assert page.status_code == 200 and "What was understood of mine.csv" in page.text
+    assert 'name="label" value="label"' in page.text and 'name="text" value="text"' in page.text
+    bad = send("/new", "/new", fields(do="upload"), files={"data_file": ("bad.csv", b"\x00")})
+    assert bad.status_code == 422 and 'id="wrong-data_file"' in bad.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "said"),
+    [
+        ({"budget": "much"}, "budget", "is no amount"),
+        ({"budget": "0.001%"}, "budget", "out of reach"),
+        ({"label": "lable"}, "label", "has no column"),
+        ({"text": "body"}, "text", "has no column"),
+        ({"model": "nobody"}, "model", "no local model"),
+        ({"data": "ds_x"}, "data", "is not the id of a data set"),
+        ({"train": "1000"}, "split", ""),
+        ({"title": "x" * 101}, "title", "at most 100"),
+    ],
+)
+@one_database
+def test_what_is_wrong_is_said_beside_its_field(
+    send: Send, house: House, changes: dict[str, Any], name: str, said: str
+) -> None:
+    page = send("/new", "/new", fields(data=house.data(), **{}) | changes)
+    assert page.status_code == 422
+    found = re.search(rf'id="wrong-{name}" role="alert">([^<]*)', page.text)
+    assert found is not None and said in found[1], page.text
+
+
+@one_database
+def test_the_json_can_be_edited(browser: TestClient, ids: dict[str, str], send: Send) -> None:
+    spec = f'{{"model": "{MODEL}", "task": {{"data": {{"dataset": "{ids["data"]}"}}}}, "budget": {{"params": 0.3}}}}'
+    plan = send("/new", "/new", {"spec": spec, "do": "plan"})
+    assert plan.status_code == 200 and "It learns from" in plan.text
+    for broken, said in ((spec[:-1], "is not JSON"), ("[]", "JSON object"), (spec.replace("task", "tsak"), "/tsak")):
+        refused = send("/new", "/new", {"spec": broken, "do": "start"})
+        assert refused.status_code == 422 and said in refused.text
+    assert send("/new", "/new", {"spec": spec, "do": "start"}).status_code == 303
+    part = send("/new", "/new", fields(data=ids["data"], do="plan-part"))
+    assert part.status_code == 200 and "<html" not in part.text and "It learns from" in part.text
+
+
+@one_database
+def test_the_column_of_labels_of_a_source_is_found_once(browser: TestClient, ids: dict[str, str], send: Send) -> None:
+    page = read(browser, f"/new?data={ids['data']}&source={ids['movies']}")
+    assert 'name="source_label" value="label"' in page
+    emptied = send("/new", "/new", fields(data=ids["data"], source=[ids["movies"]], source_label=""))
+    assert 'name="source_label" value=""' in emptied.text and "so that its text alone is used" in emptied.text
+
+
+@one_database
+def test_a_clone_asks_for_the_same(browser: TestClient, ids: dict[str, str]) -> None:
+    page = read(browser, f"/new?like={ids['other']}")
+    assert f'value="{ids["movies"]}" selected' in page and 'value="15%"' in page
+    page = read(browser, f"/new?like={ids['family']}")
+    assert 'value="40%, 10%"' in page
+
+
+@one_database
+def test_a_clone_keeps_what_no_field_says(browser: TestClient, house: House, send: Send) -> None:
+    data, movies = house.data(), house.data("movies.csv", 80)
+    source = {"data": {"dataset": movies}, "label": "label", "label_map": {"negative": "bad"}}
+    asked = {"method": {"name": "magnitude"}, "train": {"seed": 7}, "sources": [source], "priority": 8}
+    like = house.queued(data, **asked, budget={"params": 0.5, "of": "model"})
+    page = read(browser, f"/new?like={like}")
+    assert "Kept of the job that this is like, though no field says it: transfer" not in page
+    found = re.search(r'name="base" value="([^"]*)"', page)
+    assert found is not None and "method, train" in page
+    given = fields(data=data, source=[movies], source_label="label", kind="params", budget="50%", do="start")
+    start = send("/new", "/new", given | {"base": html.unescape(found[1]), "title": "again"})
+    assert start.status_code == 303, re.findall(r'class="bad">(.*)', start.text)
+    with house.database.read() as session:
+        first, second = (session.get_one(Job, i).spec for i in (like, start.headers["location"][6:]))
+    assert second == first | {"title": "again"}

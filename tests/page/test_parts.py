@@ -1,0 +1,225 @@
+"""What pages are made of: geometry, budgets as people type them, what happened when, pairs of rows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.page import charts, loading, paired, session, timeline, words
+from api.page.form import Fields, place
+from api.page.shared import MOST, Shared
+from api.page.spec import copies, short
+from api.problems import Problem
+from api.schemas import Fault
+from core.ledger.settings import Settings
+from core.ledger.stores import open_storage
+from core.ledger.tables import Attempt, Event, File
+from core.spec.job import JobSpec
+
+SPEC: dict[str, Any] = {"model": "tiny", "task": {"data": {"dataset": "ds_" + 32 * "0"}}, "budget": {"params": 0.1}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "asked"),
+    [
+        ("encoder", "10%", {"params": 0.1, "of": "encoder"}),
+        ("encoder", "0.1", {"params": 0.1, "of": "encoder"}),
+        ("params", "1,000,000", {"params": 1_000_000, "of": "model"}),
+        ("bytes", "20 MB", {"bytes": 20_000_000}),
+        ("bytes", "25 %", {"bytes": 0.25}),
+        ("latency_ms", "3 ms", {"latency_ms": 3}),
+        ("latency_ms", "2.5", {"latency_ms": 2.5}),
+        ("speedup", "4x", {"speedup": 4}),
+        ("sparsity", "90%", {"sparsity": 0.9}),
+    ],
+)
+def test_a_budget_is_taken_as_people_type_it(kind: str, said: str, asked: dict[str, Any]) -> None:
+    spec = Fields(model="tiny", data="ds_" + 32 * "0", kind=kind, budget=said).spec()
+    assert spec["budget"] == asked and JobSpec.model_validate(spec)
+    again = Fields.of(spec)
+    assert again.spec()["budget"] == asked, again.budget
+
+
+def test_several_budgets_are_several_sizes() -> None:
+    spec = Fields(model="tiny", data="ds_" + 32 * "0", budget="40%, 20%,10%").spec()
+    assert [one["params"] for one in spec["budgets"]] == [0.4, 0.2, 0.1] and "budget" not in spec
+
+
+@pytest.mark.parametrize("said", ["", "much", "10 %%", "-3", "3 apples", "NaN", "1e", ","])
+def test_what_is_no_amount_is_told_with_an_example(said: str) -> None:
+    with pytest.raises(Problem) as told:
+        Fields(budget=said).spec()
+    [fault] = told.value.faults
+    assert fault.pointer == "/budget" and "give '10%', say" in fault.detail
+
+
+def test_a_fault_is_beside_the_field_that_its_pointer_names() -> None:
+    pointers = ("/task/label/0", "/task/data/dataset", "/budgets/1/params", "/sources/0/label", "/task", "/method/name")
+    beside, rest = place([Fault(pointer=pointer, detail=pointer) for pointer in pointers])
+    assert beside == {
+        "label": ["/task/label/0"],
+        "data": ["/task/data/dataset"],
+        "budget": ["/budgets/1/params"],
+        "source": ["/sources/0/label"],
+        "type": ["/task"],
+    }
+    assert [one.pointer for one in rest] == ["/method/name"]
+
+
+def test_lines_lie_within_their_axes() -> None:
+    for points in ([(0, 0.5)], [(10, 0.5), (20, 0.5)], [(0, -1.0), (7, 3.0)], [(0, 1e-9), (1, 2e-9)]):
+        drawn = charts.lines("x", {"a": points}, "{:.3g}".format)
+        dots = drawn.lines[0].dots
+        assert len(dots) == len(points) and drawn.y_ticks and drawn.x_ticks
+        for dot in dots:
+            assert charts.LEFT <= dot.x <= charts.WIDTH - charts.RIGHT + 0.1
+            assert charts.TOP - 0.1 <= dot.y <= charts.HEIGHT - charts.BOTTOM + 0.1
+
+
+def test_costs_are_on_a_logarithmic_axis() -> None:
+    series = {name: [(cost, 0.8, 0.7, 0.9)] for name, cost in (("a", 1.0), ("b", 10.0), ("c", 100.0))}
+    drawn = charts.against("x", series, "{:.3g}".format, "{:g}".format, "bytes")
+    a, b, c = (line.dots[0] for line in drawn.lines)
+    assert b.x - a.x == pytest.approx(c.x - b.x, abs=0.2) and a.low is not None and a.low > a.y > (a.high or 0)
+    same = charts.against("x", {"a": [(5.0, 0.8, 0.7, 0.9)]}, "{:.3g}".format, "{:g}".format, "bytes")
+    assert charts.LEFT < same.lines[0].dots[0].x < charts.WIDTH
+
+
+def test_a_spark_has_few_points() -> None:
+    assert charts.spark([]) is None and charts.spark([1.0]) is None
+    long = charts.spark([float(i) for i in range(1000)])
+    assert long is not None and len(long.path.split()) <= 2 * charts.SPARK_POINTS and "to 999" in long.says
+
+
+def event(kind: str, at: int, **data: Any) -> Event:
+    return Event(seq=at, job_id="job", type=kind, data=data, at=at)
+
+
+def test_what_happened_is_told_by_attempt() -> None:
+    rows = [
+        Attempt(job_id="job", number=1, worker="a", started_at=1, finished_at=50, outcome="lost", reason="silent"),
+        Attempt(job_id="job", number=2, worker="b", started_at=60),
+    ]
+    events = [
+        event("status", 1, status="running", attempt=1),
+        event("stage", 2, stage="data"),
+        event("stage", 1002, stage="teach"),
+        event("status", 2000, status="queued", reason="silent"),
+        event("status", 3000, status="running", attempt=2),
+        event("stage", 3001, stage="teach"),
+        event("progress", 3002, stage="teach", step=3, steps=9),
+        event("progress", 3003, stage="prune", step=1, steps=9),  # of another stage
+        event("note", 3004, message="x"),
+        event("stage", 3005, stage="prune", control=True, size="params-0.1"),
+    ]
+    first, second = timeline.attempts(rows, events, "running", ["params-0.1"])
+    assert [(step.stage, step.state, step.took_s) for step in first.steps] == [
+        ("data", "done", 1.0),
+        ("teach", "broken", 0.998),
+    ]
+    assert [(step.stage, step.state) for step in second.steps] == [
+        *(("teach", "done"), ("prune", "now")),
+        *((stage, "to") for stage in ("recover", "measure", "export")),
+    ]
+    assert second.steps[0].step == 3 and second.steps[1].control and second.steps[1].size == "params-0.1"
+    [running] = timeline.attempts(rows[1:], events[4:6], "running", ["params-0.4", "params-0.1"])
+    assert [(step.stage, step.size) for step in running.steps] == [
+        ("teach", None),
+        *((stage, size) for size in ("params-0.4", "params-0.1") for stage in ("prune", "recover")),
+        *(("measure", None), ("export", None)),
+    ]
+    assert timeline.controlled(events) and not timeline.controlled(events[:-1])
+
+
+def stored(folder: Path, settings: Settings, right: str, label: Any = "a") -> File:
+    file = folder / "rows"
+    lines = [
+        json.dumps({"text": [str(i)], "label": label, "predicted": label if one == "1" else "b"})
+        for i, one in enumerate(right)
+    ]
+    file.write_text("\n".join(lines))
+    sha256, size = open_storage(settings).put(file)
+    return File(job_id="job", kind="output", path="test.jsonl", sha256=sha256, size_bytes=size)
+
+
+def test_pairs_of_rows_tell_models_apart(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    storage = open_storage(settings)
+    worse, better = stored(tmp_path, settings, "0101" * 50), stored(tmp_path, settings, "0111" * 50)
+    found = paired.change(storage, worse, better)
+    assert found is not None and found.value == 0.25 and 0.15 < found.low < 0.25 < found.high < 0.35
+    same = paired.change(storage, worse, worse)
+    assert same is not None and same.value == 0 and same.low < 0 < same.high
+    assert paired.change(storage, worse, stored(tmp_path, settings, "01")) is None  # other rows
+    tags = stored(tmp_path, settings, "01", ["a"])
+    assert paired.change(storage, tags, tags) is None  # several labels a row
+
+
+def test_a_specification_is_short_where_that_asks_for_the_same() -> None:
+    whole = JobSpec.model_validate(SPEC).model_dump(mode="json")
+    assert short(whole) == SPEC
+    sparse = JobSpec.model_validate(SPEC | {"budget": {"sparsity": 0.5, "pattern": "2:4"}})  # whose method follows
+    assert JobSpec.model_validate(short(sparse.model_dump(mode="json"))) == sparse
+    assert short({"what": 1}) == {"what": 1}  # of another version
+    quoted = copies(SPEC | {"title": "it's"}, "http://here", True)
+    assert "it'\\''s" in quoted["curl"] and "$TOPWORK_KEY" in quoted["curl"] and "TOPWORK_KEY" in quoted["Python"]
+    for title in ("it's", 'a"""b', "\\", "ä\n"):
+        compile(copies(SPEC | {"title": title}, "http://here", False)["Python"], "snippet", "exec")
+
+
+def test_code_to_load_is_that_of_the_files() -> None:
+    files = ("model.safetensors", "load.py", "model.onnx")
+    texts = loading.snippets({"task": {"type": "text-classification"}}, files)
+    assert [*texts] == ["transformers", "load.py (no remote code)", "ONNX Runtime, model.onnx"]
+    images = loading.snippets({"task": {"type": "image-classification"}}, files)["transformers"]
+    assert "AutoImageProcessor, AutoModelForImageClassification" in images
+    vectors = loading.snippets(
+        {"task": {"type": "sentence-similarity"}}, ("params-0.1/model.safetensors",), "params-0.1"
+    )
+    assert 'SentenceTransformer("pruned/params-0.1"' in vectors["sentence-transformers"]
+    for code in (*texts.values(), images, *vectors.values()):
+        compile(code, "snippet", "exec")
+
+
+def test_what_was_drawn_is_kept_unless_that_failed() -> None:
+    async def work() -> None:
+        shared, drawn = Shared(), list[int]()
+
+        def draw() -> str:
+            drawn.append(1)
+            return "x"
+
+        assert await asyncio.gather(*(shared.get("a", draw) for _ in range(5))) == ["x"] * 5 and len(drawn) == 1
+        for number in range(MOST):
+            await shared.get(number, draw)
+        await shared.get("a", draw)
+        assert len(drawn) == MOST + 2  # forgotten meanwhile
+
+        def broken() -> str:
+            raise OSError
+
+        for _ in range(2):
+            with pytest.raises(OSError):
+                await shared.get("b", broken)
+        assert await shared.get("b", draw) == "x"
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(
+    ("there", "goes"),
+    [("/jobs/x?a=b", "/jobs/x?a=b"), ("//evil", "/"), ("/\\evil", "/"), ("https://x", "/"), ("/a\nb", "/"), ("", "/")],
+)
+def test_a_way_back_stays_inside(there: str, goes: str) -> None:
+    assert session.inside(there) == goes
+
+
+def test_values_are_written_for_people() -> None:
+    assert [words.duration(one) for one in (3.4, 200, 7500)] == ["3 s", "3:20 min", "2:05 h"]
+    assert [words.size(one) for one in (12, 52_500_000, 3 * 10**12)] == ["12 B", "52.5 MB", "3 TB"]
+    assert words.cell({"a": "ä"}) == '{"a": "ä"}' and len(words.cell("x" * 999)) == 300 and words.cell(None) == ""
+    assert [words.milliseconds(one) for one in (4.066, 131.2)] == ["4.07 ms", "131 ms"]
