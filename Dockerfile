@@ -2,7 +2,9 @@
 FROM python:3.12.12-slim-bookworm AS api
 WORKDIR /app
 COPY . .
-RUN pip install --no-cache-dir -c constraints.txt '.[s3]' \
+# Nothing else is installed here, whose packages those of the server could overwrite (setup.py).
+ENV TOPWORK_IMAGE=1
+RUN pip install --no-cache-dir -c constraints.txt ./client '.[s3]' \
     && useradd --create-home --uid 10001 topwork \
     && mkdir /data && chown topwork /data
 USER topwork

@@ -56,11 +56,11 @@ openapi: $(STAMP) ## Write docs/openapi.json anew, after the API has changed
 
 venv: $(STAMP) ## Make the virtual environment (again, when pyproject.toml or constraints.txt have changed)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml client/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Topwork needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 $(MAKECMDGOALS)" or 0)'
 	@$(PYTHON) -c 'import ensurepip' || { echo 'This Python cannot make virtual environments; on Debian: apt-get install python3-venv'; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ./client -e '.[dev]'
 	@touch $@
 
 bench-budget: $(STAMP) ## Measure how near to its limit the solver comes, for each cost and family

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,12 +20,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cli.client import Client, download_all
 from cli.processes import start, stop
-from cli.watch import failure, follow
 from core.spec.report import Report, Result
+from topwork.client import Client
+from topwork.progress import failure
+from topwork.report import milliseconds
 
 READY_WITHIN_S = 60.0
+WITHOUT, WITH = "without transfer", "with transfer"
 ACCURACY = "accuracy (95 % interval)"  # the table's second column
 
 
@@ -58,24 +59,24 @@ def run(demo: Demo, data_dir: Path, seed: int, keep: bool, console: Console) -> 
     target_file, source_file = demo.fetch(data_dir, lambda line: console.print(line, soft_wrap=True))
     step("Start the server")
     with _server(data_dir, keep, console) as client:
-        client.cancel_all()  # of a demo that was cut off
-        target, source = client.upload(target_file), client.upload(source_file)
-        console.print(demo.rows.format(target["rows"], source["rows"]))
+        _cancel(client)
+        target, source = client.data.upload(target_file), client.data.upload(source_file)
+        console.print(demo.rows.format(target.rows, source.rows))
         step(f"{demo.asked}: without transfer, and with")
-        asked = specs(demo.job, str(target["id"]), str(source["id"]), seed)
-        ids = {name: str(client.submit(spec, str(uuid.uuid4()))["id"]) for name, spec in asked.items()}
-        jobs = follow(client, ids, console)
+        asked = specs(demo.job, target.id, source.id, seed)
+        ids = {name: client.jobs.submit(spec).id for name, spec in asked.items()}
+        jobs = client.jobs.follow(ids, progress=True)
         if reasons := [reason for job in jobs.values() if (reason := failure(job))]:
             raise DemoError("\n".join(reasons))
         step("Download both checkpoints and check every sha256")
         folders = {name: data_dir / "demo-checkpoints" / job_id for name, job_id in ids.items()}
         for name, job_id in ids.items():
-            files = download_all(client, job_id, folders[name])
+            files = client.jobs.download(job_id, folders[name])
             console.print(f"{name}: {len(files)} files in {folders[name]}", soft_wrap=True)
         reports = {}
         for name, folder in folders.items():
             found = json.loads((folder / "report.json").read_bytes())
-            if jobs[name]["metrics"] != found:
+            if jobs[name].metrics != found:
                 raise DemoError(f"{name}: report.json is not what the job said")
             reports[name] = Report.model_validate(found)
     step("Load both in a new process, and measure them on the same test rows")
@@ -95,12 +96,24 @@ def specs(job: Mapping[str, Any], target: str, source: str, seed: int) -> dict[s
         "task": {**job["task"], "data": {"dataset": target}},
         "transfer": {"coupling": "none"},
         "train": {**job.get("train", {}), "seed": seed},
-        "labels": {"demo": "without transfer"},
+        "labels": _labels(WITHOUT),
     }
     source_data = [{"data": {"dataset": source}, "label": "label"}]
     coupling = {"coupling": "teacher"}  # named, since the trials of `auto` would take as long again
-    transfer = {**plain, "sources": source_data, "transfer": coupling, "labels": {"demo": "with transfer"}}
-    return {"without transfer": plain, "with transfer": transfer}
+    transfer = {**plain, "sources": source_data, "transfer": coupling, "labels": _labels(WITH)}
+    return {WITHOUT: plain, WITH: transfer}
+
+
+def _labels(which: str) -> dict[str, str]:
+    return {"demo": which, "title": f"demo, {which}"}
+
+
+def _cancel(client: Client) -> None:
+    """Stop what a demo that was cut off has left: nobody else's jobs."""
+    for which in (WITHOUT, WITH):
+        for job in client.jobs.list(labels={"demo": which}):
+            if not job.ended:
+                client.jobs.cancel(job)
 
 
 def same_test_rows(folders: list[Path]) -> None:
@@ -144,7 +157,7 @@ def table_rows(
         latency, quality = measured["latency_ms"], result.test["accuracy"]
         told = f"{quality.value:.1%} ({quality.low:.1%} to {quality.high:.1%})"
         speedup = " / ".join(f"{dense['latency_ms'][size] / latency[size]:.1f}x" for size in ("1", "32"))
-        times = (f"{latency['1']:.1f}", f"{latency['32']:.1f}", speedup)
+        times = (milliseconds(latency["1"]), milliseconds(latency["32"]), speedup)
         rows.append((f"{kind}, {name}", told, *demo.cells(result), f"{result.bytes / 1e6:.1f}", *times))
     return rows
 
@@ -210,7 +223,7 @@ def _server(data_dir: Path, keep: bool, console: Console) -> Iterator[Client]:
     try:
         with Client(url) as client:
             deadline = time.monotonic() + READY_WITHIN_S
-            while not client.ready():
+            while not client.server.ready():
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise DemoError(f"the server does not start; its log, {log}:\n{log.read_text()[-2000:]}")
                 time.sleep(0.2)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cli.client import file_sha256
 from tests.e2e.conftest import Server, eventually
 from tests.tiny_images import SIDE, pictures, save_tiny_mobilenet
+from topwork.files import file_sha256
 
 SPEC = {
     "model": "tiny-mobilenet",

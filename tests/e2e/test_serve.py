@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from cli.client import file_sha256
 from tests.e2e.conftest import Server, command_line, eventually, specification, write_reviews
+from topwork.files import file_sha256
 
 LONG = {"teach": 20, "recover": 800}
 

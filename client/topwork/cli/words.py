@@ -1,0 +1,180 @@
+"""What the server made out of a file, a job's result, and what a job would do: in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from topwork.models import ColumnFacts, Dataset, Job, Plan, budget_said
+from topwork.report import FamilyReport, Report, milliseconds, shown
+
+FEW = 12  # columns, and values of one, that are shown
+MANY = 60  # characters of a value, or name
+
+
+def understood(dataset: Dataset) -> Iterator[str]:
+    """Of a data set: a line of how it was read, one of its columns, and all that is odd.
+
+    None of one that an earlier version of the server has read.
+    """
+    known = dataset.understood
+    if known is None:
+        return
+    yield f"{dataset.name}: {known.rows:,} rows"
+    columns = [_column(facts) for facts in known.columns[:FEW]]
+    more = len(known.columns) - FEW
+    yield "  columns: " + ", ".join(columns + [f"and {more} more"] * (more > 0))
+    for skipped in known.skipped[:FEW]:
+        yield f"  left out: {short(skipped.column)}, which {skipped.why}"
+    for note in known.notes:
+        yield f"  {note}"
+
+
+def _column(facts: ColumnFacts) -> str:
+    told = [facts.type] + [f"{facts.empty:,} empty"] * (facts.empty > 0)
+    values = [f"{short(value)} {count:,}" for value, count in list(facts.values.items())[:FEW]]
+    values += ["..."] * (len(facts.values) > FEW)
+    return f"{short(facts.name)} ({', '.join(told)}{': ' if values else ''}{', '.join(values)})"
+
+
+def short(text: str, most: int = MANY) -> str:
+    """At most so many characters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def result(job: Job) -> str | None:
+    """What a job that has succeeded has made, in a line."""
+    report = job.report
+    if report is None:
+        return None
+    metric = report.task.metric
+    if isinstance(report, FamilyReport):
+        return _sizes(report, metric)
+    dense, pruned = (shown(one.test[metric].value, metric) for one in (report.results.dense, report.results.pruned))
+    quality = f"{pruned} {metric} on the test rows (dense {dense})"
+    return f"{quality}, {report.budget.fraction:.2%} of what the budget counts kept"
+
+
+def _sizes(report: FamilyReport, metric: str) -> str:
+    """What became of each size, and which to take."""
+    made = [f"{size.name} {shown(size.result.test[metric].value, metric)}" for size in report.sizes if size.result]
+    failed = [f"{size.name} was not made: {size.error}" for size in report.sizes if size.error]
+    dense = shown(report.dense.test[metric].value, metric)
+    take = "every size is told apart from dense"
+    if report.recommended:
+        take = f"the smallest not told apart from dense is {report.recommended}"
+    return "; ".join([f"{metric} on the test rows: {', '.join(made)} (dense {dense})", take, *failed])
+
+
+def warnings(job: Job) -> list[str]:
+    """What to know of a job that has succeeded before its numbers are believed, the gravest first."""
+    return [f"Mind: {told}" for told in job.report.warnings] if job.report else []
+
+
+def following(job: Job) -> list[str]:
+    """The commands that come next for a job that has succeeded."""
+    size = ""
+    if isinstance(job.report, FamilyReport):
+        made = [one.name for one in job.report.sizes if one.result]
+        size = f" --size {job.report.recommended or (made[-1] if made else 'SIZE')}"
+    return [f"topwork report {job.id} --open", f"topwork download {job.id} FOLDER{size}"]
+
+
+def plan_said(plan: Plan) -> Iterator[str]:
+    """What a job would do, in about ten lines; what to mind first."""
+    spec, rows = plan.spec, plan.rows
+    for told in plan.warnings:
+        yield f"Mind: {told}."
+    task = spec["task"]
+    labels = f" for {len(plan.labels)} labels ({short(', '.join(plan.labels))})" if plan.labels else ""
+    yield f"{spec['model']} is pruned to {budget_said(spec)}, for {task['type']}{labels}."
+    if plan.head:
+        yield f"It is trained on {plan.head}."
+    yield (
+        f"{rows.train:,} rows train, {rows.dev:,} select, {rows.test:,} measure at the end; "
+        f"{_borrowed(plan)}{_dropped(rows.dropped)}."
+    )
+    method, recover = spec["method"]["name"], spec["train"]["steps"].get("recover")
+    yield f"Units are chosen by '{method}'; the small model is then {'left as it is' if recover == 0 else 'trained'}."
+    yield from _limits(plan)
+    yield from _reached(plan)
+    if plan.estimate is not None:
+        yield _estimate(plan)
+    yield from plan.notes
+
+
+def _borrowed(plan: Plan) -> str:
+    parts = [f"{plan.rows.unlabelled:,} unlabelled texts of your own"] * (plan.rows.unlabelled > 0)
+    if count := len(plan.rows.sources):
+        parts.append(f"{sum(plan.rows.sources):,} rows of {count} source{'s' * (count > 1)}")
+    return f"it borrows from {' and '.join(parts)}" if parts else "it borrows from nothing"
+
+
+def _dropped(dropped: Mapping[str, int]) -> str:
+    left = [f"{count:,} {reason}" for reason, count in dropped.items() if count]
+    return f" (left out: {', '.join(left)})" if left else ""
+
+
+def _limits(plan: Plan) -> Iterator[str]:
+    if plan.limit is not None:
+        yield f"The budget is a limit of {plan.limit:,} {budget_said(plan.spec).rpartition(' of ')[2]}."
+    if plan.sizes:
+        told = ", ".join(f"{size.name} ({size.limit:,})" if size.limit else size.name for size in plan.sizes)
+        yield f"Sizes: {told}."
+
+
+def _reached(plan: Plan) -> Iterator[str]:
+    ranges = [f"{one.lowest:,} to {one.dense:,} {one.cost} of the {one.of}" for one in plan.reach]
+    if ranges:
+        yield f"What can be reached: {'; '.join(ranges)}."
+
+
+def _estimate(plan: Plan) -> str:
+    assert plan.estimate is not None
+    seconds, memory = plan.estimate.seconds, f"{plan.estimate.memory_bytes / 1e9:.1f} GB of memory"
+    if seconds is None:
+        return f"How long it takes is not known ({plan.estimate.basis}); {memory} at most."
+    span = f"{_time(seconds.low)} to {_time(seconds.high)}"
+    return f"It takes about {span} on {plan.estimate.device} ({plan.estimate.basis}), and {memory} at most."
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def report_said(job: Job) -> Iterator[str]:
+    """A job's report, in about ten lines."""
+    yield from warnings(job)
+    report = job.report
+    if isinstance(report, Report):
+        dense, pruned = report.results.dense, report.results.pruned
+        metric = report.task.metric
+        for name, one in (("dense ", dense), ("pruned", pruned)):
+            quality = one.test[metric]
+            times = " / ".join(f"{milliseconds(ms)} ms (batch {size})" for size, ms in one.latency_ms.items())
+            value, low, high = (shown(part, metric) for part in (quality.value, quality.low, quality.high))
+            yield f"{name}  {value} ({low} to {high})  {one.bytes / 1e6:.1f} MB  {times}"
+        met = report.budget
+        yield f"budget  {met.met:,} of {met.limit:,} {met.cost} ({met.fraction:.2%} of dense)"
+    if made := result(job):
+        yield made
+
+
+def numbers(job: Job) -> dict[str, Any]:
+    """What jobs are compared by, in words."""
+    report = job.report
+    if not isinstance(report, Report):
+        return {}
+    metric, dense, pruned = report.task.metric, report.results.dense, report.results.pruned
+    quality = pruned.test[metric]
+    rows = {
+        f"{metric}, dense": shown(dense.test[metric].value, metric),
+        f"{metric}, pruned": shown(quality.value, metric),
+        "95 % interval": f"{shown(quality.low, metric)} to {shown(quality.high, metric)}",
+        "MB": f"{pruned.bytes / 1e6:.1f}",
+        "parameters": f"{pruned.model_params:,}",
+        "of the budget's cost": f"{report.budget.fraction:.2%}",
+    }
+    return rows | {f"ms, batch {size}": milliseconds(ms) for size, ms in pruned.latency_ms.items()}

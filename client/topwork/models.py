@@ -1,0 +1,374 @@
+"""Answers of the API. What a later version of the server adds is kept, as an attribute of its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from topwork.report import FamilyReport, Report, stored
+
+ENDED = ("succeeded", "failed", "cancelled")
+
+
+class Answer(BaseModel):
+    """Base of every answer: immutable."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class Skipped(Answer):
+    """A column that was left out."""
+
+    column: str
+    why: str
+
+
+class ColumnFacts(Answer):
+    """A column that was kept; `values` says how often there is each, of a column of few."""
+
+    name: str
+    type: str
+    empty: int
+    values: dict[str, int]
+
+
+class Understood(Answer):
+    """What was made out of a file."""
+
+    kind: str
+    rows: int
+    columns: list[ColumnFacts]
+    skipped: list[Skipped]
+    compression: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    header: bool | None = None
+    notes: list[str]
+
+
+class Dataset(Answer):
+    """A table that was uploaded, or fetched from a hub."""
+
+    id: str
+    name: str
+    format: str
+    rows: int
+    columns: list[str]
+    size_bytes: int
+    sha256: str
+    upload_sha256: str
+    understood: Understood | None = None
+    created_at: datetime
+    links: dict[str, str]
+
+
+class DatasetPage(Answer):
+    """Data sets, newest first."""
+
+    items: list[Dataset]
+    next: str | None = None
+
+
+class Preview(Answer):
+    """The first rows of a data set."""
+
+    columns: list[str]
+    rows: list[dict[str, Any]]
+    understood: Understood | None = None
+
+
+class Progress(Answer):
+    """Where the stage stands; what it does not know is None."""
+
+    step: int | None = None
+    steps: int | None = None
+    eta_s: float | None = None
+    overall: float | None = None
+    sparsity: float | None = None
+    dev: dict[str, Any] | None = None
+    stage: str | None = None
+    size: str | None = None
+
+
+class JobError(Answer):
+    """Why a job failed; `field` is a JSON pointer into its specification."""
+
+    code: str
+    message: str
+    field: str | None = None
+
+
+class Delivery(Answer):
+    """How the last message to a job's webhook fares."""
+
+    status: Literal["waiting", "delivered", "given_up"]
+    attempts: int
+    last_attempt_at: datetime | None = None
+    last_status: int | None = None
+    next_attempt_at: datetime | None = None
+
+
+class Job(Answer):
+    """A pruning job."""
+
+    id: str
+    status: Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
+    stage: str | None = None
+    waiting: str | None = None
+    progress: Progress
+    eta_s: float | None = None
+    attempt: int
+    max_attempts: int
+    metrics: dict[str, Any] | None = None
+    error: JobError | None = None
+    delivery: Delivery | None = None
+    spec: dict[str, Any]
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    links: dict[str, str]
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will change, unless somebody asks."""
+        return self.status in ENDED
+
+    @property
+    def report(self) -> Report | FamilyReport | None:
+        """What it found, once it has succeeded."""
+        return stored(self.metrics)
+
+    @property
+    def title(self) -> str:
+        """The label `title`, if it has one; else its model, task and budget in words."""
+        return str(self.spec.get("labels", {}).get("title") or _title(self.spec))
+
+
+class Accepted(Job):
+    """A job that was asked for; `webhook_secret` is shown in this answer only."""
+
+    webhook_secret: str | None = None
+
+
+class JobPage(Answer):
+    """Jobs, newest first."""
+
+    items: list[Job]
+    next: str | None = None
+
+
+class Event(Answer):
+    """Something that happened to a job."""
+
+    seq: int
+    type: str
+    data: dict[str, Any]
+    at: datetime
+
+
+class EventPage(Answer):
+    """Events, oldest first."""
+
+    items: list[Event]
+    after: int
+
+
+class Rows(Answer):
+    """Rows that a job uses, duplicates removed."""
+
+    train: int
+    dev: int
+    test: int
+    sources: list[int]
+    unlabelled: int
+    dropped: dict[str, int]
+
+
+class Reach(Answer):
+    """The range of one cost that pruning can reach."""
+
+    cost: Literal["params", "macs", "bytes"]
+    of: Literal["encoder", "model"]
+    lowest: int
+    dense: int
+    sequence_length: int | None = None
+
+
+class Seconds(Answer):
+    """From, to."""
+
+    low: float
+    high: float
+
+
+class Estimate(Answer):
+    """What a job would take, once a worker has it."""
+
+    device: Literal["cpu", "cuda"]
+    seconds: Seconds | None = None
+    basis: str
+    memory_bytes: int
+
+
+class PlannedSize(Answer):
+    """One of several sizes."""
+
+    name: str
+    limit: int | None = None
+
+
+class Plan(Answer):
+    """What a job would do."""
+
+    spec: dict[str, Any]
+    labels: list[str]
+    head: str | None = None
+    rows: Rows
+    units: dict[str, Any] | None = None
+    limit: int | None = None
+    sizes: list[PlannedSize] = []
+    reach: list[Reach]
+    estimate: Estimate | None = None
+    warnings: list[str]
+    notes: list[str]
+    understood: dict[str, Understood | None]
+
+
+class OutputFile(Answer):
+    """A file to download."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+    media_type: str
+    href: str
+
+
+class FileList(Answer):
+    """Files of a job; empty until it has succeeded."""
+
+    items: list[OutputFile]
+
+
+class Series(Answer):
+    """One curve: (step, value)."""
+
+    stage: str
+    name: str
+    points: list[tuple[int, float]]
+
+
+class Curves(Answer):
+    """Curves of a job."""
+
+    series: list[Series]
+
+
+class Model(Answer):
+    """A local model, by the name to give as `model` in a job."""
+
+    name: str
+    task: Literal["text", "image"]
+    architecture: str
+    layers: int | None = None
+    heads: int | None = None
+    neurons: int | None = None
+    hidden: int | None = None
+    pruned: bool
+    labels: list[str]
+    reads: int | None = None
+    pixels: int | None = None
+    encoder_params: int | None = None
+    model_params: int
+    size_bytes: int
+
+
+class UnusableModel(Answer):
+    """Something in the models folder that cannot be pruned as it is; `reason` says why, and the mend."""
+
+    name: str
+    reason: str
+
+
+class ModelList(Answer):
+    """Models that are there without a download."""
+
+    items: list[Model]
+    unusable: list[UnusableModel]
+
+
+class PruningMethod(Answer):
+    """A pruning method, by the name to give as `method` in a job."""
+
+    name: str
+    what: str
+    needs: str
+    cost: str
+    use: str
+    source: str
+    trains: bool
+    reads_rows: bool
+    sparsity: bool
+
+
+class MethodList(Answer):
+    """The pruning methods."""
+
+    items: list[PruningMethod]
+
+
+class Gpu(Answer):
+    """A graphics processor."""
+
+    name: str
+    memory_bytes: int
+
+
+class Device(Answer):
+    """What a worker runs jobs on."""
+
+    type: Literal["cuda", "cpu"]
+    gpus: list[Gpu]
+    cpus: int
+    memory_bytes: int
+
+
+class Worker(Answer):
+    """A worker process."""
+
+    name: str
+    slots: int
+    busy: int
+    device: Device
+    started_at: datetime
+    seen_at: datetime
+
+
+class WorkerList(Answer):
+    """Workers that are there."""
+
+    items: list[Worker]
+
+
+def budget_said(spec: Mapping[str, Any]) -> str:
+    """The budget of a specification in words: 10% of encoder params; several sizes by number."""
+    if several := spec.get("budgets"):
+        return f"{len(several)} sizes"
+    budget = spec.get("budget") or {}
+    named = {"latency_ms": "{:g} ms", "speedup": "{:g}x faster", "sparsity": "{:.4g}% zeros"}
+    for kind, form in named.items():
+        if (value := budget.get(kind)) is not None:
+            return form.format(100 * value if kind == "sparsity" else value)
+    for kind in ("params", "macs", "bytes"):
+        if (value := budget.get(kind)) is not None:
+            counted = "" if budget.get("of") == "model" or kind != "params" else "encoder "
+            return f"{100 * value:.4g}% of {counted}{kind}" if value <= 1 else f"{value:,} {counted}{kind}"
+    return "no budget"
+
+
+def _title(spec: Mapping[str, Any]) -> str:
+    kind = str(spec.get("task", {}).get("type") or "text-classification")
+    return f"{spec.get('model')}, {kind}, {budget_said(spec)}"
