@@ -16,6 +16,10 @@ Status = Literal["queued", "running", "cancelling", "succeeded", "failed", "canc
 DatasetId = Annotated[str, Field(examples=["ds_0192f0c1e0a77c5fb0a6c3a1d2e4f5a6"])]
 JobId = Annotated[str, Field(examples=["job_0192f0c2a4b17d1c9e0f3a5b7c8d9e0f"])]
 Sha256 = Annotated[str, Field(examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"])]
+Asked = Annotated[  # titled, since generators of clients would call it JobSpec, as what is posted
+    dict[str, Any],
+    Field(title="As stored", description="the specification; null where the value follows from the rest"),
+]
 Cursor = Annotated[str | None, Field(description="give it as `cursor` for the next page; null on the last")]
 
 
@@ -187,7 +191,7 @@ class Job(BaseModel):
     )
     error: JobError | None
     delivery: Delivery | None = Field(description="with `webhook`, once the job has ended")
-    spec: dict[str, Any] = Field(description="the specification; null where the value follows from the rest")
+    spec: Asked
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -280,7 +284,7 @@ class PlannedSize(BaseModel):
 class Plan(BaseModel):
     """What a job would do."""
 
-    spec: dict[str, Any] = Field(description="the specification; null where the value follows from the rest")
+    spec: Asked
     labels: list[str] = Field(
         description="of the outputs, in their order: the model's, where its own head knows them, else sorted",
         examples=[["negative", "positive"]],
