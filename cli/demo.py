@@ -27,6 +27,8 @@ from topwork.progress import failure
 from topwork.report import milliseconds
 
 READY_WITHIN_S = 60.0
+BUSY = 0.1  # part of the time of measuring from which on it is doubted
+WIDE = 160  # columns
 WITHOUT, WITH = "without transfer", "with transfer"
 ACCURACY = "accuracy (95 % interval)"  # the table's second column
 
@@ -86,7 +88,10 @@ def run(demo: Demo, data_dir: Path, seed: int, keep: bool, console: Console) -> 
     for name, folder in folders.items():
         compare(name, reports[name], measured[str(folder)])
         rows += table_rows(demo, name, reports[name], measured[str(folder)], measured["dense"])
-    show(demo, rows, reports, data_dir / "demo" / demo.table, console, time.monotonic() - began)
+    busy = float(measured["dense"]["waited"])
+    show(demo, rows, reports, busy, data_dir / "demo" / demo.table, console, time.monotonic() - began)
+    for line in following(folders[WITH], data_dir, keep):
+        console.print(line, soft_wrap=True, markup=False)
 
 
 def specs(job: Mapping[str, Any], target: str, source: str, seed: int) -> dict[str, dict[str, Any]]:
@@ -166,6 +171,7 @@ def show(
     demo: Demo,
     rows: list[tuple[str, ...]],
     reports: Mapping[str, Report],
+    busy: float,
     target: Path,
     console: Console,
     seconds: float,
@@ -173,7 +179,13 @@ def show(
     """The table on the screen and, as Markdown, in `target`."""
     one, other = reports.values()
     gain = _accuracy(other) - _accuracy(one)
-    notes = [f"Mind, {name}: {said}." for name, report in reports.items() for said in report.warnings] + [
+    notes = [f"Mind, {name}: {said}." for name, report in reports.items() for said in report.warnings]
+    if busy > BUSY:
+        notes.append(
+            f"Mind: this machine was busy: while these milliseconds were measured, {busy:.0%} of the time went by "
+            "waiting for a core. Do not believe them; run it again on a quiet machine."
+        )
+    notes += [
         f"Measured on {one.data.test:,} held-out rows; trained on {one.data.train}. Latency: {demo.latency} on "
         f"{one.environment.device}, medians, all models in turn.",
         f"Transfer changes the pruned model's accuracy by {100 * gain:+.1f} points. Took {seconds / 60:.1f} minutes.",
@@ -185,12 +197,33 @@ def show(
     for row in rows:
         table.add_row(*row)
     # A pipe is as wide as it needs to be; 80 columns would fold the table.
-    (console if console.is_terminal else Console(width=160, highlight=False)).print(table)
+    if console.is_terminal and console.width < WIDE:
+        console.print(_turned(headings, rows))
+    else:
+        (console if console.is_terminal else Console(width=WIDE, highlight=False)).print(table)
     for note in notes:
         console.print(note, markup=False, soft_wrap=True)
     lines = [" | ".join(headings), " | ".join(["---"] + ["---:"] * (len(headings) - 1)), *(" | ".join(r) for r in rows)]
     target.write_text("\n".join(f"| {line} |" for line in lines) + "\n\n" + "\n".join(notes) + "\n", encoding="utf-8")
     console.print(f"The table as Markdown: {target}", soft_wrap=True)
+
+
+def _turned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """The table with a column for each model, for a narrow terminal."""
+    table = Table("", *(row[0] for row in rows))
+    for heading, *values in zip(headings[1:], *(row[1:] for row in rows), strict=True):
+        table.add_row(heading, *values)
+    return table
+
+
+def following(folder: Path, data_dir: Path, keep: bool) -> list[str]:
+    """What to look at, and to do, next."""
+    command = "" if keep else f"topwork serve --data-dir {data_dir}   # what was made is there: topwork jobs, show\n"
+    return [
+        f"The whole report, a page for a browser: {(folder / 'report.html').resolve()}",
+        f"Try it: (cd {folder} && python load.py 'Sturdy, and it does what it says.')",
+        f"Then, with your own data:\n{command}topwork new FILE.csv --unlabelled TEXTS.csv",
+    ]
 
 
 def _accuracy(report: Report) -> float:

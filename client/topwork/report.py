@@ -110,7 +110,7 @@ def shown(value: float, metric: str) -> str:
 
 
 def milliseconds(value: float) -> str:
-    """Write a time as people read it: two digits that count below 10."""
-    if value <= 0 or value >= 10:
-        return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
-    return f"{value:.2g}" if value < 1 else f"{value:.1f}"
+    """Write a time as people read it: with two digits that count where it is short."""
+    if 0 < value < 1:
+        return f"{value:#.2g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"

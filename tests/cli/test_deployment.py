@@ -150,7 +150,9 @@ def test_make_help_names_every_target() -> None:
     ).stdout
     targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert targets is not None
-    assert {line.split()[0] for line in shown.splitlines()} == set(targets.group(1).split())
+    assert {line.split()[0] for line in shown.splitlines() if line[:1] == " "} == set(targets.group(1).split())
+    using, _, developing = shown.partition("\nDeveloping it\n")
+    assert using.startswith("Using it\n") and "  serve " in using and "  test " in developing
 
 
 def test_every_dependency_is_pinned() -> None:

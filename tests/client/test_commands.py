@@ -294,7 +294,7 @@ def test_new_asks_three_questions_and_enter_takes_the_default(
     told = command("new", "rows.csv", *options, given="own.csv\nother\n3 ms\n")
     spec = json.loads((tmp_path / "b.json").read_text())
     assert told.exit_code == 0
-    assert (spec["model"], spec["budget"], spec["train"]["steps"]["recover"]) == ("other", "3 ms", 0)
+    assert (spec["model"], spec["budget"], spec["train"]["steps"]["recover"]) == ("other", "3 ms", 40)
     assert spec["task"]["unlabelled"] == {"data": {"dataset": "@own.csv"}}
     assert spec["sources"] == [{"data": {"dataset": "@films.csv"}, "label": "label"}]
 
