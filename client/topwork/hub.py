@@ -6,6 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from topwork import jobs
 from topwork.errors import TopworkError
 from topwork.steps import Steps, Work
@@ -40,6 +42,9 @@ def _hub(endpoint: str | None, token: str | None) -> Any:
 
 
 def _upload(api: Any, to: str, folder: Path, private: bool) -> str:
-    address = api.create_repo(to, private=private, exist_ok=True)
-    api.upload_folder(repo_id=to, folder_path=str(folder), commit_message="A model pruned by Topwork")
+    try:
+        address = api.create_repo(to, private=private, exist_ok=True)
+        api.upload_folder(repo_id=to, folder_path=str(folder), commit_message="A model pruned by Topwork")
+    except (httpx.HTTPError, ValueError, OSError) as error:  # as huggingface_hub has them
+        raise TopworkError(f"the hub does not take {to}: {error}") from error
     return str(address)
