@@ -293,6 +293,16 @@ class JobSpec(Strict):
     limits: Limits = Limits()
     resources: Resources = Resources()
     priority: Annotated[int, Field(ge=0, le=9, description="of the queued jobs, the highest runs first")] = 5
+    title: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=100,
+            description="what people call the job; left out: its model, task and budget",
+            exclude_if=lambda title: title is None,
+            examples=["reviews, a tenth"],
+        ),
+    ] = None
     labels: Annotated[
         dict[
             Annotated[str, Field(pattern=r"^[A-Za-z0-9_./-]{1,63}$")],
