@@ -101,16 +101,16 @@ def specs(job: Mapping[str, Any], target: str, source: str, seed: int) -> dict[s
         "task": {**job["task"], "data": {"dataset": target}},
         "transfer": {"coupling": "none"},
         "train": {**job.get("train", {}), "seed": seed},
-        "labels": _labels(WITHOUT),
+        **_named(WITHOUT),
     }
     source_data = [{"data": {"dataset": source}, "label": "label"}]
     coupling = {"coupling": "teacher"}  # named, since the trials of `auto` would take as long again
-    transfer = {**plain, "sources": source_data, "transfer": coupling, "labels": _labels(WITH)}
+    transfer = {**plain, "sources": source_data, "transfer": coupling, **_named(WITH)}
     return {WITHOUT: plain, WITH: transfer}
 
 
-def _labels(which: str) -> dict[str, str]:
-    return {"demo": which, "title": f"demo, {which}"}
+def _named(which: str) -> dict[str, Any]:
+    return {"labels": {"demo": which}, "title": f"demo, {which}"}
 
 
 def _cancel(client: Client) -> None:

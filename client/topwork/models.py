@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from topwork.report import FamilyReport, Report, stored
+from topwork.title import title
 
 ENDED = ("succeeded", "failed", "cancelled")
 
@@ -143,8 +143,8 @@ class Job(Answer):
 
     @property
     def title(self) -> str:
-        """The label `title`, if it has one; else its model, task and budget in words."""
-        return str(self.spec.get("labels", {}).get("title") or _title(self.spec))
+        """Its own, or one of its model, task and budget."""
+        return title(self.spec)
 
 
 class Accepted(Job):
@@ -351,24 +351,3 @@ class WorkerList(Answer):
     """Workers that are there."""
 
     items: list[Worker]
-
-
-def budget_said(spec: Mapping[str, Any]) -> str:
-    """The budget of a specification in words: 10% of encoder params; several sizes by number."""
-    if several := spec.get("budgets"):
-        return f"{len(several)} sizes"
-    budget = spec.get("budget") or {}
-    named = {"latency_ms": "{:g} ms", "speedup": "{:g}x faster", "sparsity": "{:.4g}% zeros"}
-    for kind, form in named.items():
-        if (value := budget.get(kind)) is not None:
-            return form.format(100 * value if kind == "sparsity" else value)
-    for kind in ("params", "macs", "bytes"):
-        if (value := budget.get(kind)) is not None:
-            counted = "" if budget.get("of") == "model" or kind != "params" else "encoder "
-            return f"{100 * value:.4g}% of {counted}{kind}" if value <= 1 else f"{value:,} {counted}{kind}"
-    return "no budget"
-
-
-def _title(spec: Mapping[str, Any]) -> str:
-    kind = str(spec.get("task", {}).get("type") or "text-classification")
-    return f"{spec.get('model')}, {kind}, {budget_said(spec)}"

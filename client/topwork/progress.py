@@ -44,7 +44,7 @@ def progress_of(asked: bool | Show, console: Console | None = None) -> Iterator[
     elif in_notebook():
         yield _notebook()
     elif (console := console or Console(highlight=False)).is_terminal:
-        with Live(console=console, refresh_per_second=4) as live:
+        with Live(console=console, auto_refresh=False) as live:
             yield _Terminal(live)
     else:
         yield Lines(console)

@@ -40,9 +40,8 @@ def build(
         made["task"] = {**made.get("task", {}), **told}
     if given := [_source(source) for source in sources]:
         made["sources"] = given
-    words = {"model": model, "budget": budget}
-    made |= {name: value for name, value in words.items() if value is not None}
-    return made | ({"labels": {**made.get("labels", {}), "title": title}} if title else {})
+    words = {"model": model, "budget": budget, "title": title}
+    return made | {name: value for name, value in words.items() if value is not None}
 
 
 def _source(source: Any) -> Any:

@@ -85,7 +85,7 @@ def test_submit_prints_the_id_and_can_watch(stub: Stub, tmp_path: Path) -> None:
         "  left out: image, which is binary",
         "  It has no header line.",
     ]
-    sent = {"task": {"data": {"dataset": "ds_1"}}, "labels": {"title": "mine"}}
+    sent = {"task": {"data": {"dataset": "ds_1"}}, "title": "mine"}
     assert json.loads(stub.requests[2].content) == sent
 
 
@@ -183,13 +183,13 @@ def test_a_plan_is_ten_lines_of_prose(stub: Stub, tmp_path: Path) -> None:
     shown = command("plan", str(tmp_path / "spec.json")).stdout
     assert [line.rstrip() for line in shown.splitlines()] == [
         "Mind: give the target's own unlabelled texts in task.unlabelled.",
-        "all-minilm-l6-v2 is pruned to 10% of encoder params, for text-classification for",
-        "2 labels (negative, positive).",
+        "all-minilm-l6-v2 is pruned to 10% of encoder parameters, for text-classification",
+        "for 2 labels (negative, positive).",
         "It is trained on a fresh head for 2 labels: it has none of its own.",
         "100 rows train, 100 select, 1,100 measure at the end; it borrows from 10,568",
         "rows of 1 source (left out: 3 duplicates).",
         "Units are chosen by 'fisher'; the small model is then trained.",
-        "The budget is a limit of 1,064,678 encoder params.",
+        "The budget is a limit of 1,064,678 parameters of the encoder.",
         "What can be reached: 19,000 to 10,646,784 params of the encoder.",
         "It takes about 85 s to 3 min on cpu (from 2 jobs), and 1.2 GB of memory at most.",
         "'label' has 2 values.",

@@ -160,8 +160,8 @@ def test_both_clients_offer_the_same() -> None:
 NAMED: list[tuple[str, Callable[[str], dict[str, Any]]]] = [
     ("job_0192f0c2", lambda _: job(id="job_0192f0c2" + "0" * 24)),
     ("aaaa1234", lambda _: job(id="job_" + "0" * 24 + "aaaa1234")),
-    ("nightly", lambda _: job(spec={"labels": {"title": "nightly"}})),
-    ("m, text-classification, 10% of encoder params", lambda _: job()),
+    ("nightly", lambda _: job(spec={"title": "nightly"})),
+    ("m, text classification, 10% of encoder parameters", lambda _: job()),
 ]
 
 
@@ -176,6 +176,6 @@ def test_names_that_are_not_enough() -> None:
     with pytest.raises(Exception, match=r"2 jobs are meant by '1234'; give the id of one:\n  job_12340"):
         Stub(both).client().jobs.get("1234")
     with pytest.raises(Exception, match="there is no job 'nigtly'; did you mean 'nightly'"):
-        Stub(page(job(spec={"labels": {"title": "nightly"}}))).client().jobs.get("nigtly")
+        Stub(page(job(spec={"title": "nightly"}))).client().jobs.get("nigtly")
     with pytest.raises(Exception, match=r"there is no data set 'b\.csv'; did you mean 'a\.csv'"):
         Stub(page(dataset())).client().data.get("b.csv")

@@ -91,7 +91,7 @@ def test_words_make_a_specification(given: str, tmp_path: Path, monkeypatch: pyt
         "task": {"data": sent},
         "sources": [{"data": one, "label": "label"}],
         "budget": "10%",
-        "labels": {"title": "mine"},
+        "title": "mine",
         "priority": 8,
     }
 

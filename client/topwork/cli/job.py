@@ -56,7 +56,7 @@ def plan(spec: SpecFile, data: DataOption = None, json: JsonOption = False, serv
 def submit(
     spec: SpecFile,
     data: DataOption = None,
-    title: Annotated[str | None, typer.Option(help="A name for the job; kept as its label 'title'.")] = None,
+    title: Annotated[str | None, typer.Option(help="What to call the job.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Follow the job to its end.")] = False,
     idempotency_key: Annotated[
         str | None, typer.Option(help="The same submit with the same key makes one job; by default a new key.")
@@ -70,8 +70,7 @@ def submit(
         fail("--idempotency-key: give visible ASCII characters; a UUID, say", 2)
     with session(server) as client:
         body = _body(client, spec, data)
-        if title:
-            body = {**body, "labels": {**body.get("labels", {}), "title": title}}
+        body |= {"title": title} if title else {}
         job = client.run(calls.post(body, key))
         if json and not watch:
             return dump(job)

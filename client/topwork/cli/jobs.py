@@ -16,6 +16,7 @@ from topwork.models import Job
 from topwork.progress import describe, duration, failure, overall
 
 ID_CHARS = 8  # of an id's end: enough to name one
+APART = ("title", "priority")  # of a job's place, not of what it does
 COMPARED = 4  # at most: what fits 80 columns
 
 
@@ -108,7 +109,7 @@ def _compared(found: Sequence[Job]) -> dict[str, list[Any]]:
     differ = {
         name: row
         for name, row in _rows(settings).items()
-        if any(value != row[0] for value in row) and not name.startswith("labels.title")
+        if any(value != row[0] for value in row) and name not in APART
     }
     return _rows(results) | differ
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from topwork.models import ColumnFacts, Dataset, Job, Plan, budget_said
+from topwork.models import ColumnFacts, Dataset, Job, Plan
 from topwork.report import FamilyReport, Report, milliseconds, shown
+from topwork.title import COUNTS, budgets
 
 FEW = 12  # columns, and values of one, that are shown
 MANY = 60  # characters of a value, or name
@@ -87,7 +88,7 @@ def plan_said(plan: Plan) -> Iterator[str]:
         yield f"Mind: {told}."
     task = spec["task"]
     labels = f" for {len(plan.labels)} labels ({short(', '.join(plan.labels))})" if plan.labels else ""
-    yield f"{spec['model']} is pruned to {budget_said(spec)}, for {task['type']}{labels}."
+    yield f"{spec['model']} is pruned to {budgets(spec)}, for {task['type']}{labels}."
     if plan.head:
         yield f"It is trained on {plan.head}."
     yield (
@@ -115,9 +116,16 @@ def _dropped(dropped: Mapping[str, int]) -> str:
     return f" (left out: {', '.join(left)})" if left else ""
 
 
+def _counted(plan: Plan) -> str:
+    budget = plan.spec.get("budget") or {}
+    kind = next((name for name in COUNTS if budget.get(name) is not None), "")
+    of = budget.get("of") or ("encoder" if kind == "params" else "model")
+    return f"{COUNTS[kind]} of the {of}" if kind else "weights that are not zero"
+
+
 def _limits(plan: Plan) -> Iterator[str]:
     if plan.limit is not None:
-        yield f"The budget is a limit of {plan.limit:,} {budget_said(plan.spec).rpartition(' of ')[2]}."
+        yield f"The budget is a limit of {plan.limit:,} {_counted(plan)}."
     if plan.sizes:
         told = ", ".join(f"{size.name} ({size.limit:,})" if size.limit else size.name for size in plan.sizes)
         yield f"Sizes: {told}."
