@@ -8,7 +8,7 @@ import httpx
 
 from topwork.errors import ApiError, TopworkError
 from topwork.files import file_sha256
-from topwork.models import (
+from topwork.inventory import (
     Dataset,
     DatasetPage,
     MethodList,

@@ -10,7 +10,7 @@ from typing import Any
 
 from topwork.calls import upload
 from topwork.errors import TopworkError
-from topwork.models import Dataset
+from topwork.inventory import Dataset
 from topwork.steps import Steps
 
 Data = str | Path | Mapping[str, Any] | Iterable[str | Path]

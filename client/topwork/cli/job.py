@@ -26,7 +26,8 @@ from topwork.cli.common import (
 )
 from topwork.cli.words import following, plan_said, report_said, result, understood, warnings
 from topwork.client import SERVER, Client
-from topwork.models import Dataset, Job
+from topwork.inventory import Dataset
+from topwork.models import Job
 from topwork.spec import filled, named_files, read
 
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", exists=True, dir_okay=False, help="Job as JSON.")]

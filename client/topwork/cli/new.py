@@ -12,7 +12,7 @@ import typer
 from topwork.cli.common import JsonOption, ServerOption, dump, fail, prose, say, session
 from topwork.cli.words import understood
 from topwork.client import SERVER, Client
-from topwork.models import ColumnFacts, Dataset
+from topwork.inventory import ColumnFacts, Dataset
 
 TEXTS = ("text", "sentence", "review", "comment", "content", "body", "message", "question", "title")
 LABELS = ("label", "labels", "class", "category", "target", "sentiment", "intent", "rating", "stars", "score", "y")

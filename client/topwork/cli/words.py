@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from topwork.models import ColumnFacts, Dataset, Job, Plan
+from topwork.inventory import ColumnFacts, Dataset
+from topwork.models import Job, Plan
 from topwork.report import FamilyReport, Report, milliseconds, shown
 from topwork.title import COUNTS, budgets
 
