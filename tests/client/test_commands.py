@@ -196,7 +196,7 @@ def test_a_plan_is_ten_lines_of_prose(stub: Stub, tmp_path: Path) -> None:
     ]
 
 
-MODELS = {
+MODELS: dict[str, list[dict[str, Any]]] = {
     "items": [
         {"name": "all-minilm-l6-v2", "task": "text", "architecture": "bert", "pruned": False, "labels": []}
         | {"model_params": 22713216, "size_bytes": 9}
@@ -313,3 +313,28 @@ def test_where_no_server_is_installed_its_commands_say_so(monkeypatch: pytest.Mo
     said = runner.invoke(alone, ["serve", "--port", "1"])
     assert said.exit_code == 2
     assert said.stderr.startswith("'topwork serve' is a command of the server, which is not installed here")
+
+
+def test_new_of_pictures_asks_nothing_if_told_so(stub: Stub, tmp_path: Path) -> None:
+    (tmp_path / "kinds.zip").touch()
+    facts = [{"name": "image", "type": "picture", "empty": 0, "values": {}}, FACTS[1]]
+    images = {"items": [*MODELS["items"], {**MODELS["items"][0], "name": "mobilenet-v2", "task": "image"}]}
+    images["unusable"] = []
+    made = httpx.Response(201, json=dataset(understood={**UNDERSTOOD, "columns": facts}))
+    stub.answers = [page(), made, httpx.Response(200, json=images)]
+    spec = tmp_path / "spec.json"
+    asked = command("new", str(tmp_path / "kinds.zip"), "--yes", "--json", "--out", str(spec))
+    assert (
+        json.loads(asked.stdout)
+        == json.loads(spec.read_text())
+        == {
+            "model": "mobilenet-v2",
+            "task": {
+                "data": {"dataset": "@kinds.zip"},
+                "type": "image-classification",
+                "image": "image",
+                "label": "label",
+            },
+            "budget": "2x",
+        }
+    )

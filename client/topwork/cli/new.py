@@ -42,6 +42,7 @@ def new(
     text: Annotated[str | None, typer.Option(help="Column of the texts; found out, if left out.")] = None,
     label: Annotated[str | None, typer.Option(help="Column of the labels; found out, if left out.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A first checkpoint in a minute or two, less good.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: take the defaults.")] = False,
     to: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("spec.json"),
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
     json: JsonOption = False,
@@ -52,33 +53,38 @@ def new(
         fail(f"{to} is there already; choose another --out, or give --force", 2)
     with session(server) as client:
         dataset = client.data.upload(file)
-        columns = _columns(dataset, text, label)
         if not json:
             for line in understood(dataset):
                 prose(line)
-        unlabelled = unlabelled or _ask_unlabelled(file)
+        task = _task(dataset, text, label)
+        if unlabelled is None and not yes:
+            unlabelled = _ask_unlabelled(file)
         spec: dict[str, Any] = {
-            "model": model or typer.prompt("Which model", default=_usual_model(client)),
-            "task": {"data": _named(file, to), **columns},
-            "budget": budget or typer.prompt("How small (10%, 20 MB, 3 ms, 4x)", default="50%" if quick else "10%"),
-            **(QUICK if quick else {}),
+            "model": model or _ask("Which model", _usual_model(client, task), yes),
+            "task": {"data": _named(file, to), **task},
+            "budget": budget or _ask("How small (10%, 20 MB, 3 ms, 4x)", _usual_budget(task, quick), yes),
+            **(QUICK if quick and "text" in task else {}),
         }
         if quick and dataset.rows > 1.1 * sum(QUICK_ROWS.values()):  # some are duplicates
             spec["task"]["split"] = QUICK_ROWS
     if unlabelled is not None:
         spec["task"]["unlabelled"] = {"data": _named(unlabelled, to)}
     if source:
-        spec["sources"] = [{"data": _named(one, to), "label": columns["label"]} for one in source]
+        spec["sources"] = [{"data": _named(one, to), "label": task["label"]} for one in source]
     to.write_text(codec.dumps(spec, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if json:
         return dump(spec)
     say(f"{to} is written. Next:\n  topwork plan {to}\n  topwork submit {to} --watch")
 
 
+def _ask(question: str, default: str, yes: bool) -> str:
+    return default if yes else str(typer.prompt(question, default=default, err=True))
+
+
 def _ask_unlabelled(file: Path) -> Path | None:
     """Own text is worth most: it is asked for first."""
     question = "A file of texts of this task that nobody has labelled (Enter: none)"
-    answer = typer.prompt(question, default="", show_default=False).strip()
+    answer = typer.prompt(question, default="", show_default=False, err=True).strip()
     if not answer:
         return None
     if not Path(answer).is_file():
@@ -88,26 +94,36 @@ def _ask_unlabelled(file: Path) -> Path | None:
     return Path(answer)
 
 
-def _usual_model(client: Client) -> str:
-    """The smallest that reads texts."""
-    found = [one for one in client.models.list() if one.task == "text" and not one.pruned]
+def _usual_model(client: Client, task: dict[str, Any]) -> str:
+    """The smallest that reads such rows."""
+    reads = "text" if "text" in task else "image"
+    found = [one for one in client.models.list() if one.task == reads and not one.pruned]
     if not found:
-        fail("the server has no model of texts: put one into its models folder, or name one of a hub with --model")
+        fail(f"the server has no model for {reads}s: put one into its models folder, or name one of a hub with --model")
     return min(found, key=lambda one: one.model_params).name
+
+
+def _usual_budget(task: dict[str, Any], quick: bool) -> str:
+    if "text" not in task:
+        return "2x"
+    return "50%" if quick else "10%"
 
 
 def _named(file: Path, spec: Path) -> dict[str, str]:
     return {"dataset": f"@{os.path.relpath(file, spec.parent)}"}
 
 
-def _columns(dataset: Dataset, text: str | None, label: str | None) -> dict[str, Any]:
+def _task(dataset: Dataset, text: str | None, label: str | None) -> dict[str, Any]:
     """Columns by their usual names, else by what they hold; those that are named are taken as they are."""
     facts = dataset.understood.columns if dataset.understood else []
     label = label or _usual(facts, LABELS, few=True)
+    picture = next((one.name for one in facts if one.type == "picture"), None)
     text = text or _usual([one for one in facts if one.name != label], TEXTS, few=False)
-    if text is None or label is None:
-        what = "text" if text is None else "label"
+    if label is None or (text is None and picture is None):
+        what = "label" if label is None else "text"
         fail(f"which column is the {what}? Give --{what}: {', '.join(dataset.columns)}", 2)
+    if text is None:
+        return {"type": "image-classification", "image": picture, "label": label}
     return {"text": [text], "label": label}
 
 
