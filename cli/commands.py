@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from topwork.cli.common import fail, file_error, out
+from topwork.cli.common import OWN, fail, file_error, out
 from topwork.errors import TopworkError
 
 DataDir = Annotated[
@@ -23,11 +24,10 @@ keys = typer.Typer(no_args_is_help=True, help="API keys.")
 
 def add(app: typer.Typer) -> None:
     """All of them."""
-    app.command()(serve)
-    app.command()(demo)
-    app.command("fetch-demo")(fetch_demo)
-    app.add_typer(keys, name="keys")
-    app.command()(migrate)
+    commands: dict[str, Callable[..., None]] = {"serve": serve, "demo": demo, "fetch-demo": fetch_demo}
+    for name, command in {**commands, "migrate": migrate}.items():
+        app.command(name, rich_help_panel=OWN)(command)
+    app.add_typer(keys, name="keys", rich_help_panel=OWN)
 
 
 def serve(

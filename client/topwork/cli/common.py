@@ -18,6 +18,9 @@ from topwork.errors import JobFailed, ServerAway, TopworkError
 # Exit codes, beside 0: docs/cli.md.
 REFUSED, USAGE, FAILED, AWAY, STOPPED = 1, 2, 3, 4, 130
 
+# Of the commands, in `topwork --help`.
+A_JOB, THERE, OWN = "A job, from a file to a checkpoint", "What is there", "A server on this machine"
+
 out, err = Console(highlight=False), Console(stderr=True, highlight=False)
 
 ServerOption = Annotated[str, typer.Option("--server", envvar=SERVER_VARIABLE, help="Address of the server.")]

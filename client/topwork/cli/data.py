@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from topwork.cli.common import JsonOption, ServerOption, dump, out, prose, say, session
+from topwork.cli.common import THERE, JsonOption, ServerOption, dump, out, prose, say, session
 from topwork.cli.words import short, understood
 from topwork.client import SERVER
 
@@ -20,7 +20,7 @@ app = typer.Typer(help="Data sets: list them, look at one, upload, delete.", inv
 
 def add(to: typer.Typer) -> None:
     """Its commands."""
-    to.add_typer(app, name="data")
+    to.add_typer(app, name="data", rich_help_panel=THERE)
 
 
 @app.callback()

@@ -11,6 +11,7 @@ import typer
 
 from topwork import jobs as calls
 from topwork.cli.common import (
+    A_JOB,
     STOPPED,
     JobArgument,
     JsonOption,
@@ -41,7 +42,7 @@ SizeOption = Annotated[str | None, typer.Option(help="Of a job with several budg
 def add(app: typer.Typer) -> None:
     """Its commands."""
     for command in (plan, submit, watch, report, download):
-        app.command()(command)
+        app.command(rich_help_panel=A_JOB)(command)
 
 
 def plan(spec: SpecFile, data: DataOption = None, json: JsonOption = False, server: ServerOption = SERVER) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from topwork.cli.common import JobArgument, JsonOption, ServerOption, dump, fail, out, prose, say, session
+from topwork.cli.common import THERE, JobArgument, JsonOption, ServerOption, dump, fail, out, prose, say, session
 from topwork.cli.words import numbers, result, short, warnings
 from topwork.client import SERVER
 from topwork.models import Job
@@ -23,7 +23,7 @@ COMPARED = 4  # at most: what fits 80 columns
 def add(app: typer.Typer) -> None:
     """Its commands."""
     for command in (jobs, show, compare, cancel, retry, delete):
-        app.command()(command)
+        app.command(rich_help_panel=THERE)(command)
 
 
 def jobs(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import typer
 from rich.table import Table
 
-from topwork.cli.common import JsonOption, ServerOption, dump, out, prose, say, session
+from topwork.cli.common import THERE, JsonOption, ServerOption, dump, out, prose, say, session
 from topwork.client import SERVER
 
 
 def add(app: typer.Typer) -> None:
     """Its commands."""
-    app.command()(models)
+    app.command(rich_help_panel=THERE)(models)
 
 
 def models(json: JsonOption = False, server: ServerOption = SERVER) -> None:

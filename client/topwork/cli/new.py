@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from topwork.cli.common import JsonOption, ServerOption, dump, fail, prose, say, session
+from topwork.cli.common import A_JOB, JsonOption, ServerOption, dump, fail, prose, say, session
 from topwork.cli.words import understood
 from topwork.client import SERVER, Client
 from topwork.inventory import ColumnFacts, Dataset
@@ -26,7 +26,7 @@ QUICK_ROWS = {"train": 500, "dev": 100, "test": 300}  # where there are more
 
 def add(app: typer.Typer) -> None:
     """Its commands."""
-    app.command()(new)
+    app.command(rich_help_panel=A_JOB)(new)
 
 
 def new(
