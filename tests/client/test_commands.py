@@ -338,3 +338,17 @@ def test_new_of_pictures_asks_nothing_if_told_so(stub: Stub, tmp_path: Path) -> 
             "budget": "2x",
         }
     )
+
+
+def test_commands_of_a_server_that_is_broken_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        name = "server"
+
+        def load(self) -> None:
+            raise ImportError("No module named 'redis'")
+
+    monkeypatch.setattr(main, "entry_points", lambda group: (Broken(),))
+    alone = typer.Typer()
+    main.add_server(alone)
+    assert runner.invoke(alone, ["serve"]).exit_code == 2
+    assert {one.name for one in alone.registered_commands} == {*main.OF_SERVERS}

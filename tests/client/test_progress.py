@@ -13,7 +13,7 @@ from tests.client.stub import AT, NO_EVENTS, Stub, job
 from tests.reports import family, report
 from tests.reports import result as made
 from topwork import JobFailed, ServerAway, TopworkError
-from topwork.cli.words import result, warnings
+from topwork.cli.words import numbers, result, warnings
 from topwork.jobs import PATIENCE_S
 from topwork.models import Job
 from topwork.progress import failure, page, progress_of
@@ -160,6 +160,13 @@ def test_several_sizes_are_told_in_a_line_with_the_one_to_take() -> None:
         "dense is params-0.4; latency_ms-1 was not made: out of reach"
     )
     assert "every size is told apart" in str(result(answered("succeeded", metrics=family(recommended=None))))
+
+
+def test_several_sizes_are_compared_by_the_one_to_take() -> None:
+    assert numbers(answered("succeeded", metrics=family()))["accuracy, pruned"] == "87.0%"
+    smallest = numbers(answered("succeeded", metrics=family(recommended=None)))
+    assert (smallest["size"], smallest["accuracy, pruned"]) == ("params-0.1", "82.0%")
+    assert numbers(answered("failed")) == {}
 
 
 def test_the_size_that_a_stage_is_of_is_named() -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from topwork.inventory import ColumnFacts, Dataset
 from topwork.models import Job, Plan
-from topwork.report import FamilyReport, Report, milliseconds, shown
+from topwork.report import FamilyReport, Report, Result, milliseconds, shown
 from topwork.title import COUNTS, budgets
 
 FEW = 12  # columns, and values of one, that are shown
@@ -171,12 +170,20 @@ def report_said(job: Job) -> Iterator[str]:
         yield made
 
 
-def numbers(job: Job) -> dict[str, Any]:
-    """What jobs are compared by, in words."""
+def numbers(job: Job) -> dict[str, str]:
+    """What jobs are compared by, in words; of several sizes that of the one to take, or the smallest."""
     report = job.report
-    if not isinstance(report, Report):
-        return {}
-    metric, dense, pruned = report.task.metric, report.results.dense, report.results.pruned
+    if isinstance(report, Report):
+        found = _numbers(report.task.metric, report.results.dense, report.results.pruned)
+        return found | {"of the budget's cost": f"{report.budget.fraction:.2%}"}
+    if isinstance(report, FamilyReport):
+        made = {size.name: size.result for size in report.sizes if size.result}
+        take = report.recommended or next(reversed(made), "")
+        return {"size": take} | _numbers(report.task.metric, report.dense, made[take]) if take in made else {}
+    return {}
+
+
+def _numbers(metric: str, dense: Result, pruned: Result) -> dict[str, str]:
     quality = pruned.test[metric]
     rows = {
         f"{metric}, dense": shown(dense.test[metric].value, metric),
@@ -184,6 +191,5 @@ def numbers(job: Job) -> dict[str, Any]:
         "95 % interval": f"{shown(quality.low, metric)} to {shown(quality.high, metric)}",
         "MB": f"{pruned.bytes / 1e6:.1f}",
         "parameters": f"{pruned.model_params:,}",
-        "of the budget's cost": f"{report.budget.fraction:.2%}",
     }
     return rows | {f"ms, batch {size}": milliseconds(ms) for size, ms in pruned.latency_ms.items()}
