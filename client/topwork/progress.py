@@ -23,14 +23,14 @@ BAR = 24  # columns
 Jobs = Mapping[str, Job]
 Show = Callable[[Jobs, Sequence[Event], str | None], None]  # jobs by name; what has happened; what is wrong meanwhile
 
-STAGES = {
-    "data": "reads the data",
-    "auto": "tries how to transfer",
-    "teach": "fine-tunes the dense model",
-    "prune": "chooses what to keep, and cuts",
-    "recover": "trains the small model",
-    "measure": "measures on the test rows",
-    "export": "writes the files, and loads them in a fresh process",
+STAGES = {  # as on the server's page
+    "data": "reads the rows, leaves out duplicates, splits them",
+    "auto": "finds out by short trials whether and how to borrow from the sources",
+    "teach": "trains the dense model on the task",
+    "prune": "finds out what each part is worth, and cuts down to the budget",
+    "recover": "trains what is left",
+    "measure": "measures quality on the test rows, size and speed",
+    "export": "writes the files, and has a fresh process load and check them",
 }
 
 

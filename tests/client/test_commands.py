@@ -183,15 +183,17 @@ def test_a_plan_is_ten_lines_of_prose(stub: Stub, tmp_path: Path) -> None:
     shown = command("plan", str(tmp_path / "spec.json")).stdout
     assert [line.rstrip() for line in shown.splitlines()] == [
         "Mind: give the target's own unlabelled texts in task.unlabelled.",
-        "all-minilm-l6-v2 is pruned to 10% of encoder parameters, for text-classification",
-        "for 2 labels (negative, positive).",
-        "It is trained on a fresh head for 2 labels: it has none of its own.",
-        "100 rows train, 100 select, 1,100 measure at the end; it borrows from 10,568",
-        "rows of 1 source (left out: 3 duplicates).",
-        "Units are chosen by 'fisher'; the small model is then trained.",
-        "The budget is a limit of 1,064,678 parameters of the encoder.",
-        "What can be reached: 19,000 to 10,646,784 params of the encoder.",
-        "It takes about 85 s to 3 min on cpu (from 2 jobs), and 1.2 GB of memory at most.",
+        "all-minilm-l6-v2, text classification, 10% of encoder parameters.",
+        "It learns from 100 rows, chooses by 100, and is measured on 1,100 others, once.",
+        "It may borrow from sources of 10,568 rows.",
+        "Rows that are left out: 3 duplicates.",
+        "It tells negative, positive apart, on a fresh head for 2 labels: it has none of",
+        "its own.",
+        "The budget, 10% of encoder parameters, is at most 1,064,678 parameters of",
+        "10,646,784 parameters; the least that can be reached is 19,000 parameters.",
+        "Within reach: 19,000 parameters to 10,646,784 parameters of the encoder.",
+        "On a CPU it takes 1:25 min to 2:50 min (from 2 jobs), and 1.2 GB of memory at",
+        "most.",
         "'label' has 2 values.",
     ]
 

@@ -118,7 +118,7 @@ def test_what_a_job_says_meanwhile_is_shown_once() -> None:
     with progress_of(True, console) as show:
         stub.client().jobs.wait(JOB, progress=show)
     assert screen.getvalue().count("[b]rows[/b] of two sources are alike") == 1
-    assert "control without transfer: teach: fine-tunes the dense model" in screen.getvalue()
+    assert "control without transfer: teach: trains the dense model" in screen.getvalue()
     assert stub.requests[3].url.params["after"] == "8"
 
 

@@ -25,7 +25,8 @@ from topwork.cli.common import (
     session,
     usage,
 )
-from topwork.cli.words import following, plan_said, report_said, result, understood, warnings
+from topwork.cli.plan import lines
+from topwork.cli.words import following, report_said, result, understood, warnings
 from topwork.client import SERVER, Client
 from topwork.inventory import Dataset
 from topwork.models import Job
@@ -51,7 +52,7 @@ def plan(spec: SpecFile, data: DataOption = None, json: JsonOption = False, serv
         found = client.run(calls.post_plan(_body(client, spec, data)))
         if json:
             return dump(found)
-        for line in plan_said(found):
+        for line in lines(found):
             prose(line)
 
 

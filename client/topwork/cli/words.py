@@ -1,13 +1,12 @@
-"""What the server made out of a file, a job's result, and what a job would do: in words."""
+"""What the server made out of a file, and a job's result: in words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from topwork.inventory import ColumnFacts, Dataset
-from topwork.models import Job, Plan
+from topwork.models import Job
 from topwork.report import FamilyReport, Report, Result, milliseconds, shown
-from topwork.title import COUNTS, budgets
 
 FEW = 12  # columns, and values of one, that are shown
 MANY = 60  # characters of a value, or name
@@ -79,77 +78,6 @@ def following(job: Job) -> list[str]:
         made = [one.name for one in job.report.sizes if one.result]
         size = f" --size {job.report.recommended or (made[-1] if made else 'SIZE')}"
     return [f"topwork report {job.id} --open", f"topwork download {job.id} FOLDER{size}"]
-
-
-def plan_said(plan: Plan) -> Iterator[str]:
-    """What a job would do, in about ten lines; what to mind first."""
-    spec, rows = plan.spec, plan.rows
-    for told in plan.warnings:
-        yield f"Mind: {told}."
-    task = spec["task"]
-    labels = f" for {len(plan.labels)} labels ({short(', '.join(plan.labels))})" if plan.labels else ""
-    yield f"{spec['model']} is pruned to {budgets(spec)}, for {task['type']}{labels}."
-    if plan.head:
-        yield f"It is trained on {plan.head}."
-    yield (
-        f"{rows.train:,} rows train, {rows.dev:,} select, {rows.test:,} measure at the end; "
-        f"{_borrowed(plan)}{_dropped(rows.dropped)}."
-    )
-    method, recover = spec["method"]["name"], spec["train"]["steps"].get("recover")
-    yield f"Units are chosen by '{method}'; the small model is then {'left as it is' if recover == 0 else 'trained'}."
-    yield from _limits(plan)
-    yield from _reached(plan)
-    if plan.estimate is not None:
-        yield _estimate(plan)
-    yield from plan.notes
-
-
-def _borrowed(plan: Plan) -> str:
-    parts = [f"{plan.rows.unlabelled:,} unlabelled texts of your own"] * (plan.rows.unlabelled > 0)
-    if count := len(plan.rows.sources):
-        parts.append(f"{sum(plan.rows.sources):,} rows of {count} source{'s' * (count > 1)}")
-    return f"it borrows from {' and '.join(parts)}" if parts else "it borrows from nothing"
-
-
-def _dropped(dropped: Mapping[str, int]) -> str:
-    left = [f"{count:,} {reason}" for reason, count in dropped.items() if count]
-    return f" (left out: {', '.join(left)})" if left else ""
-
-
-def _counted(plan: Plan) -> str:
-    budget = plan.spec.get("budget") or {}
-    kind = next((name for name in COUNTS if budget.get(name) is not None), "")
-    of = budget.get("of") or ("encoder" if kind == "params" else "model")
-    return f"{COUNTS[kind]} of the {of}" if kind else "weights that are not zero"
-
-
-def _limits(plan: Plan) -> Iterator[str]:
-    if plan.limit is not None:
-        yield f"The budget is a limit of {plan.limit:,} {_counted(plan)}."
-    if plan.sizes:
-        told = ", ".join(f"{size.name} ({size.limit:,})" if size.limit else size.name for size in plan.sizes)
-        yield f"Sizes: {told}."
-
-
-def _reached(plan: Plan) -> Iterator[str]:
-    ranges = [f"{one.lowest:,} to {one.dense:,} {one.cost} of the {one.of}" for one in plan.reach]
-    if ranges:
-        yield f"What can be reached: {'; '.join(ranges)}."
-
-
-def _estimate(plan: Plan) -> str:
-    assert plan.estimate is not None
-    seconds, memory = plan.estimate.seconds, f"{plan.estimate.memory_bytes / 1e9:.1f} GB of memory"
-    if seconds is None:
-        return f"How long it takes is not known ({plan.estimate.basis}); {memory} at most."
-    span = f"{_time(seconds.low)} to {_time(seconds.high)}"
-    return f"It takes about {span} on {plan.estimate.device} ({plan.estimate.basis}), and {memory} at most."
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def report_said(job: Job) -> Iterator[str]:
