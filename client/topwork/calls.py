@@ -24,6 +24,7 @@ from topwork.requests import ask, part, send
 from topwork.steps import Send, Steps, Work
 
 PAGE = 100
+UPLOAD_S = 480.0  # for an answer that waits until the file is read: longer than the server gives that
 
 
 def ready() -> Steps[bool]:
@@ -51,7 +52,7 @@ def upload(
             if (dataset.name, dataset.upload_sha256) == (path.name, sha256):
                 return dataset
     with path.open("rb") as content:
-        sent = {"files": {"file": (path.name, content)}, "data": form}
+        sent = {"files": {"file": (path.name, content)}, "data": form, "timeout": httpx.Timeout(UPLOAD_S, connect=5)}
         return (yield from ask(Dataset, "POST", "/v1/datasets", again=False, **sent))
 
 
