@@ -14,6 +14,7 @@ GENERATOR = "openapi-python-client==0.29.1"  # in an environment of its own: it 
 
 
 @pytest.mark.slow
+@pytest.mark.field("4. A newcomer's hour", "a client generated from openapi.json", "without a warning")
 def test_a_client_is_generated_without_a_warning(tmp_path: Path) -> None:
     venv.create(tmp_path / "venv", with_pip=True)
     tools = tmp_path / "venv" / "bin"

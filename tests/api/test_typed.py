@@ -12,6 +12,7 @@ from tests.api.test_jobs import faults, put
 
 
 @one_database
+@pytest.mark.field("4. A newcomer's hour", "a data set by the name of its file", "its id; of several the candidates")
 def test_a_data_set_by_the_name_of_its_file(client: TestClient, payload: dict[str, Any], upload: Upload) -> None:
     named = put(payload, "/task/data", {"dataset": "reviews.csv"})
     own = payload["task"]["data"]["dataset"]
@@ -51,6 +52,7 @@ NEARLY = [
 
 @one_database
 @pytest.mark.parametrize(("pointer", "value", "said"), NEARLY)
+@pytest.mark.field("4. A newcomer's hour", "a field, column, model, data set or value nearly right", "did you mean")
 def test_what_was_meant_is_named(
     client: TestClient, payload: dict[str, Any], pointer: str, value: str, said: str
 ) -> None:

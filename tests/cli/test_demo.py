@@ -27,6 +27,7 @@ def test_what_to_mind_of_a_job_comes_before_what_the_table_says(tmp_path: Path) 
         assert "Mind, with" not in text.replace("Mind, without", "")
 
 
+@pytest.mark.field("4. A newcomer's hour", "the demo's milliseconds on a busy machine", "doubted")
 def test_milliseconds_of_a_busy_machine_are_doubted(tmp_path: Path) -> None:
     screen = io.StringIO()
     reports = {name: Report.model_validate(report()) for name in ("without transfer", "with transfer")}
@@ -45,6 +46,7 @@ def test_the_table_fits_a_narrow_terminal(tmp_path: Path) -> None:
     assert table and max(map(len, table)) <= 80
 
 
+@pytest.mark.field("4. A newcomer's hour", "the demo's end", "the report's path, and the next command")
 def test_the_demo_ends_with_the_report_and_the_next_command(tmp_path: Path) -> None:
     said = "\n".join(following(tmp_path / "made", Path("data"), keep=False))
     assert f"{tmp_path / 'made' / 'report.html'}" in said
@@ -55,6 +57,7 @@ def test_the_demo_ends_with_the_report_and_the_next_command(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("value", "said"), [(0.3, "0.30"), (0.049, "0.049"), (3.14, "3.1"), (42.06, "42.1"), (1234.5, "1,234")]
 )
+@pytest.mark.field("4. A newcomer's hour", "0.3 ms", "two digits that count")
 def test_short_times_have_two_digits_that_count(value: float, said: str) -> None:
     """The client, which imports nothing of ours, says it alike."""
     assert metrics.milliseconds(value) == client_report.milliseconds(value) == said

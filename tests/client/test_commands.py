@@ -89,6 +89,7 @@ def test_submit_prints_the_id_and_can_watch(stub: Stub, tmp_path: Path) -> None:
     assert json.loads(stub.requests[2].content) == sent
 
 
+@pytest.mark.field("4. A newcomer's hour", "a job that failed, a server that is away", "exit codes of their own")
 def test_watch_ends_with_a_code_for_each_end(stub: Stub) -> None:
     answers(stub, {JOB: job("failed", error={"code": "x", "message": "out of [bold]memory"})})
     failed = command("watch", JOB)
@@ -100,6 +101,7 @@ def test_watch_ends_with_a_code_for_each_end(stub: Stub) -> None:
     assert command("watch").exit_code == 2
 
 
+@pytest.mark.field("4. A newcomer's hour", "Ctrl-C while a job is watched", "what goes on, and how to come back")
 def test_ctrl_c_says_what_goes_on_and_how_to_come_back(stub: Stub) -> None:
     def interrupted(_request: httpx.Request) -> httpx.Response:
         raise KeyboardInterrupt
@@ -236,6 +238,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.field("4. A newcomer's hour", "the commands on a terminal of 80 columns", "they fit, and have --json")
 def test_commands_fit_80_columns_and_have_json(name: str, stub: Stub) -> None:
     line, expected = COMMANDS[name]
     answers(stub, LISTS)

@@ -42,6 +42,9 @@ def test_what_was_left_of_another_file_is_thrown_away(tmp_path: Path) -> None:
     assert (tmp_path / "x.bin").read_bytes() == CONTENT
 
 
+@pytest.mark.field(
+    "4. A newcomer's hour", "a download into a folder that holds a README", "refused: nothing is written over"
+)
 def test_a_folder_with_other_files_in_it_is_left_alone(tmp_path: Path) -> None:
     """Neither is a README of the same name written over, nor does an old file stay beside new weights."""
     server = FileServer({"a.bin": CONTENT, "README.md": b"a card"})

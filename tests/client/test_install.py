@@ -40,6 +40,9 @@ def copy(folder: Path, to: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.field(
+    "4. A newcomer's hour", "the client beside packages named api, core, cli, worker", "they stay; it goes without them"
+)
 def test_the_client_lies_beside_packages_of_any_name_and_goes_without_them(tmp_path: Path) -> None:
     made = build(copy(ROOT / "client", tmp_path / "source"), tmp_path)
     assert made.returncode == 0, made.stderr
@@ -66,6 +69,7 @@ def test_the_client_lies_beside_packages_of_any_name_and_goes_without_them(tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.field("4. A newcomer's hour", "the server as a wheel", "refused, with how to install it")
 def test_the_server_is_no_package_but_in_an_image_of_its_own(tmp_path: Path) -> None:
     source = copy(ROOT, tmp_path / "source")
     refused = build(source, tmp_path)

@@ -81,6 +81,7 @@ def test_the_last_job_is_waited_for_and_one_that_has_ended_not_asked_for_again()
     assert asked[2:] == [("11111", "20", 'W/"1"')] * 2
 
 
+@pytest.mark.field("4. A newcomer's hour", "the server is started again while a job is watched", "the watch goes on")
 def test_a_server_that_is_started_again_is_waited_for() -> None:
     away = [httpx.ConnectError("refused")] * 10 + [httpx.Response(503)] * 10
     ended = [httpx.Response(200, json=job("succeeded")), NO_EVENTS]

@@ -51,6 +51,9 @@ TYPED: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("typed", "meant"), TYPED)
+@pytest.mark.field(
+    "4. A newcomer's hour", "10%, 3 ms, 4x, 20 MB as text; one column; a method's name", "taken, and stored in one form"
+)
 def test_what_is_typed_is_stored_as_what_is_meant(typed: dict[str, Any], meant: dict[str, Any]) -> None:
     assert spec(**typed) == spec(**meant)
 
@@ -70,6 +73,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("changes", "loc", "message"), WRONG)
+@pytest.mark.field("4. A newcomer's hour", "text that cannot be read as a budget", "told with an example")
 def test_what_cannot_be_read_is_told_with_an_example(
     changes: dict[str, Any], loc: tuple[str, ...], message: str
 ) -> None:
