@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -173,3 +175,16 @@ def test_several_sizes_are_compared_by_the_one_to_take() -> None:
 def test_the_size_that_a_stage_is_of_is_named() -> None:
     running = job(stage="recover", progress={**PROGRESS, "stage": "recover", "size": "params-0.1"})
     assert "stage recover (params-0.1)" in watch(running, job("succeeded"))
+
+
+def test_a_notebook_gets_one_bar_that_grows(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    shell = type("ZMQInteractiveShell", (), {})()
+    handle = SimpleNamespace(update=shown.append)
+    display = SimpleNamespace(HTML=str, display=lambda _html, display_id: handle)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "IPython.display", display)  # type: ignore[arg-type]
+    ended = [httpx.Response(200, json=job("succeeded")), NO_EVENTS]
+    stub = Stub(httpx.Response(200, json=job(stage="prune", progress=PROGRESS)), NO_EVENTS, *ended)
+    stub.client().jobs.wait(JOB, progress=True)
+    assert ["31%" in shown[0], "100%" in shown[1], len(shown)] == [True, True, 2]
