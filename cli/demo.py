@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -218,11 +219,12 @@ def _turned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
 def following(folder: Path, data_dir: Path, keep: bool) -> list[str]:
     """What to look at, and to do, next."""
-    command = "" if keep else f"topwork serve --data-dir {data_dir}   # what was made is there: topwork jobs, show\n"
+    topwork = "topwork" if shutil.which("topwork") else str(Path(sys.executable).with_name("topwork"))
+    command = "" if keep else f"{topwork} serve --data-dir {data_dir}   # with what was made: {topwork} jobs\n"
     return [
         f"The whole report, a page for a browser: {(folder / 'report.html').resolve()}",
         f"Try it: (cd {folder} && python load.py 'Sturdy, and it does what it says.')",
-        f"Then, with your own data:\n{command}topwork new FILE.csv --unlabelled TEXTS.csv",
+        f"Then, with your own data:\n{command}{topwork} new FILE.csv --unlabelled TEXTS.csv",
     ]
 
 
