@@ -18,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api import catalogue, hub, names
 from api.context import Context
+from api.latency import measured, too_fast
 from api.problems import fault, invalid
 from api.reaches import image_reach
 from api.schemas import Fault
@@ -35,6 +36,7 @@ from core.rows.understood import Understood
 from core.spec.budget import of_size
 from core.spec.errors import SpecError, SpecErrors, meant
 from core.spec.job import JobSpec
+from core.spec.latency import Latency
 from core.spec.task import UNLABELLED
 
 
@@ -47,6 +49,7 @@ class Checked:
     costs: Sequence[Costs | Reach]  # of each size
     model: catalogue.LocalModel | LocalImageModel | None
     head: Head | None
+    latency: Sequence[Latency]
 
 
 async def check(here: Context, spec: JobSpec) -> Checked:
@@ -59,16 +62,21 @@ async def check(here: Context, spec: JobSpec) -> Checked:
     if model is not None:
         try:
             if rows is not None:
-                recipe = model.recipe if isinstance(model, catalogue.LocalModel) else None
-                head = choose_head(model.labels, rows.labels, spec.task.problem, recipe)
+                if isinstance(model, catalogue.LocalModel):
+                    model, head = model.answering(spec, rows.labels)
+                else:
+                    head = choose_head(model.labels, rows.labels, spec.task.problem)
                 rows = replace(rows, labels=[*head.labels])
             costs = await _costs(here, spec, model, rows)
         except SpecError as error:
             mistake = error
     faults += [fault(one) for one in mistake.faults] if mistake is not None else []
+    latency, everywhere = await run_in_threadpool(measured, here, costs)
+    if everywhere and not spec.probe:
+        faults += [fault(one) for one in too_fast(spec, costs, latency)]
     if rows is None or faults:
         raise invalid(faults)
-    return Checked(rows, {i: datasets.understood(row) for i, row in found.items()}, costs, model, head)
+    return Checked(rows, {i: datasets.understood(row) for i, row in found.items()}, costs, model, head, latency)
 
 
 async def data_faults(here: Context, given: Any, wrong: Set[str]) -> list[Fault]:
@@ -166,7 +174,7 @@ def _weigh(spec: JobSpec, model: catalogue.LocalModel, survey: Survey | None) ->
     # What depends on the tokens that the texts use, or on a clock, the worker finds out.
     whole = spec.vocabulary == "keep" or spec.budget.counted == "encoder" or spec.budget.kind == "macs"
     if whole and not spec.budget.timed:
-        costs.limit(spec.budget, spec.export.layout, spec.hidden_size)
+        costs.limit(spec.budget, spec.export.first_layout, spec.hidden_size)
     return costs
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from api.catalogue import LocalModel
 from api.checks import Checked
+from api.latency import unmeasured
 from api.schemas import ChannelUnits, Estimate, Plan, PlannedSize, Reach, Rows, Seconds, Units
 from core import schedule as estimate
 from core.domains.channels import reach as image
@@ -33,7 +34,7 @@ def plan(
     devices: Sequence[Mapping[str, Any]],
     lacking: str | None = None,
 ) -> Plan:
-    """Of a specification that has passed `check`; by jobs that have succeeded, and what the workers have or lack."""
+    """Of a specification that has passed `check`; by jobs that have succeeded, what the workers have or lack."""
     rows, model, head = checked.survey, checked.model, checked.head
     costs = checked.costs[0] if checked.costs else None
     of_each: Sequence[Costs | image.Reach | None] = checked.costs or [None] * len(spec.sizes)
@@ -49,8 +50,13 @@ def plan(
         limit=limits[0] if len(limits) == 1 else None,
         sizes=sizes if spec.budgets else [],
         reach=_reach(costs, spec) if costs else [],
+        latency=[*checked.latency],
         estimate=model and _estimate(spec, rows, checked, earlier, devices),
-        warnings=[*_warnings(spec, rows, checked), *([f"{lacking}: the job would wait for one"] if lacking else [])],
+        warnings=[
+            *_warnings(spec, rows, checked),
+            *unmeasured(spec, checked.costs, checked.latency),
+            *([f"{lacking}: the job would wait for one"] if lacking else []),
+        ],
         notes=rows.notes,
         understood={i: known and asdict(known) for i, known in checked.understood.items()},
     )
@@ -128,9 +134,11 @@ def _foretold(
 ) -> Estimate:
     sizes = estimate.sized(spec, left, rows.train)
     asked = estimate.work(spec, [*sizes.values()], row_macs, rows.test)
-    low, high = estimate.seconds(asked, seen, cpus, per_mac)
+    low, high = estimate.probe_seconds(spec) if spec.probe else estimate.seconds(asked, seen, cpus, per_mac)
     what = "" if spec.task.image is None else " of pictures"
-    if seen:
+    if spec.probe:
+        basis = "a probe measures, and trains nothing"
+    elif seen:
         basis = f"from {len(seen)} finished job{'s' * (len(seen) > 1)}{what} on {device}"
     else:
         basis = f"no finished jobs{what} on {device} yet: " + ("rough" if device == "cpu" else "nothing to go by")
@@ -185,7 +193,7 @@ def _reach(costs: Costs | image.Reach, spec: JobSpec) -> list[Reach]:
     small = costs.smallest(spec.hidden_size)
 
     def lowest(cost: Additive) -> int:
-        return least(cost, spec.export.layout, costs.architecture)
+        return least(cost, spec.export.first_layout, costs.architecture)
 
     params, macs, size = costs.params, costs.macs, costs.bytes
     counted = [

@@ -10,7 +10,8 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from core.spec import messages
-from core.spec.report import FamilyReport, Report
+from core.spec.latency import Latency
+from core.spec.report import FamilyReport, ProbeReport, Report
 
 Status = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 DatasetId = Annotated[str, Field(examples=["ds_0192f0c1e0a77c5fb0a6c3a1d2e4f5a6"])]
@@ -186,7 +187,7 @@ class Job(BaseModel):
     eta_s: float | None = Field(description="estimate of the seconds of training left; null while there is none")
     attempt: int = Field(description="starts so far: attempt n of max_attempts", examples=[1])
     max_attempts: int = Field(examples=[3])
-    metrics: Annotated[dict[str, Any], Described(Report | FamilyReport)] | None = Field(
+    metrics: Annotated[dict[str, Any], Described(Report | FamilyReport | ProbeReport)] | None = Field(
         description="the report, once the job has succeeded"
     )
     error: JobError | None
@@ -300,6 +301,10 @@ class Plan(BaseModel):
     )
     sizes: list[PlannedSize] = Field([], description="of `budgets`")
     reach: list[Reach]
+    latency: list[Latency] = Field(
+        description="what models of these sizes take on the workers that are there, as measured by earlier jobs; none "
+        "yet: the same specification with 'probe': true measures it in about a minute, and trains nothing"
+    )
     estimate: Estimate | None = Field(description="null for a model of the hub, which the worker fetches")
     warnings: list[str]
     notes: list[str] = Field(description="what was understood of texts and labels: a sentence each")
@@ -401,6 +406,7 @@ class Device(BaseModel):
 
     type: Literal["cuda", "cpu"]
     gpus: list[Gpu]
+    cpu: str | None = Field(None, examples=["AMD EPYC 9654 96-Core Processor"])
     cpus: int = Field(examples=[16])
     memory_bytes: int
 

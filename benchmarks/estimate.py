@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from core.spec.job import JobSpec
+from core.spec.report import Report
 
 RESULTS = Path(__file__).parent / "results"
 MODEL = Path("data/models/all-minilm-l6-v2")
@@ -68,7 +69,7 @@ def one(words: int, batch_size: int, max_length: int) -> dict[str, Any]:
         ref = ModelRef(MODEL.resolve(), MODEL.name)
         report = run(spec, ref, files, Path(folder), lambda _message: None)
         wall, cpu = time.perf_counter() - started, time.process_time() - busy
-    assert report and report.work_macs and report.peak_memory_bytes
+    assert isinstance(report, Report) and report.work_macs and report.peak_memory_bytes
     train_s = sum(report.timings_s[stage] for stage in ("teach", "prune", "recover")) * cpu / wall
     return {
         "said_s": [said.seconds.low, said.seconds.high] if said.seconds else None,

@@ -30,7 +30,7 @@ from core.pruning.job import publish
 from core.pruning.job import run as job
 from core.spec.job import JobSpec
 from core.spec.messages import Message, StageBegun
-from core.spec.report import Report
+from core.spec.report import FamilyReport, Report
 
 RESULTS = Path(__file__).parent / "results" / "family.jsonl"
 SIZES = (0.4, 0.2, 0.1, 0.05)  # of the encoder
@@ -91,6 +91,7 @@ def line_of(pair: str, seed: int, sizes: Sequence[float], data_dir: Path) -> dic
     line |= {"revision": revision(), "environment": environment().model_dump(mode="json")}
     if isinstance(found, Report):
         return line | {"quality": [found.results.pruned.test[asked.metric].value]}
+    assert isinstance(found, FamilyReport)
     made = {one.name: one for one in found.sizes}
     each = [made[f"params-{size:g}"] for size in sizes]
     line |= {"dense": found.dense.test[asked.metric].value, "recommended": found.recommended, "knee": found.knee}

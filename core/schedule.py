@@ -29,6 +29,7 @@ SECONDS_PER_MAC = 3e-11
 IMAGE_SECONDS = {"mac": 2e-11, "number": 3.8e-9}
 START_S = (10.0, 60.0)
 BASE_BYTES = 400e6  # a process that has loaded torch and transformers, and trains nothing
+PROBE_S = (20.0, 150.0)  # of each condition that a probe measures: 26 s eager, 93 s in ONNX Runtime, busy (docs/log.md)
 SPREAD = 1.25  # what the next job may differ by from all that were seen
 
 FLOAT = 4  # bytes
@@ -61,7 +62,7 @@ def part_left(spec: JobSpec, costs: Costs) -> float:
     if spec.budget.timed:
         return 1 / (spec.budget.speedup or 1)
     try:
-        cost, limit = costs.limit(spec.budget, spec.export.layout, spec.hidden_size)
+        cost, limit = costs.limit(spec.budget, spec.export.first_layout, spec.hidden_size)
     except SpecError:  # out of reach as yet: a vocabulary that is still to be trimmed leaves more for the encoder
         return 0.0
     if spec.hidden_size == "trim" and spec.budget.counted == "model":  # embeddings shrink as the encoder does
@@ -93,11 +94,13 @@ class Sized:
     steps: Mapping[str, int]
     left: float
     nested: bool = False
+    twice: bool = False  # it is pruned and recovered in either layout
 
     @property
     def dense_steps(self) -> dict[str, float]:
         """Of each stage, what it takes in steps of the dense model."""
-        return {stage: self.steps[stage] * price for stage, price in prices(self.left).items()}
+        times = {"teach": 1, "prune": 1 + self.twice, "recover": 1 + self.twice}
+        return {stage: times[stage] * self.steps[stage] * price for stage, price in prices(self.left).items()}
 
 
 def sized(spec: JobSpec, left: Sequence[float], train_rows: int) -> dict[str, Sized]:
@@ -105,7 +108,8 @@ def sized(spec: JobSpec, left: Sequence[float], train_rows: int) -> dict[str, Si
     found, larger = dict[str, Sized](), None
     for size, part in sorted(zip(spec.sizes, left, strict=True), key=lambda one: -one[1]):
         nested = larger is not None and cut_again(larger, size)
-        found[size.budget.name] = Sized(training_steps(size, train_rows, part, nested=nested), part, nested)
+        steps, twice = training_steps(size, train_rows, part, nested=nested), size.export.layout == "auto"
+        found[size.budget.name] = Sized(steps, part, nested, twice)
         larger = size
     return found
 
@@ -143,6 +147,14 @@ class Seen:
         """Seconds of another job, if it were as fast."""
         pace = self.train_s / self.work.train
         return max(0.0, self.total_s - self.train_s - pace * self.work.measure) + pace * (asked.train + asked.measure)
+
+
+def probe_seconds(spec: JobSpec) -> tuple[float, float]:
+    """From, to: what a job takes that only measures."""
+    timed = {(one.runtime, one.batch_size, one.sequence_length) for one in spec.every_budget if one.timed}
+    conditions = len(timed) or 1 + len(spec.onnx_formats)
+    low, high = PROBE_S
+    return conditions * low, conditions * high
 
 
 def image_seconds_per_mac(macs: int, numbers: int) -> float:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core.ledger import workers
 from core.ledger.database import Database
+from core.machine import cpu_name
 
 log = logging.getLogger("topwork.worker")
 
@@ -54,6 +55,7 @@ def device() -> dict[str, Any]:
     return {
         "type": "cuda" if gpus else "cpu",
         "gpus": gpus,
+        "cpu": cpu_name(),
         "cpus": len(os.sched_getaffinity(0)),
         "memory_bytes": _memory(),
     }

@@ -48,7 +48,18 @@ from core.ledger.storage import DamagedError, Storage, StorageAwayError
 from core.ledger.tables import Job
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec
-from core.spec.messages import Done, Failed, Fault, Message, Note, Saved, StageBegun, StageProgress, parse
+from core.spec.messages import (
+    Done,
+    Failed,
+    Fault,
+    LatencyMeasured,
+    Message,
+    Note,
+    Saved,
+    StageBegun,
+    StageProgress,
+    parse,
+)
 from worker import models
 from worker.tidy import remove_if_empty, used_blobs
 
@@ -117,7 +128,7 @@ class Supervisor:
         self._prepared = False
         self._away = self._told = ""  # what the attempt waits for, and what its events say of that
         self._over = threading.Event()
-        self._pending: list[StageBegun | StageProgress | Note] = []  # not in the ledger yet
+        self._pending: list[StageBegun | StageProgress | Note | LatencyMeasured] = []  # not in the ledger yet
         self._stored: dict[tuple[int, int, int], tuple[str, int]] = {}  # (inode, mtime, size) -> (sha256, size)
         self._saved: dict[str, tuple[str, int]] = {}  # the state in the ledger: path -> (sha256, size)
 
@@ -317,6 +328,8 @@ class Supervisor:
             case StageProgress():
                 if self._pending and isinstance(self._pending[-1], StageProgress):
                     self._pending.pop()
+                self._pending.append(message)
+            case LatencyMeasured():
                 self._pending.append(message)
             case Note() if self._notes < MAX_NOTES:
                 self._notes += 1

@@ -21,9 +21,9 @@ from benchmarks.images.data import PAIRS
 from benchmarks.transfer.cells import read_results
 from core.domains.channels.load import load_images
 from core.domains.structure import ChannelStructure
+from core.machine import cpu_name
 from core.pruning.latency.runtimes import Conditions
 from core.pruning.latency.stopwatch import Reading, Stopwatch
-from core.pruning.system.device import cpu_name
 from core.rows.image.processor import Images
 from core.rows.modality import Blank
 

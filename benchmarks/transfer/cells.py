@@ -9,7 +9,7 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 import core
 from benchmarks.transfer.data import MAX_LENGTH, PAIRS
-from core.spec.job import JobSpec
+from core.spec.job import JobSpec, Pooling
 from core.spec.methods import METHODS
 
 DEV_ROWS = 100
@@ -39,10 +39,11 @@ class Arm:
     recover: float = 1.0  # of the steps after teaching that a method which trains nothing takes to recover
     own: bool = False  # the target's rows that are in no split, without labels
     source: bool = True
+    pooling: Pooling = "first"
 
 
 TEACHER = {"coupling": "teacher"}
-ARMS: Mapping[str, Arm] = {
+ARMS: dict[str, Arm] = {
     arm.name: arm
     for arm in (
         Arm("none", {"coupling": "none"}, "the target's rows alone"),
@@ -65,6 +66,13 @@ ARMS: Mapping[str, Arm] = {
         Arm("cofi", {"coupling": "none"}, "peer: CoFi's losses (layer-wise distillation), no transfer", "cofi", "l0"),
         Arm("magnitude", TEACHER, "peer: torch-pruning's group magnitudes, trained as `teacher`", "magnitude"),
     )
+}
+READ_FIRST = ("none", "own", "teacher", "own-source")
+ARMS = ARMS | {
+    f"{name}-mean": replace(
+        ARMS[name], name=f"{name}-mean", what=f"`{name}`, read from the mean of the tokens", pooling="mean"
+    )
+    for name in READ_FIRST
 }
 AS_ARM: Mapping[str, str] = {  # what `auto` chooses -> the arm that does the same
     "none": "none",
@@ -168,6 +176,7 @@ MAIN, FURTHER = ("movies->yelp", "mail->sms"), ("movies->products", "news->reute
 HARMFUL = ("shuffled->yelp", "mail->yelp")
 UNSEEN = ("products->yelp", "news->yelp", "movies->sms")  # nothing of `auto` was set after a look at these
 WITH_TEXT_LEFT = ("movies->products, text left", "mail->sms", "news->reuters")  # in none of the splits
+READ_MEAN = tuple(f"{name}-mean" for name in READ_FIRST)
 COUPLINGS = ("none", "sequential", "joint", "tied", "teacher", "auto")
 CONTROLS = ("random", "small-dense", "magnitude", "cofi", "none-l0", "teacher-l0")
 VARIANTS = ("joint-learned", "teacher-taught-plain", "teacher-recover-only", "teacher-teach-only", "sequential-masks")
@@ -191,7 +200,8 @@ ORDER = (
     Block(MAIN, 300, 0.10, COUPLINGS + CONTROLS),
     Block(HARMFUL, 300, 0.05, ("auto", "teacher")),
     Block(FURTHER, 100, 0.05, COUPLINGS + CONTROLS),
-    Block(WITH_TEXT_LEFT, 100, 0.05, ("none", "teacher", "own", "own-source")),
+    Block(WITH_TEXT_LEFT, 100, 0.05, READ_FIRST + READ_MEAN),
+    Block(MAIN[:1], 100, 0.05, ("none-mean", "teacher-mean")),
 )
 
 
@@ -247,6 +257,7 @@ def spec_of(cell: Cell, steps: Mapping[str, int], model: str = "all-minilm-l6-v2
             "budget": {"sparsity": 1 - cell.kept, "pattern": arm.pattern} if arm.pattern else {"params": cell.kept},
             "transfer": dict(arm.transfer),
             "method": {"name": arm.method},
+            "pooling": arm.pooling,
             "train": {
                 "steps": {stage: count for stage, count in own.items() if count or stage == "recover"},
                 "max_length": MAX_LENGTH,
@@ -285,7 +296,19 @@ def teacher_key(cell: Cell, steps: Mapping[str, int], model: str = "all-minilm-l
     else:
         how = f"{cell.arm} {cell.kept:g}"
     code = code_of(Path(core.__file__).parent)
-    facts = [model, pair.target, source, pair.metric, MAX_LENGTH, pair.test, cell.rows, cell.seed, how, steps]
+    facts = [
+        model,
+        pair.target,
+        source,
+        pair.metric,
+        MAX_LENGTH,
+        pair.test,
+        cell.rows,
+        cell.seed,
+        how,
+        steps,
+        arm.pooling,
+    ]
     return hashlib.sha256(json.dumps([facts, code], sort_keys=True).encode()).hexdigest()[:20]
 
 

@@ -142,6 +142,7 @@ class Device(Answer):
     """What a worker runs jobs on."""
 
     type: Literal["cuda", "cpu"]
+    cpu: str | None = None
     gpus: list[Gpu]
     cpus: int
     memory_bytes: int

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from topwork.inventory import Answer, Understood
-from topwork.report import FamilyReport, Report, stored
+from topwork.report import AnyReport, Latency, stored
 from topwork.title import title
 
 ENDED = ("succeeded", "failed", "cancelled")
@@ -71,7 +71,7 @@ class Job(Answer):
         return self.status in ENDED
 
     @property
-    def report(self) -> Report | FamilyReport | None:
+    def report(self) -> AnyReport | None:
         """What it found, once it has succeeded."""
         return stored(self.metrics)
 
@@ -165,6 +165,7 @@ class Plan(Answer):
     limit: int | None = None
     sizes: list[PlannedSize] = Field([])
     reach: list[Reach]
+    latency: list[Latency] = Field([])
     estimate: Estimate | None = None
     warnings: list[str]
     notes: list[str]

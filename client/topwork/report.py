@@ -96,10 +96,52 @@ class FamilyReport(Told):
     knee: str | None = None
 
 
-def stored(metrics: Any) -> Report | FamilyReport | None:
+class Point(Part):
+    """One size of a model: the part that is left, and about what a pass takes."""
+
+    left: float
+    ms: float
+
+
+class Latency(Part):
+    """Milliseconds of a pass under one set of conditions, from the fastest that can be made to dense."""
+
+    runtime: str
+    device: str
+    device_name: str
+    threads: int
+    batch_size: int
+    length: int
+    lowest_ms: float
+    dense_ms: float
+    curve: list[Point]
+
+    @property
+    def says(self) -> str:
+        """The range, in words."""
+        return (
+            f"this model takes {self.lowest_ms:.3g} to {self.dense_ms:.3g} ms (at most "
+            f"{self.dense_ms / self.lowest_ms:.1f} times as fast as dense) for a batch of {self.batch_size} with "
+            f"length {self.length}, by {self.runtime} on {self.device_name} with {self.threads} threads"
+        )
+
+
+class ProbeReport(Part):
+    """What a job found that only measured."""
+
+    latency: list[Latency]
+    timings_s: dict[str, float]
+
+
+AnyReport = Report | FamilyReport | ProbeReport
+
+
+def stored(metrics: Any) -> AnyReport | None:
     """The report among a job's metrics; None where there is none that this version can read."""
+    kinds: dict[str, type[AnyReport]] = {"sizes": FamilyReport, "latency": ProbeReport}
+    kind = next((kind for field, kind in kinds.items() if field in (metrics or ())), Report)
     try:
-        return (FamilyReport if "sizes" in (metrics or ()) else Report).model_validate(metrics)
+        return kind.model_validate(metrics)
     except ValidationError:
         return None
 

@@ -20,7 +20,7 @@ from sqlalchemy import ColumnElement, Row, bindparam, delete, exists, func, or_,
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from core.ledger import tallies, webhooks
+from core.ledger import latencies, tallies, webhooks
 from core.ledger.database import Database
 from core.ledger.tables import Attempt, Delivery, Event, File, Job, Key, Outbox, Tenant, clock_ms, new_id
 from core.ledger.workers import Offer
@@ -333,6 +333,8 @@ def report(session: Session, job_id: str, attempt: int, message: Mapping[str, An
     job = _held(session, job_id, attempt)
     data = {key: _storable(value) for key, value in message.items() if key != "event"}
     kind, before = message["event"], job.progress
+    if kind == "latency":
+        latencies.keep(session, data["model"], data["latency"])
     if kind == "stage":
         _end_stage(session, job)
         job.stage, job.stage_at = data["stage"], clock_ms(session)

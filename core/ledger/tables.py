@@ -232,6 +232,16 @@ class Worker(Base):
     seen_at: Mapped[int] = mapped_column(default=now_ms)
 
 
+class MeasuredLatency(Base):
+    """What models of certain sizes take under certain conditions, as a worker has measured it last; of no tenant."""
+
+    __tablename__ = "latencies"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    model: Mapped[str] = mapped_column(String(64), index=True)
+    latency: Mapped[dict[str, Any]]
+    at: Mapped[int] = mapped_column(default=now_ms)
+
+
 class Tally(Base):
     """Something to count that happened; see `tallies.py`."""
 

@@ -23,6 +23,7 @@ Amount = Annotated[int | float, Field(gt=0, le=MAX_AMOUNT), AfterValidator(_amou
 
 
 Kind = Literal["params", "macs", "bytes", "latency_ms", "speedup", "sparsity"]
+Runtime = Literal["torch", "torch.compile", "onnx", "onnx-int8"]
 Pattern = Literal["unstructured", "2:4", "1:4", "channel"]
 GROUPS: Mapping[str, tuple[int, int]] = {"2:4": (2, 4), "1:4": (1, 4)}  # so many of so many stay
 
@@ -83,7 +84,7 @@ class Budget(Strict):
         Literal["cpu", "cuda"] | None, Field(description="for latencies; left out: what the worker has")
     ] = None
     runtime: Annotated[
-        Literal["torch", "torch.compile", "onnx", "onnx-int8"] | None,
+        Runtime | None,
         Field(
             description="for latencies: eager PyTorch (left out), compiled, or ONNX Runtime, all in float32; or ONNX "
             "Runtime in int8, dense and pruned, whose file is then exported"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -141,11 +141,14 @@ class Train(Strict):
 
 
 Layout = Literal["free", "regular"]
+AskedLayout = Literal["auto", "free", "regular"]
 HiddenSize = Literal["keep", "trim"]
+Pooling = Literal["first", "mean"]
 
 
 Precision = Literal["float32", "float16", "bfloat16"]
 Format = Literal["safetensors", "onnx", "onnx-int8"]
+OnnxFormat = Literal["onnx", "onnx-int8"]
 ONNX_FILES: Mapping[str, str] = {"onnx": "model.onnx", "onnx-int8": "model.int8.onnx"}  # by format, and runtime
 
 
@@ -165,12 +168,18 @@ class Export(Strict):
         Field(description="of the numbers in model.safetensors, which 'bytes' counts; all is measured as rounded"),
     ] = "float32"
     layout: Annotated[
-        Layout,
+        AskedLayout,
         Field(
             description="regular: only shapes that a plain config.json can say (whole layers, one FFN width), so that "
-            "the model loads with from_pretrained and no code; free: any units of any layer"
+            "the model loads with from_pretrained and no code; free: any units of any layer; auto: both are made, and "
+            "regular is taken where dev rows do not tell it from free"
         ),
     ] = "free"
+
+    @property
+    def first_layout(self) -> Layout:
+        """The one that is made, and that another may be put in place of."""
+        return "regular" if self.layout == "regular" else "free"
 
 
 class Limits(Strict):
@@ -285,6 +294,13 @@ class JobSpec(Strict):
             "budgets of the whole model can be reached"
         ),
     ] = "keep"
+    pooling: Annotated[
+        Literal["auto", "first", "mean"],
+        Field(
+            description="where a fresh head reads a text: at its first token, or from the mean of all; auto: the mean "
+            "where the model's modules.json says that it was trained so and the layout is free, else as the model does"
+        ),
+    ] = "auto"
     channels: Annotated[Channels | None, Field(description="of image-classification alone")] = None
     transfer: Transfer = Transfer()
     method: Annotated[Method, shorthand.BY_NAME] = Method()
@@ -312,6 +328,14 @@ class JobSpec(Strict):
     ] = {}
 
     webhook: Webhook | None = None
+    probe: Annotated[
+        bool,
+        Field(
+            description="only measure what the model takes on a worker, under the conditions of each budget in time "
+            "(of none: eagerly, and as exported files run), and end: nothing is trained, no model is made",
+            exclude_if=lambda probe: not probe,
+        ),
+    ] = False
     control: Annotated[bool, Field(description="also run the job without transfer, and report it beside")] = False
 
     @model_validator(mode="before")
@@ -402,6 +426,11 @@ class JobSpec(Strict):
         return {f"/sources/{i}": source for i, source in enumerate(self.sources)} | own
 
     @property
+    def sparse(self) -> bool:
+        """Whether single weights become zeros in place of units that go."""
+        return any(budget.sparsity is not None for budget in self.every_budget)
+
+    @property
     def own_readers(self) -> bool:
         """Whether layers may leave out channels that others read."""
         return self.channels is not None and self.channels.readers == "own"
@@ -414,13 +443,13 @@ class JobSpec(Strict):
         return asked or (16 if timed or self.onnx_formats else 1)
 
     @property
-    def onnx_formats(self) -> tuple[str, ...]:
+    def onnx_formats(self) -> tuple[OnnxFormat, ...]:
         """Those of the exported files that are for ONNX Runtime.
 
         A budget in time of int8 brings its file, whose answers are its own.
         """
         asked = {*self.export.formats} | ({budget.runtime for budget in self.every_budget} & {"onnx-int8"})
-        return tuple(name for name in ONNX_FILES if name in asked)
+        return tuple(name for name in get_args(OnnxFormat) if name in asked)
 
     @property
     def length(self) -> int:

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from core.spec.latency import Latency
+
 StageName = Literal["data", "auto", "teach", "prune", "recover", "measure", "export"]
 
 
@@ -76,6 +78,14 @@ class Note(Said):
     message: str
 
 
+class LatencyMeasured(Said):
+    """What the model takes on this machine; jobs on models of the same sizes are planned by it."""
+
+    event: Literal["latency"] = "latency"
+    model: str = Field(description="its fingerprint")
+    latency: Latency
+
+
 class Done(Said):
     """The last line: the report."""
 
@@ -98,7 +108,7 @@ class Failed(Said):
     error: Fault = Fault()
 
 
-Message = StageBegun | StageProgress | Saved | Alive | Note | Done | Failed
+Message = StageBegun | StageProgress | Saved | Alive | Note | LatencyMeasured | Done | Failed
 Listener = Callable[[Message], None]
 
 _MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="event")])

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from core.spec.latency import Latency
 from core.spec.task import ProblemType
 
 Number = int | float  # a count stays one in JSON
@@ -119,6 +120,8 @@ class Measured(Part):
     dense_ms: float
     passes: int
     spread: float
+    median_ms: float | None = Field(None, description="as a clock shows it, waits for a core and all")
+    p95_ms: float | None = Field(None, description="as a clock shows it, of 95 in 100 passes at most")
     again: float | None = Field(None, description="at the end, with dense as at the start; null on another machine")
     fits: list[Fit]
 
@@ -174,6 +177,9 @@ class Layout(Part):
 
     regular: Laid
     free: Laid
+    on_dev: Interval | None = Field(
+        None, exclude_if=_none, description="of 'auto', which made both: the metric of regular less free, paired"
+    )
 
 
 class Zeros(Part):
@@ -381,9 +387,23 @@ class FamilyReport(Told):
     knee: str | None = Field(None, description="the one from which on quality falls faster than size")
 
 
-def stored(metrics: Any) -> Report | FamilyReport | None:
+class ProbeReport(Part):
+    """What a job found that only measured."""
+
+    latency: list[Latency]
+    timings_s: dict[str, float]
+    environment: Environment
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is stored."""
+        return self.model_dump(mode="json")
+
+
+def stored(metrics: Any) -> Report | FamilyReport | ProbeReport | None:
     """The report among a job's metrics as they are stored; None where this version can read none."""
+    kinds: dict[str, type[Report | FamilyReport | ProbeReport]] = {"sizes": FamilyReport, "latency": ProbeReport}
+    kind = next((kind for field, kind in kinds.items() if field in (metrics or ())), Report)
     try:
-        return (FamilyReport if "sizes" in (metrics or ()) else Report).model_validate(metrics)
+        return kind.model_validate(metrics)
     except ValidationError:
         return None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pydantic_core import PydanticCustomError
 
 from core.spec.methods import METHODS, MethodFacts
-from core.spec.task import IMAGES, SEARCHING, VECTORS, Source
+from core.spec.task import IMAGES, POOLED, SEARCHING, VECTORS, Source
 
 if TYPE_CHECKING:
     from core.spec.job import JobSpec
@@ -108,13 +108,17 @@ def modality(spec: JobSpec) -> None:
         raise PydanticCustomError("/channels", f"are of image models, and {spec.task.type} reads texts: leave it out")
     if spec.task.type == IMAGES:
         of_channels(spec)
+    if spec.pooling != "auto" and spec.task.type not in POOLED:
+        raise PydanticCustomError(
+            "/pooling", f"is where a head reads a whole text, and {spec.task.type} has no such head: leave it out"
+        )
 
 
 def of_channels(spec: JobSpec) -> None:
     """Nothing is asked for that only transformers of texts have."""
     if spec.hidden_size == "trim":
         raise PydanticCustomError("/hidden_size", "is of transformers of texts: leave it out")
-    if spec.export.layout == "regular":
+    if spec.export.layout != "free":
         raise PydanticCustomError("/export/layout", "no plain config.json can say widths of channels: leave it out")
     if "onnx-int8" in spec.onnx_formats:
         raise PydanticCustomError(
@@ -158,11 +162,11 @@ def methodical(spec: JobSpec) -> None:
     transferred(spec, method)
     if spec.budget.sparsity is not None:
         sparse(spec)
-    if spec.export.layout == "regular" and method.trains:
+    if spec.export.layout != "free" and method.trains:
         raise PydanticCustomError(
             "/method/name",
             f"method '{method.name}' masks single units while it trains, which no plain config.json can say: for "
-            "'layout' 'regular' use a method that scores once: "
+            f"'layout' '{spec.export.layout}' use a method that scores once: "
             + ", ".join(name for name, facts in METHODS.items() if not facts.trains),
         )
     if spec.hidden_size == "trim":
@@ -216,7 +220,7 @@ def narrow(spec: JobSpec) -> None:
         raise PydanticCustomError(
             "/hidden_size", "'hidden_size' 'trim' is for budgets in 'params', 'macs' or 'bytes': leave it out"
         )
-    if spec.export.layout == "regular":
+    if spec.export.layout != "free":
         raise PydanticCustomError(
             "/export/layout",
             "no plain config.json can say a hidden size that is not its heads': leave 'layout' out",
@@ -262,7 +266,7 @@ def placed(spec: JobSpec) -> None:
 
 def sparse(spec: JobSpec) -> None:
     """Zeros in place of units."""
-    if spec.export.layout == "regular":
+    if spec.export.layout != "free":
         raise PydanticCustomError(
             "/export/layout",
             "a budget in 'sparsity' keeps every shape, and loads with no code as it is: leave 'layout' out",

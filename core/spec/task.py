@@ -34,6 +34,7 @@ ProblemType = Literal[
 SEARCHING = ("sentence-similarity", "text-ranking")  # types of task whose label may be left out
 VECTORS = ("text_embedding", "text_retrieval", "text_similarity")  # answers are vectors of texts
 PAIRED = ("text_retrieval", "text_ranking")  # rows are of a query and its document
+POOLED = ("text-classification", "text-ranking")  # types whose head reads a whole text
 NUMBERED = ("regression", "text_similarity", "text_ranking")  # labels are numbers
 # What can be selected by, the default first; higher is better.
 METRICS: Mapping[str, tuple[str, ...]] = {

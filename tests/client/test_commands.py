@@ -166,6 +166,7 @@ PLAN = {
     "rows": {"train": 100, "dev": 100, "test": 1100, "sources": [10568], "unlabelled": 0, "dropped": {"duplicates": 3}},
     "units": None,
     "limit": 1064678,
+    "latency": [],
     "reach": [{"cost": "params", "of": "encoder", "lowest": 19000, "dense": 10646784}],
     "estimate": {
         "device": "cpu",

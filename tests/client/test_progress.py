@@ -165,6 +165,14 @@ def test_several_sizes_are_told_in_a_line_with_the_one_to_take() -> None:
     assert "every size is told apart" in str(result(answered("succeeded", metrics=family(recommended=None))))
 
 
+def test_a_job_that_only_measured_says_what_it_measured() -> None:
+    one = {"runtime": "onnx", "device": "cpu", "device_name": "CPU", "threads": 2, "batch_size": 1, "length": 128}
+    probe = {"latency": [{**one, "lowest_ms": 0.31, "dense_ms": 13.4, "curve": []}], "timings_s": {}}
+    job = answered("succeeded", metrics=probe)
+    assert str(result(job)).startswith("this model takes 0.31 to 13.4 ms (at most 43.2 times as fast as dense)")
+    assert warnings(job) == [] and numbers(job) == {}
+
+
 def test_several_sizes_are_compared_by_the_one_to_take() -> None:
     assert numbers(answered("succeeded", metrics=family()))["accuracy, pruned"] == "87.0%"
     smallest = numbers(answered("succeeded", metrics=family(recommended=None)))

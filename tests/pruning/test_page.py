@@ -157,7 +157,7 @@ def test_says_what_was_measured(tmp_path: Path) -> None:
         "2.0 MiB",
         "128 tokens",
         "eager PyTorch 2.13.0 in float32 on CPU, 2 threads",
-        "latency, batch 32",
+        "latency, eager, batch 32",
         f"source 0 (ds_{1:032}): 900 rows; source 1 (ds_{2:032}): 800 rows, not used",
         "Chosen: joint. source 1 hurts",
         "source 0 0.52, source 1 not asked",
@@ -227,6 +227,7 @@ def test_a_budget_in_time_says_how_it_was_measured(tmp_path: Path) -> None:
         "again at the end, with dense as at the start: 10.6 ms",
         "8 texts of 64 tokens, ONNX Runtime in float32, on Some <b>CPU</b> (cpu), 2 threads",
         "lower quartile of 34 passes",
+        "latency as the budget asks",
         "lie 1.3% apart. 2 structures were measured",
         "1536.0 MiB",
     ):

@@ -180,7 +180,7 @@ def test_a_model_of_a_hub_may_be_a_branch_a_tag_or_a_commit(name: str) -> None:
             (),
             "loads with no code as it is: leave 'layout' out",
         ),
-        ({"export": {"layout": "square"}}, ("export", "layout"), "'free' or 'regular'"),
+        ({"export": {"layout": "square"}}, ("export", "layout"), "'auto', 'free' or 'regular'"),
         (
             {"task": {"data": DATASET, "problem_type": "regression"}, "train": {"steps": {"teach": 0}}},
             (),

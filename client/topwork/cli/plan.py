@@ -17,6 +17,7 @@ def lines(plan: Plan) -> Iterator[str]:
     yield from (f"Mind: {told}." for told in plan.warnings)
     yield f"{title(plan.spec)}."
     yield from sentences(plan)
+    yield from (f"As measured, {one.says}." for one in plan.latency)
     yield from plan.notes
 
 

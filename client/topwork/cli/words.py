@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from topwork.inventory import ColumnFacts, Dataset
 from topwork.models import Job
-from topwork.report import FamilyReport, Report, Result, milliseconds, shown
+from topwork.report import FamilyReport, ProbeReport, Report, Result, Told, milliseconds, shown
 
 FEW = 12  # columns, and values of one, that are shown
 MANY = 60  # characters of a value, or name
@@ -47,6 +47,8 @@ def result(job: Job) -> str | None:
     report = job.report
     if report is None:
         return None
+    if isinstance(report, ProbeReport):
+        return "; ".join(one.says for one in report.latency)
     metric = report.task.metric
     if isinstance(report, FamilyReport):
         return _sizes(report, metric)
@@ -68,7 +70,7 @@ def _sizes(report: FamilyReport, metric: str) -> str:
 
 def warnings(job: Job) -> list[str]:
     """What to know of a job that has succeeded before its numbers are believed, the gravest first."""
-    return [f"Mind: {told}" for told in job.report.warnings] if job.report else []
+    return [f"Mind: {told}" for told in job.report.warnings] if isinstance(job.report, Told) else []
 
 
 def following(job: Job) -> list[str]:

@@ -36,6 +36,11 @@ class Reach:
     finest: Mapping[str, int]  # the lowest where widths may be any
     apart: int | None = None  # layers that may read their own channels, where that is asked for
 
+    @property
+    def fingerprint(self) -> str:
+        """Of the dense model."""
+        return fingerprint(self.dense["macs"], self.dense["params"])
+
     def limit(self, budget: Budget) -> int:
         """Give the most that a budget which is counted allows; SpecError if that is out of reach."""
         kind = budget.kind
@@ -54,6 +59,11 @@ class Reach:
                 f"({low / dense:.4f} of the dense count), asked were {limit:,}{advice}",
             )
         return min(limit, dense)
+
+
+def fingerprint(macs: int, params: int) -> str:
+    """Name an image model by what it computes for a picture, and by its size."""
+    return f"image-{macs}-{params}"
 
 
 def reach_of(

@@ -64,6 +64,8 @@ class Costs:
         once = sum(
             prod(shapes.get(f"{path}.weight", (0,))) for path in family.head_layers if path not in family.per_token
         )
+        if family.means and family.head_layers[0].startswith(f"{family.base}."):  # a pooler that runs again
+            once += prod(shapes.get(f"{family.head_layers[0]}.weight", (0,)))
         always = sum(prod(shapes.get(f"{path}.weight", (0,))) for path in family.per_token)
         inputs = 2 if family.gated or family.gate else 1  # of an FFN neuron
         head = 2 * (a.queries + 1) * a.hidden * a.head_size * length + 2 * length**2 * a.head_width

@@ -5,9 +5,11 @@ Adding a family is adding a row. Paths are module paths as transformers names th
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from core.domains.channels.families import FAMILIES as IMAGES
 from core.domains.channels.families import require_fit
 from core.domains.structure import ATTENTION, FFN, Structure, transformer
 from core.spec.errors import SpecError
+from core.spec.job import Pooling
 from core.spec.task import VECTORS, ProblemType
 
 
@@ -53,6 +56,8 @@ class Family:
     extra_positions: int = 0  # position embeddings that no token uses
     counts_from_padding: bool = False  # positions begin after the padding's id: as many are unused
     reads_one: bool = True  # the answer is read at one position, which sees the text through attention alone
+    says_pooling: bool = False  # config.json may say that it is read from the mean of the tokens
+    means: bool = False  # `read_mean` puts the mean there
     unknown: tuple[str, ...] = ()  # options in config.json that are not provided for
     # Names in config.json of: hidden size, attention heads, layers, FFN neurons.
     sizes: tuple[str, str, str, str] = ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size")
@@ -81,6 +86,18 @@ class Family:
             head_norms=(),
             per_token=tuple(path for path in self.per_token if path.startswith(f"{self.base}.")),
         )
+
+    def reading(self, pooling: Pooling) -> Family:
+        """With the answer read from the mean of the tokens, or at the first."""
+        mean = pooling == "mean"
+        return replace(self, reads_one=not mean, means=mean and not self.says_pooling)
+
+    @property
+    def pooling(self) -> Pooling | None:
+        """Where the answer of a whole text is read; None: elsewhere."""
+        if self.of_vectors or self.of_words or self.reads_last:
+            return None
+        return "first" if self.reads_one else "mean"
 
     @property
     def of_vectors(self) -> bool:
@@ -208,6 +225,7 @@ FAMILIES: Mapping[str, Family] = {
             ffn_out="mlp.Wo",
             gated=True,
             first_layer_stays=True,
+            says_pooling=True,
             unknown=("classifier_bias", "norm_bias"),
         ),
         Family(
@@ -311,6 +329,18 @@ class Architecture:
         return transformer([self.heads] * self.layers, [self.neurons] * self.layers, stays)
 
     @property
+    def timed_by(self) -> dict[str, Any]:
+        """The sizes that its latency depends on, weights aside."""
+        sizes = asdict(replace(self, earlier=None)) | {"family": self.family.model_type}
+        del sizes["earlier"], sizes["features"]
+        return sizes | ({"earlier": self.earlier.sizes()} if self.earlier else {})
+
+    @property
+    def fingerprint(self) -> str:
+        """Of these sizes."""
+        return sha256(json.dumps(self.timed_by, sort_keys=True).encode()).hexdigest()[:32]
+
+    @property
     def widest(self) -> dict[str, int]:
         """Heads and neurons of the layer that has the most."""
         return {
@@ -366,8 +396,8 @@ class Architecture:
             raise SpecError("/model", "its config.json has sizes that do not fit together")
         if hidden % heads and not said.get("head_dim"):
             raise SpecError("/model", "its config.json has sizes that do not fit together")
-        if config.get("classifier_pooling") == "mean":
-            family = replace(family, reads_one=False)
+        if family.says_pooling and config.get("classifier_pooling") == "mean":
+            family = family.reading("mean")
         if problem == "token_classification":
             family = family.for_words()
         if problem in VECTORS:
@@ -402,7 +432,8 @@ class Architecture:
             raise SpecError("/model", "its config.json has a 'topwork' that is no part of the model that it describes")
         narrow = range(hidden) if "hidden" in said else None
         earlier = Structure.of(heads, map(range, neurons), hidden=narrow)
-        return replace(self, hidden=hidden, earlier=earlier, features=self.hidden)
+        family = self.family.reading("mean") if said.get("pooling") == "mean" else self.family
+        return replace(self, family=family, hidden=hidden, earlier=earlier, features=self.hidden)
 
 
 def _relative(config: Mapping[str, Any]) -> Relative | None:

@@ -19,12 +19,14 @@ from core.domains.config import read_config
 from core.domains.network import TARGET, last_linear, require_whole
 from core.domains.transformer.embedder import Embedder, head_of, linears
 from core.domains.transformer.families import Architecture, head_labels, require_fitted
+from core.domains.transformer.mean import read_mean
 from core.domains.transformer.network import TransformerNetwork
 from core.domains.transformer.parts import configs
 from core.domains.transformer.pooling import read_recipe
 from core.domains.transformer.shrink import shrink
 from core.domains.weights import require_weights
 from core.spec.errors import SpecError
+from core.spec.job import Pooling
 from core.spec.task import NUMBERED, ProblemType
 
 # What config.json may say, and is ours to say: number formats, ways to compute, the head, what is returned.
@@ -78,19 +80,25 @@ def load_network(
     *,
     fitted: bool = False,
     narrow: bool = False,
+    pooling: Pooling | None = None,
 ) -> TransformerNetwork:
     """The pre-trained model with a head for `labels`; SpecError('/model') if another weight is missing.
 
     The head is fresh, unless the model's own knows these very labels, and is put into their order, or is of a number.
     The pooler may be missing, too: a model that was trained on words alone has none. `fitted`: the head is to know
     these labels already; SpecError('/train/steps/teach') if it does not. Where vectors are asked for, it is the body
-    with what its `modules.json` says; `narrow`: its hidden dimensions are to be cut.
+    with what its `modules.json` says; `narrow`: its hidden dimensions are to be cut. `pooling`: where the answer is
+    read, if not where the model does.
     """
     torch.manual_seed(seed)
     config = own_config(model_dir)
     said = read_config(model_dir / "config.json")
     architecture = Architecture.from_config(config.to_dict() | {"topwork": said.get("topwork")}, problem)
+    if pooling:
+        architecture = replace(architecture, family=architecture.family.reading(pooling))
     family = architecture.family
+    if pooling and family.says_pooling:
+        config.classifier_pooling = "mean" if pooling == "mean" else "cls"
     if not family.of_vectors:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: i for i, label in enumerate(labels)}
@@ -121,6 +129,8 @@ def load_network(
     wrong -= {key for key in wrong if key.startswith(family.head_layers)}
     wrong |= {key for key, *_ in info["mismatched_keys"] if not key.startswith(f"{family.head}.")}
     require_whole(body, wrong)
+    if family.means:
+        read_mean(body, architecture.paths)
     network = TransformerNetwork(body, architecture)
     if family.of_vectors:
         return network

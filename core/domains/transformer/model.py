@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -16,14 +16,15 @@ from typing import Any
 
 from core.domains.config import named, read_object
 from core.domains.folder import UNEVEN, entries, require_model, require_names
+from core.domains.head import Head, choose_head
 from core.domains.structure import ATTENTION, FFN, Structure
 from core.domains.transformer.costs import Costs
 from core.domains.transformer.families import VOCABULARIES, Architecture, head_labels, require_tokenizer
 from core.domains.transformer.pooling import Recipe, read_recipe
 from core.domains.weights import read_all_shapes, require_weights
 from core.spec.errors import SpecError
-from core.spec.job import ONNX_FILES, JobSpec, Precision
-from core.spec.task import ProblemType
+from core.spec.job import ONNX_FILES, JobSpec, Pooling, Precision
+from core.spec.task import POOLED, ProblemType
 
 KEPT = 256  # folders whose facts are held
 MAX_TOKENIZER_BYTES = 64 * 2**20
@@ -45,6 +46,7 @@ class LocalModel:
     reads: int | None = None  # tokens of a text, at most; None where config.json does not say
     stretches: bool = False  # its positions scale with the text's length
     recipe: Recipe | None = None  # from hidden states to a vector, where vectors are asked for
+    averages: bool = False  # its modules.json says that it was trained on the mean of its tokens
     pruned: bool = False  # by an earlier job: parts of it are parts of what that has left
 
     def require(self, spec: JobSpec) -> None:
@@ -54,8 +56,8 @@ class LocalModel:
             raise SpecError("/budget/runtime", f"{why}; give 'torch' or 'torch.compile'")
         if self.stretches and spec.onnx_formats:
             raise SpecError("/export/formats", f"{why}; leave 'onnx' and 'onnx-int8' out")
-        if self.architecture.earlier and spec.export.layout == "regular":
-            raise SpecError("/export/layout", f"'regular' {UNEVEN}")
+        if self.architecture.earlier and spec.export.layout != "free":
+            raise SpecError("/export/layout", f"'{spec.export.layout}' {UNEVEN}")
         if self.architecture.earlier and spec.budget.sparsity is not None:
             raise SpecError("/budget/sparsity", f"in place of units {UNEVEN}")
         if self.recipe and self.recipe.dense and spec.export.precision != "float32":
@@ -68,6 +70,37 @@ class LocalModel:
             width = self.recipe.dense[-1].rows if self.recipe.dense else self.architecture.hidden
             if spec.task.dimensions[-1] >= width:
                 raise SpecError("/task/dimensions", f"the model's vectors have {width:,} dimensions: give fewer")
+
+    def answering(self, spec: JobSpec, labels: Sequence[str]) -> tuple[LocalModel, Head]:
+        """The head that a job starts with, and the model as that reads it; SpecError('/pooling')."""
+        head = choose_head(self.labels, labels, spec.task.problem, self.recipe)
+        family, pooling = self.architecture.family, self._pooling(spec, head.own)
+        if pooling:
+            family = family.reading(pooling)
+        if family.pooling == "mean":
+            head = replace(head, says=f"{head.says}; it reads the mean of the tokens")
+        return replace(self, architecture=replace(self.architecture, family=family)), head
+
+    def _pooling(self, spec: JobSpec, own: bool) -> Pooling | None:
+        """Where the answer is to be read; None: where it is, as of a head of its `own`, which knows no other place."""
+        family, asked = self.architecture.family, spec.pooling
+        if spec.task.type not in POOLED:
+            return None
+        if asked == "first" or family.says_pooling:
+            why = ""
+        elif family.reads_last:
+            why = f"family '{family.model_type}' reads the last token, which has seen all others: leave it out"
+        elif spec.export.layout != "free" or spec.sparse:
+            why = "no plain config.json of this family can say 'mean', and this job writes no other: say 'first'"
+        else:
+            why = ""
+        if asked == "auto":
+            return "mean" if self.averages and not own and not why else None
+        if own and (asked == "mean") == family.reads_one:
+            why = "the model's own head, which is kept, was trained to read another place: leave it out"
+        if why:
+            raise SpecError("/pooling", why)
+        return asked
 
     def costs(
         self, labels: int = 0, length: int = 1, *, narrow: bool = False, precision: Precision = "float32"
@@ -165,16 +198,24 @@ def _read(folder: Path, problem: ProblemType) -> LocalModel:
     stretches = any(name in ("rope_type", "type") and value in STRETCHING for name, value in named(rope))
     pruned = architecture.earlier is not None or (folder / "structure.json").is_file()
     recipe = read_recipe(folder) if family.of_vectors else None
+    averages = not family.of_vectors and (folder / "modules.json").is_file() and _averages(folder)
     if recipe:
         recipe.require(architecture.hidden)
         architecture = replace(architecture, family=replace(family, reads_one=recipe.reads_one))
-    model = LocalModel(folder.name, architecture, kept, size, labels, reads, stretches, recipe, pruned)
+    model = LocalModel(folder.name, architecture, kept, size, labels, reads, stretches, recipe, averages, pruned)
     model.dense  # noqa: B018  raises SpecError where the weights are not of this config.json
     _require_layers(architecture, kept)
     _require_embeddings(
         folder, values, {name: shape for name, shape in kept.items() if f".{family.embeddings}" in name}
     )
     return model
+
+
+def _averages(folder: Path) -> bool:
+    try:
+        return read_recipe(folder).pooling == "mean"
+    except SpecError:  # of vectors, which are not asked for
+        return False
 
 
 def _require_layers(architecture: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -20,15 +20,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from core.domains.structure import Structure
-from core.domains.transformer import shrink
-from core.domains.transformer.families import Architecture
+from core.domains.transformer import mean, shrink
+from core.domains.transformer.families import Architecture, Family
 from core.domains.transformer.network import TransformerNetwork
 from core.domains.transformer.residual import residual_side
 from core.domains.weights import WHOLE
+from core.machine import cpu_name
 from core.pruning.export.vectors import write_modules
 from core.pruning.export.verify import VECTORS_FILE, modeling_file
 from core.pruning.system import parallel
-from core.pruning.system.device import cpu_name
 from core.pruning.system.files import sha256, write_json
 from core.pruning.training.batches import Rows
 from core.rows.example import Example
@@ -81,7 +81,7 @@ def write_model(
             family.auto_class: f"{module}.Pruned{family.task_class}",
         },
         "model_type": f"topwork-{family.model_type}",
-        "topwork": (structure.through(earlier) if earlier else structure).shape(),
+        "topwork": (structure.through(earlier) if earlier else structure).shape() | pooling_in_config(family),
     }
     write_json(target / "config.json", config | said)
     (target / file).write_text(code, encoding="utf-8")
@@ -99,6 +99,11 @@ def save_weights(model: Any, file: Path, precision: Precision) -> None:
         for name, tensor in model.state_dict().items()
     }
     save_file(weights, file, metadata={"format": "pt"})
+
+
+def pooling_in_config(family: Family) -> dict[str, str]:
+    """What another job needs to know, that goes on from the checkpoint."""
+    return {"pooling": "mean"} if family.means else {}
 
 
 def class_names(network: TransformerNetwork, model: Any) -> tuple[str, str]:
@@ -136,6 +141,9 @@ def task_code(network: TransformerNetwork, model: Any) -> str:
     family = network.architecture.family
     names = {"task_class": family.task_class, "auto_class": family.auto_class}
     names["config_class"], _ = class_names(network, model)
+    source = Path(mean.__file__).read_text().split("import Any\n", 1)[1].strip()
+    names["mean"] = f"\n\n{source}\n" if family.means else ""
+    names["read_mean"] = "\n        read_mean(self, PATHS)" if family.means else ""
     return Template((TEMPLATES / "modeling_task.py.txt").read_text()).substitute(names)
 
 

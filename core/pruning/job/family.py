@@ -8,14 +8,13 @@ from math import log
 
 from core.pruning.export.family_page import write_family_page
 from core.pruning.export.files import write_manifest
+from core.pruning.job.layouts import not_worse
 from core.pruning.job.passes import Pass
 from core.pruning.job.publish import Finished, manifest, peak_memory_bytes
 from core.pruning.system.files import write_json
 from core.spec.errors import SpecError
 from core.spec.job import ONNX_FILES
 from core.spec.report import FamilyReport, Report, Size, Tested
-
-LOST = 0.02  # of a metric
 
 
 def publish_family(
@@ -83,7 +82,7 @@ def recommended(sizes: Sequence[Size]) -> str | None:
     """
     found = None
     for size in sizes:
-        if size.on_dev is None or size.on_dev.high < 0 or size.on_dev.value < -LOST or useless(size):
+        if size.on_dev is None or not not_worse(size.on_dev) or useless(size):
             break
         found = size.name
     return found

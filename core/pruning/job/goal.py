@@ -22,6 +22,8 @@ from core.pruning.system import parallel
 from core.rows.modality import Blank
 from core.spec.errors import SpecError
 from core.spec.job import Layout
+from core.spec.latency import Latency
+from core.spec.messages import LatencyMeasured
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Goal:
 
 def goal_of(one: Pass, network: Network, costs: Costs, blank: Blank) -> Goal:
     """What the budget asks for; SpecError if it is out of reach. `blank` makes what is run to be timed."""
-    spec, budget, layout = one.spec, one.spec.budget, one.spec.export.layout
+    spec, budget, layout = one.spec, one.spec.budget, one.spec.export.first_layout
     if (budget.sequence_length or 0) > (reads := network.longest(spec.length)):
         raise SpecError("/budget/sequence_length", f"this model reads at most {reads} tokens")
     if budget.sparsity is not None:
@@ -73,7 +75,11 @@ def latency_budget(one: Pass, network: Network, blank: Blank) -> LatencyBudget:
     # The control's, too: it prunes the same model. What one size has measured of it, others need not.
     state = one.state.folder / f"{one.teller.size + '-' if one.teller.size else ''}latency.json"
     earlier = next(iter(sorted(one.state.folder.glob("*-latency.json"))), None)
-    layout = one.spec.export.layout
-    found = LatencyBudget(budget, pricing_of(network, layout), under, watch.measure, state, one.cache, earlier)
+    pricing = pricing_of(network, one.spec.export.first_layout)
+
+    def hear(latency: Latency) -> None:
+        one.teller.say(LatencyMeasured(model=pricing.fingerprint, latency=latency))
+
+    found = LatencyBudget(budget, pricing, under, watch.measure, state, one.cache, earlier, hear)
     one.teller.saved("data")
     return found

@@ -9,7 +9,7 @@ from pathlib import Path
 from core.domains.model_ref import ModelRef
 from core.pruning.job.progress import Teller
 from core.pruning.job.state import State
-from core.spec.job import JobSpec, Transfer
+from core.spec.job import JobSpec, Layout, Transfer
 from core.spec.messages import Listener
 
 
@@ -49,6 +49,12 @@ class Pass:
         return cls(
             spec, model, datasets, names or {}, workdir / "output", cache, teller, state, workdir / "tmp", control
         )
+
+    def laid(self, layout: Layout) -> Pass:
+        """The pass in one of two layouts, with a state of its own."""
+        export = self.spec.export.model_copy(update={"layout": layout})
+        spec, state = self.spec.model_copy(update={"export": export}), self.state
+        return replace(self, spec=spec, state=state.beside("regular-", self.teller) if layout == "regular" else state)
 
     def sizes(self) -> list[Pass]:
         """One for each size, with files of its own; of one budget, the pass itself."""

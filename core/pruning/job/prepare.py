@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from core.domains.cost import Costs
 from core.domains.network import Network
 from core.domains.structure import Structure
 from core.pruning.job.goal import Goal, goal_of
@@ -22,7 +24,7 @@ from core.schedule import Sized, Work, part_left, sized, training_steps, work
 from core.spec.budget import of_size
 from core.spec.errors import SpecError, SpecErrors
 from core.spec.job import JobSpec
-from core.spec.messages import Listener
+from core.spec.messages import Listener, Message, StageProgress
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Prepared:
     plan: Plan
     work: Work  # of the whole job
     progress: Listener  # hears of steps, and says how far the whole job is
+    regular: Prepared | None = None  # the same size in a regular layout, where both are to be made
 
 
 @dataclass(frozen=True)
@@ -94,10 +97,32 @@ def prepare(one: Pass) -> tuple[Family, Network]:
         if each.nested and not found:  # since the larger ones have failed
             steps = training_steps(size.spec, len(inputs.splits.train), each.left)
         plan = plan_training(size.spec, steps, network.rate)
-        found.append(Prepared(size, inputs, goal, nested, plan, done, size.teller.sized(progress)))
+        made = Prepared(size, inputs, goal, nested, plan, done, size.teller.sized(progress))
+        found.append(in_both_layouts(made, network, costs[name]) if each.twice else made)
     if not found:
         raise together(one.spec, failed)
     return Family(one, found, failed, progress), network
+
+
+def in_both_layouts(made: Prepared, network: Network, costs: Costs) -> Prepared:
+    """With the regular layout beside the free one, where that can be as small."""
+    free, regular = (made.one.laid(layout) for layout in ("free", "regular"))
+    free_half, regular_half = (partial(half, made.progress, number) for number in range(2))
+    first = replace(made, one=free, progress=free_half)
+    try:
+        goal = goal_of(regular, network, costs, made.inputs.test.blank)
+    except SpecError as error:
+        made.one.teller.note(f"the free layout alone is made: {error.message}")
+        return replace(made, one=free)
+    return replace(first, regular=replace(made, one=regular, goal=goal, progress=regular_half))
+
+
+def half(progress: Listener, number: int, said: Message) -> None:
+    """Pass on steps of one of two as those of both."""
+    if isinstance(said, StageProgress):
+        done = said.step + number * said.steps
+        said = said.model_copy(update={"step": done, "steps": 2 * said.steps})
+    progress(said)
 
 
 def together(spec: JobSpec, failed: Mapping[str, SpecError]) -> SpecError:

@@ -68,7 +68,11 @@ class Teller:
 
     def note(self, message: str) -> None:
         """Something for the user to read."""
-        self._listener(Note(message=message))
+        self.say(Note(message=message))
+
+    def say(self, message: Message) -> None:
+        """Something else."""
+        self._listener(message)
 
     def alive(self) -> None:
         """A sign of life, at most once a second, where no steps can be counted."""

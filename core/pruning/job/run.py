@@ -10,16 +10,18 @@ from pathlib import Path
 from core.domains.model_ref import ModelRef
 from core.pruning.job.decide import Decided, decide
 from core.pruning.job.family import publish_family
+from core.pruning.job.layouts import choose
 from core.pruning.job.measure import measure
 from core.pruning.job.passes import Pass, without_transfer
 from core.pruning.job.prepare import Prepared, prepare, together
+from core.pruning.job.probe import probe
 from core.pruning.job.publish import Finished, publish
 from core.pruning.job.stages import Shrunk, Taught, prune, recover, teach
 from core.pruning.system import parallel
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec
 from core.spec.messages import Listener
-from core.spec.report import FamilyReport, Report
+from core.spec.report import FamilyReport, ProbeReport, Report
 
 __all__ = ["ModelRef", "run"]
 
@@ -32,7 +34,7 @@ def run(
     listener: Listener,
     cache: Path | None = None,
     names: Mapping[str, str] | None = None,
-) -> Report | FamilyReport | None:
+) -> Report | FamilyReport | ProbeReport | None:
     """Run the whole job; the checkpoint is left in `workdir/output`, those of several sizes in folders of it.
 
     Stages that `workdir/state` holds already are not run again; what other jobs may use, too, is kept in `cache`.
@@ -45,6 +47,8 @@ def run(
     parallel.meet()  # before the first changes what the others start from
     begin = partial(Pass.begin, model=model, datasets=datasets, workdir=workdir, listener=listener, cache=cache)
     own = begin(spec, names=names)
+    if spec.probe:
+        return probe(own)
     done, control, alone = trained_and_measured(own), Outcome(), False
     if spec.control:
         beside = begin(without_transfer(spec), control=True)
@@ -92,7 +96,13 @@ def trained_and_measured(one: Pass) -> Outcome:
 
 
 def shrink(prepared: Prepared, decided: Decided, taught: Taught, larger: Shrunk | None) -> Shrunk:
-    """One size, cut out of the next `larger` one where that can be."""
+    """One size, cut out of the next `larger` one where that can be; of two layouts, the one to take."""
+    made = shrink_laid(prepared, decided, taught, larger)
+    return choose(made, shrink_laid(prepared.regular, decided, taught, None)) if prepared.regular else made
+
+
+def shrink_laid(prepared: Prepared, decided: Decided, taught: Taught, larger: Shrunk | None) -> Shrunk:
+    """In its layout."""
     teller = prepared.one.teller
     with teller.stage("prune"):
         pruned = prune(prepared, decided, taught, larger)

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from core.domains.head import choose_head
 from core.domains.network import Network
 from core.domains.transformer.load import load_network
 from core.domains.transformer.model import read_model
@@ -36,11 +35,17 @@ def read_texts(spec: JobSpec, model: Path, splits: Splits, hear: Hear) -> tuple[
     kind, fitted = spec.task.problem, spec.train.steps.teach == 0
     local = read_model(model, kind)
     require_each(spec, local.require)
-    head = choose_head(local.labels, splits.labels, kind, local.recipe)
+    local, head = local.answering(spec, splits.labels)
     splits = replace(splits, labels=[*head.labels])  # in the order that the model's own head has them
     task = task_of(kind, splits.labels, labels_of(splits.train), len(spec.task.text), spec.task.dimensions)
     network = load_network(
-        model, splits.labels, spec.train.seed, kind, fitted=fitted, narrow=spec.hidden_size == "trim"
+        model,
+        splits.labels,
+        spec.train.seed,
+        kind,
+        fitted=fitted,
+        narrow=spec.hidden_size == "trim",
+        pooling=local.architecture.family.pooling,
     )
     length = network.longest(spec.train.max_length)
     tokenizer = tokenizer_of(model, network, task.of_words, length)

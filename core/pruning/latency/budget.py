@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,14 @@ from core.pruning.latency.stopwatch import Measure, Reading
 from core.pruning.system.files import write_json
 from core.spec.budget import Budget
 from core.spec.errors import SpecError
+from core.spec.latency import Latency, Point
 from core.spec.report import BudgetMet, Measured
 
 log = logging.getLogger(__name__)
 
 ROUNDS = 4  # structures that are measured: the table's, then at most three corrections
 AIM = 0.975  # of the limit: readings of one structure differ by a percent or two
+PARTS = (0.9, 0.75, 0.5, 0.4, 0.3, 0.2, 0.15, 0.1, 0.05, 0.02)  # of the curve that jobs are planned by
 FLOOR = 0.95  # of the limit: what is faster is fitted again
 
 
@@ -42,8 +44,9 @@ class LatencyBudget:
         state: Path,
         cache: Path | None = None,
         earlier: Path | None = None,
+        hear: Callable[[Latency], None] = lambda _latency: None,
     ) -> None:
-        """What was measured is kept in the file `state`, and the table in `cache`, too, for other jobs.
+        """What was measured is kept in the file `state`, and the table in `cache`, too, for other jobs; `hear` is told.
 
         `earlier`: what another size of the same model has kept, to start from.
 
@@ -73,6 +76,9 @@ class LatencyBudget:
         asked_ms = budget.latency_ms or self.first.dense_ms / (budget.speedup or 1)
         self.least = pricing.least(self.cost)
         self.share = asked_ms / self.first.dense_ms
+        self.latency = self._latency(pricing)
+        if not self.elsewhere:
+            hear(self.latency)
         if self.share < self.first.ratio:
             raise SpecError(f"/budget/{budget.kind}", f"out of reach: {self._reach()}")
         self.limit = self._limit(AIM * self.share)
@@ -140,10 +146,20 @@ class LatencyBudget:
             sequence_length=self.under.length,
             measured=Measured(
                 **asdict(self.under),
-                **{name: deciding[name] for name in ("ms", "dense_ms", "passes", "spread")},
+                **{name: deciding[name] for name in ("ms", "dense_ms", "passes", "spread", "median_ms")},
+                p95_ms=deciding.get("p95_ms"),
                 again=again and self._ms(again.ratio),
                 fits=list(fits),
             ),
+        )
+
+    def _latency(self, pricing: Pricing) -> Latency:
+        """The range that was found, and what lies between."""
+        low = self.first.ratio
+        ratios = {part: min(1.0, max(low, pricing.ratio(self.cost, part))) for part in PARTS}
+        curve = [Point(left=part, ms=round(self._ms(ratio), 4)) for part, ratio in ratios.items()]
+        return Latency(
+            **asdict(self.under), lowest_ms=round(self._ms(low), 4), dense_ms=round(self.first.dense_ms, 4), curve=curve
         )
 
     def _read(self, structure: Structure) -> Reading:

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 
 from core.domains.network import Network
+from core.machine import cpu_name
 from core.pruning.latency.medians import medians_ms
 from core.pruning.latency.onnx import write_onnx_files
 from core.pruning.latency.runtimes import Conditions, session
 from core.pruning.latency.stopwatch import timed
-from core.pruning.system.device import cpu_name
 from core.rows.modality import Batch, Blank
 from core.spec.job import ONNX_FILES
 

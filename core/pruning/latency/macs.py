@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from core.domains.channels.costs import ImageCosts
+from core.domains.channels.reach import fingerprint
 from core.domains.cost import Cost
 from core.domains.fit import Scores
 from core.domains.structure import Structure
@@ -59,6 +60,14 @@ class ByMacs:
         part = macs.model(self.smallest) / macs.before
         always = max(0.0, (ratio - part) / max(1e-9, 1 - ratio))  # in parts of the dense model's
         return replace(macs, outside=macs.outside + round(always * macs.before))
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.costs.macs.before, self.costs.params.before)
+
+    def ratio(self, cost: Cost, part: float) -> float:
+        before, always = self.costs.macs.before, cost.outside - self.costs.macs.outside
+        return (part * before + always) / (before + always)
 
     def least(self, cost: Cost) -> int:
         return self.costs.macs.least(self.costs.multiple)

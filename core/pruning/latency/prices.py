@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import combinations
 from pathlib import Path
@@ -70,6 +70,13 @@ class Pricing(Protocol):
     def least(self, cost: Cost) -> int:
         """What `find` can go down to."""
 
+    @property
+    def fingerprint(self) -> str:
+        """Names the model's sizes, as those that plan a job know them."""
+
+    def ratio(self, cost: Cost, part: float) -> float:
+        """About what such a part of it takes, in parts of the dense latency."""
+
 
 @dataclass(frozen=True)
 class ByUnits:
@@ -103,6 +110,15 @@ class ByUnits:
     def least(self, cost: Cost) -> int:
         assert isinstance(cost, Additive)
         return least(cost, self.layout, self.architecture)
+
+    @property
+    def fingerprint(self) -> str:
+        return self.architecture.fingerprint
+
+    def ratio(self, cost: Cost, part: float) -> float:
+        """Of units that go evenly from all blocks."""
+        kept = (range(max(1, round(part * block.size))) for block in self.architecture.anatomy.blocks)
+        return cost.model(Structure(tuple(tuple(units) for units in kept))) / DENSE
 
 
 def smallest(architecture: Architecture) -> Structure:
@@ -193,9 +209,5 @@ def kept(folder: Path | None, key: Mapping[str, Any], make: Callable[[], Table])
 
 def key_of(architecture: Architecture, under: Conditions) -> dict[str, Any]:
     """All that a table depends on: sizes, not weights; the machine; the libraries."""
-    sizes = asdict(replace(architecture, earlier=None)) | {"family": architecture.family.model_type}
-    del sizes["earlier"], sizes["features"]
-    if architecture.earlier:
-        sizes["earlier"] = architecture.earlier.sizes()
     libraries = ("torch", "transformers", *["onnxruntime"] * (under.runtime in ONNX_FILES))
-    return {**asdict(under), **sizes, **{name: version(name) for name in libraries}}
+    return {**asdict(under), **architecture.timed_by, **{name: version(name) for name in libraries}}

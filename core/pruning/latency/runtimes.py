@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from core.machine import cpu_name
 from core.pruning.latency.onnx import write_onnx_files
-from core.pruning.system.device import cpu_name, device
+from core.pruning.system.device import device
 from core.rows.modality import Blank
 from core.spec.budget import Budget
 from core.spec.errors import SpecError

@@ -37,6 +37,7 @@ from core.pruning.latency.int8 import write_int8
 from core.pruning.latency.onnx import write_onnx
 from core.rows.text.processor import Text
 from core.spec.errors import SpecError
+from core.spec.job import Pooling
 from core.spec.task import ProblemType
 from tests.pruning.conftest import costs_of
 from tests.tiny import TARGET, done, rows, run_apart, save_table, spec_of
@@ -50,6 +51,8 @@ RELATIVE = {
     "norm_rel_ebd": "layer_norm",
     "type_vocab_size": 0,
 }
+# Whose answer is read from the mean of the tokens, which no plain config.json says.
+MEAN = {f"{name}-mean": name for name in ("bert", "roberta", "distilbert", "mpnet", "deberta-v2")}
 # Model folder -> family, where it is not its own, and options of config.json.
 MODELS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     **{name: (name, {}) for name in FAMILIES},
@@ -60,6 +63,7 @@ MODELS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "deberta-v2": ("deberta-v2", RELATIVE | {"embedding_size": 24}),
     "deberta-v3": ("deberta-v2", RELATIVE | {"position_buckets": 8, "share_att_key": True}),
     "deberta-plain": ("deberta-v2", {}),
+    **{name: (family, {}) for name, family in MEAN.items()},
 }
 STRUCTURES = [
     Structure.of([[0, 2], [1], [3]], [[1, 5, 9], range(24), [0]]),
@@ -99,7 +103,8 @@ def model(folder: Path) -> TransformerNetwork:
 
 def loaded(folder: Path, problem: ProblemType = "single_label_classification") -> TransformerNetwork:
     """The same each time."""
-    network = load_network(folder, ["a", "b", "c"], seed=0, problem=problem)
+    pooling: Pooling | None = "mean" if folder.name in MEAN else None
+    network = load_network(folder, ["a", "b", "c"], seed=0, problem=problem, pooling=pooling)
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -124,6 +129,8 @@ def saved(folders: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         narrow = loaded(folders / name)
         cut(narrow, NARROW)
         write_model(narrow, NARROW, Text(load_tokenizer(folders / name), 128), root / f"{name}-narrow")
+        if name in MEAN:
+            continue
         plain = loaded(folders / name)
         structure = regular(plain.architecture.family)
         cut(plain, structure)
@@ -143,9 +150,10 @@ for folder in sorted(path.parent for path in pathlib.Path(".").glob("*/load.py")
     models = [one, other]
     body, how = AutoModel.from_pretrained(folder, trust_remote_code=True, output_loading_info=True)
     assert not any(how.values()), how
-    states = [model.eval()(**inputs).last_hidden_state for model in (body, one.base_model)]
+    first = int("-mean" in folder.name)  # where the head's reads the mean
+    states = [model.eval()(**inputs).last_hidden_state[:, first:] for model in (body, one.base_model)]
     assert torch.allclose(*states, atol=1e-5)
-    if not folder.name.endswith("-narrow"):
+    if not folder.name.endswith(("-narrow", "-mean")):
         where = f"plain/{folder.name}"
         plain, how = AutoModelForSequenceClassification.from_pretrained(where, output_loading_info=True)
         assert not any(how.values()), how
@@ -217,7 +225,8 @@ def test_a_saved_model_loads_every_way(saved: Path, folder: Path, model: Transfo
     """What a process with nothing of ours said of the inputs (see `saved`)."""
     every = json.loads((saved / "said.json").read_text())
     said = [*every[folder.name], *every[f"{folder.name}-narrow"]]
-    structures = (STRUCTURES[1], STRUCTURES[1], regular(model.architecture.family), NARROW, NARROW)
+    plain = [] if folder.name in MEAN else [regular(model.architecture.family)]
+    structures = (STRUCTURES[1], STRUCTURES[1], *plain, NARROW, NARROW)
     for loaded, structure in zip(said, structures, strict=True):
         smaller = copy.deepcopy(model)
         cut(smaller, structure)
@@ -343,7 +352,9 @@ def test_every_weight_that_goes_with_a_unit_is_in_one_norm(model: TransformerNet
 def test_costs_are_what_is_counted(model: TransformerNetwork, folder: Path) -> None:
     whole_costs = costs_of(model, LENGTH)
     # The API reads the file's header.
-    assert whole_costs == find(folder.parent, folder.name).costs(labels=3, length=LENGTH)
+    asked = spec_of(pooling="mean" if folder.name in MEAN else "auto")
+    given, _ = find(folder.parent, folder.name).answering(asked, ["a", "b", "c"])
+    assert whole_costs == given.costs(labels=3, length=LENGTH)
     every = [*STRUCTURES, regular(model.architecture.family), Structure.dense(model.architecture.anatomy)]
     for structure in [*every, NARROW]:
         costs, smaller = whole_costs.of(structure), copy.deepcopy(model)
@@ -360,7 +371,7 @@ def test_costs_are_what_is_counted(model: TransformerNetwork, folder: Path) -> N
         assert 2 * costs.macs.model(structure) == counter.get_total_flops()
 
 
-@pytest.mark.parametrize("folder", sorted(MODELS), indirect=True)
+@pytest.mark.parametrize("folder", sorted({*MODELS} - {*MEAN}), indirect=True)
 @pytest.mark.parametrize("structure", [STRUCTURES[1], NARROW])
 def test_a_head_on_every_token(folder: Path, structure: Structure, tmp_path: Path) -> None:
     """Masked == cut, cost == counted (the API counts alike), saved == loaded: as with a head on the whole text."""

@@ -1,0 +1,68 @@
+"""`layout: auto`: both layouts are made, and the dev rows say which is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from core.pruning.job import layouts
+from core.spec.messages import Message, Note, StageProgress
+from core.spec.report import Interval
+from tests.tiny import TARGET, done, rows, save_table, spec_of
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    return {TARGET: save_table(tmp_path_factory.mktemp("rows") / "rows.parquet", rows(120))}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("regular", [True, False])
+def test_the_one_that_the_dev_rows_choose_is_written_and_a_resumed_job_chooses_alike(
+    regular: bool, tiny: Path, table: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layouts, "not_worse", lambda _apart: regular)
+    spec, said = spec_of(export={"layout": "auto"}), list[Message]()
+    report = done(spec, tiny, table, tmp_path, said.append)
+    assert report.layout and report.layout.on_dev
+    assert bool(report.structure.dropped) == regular
+    assert bool([*(tmp_path / "output").glob("*.py")]) != regular
+    assert "Both layouts were made and trained" in (tmp_path / "output/report.html").read_text()
+    steps = [(one.stage, one.step, one.steps) for one in said if isinstance(one, StageProgress)]
+    recovered = [step for stage, step, every in steps if stage == "recover" and every == 8]
+    assert recovered == sorted(recovered) and recovered[-1] == 8
+    overall = [one.overall for one in said if isinstance(one, StageProgress)]
+    assert overall == sorted(overall, key=lambda value: value or 0.0)
+    layout = "regular" if regular else "free"
+    assert [one.message for one in said if isinstance(one, Note)][-1].startswith(f"layout {layout}: regular less free")
+
+    again = list[Message]()
+    second = done(spec, tiny, table, tmp_path, again.append)
+    assert not [one for one in again if isinstance(one, StageProgress)]
+    assert second.results.pruned.test == report.results.pruned.test
+    assert second.structure == report.structure
+
+
+@pytest.mark.slow
+def test_where_no_regular_one_is_as_small_the_free_one_is_made(
+    tiny: Path, table: Mapping[str, Path], tmp_path: Path
+) -> None:
+    said = list[Message]()
+    report = done(spec_of(export={"layout": "auto"}, budget={"params": 0.05}), tiny, table, tmp_path, said.append)
+    assert report.layout is None
+    notes = [one.message for one in said if isinstance(one, Note)]
+    assert any(note.startswith("the free layout alone is made: out of reach") for note in notes)
+
+
+@pytest.mark.parametrize(("value", "high", "taken"), [(0.01, 0.05, True), (-0.03, 0.02, False), (-0.01, -0.001, False)])
+def test_regular_is_taken_where_it_is_not_told_to_be_worse(value: float, high: float, taken: bool) -> None:
+    assert layouts.not_worse(Interval(value=value, low=-0.1, high=high)) == taken
+
+
+@pytest.mark.parametrize("asked", [{"method": {"name": "l0"}}, {"budget": {"sparsity": 0.5}}, {"hidden_size": "trim"}])
+def test_what_has_no_regular_layout_is_refused(asked: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        spec_of(export={"layout": "auto"}, **asked)
