@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-images serve test quick field fresh soak check golden openapi venv formats bench-budget bench-speed bench-overhead bench-transfer bench-methods bench-api bench-estimate bench-base bench-images clean
+.PHONY: help demo demo-images serve test quick field fresh soak fleet check golden openapi venv formats bench-budget bench-speed bench-overhead bench-transfer bench-methods bench-api bench-estimate bench-base bench-images clean
 
 help: ## Show this list
 	@echo 'Using it'
@@ -43,6 +43,10 @@ fresh: $(STAMP) ## Try properties on ten times as many examples as `make test`, 
 
 field: $(STAMP) ## Write docs/field.md anew: what broke an earlier version, expected and got, from the tests behind it
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n logical --maxprocesses 4 --dist loadfile -m field --field-table docs/field.md
+
+fleet: $(STAMP) ## Build both images, start the fleet of docker-compose.yml, and prune a real model there (root, Docker, debootstrap)
+	$(BIN)/topwork fetch-demo
+	$(BIN)/python -m tests.fleet
 
 soak: $(STAMP) ## Run 500 fake jobs while everything around them is killed (up to 26 minutes; SOAK_JOBS=60 for fewer)
 	SOAK_RESULT=benchmarks/results/soak.md $(BIN)/python -m pytest tests/worker/soak.py -s

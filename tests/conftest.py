@@ -51,11 +51,11 @@ def postgresql(short_tmp: Path) -> Iterator[str]:
         server.cleanup()
 
 
-def _with_database(url: str, name: str) -> str:
+def with_database(url: str, name: str) -> str:
     return url.replace("/postgres?", f"/{name}?")
 
 
-def _administer(url: str, statement: str) -> None:
+def administer(url: str, statement: str) -> None:
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
         connection.execute(statement)
 
@@ -63,8 +63,8 @@ def _administer(url: str, statement: str) -> None:
 @pytest.fixture(scope="session")
 def migrated_postgresql(postgresql: str) -> str:
     """Name of a database to copy: the newest schema, no rows."""
-    _administer(postgresql, "CREATE DATABASE migrated")
-    database = Database(_with_database(postgresql, "migrated"))
+    administer(postgresql, "CREATE DATABASE migrated")
+    database = Database(with_database(postgresql, "migrated"))
     database.migrate()
     database.close()
     return "migrated"
@@ -95,9 +95,9 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
         server: str = request.getfixturevalue("postgresql")
         template: str = request.getfixturevalue("migrated_postgresql")
         name = f"test_{uuid.uuid4().hex[:12]}"
-        _administer(server, f"CREATE DATABASE {name} TEMPLATE {template}")
-        yield _with_database(server, name)
-        _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+        administer(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+        yield with_database(server, name)
+        administer(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -108,9 +108,9 @@ def empty_database_url(database_url: str, request: pytest.FixtureRequest, tmp_pa
     else:
         server: str = request.getfixturevalue("postgresql")
         name = f"empty_{uuid.uuid4().hex[:12]}"
-        _administer(server, f"CREATE DATABASE {name}")
-        yield _with_database(server, name)
-        _administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+        administer(server, f"CREATE DATABASE {name}")
+        yield with_database(server, name)
+        administer(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from core.ledger import workers
 from core.ledger.database import Database
 from core.machine import cpu_name
 
+CGROUP = Path("/sys/fs/cgroup")
+
 log = logging.getLogger("topwork.worker")
 
 
@@ -64,8 +66,9 @@ def device() -> dict[str, Any]:
 def _memory() -> int:
     """Of the machine, or what its container may have."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    with suppress(OSError, ValueError):  # no such limit, or "max"
-        found.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    for limit in ("memory.max", "memory/memory.limit_in_bytes"):  # of cgroups 2, and 1
+        with suppress(OSError, ValueError):  # no such limit, or "max"
+            found.append(int((CGROUP / limit).read_text()))
     return min(found)
 
 

@@ -58,7 +58,15 @@ class Database:
             return connection.execute(query, values).all()
 
     def migrate(self) -> None:
-        """Bring the schema to the newest revision. Raises RuntimeError for one that this version does not know."""
+        """Bring the schema to the newest revision. Raises RuntimeError for one that this version does not know.
+
+        So does a database whose texts are of no encoding: its driver would give bytes for them.
+        """
+        if self.engine.dialect.name == "postgresql":
+            with self.engine.connect() as connection:
+                encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+                if encoding == "SQL_ASCII":
+                    raise RuntimeError("its encoding is SQL_ASCII: create the database with ENCODING 'UTF8'")
         try:
             command.upgrade(_alembic(self.url), "head")
         except CommandError as error:
@@ -104,7 +112,7 @@ def _alembic(url: str) -> Config:
 def _engine(url: str) -> Engine:
     if not url.startswith("sqlite"):
         # A host that vanished is noticed in seconds, not in the minutes that TCP would take.
-        patience = {"connect_timeout": 10, "tcp_user_timeout": 15_000}
+        patience = {"connect_timeout": 10, "tcp_user_timeout": 15_000, "client_encoding": "UTF8"}
         engine = create_engine(url, pool_pre_ping=True, connect_args=patience, hide_parameters=True)
         event.listen(engine, "connect", _bound_idling)
         return engine

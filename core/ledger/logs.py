@@ -17,6 +17,7 @@ bound = structlog.contextvars.bound_contextvars  # with bound(job=...):
 
 
 # They log addresses and headers; the second two are the hub's client.
+TALKATIVE = "alembic.runtime.migration"  # two lines whenever the schema is looked at
 TELLTALE = ("httpx", "httpcore", "httpx2", "httpcore2", "urllib3", "botocore", "boto3", "s3transfer")
 
 
@@ -64,7 +65,7 @@ def configure(how: str) -> None:
         root.removeHandler(other)
     root.addHandler(handler)
     root.setLevel(level.upper())
-    for name in TELLTALE:
+    for name in (*TELLTALE, TALKATIVE):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)  # its warning of a retry names the address
 

@@ -19,6 +19,7 @@ from packaging.requirements import Requirement
 
 from cli import serve
 from core.ledger.settings import Settings
+from tests.fleet.composed import arguments
 
 ROOT = Path(__file__).parents[2]
 
@@ -53,14 +54,29 @@ def test_every_service_is_bounded_restarted_and_looked_after(services: dict[str,
             assert one["restart"] == "unless-stopped" and one["healthcheck"]["test"], name
 
 
+def test_what_we_run_has_no_root_and_no_capability(services: dict[str, Any]) -> None:
+    for one in ours(services):
+        assert one["read_only"] and one["cap_drop"] == ["ALL"]
+        assert one["security_opt"] == ["no-new-privileges:true"]
+    users = re.findall(r"^(?:FROM .* AS|USER) (\w\S*)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert users[-4:] == ["api", "topwork", "worker", "topwork"]
+
+
+def test_what_the_compose_file_says_is_said_to_docker(services: dict[str, Any]) -> None:
+    """By tests/fleet, which stands in for Compose."""
+    elsewhere = {"image", "build", "command", "depends_on", "ports", "profiles", "deploy", "restart", "env_file"}
+    words = {key: arguments({key: value}, {}, "v") for one in services.values() for key, value in one.items()}
+    assert {key for key, said in words.items() if not said} == elsewhere & words.keys()
+
+
 def test_images_are_pinned_and_those_we_build_are_there(services: dict[str, Any]) -> None:
     file = (ROOT / "Dockerfile").read_text()
-    targets = dict(re.findall(r"^FROM (\S+) AS (\S+)$", file, re.MULTILINE))
-    bases = targets.keys() - targets.values()
+    targets = {name: base for base, name in re.findall(r"^FROM (\S+) AS (\S+)$", file, re.MULTILINE)}
+    bases = {*targets.values()} - targets.keys()
     for image in bases | {one["image"] for one in services.values() if "build" not in one}:
         assert re.search(r":\d+\.\d+(\.\d+)?-", image), image
     for one in ours(services):
-        assert one["build"]["target"] in targets.values()
+        assert one["build"]["target"] in targets
         for argument in one["build"].get("args", {}):
             assert f"ARG {argument}\n" in file
     assert {name for name, one in services.items() if one.get("build", {}).get("target") == "worker"} == {
@@ -163,6 +179,13 @@ def test_every_dependency_is_pinned() -> None:
         canonical(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
     }
     assert asked <= pinned
+
+
+def test_images_have_what_the_client_asks_for() -> None:
+    """Its packages come with the server's: the client itself is installed without."""
+    server, client = (tomllib.loads((ROOT / folder / "pyproject.toml").read_text()) for folder in ("", "client"))
+    assert {*client["project"]["dependencies"]} <= {*server["project"]["dependencies"]}
+    assert (ROOT / "Dockerfile").read_text().count("--no-deps ./client .\n") == 2
 
 
 def _extras(project: dict[str, Any]) -> list[list[str]]:

@@ -17,6 +17,7 @@ from core.ledger import jobs
 from core.ledger.database import Database, _alembic, open_database
 from core.ledger.settings import Settings
 from core.ledger.tables import Base, Job
+from tests.conftest import administer, with_database
 from tests.ledger.helpers import claimed_job, get, new_job
 
 
@@ -39,6 +40,16 @@ def test_a_database_of_a_newer_version_is_told_from_an_older_one(database: Datab
         session.execute(text("UPDATE alembic_version SET version_num = 'of_2030'"))
     with pytest.raises(RuntimeError, match="at schema of_2030, which this version of Topwork does not know"):
         database.migrate()
+
+
+def test_a_database_of_no_encoding_is_refused_with_the_mend(postgresql: str) -> None:
+    """As one that was made without a locale has: its driver gives bytes for texts."""
+    administer(postgresql, "CREATE DATABASE ascii TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'")
+    database = Database(with_database(postgresql, "ascii"))
+    with pytest.raises(RuntimeError, match="create the database with ENCODING 'UTF8'"):
+        database.migrate()
+    database.close()
+    administer(postgresql, "DROP DATABASE ascii WITH (FORCE)")
 
 
 def test_migrations_can_be_taken_back(empty_database_url: str) -> None:

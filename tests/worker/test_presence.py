@@ -55,3 +55,14 @@ def test_gpus_are_asked_of_the_driver(
     assert found["type"] == ("cuda" if gpus else "cpu") and found["cpus"] >= 1 and found["memory_bytes"] > 2**20
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert presence.device()["gpus"] == []
+
+
+@pytest.mark.parametrize("file", ["memory.max", "memory/memory.limit_in_bytes"])
+def test_a_container_has_the_memory_that_it_may_use(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of cgroups 2, and of 1."""
+    monkeypatch.setattr(presence, "CGROUP", tmp_path)
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("12345678\n")
+    assert presence.device()["memory_bytes"] == 12345678
+    (tmp_path / file).write_text("max\n")
+    assert presence.device()["memory_bytes"] > 2**30
