@@ -9,6 +9,9 @@ COPY constraints.txt pyproject.toml ./
 ARG REQUIRED
 RUN python -c "$REQUIRED" s3 > /tmp/packages && pip install --no-cache-dir -c constraints.txt -r /tmp/packages
 
+# Nothing else is installed here, whose packages those of the server could overwrite (setup.py).
+ENV TOPWORK_IMAGE=1
+
 FROM api-packages AS worker-packages
 # torch comes with CUDA; its project has an index of builds for CPUs, a tenth of the size: --build-arg PIP_EXTRA_INDEX_URL=...
 ARG PIP_EXTRA_INDEX_URL
@@ -17,11 +20,11 @@ RUN python -c "$REQUIRED" s3 worker > /tmp/packages && pip install --no-cache-di
 
 FROM api-packages AS api
 COPY . .
-RUN pip install --no-cache-dir --no-deps .
+RUN pip install --no-cache-dir --no-deps ./client .
 USER topwork
 EXPOSE 8000
 
 FROM worker-packages AS worker
 COPY . .
-RUN pip install --no-cache-dir --no-deps .
+RUN pip install --no-cache-dir --no-deps ./client .
 USER topwork

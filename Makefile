@@ -8,7 +8,8 @@ STAMP := $(VENV)/.installed
 .PHONY: help demo demo-images serve test quick field fresh soak fleet check golden openapi venv formats bench-budget bench-speed bench-overhead bench-transfer bench-methods bench-api bench-page bench-estimate bench-base bench-images clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo 'Using it'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2} /^# Developing/ {print "\nDeveloping it"}' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## Prune a real model to a tenth of its encoder, with and without transfer (about 10 minutes)
 	$(BIN)/topwork demo
@@ -18,6 +19,15 @@ demo-images: $(STAMP) ## Prune a MobileNetV2 until ONNX Runtime is twice as fast
 
 serve: $(STAMP) ## Run the whole server on this machine, data in ./data
 	$(BIN)/topwork serve
+
+venv: $(STAMP) ## Install everything into .venv (again, when pyproject.toml or constraints.txt have changed)
+
+clean: ## Remove the virtual environment and all caches; ./data stays
+	rm -rf $(VENV) build dist client/build *.egg-info client/*.egg-info
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Developing: what `make help` lists apart.
 
 test: $(STAMP) ## Run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
@@ -58,14 +68,16 @@ golden: $(STAMP) ## Show whether tiny jobs end bit for bit as with another revis
 openapi: $(STAMP) ## Write docs/openapi.json anew, after the API has changed
 	$(BIN)/python -m api.main > docs/openapi.json
 
-venv: $(STAMP) ## Make the virtual environment (again, when pyproject.toml or constraints.txt have changed)
-
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml client/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Topwork needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 $(MAKECMDGOALS)" or 0)'
 	@$(PYTHON) -c 'import ensurepip' || { echo 'This Python cannot make virtual environments; on Debian: apt-get install python3-venv'; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	@touch $@
+	@echo 'Installing into $(VENV): 3 to 10 minutes, 2 GB on disk, and some GB more where torch comes with CUDA.'
+	@echo 'Without a GPU: PIP_EXTRA_INDEX_URL=INDEX make $(MAKECMDGOALS)'
+	@rm -f $@
+	@$(PYTHON) -m venv $(VENV)
+	@{ $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ./client -e '.[dev]' && touch $@; } \
+	| awk '/Downloading .*(MB|GB)|^Installing|^Building/ {sub(/^ +/, ""); print substr($$0, 1, 100); fflush()}'
+	@test -f $@
 
 bench-budget: $(STAMP) ## Measure how near to its limit the solver comes, for each cost and family
 	$(BIN)/python -m benchmarks.budget
@@ -108,7 +120,3 @@ bench-base: $(STAMP) ## Prune a real model of base size in both layouts; 404 MB 
 
 bench-images: $(STAMP) ## Run what is left of the benchmark of image classifiers; hours on one core, resumable (needs npm)
 	$(BIN)/python -m benchmarks.images
-
-clean: ## Remove the virtual environment and all caches; ./data stays
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find . -name __pycache__ -type d -prune -exec rm -rf {} +

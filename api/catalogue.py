@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from core.domains.channels.model import LocalImageModel, of_images, read_image_model
 from core.domains.transformer.model import LocalModel, read_model
-from core.spec.errors import SpecError
+from core.spec.errors import SpecError, meant
 from core.spec.task import ProblemType
 
 __all__ = ["LocalImageModel", "LocalModel", "Unusable", "find", "find_images", "local_models"]
@@ -57,7 +57,8 @@ def _found(models_dir: Path, name: str, read: Callable[[Path], T]) -> T:
         known = ", ".join(model.name for model in models) or "none yet"
         raise SpecError(
             "/model",
-            f"there is no local model '{name[:200]}'; local models (GET /v1/models): {known}. "
+            f"there is no local model '{name[:200]}'{meant(name, [model.name for model in models]) or ';'} "
+            f"local models (GET /v1/models): {known}. "
             "A model of the hub is named 'owner/name@revision'",
         )
     try:

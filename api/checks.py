@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from api import catalogue, hub
+from api import catalogue, hub, names
 from api.context import Context
 from api.latency import measured, too_fast
 from api.problems import fault, invalid
@@ -34,7 +34,7 @@ from core.rows import sandbox
 from core.rows.survey import Survey, survey
 from core.rows.understood import Understood
 from core.spec.budget import of_size
-from core.spec.errors import SpecError, SpecErrors
+from core.spec.errors import SpecError, SpecErrors, meant
 from core.spec.job import JobSpec
 from core.spec.latency import Latency
 from core.spec.task import UNLABELLED
@@ -90,6 +90,7 @@ async def data_faults(here: Context, given: Any, wrong: Set[str]) -> list[Fault]
         return []
     if any(ref.dataset is None for ref in spec.references().values()):
         return []
+    spec = await names.resolve(here, spec)
     return (await _read(here, spec, spec.train.max_length))[2]
 
 
@@ -108,7 +109,8 @@ def _look(here: Context, spec: JobSpec) -> tuple[dict[str, Dataset], list[Fault]
     """The data sets that there are, and what is wrong with names and addresses."""
     with here.database.read() as session:
         found = _datasets(here, session, spec)
-    faults = _missing(spec, found) + _mistaken(spec, found) + _missing_columns(spec, found)
+        faults = _missing(here, session, spec, found)
+    faults += _mistaken(spec, found) + _missing_columns(spec, found)
     if spec.webhook is not None:
         faults += _webhook_faults(spec.webhook.url, here.settings.webhook_allow_private)
     return found, faults
@@ -223,13 +225,13 @@ def _webhook_faults(url: str, allow_private: bool) -> list[Fault]:
 
 def still_there(here: Context, session: Session, spec: JobSpec) -> None:
     """Raises a 422 Problem if a data set was deleted since `check`; for the transaction that queues the job."""
-    if faults := _missing(spec, _datasets(here, session, spec)):
+    if faults := _missing(here, session, spec, _datasets(here, session, spec)):
         raise invalid(faults)
 
 
-def _missing(spec: JobSpec, found: Mapping[str, Dataset]) -> list[Fault]:
+def _missing(here: Context, session: Session, spec: JobSpec, found: Mapping[str, Dataset]) -> list[Fault]:
     return [
-        Fault(pointer=pointer, detail=f"there is no data set '{dataset_id}'; upload it with POST /v1/datasets")
+        Fault(pointer=pointer, detail=names.missing(session, here.tenant_id, dataset_id))
         for pointer, dataset_id in spec.dataset_ids().items()
         if dataset_id not in found
     ]
@@ -257,7 +259,7 @@ def _missing_columns(spec: JobSpec, found: Mapping[str, Dataset]) -> list[Fault]
             if dataset is not None and column not in dataset.columns:
                 known = ", ".join(f"'{name}'" for name in dataset.columns)
                 detail = f"the data set '{dataset.name}' has no column '{column[:200]}'; its columns: {known}"
-                detail += _why_left_out(dataset, column)
+                detail += _why_left_out(dataset, column) or meant(column, dataset.columns)
                 faults.setdefault(pointer, Fault(pointer=pointer, detail=detail))
     return list(faults.values())
 

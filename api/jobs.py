@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
-from api import hub
+from api import hub, names
 from api.body import StrictRoute
 from api.checks import Checked, check, data_faults, still_there
 from api.context import Context, Here, context
@@ -27,6 +27,7 @@ from api.plan import plan
 from api.problems import RESPONSES, Problem, faults_of, invalid
 from api.schemas import Accepted, Delivery, Fault, Job, JobPage, Plan, Status, instant
 from core.ledger import jobs, quotas, tables, webhooks, workers
+from core.spec import shorthand
 from core.spec.job import JobSpec
 
 log = logging.getLogger("topwork.api")
@@ -129,12 +130,18 @@ async def submit(here: Here, spec: Spec, response: Response, idempotency_key: Id
 
 
 @router.post(":validate", responses={s: RESPONSES[s] for s in (413, 415, 422, 503)})
-async def validate(here: Here, spec: Spec) -> Plan:
+async def validate(here: Here, spec: Spec, request: Request) -> Plan:
     """What a job would do, without asking for it: the same checks, the rows it would use, the budgets in reach.
 
     Data that it names of a hub is fetched, as for the job, and then is there.
     """
-    spec = await hub.fetch(here, spec)
+    found = await planned(here, spec)
+    return found.model_copy(update={"notes": [*shorthand.said(await request.json()), *found.notes]})
+
+
+async def planned(here: Context, spec: JobSpec) -> Plan:
+    """What a job would do; raises a 422 Problem."""
+    spec = await hub.fetch(here, await names.resolve(here, spec))
     return await run_in_threadpool(_plan, here, spec, await check(here, spec))
 
 
@@ -333,7 +340,7 @@ async def _submit(here: Context, asked: JobSpec, key: str | None) -> tuple[table
     # A request sent again gets its job, even if it would be refused today.
     if key is not None and (earlier := await run_in_threadpool(_earlier, here, asked, key)) is not None:
         return earlier, False
-    spec = await hub.fetch(here, asked)
+    spec = await hub.fetch(here, await names.resolve(here, asked))
     await check(here, spec)
     job, new = await run_in_threadpool(_create, here, spec, asked, key)
     log.info("accepted", extra={"job": job.id})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from http import HTTPStatus
@@ -21,7 +22,7 @@ from api.schemas import Fault, ProblemDetails
 from core.ledger.database import READ_ONLY_NOW
 from core.ledger.quotas import QueueFullError, StorageFullError
 from core.ledger.storage import StorageAwayError
-from core.spec.errors import SpecError
+from core.spec.errors import SpecError, meant
 from core.spec.job import JobSpec
 
 log = logging.getLogger(__name__)
@@ -267,12 +268,14 @@ def _detail(error: Mapping[str, Any], pointer: str) -> str:
     if error["type"] == "missing":
         return "is required" if pointer else "a body is required"
     if error["type"] == "extra_forbidden":
-        known = _known_fields(pointer.rpartition("/")[0])
-        return "is not a known field" + (f"; known here: {', '.join(known)}" if known else "")
+        parent, _, name = pointer.rpartition("/")
+        known = _known_fields(parent)
+        return "is not a known field" + (f"{meant(name, known) or ';'} known here: {', '.join(known)}" if known else "")
     if error["type"] in ("dict_type", "model_type", "model_attributes_type"):
         return "should be a JSON object"
-    if error["type"] == "string_pattern_mismatch" and pointer.endswith("/dataset"):
-        return "is not the id of a data set; POST /v1/datasets gives one"
+    if error["type"] == "literal_error":
+        expected = str(error["ctx"]["expected"])
+        message += meant(error["input"], re.findall("'([^']*)'", expected))
     if "UploadFile" in message:
         return "should be a file: send it with a file name (curl -F file=@reviews.csv)"
     return message[0].lower() + message[1:] if message.startswith(("Input ", "String ", "List ", "Value ")) else message

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from itertools import islice
 
 from fastapi import Request
@@ -10,6 +9,7 @@ from fastapi.routing import APIRoute
 
 from api.problems import invalid
 from api.schemas import Fault
+from core.spec.errors import meant
 
 MAX_UNKNOWN = 5  # named in an answer
 MAX_NAME = 100
@@ -27,7 +27,5 @@ async def require_known(request: Request) -> None:
 
 
 def _fault(name: str, known: list[str]) -> Fault:
-    meant = get_close_matches(name, known, n=1)
     here = f"known here: {', '.join(sorted(known))}" if known else "this address takes none"
-    detail = "is not a known parameter; " + (f"did you mean '{meant[0]}'? " if meant else "") + here
-    return Fault(parameter=name, detail=detail)
+    return Fault(parameter=name, detail=f"is not a known parameter{meant(name, known) or ';'} {here}")

@@ -23,6 +23,8 @@ from core.spec.messages import StageProgress
 
 Size = Annotated[str | None, Query(description="of a job of several sizes: the one that the report is of")]
 
+BINARY = {"type": "string", "format": "binary"}
+
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
 
 
@@ -95,7 +97,7 @@ def stored_report(here: Context, job_id: str, request: Request, path: str) -> Re
     "/archive",
     response_class=Response,
     responses={
-        200: {"description": "The archive", "content": {"application/zip": {}}},
+        200: {"description": "The archive", "content": {"application/zip": {"schema": BINARY}}},
         206: {"description": "The part that Range asks for"},
         304: {"description": "If-None-Match names the archive as it is"},
         404: RESPONSES[404],

@@ -11,12 +11,16 @@ from pydantic_core import CoreSchema
 
 from core.spec import messages
 from core.spec.latency import Latency
-from core.spec.report import FamilyReport, Report
+from core.spec.report import FamilyReport, ProbeReport, Report
 
 Status = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 DatasetId = Annotated[str, Field(examples=["ds_0192f0c1e0a77c5fb0a6c3a1d2e4f5a6"])]
 JobId = Annotated[str, Field(examples=["job_0192f0c2a4b17d1c9e0f3a5b7c8d9e0f"])]
 Sha256 = Annotated[str, Field(examples=["9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"])]
+Asked = Annotated[  # titled, since generators of clients would call it JobSpec, as what is posted
+    dict[str, Any],
+    Field(title="As stored", description="the specification; null where the value follows from the rest"),
+]
 Cursor = Annotated[str | None, Field(description="give it as `cursor` for the next page; null on the last")]
 
 
@@ -183,12 +187,12 @@ class Job(BaseModel):
     eta_s: float | None = Field(description="estimate of the seconds of training left; null while there is none")
     attempt: int = Field(description="starts so far: attempt n of max_attempts", examples=[1])
     max_attempts: int = Field(examples=[3])
-    metrics: Annotated[dict[str, Any], Described(Report | FamilyReport)] | None = Field(
+    metrics: Annotated[dict[str, Any], Described(Report | FamilyReport | ProbeReport)] | None = Field(
         description="the report, once the job has succeeded"
     )
     error: JobError | None
     delivery: Delivery | None = Field(description="with `webhook`, once the job has ended")
-    spec: dict[str, Any] = Field(description="the specification; null where the value follows from the rest")
+    spec: Asked
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -281,7 +285,7 @@ class PlannedSize(BaseModel):
 class Plan(BaseModel):
     """What a job would do."""
 
-    spec: dict[str, Any] = Field(description="the specification; null where the value follows from the rest")
+    spec: Asked
     labels: list[str] = Field(
         description="of the outputs, in their order: the model's, where its own head knows them, else sorted",
         examples=[["negative", "positive"]],

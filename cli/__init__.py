@@ -1,1 +1,1 @@
-"""The command line: a supervisor for one machine (`serve`), a thin client for the rest, and the demo."""
+"""Commands of a server's own machine: a supervisor for all parts (`serve`), keys, the schema, the demo."""

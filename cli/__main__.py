@@ -1,5 +1,5 @@
 """`python -m cli` is `topwork`."""
 
-from cli.main import app
+from topwork.cli.main import run
 
-app()
+run()

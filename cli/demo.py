@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,12 +21,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cli.client import Client, download_all
 from cli.processes import start, stop
-from cli.watch import failure, follow
 from core.spec.report import Report, Result
+from topwork.client import Client
+from topwork.progress import failure
+from topwork.report import milliseconds
 
 READY_WITHIN_S = 60.0
+BUSY = 0.1  # part of the time of measuring from which on it is doubted
+WIDE = 160  # columns
+WITHOUT, WITH = "without transfer", "with transfer"
 ACCURACY = "accuracy (95 % interval)"  # the table's second column
 
 
@@ -58,24 +62,24 @@ def run(demo: Demo, data_dir: Path, seed: int, keep: bool, console: Console) -> 
     target_file, source_file = demo.fetch(data_dir, lambda line: console.print(line, soft_wrap=True))
     step("Start the server")
     with _server(data_dir, keep, console) as client:
-        client.cancel_all()  # of a demo that was cut off
-        target, source = client.upload(target_file), client.upload(source_file)
-        console.print(demo.rows.format(target["rows"], source["rows"]))
+        _cancel(client)
+        target, source = client.data.upload(target_file), client.data.upload(source_file)
+        console.print(demo.rows.format(target.rows, source.rows))
         step(f"{demo.asked}: without transfer, and with")
-        asked = specs(demo.job, str(target["id"]), str(source["id"]), seed)
-        ids = {name: str(client.submit(spec, str(uuid.uuid4()))["id"]) for name, spec in asked.items()}
-        jobs = follow(client, ids, console)
+        asked = specs(demo.job, target.id, source.id, seed)
+        ids = {name: client.jobs.submit(spec).id for name, spec in asked.items()}
+        jobs = client.jobs.follow(ids, progress=True)
         if reasons := [reason for job in jobs.values() if (reason := failure(job))]:
             raise DemoError("\n".join(reasons))
         step("Download both checkpoints and check every sha256")
         folders = {name: data_dir / "demo-checkpoints" / job_id for name, job_id in ids.items()}
         for name, job_id in ids.items():
-            files = download_all(client, job_id, folders[name])
+            files = client.jobs.download(job_id, folders[name])
             console.print(f"{name}: {len(files)} files in {folders[name]}", soft_wrap=True)
         reports = {}
         for name, folder in folders.items():
             found = json.loads((folder / "report.json").read_bytes())
-            if jobs[name]["metrics"] != found:
+            if jobs[name].metrics != found:
                 raise DemoError(f"{name}: report.json is not what the job said")
             reports[name] = Report.model_validate(found)
     step("Load both in a new process, and measure them on the same test rows")
@@ -85,7 +89,10 @@ def run(demo: Demo, data_dir: Path, seed: int, keep: bool, console: Console) -> 
     for name, folder in folders.items():
         compare(name, reports[name], measured[str(folder)])
         rows += table_rows(demo, name, reports[name], measured[str(folder)], measured["dense"])
-    show(demo, rows, reports, data_dir / "demo" / demo.table, console, time.monotonic() - began)
+    busy = float(measured["dense"]["waited"])
+    show(demo, rows, reports, busy, data_dir / "demo" / demo.table, console, time.monotonic() - began)
+    for line in following(folders[WITH], data_dir, keep):
+        console.print(line, soft_wrap=True, markup=False)
 
 
 def specs(job: Mapping[str, Any], target: str, source: str, seed: int) -> dict[str, dict[str, Any]]:
@@ -95,12 +102,24 @@ def specs(job: Mapping[str, Any], target: str, source: str, seed: int) -> dict[s
         "task": {**job["task"], "data": {"dataset": target}},
         "transfer": {"coupling": "none"},
         "train": {**job.get("train", {}), "seed": seed},
-        "labels": {"demo": "without transfer"},
+        **_named(WITHOUT),
     }
     source_data = [{"data": {"dataset": source}, "label": "label"}]
     coupling = {"coupling": "teacher"}  # named, since the trials of `auto` would take as long again
-    transfer = {**plain, "sources": source_data, "transfer": coupling, "labels": {"demo": "with transfer"}}
-    return {"without transfer": plain, "with transfer": transfer}
+    transfer = {**plain, "sources": source_data, "transfer": coupling, **_named(WITH)}
+    return {WITHOUT: plain, WITH: transfer}
+
+
+def _named(which: str) -> dict[str, Any]:
+    return {"labels": {"demo": which}, "title": f"demo, {which}"}
+
+
+def _cancel(client: Client) -> None:
+    """Stop what a demo that was cut off has left: nobody else's jobs."""
+    for which in (WITHOUT, WITH):
+        for job in client.jobs.list(labels={"demo": which}):
+            if not job.ended:
+                client.jobs.cancel(job)
 
 
 def same_test_rows(folders: list[Path]) -> None:
@@ -144,7 +163,7 @@ def table_rows(
         latency, quality = measured["latency_ms"], result.test["accuracy"]
         told = f"{quality.value:.1%} ({quality.low:.1%} to {quality.high:.1%})"
         speedup = " / ".join(f"{dense['latency_ms'][size] / latency[size]:.1f}x" for size in ("1", "32"))
-        times = (f"{latency['1']:.1f}", f"{latency['32']:.1f}", speedup)
+        times = (milliseconds(latency["1"]), milliseconds(latency["32"]), speedup)
         rows.append((f"{kind}, {name}", told, *demo.cells(result), f"{result.bytes / 1e6:.1f}", *times))
     return rows
 
@@ -153,6 +172,7 @@ def show(
     demo: Demo,
     rows: list[tuple[str, ...]],
     reports: Mapping[str, Report],
+    busy: float,
     target: Path,
     console: Console,
     seconds: float,
@@ -160,7 +180,13 @@ def show(
     """The table on the screen and, as Markdown, in `target`."""
     one, other = reports.values()
     gain = _accuracy(other) - _accuracy(one)
-    notes = [f"Mind, {name}: {said}." for name, report in reports.items() for said in report.warnings] + [
+    notes = [f"Mind, {name}: {said}." for name, report in reports.items() for said in report.warnings]
+    if busy > BUSY:
+        notes.append(
+            f"Mind: this machine was busy: while these milliseconds were measured, {busy:.0%} of the time went by "
+            "waiting for a core. Do not believe them; run it again on a quiet machine."
+        )
+    notes += [
         f"Measured on {one.data.test:,} held-out rows; trained on {one.data.train}. Latency: {demo.latency} on "
         f"{one.environment.device}, medians, all models in turn.",
         f"Transfer changes the pruned model's accuracy by {100 * gain:+.1f} points. Took {seconds / 60:.1f} minutes.",
@@ -172,12 +198,34 @@ def show(
     for row in rows:
         table.add_row(*row)
     # A pipe is as wide as it needs to be; 80 columns would fold the table.
-    (console if console.is_terminal else Console(width=160, highlight=False)).print(table)
+    if console.is_terminal and console.width < WIDE:
+        console.print(_turned(headings, rows))
+    else:
+        (console if console.is_terminal else Console(width=WIDE, highlight=False)).print(table)
     for note in notes:
         console.print(note, markup=False, soft_wrap=True)
     lines = [" | ".join(headings), " | ".join(["---"] + ["---:"] * (len(headings) - 1)), *(" | ".join(r) for r in rows)]
     target.write_text("\n".join(f"| {line} |" for line in lines) + "\n\n" + "\n".join(notes) + "\n", encoding="utf-8")
     console.print(f"The table as Markdown: {target}", soft_wrap=True)
+
+
+def _turned(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """The table with a column for each model, for a narrow terminal."""
+    table = Table("", *(row[0] for row in rows))
+    for heading, *values in zip(headings[1:], *(row[1:] for row in rows), strict=True):
+        table.add_row(heading, *values)
+    return table
+
+
+def following(folder: Path, data_dir: Path, keep: bool) -> list[str]:
+    """What to look at, and to do, next."""
+    topwork = "topwork" if shutil.which("topwork") else str(Path(sys.executable).with_name("topwork"))
+    command = "" if keep else f"{topwork} serve --data-dir {data_dir}   # with what was made: {topwork} jobs\n"
+    return [
+        f"The whole report, a page for a browser: {(folder / 'report.html').resolve()}",
+        f"Try it: (cd {folder} && python load.py 'Sturdy, and it does what it says.')",
+        f"Then, with your own data:\n{command}{topwork} new FILE.csv --unlabelled TEXTS.csv",
+    ]
 
 
 def _accuracy(report: Report) -> float:
@@ -210,7 +258,7 @@ def _server(data_dir: Path, keep: bool, console: Console) -> Iterator[Client]:
     try:
         with Client(url) as client:
             deadline = time.monotonic() + READY_WITHIN_S
-            while not client.ready():
+            while not client.server.ready():
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise DemoError(f"the server does not start; its log, {log}:\n{log.read_text()[-2000:]}")
                 time.sleep(0.2)

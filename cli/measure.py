@@ -21,6 +21,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from cli.busy import scheduled, waited
+
 BATCH = 64
 SEQUENCE_LENGTH = 128
 REPEATS = {1: 40, 32: 8}  # by batch size, after WARM_UP
@@ -45,8 +47,10 @@ def main(checkpoints: list[Path]) -> dict[str, Any]:
         for name, (model, tokenizer) in loaded.items()
     }
     models = {"dense": dense(checkpoints[0])} | {name: model for name, (model, _) in loaded.items()}
+    before = scheduled()
     for name, medians in latencies_ms(models).items():
         result.setdefault(name, {})["latency_ms"] = medians
+    result["dense"]["waited"] = waited(before, scheduled())
     return result
 
 

@@ -27,6 +27,7 @@ from torch import Tensor
 from torch.export import Dim
 from transformers import AutoConfig, AutoModelForImageClassification
 
+from cli.busy import scheduled, waited
 from cli.measure import in_turn
 
 BATCH = 64
@@ -51,8 +52,10 @@ def main(pictures: Path, checkpoints: list[Path]) -> dict[str, Any]:
         size = next(batches(folder, pictures, processor))[1].shape[1:]
     with tempfile.TemporaryDirectory() as scratch:
         sessions["dense"] = dense(checkpoints[0], size, Path(scratch) / "dense.onnx")
+    before = scheduled()
     for name, medians in in_turn({name: partial(run, one, size) for name, one in sessions.items()}).items():
         result.setdefault(name, {})["latency_ms"] = medians
+    result["dense"]["waited"] = waited(before, scheduled())
     return result
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.client import file_sha256
+from topwork.files import file_sha256
 
 WHEEL, NPM = ("--only-binary", ":all:"), ("npm",)  # options of a package
 

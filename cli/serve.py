@@ -100,7 +100,7 @@ class Supervisor:
 
     def _start(self, settings: Settings) -> None:
         if find_spec("torch") is None:
-            raise ServeError("the jobs that it runs need torch: pip install 'topwork[worker]'")
+            raise ServeError("the jobs that it runs need torch: in the checkout, pip install -e '.[worker]'")
         self.embedded = settings.broker_url is None
         if self.embedded:
             self.environment["TOPWORK_BROKER_URL"] = f"redis+socket://{self._start_broker(settings)}"

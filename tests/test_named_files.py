@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ROOMS = "api|benchmarks|cli|core|docs|migrations|tests|worker"
+ROOMS = "api|benchmarks|cli|client|core|docs|migrations|tests|worker"
 FILE = re.compile(rf"(?<![\w./-])(?:{ROOMS})/[\w/]+\.(?:py|md|txt|json|jsonl|svg)\b")
 MODULE = re.compile(r"(?<![\w./-])core(?:\.\w+){2,}")
 HISTORY = ("CHANGELOG.md", "docs/log.md", "benchmarks/results")  # of what was there then

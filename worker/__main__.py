@@ -7,5 +7,5 @@ from worker.app import main
 
 if __name__ == "__main__":
     if find_spec("torch") is None:  # looked for and not loaded: only the child may
-        sys.exit("the jobs of a worker need torch: pip install 'topwork[worker]'")
+        sys.exit("the jobs of a worker need torch: in the checkout, pip install -e '.[worker]'")
     main()

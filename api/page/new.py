@@ -87,7 +87,7 @@ async def _carry_out(here: Context, draft: Draft, spec: JobSpec, wanted: str, on
     """Where to go once the job is asked for; None where the page is shown again, with the plan or what is wrong."""
     try:
         if wanted != "start":
-            draft.plan = await asked.validate(here, spec)
+            draft.plan = await asked.planned(here, spec)
             return None
         answer = Response()
         digest = hashlib.sha256(spec.model_dump_json().encode()).hexdigest()[:32]

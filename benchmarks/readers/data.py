@@ -17,9 +17,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 
-from cli.client import file_sha256
 from cli.fetch_images import EMOJI, emoji
 from cli.packages import FetchError
+from topwork.files import file_sha256
 
 FASHION = "dataset-fashion-mnist=0.0~git20200523.55506a9-1"
 FASHION_SHA256 = "39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0"

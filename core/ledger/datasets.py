@@ -24,6 +24,7 @@ from core.rows.take import Taken, show, take
 from core.rows.understood import Understood
 
 MAX_NAME_CHARS = 200
+MANY = 1000  # among which a name is looked for
 # PostgreSQL stores no NUL, UTF-8 no lone surrogate; both would surface only when the job writes its report.
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 Row = dict[str, Any]
@@ -97,6 +98,18 @@ def named(session: Session, tenant_id: str, name: str) -> Dataset | None:
     """The tenant's newest data set of that name, or None."""
     query = select(Dataset).where(Dataset.tenant_id == tenant_id, Dataset.name == name)
     return session.scalar(query.order_by(Dataset.id.desc()).limit(1))
+
+
+def all_named(session: Session, tenant_id: str, name: str) -> Sequence[Dataset]:
+    """The tenant's data sets of that name, newest first."""
+    query = select(Dataset).where(Dataset.tenant_id == tenant_id, Dataset.name == name)
+    return session.scalars(query.order_by(Dataset.id.desc()).limit(MANY)).all()
+
+
+def names(session: Session, tenant_id: str) -> Sequence[str]:
+    """Names of the tenant's newest data sets."""
+    query = select(Dataset.name).where(Dataset.tenant_id == tenant_id)
+    return session.scalars(query.order_by(Dataset.id.desc()).limit(MANY)).all()
 
 
 def page(session: Session, tenant_id: str, limit: int, before: str | None = None) -> Sequence[Dataset]:

@@ -23,7 +23,7 @@ class Settings(BaseSettings):
     database_url: str | None = Field(None, description="SQLAlchemy URL; default: SQLite in data_dir")
     broker_url: str | None = Field(None, description="redis:// URL; default: embedded Valkey in data_dir")
     storage_url: str | None = Field(
-        None, pattern=S3_URL, description="s3://bucket/prefix (needs topwork[s3]); default: files in data_dir"
+        None, pattern=S3_URL, description="s3://bucket/prefix (needs the extra s3); default: files in data_dir"
     )
     downloads: Literal["proxy", "redirect"] = Field(
         "proxy", description="redirect: clients fetch files from S3 itself, by URLs that are good for minutes"

@@ -13,5 +13,5 @@ def open_storage(settings: Settings) -> Storage:
     try:
         from core.ledger.s3 import S3Storage
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("TOPWORK_STORAGE_URL names S3, which needs: pip install 'topwork[s3]'") from error
+        raise ModuleNotFoundError("TOPWORK_STORAGE_URL names S3: in the checkout, pip install -e '.[s3]'") from error
     return S3Storage(settings.storage_url)

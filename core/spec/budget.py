@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from core.spec import shorthand
 from core.spec.strict import Strict
 
 
@@ -36,17 +37,23 @@ class Budget(Strict):
     Counts (params, macs, bytes): up to 1 a fraction of what the dense model costs, above it a whole number.
     """
 
-    params: Annotated[Amount | None, Field(description="parameters, of the encoder or of the whole model")] = None
+    params: Annotated[
+        Amount | None, shorthand.PARAMS, Field(description="parameters, of the encoder or of the whole model")
+    ] = None
     macs: Annotated[
-        Amount | None, Field(description="multiply-accumulates for one text of `sequence_length` tokens")
+        Amount | None,
+        shorthand.PARAMS,
+        Field(description="multiply-accumulates for one text of `sequence_length` tokens"),
     ] = None
     bytes: Annotated[
         Amount | None,
+        shorthand.BYTE_COUNT,
         Field(description="size of model.safetensors, in export.precision; a fraction is of the dense one in float32"),
     ] = None
     sparsity: Annotated[
-        float | None,
-        Field(gt=0, lt=1, description="share of the weights in the encoder's matrices that become zero; shapes stay"),
+        Annotated[float, Field(gt=0, lt=1)] | None,
+        shorthand.ZEROS,
+        Field(description="share of the weights in the encoder's matrices that become zero; shapes stay"),
     ] = None
     pattern: Annotated[
         Pattern | None,
@@ -63,11 +70,14 @@ class Budget(Strict):
         int | None, Field(ge=1, le=512, description="tokens, for 'macs' and latencies; left out: train.max_length")
     ] = None
     latency_ms: Annotated[
-        float | None,
-        Field(gt=0, le=3_600_000, description="of a pass of `batch_size` texts of `sequence_length` tokens, measured"),
+        Annotated[float, Field(gt=0, le=3_600_000)] | None,
+        shorthand.MILLISECONDS,
+        Field(description="of a pass of `batch_size` texts of `sequence_length` tokens, measured"),
     ] = None
     speedup: Annotated[
-        float | None, Field(gt=1, le=1_000_000, description="dense over pruned latency, measured as for `latency_ms`")
+        Annotated[float, Field(gt=1, le=1_000_000)] | None,
+        shorthand.SPEEDUP,
+        Field(description="dense over pruned latency, measured as for `latency_ms`"),
     ] = None
     batch_size: Annotated[int | None, Field(ge=1, le=1024, description="texts, for latencies; left out: 1")] = None
     device: Annotated[

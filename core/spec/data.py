@@ -19,15 +19,22 @@ def _hub_name(value: str) -> str:
     return value
 
 
+DATASET_ID = re.compile("ds_[0-9a-f]{32}").fullmatch
 HUB_PART = r"^[^/\x00-\x1f]{1,100}$"
 HubPart = Annotated[str, Field(pattern=HUB_PART)]
 
 
 class DatasetRef(Strict):
-    """A data set: one of yours by its id, or a public one of a hub, which becomes one of yours when it is fetched."""
+    """A data set: one of yours, or a public one of a hub, which becomes one of yours when it is fetched."""
 
     dataset: Annotated[
-        str | None, Field(pattern=r"^ds_[0-9a-f]{32}$", examples=["ds_0192f0c1e0a77c5fb0a6c3a1d2e4f5a6"])
+        str | None,
+        Field(
+            min_length=1,
+            max_length=200,
+            description="its id; or the name of its file, where no other has it: an answer has the id",
+            examples=["ds_0192f0c1e0a77c5fb0a6c3a1d2e4f5a6", "reviews.csv"],
+        ),
     ] = None
     hub: Annotated[
         str | None,

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
 from typing import TypeVar
 
 T = TypeVar("T")
+
+
+def meant(asked: object, known: Iterable[str]) -> str:
+    """The name that is near to what was asked, as the end of a sentence; empty where none is."""
+    near = get_close_matches(str(asked)[:200], [*known], n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 class SpecError(ValueError):

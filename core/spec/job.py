@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from core.spec import shorthand
 from core.spec.budget import GROUPS, MOST_SIZES, Budget, of_size, require_family
 from core.spec.data import DatasetRef
 from core.spec.methods import METHODS
@@ -269,7 +270,7 @@ class JobSpec(Strict):
     task: TaskSpec
     sources: Annotated[list[Source], Field(max_length=8)] = []
     budgets: Annotated[
-        list[Budget],
+        list[Annotated[Budget, shorthand.BUDGET]],
         Field(
             min_length=2,
             max_length=MOST_SIZES,
@@ -278,7 +279,9 @@ class JobSpec(Strict):
         ),
     ] = []
     one_budget: Annotated[
-        Budget | None, Field(alias="budget", description="how small; or give `budgets`", validate_default=True)
+        Budget | None,
+        shorthand.BUDGET,
+        Field(alias="budget", description="how small; or give `budgets`", validate_default=True),
     ] = None
     vocabulary: Annotated[
         Literal["keep", "trim"],
@@ -300,7 +303,7 @@ class JobSpec(Strict):
     ] = "auto"
     channels: Annotated[Channels | None, Field(description="of image-classification alone")] = None
     transfer: Transfer = Transfer()
-    method: Method = Method()
+    method: Annotated[Method, shorthand.BY_NAME] = Method()
     train: Train = Train()
     export: Export = Export()
     limits: Limits = Limits()
@@ -343,7 +346,8 @@ class JobSpec(Strict):
             return values
         values = {"budget": None, **values}  # so that what is said of it names it
         several, transfer = values.get("budgets"), values.get("transfer", {})
-        budgets: list[Any] = several if isinstance(several, list) and several else [values.get("budget")]
+        given: list[Any] = several if isinstance(several, list) and several else [values.get("budget")]
+        budgets = [*map(shorthand.read_budget, given)]
         if not all(isinstance(budget, dict) for budget in budgets) or not isinstance(transfer, dict):
             return values
         filled: dict[str, Any] = {}

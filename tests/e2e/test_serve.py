@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from cli.client import file_sha256
 from tests.e2e.conftest import Server, command_line, eventually, specification, write_reviews
+from topwork.files import file_sha256
 
 LONG = {"teach": 20, "recover": 800}
 
@@ -54,8 +54,7 @@ def test_a_job_of_two_sizes_goes_on_between_them(server: Server, submitted: Call
     assert (job["status"], job["attempt"]) == ("succeeded", 2), watched.stdout
     assert [size["name"] for size in job["metrics"]["sizes"]] == [*sizes]
     assert all(name in watched.stdout for name in sizes)
-    stages = server.http.get(f"/v1/jobs/{job_id}/events?limit=500").json()["items"]
-    begun = [event["data"] for event in stages if event["type"] == "stage"]
+    begun = [event.data for event in server.client.jobs.events(job_id) if event.type == "stage"]
     assert [one.get("size") for one in begun if one["stage"] == "recover"] == [*sizes, *sizes]
     for size in job["metrics"]["sizes"]:
         folder = tmp_path / size["name"]
@@ -70,10 +69,10 @@ def test_a_job_of_two_sizes_goes_on_between_them(server: Server, submitted: Call
 def _check_download(server: Server, job: dict[str, Any], folder: Path) -> None:
     """Every file is what the server says; a new process measures what the report says."""
     server.topwork("download", job["id"], folder)
-    files = server.http.get(f"/v1/jobs/{job['id']}/files").json()["items"]
-    assert {file["path"] for file in files} >= {"model.safetensors", "config.json", "load.py", "report.json"}
+    files = server.client.jobs.files(job["id"])
+    assert {file.path for file in files} >= {"model.safetensors", "config.json", "load.py", "report.json"}
     for file in files:
-        assert file_sha256(folder / file["path"]) == file["sha256"]
+        assert file_sha256(folder / file.path) == file.sha256
     report = json.loads((folder / "report.json").read_text())
     assert report == job["metrics"]
     measured = _measure(folder)
@@ -95,10 +94,50 @@ def test_a_running_job_is_cancelled_at_once(server: Server, submitted: Callable[
     train = {"steps": {"recover": 1_000_000}, "max_length": 32, "batch_size": 8}
     job_id = submitted(specification(train=train))
     eventually(lambda: server.job(job_id)["stage"] is not None, "the job runs")
-    assert server.http.post(f"/v1/jobs/{job_id}/cancel").status_code == 200
+    assert server.client.jobs.cancel(job_id).status in ("cancelling", "cancelled")
     eventually(lambda: server.job(job_id)["status"] == "cancelled", "cancelled")
     watched = server.topwork("watch", job_id, check=False)
-    assert (watched.returncode, watched.stderr.strip()) == (1, f"job {job_id} cancelled")
+    assert (watched.returncode, watched.stderr.strip()) == (3, f"job {job_id} cancelled")
+
+
+@pytest.mark.slow
+def test_five_lines_from_a_file_to_a_checkpoint(server: Server, tmp_path: Path) -> None:
+    reviews = write_reviews(tmp_path / "five.csv", 200, 5)
+    client = server.client
+    train = {"steps": {"teach": 20, "recover": 20}, "max_length": 32, "batch_size": 8}
+    job = client.jobs.submit(model="tiny", data=reviews, budget="40%", title="five", train=train)
+    assert client.jobs.wait("five", timeout=600).id == job.id
+    files = client.jobs.download(job, tmp_path / "pruned")
+    assert "model.safetensors" in files and client.jobs.report(job) == client.jobs.get(job).metrics
+    assert client.jobs.report(job, html=True).startswith("<!doctype html>")
+    assert client.data.get("five.csv").rows == 200
+    named = client.jobs.plan(model="tiny", data="five.csv", budget="40%", train=train)
+    assert named.spec["task"]["data"]["dataset"] == client.data.get("five.csv").id
+    said = server.topwork("compare", job.id, "five").stdout
+    assert "accuracy, pruned" in said
+
+
+@pytest.mark.slow
+def test_a_watch_survives_that_the_server_is_started_again(tiny_model: Path, tmp_path: Path) -> None:
+    server = Server(tmp_path / "data")
+    (server.data_dir / "models").mkdir(parents=True)
+    (server.data_dir / "models" / "tiny").symlink_to(tiny_model)
+    server.start()
+    reviews = write_reviews(tmp_path / "reviews.csv", 200, 6)
+    train = {"steps": LONG, "max_length": 32, "batch_size": 8}
+    job = server.client.jobs.submit(model="tiny", data=reviews, budget="40%", train=train)
+    command = [sys.executable, "-m", "cli", "watch", job.id]
+    watch = subprocess.Popen(command, env=server.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        eventually(lambda: server.job(job.id)["stage"] == "recover", "the job recovers")
+        server.stop()
+        server.start()
+        shown, wrong = watch.communicate(timeout=600)
+    finally:
+        watch.kill()
+        server.stop()
+    assert (watch.returncode, wrong) == (0, "")
+    assert "the server is away" in shown and f"{job.id}: succeeded" in shown
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from huggingface_hub import ModelCardData
 from core.domains.model_ref import ModelRef
 from core.pruning.export.files import NEEDS_5, TEMPLATES
 from core.spec.job import ONNX_FILES, JobSpec
-from core.spec.metrics import METRICS, NUMBERS, shown
+from core.spec.metrics import METRICS, NUMBERS, milliseconds, shown
 from core.spec.report import BudgetMet, Report, Result, Tested
 from core.spec.task import SEARCHING, VECTORS
 from core.tasks import TASKS
@@ -325,7 +325,7 @@ CARD_ROWS: Mapping[str, Callable[[Result], str]] = {
     "all parameters": lambda r: f"{r.model_params:,}",
     "multiply-accumulates a text": lambda r: f"{r.macs:,} ({r.macs_length} tokens)",
     "weights on disk": lambda r: f"{r.bytes / 2**20:.1f} MiB",
-    "latency, batch 1": lambda r: f"{r.latency_ms['1']:.3g} ms",
-    "latency, batch 32": lambda r: f"{r.latency_ms['32']:.0f} ms",
+    "latency, batch 1": lambda r: f"{milliseconds(r.latency_ms['1'])} ms",
+    "latency, batch 32": lambda r: f"{milliseconds(r.latency_ms['32'])} ms",
     "speed-up, batch 1 / 32": lambda r: f"{r.speedup['1']:.1f}x / {r.speedup['32']:.1f}x",
 }

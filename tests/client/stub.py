@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 
-from cli.client import Client
+from topwork import AsyncClient, Client
 
 Answer = httpx.Response | Exception | Callable[[httpx.Request], httpx.Response]
 
@@ -24,6 +24,14 @@ class Stub:
     def client(self) -> Client:
         """A client of this server that does not really wait."""
         return Client("http://stub", transport=httpx.MockTransport(self._answer), pause=self.pauses.append)
+
+    def async_client(self) -> AsyncClient:
+        """As `client`, with `await`."""
+
+        async def pause(seconds: float) -> None:
+            self.pauses.append(seconds)
+
+        return AsyncClient("http://stub", transport=httpx.MockTransport(self._answer), pause=pause)
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         request.read()
@@ -55,10 +63,7 @@ class FileServer:
     def __call__(self, request: httpx.Request) -> httpx.Response:
         """The answer."""
         if request.url.path.endswith("/files"):
-            items = [
-                {"path": path, "sha256": sha256(content), "href": f"/files/{path}", "size_bytes": len(content)}
-                for path, content in self.files.items()
-            ]
+            items = [output(path, sha256(content), f"/files/{path}") for path, content in self.files.items()]
             return httpx.Response(200, json={"items": items})
         content = self.files[request.url.path.removeprefix("/files/")]
         start = 0
@@ -80,7 +85,31 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+AT = "2026-11-29T12:00:00Z"
+
+
+def output(path: str, digest: str, href: str) -> dict[str, Any]:
+    """A file of a job as the API lists it."""
+    return {"path": path, "sha256": digest, "href": href, "size_bytes": 1, "media_type": "application/octet-stream"}
+
+
 def job(status: str = "running", **changes: Any) -> dict[str, Any]:
     """A job as the API answers it."""
-    base = {"id": "job_1", "status": status, "stage": None, "progress": {}, "attempt": 1, "max_attempts": 3}
-    return {**base, "error": None, "metrics": None, "spec": {"task": {"metric": "accuracy"}}, **changes}
+    spec = {"model": "m", "task": {"type": "text-classification", "metric": "accuracy"}, "budget": {"params": 0.1}}
+    base = {"id": "job_" + "1" * 32, "status": status, "stage": None, "progress": {}, "attempt": 1, "max_attempts": 3}
+    return {**base, "error": None, "metrics": None, "spec": spec, "created_at": AT, "links": {}, **changes}
+
+
+def dataset(**changes: Any) -> dict[str, Any]:
+    """A data set as the API answers it."""
+    sums = {"sha256": "0" * 64, "upload_sha256": "0" * 64}
+    base = {"id": "ds_1", "name": "a.csv", "format": "csv", "rows": 9, "columns": ["text", "label"], "size_bytes": 1}
+    return {**base, **sums, "understood": None, "created_at": AT, "links": {}, **changes}
+
+
+def page(*items: Any, following: str | None = None) -> httpx.Response:
+    """A page of a list."""
+    return httpx.Response(200, json={"items": [*items], "next": following})
+
+
+NO_EVENTS = httpx.Response(200, json={"items": [], "after": 0})

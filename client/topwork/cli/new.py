@@ -1,0 +1,135 @@
+"""The command `new`: a specification from a file and three answers."""
+
+from __future__ import annotations
+
+import json as codec
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from topwork.cli.common import A_JOB, JsonOption, ServerOption, dump, fail, prose, say, session
+from topwork.cli.words import understood
+from topwork.client import SERVER, Client
+from topwork.inventory import ColumnFacts, Dataset
+
+TEXTS = ("text", "sentence", "review", "comment", "content", "body", "message", "question", "title")
+LABELS = ("label", "labels", "class", "category", "target", "sentiment", "intent", "rating", "stars", "score", "y")
+QUICK = {  # few steps, and shapes that load with no code
+    "method": "fisher",
+    "train": {"steps": {"teach": 40, "recover": 40}, "max_length": 64},
+    "export": {"layout": "regular"},
+}
+QUICK_ROWS = {"train": 500, "dev": 100, "test": 300}  # where there are more
+
+
+def add(app: typer.Typer) -> None:
+    """Its commands."""
+    app.command(rich_help_panel=A_JOB)(new)
+
+
+def new(
+    file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="Your labelled rows.")],
+    unlabelled: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Texts of the task that nobody has labelled.")
+    ] = None,
+    source: Annotated[
+        list[Path] | None, typer.Option(exists=True, dir_okay=False, help="Related labelled rows to borrow from.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Which model; asked for, if left out.")] = None,
+    budget: Annotated[str | None, typer.Option(help="How small: '10%', '20 MB', '3 ms', '4x'; asked for.")] = None,
+    text: Annotated[str | None, typer.Option(help="Column of the texts; found out, if left out.")] = None,
+    label: Annotated[str | None, typer.Option(help="Column of the labels; found out, if left out.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A first checkpoint in a minute or two, less good.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: take the defaults.")] = False,
+    to: Annotated[Path, typer.Option("--out", help="The file to write.")] = Path("spec.json"),
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    json: JsonOption = False,
+    server: ServerOption = SERVER,
+) -> None:
+    """Ask three questions (Enter takes the default), and write a job's specification."""
+    if to.exists() and not force:
+        fail(f"{to} is there already; choose another --out, or give --force", 2)
+    with session(server) as client:
+        dataset = client.data.upload(file)
+        if not json:
+            for line in understood(dataset):
+                prose(line)
+        task = _task(dataset, text, label)
+        if unlabelled is None and not yes:
+            unlabelled = _ask_unlabelled(file)
+        spec: dict[str, Any] = {
+            "model": model or _ask("Which model", _usual_model(client, task), yes),
+            "task": {"data": _named(file, to), **task},
+            "budget": budget or _ask("How small (10%, 20 MB, 3 ms, 4x)", _usual_budget(task, quick), yes),
+            **(QUICK if quick and "text" in task else {}),
+        }
+        if quick and dataset.rows > 1.1 * sum(QUICK_ROWS.values()):  # some are duplicates
+            spec["task"]["split"] = QUICK_ROWS
+    if unlabelled is not None:
+        spec["task"]["unlabelled"] = {"data": _named(unlabelled, to)}
+    if source:
+        spec["sources"] = [{"data": _named(one, to), "label": task["label"]} for one in source]
+    to.write_text(codec.dumps(spec, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if json:
+        return dump(spec)
+    say(f"{to} is written. Next:\n  topwork plan {to}\n  topwork submit {to} --watch")
+
+
+def _ask(question: str, default: str, yes: bool) -> str:
+    return default if yes else str(typer.prompt(question, default=default, err=True))
+
+
+def _ask_unlabelled(file: Path) -> Path | None:
+    """Own text is worth most: it is asked for first."""
+    question = "A file of texts of this task that nobody has labelled (Enter: none)"
+    answer = typer.prompt(question, default="", show_default=False, err=True).strip()
+    if not answer:
+        return None
+    if not Path(answer).is_file():
+        fail(f"there is no file {answer}", 2)
+    if Path(answer).resolve() == file.resolve():
+        fail(f"{answer} is the labelled file itself; leave it out", 2)
+    return Path(answer)
+
+
+def _usual_model(client: Client, task: dict[str, Any]) -> str:
+    """The smallest that reads such rows."""
+    reads = "text" if "text" in task else "image"
+    found = [one for one in client.models.list() if one.task == reads and not one.pruned]
+    if not found:
+        fail(f"the server has no model for {reads}s: put one into its models folder, or name one of a hub with --model")
+    return min(found, key=lambda one: one.model_params).name
+
+
+def _usual_budget(task: dict[str, Any], quick: bool) -> str:
+    if "text" not in task:
+        return "2x"
+    return "50%" if quick else "10%"
+
+
+def _named(file: Path, spec: Path) -> dict[str, str]:
+    return {"dataset": f"@{os.path.relpath(file, spec.parent)}"}
+
+
+def _task(dataset: Dataset, text: str | None, label: str | None) -> dict[str, Any]:
+    """Columns by their usual names, else by what they hold; those that are named are taken as they are."""
+    facts = dataset.understood.columns if dataset.understood else []
+    label = label or _usual(facts, LABELS, few=True)
+    picture = next((one.name for one in facts if one.type == "picture"), None)
+    text = text or _usual([one for one in facts if one.name != label], TEXTS, few=False)
+    if label is None or (text is None and picture is None):
+        what = "label" if label is None else "text"
+        fail(f"which column is the {what}? Give --{what}: {', '.join(dataset.columns)}", 2)
+    if text is None:
+        return {"type": "image-classification", "image": picture, "label": label}
+    return {"text": [text], "label": label}
+
+
+def _usual(facts: list[ColumnFacts], names: tuple[str, ...], few: bool) -> str | None:
+    by_name = {one.name.lower(): one.name for one in facts}
+    if found := next((by_name[name] for name in names if name in by_name), None):
+        return found
+    fitting = [one.name for one in facts if bool(one.values) == few and (few or one.type == "text")]
+    return fitting[0] if len(fitting) == 1 else None

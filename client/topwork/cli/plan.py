@@ -1,0 +1,101 @@
+"""A plan in sentences, as the server's page has it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from topwork.models import Plan, Reach, Rows
+from topwork.title import budgets, title
+
+MANY = 12  # labels that are named
+COUNTS = {"params": "parameters", "macs": "multiply-accumulates", "bytes": "bytes"}
+UNITS = ("B", "kB", "MB", "GB", "TB")
+
+
+def lines(plan: Plan) -> Iterator[str]:
+    """What to mind, which job it is, what it would do, and what was understood."""
+    yield from (f"Mind: {told}." for told in plan.warnings)
+    yield f"{title(plan.spec)}."
+    yield from sentences(plan)
+    yield from (f"As measured, {one.says}." for one in plan.latency)
+    yield from plan.notes
+
+
+def sentences(plan: Plan) -> Iterator[str]:
+    """What the job would do, in the order in which it does it."""
+    yield from _rows(plan.rows)
+    if plan.labels:
+        more = f" and {len(plan.labels) - MANY} more" if len(plan.labels) > MANY else ""
+        yield f"It tells {', '.join(plan.labels[:MANY])}{more} apart" + (f", on {plan.head}." if plan.head else ".")
+    yield from _budget(plan)
+    if plan.estimate is not None:
+        yield from _estimate(plan)
+
+
+def _rows(rows: Rows) -> Iterator[str]:
+    yield f"It learns from {rows.train:,} rows, chooses by {rows.dev:,}, and is measured on {rows.test:,} others, once."
+    if rows.unlabelled:
+        yield f"It borrows from {rows.unlabelled:,} rows of your own without labels."
+    if rows.sources:
+        yield f"It may borrow from sources of {' and '.join(f'{count:,}' for count in rows.sources)} rows."
+    if dropped := ", ".join(f"{count:,} {why.replace('_', ' ')}" for why, count in rows.dropped.items() if count):
+        yield f"Rows that are left out: {dropped}."
+
+
+def _budget(plan: Plan) -> Iterator[str]:
+    asked = budgets(plan.spec)
+    if plan.sizes:
+        limits = ", ".join(f"{one.name} (at most {one.limit:,})" if one.limit else one.name for one in plan.sizes)
+        yield f"It makes {len(plan.sizes)} sizes, taught once: {limits}."
+    elif plan.limit is not None and (reach := _reach(plan)) is not None:
+        yield (
+            f"The budget, {asked}, is at most {_amount(reach, plan.limit)} of {_amount(reach, reach.dense)}; "
+            f"the least that can be reached is {_amount(reach, reach.lowest)}."
+        )
+    else:
+        yield f"The budget is {asked}; what of it can be reached, the worker finds out before anything is trained."
+    others = [f"{_amount(one, one.lowest)} to {_amount(one, one.dense)} of the {one.of}" for one in plan.reach]
+    if others:
+        yield f"Within reach: {'; '.join(others)}."
+
+
+def _reach(plan: Plan) -> Reach | None:
+    budget = plan.spec.get("budget") or {}
+    kind = next((name for name in COUNTS if budget.get(name) is not None), "")
+    of = budget.get("of") or ("encoder" if kind == "params" else "model")
+    exact = [one for one in plan.reach if one.cost == kind and one.of == of]
+    return next(iter([*exact, *(one for one in plan.reach if one.cost == kind)]), None)
+
+
+def _amount(reach: Reach, count: int) -> str:
+    return size(count) if reach.cost == "bytes" else f"{count:,} {COUNTS[reach.cost]}"
+
+
+def _estimate(plan: Plan) -> Iterator[str]:
+    assert plan.estimate is not None
+    device = "a GPU" if plan.estimate.device == "cuda" else "a CPU"
+    memory = size(plan.estimate.memory_bytes)
+    if plan.estimate.seconds is None:
+        yield f"On {device} it needs {memory} of memory at most; how long it takes, nothing tells yet."
+        return
+    low, high = (duration(value) for value in (plan.estimate.seconds.low, plan.estimate.seconds.high))
+    yield f"On {device} it takes {low} to {high} ({plan.estimate.basis}), and {memory} of memory at most."
+
+
+def size(count: float) -> str:
+    """Bytes: 52.5 MB."""
+    value, unit = float(count), UNITS[0]
+    for unit in UNITS:
+        if value < 1000 or unit == UNITS[-1]:
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
+
+
+def duration(seconds: float) -> str:
+    """45 s, 3:20 min, 2:05 h."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes}:{rest:02d} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d} h"
