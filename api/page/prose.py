@@ -19,6 +19,7 @@ def sentences(plan: Plan) -> Iterator[str]:
         more = f" and {len(plan.labels) - MANY} more" if len(plan.labels) > MANY else ""
         yield f"It tells {', '.join(plan.labels[:MANY])}{more} apart" + (f", on {plan.head}." if plan.head else ".")
     yield from _budget(plan)
+    yield from (f"As measured, {one.says}." for one in plan.latency)
     if plan.estimate is not None:
         yield from _estimate(plan)
 

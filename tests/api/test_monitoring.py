@@ -21,7 +21,7 @@ from core.ledger.storage import LocalStorage
 from core.ledger.tables import Job, Worker
 from tests.api.conftest import one_database, reviews
 
-DEVICE = {"type": "cpu", "gpus": [], "cpus": 2, "memory_bytes": 2**33}
+DEVICE = {"type": "cpu", "cpu": "a CPU", "gpus": [], "cpus": 2, "memory_bytes": 2**33}
 
 
 def samples(client: TestClient) -> dict[tuple[str, str], float]:

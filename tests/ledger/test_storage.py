@@ -189,5 +189,5 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
 def test_without_boto3_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "boto3", None)
     monkeypatch.delitem(sys.modules, "core.ledger.s3")
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'topwork\[s3\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install -e '\.\[s3\]'"):
         open_storage(Settings(storage_url="s3://bucket"))

@@ -17,7 +17,6 @@ def lines(plan: Plan) -> Iterator[str]:
     yield from (f"Mind: {told}." for told in plan.warnings)
     yield f"{title(plan.spec)}."
     yield from sentences(plan)
-    yield from (f"As measured, {one.says}." for one in plan.latency)
     yield from plan.notes
 
 
@@ -28,6 +27,7 @@ def sentences(plan: Plan) -> Iterator[str]:
         more = f" and {len(plan.labels) - MANY} more" if len(plan.labels) > MANY else ""
         yield f"It tells {', '.join(plan.labels[:MANY])}{more} apart" + (f", on {plan.head}." if plan.head else ".")
     yield from _budget(plan)
+    yield from (f"As measured, {one.says}." for one in plan.latency)
     if plan.estimate is not None:
         yield from _estimate(plan)
 
@@ -38,8 +38,6 @@ def _rows(rows: Rows) -> Iterator[str]:
         yield f"It borrows from {rows.unlabelled:,} rows of your own without labels."
     if rows.sources:
         yield f"It may borrow from sources of {' and '.join(f'{count:,}' for count in rows.sources)} rows."
-    if dropped := ", ".join(f"{count:,} {why.replace('_', ' ')}" for why, count in rows.dropped.items() if count):
-        yield f"Rows that are left out: {dropped}."
 
 
 def _budget(plan: Plan) -> Iterator[str]:
@@ -54,7 +52,7 @@ def _budget(plan: Plan) -> Iterator[str]:
         )
     else:
         yield f"The budget is {asked}; what of it can be reached, the worker finds out before anything is trained."
-    others = [f"{_amount(one, one.lowest)} to {_amount(one, one.dense)} of the {one.of}" for one in plan.reach]
+    others = [f"{_range(one)} of the {one.of}" for one in plan.reach]
     if others:
         yield f"Within reach: {'; '.join(others)}."
 
@@ -65,6 +63,11 @@ def _reach(plan: Plan) -> Reach | None:
     of = budget.get("of") or ("encoder" if kind == "params" else "model")
     exact = [one for one in plan.reach if one.cost == kind and one.of == of]
     return next(iter([*exact, *(one for one in plan.reach if one.cost == kind)]), None)
+
+
+def _range(reach: Reach) -> str:
+    low = size(reach.lowest) if reach.cost == "bytes" else f"{reach.lowest:,}"
+    return f"{low} to {_amount(reach, reach.dense)}"
 
 
 def _amount(reach: Reach, count: int) -> str:
