@@ -1,4 +1,4 @@
-"""A plan in sentences; what was understood and left out, its notes say."""
+"""A plan in sentences."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ def _rows(rows: Rows) -> Iterator[str]:
         yield f"It borrows from {rows.unlabelled:,} rows of your own without labels."
     if rows.sources:
         yield f"It may borrow from sources of {' and '.join(f'{count:,}' for count in rows.sources)} rows."
+    if dropped := ", ".join(f"{count:,} {why.replace('_', ' ')}" for why, count in rows.dropped.items() if count):
+        yield f"Rows that are left out: {dropped}."
 
 
 def _budget(plan: Plan) -> Iterator[str]:

@@ -189,6 +189,7 @@ def test_a_plan_is_ten_lines_of_prose(stub: Stub, tmp_path: Path) -> None:
         "all-minilm-l6-v2, text classification, 10% of encoder parameters.",
         "It learns from 100 rows, chooses by 100, and is measured on 1,100 others, once.",
         "It may borrow from sources of 10,568 rows.",
+        "Rows that are left out: 3 duplicates.",
         "It tells negative, positive apart, on a fresh head for 2 labels: it has none of",
         "its own.",
         "The budget, 10% of encoder parameters, is at most 1,064,678 parameters of",
