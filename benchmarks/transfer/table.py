@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import correlation, mean, stdev
 from typing import Any
 
-from benchmarks.transfer.cells import ARMS, AS_ARM, DEV_ROWS, Cell, cell_of, finished, steps_of
+from benchmarks.transfer.cells import ARMS, AS_ARM, DEV_ROWS, READ_FIRST, Cell, cell_of, finished, steps_of
 from benchmarks.transfer.data import MAX_LENGTH, PAIRS
 from core.pruning.trials.relatedness import WELL_RELATED
 
@@ -98,6 +98,7 @@ def markdown(
         if section in table:
             lines += _section(section, table[section], planned, unavailable)
     related = _related(used)
+    lines += _pooled(table)
     lines += _priors(table, related)
     lines += _trials(used, table, related)
     lines += _not_run(order, table, planned, unavailable)
@@ -161,6 +162,20 @@ def _section(
     wanted = {c.arm for c in planned if (c.pair, c.rows, c.kept) == section}
     lines += ["", *([f"Not run: {', '.join(f'`{a}`' for a in missing if a in wanted)}."] * bool(wanted & {*missing}))]
     return [*lines, ""]
+
+
+def _pooled(table: Mapping[Section, Mapping[str, Values]]) -> list[str]:
+    """What the mean of the tokens gives, where the first token alone would be read; seeds that both have."""
+    lines = []
+    for (pair, rows, kept), arms in table.items():
+        for name in READ_FIRST:
+            first, mean_of = arms.get(name, {}), arms.get(f"{name}-mean", {})
+            if seeds := sorted(first.keys() & mean_of.keys()):
+                shown = (_show([values[seed] for seed in seeds], sign=False) for values in (first, mean_of))
+                cells = (f"{pair}, {rows} rows, {kept:g} kept", f"`{name}`", str(len(seeds)), *shown)
+                lines.append(f"| {' | '.join([*cells, _show(paired(mean_of, first))])} |")
+    head = ["| pair | arm | seeds | first token | mean of the tokens | difference |", "|---|---|---|---|---|---|"]
+    return ["## Where the answer is read", "", *head, *lines, ""] if lines else []
 
 
 def _related(results: Iterable[Mapping[str, Any]]) -> dict[Section, dict[int, float]]:

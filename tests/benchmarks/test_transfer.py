@@ -367,6 +367,15 @@ def test_the_table_pairs_by_seed_and_says_what_was_not_run() -> None:
     assert "- `auto` anywhere: not built" in text
 
 
+def test_the_table_says_what_the_mean_of_the_tokens_gives() -> None:
+    """Of the seeds that were run both ways."""
+    cells = {("own", 0): 0.80, ("own", 1): 0.82, ("own", 2): 0.5, ("own-mean", 0): 0.81, ("own-mean", 1): 0.83}
+    lines = [line(Cell("mail->sms", 100, 0.05, arm, seed), value) for (arm, seed), value in cells.items()]
+    text = table.markdown(lines, [], {}, STEPS)
+    assert "| mail->sms, 100 rows, 0.05 kept | `own` | 2 | 81.0 ± 12.7 | 82.0 ± 12.7 | +1.0 ± 0.0 |" in text
+    assert "## Where the answer is read" not in table.markdown(lines[:3], [], {}, STEPS)
+
+
 def test_the_table_says_how_far_trials_are_from_jobs() -> None:
     lines = runs()[:6]  # seeds 0, 1, 2, each ahead by 4 points
     for seed, seen in enumerate((0.04, 0.06, 0.00)):
