@@ -119,6 +119,15 @@ def test_jobs_are_found(browser: TestClient, ids: dict[str, str], house: House) 
     assert found("?page=2") == [] and {*found("?page=x")} == everything
 
 
+def test_columns_are_chosen_in_the_address(browser: TestClient, ids: dict[str, str]) -> None:
+    whole, part = read(browser, "/"), read(browser, "/?column=budget&column=curve&column=nonsense&sort=model")
+    for heading in ("Model and data", "Took", "Quality: dense → pruned"):
+        assert f">{heading}</th>" in whole and f">{heading}</th>" not in part
+    assert ">Curve</th>" in part and 'data-name="Took"' not in part
+    assert "/?column=budget&amp;column=curve" in part or "sort=model&amp;column=budget&amp;column=curve" in part
+    assert "column=" not in whole.partition("<form")[0]  # links of all columns name none
+
+
 def test_a_table_of_many_jobs_has_pages(browser: TestClient, house: House) -> None:
     data = house.data()
     made = [house.queued(data, title=f"number {i}") for i in range(30)]

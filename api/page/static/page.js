@@ -93,6 +93,32 @@ function slider(range) {
   show();
 }
 
+/** Files on their way: how far they are. Without this, the browser's own sign has to do. */
+function uploading(form) {
+  form.addEventListener("submit", (event) => {
+    const files = [...form.querySelectorAll("input[type=file]")].filter((input) => input.files.length);
+    if (!files.length) return;
+    event.preventDefault();
+    const data = new FormData(form, event.submitter), request = new XMLHttpRequest();
+    const bar = document.createElement("progress");
+    bar.setAttribute("aria-label", "Upload");
+    files[0].after(bar);
+    event.submitter.disabled = true;
+    request.upload.onprogress = (sent) => { bar.max = sent.total; bar.value = sent.loaded; };
+    request.onload = () => {
+      if (request.responseURL !== form.action) return location.assign(request.responseURL);
+      const page = new DOMParser().parseFromString(request.responseText, "text/html");
+      const main = page.querySelector("main"); // with what was understood, or what is wrong
+      document.querySelector("main").replaceWith(main);
+      begin(main);
+    };
+    request.onerror = () => { bar.remove(); event.submitter.disabled = false; };
+    request.open("POST", form.action);
+    request.setRequestHeader("Accept", "text/html");
+    request.send(data);
+  });
+}
+
 function copier(button) {
   button.hidden = !navigator.clipboard;
   button.addEventListener("click", async () => {
@@ -101,9 +127,15 @@ function copier(button) {
   });
 }
 
-localTimes(document);
-for (const part of document.querySelectorAll("[data-stream]")) follow(part);
-for (const part of document.querySelectorAll("[data-every]")) refresh(part);
-for (const form of document.querySelectorAll("form[data-plan]")) plan(form);
-for (const range of document.querySelectorAll("input[data-for]")) slider(range);
-for (const button of document.querySelectorAll("button[data-copy]")) copier(button);
+/** Makes a part of the document move by itself. */
+function begin(root) {
+  localTimes(root);
+  for (const part of root.querySelectorAll("[data-stream]")) follow(part);
+  for (const part of root.querySelectorAll("[data-every]")) refresh(part);
+  for (const form of root.querySelectorAll("form[data-plan]")) plan(form);
+  for (const form of root.querySelectorAll("form[enctype='multipart/form-data']")) uploading(form);
+  for (const range of root.querySelectorAll("input[data-for]")) slider(range);
+  for (const button of root.querySelectorAll("button[data-copy]")) copier(button);
+}
+
+begin(document);
