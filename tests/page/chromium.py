@@ -30,15 +30,20 @@ WIDE, PHONE = (1280, 900), (390, 800)
 Driver = webdriver.Chrome
 
 
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Driver]:
-    """One browser for all tests of this file."""
+def start_chromium() -> Driver:
+    """A browser without a window."""
     options = Options()
     for flag in FLAGS:
         options.add_argument(flag)
     options.binary_location = str(CHROMIUM)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(str(DRIVER)))
+    return webdriver.Chrome(options=options, service=Service(str(DRIVER)))
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Driver]:
+    """One browser for all tests of this file."""
+    driver = start_chromium()
     yield driver
     driver.quit()
 
