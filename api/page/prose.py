@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from api.page import words
 from api.schemas import Plan, Reach, Rows
 from core.spec import title
+from core.spec.latency import Latency
 
 MANY = 12  # labels that are named
 COUNTS = {"params": "parameters", "macs": "multiply-accumulates", "bytes": "bytes"}
@@ -19,6 +21,7 @@ def sentences(plan: Plan) -> Iterator[str]:
         more = f" and {len(plan.labels) - MANY} more" if len(plan.labels) > MANY else ""
         yield f"It tells {', '.join(plan.labels[:MANY])}{more} apart" + (f", on {plan.head}." if plan.head else ".")
     yield from _budget(plan)
+    yield from _comes_to(plan)
     yield from (f"As measured, {one.says}." for one in plan.latency)
     if plan.estimate is not None:
         yield from _estimate(plan)
@@ -49,6 +52,30 @@ def _budget(plan: Plan) -> Iterator[str]:
     others = [f"{_range(one)} of the {one.of}" for one in plan.reach]
     if others:
         yield f"Within reach: {'; '.join(others)}."
+
+
+def _comes_to(plan: Plan) -> Iterator[str]:
+    """About how large the file is, and how long a pass takes, of a part of the encoder."""
+    dense = {f"{one.cost} of {one.of}": one.dense for one in plan.reach}
+    whole, budget = dense.get("params of encoder"), plan.spec.get("budget") or {}
+    if plan.limit is None or whole is None or budget.get("params") is None or budget.get("of") == "model":
+        return
+    found = []
+    if (file := dense.get("bytes of model")) and (plan.spec.get("export") or {}).get("precision") in (None, "float32"):
+        found.append(f"a file of about {words.size(file - 4 * (whole - plan.limit))}")
+    for one in plan.latency[:1]:
+        found.append(f"about {_at(one, plan.limit / whole):.3g} ms a pass ({one.runtime}, batch of {one.batch_size})")
+    if found:
+        yield f"That comes to {' and '.join(found)}."
+
+
+def _at(latency: Latency, left: float) -> float:
+    """Milliseconds with such a part left, between the points that are known."""
+    points = sorted([(one.left, one.ms) for one in latency.curve] + [(0.0, latency.lowest_ms), (1.0, latency.dense_ms)])
+    for (low, before), (high, after) in pairwise(points):
+        if left <= high:
+            return before + (after - before) * (left - low) / (high - low)
+    return latency.dense_ms
 
 
 def _reach(plan: Plan) -> Reach | None:
