@@ -171,8 +171,10 @@ def test_what_decides_most_comes_first_and_no_cell_twice() -> None:
 def test_every_arm_is_a_job_of_equal_steps(arm: str) -> None:
     spec = spec_of(Cell("movies->yelp", 100, 0.05, arm, 3), STEPS)
     assert spec.train.seed == 3
-    assert bool(spec.sources) == (arm not in ("none", "none-l0", "cofi", "own"))
-    assert (spec.task.unlabelled is not None) == (arm in ("own", "own-source"))
+    like = arm.removesuffix("-mean")
+    assert bool(spec.sources) == (like not in ("none", "none-l0", "cofi", "own"))
+    assert (spec.task.unlabelled is not None) == (like in ("own", "own-source"))
+    assert spec.pooling == ("first" if like == arm else "mean")
     assert sum(steps_of(ARMS[arm], STEPS).values()) == sum(STEPS.values())
 
 
@@ -186,6 +188,7 @@ def test_a_teacher_is_shared_by_what_teaches_alike_only() -> None:
     taught = key(arm="teacher")
     assert taught == key(arm="sequential") == key(arm="random", kept=0.1)
     assert key(arm="own") == key() and key(arm="own-source") == taught
+    assert key(arm="own-mean") == key(arm="none-mean") != key()
     assert len({key(), taught, key(arm="joint"), key(arm="auto"), key(arm="auto", kept=0.1)}) == 5
     assert taught != key(arm="teacher", pair="shuffled->yelp")
 
