@@ -179,7 +179,10 @@ def moved_in(fleet: Fleet) -> Site:
     key = fleet.once("api", "topwork", "keys", "create")
     client = httpx.Client(base_url=f"http://127.0.0.1:{PORT}", headers={"Authorization": f"Bearer {key}"})
     with tempfile.TemporaryDirectory() as folder:
-        fleet.put("api.0", save_tiny_model(Path(folder) / "tiny"), "/data/models/")
+        model = save_tiny_model(Path(folder) / "tiny")
+        for file in model.iterdir():  # which is copied as it is, and belongs to root
+            file.chmod(0o644)
+        fleet.put("api.0", model, "/data/models/")
         table = rows(400)
         with (Path(folder) / "rows.csv").open("w", newline="") as file:
             csv.writer(file).writerows([[*table], *zip(*table.values(), strict=True)])
