@@ -146,10 +146,13 @@ def tried(site: Site, fault: Callable[[Site, str], None]) -> str:
         if one["type"] == "status" and one["data"].get("to", one["data"].get("status")) == "succeeded"
     ]
     assert len(ends) <= 1, "it ended twice"
-    taught = [one for one in events if one["type"] == "stage" and one["data"].get("stage") == "teach"]
     assert len(site.get(f"{address}/files")["items"]) > 5
-    again = "went on" if job["attempt"] == 1 else f"attempt {job['attempt']}, which went on from what was saved"
-    return f"{again}; ended {time.monotonic() - began:.0f} s later; taught {len(taught)} time{'s' * (len(taught) != 1)}"
+    last = max(i for i, one in enumerate(events) if one["type"] == "stage" and one["data"].get("stage") == "recover")
+    steps = [one["data"].get("step", 0) for one in events[last:] if one["type"] == "progress"]
+    again = (
+        "went on" if job["attempt"] == 1 else f"attempt {job['attempt']}, from step {min(steps, default=0)} or before"
+    )
+    return f"{again}; ended {time.monotonic() - began:.0f} s later, once"
 
 
 def main(arguments: list[str] | None = None) -> int:
