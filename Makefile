@@ -78,7 +78,7 @@ $(STAMP): pyproject.toml client/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Topwork needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12 $(MAKECMDGOALS)" or 0)'
 	@$(PYTHON) -c 'import ensurepip' || { echo 'This Python cannot make virtual environments; on Debian: apt-get install python3-venv'; exit 1; }
 	@echo 'Installing into $(VENV): 3 to 10 minutes, 2 GB on disk, and some GB more where torch comes with CUDA.'
-	@echo 'Without a GPU: PIP_EXTRA_INDEX_URL=INDEX make $(MAKECMDGOALS)'
+	@echo 'Without a GPU: PIP_EXTRA_INDEX_URL=INDEX make $(MAKECMDGOALS), INDEX that of CPU builds which pytorch.org names'
 	@rm -f $@
 	@$(PYTHON) -m venv $(VENV)
 	@{ $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ./client -e '.[dev]' && touch $@; } \
