@@ -9,6 +9,7 @@ from typing import Any
 from api.catalogue import LocalModel
 from api.checks import Checked
 from api.latency import unmeasured
+from api.prose import sentences
 from api.schemas import ChannelUnits, Estimate, Plan, PlannedSize, Reach, Rows, Seconds, Units
 from core import schedule as estimate
 from core.domains.channels import reach as image
@@ -41,7 +42,7 @@ def plan(
     known = zip(spec.sizes, of_each, strict=True)
     limits = [None if cost is None or size.budget.timed else _limit(cost, size) for size, cost in known]
     sizes = [PlannedSize(name=size.budget.name, limit=limit) for size, limit in zip(spec.sizes, limits, strict=True)]
-    return Plan(
+    found = Plan(
         spec=spec.model_dump(mode="json"),
         labels=rows.labels,
         head=head.says if head else None,
@@ -60,6 +61,7 @@ def plan(
         notes=rows.notes,
         understood={i: known and asdict(known) for i, known in checked.understood.items()},
     )
+    return found.model_copy(update={"says": [*sentences(found)]})
 
 
 def _estimate(

@@ -306,6 +306,7 @@ class Plan(BaseModel):
         "yet: the same specification with 'probe': true measures it in about a minute, and trains nothing"
     )
     estimate: Estimate | None = Field(description="null for a model of the hub, which the worker fetches")
+    says: list[str] = Field([], description="the plan in sentences, warnings and notes aside")
     warnings: list[str]
     notes: list[str] = Field(description="what was understood of texts and labels: a sentence each")
     understood: dict[str, Understood | None] = Field(description="what was understood of each data set, by its id")

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from api import jobs as asked
+from api.amounts import size
 from api.context import Context, Here
 from api.page import charts, paired, view, words
 from api.page.answer import PageRoute, show
@@ -130,7 +131,7 @@ def _against(found: Sequence[Compared]) -> Iterator[charts.Chart]:
     metric = known[0][1].metric
     show_as, title = words.value(metric), METRICS.get(metric, metric)
     costs = [
-        ("bytes on disk", words.size, {one.name: float(result.bytes) for one, _, result in known}),
+        ("bytes on disk", size, {one.name: float(result.bytes) for one, _, result in known}),
         ("time, batch of 1", words.milliseconds, {one.name: result.latency_ms.get("1", 0) for one, _, result in known}),
     ]
     for x_title, cost, values in costs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, get_args
 
@@ -22,7 +22,6 @@ from api import models
 from api.body import parse_json
 from api.checks import data_faults
 from api.context import Context, Here
-from api.page import prose
 from api.page.answer import Given, PageRoute, go, show, text, upload_of
 from api.page.form import BUDGETS, Fields, place
 from api.page.models import can_do
@@ -172,9 +171,8 @@ def _page(here: Context, request: Request, draft: Draft) -> Response:
 
 def _told(draft: Draft) -> dict[str, Any]:
     beside, rest = place(draft.faults)
-    told: Sequence[str] = [*prose.sentences(draft.plan)] if draft.plan else []
-    return {"f": draft.fields, "spec": draft.spec, "beside": beside, "rest": rest, "faults": draft.faults,
-            "plan": draft.plan, "prose": told}  # fmt: skip
+    said = {"beside": beside, "rest": rest, "faults": draft.faults}
+    return {"f": draft.fields, "spec": draft.spec, "plan": draft.plan, **said}
 
 
 def _chosen(here: Context, session: Session, fields: Fields) -> dict[str, tables.Dataset]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from api.amounts import size
 from api.page import charts, words
 from api.results import curves as series_of
 from core.ledger.tables import Event
@@ -79,7 +80,7 @@ def family(report: FamilyReport) -> charts.Chart | None:
             value = result.test[metric]
             points[name] = [(float(result.bytes), value.value, value.low, value.high)]
     title = f"{METRICS.get(metric, metric)} on the test rows against size"
-    return charts.against(title, points, words.value(metric), words.size, "bytes") if points else None
+    return charts.against(title, points, words.value(metric), size, "bytes") if points else None
 
 
 def _blocks(data: Mapping[str, Any]) -> Iterator[Kept]:

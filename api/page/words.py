@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from api.amounts import duration, size
 from core.spec.metrics import METRICS, shown
 
 GLYPHS = {"queued": "○", "running": "◐", "cancelling": "◌", "succeeded": "✓", "failed": "✗", "cancelled": "⊘"}
@@ -19,7 +20,6 @@ STAGES = {
     "measure": ("Measure", "measures quality on the test rows, size and speed"),
     "export": ("Export", "writes the files, and has a fresh process load and check them"),
 }
-UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def stage(name: str) -> str:
@@ -30,25 +30,6 @@ def stage(name: str) -> str:
 def doing(name: str) -> str:
     """What a stage is doing."""
     return STAGES.get(name, ("", ""))[1]
-
-
-def size(count: float) -> str:
-    """Bytes: 52.5 MB."""
-    value, unit = float(count), UNITS[0]
-    for unit in UNITS:
-        if value < 1000 or unit == UNITS[-1]:
-            break
-        value /= 1000
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
-
-
-def duration(seconds: float) -> str:
-    """45 s, 3:20 min, 2:05 h."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes}:{rest:02d} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d} h"
 
 
 def instant(ms: int) -> str:

@@ -167,6 +167,7 @@ class Plan(Answer):
     reach: list[Reach]
     latency: list[Latency] = Field([])
     estimate: Estimate | None = None
+    says: list[str] = Field([])
     warnings: list[str]
     notes: list[str]
     understood: dict[str, Understood | None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from api.page import words
+from api.amounts import duration, size
 from api.schemas import Plan, Reach, Rows
 from core.spec import title
 from core.spec.latency import Latency
@@ -62,7 +62,7 @@ def _comes_to(plan: Plan) -> Iterator[str]:
         return
     found = []
     if (file := dense.get("bytes of model")) and (plan.spec.get("export") or {}).get("precision") in (None, "float32"):
-        found.append(f"a file of about {words.size(file - 4 * (whole - plan.limit))}")
+        found.append(f"a file of about {size(file - 4 * (whole - plan.limit))}")
     for one in plan.latency[:1]:
         found.append(f"about {_at(one, plan.limit / whole):.3g} ms a pass ({one.runtime}, batch of {one.batch_size})")
     if found:
@@ -87,20 +87,20 @@ def _reach(plan: Plan) -> Reach | None:
 
 
 def _range(reach: Reach) -> str:
-    low = words.size(reach.lowest) if reach.cost == "bytes" else f"{reach.lowest:,}"
+    low = size(reach.lowest) if reach.cost == "bytes" else f"{reach.lowest:,}"
     return f"{low} to {_amount(reach, reach.dense)}"
 
 
 def _amount(reach: Reach, count: int) -> str:
-    return words.size(count) if reach.cost == "bytes" else f"{count:,} {COUNTS[reach.cost]}"
+    return size(count) if reach.cost == "bytes" else f"{count:,} {COUNTS[reach.cost]}"
 
 
 def _estimate(plan: Plan) -> Iterator[str]:
     assert plan.estimate is not None
     device = "a GPU" if plan.estimate.device == "cuda" else "a CPU"
-    memory = words.size(plan.estimate.memory_bytes)
+    memory = size(plan.estimate.memory_bytes)
     if plan.estimate.seconds is None:
         yield f"On {device} it needs {memory} of memory at most; how long it takes, nothing tells yet."
         return
-    low, high = (words.duration(value) for value in (plan.estimate.seconds.low, plan.estimate.seconds.high))
+    low, high = (duration(value) for value in (plan.estimate.seconds.low, plan.estimate.seconds.high))
     yield f"On {device} it takes {low} to {high} ({plan.estimate.basis}), and {memory} of memory at most."
