@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, floor, log10
+from math import log10
+
+from core.ticks import ticks
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 360, 46, 12, 10, 24  # of a chart, in its own units: a phone shows it about 1:1
 HEIGHT = 180
@@ -121,17 +123,6 @@ def against(
     ]
     x_ticks = _apart([(across(x), cost(x)) for x, *_ in points])
     return Chart(title, x_title, x_ticks, [(_up(y_ticks, tick), show(tick)) for tick in y_ticks], drawn)
-
-
-def ticks(low: float, high: float) -> list[float]:
-    """Round numbers, about four steps of them, from at most `low` to at least `high`."""
-    if high - low < 1e-9 * max(abs(low), abs(high)):  # apart by rounding alone
-        high = low
-    span = high - low or abs(high) or 1.0
-    base = 10.0 ** floor(log10(span / 4))
-    step = next(m * base for m in (1, 2, 5, 10) if m * base >= span / 4 * 0.999)
-    first, last = floor(low / step + 1e-9), ceil(high / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
 
 
 def _across(x_ticks: Sequence[float], x: float) -> float:

@@ -12,11 +12,12 @@ import pytest
 from core.domains.model_ref import ModelRef
 from core.domains.structure import Structure
 from core.domains.transformer.families import FAMILIES, Architecture
-from core.pruning.export.charts import BINS, layers, ticks
+from core.pruning.export.charts import BINS, layers
 from core.pruning.export.html_report import write_page
 from core.pruning.export.sides import Sides
 from core.spec.job import JobSpec
 from core.spec.report import Report
+from core.ticks import ticks
 from tests.reports import quality, report, result
 
 HOSTILE = (

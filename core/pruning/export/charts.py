@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
-from math import ceil, floor, log10
+from math import log10
 
 from core.domains.anatomy import Anatomy
 from core.domains.structure import Structure
+from core.ticks import ticks
 
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 340, 42, 12, 10, 22  # of a chart, in its own units: a phone shows it about 1:1
 TICK = 52  # between ticks that are costs of points
@@ -157,17 +158,6 @@ def apart(positions: Sequence[tuple[float, str]], least: float) -> list[tuple[fl
         if not kept or kept[-1][0] - x >= least:
             kept.append((x, text))
     return kept
-
-
-def ticks(low: float, high: float) -> list[float]:
-    """Round numbers, about four steps of them, from at most `low` to at least `high`."""
-    if high - low < 1e-9 * max(abs(low), abs(high)):  # apart by rounding alone
-        high = low
-    span = high - low or abs(high) or 1.0
-    base = 10.0 ** floor(log10(span / 4))
-    step = next(m * base for m in (1, 2, 5, 10) if m * base >= span / 4 * 0.999)
-    first, last = floor(low / step + 1e-9), ceil(high / step - 1e-9)
-    return [round(i * step, 12) for i in range(first, max(last, first + 1) + 1)]
 
 
 @dataclass(frozen=True)
