@@ -6,7 +6,7 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,7 @@ class Fleet:
             if "healthcheck" in self.services[name.partition(".")[0]]:
                 self.until(name, "service_healthy")
 
-    def start(self, service: str, number: int = 0, more: Sequence[str] = ()) -> str:
+    def start(self, service: str, number: int = 0) -> str:
         """Start one container of a service; its name, by which `container` finds it."""
         said, name = self.services[service], f"{service}.{number}"
         words = arguments(said, self.settings if "build" in said else {}, self.name)
@@ -97,7 +97,6 @@ class Fleet:
             self.container(name),
             *network,
             *words,
-            *more,
             said["image"],
             *said.get("command", ()),
         )

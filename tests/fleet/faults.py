@@ -149,9 +149,9 @@ def tried(site: Site, fault: Callable[[Site, str], None]) -> str:
     assert len(site.get(f"{address}/files")["items"]) > 5
     last = max(i for i, one in enumerate(events) if one["type"] == "stage" and one["data"].get("stage") == "recover")
     steps = [one["data"].get("step", 0) for one in events[last:] if one["type"] == "progress"]
-    again = (
-        "went on" if job["attempt"] == 1 else f"attempt {job['attempt']}, from step {min(steps, default=0)} or before"
-    )
+    again = "went on"
+    if job["attempt"] > 1:
+        again = f"attempt {job['attempt']}, from step {min(steps, default=0)} or before"
     return f"{again}; ended {time.monotonic() - began:.0f} s later, once"
 
 
