@@ -15,7 +15,7 @@ from tests.client.stub import AT, NO_EVENTS, Stub, job
 from tests.reports import family, report
 from tests.reports import result as made
 from topwork import JobFailed, ServerAway, TopworkError
-from topwork.cli.words import numbers, result, warnings
+from topwork.cli.words import following, numbers, result, warnings
 from topwork.jobs import PATIENCE_S
 from topwork.models import Job
 from topwork.progress import failure, page, progress_of
@@ -171,6 +171,7 @@ def test_a_job_that_only_measured_says_what_it_measured() -> None:
     job = answered("succeeded", metrics=probe)
     assert str(result(job)).startswith("this model takes 0.31 to 13.4 ms (at most 43.2 times as fast as dense)")
     assert warnings(job) == [] and numbers(job) == {}
+    assert following(job) == ["topwork plan SPEC"]  # no page, and no model to download
 
 
 def test_several_sizes_are_compared_by_the_one_to_take() -> None:

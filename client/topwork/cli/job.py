@@ -109,7 +109,7 @@ def report(
             fail(f"job {found.id} is {found.status}: only one that has succeeded has a report")
         for line in report_said(found):
             prose(line)
-        say(f"topwork report {found.id} --open")
+        say(following(found)[0])
 
 
 def download(
