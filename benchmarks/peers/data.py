@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.transfer.data import Row, read, write
 
-TEST = 1000
+TEST = 1000  # or half of what is not labelled, if that is less
 TEXTS = 5000  # without labels
 DEV = 4  # of so many labelled rows of a class one is held back, by those that select by rows
 
@@ -70,7 +70,7 @@ def given(table: Path, rows: int, seed: int) -> Given:
     once = {" ".join(text.lower().split()): (text, label) for text, label in read(table)}
     drawn = [once[key] for key in sorted(once)]
     random.Random(seed).shuffle(drawn)
-    count = min(TEST, len(drawn) - 2 * rows)
+    count = min(TEST, (len(drawn) - rows) // 2)
     test, rest = drawn[:count], drawn[count:]
     by_label = defaultdict[str, list[Row]](list)
     for row in rest:
