@@ -1,7 +1,7 @@
 """Run what is left of the benchmark: `python -m benchmarks.peers --help`.
 
 Each contender's line of results/peers.jsonl has its answers to the test rows, so that all are compared row by row;
-peers.md and peers.svg beside it are made of all lines. What stands is not run again.
+peers.md and a picture for each number of rows beside it are made of all lines. What stands is not run again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ import torch
 from benchmarks.peers import others, ours
 from benchmarks.peers.contender import Cell, Make
 from benchmarks.peers.data import TARGETS, Given, given
-from benchmarks.peers.serve import Predict, in_turn
+from benchmarks.peers.picture import draw
+from benchmarks.peers.serve import Onnx, Predict, classes, in_turn
+from benchmarks.peers.table import markdown
 from benchmarks.transfer.cells import append_result, read_results, revision
 from benchmarks.transfer.data import prepare
 from cli.packages import appearing
@@ -57,6 +59,11 @@ def main() -> int:
             print(f"{cell}: {contender}")
         elif time.monotonic() < until:
             run(cell, contender, asked.data_dir)
+    if not asked.dry_run:
+        lines = read_results(RESULTS)
+        RESULTS.with_suffix(".md").write_text(markdown(lines), encoding="utf-8")
+        for rows in {line["rows"] for line in lines}:
+            draw(lines, rows, RESULTS.with_name(f"peers-{rows}.svg"))
     return 0
 
 
@@ -97,7 +104,7 @@ def dense_of(cell: Cell, folder: Path) -> Predict:
         with appearing(folder) as fresh:
             shutil.copytree(cell.base, fresh, dirs_exist_ok=True)
             others.files_of(fresh, ["a", "b"], "single_label_classification")
-    return others.classes(others.Onnx(folder / ours.FILES[""], folder / "tokenizer.json"), ["a", "b"])
+    return classes(Onnx(folder / ours.FILES[""], folder / "tokenizer.json"), ["a", "b"])
 
 
 def answers(one: Any, rows: Given, dense: Predict) -> dict[str, Any]:
