@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-images serve test quick field fresh soak fleet fleet-faults pictures check golden openapi venv formats bench-budget bench-speed bench-overhead bench-transfer bench-methods bench-api bench-page bench-estimate bench-base bench-images clean
+.PHONY: help demo demo-images serve test quick field fresh soak fleet fleet-faults pictures check golden openapi venv formats bench-budget bench-speed bench-overhead bench-transfer bench-methods bench-api bench-page bench-estimate bench-base bench-images bench-peers clean
 
 help: ## Show this list
 	@echo 'Using it'
@@ -126,3 +126,15 @@ bench-base: $(STAMP) ## Prune a real model of base size in both layouts; 404 MB 
 
 bench-images: $(STAMP) ## Run what is left of the benchmark of image classifiers; hours on one core, resumable (needs npm)
 	$(BIN)/python -m benchmarks.images
+
+# The peers want newer or older packages than ours beside them: an environment of their own, on top of .venv.
+PEERS := build/peers/bin
+build/peers: $(STAMP)
+	$(BIN)/python -m venv build/peers
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(" + repr(sysconfig.get_path("purelib")) + ")")' > "$$($(PEERS)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
+	$(PEERS)/pip install -q --no-deps setfit==1.2.0 sentence-transformers==6.2.0 model2vec==0.10.0 skeletoken==0.6.1
+	$(PEERS)/pip install -q scikit-learn==1.9.1 datasets==5.2.0 evaluate==0.4.6
+
+bench-peers: build/peers ## Run what is left of the comparison with SetFit, embeddings, model2vec and lower layers; 16 core-hours, resumable (needs npm)
+	$(BIN)/topwork fetch-demo
+	OMP_NUM_THREADS=1 $(PEERS)/python -m benchmarks.peers

@@ -88,7 +88,7 @@ def run(cell: Cell, contender: str, data_dir: Path) -> None:
         try:
             found = list(CONTENDERS[contender](cell, rows, Path(scratch)))
         except ImportError as error:
-            return say(f"not run: {error}; pip install --no-deps what benchmarks/peers/requirements.txt names")
+            return say(f"not run: {error}; `make bench-peers` installs it")
         dense = dense_of(cell, data_dir / "peers" / "dense")
         made = [answers(one, rows, dense) for one in found]
     facts = {"target": cell.target.table, "rows": cell.rows, "seed": cell.seed, "contender": contender}
