@@ -85,6 +85,8 @@ def live_values(here: Context, session: Session, job: tables.Job) -> dict[str, A
     """What the part shows that changes while it runs."""
     events = jobs.events(session, job.id, 0, MAX_EVENTS)
     [row] = view.rows_of(here, session, [job])
+    report, sizes = stored(job.metrics), _sizes(job)
+    trained = [] if report else pictures.trained(events)  # then the test rows have the word
     return {
         "job": row,
         "version": job.version,
@@ -93,12 +95,17 @@ def live_values(here: Context, session: Session, job: tables.Job) -> dict[str, A
         "created_at": job.created_at,
         "finished_at": job.finished_at,
         "error": job.error if job.status == "failed" else None,
-        "attempts": timeline.attempts(jobs.attempts(session, job.id), events, job.status, _sizes(job)),
+        "attempts": timeline.attempts(jobs.attempts(session, job.id), events, job.status, sizes),
         "control_to_come": bool(job.spec.get("control")) and row.active,
         "control": timeline.controlled(events),
         "notes": [event for event in events if event.type == "note"],
         "charts": pictures.curves(events, str((job.spec.get("task") or {}).get("metric"))),
-        "pictures": pictures.structures(events, stored(job.metrics)),
+        "pictures": pictures.structures(events, report),
+        "trained": trained,
+        "growing": pictures.growing(trained),
+        "to_train": [name for name in sizes if name and name not in {one.size for one in trained}]
+        if row.active
+        else [],
         "events": events[-SHOWN_EVENTS:],
         "count": len(events),
     }

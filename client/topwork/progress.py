@@ -97,9 +97,20 @@ def said(event: Event) -> str | None:
         control = "control without transfer: " if data.get("control") else ""
         stage = str(data.get("stage"))
         return f"{control}{stage}{of}: {STAGES.get(stage, 'goes on')}"
+    if event.type == "size":
+        return _trained(data)
     if event.type == "status" and data.get("reason"):
         return f"{data.get('status')}: {data['reason']}"
     return None
+
+
+def _trained(data: Mapping[str, Any]) -> str:
+    """How good one of several sizes is, as far as is known before the test rows."""
+    metric = str(data.get("metric"))
+    value, low, high = (shown(data["quality"][name], metric) for name in ("value", "low", "high"))
+    control = "control without transfer: " if data.get("control") else ""
+    dense = shown(data["dense"]["value"], metric)
+    return f"{control}{data['size']}: {value} {metric} on the dev rows ({low} to {high}), dense {dense}"
 
 
 def duration(seconds: float) -> str:
@@ -151,8 +162,8 @@ class Lines:
     def __call__(self, jobs: Jobs, news: Sequence[Event], wrong: str | None) -> None:
         """Print what is new."""
         for event in news:
-            if event.type == "note" and (line := said(event)):
-                self._print(f"note: {line}")
+            if event.type in ("note", "size") and (line := said(event)):
+                self._print(f"{event.type}: {line}")
         if wrong and not self._wrong:
             self._print(wrong)
         self._wrong = bool(wrong)

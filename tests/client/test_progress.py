@@ -125,6 +125,22 @@ def test_what_a_job_says_meanwhile_is_shown_once() -> None:
     assert stub.requests[3].url.params["after"] == "8"
 
 
+def test_a_size_is_told_as_soon_as_it_is_trained() -> None:
+    of = {"quality": {"value": 0.812, "low": 0.76, "high": 0.86}, "dense": {"value": 0.88, "low": 0.85, "high": 0.9}}
+    data = {"size": "params-0.1", "metric": "accuracy", "bytes": 9, "dense_bytes": 99, "change": of["quality"], **of}
+    event = {"seq": 7, "type": "size", "data": data, "at": AT}
+    screen = io.StringIO()
+    stub = Stub(
+        httpx.Response(200, json=job()),
+        httpx.Response(200, json={"items": [event], "after": 7}),
+        httpx.Response(200, json=job("succeeded")),
+        NO_EVENTS,
+    )
+    with progress_of(True, Console(file=screen, width=200)) as show:
+        stub.client().jobs.wait(JOB, progress=show)
+    assert "size: params-0.1: 81.2% accuracy on the dev rows (76.0% to 86.0%), dense 88.0%\n" in screen.getvalue()
+
+
 def test_the_bar_of_a_notebook_is_harmless_html() -> None:
     shown = page({"<b>": answered("running", stage="prune", progress=PROGRESS)}, "away")
     assert "&lt;b&gt; running <progress value='0.3100' max='1'></progress> 31% prune, step 3 of 10" in shown

@@ -72,6 +72,15 @@ class House:
         self.say(job_id, job.attempt, event="note", message="3 of 60 rows are left out: their text is empty.")
         return job.attempt
 
+    def trained(self, job_id: str, size: str, quality: float, weights: int, attempt: int = 1) -> None:
+        """One of several sizes is."""
+        intervals = {
+            name: {"value": value, "low": value - 0.03, "high": value + 0.03}
+            for name, value in (("quality", quality), ("dense", 0.9), ("change", quality - 0.9))
+        }
+        said = intervals | {"size": size, "metric": "accuracy", "bytes": weights, "dense_bytes": 52_000_000}
+        self.say(job_id, attempt, event="size", **said)
+
     def succeed(self, job_id: str, metrics: Mapping[str, Any], files: Mapping[str, bytes] | None = None) -> None:
         """End a job that runs, with its report."""
         outputs = {}

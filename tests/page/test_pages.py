@@ -17,6 +17,7 @@ from core.ledger.tables import Dataset, Job
 from tests.api.conftest import MODEL, one_database, reviews
 from tests.page.conftest import Send
 from tests.page.house import House
+from tests.reports import family
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
@@ -145,6 +146,24 @@ def test_a_job_that_runs_is_told_live(browser: TestClient, ids: dict[str, str], 
     house.say(ids["running"], event="stage", stage="teach", control=True)
     assert "control without transfer" in read(browser, f"/jobs/{ids['running']}/live")
     assert "no GPU worker is alive" in read(browser, f"/jobs/{ids['queued']}")
+
+
+def test_sizes_are_shown_as_soon_as_they_are_trained(browser: TestClient, house: House) -> None:
+    job_id = house.queued(house.data(), budgets=[{"params": 0.4}, {"params": 0.2}, {"params": 0.1}])
+    house.run(job_id, "recover")
+    assert "Sizes so far" not in read(browser, f"/jobs/{job_id}")
+    house.trained(job_id, "params-0.4", 0.7, 30_000_000)
+    house.trained(job_id, "params-0.4", 0.88, 30_000_000)  # of a later attempt
+    house.trained(job_id, "params-0.2", 0.84, 20_000_000)
+    house.say(job_id, event="size", size="params-0.1")  # of a version that says less
+    page = read(browser, f"/jobs/{job_id}")
+    sofar = page[page.index("Sizes so far") : page.index("<h2>Curves")]
+    assert "88.0%" in sofar and "84.0%" in sofar and "70.0%" not in sofar and "-2.0" in sofar
+    assert re.search(r"params-0.1</th><td[^>]*>to come", sofar) and "accuracy on the dev rows against size" in sofar
+    assert sofar.count("<circle") == 3
+    house.succeed(job_id, family())
+    ended = read(browser, f"/jobs/{job_id}")
+    assert "Sizes so far" not in ended and "accuracy on the test rows against size" in ended
 
 
 def test_a_job_that_failed_says_why_each_attempt_ended(browser: TestClient, ids: dict[str, str]) -> None:
