@@ -190,7 +190,7 @@ def test_jobs_are_chosen_and_compared(driver: Driver, server: Server, ids: dict[
         driver.find_element(By.CSS_SELECTOR, f"input[value='{ids[name]}']").click()
     press(driver, "Compare the chosen")
     shown(driver, "Settings that differ")
-    shown(driver, "paired")
+    shown(driver, "B less A")
 
 
 @one_database

@@ -212,7 +212,10 @@ def test_cancel_retry_and_delete(browser: TestClient, ids: dict[str, str], send:
 def test_two_jobs_are_compared(browser: TestClient, ids: dict[str, str]) -> None:
     page = read(browser, f"/compare?job={ids['done']}&job={ids['other']}")
     assert "budget.params" in page and "movie reviews.csv" in page and "<code>model</code>" not in page
-    assert "paired: B less A" in page and "accuracy against bytes on disk" in page and "Recover: accuracy" in page
+    assert '<th scope="row">B less A' in page and ">macro F1</th>" in page and "not told apart" in page
+    assert "accuracy against bytes on disk" in page and "Recover: accuracy" in page
+    others = read(browser, f"/compare?job={ids['done']}&job={ids['running']}&job={ids['other']}")
+    assert "A and B are not paired: they have not both been measured" in others and "C less A" in others
     assert browser.get(f"/compare?job={ids['done']}&job=job_x").status_code == 404
     assert "Choose two" in read(browser, f"/compare?job={ids['done']}")
 
