@@ -23,6 +23,11 @@ from core.spec.messages import StageProgress
 
 Size = Annotated[str | None, Query(description="of a job of several sizes: the one that the report is of")]
 
+# Nothing runs or is sent, whatever stands in it. Its origin stays ours, so that its links to other sizes carry a login.
+REPORT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; base-uri 'none'; "
+    "frame-ancestors 'self'; sandbox allow-same-origin"
+)
 BINARY = {"type": "string", "format": "binary"}
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
@@ -89,7 +94,9 @@ def stored_report(here: Context, job_id: str, request: Request, path: str) -> Re
     files = {file.path: file for file in _outputs(here, job_id)}
     if path not in files:
         raise Problem(404, f"The job has no {path}.", headers={"Vary": "Accept"})
-    return send(here, files[path], request, inline=True)
+    answer = send(here, files[path], request, inline=True)
+    answer.headers["Content-Security-Policy"] = REPORT_POLICY
+    return answer
 
 
 @router.head("/archive", include_in_schema=False)

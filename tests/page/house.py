@@ -106,6 +106,13 @@ def _row(i: int, right: bool) -> bytes:
     return json.dumps(line).encode() + b"\n"
 
 
+FAMILY = {
+    "report.html": b'<h1>Both</h1><a href="params-0.4/report.html">params-0.4</a><script>alert(1)</script>',
+    "params-0.4/report.html": b"<p>small",
+    "params-0.4/test.jsonl": b"".join(_row(i, i % 4 > 0) for i in range(50)),
+}
+
+
 def fill(house: House) -> dict[str, str]:
     """One of everything: name -> id."""
     data, own = house.data("product reviews.csv"), house.data("unlabelled mails.csv", 40, b"text\n" + _texts(40))
@@ -120,7 +127,7 @@ def fill(house: House) -> dict[str, str]:
     house.succeed(found["other"], _report(0.87, 0.845), {"test.jsonl": b"".join(_row(i, i % 6 > 0) for i in range(50))})
     found["family"] = house.queued(data, budgets=[{"params": 0.4}, {"params": 0.1}], title="Two sizes")
     house.run(found["family"], "export")
-    house.succeed(found["family"], family(), {"params-0.4/report.html": b"<p>small"})
+    house.succeed(found["family"], family(), FAMILY)
     found["failed"] = house.queued(data, title="Faster than can be", budget={"latency_ms": 0.01})
     house.run(found["failed"], "prune")
     with house.database.begin() as session:

@@ -141,6 +141,32 @@ def test_a_job_is_followed_to_its_download(
 
 
 @one_database
+def test_a_report_in_its_frame_leads_to_those_of_its_sizes(
+    driver: Driver, settings: Settings, database: Database
+) -> None:
+    write_model(settings.models_dir / MODEL)
+    ids = fill(House(settings, database))
+    with database.begin() as session:
+        _, secret = keys.create(session, "tenant_default", "mine", keys.SCOPES)
+    with serving(create_app(settings.model_copy(update={"require_keys": True}))) as server:
+        driver.get(f"{server.address}/jobs/{ids['family']}")
+        driver.find_element(By.ID, "key").send_keys(secret)
+        press(driver, "Log in")
+        frame = wait(lambda: driver.find_element(By.CSS_SELECTOR, "iframe"), "no report")
+        driver.execute_script("arguments[0].scrollIntoView()", frame)
+        driver.switch_to.frame(frame)
+        wait(lambda: driver.find_element(By.LINK_TEXT, "params-0.4"), "the report is not shown").click()
+        wait(lambda: "small" in driver.find_element(By.TAG_NAME, "body").text, "the link leads nowhere")
+        driver.switch_to.default_content()
+        driver.get(f"{server.address}/jobs/{ids['family']}/report.html")
+        press(driver, "params-0.4")
+        wait(lambda: "small" in driver.find_element(By.TAG_NAME, "body").text, "alone, the link leads nowhere")
+        blocked = console(driver)  # the script in the report of this test
+        assert blocked and all("sandbox" in message for message in blocked)
+        driver.get("about:blank")
+
+
+@one_database
 def test_a_restart_of_the_server_loses_and_doubles_no_event(driver: Driver, server: Server, house: House) -> None:
     job_id = house.queued(house.data())
     house.run(job_id, "teach")

@@ -177,12 +177,13 @@ def test_a_job_that_succeeded_has_its_files_and_its_report(browser: TestClient, 
     assert "81.9%" in page and "100 test rows tell" in page and "AutoModelForSequenceClassification" in page
     files = browser.get(f"/v1/jobs/{ids['done']}/files").json()["items"]
     assert all(file["sha256"] in page and file["href"] in page for file in files)
-    assert f'src="/jobs/{ids["done"]}/report" title="Report" sandbox' in page
-    report = browser.get(f"/jobs/{ids['done']}/report")
+    assert f'src="/jobs/{ids["done"]}/report.html" title="Report" sandbox="allow-same-origin"' in page
+    report = browser.get(f"/jobs/{ids['done']}/report.html")
     policy = report.headers["content-security-policy"]
-    assert "The report" in report.text and "sandbox" in policy and "default-src 'none'" in policy
-    assert browser.get(f"/jobs/{ids['family']}/report?size=params-0.4").text == "<p>small"
-    assert browser.get(f"/jobs/{ids['family']}/report?size=../x").status_code == 404
+    assert "The report" in report.text and "default-src 'none'" in policy and "form-action 'none'" in policy
+    assert policy.endswith("; sandbox allow-same-origin") and "script" not in policy
+    assert browser.get(f"/jobs/{ids['family']}/params-0.4/report.html").text == "<p>small"
+    assert browser.get(f"/jobs/{ids['family']}/..%2Fx/report.html").status_code == 404
 
 
 def test_a_job_is_copied_as_it_was_asked(browser: TestClient, ids: dict[str, str]) -> None:
@@ -288,7 +289,7 @@ def test_a_tenant_sees_its_own_alone(browser: TestClient, ids: dict[str, str], d
     with database.begin() as session:
         session.execute(update(Job).where(Job.id == ids["done"]).values(tenant_id=keys.tenant(session, "other")))
     assert ids["done"] not in read(browser, "/")
-    for part in ("", "/live", "/actions", "/delete", "/report"):
+    for part in ("", "/live", "/actions", "/delete", "/report.html"):
         assert browser.get(f"/jobs/{ids['done']}{part}").status_code == 404
     assert browser.get(f"/new?like={ids['done']}").status_code == 404
 
