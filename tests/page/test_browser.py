@@ -253,9 +253,8 @@ def test_on_paper_a_table_stays_one_and_nothing_is_left_to_press(
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     for name, address in {"jobs": "/", "done": f"/jobs/{ids['done']}", "family": f"/jobs/{ids['family']}"}.items():
         driver.get(server.address + address)
-        pressed = [
-            one for one in driver.find_elements(By.CSS_SELECTOR, "button, .button, input, iframe") if one.is_displayed()
-        ]
+        found = driver.find_elements(By.CSS_SELECTOR, "button, .button, input, iframe")
+        assert [one for one in found if one.is_displayed()] == [], name
         assert driver.execute_script("return document.documentElement.scrollWidth") <= 690, name
         for table in driver.find_elements(By.CSS_SELECTOR, "main table"):
             heads = [one for one in table.find_elements(By.CSS_SELECTOR, "thead th") if one.is_displayed()]
