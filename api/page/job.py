@@ -95,7 +95,7 @@ def live_values(here: Context, session: Session, job: tables.Job) -> dict[str, A
         "attempts": timeline.attempts(jobs.attempts(session, job.id), events, job.status, sizes),
         "control_to_come": bool(job.spec.get("control")) and row.active,
         "control": timeline.controlled(events),
-        "notes": [event for event in events if event.type == "note"],
+        "notes": timeline.notes(events),
         "charts": pictures.curves(events, str((job.spec.get("task") or {}).get("metric"))),
         "pictures": pictures.structures(events, report),
         "trained": trained,

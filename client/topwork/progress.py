@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from html import escape
 from typing import Any
 
+from pydantic import ValidationError
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -15,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from topwork.models import ENDED, Event, Job
-from topwork.report import shown
+from topwork.report import Latency, shown
 
 LINE_EVERY_S = 10.0
 BAR = 24  # columns
@@ -99,6 +100,8 @@ def said(event: Event) -> str | None:
         return f"{control}{stage}{of}: {STAGES.get(stage, 'goes on')}"
     if event.type == "size":
         return _trained(data)
+    if event.type == "latency":
+        return _measured(data)
     if event.type == "status" and data.get("reason"):
         return f"{data.get('status')}: {data['reason']}"
     return None
@@ -111,6 +114,14 @@ def _trained(data: Mapping[str, Any]) -> str:
     control = "control without transfer: " if data.get("control") else ""
     dense = shown(data["dense"]["value"], metric)
     return f"{control}{data['size']}: {value} {metric} on the dev rows ({low} to {high}), dense {dense}"
+
+
+def _measured(data: Mapping[str, Any]) -> str | None:
+    """What the model takes on the worker; None as another version says it."""
+    try:
+        return f"measured: {Latency.model_validate(data.get('latency')).says}"
+    except ValidationError:
+        return None
 
 
 def duration(seconds: float) -> str:
@@ -162,7 +173,7 @@ class Lines:
     def __call__(self, jobs: Jobs, news: Sequence[Event], wrong: str | None) -> None:
         """Print what is new."""
         for event in news:
-            if event.type in ("note", "size") and (line := said(event)):
+            if event.type in ("note", "size", "latency") and (line := said(event)):
                 self._print(f"{event.type}: {line}")
         if wrong and not self._wrong:
             self._print(wrong)

@@ -16,8 +16,8 @@ from core.ledger.database import Database
 from core.ledger.tables import Dataset, Job
 from tests.api.conftest import MODEL, one_database, reviews
 from tests.page.conftest import Send
-from tests.page.house import House
-from tests.reports import family
+from tests.page.house import LATENCY, House
+from tests.reports import family, report
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
@@ -164,6 +164,18 @@ def test_sizes_are_shown_as_soon_as_they_are_trained(browser: TestClient, house:
     house.succeed(job_id, family())
     ended = read(browser, f"/jobs/{job_id}")
     assert "Sizes so far" not in ended and "accuracy on the test rows against size" in ended
+
+
+def test_what_was_measured_is_told_in_words(browser: TestClient, house: House) -> None:
+    job_id = house.queued(house.data(), probe=True)
+    house.run(job_id, "data")
+    house.say(job_id, event="latency", model="x", latency=LATENCY)
+    house.say(job_id, event="latency", model="x", latency={"of": "another version"})
+    page = read(browser, f"/jobs/{job_id}")
+    assert page.count("Measured: this model takes 0.31 to 13.4 ms (at most 43.2 times as fast as dense)") == 1
+    house.succeed(job_id, {"latency": [LATENCY], "timings_s": {}, "environment": report()["environment"]})
+    page = read(browser, f"/jobs/{job_id}")
+    assert "What it takes here" in page and f"/jobs/{job_id}/report.html" in page
 
 
 def test_a_job_that_failed_says_why_each_attempt_ended(browser: TestClient, ids: dict[str, str]) -> None:
