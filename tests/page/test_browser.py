@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from selenium.webdriver.common.by import By
 
 from api.main import create_app
@@ -20,6 +21,7 @@ from core.ledger.database import Database
 from core.ledger.settings import Settings
 from tests.api.conftest import MODEL, one_database, reviews, write_model
 from tests.conftest import Broker
+from tests.page import pictures
 from tests.page.chromium import (
     CHROMIUM,
     DRIVER,
@@ -344,6 +346,21 @@ def test_without_scripts_links_and_forms_do(driver: Driver, server: Server, ids:
         shown(driver, "cancelled")
     finally:
         driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+@one_database
+def test_the_pictures_of_readme_can_be_drawn(
+    server: Server, ids: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "TARGET", tmp_path)
+    monkeypatch.setattr("sys.argv", ["pictures", "--server", server.address])
+    pictures.main()
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    for path in tmp_path.glob("*.png"):
+        with Image.open(path) as drawn:
+            assert drawn.size == pictures.SIZE and len(set(drawn.convert("L").getdata())) > 20, path.name
+        assert f"docs/images/{path.name}" in readme
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["page.png", "report.png"]
 
 
 @one_database
