@@ -16,7 +16,7 @@ from core.pruning.job.prepare import Prepared
 from core.pruning.job.stages import Shrunk, Taught
 from core.pruning.job.verdict import lead
 from core.pruning.latency.files import Times, write_and_time
-from core.pruning.latency.medians import SEQUENCE_LENGTH, latencies_ms
+from core.pruning.latency.passes import SEQUENCE_LENGTH, latencies_ms
 from core.pruning.latency.stopwatch import waiting
 from core.pruning.training.batches import Rows
 from core.pruning.training.predict import predict
