@@ -38,7 +38,7 @@ from api.together import Together
 from api.watch import Watch
 from core.ledger import scratch
 from core.ledger.database import open_database
-from core.ledger.jobs import shown
+from core.ledger.queries import shown
 from core.ledger.settings import Settings, read_settings
 from core.ledger.stores import open_storage
 from core.rows import sandbox

@@ -17,7 +17,7 @@ from api.jobs import find, matches
 from api.problems import RESPONSES, Problem
 from api.schemas import Curves, Series
 from api.zip import Archive, Entry
-from core.ledger import jobs
+from core.ledger import queries
 from core.ledger.tables import Event, File
 from core.spec.messages import StageProgress
 
@@ -38,7 +38,7 @@ def get_metrics(here: Here, job_id: str) -> Curves:
     """Curves over the steps of each stage, about a point a percent of the job; of steps done twice, the last time."""
     with here.database.read() as session:
         find(here, session, job_id)
-        return curves(jobs.events(session, job_id, 0, None, kind="progress"))
+        return curves(queries.events(session, job_id, 0, None, kind="progress"))
 
 
 def curves(events: Iterable[Event]) -> Curves:
@@ -145,7 +145,7 @@ def _outputs(here: Context, job_id: str) -> list[File]:
     """Raises a 404 Problem where there are none."""
     with here.database.read() as session:
         job = find(here, session, job_id)
-        files = list(jobs.files(session, job_id))
+        files = list(queries.files(session, job_id))
     if not files:
         raise Problem(404, f"The job is {job.status}: only one that has succeeded has results.")
     return files

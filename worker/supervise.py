@@ -41,7 +41,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
-from core.ledger import datasets, jobs
+from core.ledger import datasets, jobs, queries
 from core.ledger.database import READ_ONLY_NOW, Database
 from core.ledger.settings import Settings
 from core.ledger.storage import DamagedError, Storage, StorageAwayError
@@ -239,7 +239,7 @@ class Supervisor:
         (self.folder / "request.json").write_text(json.dumps(request))
 
     def _restore_state(self) -> None:
-        saved = self._read(lambda session: jobs.files(session, self.job.id, "state"))
+        saved = self._read(lambda session: queries.files(session, self.job.id, "state"))
         self._saved = {file.path: (file.sha256, file.size_bytes) for file in saved}
         try:
             for file in saved:

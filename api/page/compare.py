@@ -16,7 +16,7 @@ from api.page import charts, paired, view, words
 from api.page.answer import PageRoute, show
 from api.page.spec import short
 from api.results import curves
-from core.ledger import jobs, listing, tables
+from core.ledger import listing, queries, tables
 from core.spec.metrics import METRICS
 from core.spec.report import Interval, Result, TaskSaid, stored
 
@@ -95,7 +95,7 @@ def _test_rows(session: Session, job: tables.Job) -> Tested | None:
     """What is asked of the rows, and the file of those that it was measured on, of several sizes of the one to take."""
     report, size = stored(job.metrics), view.taken_size(stored(job.metrics))
     path = f"{size.name}/test.jsonl" if size else "test.jsonl"
-    file = next((file for file in jobs.files(session, job.id) if file.path == path), None)
+    file = next((file for file in queries.files(session, job.id) if file.path == path), None)
     return (report.task, file) if report and file else None
 
 
@@ -112,7 +112,7 @@ def _compared(here: Context, session: Session, letter: str, job: tables.Job) -> 
     names = listing.names(session, here.tenant_id, view.data_of(job.spec))
     settings = {name: names.get(value, value) for name, value in _flat(short(job.spec)) if name not in APART}
     metric = str((job.spec.get("task") or {}).get("metric"))
-    events = jobs.events(session, job.id, 0, MAX_EVENTS, kind="progress")
+    events = queries.events(session, job.id, 0, MAX_EVENTS, kind="progress")
     wanted = {f"dev.{metric}": METRICS.get(metric, metric), "dev.loss": "loss"}
     series = {(one.stage, wanted[one.name]): one.points for one in curves(events).series if one.name in wanted}
     return Compared(letter, row, view.taken(stored(job.metrics)), settings, series)

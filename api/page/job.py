@@ -15,7 +15,7 @@ from api.page import loading, pictures, timeline, view
 from api.page.answer import Given, PageRoute, go, show
 from api.page.spec import copies, short
 from api.results import stored_report
-from core.ledger import jobs, tables
+from core.ledger import jobs, queries, tables
 from core.spec.job import JobSpec
 from core.spec.report import FamilyReport, Report, probed, stored
 
@@ -67,7 +67,7 @@ def ask_delete(here: Here, request: Request, job_id: str) -> Response:
     with here.database.read() as session:
         job = asked.find(here, session, job_id)
         row = view.row_of(job, {}, None)
-        count = len(jobs.files(session, job_id))
+        count = len(queries.files(session, job_id))
     return show(request, "job_delete.html", job=row, files=count)
 
 
@@ -80,7 +80,7 @@ def delete(here: Here, job_id: str, form: Given) -> Response:
 
 def live_values(here: Context, session: Session, job: tables.Job) -> dict[str, Any]:
     """What the part shows that changes while it runs."""
-    events = jobs.events(session, job.id, 0, MAX_EVENTS)
+    events = queries.events(session, job.id, 0, MAX_EVENTS)
     [row] = view.rows_of(here, session, [job])
     report, sizes = stored(job.metrics), _sizes(job)
     trained = [] if report else pictures.trained(events)  # then the test rows have the word
@@ -92,7 +92,7 @@ def live_values(here: Context, session: Session, job: tables.Job) -> dict[str, A
         "created_at": job.created_at,
         "finished_at": job.finished_at,
         "error": job.error if job.status == "failed" else None,
-        "attempts": timeline.attempts(jobs.attempts(session, job.id), events, job.status, sizes),
+        "attempts": timeline.attempts(queries.attempts(session, job.id), events, job.status, sizes),
         "control_to_come": bool(job.spec.get("control")) and row.active,
         "control": timeline.controlled(events),
         "notes": timeline.notes(events),
@@ -124,7 +124,7 @@ def _sizes(job: tables.Job) -> list[str | None]:
 
 def _results(here: Context, session: Session, job: tables.Job) -> dict[str, Any]:
     report = stored(job.metrics)
-    files = jobs.files(session, job.id)
+    files = queries.files(session, job.id)
     paths = {file.path for file in files}
     made = [size.name for size in report.sizes if size.result] if isinstance(report, FamilyReport) else []
     return {

@@ -21,7 +21,7 @@ import api.checks
 import api.datasets
 import api.readers
 from api.main import create_app
-from core.ledger import datasets, jobs, scratch, tables
+from core.ledger import claims, datasets, jobs, scratch, tables
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.stores import open_storage
@@ -221,7 +221,7 @@ def test_a_data_set_is_deleted_unless_a_job_needs_it(
     assert client.delete(f"/v1/datasets/{free}").status_code == client.get(f"/v1/datasets/{free}").status_code == 404
     job_id = client.post("/v1/jobs", json=payload).json()["id"]
     with database.begin() as session:
-        jobs.claim(session, job_id, "w", 30)
+        claims.claim(session, job_id, "w", 30)
     for status in ("running", "cancelling"):
         refused = client.delete(f"/v1/datasets/{used}")
         assert refused.status_code == 409 and job_id in refused.json()["detail"], status

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from core.ledger import datasets, jobs, workers
+from core.ledger import claims, datasets, jobs, workers
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.stores import open_storage
@@ -53,7 +53,7 @@ class House:
     def run(self, job_id: str, until: str = "recover", worker: str = "worker-1", control: bool = False) -> int:
         """Claim the job, and say what a child says up to the middle of a stage; returns the attempt."""
         with self.database.begin() as session:
-            job = jobs.claim(session, job_id, worker, 3600)
+            job = claims.claim(session, job_id, worker, 3600)
         assert job is not None
         done = 0.0
         for stage, steps in STAGES:

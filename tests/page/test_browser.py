@@ -16,7 +16,7 @@ from PIL import Image
 from selenium.webdriver.common.by import By
 
 from api.main import create_app
-from core.ledger import jobs, keys
+from core.ledger import keys, queries
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from tests.api.conftest import MODEL, one_database, reviews, write_model
@@ -72,7 +72,7 @@ def seen(driver: Driver) -> list[int]:
 def happened(house: House, job_id: str) -> list[int]:
     """Those of the ledger."""
     with house.database.read() as session:
-        return [event.seq for event in jobs.events(session, job_id, 0, None)]
+        return [event.seq for event in queries.events(session, job_id, 0, None)]
 
 
 @one_database

@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import update
 
 from api.page import stream
-from core.ledger import jobs, keys
+from core.ledger import jobs, keys, queries
 from core.ledger.database import Database
 from core.ledger.tables import Dataset, Job
 from tests.api.conftest import MODEL, one_database, reviews
@@ -283,7 +283,7 @@ def test_what_a_newer_version_wrote_breaks_no_page(
 ) -> None:
     with database.begin() as session:
         session.execute(update(Job).values(spec={"labels": {}, "task": {"new": 1}}, metrics={"what": 1}))
-        jobs.events(session, ids["running"], 0, None)
+        queries.events(session, ids["running"], 0, None)
     for address in ("/", f"/jobs/{ids['done']}", f"/jobs/{ids['running']}", f"/new?like={ids['done']}"):
         read(browser, address)
 
