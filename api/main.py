@@ -11,7 +11,15 @@ from pathlib import Path
 
 from fastapi import Depends, FastAPI
 
-from api import (
+from api import problems
+from api.auth import Authentication
+from api.body import BodyLimit
+from api.context import Context
+from api.page.parts import PAGES
+from api.page.shared import Shared
+from api.query import require_known
+from api.readers import Readers
+from api.routes import (
     datasets,
     events,
     files,
@@ -21,19 +29,11 @@ from api import (
     methods,
     models,
     monitoring,
-    problems,
     reference,
     results,
     uploads,
     workers,
 )
-from api.auth import Authentication
-from api.body import BodyLimit
-from api.context import Context
-from api.page.parts import PAGES
-from api.page.shared import Shared
-from api.query import require_known
-from api.readers import Readers
 from api.together import Together
 from api.watch import Watch
 from core.ledger import scratch

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from api import jobs as asked
 from api.amounts import size
 from api.context import Context, Here
 from api.page import charts, paired, view, words
 from api.page.answer import PageRoute, show
 from api.page.spec import short
-from api.results import curves
+from api.routes import jobs as asked
+from api.routes.results import curves
 from core.ledger import listing, queries, tables
 from core.spec.metrics import METRICS
 from core.spec.report import Interval, Result, TaskSaid, stored

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from api import jobs as asked
 from api.context import Context, Here
 from api.page import loading, pictures, timeline, view
 from api.page.answer import Given, PageRoute, go, show
 from api.page.spec import copies, short
-from api.results import stored_report
+from api.routes import jobs as asked
+from api.routes.results import stored_report
 from core.ledger import jobs, queries, tables
 from core.spec.job import JobSpec
 from core.spec.report import FamilyReport, Report, probed, stored

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from api.amounts import size
 from api.page import charts, words
-from api.results import curves as series_of
+from api.routes.results import curves as series_of
 from core.ledger.tables import Event
 from core.spec.messages import SizeTrained
 from core.spec.metrics import METRICS

@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from api.context import Context
-from api.jobs import why_waiting
 from api.page import charts
+from api.routes.jobs import why_waiting
 from core.ledger import jobs, listing
 from core.ledger.tables import Job, now_ms
 from core.spec import title

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from api import events
+from api.routes import events
 from core.ledger import claims, jobs
 from core.ledger.database import Database
 

@@ -12,8 +12,8 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import update
 
-from api import models
 from api.main import create_app
+from api.routes import models
 from core.ledger import claims, jobs, tallies, workers
 from core.ledger.database import Database
 from core.ledger.settings import Settings

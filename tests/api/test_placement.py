@@ -50,7 +50,7 @@ def test_a_new_reason_is_an_answer_at_once(client: TestClient, payload: dict[str
 def test_a_long_poll_hears_of_a_new_reason(
     client: TestClient, payload: dict[str, Any], database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.jobs.WAITING_S", 0.2)
+    monkeypatch.setattr("api.routes.jobs.WAITING_S", 0.2)
     answer = client.post("/v1/jobs", json=payload)
 
     def arrive() -> None:

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import event
 from starlette.concurrency import run_in_threadpool
 
-import api.jobs
+import api.routes.jobs
 from core.ledger import claims, jobs, quotas
 from core.ledger.database import Database
 from core.ledger.settings import Settings
@@ -71,17 +71,17 @@ def test_a_twin_that_is_slower_is_not_counted_against_its_own_job(
     for _ in range(2):
         client.post("/v1/jobs", json=payload)
     answers = []
-    check = api.jobs.check
+    check = api.routes.jobs.check
 
     def ask() -> None:
         answers.append(client.post("/v1/jobs", json=payload, headers={"Idempotency-Key": "one"}))
 
     async def slow(*arguments: Any) -> None:
         await check(*arguments)
-        monkeypatch.setattr(api.jobs, "check", check)
+        monkeypatch.setattr(api.routes.jobs, "check", check)
         await run_in_threadpool(ask)
 
-    monkeypatch.setattr(api.jobs, "check", slow)
+    monkeypatch.setattr(api.routes.jobs, "check", slow)
     ask()
     assert [answer.status_code for answer in answers] == [202, 202]
     assert len({answer.json()["id"] for answer in answers}) == 1

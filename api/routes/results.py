@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from starlette.responses import StreamingResponse
 
 from api.context import Context, Here
-from api.files import asked, chunks, opened, send
-from api.jobs import find, matches
 from api.problems import RESPONSES, Problem
+from api.routes.files import asked, chunks, opened, send
+from api.routes.jobs import find, matches
 from api.schemas import Curves, Series
 from api.zip import Archive, Entry
 from core.ledger import queries

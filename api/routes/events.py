@@ -13,8 +13,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import StreamingResponse
 
 from api.context import Context, Here
-from api.jobs import ID, no_such_job
 from api.problems import RESPONSES, Problem
+from api.routes.jobs import ID, no_such_job
 from api.schemas import Event, EventPage, instant
 from core.ledger import jobs, queries, tables
 from core.ledger.database import Database

@@ -15,8 +15,8 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 
 from api.context import Context, Here
-from api.jobs import find, matches
 from api.problems import RESPONSES, Problem
+from api.routes.jobs import find, matches
 from api.schemas import FileList, OutputFile
 from core.ledger import queries
 from core.ledger.storage import CHUNK, DamagedError
