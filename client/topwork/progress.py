@@ -107,12 +107,15 @@ def said(event: Event) -> str | None:
     return None
 
 
-def _trained(data: Mapping[str, Any]) -> str:
-    """How good one of several sizes is, as far as is known before the test rows."""
+def _trained(data: Mapping[str, Any]) -> str | None:
+    """How good one of several sizes is, as far as is known before the test rows; None as another version says it."""
     metric = str(data.get("metric"))
-    value, low, high = (shown(data["quality"][name], metric) for name in ("value", "low", "high"))
     control = "control without transfer: " if data.get("control") else ""
-    dense = shown(data["dense"]["value"], metric)
+    try:
+        value, low, high = (shown(data["quality"][name], metric) for name in ("value", "low", "high"))
+        dense = shown(data["dense"]["value"], metric)
+    except (KeyError, TypeError, ValueError):
+        return None
     return f"{control}{data['size']}: {value} {metric} on the dev rows ({low} to {high}), dense {dense}"
 
 

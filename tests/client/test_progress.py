@@ -139,6 +139,8 @@ def test_a_size_is_told_as_soon_as_it_is_trained() -> None:
     with progress_of(True, Console(file=screen, width=200)) as show:
         stub.client().jobs.wait(JOB, progress=show)
     assert "size: params-0.1: 81.2% accuracy on the dev rows (76.0% to 86.0%), dense 88.0%\n" in screen.getvalue()
+    older = Event.model_validate(event | {"data": {"size": "params-0.1"}})
+    assert said(older) is None
 
 
 def test_the_bar_of_a_notebook_is_harmless_html() -> None:
