@@ -21,14 +21,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.page import session
 from api.problems import Problem, database_away, response
-from api.reference import ASSETS
 from api.together import Together
 from core.ledger import keys, logins
 from core.ledger.database import Database
 from core.ledger.tables import DEFAULT_TENANT
 
-OPEN = frozenset({"/healthz", "/readyz", "/docs", *(f"/docs/{name}" for name in ASSETS), "/openapi.json"})
-DOOR = ("/login", "/logout", "/static/")  # of the page
+OPEN = frozenset({"/healthz", "/readyz", "/docs", "/openapi.json"})
+DOOR = ("/login", "/logout", "/static/", "/docs/")
 CALLER = "topwork.caller"  # in the scope
 PROXY = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")  # what a proxy adds
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="topwork"'}

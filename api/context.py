@@ -30,7 +30,7 @@ class Context:
     watch: Watch
     readers: Readers
     polls: Together[tuple[str, str], Row[Any]]  # (tenant, job) -> what is shown of it
-    streams: Together[tuple[str, str, int, int], tuple[Job, Sequence[Event]]]  # see `api.events.read`
+    streams: Together[tuple[str, str, int, int], tuple[Job, Sequence[Event]]]  # see `api.routes.events.read`
     caller: Caller = NOBODY
 
     @property

@@ -11,7 +11,15 @@ from pathlib import Path
 
 from fastapi import Depends, FastAPI
 
-from api import (
+from api import problems
+from api.auth import Authentication
+from api.body import BodyLimit
+from api.context import Context
+from api.page.parts import PAGES
+from api.page.shared import Shared
+from api.query import require_known
+from api.readers import Readers
+from api.routes import (
     datasets,
     events,
     files,
@@ -21,24 +29,16 @@ from api import (
     methods,
     models,
     monitoring,
-    problems,
     reference,
     results,
     uploads,
     workers,
 )
-from api.auth import Authentication
-from api.body import BodyLimit
-from api.context import Context
-from api.page.parts import PAGES
-from api.page.shared import Shared
-from api.query import require_known
-from api.readers import Readers
 from api.together import Together
 from api.watch import Watch
 from core.ledger import scratch
 from core.ledger.database import open_database
-from core.ledger.jobs import shown
+from core.ledger.queries import shown
 from core.ledger.settings import Settings, read_settings
 from core.ledger.stores import open_storage
 from core.rows import sandbox

@@ -324,10 +324,18 @@ class Event(BaseModel):
     """Something that happened to a job."""
 
     seq: int = Field(description="grows with time; give the last one seen as `after`", examples=[42])
-    type: str = Field(examples=["status", "stage", "progress", "note", "structure"])
+    type: str = Field(examples=["status", "stage", "progress", "note", "structure", "size", "latency"])
     data: Annotated[
         dict[str, Any],
-        Described(StatusChange | messages.StageBegun | messages.StageProgress | messages.Note | messages.Fitted),
+        Described(
+            StatusChange
+            | messages.StageBegun
+            | messages.StageProgress
+            | messages.Note
+            | messages.Fitted
+            | messages.SizeTrained
+            | messages.LatencyMeasured
+        ),
     ] = Field(description="by `type`, which stands for `event`", examples=[{"status": "running", "attempt": 1}])
     at: datetime
 

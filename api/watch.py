@@ -9,7 +9,7 @@ from contextvars import Context
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
-from core.ledger import jobs
+from core.ledger import queries
 from core.ledger.database import Database
 
 log = logging.getLogger(__name__)
@@ -54,4 +54,4 @@ class Watch:
 
     def _versions(self, ids: set[str]) -> dict[str, int]:
         with self._database.read() as session:
-            return jobs.versions(session, ids)
+            return queries.versions(session, ids)

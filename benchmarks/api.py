@@ -32,7 +32,7 @@ import httpx
 from fastapi import FastAPI, Response
 from sqlalchemy import insert
 
-from core.ledger import datasets, jobs, keys
+from core.ledger import datasets, jobs, keys, queries
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.storage import LocalStorage
@@ -324,7 +324,7 @@ async def watch(
         with house.database.begin() as session:
             jobs.report(session, house.job_id, 1, {"event": "note", "message": str(number)})
         with house.database.read() as session:
-            sent[jobs.events(session, house.job_id, 0, None)[-1].seq] = time.monotonic()
+            sent[queries.events(session, house.job_id, 0, None)[-1].seq] = time.monotonic()
 
     watchers = [asyncio.create_task(watcher(seen)) for seen in arrived]
     while not all(arrived):  # the events that there were

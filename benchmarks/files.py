@@ -35,8 +35,8 @@ from core.domains.transformer.pooling import read_recipe
 from core.pruning.export.files import environment
 from core.pruning.latency.files import passes
 from core.pruning.latency.int8 import write_int8
-from core.pruning.latency.medians import medians_ms
 from core.pruning.latency.onnx import write_onnx
+from core.pruning.latency.passes import in_turn_ms
 from core.rows.modality import Batch
 from core.rows.text.processor import IDS
 
@@ -140,7 +140,7 @@ def pictures(data: Path, folder: Path) -> Case:
 def measured(case: Case) -> Iterator[list[str]]:
     """Cells of a line for each file."""
     files, labels = case.files, case.labels
-    times = medians_ms({name: passes(file, "onnx", case.blank, LENGTH) for name, file in files.items()})
+    times = in_turn_ms({name: passes(file, "onnx", case.blank, LENGTH) for name, file in files.items()})
     said = {name: answers(file, case.batches) for name, file in files.items()}
     exact = said[FLOAT]
     order = np.random.default_rng(1).permutation(len(labels))

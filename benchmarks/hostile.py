@@ -234,7 +234,7 @@ def _nan(server: Server) -> Send:
 FINISH = """
 import sys
 from pathlib import Path
-from core.ledger import jobs
+from core.ledger import claims, jobs
 from core.ledger.database import open_database
 from core.ledger.settings import Settings
 try:
@@ -245,7 +245,7 @@ settings = Settings(data_dir=Path(sys.argv[1]))
 database = open_database(settings)
 stored = open_storage(settings).put(Path(sys.argv[3]))
 with database.begin() as session:
-    jobs.claim(session, sys.argv[2], "w", 3600)
+    claims.claim(session, sys.argv[2], "w", 3600)
     jobs.succeed(session, sys.argv[2], 1, {}, {"weights": stored})
 print(stored[0])
 """

@@ -22,7 +22,7 @@ import httpx
 from sqlalchemy import update
 
 from benchmarks.api import CLIENT_CORE, EVENTS, FEW, MANY, PERIOD_S, RESULTS, WATCHERS, House, cpu_seconds, watch
-from core.ledger import datasets, jobs
+from core.ledger import datasets, jobs, queries
 from core.ledger.tables import DEFAULT_TENANT, Job
 from core.spec.job import JobSpec
 from tests.api.conftest import MODEL, reviews, write_model
@@ -46,7 +46,7 @@ def prepared(house: House) -> dict[str, str]:
     with house.database.begin() as session:
         session.add(data)
         session.flush()
-        newest = [job.id for job in jobs.page(session, DEFAULT_TENANT, 2000)]
+        newest = [job.id for job in queries.page(session, DEFAULT_TENANT, 2000)]
         spec = JobSpec.model_validate(
             {"model": MODEL, "task": {"data": {"dataset": data.id}}, "budget": {"params": 0.1}}
         )

@@ -188,7 +188,7 @@ def show(
         )
     notes += [
         f"Measured on {one.data.test:,} held-out rows; trained on {one.data.train}. Latency: {demo.latency} on "
-        f"{one.environment.device}, medians, all models in turn.",
+        f"{one.environment.device}, the lower quartile of passes, all models in turn.",
         f"Transfer changes the pruned model's accuracy by {100 * gain:+.1f} points. Took {seconds / 60:.1f} minutes.",
     ]
     headings = ("model", ACCURACY, *demo.headings, "MB on disk", "ms, batch 1", "ms, batch 32", "speed-up 1 / 32")

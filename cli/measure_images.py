@@ -53,8 +53,8 @@ def main(pictures: Path, checkpoints: list[Path]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         sessions["dense"] = dense(checkpoints[0], size, Path(scratch) / "dense.onnx")
     before = scheduled()
-    for name, medians in in_turn({name: partial(run, one, size) for name, one in sessions.items()}).items():
-        result.setdefault(name, {})["latency_ms"] = medians
+    for name, found in in_turn({name: partial(run, one, size) for name, one in sessions.items()}).items():
+        result.setdefault(name, {})["latency_ms"] = found
     result["dense"]["waited"] = waited(before, scheduled())
     return result
 

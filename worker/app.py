@@ -19,7 +19,7 @@ from typing import Any, Literal
 from celery import Celery, signals
 from sqlalchemy.exc import SQLAlchemyError
 
-from core.ledger import jobs, logs
+from core.ledger import claims, logs
 from core.ledger.database import Database, open_database
 from core.ledger.private import keep_private
 from core.ledger.settings import read_settings
@@ -137,7 +137,7 @@ def look(_job_id: str = "") -> None:
                 with database().begin() as session:
                     offer = slots().offer()
                     limits = settings.lease_s, settings.max_running
-                    job = jobs.claim_next(session, _name(), *limits, offer, rest.jobs(), rest.resting())
+                    job = claims.claim_next(session, _name(), *limits, offer, rest.jobs(), rest.resting())
                 if job is None:
                     return
                 gpus = slots().take(Needs.of(job.spec).gpus or 1)

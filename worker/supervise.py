@@ -41,7 +41,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
-from core.ledger import datasets, jobs
+from core.ledger import datasets, jobs, queries
 from core.ledger.database import READ_ONLY_NOW, Database
 from core.ledger.settings import Settings
 from core.ledger.storage import DamagedError, Storage, StorageAwayError
@@ -57,6 +57,7 @@ from core.spec.messages import (
     Message,
     Note,
     Saved,
+    SizeTrained,
     StageBegun,
     StageProgress,
     parse,
@@ -129,7 +130,7 @@ class Supervisor:
         self._prepared = False
         self._away = self._told = ""  # what the attempt waits for, and what its events say of that
         self._over = threading.Event()
-        self._pending: list[StageBegun | StageProgress | Note | LatencyMeasured | Fitted] = []  # not in the ledger yet
+        self._pending: list[Message] = []  # not in the ledger yet
         self._stored: dict[tuple[int, int, int], tuple[str, int]] = {}  # (inode, mtime, size) -> (sha256, size)
         self._saved: dict[str, tuple[str, int]] = {}  # the state in the ledger: path -> (sha256, size)
 
@@ -238,7 +239,7 @@ class Supervisor:
         (self.folder / "request.json").write_text(json.dumps(request))
 
     def _restore_state(self) -> None:
-        saved = self._read(lambda session: jobs.files(session, self.job.id, "state"))
+        saved = self._read(lambda session: queries.files(session, self.job.id, "state"))
         self._saved = {file.path: (file.sha256, file.size_bytes) for file in saved}
         try:
             for file in saved:
@@ -332,7 +333,7 @@ class Supervisor:
                 self._pending.append(message)
             case LatencyMeasured():
                 self._pending.append(message)
-            case Fitted() if self._notes < MAX_NOTES:
+            case Fitted() | SizeTrained() if self._notes < MAX_NOTES:
                 self._notes += 1
                 self._pending.append(message)
             case Note() if self._notes < MAX_NOTES:

@@ -9,16 +9,16 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from api import jobs as asked
 from api.amounts import size
 from api.context import Context, Here
 from api.page import charts, paired, view, words
 from api.page.answer import PageRoute, show
 from api.page.spec import short
-from api.results import curves
-from core.ledger import jobs, listing, tables
+from api.routes import jobs as asked
+from api.routes.results import curves
+from core.ledger import listing, queries, tables
 from core.spec.metrics import METRICS
-from core.spec.report import Interval, Report, Result, stored
+from core.spec.report import Interval, Result, TaskSaid, stored
 
 MOST = 6
 LETTERS = "ABCDEF"
@@ -44,6 +44,18 @@ class Compared:
         return f"{self.letter}: {self.row.title[:40]}"
 
 
+@dataclass(frozen=True)
+class Paired:
+    """A job less the first one, by metric; else why not."""
+
+    letter: str
+    change: Mapping[str, Interval]
+    why: str | None = None
+
+
+Tested = tuple[TaskSaid, tables.File]
+
+
 @router.get("/compare")
 def compare_page(
     here: Here,
@@ -61,22 +73,38 @@ def compare_page(
         differing=[*_differing(found)],
         curves=[*_overlaid(found)],
         against=[*_against(found)],
-        change=paired_change(here, rows),
+        pairs=paired_changes(here, rows),
         most=MOST,
     )
 
 
-def paired_change(here: Context, rows: Sequence[tables.Job]) -> tuple[Interval, str] | None:
-    """Of two jobs that were measured on the same rows: accuracy of the second less that of the first."""
-    if len(rows) != 2 or not all(isinstance(stored(row.metrics), Report) for row in rows):
-        return None
+def paired_changes(here: Context, rows: Sequence[tables.Job]) -> list[Paired]:
+    """Of each job but the first: every metric less that of the first, or why they are not of the same rows."""
+    found = []
     with here.database.read() as session:
-        files = [
-            next((file for file in jobs.files(session, row.id) if file.path == "test.jsonl"), None) for row in rows
-        ]
-    first, second = files
-    found = paired.change(here.storage, first, second) if first and second else None
-    return None if found is None else (found, "accuracy")
+        tests = [_test_rows(session, row) for row in rows]
+    for letter, one in zip(LETTERS[1:], tests[1:], strict=False):
+        try:
+            found.append(Paired(letter, _change(here, tests[0], one)))
+        except paired.Unpaired as why:
+            found.append(Paired(letter, {}, str(why)))
+    return found
+
+
+def _test_rows(session: Session, job: tables.Job) -> Tested | None:
+    """What is asked of the rows, and the file of those that it was measured on, of several sizes of the one to take."""
+    report, size = stored(job.metrics), view.taken_size(stored(job.metrics))
+    path = f"{size.name}/test.jsonl" if size else "test.jsonl"
+    file = next((file for file in queries.files(session, job.id) if file.path == path), None)
+    return (report.task, file) if report and file else None
+
+
+def _change(here: Context, first: Tested | None, second: Tested | None) -> dict[str, Interval]:
+    if first is None or second is None:
+        raise paired.Unpaired("they have not both been measured")
+    if first[0].problem != second[0].problem:
+        raise paired.Unpaired("they have other tasks")
+    return paired.change(here.storage, first[0], first[1], second[1])
 
 
 def _compared(here: Context, session: Session, letter: str, job: tables.Job) -> Compared:
@@ -84,7 +112,7 @@ def _compared(here: Context, session: Session, letter: str, job: tables.Job) -> 
     names = listing.names(session, here.tenant_id, view.data_of(job.spec))
     settings = {name: names.get(value, value) for name, value in _flat(short(job.spec)) if name not in APART}
     metric = str((job.spec.get("task") or {}).get("metric"))
-    events = jobs.events(session, job.id, 0, MAX_EVENTS, kind="progress")
+    events = queries.events(session, job.id, 0, MAX_EVENTS, kind="progress")
     wanted = {f"dev.{metric}": METRICS.get(metric, metric), "dev.loss": "loss"}
     series = {(one.stage, wanted[one.name]): one.points for one in curves(events).series if one.name in wanted}
     return Compared(letter, row, view.taken(stored(job.metrics)), settings, series)

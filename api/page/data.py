@@ -11,11 +11,11 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 
-from api import datasets as asked
 from api.context import Context, Here
 from api.page.answer import Given, PageRoute, go, show, text, upload_of
 from api.paging import cut, position
 from api.problems import Problem, invalid
+from api.routes import datasets as asked
 from api.schemas import Fault
 from core.ledger import datasets, tables
 from core.spec.errors import SpecError

@@ -7,9 +7,9 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from api import jobs
 from api.context import Context, Here
 from api.page.answer import Given, PageRoute, go, missing
+from api.routes import jobs
 from core.ledger import datasets, quotas
 from core.spec.job import JobSpec
 

@@ -9,20 +9,18 @@ from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
-from api import jobs as asked
 from api.context import Context, Here
 from api.page import loading, pictures, timeline, view
 from api.page.answer import Given, PageRoute, go, show
 from api.page.spec import copies, short
-from api.results import stored_report
-from core.ledger import jobs, tables
+from api.routes import jobs as asked
+from api.routes.results import stored_report
+from core.ledger import jobs, queries, tables
 from core.spec.job import JobSpec
 from core.spec.report import FamilyReport, Report, probed, stored
 
 MAX_EVENTS = 5000
 SHOWN_EVENTS = 200
-REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'; sandbox"
-
 router = APIRouter(prefix="/jobs/{job_id}", include_in_schema=False, route_class=PageRoute)
 
 
@@ -42,12 +40,11 @@ def actions(here: Here, request: Request, job_id: str) -> Response:
         return show(request, "job_actions.html", **_actions(here, request, asked.find(here, session, job_id)))
 
 
-@router.get("/report")
+@router.get("/report.html")
+@router.get("/{size}/report.html")
 def report(here: Here, request: Request, job_id: str, size: str = "") -> Response:
-    """The report, for a frame in which nothing of it can run, fetch or lead anywhere."""
-    answer = stored_report(here, job_id, request, f"{size}/report.html" if size else "report.html")
-    answer.headers["Content-Security-Policy"] = REPORT_POLICY
-    return answer
+    """The report, for a frame in which nothing of it can run or fetch; it links those of sizes by their folders."""
+    return stored_report(here, job_id, request, f"{size}/report.html" if size else "report.html")
 
 
 @router.post("/cancel")
@@ -70,7 +67,7 @@ def ask_delete(here: Here, request: Request, job_id: str) -> Response:
     with here.database.read() as session:
         job = asked.find(here, session, job_id)
         row = view.row_of(job, {}, None)
-        count = len(jobs.files(session, job_id))
+        count = len(queries.files(session, job_id))
     return show(request, "job_delete.html", job=row, files=count)
 
 
@@ -83,8 +80,10 @@ def delete(here: Here, job_id: str, form: Given) -> Response:
 
 def live_values(here: Context, session: Session, job: tables.Job) -> dict[str, Any]:
     """What the part shows that changes while it runs."""
-    events = jobs.events(session, job.id, 0, MAX_EVENTS)
+    events = queries.events(session, job.id, 0, MAX_EVENTS)
     [row] = view.rows_of(here, session, [job])
+    report, sizes = stored(job.metrics), _sizes(job)
+    trained = [] if report else pictures.trained(events)  # then the test rows have the word
     return {
         "job": row,
         "version": job.version,
@@ -93,12 +92,17 @@ def live_values(here: Context, session: Session, job: tables.Job) -> dict[str, A
         "created_at": job.created_at,
         "finished_at": job.finished_at,
         "error": job.error if job.status == "failed" else None,
-        "attempts": timeline.attempts(jobs.attempts(session, job.id), events, job.status, _sizes(job)),
+        "attempts": timeline.attempts(queries.attempts(session, job.id), events, job.status, sizes),
         "control_to_come": bool(job.spec.get("control")) and row.active,
         "control": timeline.controlled(events),
-        "notes": [event for event in events if event.type == "note"],
+        "notes": timeline.notes(events),
         "charts": pictures.curves(events, str((job.spec.get("task") or {}).get("metric"))),
-        "pictures": pictures.structures(events, stored(job.metrics)),
+        "pictures": pictures.structures(events, report),
+        "trained": trained,
+        "growing": pictures.growing(trained),
+        "to_train": [name for name in sizes if name and name not in {one.size for one in trained}]
+        if row.active
+        else [],
         "events": events[-SHOWN_EVENTS:],
         "count": len(events),
     }
@@ -120,7 +124,7 @@ def _sizes(job: tables.Job) -> list[str | None]:
 
 def _results(here: Context, session: Session, job: tables.Job) -> dict[str, Any]:
     report = stored(job.metrics)
-    files = jobs.files(session, job.id)
+    files = queries.files(session, job.id)
     paths = {file.path for file in files}
     made = [size.name for size in report.sizes if size.result] if isinstance(report, FamilyReport) else []
     return {

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import ValidationError
 
-from api import keys as asked
 from api.context import Context, Here, admin
 from api.page.answer import Given, PageRoute, go, show, text
+from api.routes import keys as asked
 from api.schemas import Fault
 
 router = APIRouter(prefix="/keys", include_in_schema=False, route_class=PageRoute, dependencies=[Depends(admin)])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from api import models as asked
 from api.context import Here
 from api.page.answer import PageRoute, show
+from api.routes import models as asked
 from api.schemas import Model
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)

@@ -16,9 +16,6 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 
-from api import datasets as data_sets
-from api import jobs as asked
-from api import models
 from api.body import parse_json
 from api.checks import data_faults
 from api.context import Context, Here
@@ -27,6 +24,9 @@ from api.page.form import BUDGETS, Fields, place
 from api.page.models import can_do
 from api.page.spec import short
 from api.problems import Problem, fault, faults_of
+from api.routes import datasets as data_sets
+from api.routes import jobs as asked
+from api.routes import models
 from api.schemas import Fault, Plan
 from core.ledger import datasets, tables
 from core.spec.errors import SpecError

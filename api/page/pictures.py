@@ -6,10 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ValidationError
+
 from api.amounts import size
 from api.page import charts, words
-from api.results import curves as series_of
+from api.routes.results import curves as series_of
 from core.ledger.tables import Event
+from core.spec.messages import SizeTrained
 from core.spec.metrics import METRICS
 from core.spec.report import FamilyReport, Report, Sizes
 
@@ -81,6 +84,36 @@ def family(report: FamilyReport) -> charts.Chart | None:
             points[name] = [(float(result.bytes), value.value, value.low, value.high)]
     title = f"{METRICS.get(metric, metric)} on the test rows against size"
     return charts.against(title, points, words.value(metric), size, "bytes") if points else None
+
+
+def trained(events: Sequence[Event]) -> list[SizeTrained]:
+    """What is known of the sizes that are trained, in that order; of one that is trained twice, the last time."""
+    found = {}
+    for event in events:
+        if event.type == "size" and (said := _size_trained(event.data)) is not None:
+            found[said.size, said.control] = said
+    return [*found.values()]
+
+
+def growing(sizes: Sequence[SizeTrained]) -> charts.Chart | None:
+    """Quality on dev of each size so far against its bytes."""
+    if not sizes:
+        return None
+    metric, dense = sizes[0].metric, sizes[0].dense
+    points = {"dense": [(float(sizes[0].dense_bytes), dense.value, dense.low, dense.high)]}
+    for one in sizes:
+        point = float(one.bytes), one.quality.value, one.quality.low, one.quality.high
+        points.setdefault("control" if one.control else "sizes", []).append(point)
+    title = f"{METRICS.get(metric, metric)} on the dev rows against size"
+    return charts.against(title, points, words.value(metric), size, "bytes", joined=True)
+
+
+def _size_trained(data: Mapping[str, Any]) -> SizeTrained | None:
+    """Of an event as it is stored; None of one of another version that this one cannot read."""
+    try:
+        return SizeTrained.model_validate(data)
+    except ValidationError:
+        return None
 
 
 def _blocks(data: Mapping[str, Any]) -> Iterator[Kept]:

@@ -18,12 +18,12 @@ from sqlalchemy import Row
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import StreamingResponse
 
-from api import jobs as asked
 from api.context import Context, Here
-from api.events import EVENT_STREAM, HEARTBEAT_S, MAX_STREAM_S
 from api.page.answer import HEADERS, PageRoute, drawn, page
 from api.page.job import live_values
 from api.problems import Problem
+from api.routes import jobs as asked
+from api.routes.events import EVENT_STREAM, HEARTBEAT_S, MAX_STREAM_S
 from core.ledger import jobs
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pydantic import ValidationError
+
 from core.ledger import tables
+from core.spec.latency import Latency
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,30 @@ def attempts(
     if current is not None and status == "running":
         current.steps += _to_come(current.steps, sizes)
     return [*found.values()]
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something for people to read, and when it was said."""
+
+    says: str
+    at: int
+
+
+def notes(events: Sequence[tables.Event]) -> list[Note]:
+    """What a job has told in words, or in numbers that are best read as words."""
+    return [Note(says, event.at) for event in events if (says := _in_words(event))]
+
+
+def _in_words(event: tables.Event) -> str | None:
+    if event.type == "note":
+        return str(event.data.get("message", ""))
+    if event.type != "latency":
+        return None
+    try:
+        return f"Measured: {Latency.model_validate(event.data.get('latency')).says}."
+    except ValidationError:  # of another version
+        return None
 
 
 def controlled(events: Sequence[tables.Event]) -> bool:

@@ -9,12 +9,12 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from api.context import Context
-from api.jobs import why_waiting
 from api.page import charts
+from api.routes.jobs import why_waiting
 from core.ledger import jobs, listing
 from core.ledger.tables import Job, now_ms
 from core.spec import title
-from core.spec.report import FamilyReport, Interval, Report, Result, stored
+from core.spec.report import FamilyReport, Interval, Report, Result, Size, stored
 
 
 @dataclass(frozen=True)
@@ -113,9 +113,16 @@ def taken(report: Report | FamilyReport | None) -> Result | None:
     """What a job made: of several sizes the recommended one, or the smallest."""
     if isinstance(report, Report):
         return report.results.pruned
-    made = [size for size in report.sizes if size.result] if report else []
-    best = next((size for size in made if report and size.name == report.recommended), made[-1] if made else None)
-    return best.result if best else None
+    size = taken_size(report)
+    return size.result if size else None
+
+
+def taken_size(report: Report | FamilyReport | None) -> Size | None:
+    """Of several sizes the recommended one, or the smallest; None of one."""
+    if not isinstance(report, FamilyReport):
+        return None
+    made = [size for size in report.sizes if size.result]
+    return next((size for size in made if size.name == report.recommended), made[-1] if made else None)
 
 
 def dense_of(report: Report | FamilyReport) -> Result:

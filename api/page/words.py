@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from api.amounts import duration, size
-from core.spec.metrics import METRICS, shown
+from core.spec.metrics import METRICS, NUMBERS, shown
 
 GLYPHS = {"queued": "○", "running": "◐", "cancelling": "◌", "succeeded": "✓", "failed": "✗", "cancelled": "⊘"}
 STAGES = {
@@ -57,6 +57,11 @@ def metric(name: str) -> str:
     return METRICS.get(name, name)
 
 
+def change(value: float, of: str) -> str:
+    """A difference of a metric: +1.2 points, or +0.0123."""
+    return f"{value:+.4g}" if of in NUMBERS else f"{100 * value:+.1f}"
+
+
 def cell(value: Any) -> str:
     """A value of a table, cut where it is long."""
     if isinstance(value, Mapping | list):
@@ -76,6 +81,7 @@ FILTERS: dict[str, Callable[..., str]] = {
     "milliseconds": milliseconds,
     "count": "{:,}".format,
     "shown": shown,
+    "change": change,
     "metric": metric,
     "cell": cell,
     "pretty": lambda value: json.dumps(value, indent=2, ensure_ascii=False),

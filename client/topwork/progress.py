@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from html import escape
 from typing import Any
 
+from pydantic import ValidationError
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -15,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from topwork.models import ENDED, Event, Job
-from topwork.report import shown
+from topwork.report import Latency, shown
 
 LINE_EVERY_S = 10.0
 BAR = 24  # columns
@@ -97,9 +98,33 @@ def said(event: Event) -> str | None:
         control = "control without transfer: " if data.get("control") else ""
         stage = str(data.get("stage"))
         return f"{control}{stage}{of}: {STAGES.get(stage, 'goes on')}"
+    if event.type == "size":
+        return _trained(data)
+    if event.type == "latency":
+        return _measured(data)
     if event.type == "status" and data.get("reason"):
         return f"{data.get('status')}: {data['reason']}"
     return None
+
+
+def _trained(data: Mapping[str, Any]) -> str | None:
+    """How good one of several sizes is, as far as is known before the test rows; None as another version says it."""
+    metric = str(data.get("metric"))
+    control = "control without transfer: " if data.get("control") else ""
+    try:
+        value, low, high = (shown(data["quality"][name], metric) for name in ("value", "low", "high"))
+        dense = shown(data["dense"]["value"], metric)
+    except (KeyError, TypeError, ValueError):
+        return None
+    return f"{control}{data['size']}: {value} {metric} on the dev rows ({low} to {high}), dense {dense}"
+
+
+def _measured(data: Mapping[str, Any]) -> str | None:
+    """What the model takes on the worker; None as another version says it."""
+    try:
+        return f"measured: {Latency.model_validate(data.get('latency')).says}"
+    except ValidationError:
+        return None
 
 
 def duration(seconds: float) -> str:
@@ -151,8 +176,8 @@ class Lines:
     def __call__(self, jobs: Jobs, news: Sequence[Event], wrong: str | None) -> None:
         """Print what is new."""
         for event in news:
-            if event.type == "note" and (line := said(event)):
-                self._print(f"note: {line}")
+            if event.type in ("note", "size", "latency") and (line := said(event)):
+                self._print(f"{event.type}: {line}")
         if wrong and not self._wrong:
             self._print(wrong)
         self._wrong = bool(wrong)

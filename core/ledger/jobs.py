@@ -1,8 +1,8 @@
 """A job's life: the one state machine, leases with fencing, events and the outbox.
 
-Every change of status goes through `_move`, which checks the edge and writes row, event and announcement together
-(`claim` is the one compare-and-set beside it). A worker's writes carry the attempt that it claimed; once the lease is
-lost and the job went back to the queue, they are refused (`LeaseLostError`). All functions run inside the caller's
+Every change of status goes through `_move`, which checks the edge and writes row, event and announcement together;
+`claims.claim` is the one compare-and-set beside it. A worker's writes carry the attempt that it claimed; once the lease
+is lost and the job went back to the queue, they are refused (`LeaseLostError`). All functions run inside the caller's
 transaction. Rows are locked with FOR UPDATE on PostgreSQL; on SQLite the transaction itself is the lock.
 """
 
@@ -11,19 +11,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import ValidationError
-from sqlalchemy import ColumnElement, Row, bindparam, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, delete, exists, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from core.ledger import latencies, tallies, webhooks
-from core.ledger.database import Database
-from core.ledger.tables import Attempt, Delivery, Event, File, Job, Key, Outbox, Tenant, clock_ms, new_id
-from core.ledger.workers import Offer
+from core.ledger import latencies, queries, tallies, webhooks
+from core.ledger.tables import Attempt, Delivery, Event, File, Job, Outbox, Tenant, clock_ms, new_id
 from core.spec.job import JobSpec
 
 EDGES: Mapping[str, frozenset[str]] = {
@@ -38,7 +35,6 @@ RUNNING = ("running", "cancelling")
 MAX_STARTS = 1000  # of a job: beyond, none is forgiven
 AHEAD = "ahead"  # the outcome of an attempt that still runs, and has saved more than those before
 AGAIN_S = 5.0  # after which a job that was put off may be taken the first time
-MAX_UNREAD = 100  # queued jobs of a newer version that a worker steps over
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
 
 
@@ -100,7 +96,7 @@ def create(
         if idempotency_key is None or (twin := earlier(session, tenant_id, asked, idempotency_key)) is None:
             raise
         return twin, False
-    _record(session, job, "status", {"status": "queued"})
+    record(session, job, "status", {"status": "queued"})
     session.add(Outbox(job_id=job.id))
     session.flush()
     return job, True
@@ -114,85 +110,9 @@ def earlier(session: Session, tenant_id: str, spec: JobSpec, idempotency_key: st
     return job
 
 
-def find(session: Session, tenant_id: str, job_id: str) -> Job | None:
-    """The tenant's job, or None."""
-    return session.scalar(select(Job).where(Job.tenant_id == tenant_id, Job.id == job_id))
-
-
-_columns = Job.__table__.c
-_SHOWN = select(
-    *(_columns[name] for name in ("tenant_id", "id", "version", "status", "stage", "progress", "attempt")),
-    *(_columns[name] for name in ("max_attempts", "metrics", "error", "spec", "webhook_secret", "key_id")),
-    *(_columns[name] for name in ("created_at", "started_at", "finished_at")),
-).where(_columns.tenant_id.in_(bindparam("tenants", expanding=True)), _columns.id.in_(bindparam("ids", expanding=True)))
-
-
-def shown(database: Database, asked: Set[tuple[str, str]]) -> dict[tuple[str, str], Row[Any]]:
-    """What is shown of jobs to those who poll: (tenant, id) -> row, of those that there are."""
-    tenants, ids = ({one[i] for one in asked} for i in (0, 1))
-    rows = database.rows(_SHOWN, tenants=list(tenants), ids=list(ids))
-    return {(row.tenant_id, row.id): row for row in rows}
-
-
-def page(
-    session: Session,
-    tenant_id: str,
-    limit: int,
-    before: str | None = None,
-    status: str | None = None,
-    labels: Iterable[tuple[str, str]] = (),
-) -> Sequence[Job]:
-    """Newest first, `limit` at most, those before the id `before`; with that status and all of those labels."""
-    query = select(Job).where(Job.tenant_id == tenant_id)
-    if status is not None:
-        query = query.where(Job.status == status)
-    for key, value in labels:
-        query = query.where(Job.spec["labels"][key].as_string() == value)
-    if before is not None:
-        query = query.where(Job.id < before)
-    return session.scalars(query.order_by(Job.id.desc()).limit(limit)).all()
-
-
-def count(session: Session, tenant_id: str, *statuses: str, key_id: str | None = None) -> int:
-    """How many jobs of the tenant (that the key queued) are in one of these states."""
-    query = select(func.count()).select_from(Job).where(Job.tenant_id == tenant_id, Job.status.in_(statuses))
-    if key_id is not None:
-        query = query.where(Job.key_id == key_id)
-    return session.scalar(query) or 0
-
-
 def lock_tenant(session: Session, tenant_id: str) -> None:
     """Let no other transaction count and add to what the tenant has, until this one ends."""
     session.execute(select(Tenant.id).where(Tenant.id == tenant_id).with_for_update(key_share=True))
-
-
-def finished(session: Session, tenant_id: str, limit: int) -> Sequence[Job]:
-    """The tenant's jobs that succeeded at their first attempt, newest first."""
-    query = select(Job).where(Job.tenant_id == tenant_id, Job.status == "succeeded", Job.attempt == 1)
-    return session.scalars(query.order_by(Job.id.desc()).limit(limit)).all()
-
-
-def versions(session: Session, ids: Iterable[str]) -> dict[str, int]:
-    """Version of each of these jobs that there is; it grows with whatever a client could see change."""
-    return dict(session.execute(select(Job.id, Job.version).where(Job.id.in_(ids))).tuples().all())
-
-
-def events(session: Session, job_id: str, after: int, limit: int | None, kind: str | None = None) -> Sequence[Event]:
-    """Events of a job with a larger `seq` than `after`, oldest first."""
-    query = select(Event).where(Event.job_id == job_id, Event.seq > after)
-    if kind is not None:
-        query = query.where(Event.type == kind)
-    return session.scalars(query.order_by(Event.seq).limit(limit)).all()
-
-
-def files(session: Session, job_id: str, kind: str = "output") -> Sequence[File]:
-    """Files of a job: `output` to download, `state` to resume from."""
-    return session.scalars(select(File).where(File.job_id == job_id, File.kind == kind).order_by(File.path)).all()
-
-
-def attempts(session: Session, job_id: str) -> Sequence[Attempt]:
-    """Every start of the job, oldest first."""
-    return session.scalars(select(Attempt).where(Attempt.job_id == job_id).order_by(Attempt.number)).all()
 
 
 def cancel(session: Session, tenant_id: str, job_id: str) -> Job | None:
@@ -242,82 +162,6 @@ def remove(session: Session, tenant_id: str, job_id: str) -> bool:
 # --- said by a worker ---------------------------------------------------------------------------------------
 
 
-def claim_next(
-    session: Session,
-    worker: str,
-    lease_s: float,
-    max_running: int | None = None,
-    offer: Offer | None = None,
-    after: Collection[str] = (),
-    without: Collection[str] = (),
-) -> Job | None:
-    """Take the queued job of the highest priority, of those the oldest; None if there is none.
-
-    Those of `after` come last: they broke off at this worker, and others may not. Those of `without` are not taken.
-    Passed over are jobs that were put off, tenants that have `max_running` jobs running, keys that have as many as
-    they may, jobs that need more than `offer`, and those whose specification this version cannot read: they are left
-    to a newer worker.
-    """
-    due = or_(Job.lease_until.is_(None), Job.lease_until <= clock_ms(session))
-    offered = offer.takes() if offer else ()
-    best = select(Job.id, Job.tenant_id, Job.spec).where(Job.status == "queued", due, *offered)
-    last = [Job.id.in_(after)] if after else []
-    best = best.order_by(*last, Job.priority.desc(), Job.id).limit(1)
-    best = best.where(Job.id.not_in(without))
-    unread: set[str] = set()
-    if max_running is not None:
-        running = select(Job.tenant_id).where(Job.status.in_(RUNNING)).group_by(Job.tenant_id)
-        best = best.where(Job.tenant_id.not_in(running.having(func.count() >= max_running)))
-    keys_limited = session.scalar(select(exists().where(Key.max_running.is_not(None))))
-    if keys_limited:
-        of_keys = select(Key.id).join(Job, Job.key_id == Key.id).where(Job.status.in_(RUNNING))
-        full = of_keys.group_by(Key.id, Key.max_running).having(func.count() >= Key.max_running)
-        best = best.where(or_(Job.key_id.is_(None), Job.key_id.not_in(full)))
-    limited = keys_limited or max_running is not None
-    if not limited:
-        best = best.with_for_update(skip_locked=True)
-    while (found := session.execute(best.where(Job.id.not_in(unread))).first()) is not None:
-        job_id, tenant_id, spec = found
-        try:
-            JobSpec.model_validate(spec)
-        except ValidationError:
-            unread.add(job_id)
-            if len(unread) == MAX_UNREAD:
-                return None
-            continue
-        if limited:
-            # Or two workers at once would each see room for one. Before the job is locked: `retry` keeps that order.
-            lock_tenant(session, tenant_id)
-            if session.execute(best.where(Job.id == job_id)).first() is None:
-                continue
-        if (job := claim(session, job_id, worker, lease_s)) is not None:
-            return job
-    return None
-
-
-def claim(session: Session, job_id: str, worker: str, lease_s: float) -> Job | None:
-    """Take a queued job: compare-and-set, so that of any number of workers one gets it. None if it is not free."""
-    now = clock_ms(session)
-    result = session.execute(
-        update(Job)
-        .where(Job.id == job_id, Job.status == "queued")
-        .values(
-            status="running",
-            attempt=Job.attempt + 1,
-            worker=worker,
-            lease_until=now + int(lease_s * 1000),
-            version=Job.version + 1,
-        )
-    )
-    if result.rowcount == 0:  # type: ignore[attr-defined]
-        return None
-    job = session.get_one(Job, job_id, populate_existing=True)
-    job.started_at = job.started_at or now
-    session.add(Attempt(job_id=job_id, number=job.attempt, worker=worker, started_at=now))
-    _record(session, job, "status", {"status": "running", "attempt": job.attempt})
-    return job
-
-
 def beat(session: Session, job_id: str, attempt: int, lease_s: float) -> str:
     """Extend the lease; returns the status ('running' or 'cancelling'). Raises LeaseLostError."""
     job = _held(session, job_id, attempt)
@@ -343,7 +187,7 @@ def report(session: Session, job_id: str, attempt: int, message: Mapping[str, An
         job.progress = data
     job.version += 1
     if kind != "progress" or _percent(data) != _percent(before):
-        _record(session, job, kind, data)
+        record(session, job, kind, data)
 
 
 def save_state(session: Session, job_id: str, attempt: int, saved: Mapping[str, tuple[str, int]]) -> None:
@@ -353,12 +197,12 @@ def save_state(session: Session, job_id: str, attempt: int, saved: Mapping[str, 
     against the cap. Hosts are lost, and a long job must not be; one that takes its worker down comes no further.
     """
     job = _held(session, job_id, attempt)
-    before = {file.path: (file.sha256, file.size_bytes) for file in files(session, job_id, "state")}
+    before = {file.path: (file.sha256, file.size_bytes) for file in queries.files(session, job_id, "state")}
     running = session.get_one(Attempt, (job_id, attempt))
     if running.outcome is None and 1 < attempt < MAX_STARTS and before != dict(saved) and _is_ahead(session, job):
         running.outcome = AHEAD
         if job.progress:
-            _record(session, job, "progress", job.progress)
+            record(session, job, "progress", job.progress)
     _replace_files(session, job, "state", saved)
 
 
@@ -533,7 +377,7 @@ def _move(session: Session, job: Job, to: str, **data: Any) -> None:
             session.add(Delivery(id=new_id("msg"), job_id=job.id, body=_news(job), due_at=job.finished_at))
     if to == "succeeded":
         session.execute(delete(File).where(File.job_id == job.id, File.kind == "state"))
-    _record(session, job, "status", {"status": to, **data})
+    record(session, job, "status", {"status": to, **data})
     if to == "queued":
         _announce(session, job)
 
@@ -575,7 +419,7 @@ def _retry_or_fail(session: Session, job: Job, reason: str) -> None:
 def _is_ahead(session: Session, job: Job) -> bool:
     """Whether the attempt that runs has come further than any before it, as far as they said."""
     query = select(Event.seq).where(Event.job_id == job.id, Event.type == "status").order_by(Event.seq.desc()).limit(1)
-    earlier = events(session, job.id, 0, None, kind="progress")
+    earlier = queries.events(session, job.id, 0, None, kind="progress")
     began, reached = session.scalar(query) or 0, job.progress.get("overall")
     furthest = [event.data["overall"] for event in earlier if event.seq < began and "overall" in event.data]
     return not furthest or (reached is not None and reached > max(furthest))
@@ -603,7 +447,7 @@ def _replace_files(session: Session, job: Job, kind: str, new: Mapping[str, tupl
     session.flush()
 
 
-def _record(session: Session, job: Job, kind: str, data: Mapping[str, Any]) -> None:
+def record(session: Session, job: Job, kind: str, data: Mapping[str, Any]) -> None:
     """Add an event. The caller holds the job row, so a job's events become visible in the order of `seq`."""
     session.add(Event(job_id=job.id, type=kind, data=dict(data)))
     session.flush()

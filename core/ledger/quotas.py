@@ -1,6 +1,6 @@
 """What a tenant, and one key of it, may have: jobs that wait, bytes that are kept.
 
-How many run at once, `jobs.claim_next` heeds.
+How many run at once, `claims.claim_next` heeds.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core.ledger import jobs
+from core.ledger import jobs, queries
 from core.ledger.settings import Settings
 from core.ledger.tables import Dataset, File, Job, Key, Upload
 
@@ -30,7 +30,7 @@ def check_queue(session: Session, tenant_id: str, key_id: str | None, settings: 
     """
     jobs.lock_tenant(session, tenant_id)
     for whose, one, limit in _limits(session, key_id, "max_queued", settings.max_queued):
-        if (waiting := jobs.count(session, tenant_id, "queued", key_id=one)) >= limit:
+        if (waiting := queries.count(session, tenant_id, "queued", key_id=one)) >= limit:
             detail = f"{waiting:,} jobs{whose} are queued already; wait until some have run, or cancel some"
             raise QueueFullError(detail)
     check_storage(session, tenant_id, key_id, settings, 1)
@@ -39,7 +39,7 @@ def check_queue(session: Session, tenant_id: str, key_id: str | None, settings: 
 def all_running(session: Session, tenant_id: str, key_id: str | None, settings: Settings) -> str | None:
     """Why no more jobs of the tenant or the key may run for now, or None."""
     for _, one, limit in _limits(session, key_id, "max_running", settings.max_running):
-        if jobs.count(session, tenant_id, *jobs.RUNNING, key_id=one) >= limit:
+        if queries.count(session, tenant_id, *jobs.RUNNING, key_id=one) >= limit:
             whose = "jobs of the key that queued it" if one else "of your jobs"
             return f"{limit} {whose} run, as many as may at once"
     return None

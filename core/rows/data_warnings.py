@@ -9,7 +9,9 @@ from itertools import chain
 
 from core.rows.example import labels_of
 from core.rows.labels import members, numbers, outlier
-from core.rows.splits import CONFLICTS_OF, Splits, counted
+from core.rows.learnable import counted
+from core.rows.left_out import CONFLICTS_OF
+from core.rows.splits import Splits
 from core.spec.task import IMAGES, TaskSpec
 
 FAR = 100  # in the unit of core.rows.splits.MAX_REACH

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from core.spec.latency import Latency
+from core.spec.report import Interval
 
 StageName = Literal["data", "auto", "teach", "prune", "recover", "measure", "export"]
 
@@ -104,6 +105,20 @@ class Fitted(Said):
     size: Size = None
 
 
+class SizeTrained(Said):
+    """One of several sizes is trained. Its quality is of the dev rows, which training chose by: test rows come last."""
+
+    event: Literal["size"] = "size"
+    size: str
+    metric: str
+    quality: Interval
+    dense: Interval
+    change: Interval = Field(description="of the metric: the size less dense, paired")
+    bytes: int = Field(description="of the weights' file, about")
+    dense_bytes: int
+    control: Control = False
+
+
 class Done(Said):
     """The last line: the report."""
 
@@ -126,7 +141,7 @@ class Failed(Said):
     error: Fault = Fault()
 
 
-Message = StageBegun | StageProgress | Saved | Alive | Note | LatencyMeasured | Fitted | Done | Failed
+Message = StageBegun | StageProgress | Saved | Alive | Note | LatencyMeasured | Fitted | SizeTrained | Done | Failed
 Listener = Callable[[Message], None]
 
 _MESSAGE: TypeAdapter[Message] = TypeAdapter(Annotated[Message, Field(discriminator="event")])

@@ -57,7 +57,7 @@ class Result(Tested):
     macs_length: int | None = Field(None, description="tokens of the text that they are of")
     bytes: int = Field(description="of the weights' file")
     latency_length: int | None = Field(None, description="tokens of the texts that latency is of")
-    latency_ms: dict[str, float] = Field(description="by batch size")
+    latency_ms: dict[str, float] = Field(description="by batch size: the lower quartile of passes, eager")
     speedup: dict[str, float] = Field(description="by batch size, against the dense model in turn with it")
     lead: Lead | None = None
     shorter: dict[int, Quality] | None = Field(
@@ -105,6 +105,7 @@ class Fit(Part):
     passes: int
     spread: float
     median_ms: float
+    waited: float = Field(0.0, description="part of the passes' time that they waited for a core")
 
 
 class Measured(Part):
@@ -116,7 +117,7 @@ class Measured(Part):
     threads: int
     batch_size: int
     length: int
-    ms: float
+    ms: float = Field(description="the lower quartile of passes, without waits for a core")
     dense_ms: float
     passes: int
     spread: float

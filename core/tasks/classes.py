@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.tasks.intervals import (
+from core.measures.classes import class_scores, of_classes, summed
+from core.measures.intervals import (
     CELLS,
     RESAMPLES,
     Array,
@@ -91,25 +92,7 @@ def confusion(predicted: Tensor, truth: Tensor, classes: int) -> NDArray[np.int6
 
 def scores(counts: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
     """Accuracy, balanced accuracy and macro F1 of a confusion matrix, (C, C)."""
-    return _scores(np.diagonal(counts), counts.sum(-1), counts.sum(-2))
-
-
-def _scores(
-    right: NDArray[np.int64], true: NDArray[np.int64], predicted: NDArray[np.int64]
-) -> dict[str, NDArray[np.float64]]:
-    """Of how many rows of each class are right, there are, and were predicted: (..., C) each -> (...).
-
-    Classes that do not occur do not count in the two means.
-    """
-    present = true > 0
-    recall = np.divide(right, true, out=np.zeros(right.shape), where=present)
-    f1 = np.divide(2 * right, true + predicted, out=np.zeros(right.shape), where=true + predicted > 0)
-    classes = present.sum(-1)
-    return {
-        "accuracy": right.sum(-1) / true.sum(-1),
-        "balanced_accuracy": recall.sum(-1) / classes,
-        "f1": np.where(present, f1, 0).sum(-1) / classes,
-    }
+    return class_scores(np.diagonal(counts), counts.sum(-1), counts.sum(-2))
 
 
 def with_intervals(logits: Tensor, truth: Tensor) -> dict[str, Interval]:
@@ -121,7 +104,7 @@ def with_intervals(logits: Tensor, truth: Tensor) -> dict[str, Interval]:
     counts = confusion(logits.argmax(1), truth, logits.shape[1])
     parts: dict[str, list[Array]] = {}
     for drawn in _redrawn(counts):
-        for name, values in _scores(*drawn).items():
+        for name, values in class_scores(*drawn).items():
             parts.setdefault(name, []).append(values)
     found = class_intervals(counts)
     means = ("balanced_accuracy", "f1")
@@ -134,7 +117,10 @@ def lead_over_one(logits: Tensor, truth: Tensor, constant: int) -> dict[str, Int
     said = np.arange(len(counts)) == constant
 
     def gained(right: Counts, true: Counts, predicted: Counts) -> dict[str, Array]:
-        ours, other = _scores(right, true, predicted), _scores(true * said, true, true.sum(-1, keepdims=True) * said)
+        ours, other = (
+            class_scores(right, true, predicted),
+            class_scores(true * said, true, true.sum(-1, keepdims=True) * said),
+        )
         return {name: ours[name] - other[name] for name in ours}
 
     parts: dict[str, list[Array]] = {}
@@ -154,19 +140,10 @@ def _redrawn(counts: Counts) -> Iterator[tuple[Counts, Counts, Counts]]:
     for start in range(0, RESAMPLES, at_once):
         drawn = rng.multinomial(n, each, size=min(at_once, RESAMPLES - start))
         right, true, predicted = (
-            _summed(cells, owner, classes)
+            summed(cells, owner, classes)
             for cells, owner in ((drawn * (rows == columns), rows), (drawn, rows), (drawn, columns))
         )
         yield right, true, predicted
-
-
-def _summed(cells: NDArray[Any], owner: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """Sums of the cells of each owner, (R, K) -> (R, classes)."""
-    order = owner.argsort(kind="stable")
-    present, starts = np.unique(owner[order], return_index=True)
-    sums = np.zeros((len(cells), classes), dtype=np.int64)
-    sums[:, present] = np.add.reduceat(cells[:, order], starts, axis=1)
-    return sums
 
 
 def class_intervals(counts: NDArray[np.int64]) -> dict[str, Interval]:
@@ -183,14 +160,3 @@ def class_intervals(counts: NDArray[np.int64]) -> dict[str, Interval]:
         "balanced_accuracy": mean_of(recall, *wilson(recall, true), np.eye(len(true))),
         "f1": mean_of(f1, *f1_range(right, said, true), shared),
     }
-
-
-def of_classes(predicted: NDArray[np.int64], truth: NDArray[np.int64], classes: int) -> Measure:
-    """Accuracy, balanced accuracy and macro F1; (N,) each."""
-    right = predicted == truth
-
-    def measure(weights: Array) -> dict[str, Array]:
-        parts = (weights * right, truth), (weights, truth), (weights, predicted)
-        return _scores(*(_summed(cells, owner, classes) for cells, owner in parts))
-
-    return measure

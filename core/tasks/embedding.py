@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.tasks.intervals import Measure
+from core.measures.intervals import Measure
 from core.tasks.task import plain
 from core.tasks.vectors import PART, Vectors, by_parts, kept, mean_of_rows, unit
 

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from core.tasks.intervals import Array, Interval, Measure, f1_of, f1_parts, f1_range, mean_of, share, wider
+from core.measures.intervals import Interval, Measure, f1_parts, f1_range, mean_of, share, wider
+from core.measures.labels import of_labels
 from core.tasks.task import TEMPERATURE, Task, rarest, recalls
 
 
@@ -64,23 +65,6 @@ class MultiLabel(Task):
     def usual(self, known: Sequence[Any], labels: Tensor) -> Tensor:
         """Each label's commoner answer."""
         return (self.encode(known).mean(0) - 0.5).expand(len(labels), -1)
-
-
-def of_labels(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Measure:
-    """Micro F1, macro F1 (over the labels that occur) and the share of rows with every label right; (N, K) each."""
-    parts = [part.astype(np.float64) for part in (predicted & truth, predicted, truth)]
-    right = (predicted == truth).all(1)
-
-    def measure(weights: Array) -> dict[str, Array]:
-        both, said, true = (weights @ part for part in parts)  # (R, K)
-        present = true > 0
-        return {
-            "micro_f1": f1_of(both.sum(1), said.sum(1), true.sum(1)),
-            "macro_f1": np.where(present, f1_of(both, said, true), 0).sum(1) / present.sum(1).clip(min=1),
-            "subset_accuracy": weights @ right / weights.sum(1),
-        }
-
-    return measure
 
 
 def label_intervals(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> dict[str, Interval]:

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from core.measures.intervals import Measure
 from core.rows.labels import Label
-from core.tasks.intervals import Measure
 from core.tasks.retrieval import CUTOFF
 from core.tasks.task import Task, plain
 from core.tasks.vectors import mean_of_rows

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.tasks.intervals import Measure
+from core.measures.intervals import Measure
 from core.tasks.vectors import COSINE, PART, Vectors, by_parts, mean_of_rows, prefixes, unit
 
 CUTOFF = 10  # of nDCG and recall

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.tasks.intervals import Array, Measure
-from core.tasks.number import of_numbers
+from core.measures.intervals import Array, Measure
+from core.measures.numbers import of_numbers
 from core.tasks.vectors import COSINE, Vectors, by_parts, prefixes, unit
 
 

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.measures.intervals import Interval, Measure, bootstrap, lead, value_of
 from core.rows.labels import Label
-from core.tasks.intervals import Interval, Measure, bootstrap, lead, value_of
 
 TEMPERATURE = 2.0  # of distillation (Hinton et al. 2015; CoFi uses the same)
 IGNORED = -100  # in place of a label: a token that is asked nothing

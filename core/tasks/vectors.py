@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.tasks.intervals import Array, Measure
+from core.measures.intervals import Array, Measure
 from core.tasks.task import Task, plain
 
 COSINE = 0.05  # temperature of cosines (as SimCSE: Gao, Yao, Chen, EMNLP 2021)

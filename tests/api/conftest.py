@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import random
 import threading
@@ -16,7 +17,7 @@ from fastapi.testclient import TestClient
 
 from api.connections import Bounded
 from api.main import create_app
-from core.ledger import jobs
+from core.ledger import claims, jobs
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.stores import open_storage
@@ -97,6 +98,25 @@ def reviews(rows: int, labels: tuple[str, ...] = ("negative", "positive"), first
     return "\n".join(["text,label", *lines]).encode()
 
 
+def put(payload: dict[str, Any], pointer: str, value: Any) -> dict[str, Any]:
+    """A copy of the payload with one field set."""
+    payload = copy.deepcopy(payload)
+    *parents, last = pointer.split("/")[1:]
+    node: Any = payload
+    for part in parents:
+        node = node[int(part)] if isinstance(node, list) else node.setdefault(part, {})
+    node[int(last) if isinstance(node, list) else last] = value
+    return payload
+
+
+def faults(answer: Any) -> dict[str, str]:
+    """Pointer -> detail of a 422."""
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert len(answer.content) < 12_000
+    return {fault["pointer"]: fault["detail"] for fault in answer.json()["errors"]}
+
+
 @pytest.fixture
 def settings(tmp_path: Path, database_url: str, storage_url: str | None) -> Settings:
     """One data folder a test; small limits."""
@@ -162,6 +182,6 @@ def files(client: TestClient, payload: dict[str, Any], settings: Settings, datab
         (tmp_path / "file").write_bytes(content)
         outputs[path] = storage.put(tmp_path / "file")
     with database.begin() as session:
-        jobs.claim(session, job_id, "w", 30)
+        claims.claim(session, job_id, "w", 30)
         jobs.succeed(session, job_id, 1, {}, outputs)
     return f"/v1/jobs/{job_id}/files"

@@ -18,10 +18,10 @@ from fastapi.testclient import TestClient
 from sqlalchemy import update
 
 import api.checks
-import api.datasets
 import api.readers
+import api.routes.datasets
 from api.main import create_app
-from core.ledger import datasets, jobs, scratch, tables
+from core.ledger import claims, datasets, jobs, scratch, tables
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.stores import open_storage
@@ -221,7 +221,7 @@ def test_a_data_set_is_deleted_unless_a_job_needs_it(
     assert client.delete(f"/v1/datasets/{free}").status_code == client.get(f"/v1/datasets/{free}").status_code == 404
     job_id = client.post("/v1/jobs", json=payload).json()["id"]
     with database.begin() as session:
-        jobs.claim(session, job_id, "w", 30)
+        claims.claim(session, job_id, "w", 30)
     for status in ("running", "cancelling"):
         refused = client.delete(f"/v1/datasets/{used}")
         assert refused.status_code == 409 and job_id in refused.json()["detail"], status
@@ -356,7 +356,7 @@ def test_one_tenant_holds_half_of_the_readers_and_who_waits_holds_no_thread(
 ) -> None:
     """More uploads at once than there are threads, one reader at a time: all come through, and others are served."""
     at_once, most = [0], [0]
-    ingest = api.datasets._ingest
+    ingest = api.routes.datasets._ingest
 
     def counted(*given: Any) -> Any:
         at_once[0] += 1
@@ -366,7 +366,7 @@ def test_one_tenant_holds_half_of_the_readers_and_who_waits_holds_no_thread(
         finally:
             at_once[0] -= 1
 
-    monkeypatch.setattr(api.datasets, "_ingest", counted)
+    monkeypatch.setattr(api.routes.datasets, "_ingest", counted)
     with ThreadPoolExecutor(50) as pool:
         answers = [pool.submit(post, client, f"{i}.csv", b"a\n%d\n" % i) for i in range(50)]
         assert client.get("/v1/datasets").status_code == 200
@@ -378,7 +378,7 @@ def test_one_tenant_holds_half_of_the_readers_and_who_waits_holds_no_thread(
 @pytest.mark.parametrize("settings", [{"max_readers": 2}], indirect=True)
 def test_a_turn_that_does_not_come_is_a_503(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api.readers, "WAIT_S", 0.05)
-    monkeypatch.setattr(api.datasets, "_ingest", lambda *given: time.sleep(1))
+    monkeypatch.setattr(api.routes.datasets, "_ingest", lambda *given: time.sleep(1))
     with ThreadPoolExecutor(2) as pool:
         answers = [pool.submit(post, client, "a.csv", b"a\n1\n") for _ in range(2)]
         refused = [answer.result() for answer in answers if answer.result().status_code == 503]

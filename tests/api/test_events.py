@@ -12,8 +12,8 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from api import events
-from core.ledger import jobs
+from api.routes import events
+from core.ledger import claims, jobs
 from core.ledger.database import Database
 
 STREAM = {"Accept": "text/event-stream"}
@@ -24,7 +24,7 @@ def job_id(client: TestClient, payload: dict[str, Any], database: Database) -> s
     """A running job."""
     job_id = str(client.post("/v1/jobs", json=payload).json()["id"])
     with database.begin() as session:
-        assert jobs.claim(session, job_id, "w", 300)
+        assert claims.claim(session, job_id, "w", 300)
     return job_id
 
 

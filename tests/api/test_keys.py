@@ -14,7 +14,7 @@ from sqlalchemy import update
 from api.auth import DOOR, OPEN
 from api.main import PARTS, create_app
 from api.page.parts import PAGES
-from core.ledger import jobs, keys
+from core.ledger import claims, jobs, keys
 from core.ledger.database import READ_ONLY, Database
 from core.ledger.settings import Settings
 from core.ledger.storage import LocalStorage
@@ -57,7 +57,7 @@ def operations(client: TestClient) -> list[tuple[str, str]]:
     found = [(m, r.path.replace(":path}", "}")) for r in routes if hasattr(r, "methods") for m in sorted(r.methods)]
     described = client.get("/openapi.json").json()["paths"].items()
     assert {(m.upper(), p) for p, methods in described for m in methods} <= {*found}
-    return [(method, path) for method, path in found if path not in OPEN and not path.startswith(("/docs/", *DOOR))]
+    return [(method, path) for method, path in found if path not in OPEN and not path.startswith(DOOR)]
 
 
 def as_(client: TestClient, headers: dict[str, str]) -> Any:
@@ -109,7 +109,7 @@ def belongings(client: TestClient, settings: Settings, database: Database, tmp_p
     (tmp_path / "report.json").write_text("{}")
     outputs = {"report.json": LocalStorage(settings.blobs_dir).put(tmp_path / "report.json")}
     with database.begin() as session:
-        jobs.claim(session, job_id, "w", 30)
+        claims.claim(session, job_id, "w", 30)
         jobs.succeed(session, job_id, 1, {}, outputs)
     key = client.post("/v1/keys", json={"name": "other"}).json()["id"]
     upload = client.post("/v1/uploads", json={"name": "a.csv", "size_bytes": 9, "sha256": "0" * 64}).json()["id"]
@@ -307,14 +307,14 @@ def test_a_key_has_quotas_of_its_own(client: TestClient, database: Database) -> 
     of_other_keys = [submit({}).json()["id"] for _ in range(2)]
 
     with database.begin() as session:
-        assert jobs.claim_next(session, "w", 60).id == first.json()["id"]  # type: ignore[union-attr]
+        assert claims.claim_next(session, "w", 60).id == first.json()["id"]  # type: ignore[union-attr]
     second = submit(small)
     assert second.status_code == 202
     with database.begin() as session:
-        claimed = [jobs.claim_next(session, "w", 60) for _ in range(3)]
+        claimed = [claims.claim_next(session, "w", 60) for _ in range(3)]
         assert [job and job.id for job in claimed] == [*of_other_keys, None]  # passed over, and nobody waits for it
         jobs.succeed(session, first.json()["id"], 1, {}, {"model.safetensors": ("0" * 64, 9000)})
-        assert jobs.claim_next(session, "w", 60).id == second.json()["id"]  # type: ignore[union-attr]
+        assert claims.claim_next(session, "w", 60).id == second.json()["id"]  # type: ignore[union-attr]
 
     def upload(headers: dict[str, str]) -> Any:
         return client.post("/v1/datasets", files={"file": ("more.csv", reviews(60, first=100))}, headers=headers)

@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.catalogue import find
-from core.ledger import jobs, workers
+from core.ledger import claims, jobs, workers
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.spec.latency import Latency, Point
@@ -40,7 +40,7 @@ def measure(database: Database, settings: Settings, client: TestClient, payload:
     model = find(settings.models_dir, MODEL).architecture.fingerprint
     with database.begin() as session:
         workers.seen(session, "w", 1, WORKER)
-        jobs.claim(session, job_id, "w", 30)
+        claims.claim(session, job_id, "w", 30)
         for dense in (9.0, 8.0):  # the last counts
             said = MEASURED.model_copy(update={"dense_ms": dense})
             jobs.report(session, job_id, 1, LatencyMeasured(model=model, latency=said).to_json())

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from api import health, models
 from api.main import create_app
+from api.routes import health, models
 from core.ledger.settings import Settings
 from core.ledger.storage import LocalStorage
 from tests.api.conftest import one_database

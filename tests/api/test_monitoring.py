@@ -12,9 +12,9 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import update
 
-from api import models
 from api.main import create_app
-from core.ledger import jobs, tallies, workers
+from api.routes import models
+from core.ledger import claims, jobs, tallies, workers
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.storage import LocalStorage
@@ -39,7 +39,7 @@ def test_every_process_says_what_the_ledger_says(
     done, lost, queued = (client.post("/v1/jobs", json=payload).json()["id"] for _ in range(3))
     with database.begin() as session:
         for job_id in (done, lost):
-            jobs.claim(session, job_id, "w", 30)
+            claims.claim(session, job_id, "w", 30)
             jobs.report(session, job_id, 1, {"event": "stage", "stage": "teach"})
         jobs.report(session, done, 1, {"event": "stage", "stage": "prune"})
         session.execute(update(Job).where(Job.id == done).values(stage_at=Job.stage_at - 2000))
@@ -80,14 +80,14 @@ def test_failures_are_counted_by_reason_and_jobs_that_nobody_can_run(
     with database.begin() as session:
         workers.seen(session, "host:1", 1, DEVICE)
         for job_id in ids:
-            jobs.claim(session, job_id, "w", 30)
+            claims.claim(session, job_id, "w", 30)
         jobs.fail(session, ids[0], 1, {"code": "invalid", "message": "m"})
         jobs.fail(session, ids[1], 1, {"code": "time_limit", "message": "m"})
         jobs.give_back(session, ids[2], 1, "its process was killed by SIGKILL")
         jobs.release(session, ids[3], 1, "its worker was stopped")
     with database.begin() as session:
         for attempt in (2, 3):
-            jobs.claim(session, ids[2], "w", 30)
+            claims.claim(session, ids[2], "w", 30)
             jobs.give_back(session, ids[2], attempt, "its process was killed by SIGKILL")
     found = samples(client)
     codes = ("invalid", "time_limit", "attempts_exhausted")
@@ -120,7 +120,7 @@ def test_workers_are_shown_while_they_are_heard_of(
     job_id = client.post("/v1/jobs", json=payload).json()["id"]
     with database.begin() as session:
         workers.seen(session, "host:1", 2, DEVICE)
-        jobs.claim(session, job_id, "host:1", 30)
+        claims.claim(session, job_id, "host:1", 30)
         gpu = {**DEVICE, "type": "cuda", "gpus": [{"name": "NVIDIA H200", "memory_bytes": 2**37}]}
         workers.seen(session, "host:2", 1, gpu)
         workers.seen(session, "host:3", 1, DEVICE)

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
-from core.ledger import jobs
+from core.ledger import claims, jobs
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.storage import LocalStorage
@@ -68,7 +68,7 @@ def test_every_example_works(
             if status == "cancelled":
                 jobs.cancel(session, DEFAULT_TENANT, job_id)
             elif status == "succeeded":
-                jobs.claim(session, job_id, "w", 30)
+                claims.claim(session, job_id, "w", 30)
                 jobs.succeed(session, job_id, 1, {}, report)
         return job_id
 

@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from core.domains.folder import PRUNED
-from core.ledger import jobs
+from core.ledger import claims, jobs
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.uploads import PART_BYTES
@@ -270,7 +270,7 @@ def test_a_plan_says_what_of_a_local_model_can_go(
         with database.begin() as session:
             spec = JobSpec.model_validate({"model": "net", "task": task, "budget": {"macs": 0.5}})
             found, _ = jobs.create(session, "tenant_default", spec, 3)
-            jobs.claim(session, found.id, "w", 30)
+            claims.claim(session, found.id, "w", 30)
             jobs.succeed(session, found.id, 1, ran, {})
         went_by = client.post("/v1/jobs:validate", json=asked).json()["estimate"]["basis"]
         known = task is asked["task"]  # those of texts are no guide

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from core.ledger import jobs, workers
+from core.ledger import claims, workers
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 
@@ -29,7 +29,7 @@ def test_why_a_job_waits_is_shown_until_it_runs(
     assert client.get(job, headers={"If-None-Match": first.headers["etag"]}).status_code == 304
     with database.begin() as session:
         workers.seen(session, "host:2", 1, GPU)
-        other = jobs.claim_next(session, "host:2", 30)
+        other = claims.claim_next(session, "host:2", 30)
         assert other is not None
     running = client.get(job)
     assert (running.json()["status"], running.json()["waiting"]) == ("running", None)
@@ -50,7 +50,7 @@ def test_a_new_reason_is_an_answer_at_once(client: TestClient, payload: dict[str
 def test_a_long_poll_hears_of_a_new_reason(
     client: TestClient, payload: dict[str, Any], database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("api.jobs.WAITING_S", 0.2)
+    monkeypatch.setattr("api.routes.jobs.WAITING_S", 0.2)
     answer = client.post("/v1/jobs", json=payload)
 
     def arrive() -> None:
@@ -78,7 +78,7 @@ def test_a_tenant_at_its_limit_is_told_so(
     client.post("/v1/jobs", json=payload)
     with database.begin() as session:
         workers.seen(session, "host:1", 4, CPU)
-        assert jobs.claim_next(session, "host:1", 30) is not None
+        assert claims.claim_next(session, "host:1", 30) is not None
     assert client.post("/v1/jobs", json=payload).json()["waiting"] == "1 of your jobs run, as many as may at once"
 
 

@@ -10,8 +10,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import event
 from starlette.concurrency import run_in_threadpool
 
-import api.jobs
-from core.ledger import jobs, quotas
+import api.routes.jobs
+from core.ledger import claims, jobs, quotas
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.tables import DEFAULT_TENANT
@@ -52,7 +52,7 @@ def test_full_storage_is_403_and_deleting_makes_room(
 ) -> None:
     job_id = client.post("/v1/jobs", json=payload).json()["id"]
     with database.begin() as session:
-        jobs.claim(session, job_id, "w", 30)
+        claims.claim(session, job_id, "w", 30)
         jobs.succeed(session, job_id, 1, {}, {"model.safetensors": ("0" * 64, 99_999)})
     stored = sorted(settings.blobs_dir.glob("*/*/*"))
     refused = client.post("/v1/datasets", files={"file": ("more.csv", reviews(60, first=100))})
@@ -71,17 +71,17 @@ def test_a_twin_that_is_slower_is_not_counted_against_its_own_job(
     for _ in range(2):
         client.post("/v1/jobs", json=payload)
     answers = []
-    check = api.jobs.check
+    check = api.routes.jobs.check
 
     def ask() -> None:
         answers.append(client.post("/v1/jobs", json=payload, headers={"Idempotency-Key": "one"}))
 
     async def slow(*arguments: Any) -> None:
         await check(*arguments)
-        monkeypatch.setattr(api.jobs, "check", check)
+        monkeypatch.setattr(api.routes.jobs, "check", check)
         await run_in_threadpool(ask)
 
-    monkeypatch.setattr(api.jobs, "check", slow)
+    monkeypatch.setattr(api.routes.jobs, "check", slow)
     ask()
     assert [answer.status_code for answer in answers] == [202, 202]
     assert len({answer.json()["id"] for answer in answers}) == 1

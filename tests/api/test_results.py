@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from core.ledger import jobs
+from core.ledger import claims, jobs
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.stores import open_storage
@@ -29,10 +29,10 @@ def test_curves_follow_the_steps_and_a_resumed_job_overwrites_them(
             jobs.report(session, job_id, attempt, {"event": "progress", "stage": "teach", **progress})
 
     with database.begin() as session:
-        jobs.claim(session, job_id, "w", 30)
+        claims.claim(session, job_id, "w", 30)
         run(1, range(0, 25, 5))
         jobs.give_back(session, job_id, 1, "crashed")
-        jobs.claim(session, job_id, "w", 30)
+        claims.claim(session, job_id, "w", 30)
         run(2, range(10, 40, 10))
         control = {"event": "progress", "stage": "teach", "control": True, "step": 5, "steps": 9}
         control["dev"] = {"accuracy": 9, "loss": None}

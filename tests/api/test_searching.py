@@ -10,8 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from core.ledger.settings import Settings
-from tests.api.conftest import HIDDEN, MODEL, Upload, one_database, write_head, write_safetensors
-from tests.api.test_jobs import faults
+from tests.api.conftest import HIDDEN, MODEL, Upload, faults, one_database, write_head, write_safetensors
 
 pytestmark = one_database
 SIMILARITY: dict[str, Any] = {"type": "sentence-similarity"}

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.api.conftest import MODEL, Upload, one_database, reviews
-from tests.api.test_jobs import faults, put
+from tests.api.conftest import MODEL, Upload, faults, one_database, put, reviews
 
 
 @one_database

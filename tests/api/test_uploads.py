@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 
-import api.uploads
+import api.routes.uploads
 from api import body
 from core.ledger import quotas, uploads
 from core.ledger.database import Database
@@ -89,15 +89,15 @@ def test_a_twin_whose_parts_are_swept_meanwhile_gives_the_same_data_set(
     here = begun.headers["location"]
     for number in range(1, begun.json()["parts"] + 1):
         send(client, here, number)
-    finish, answers = api.uploads._finish, []
+    finish, answers = api.routes.uploads._finish, []
 
     def overtaken(*arguments: Any) -> Any:
-        monkeypatch.setattr(api.uploads, "_finish", finish)
+        monkeypatch.setattr(api.routes.uploads, "_finish", finish)
         answers.append(client.post(f"{here}/complete"))
         open_storage(settings).delete(sha(CONTENT[:500]))
         return finish(*arguments)
 
-    monkeypatch.setattr(api.uploads, "_finish", overtaken)
+    monkeypatch.setattr(api.routes.uploads, "_finish", overtaken)
     answers.append(client.post(f"{here}/complete"))
     assert [answer.status_code for answer in answers] == [201, 201]
     assert len({answer.json()["id"] for answer in answers}) == 1

@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import delete
 
-from core.ledger import jobs
+from core.ledger import claims, jobs
 from core.ledger.database import Database
 from core.ledger.tables import Job
 from tests.api.conftest import one_database
@@ -29,7 +29,7 @@ def later(seconds: float, action: Any) -> None:
 
 def claim(database: Database, job_id: str) -> None:
     with database.begin() as session:
-        assert jobs.claim(session, job_id, "w", 30)
+        assert claims.claim(session, job_id, "w", 30)
 
 
 def test_an_answer_that_has_not_changed_is_not_sent_again(client: TestClient, job_id: str, database: Database) -> None:

@@ -17,8 +17,8 @@ from tests.reports import result as made
 from topwork import JobFailed, ServerAway, TopworkError
 from topwork.cli.words import following, numbers, result, warnings
 from topwork.jobs import PATIENCE_S
-from topwork.models import Job
-from topwork.progress import failure, page, progress_of
+from topwork.models import Event, Job
+from topwork.progress import failure, page, progress_of, said
 
 JOB = "job_" + "1" * 32
 PROGRESS = {
@@ -125,6 +125,24 @@ def test_what_a_job_says_meanwhile_is_shown_once() -> None:
     assert stub.requests[3].url.params["after"] == "8"
 
 
+def test_a_size_is_told_as_soon_as_it_is_trained() -> None:
+    of = {"quality": {"value": 0.812, "low": 0.76, "high": 0.86}, "dense": {"value": 0.88, "low": 0.85, "high": 0.9}}
+    data = {"size": "params-0.1", "metric": "accuracy", "bytes": 9, "dense_bytes": 99, "change": of["quality"], **of}
+    event = {"seq": 7, "type": "size", "data": data, "at": AT}
+    screen = io.StringIO()
+    stub = Stub(
+        httpx.Response(200, json=job()),
+        httpx.Response(200, json={"items": [event], "after": 7}),
+        httpx.Response(200, json=job("succeeded")),
+        NO_EVENTS,
+    )
+    with progress_of(True, Console(file=screen, width=200)) as show:
+        stub.client().jobs.wait(JOB, progress=show)
+    assert "size: params-0.1: 81.2% accuracy on the dev rows (76.0% to 86.0%), dense 88.0%\n" in screen.getvalue()
+    older = Event.model_validate(event | {"data": {"size": "params-0.1"}})
+    assert said(older) is None
+
+
 def test_the_bar_of_a_notebook_is_harmless_html() -> None:
     shown = page({"<b>": answered("running", stage="prune", progress=PROGRESS)}, "away")
     assert "&lt;b&gt; running <progress value='0.3100' max='1'></progress> 31% prune, step 3 of 10" in shown
@@ -136,9 +154,9 @@ def test_what_a_job_has_made_in_a_line() -> None:
     assert result(one) == "-12.5 r2 on the test rows (dense 0.5), 9.50% of what the budget counts kept"
     assert result(answered("succeeded")) is None
     results = {name: made(0.9876, metrics=("cosine", "ndcg_at_10")) for name in ("dense", "pruned")}
-    for metric, said in (("cosine", "0.9876 cosine"), ("ndcg_at_10", "98.8% ndcg_at_10")):
+    for metric, expected in (("cosine", "0.9876 cosine"), ("ndcg_at_10", "98.8% ndcg_at_10")):
         task = report()["task"] | {"type": "sentence-similarity", "labels": [], "metric": metric}
-        assert str(result(answered("succeeded", metrics=report(results=results, task=task)))).startswith(said)
+        assert str(result(answered("succeeded", metrics=report(results=results, task=task)))).startswith(expected)
 
 
 def test_what_to_know_of_a_job_before_its_numbers() -> None:
@@ -171,7 +189,12 @@ def test_a_job_that_only_measured_says_what_it_measured() -> None:
     job = answered("succeeded", metrics=probe)
     assert str(result(job)).startswith("this model takes 0.31 to 13.4 ms (at most 43.2 times as fast as dense)")
     assert warnings(job) == [] and numbers(job) == {}
-    assert following(job) == ["topwork plan SPEC"]  # no page, and no model to download
+    assert following(job) == [f"topwork report {JOB} --open", "topwork plan SPEC"]  # there is no model to download
+    event = Event.model_validate(
+        {"seq": 1, "type": "latency", "data": {"model": "x", "latency": probe["latency"][0]}, "at": AT}
+    )
+    assert str(said(event)).startswith("measured: this model takes 0.31 to 13.4 ms")
+    assert said(event.model_copy(update={"data": {"latency": {"runtime": "onnx"}}})) is None
 
 
 def test_several_sizes_are_compared_by_the_one_to_take() -> None:

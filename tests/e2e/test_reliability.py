@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from core.ledger import datasets, jobs
+from core.ledger import datasets, queries
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.tables import DEFAULT_TENANT, File
@@ -46,7 +46,7 @@ def upload(house: House, rows: int, seed: int) -> str:
 
 def outputs(house: House, job_id: str) -> dict[str, File]:
     with house.database.read() as session:
-        return {file.path: file for file in jobs.files(session, job_id)}
+        return {file.path: file for file in queries.files(session, job_id)}
 
 
 @pytest.mark.slow

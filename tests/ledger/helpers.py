@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.ledger import jobs
+from core.ledger import claims, jobs, queries
 from core.ledger.database import Database
 from core.ledger.tables import DEFAULT_TENANT, Job
 from core.spec.job import JobSpec
@@ -28,14 +28,14 @@ def claimed_job(database: Database, max_attempts: int = 3, lease_s: float = 60) 
     """Create a job and claim it, as attempt 1."""
     job_id = new_job(database, max_attempts)
     with database.begin() as session:
-        assert jobs.claim(session, job_id, "worker", lease_s) is not None
+        assert claims.claim(session, job_id, "worker", lease_s) is not None
     return job_id
 
 
 def get(database: Database, job_id: str) -> Job:
     """The job as it is now."""
     with database.read() as session:
-        job = jobs.find(session, DEFAULT_TENANT, job_id)
+        job = queries.find(session, DEFAULT_TENANT, job_id)
         assert job is not None
         return job
 
@@ -43,4 +43,4 @@ def get(database: Database, job_id: str) -> Job:
 def statuses(database: Database, job_id: str) -> list[str]:
     """Every status that the job's events tell of, in order."""
     with database.read() as session:
-        return [e.data["status"] for e in jobs.events(session, job_id, 0, 1000) if e.type == "status"]
+        return [e.data["status"] for e in queries.events(session, job_id, 0, 1000) if e.type == "status"]

@@ -13,7 +13,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, select, text
 
-from core.ledger import jobs
+from core.ledger import claims, jobs
 from core.ledger.database import Database, _alembic, open_database
 from core.ledger.settings import Settings
 from core.ledger.tables import Base, Job
@@ -154,7 +154,7 @@ def _work_through(url: str, ids: list[str]) -> None:
     database = Database(url)
     for job_id in ids:
         with database.begin() as session:
-            claimed = jobs.claim(session, job_id, "worker", 60)
+            claimed = claims.claim(session, job_id, "worker", 60)
         if claimed is not None:
             for step in range(10):
                 with database.begin() as session:

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from core.ledger import jobs, keys, tallies
+from core.ledger import claims, jobs, keys, queries, tallies
 from core.ledger.database import Database
 from core.ledger.tables import DEFAULT_TENANT, Job, Outbox, Tenant
 from tests.draws import draws
@@ -135,7 +135,7 @@ def attempt_change(database: Database, job_id: str, action: str) -> str:
                 return "gone"
         elif action == "claim":
             with database.begin() as session:
-                if jobs.claim(session, job_id, "other", 60) is None:
+                if claims.claim(session, job_id, "other", 60) is None:
                     raise jobs.LeaseLostError
         elif action == "reap":
             if before.lease_until is not None:
@@ -199,7 +199,7 @@ def test_any_sequence_of_actions_keeps_the_law(database: Database) -> None:
             assert (job.lease_until is not None) == (job.status in ("running", "cancelling") or put_off)
             assert (job.finished_at is not None) == (job.status in jobs.TERMINAL)
             with database.read() as session:
-                attempts = jobs.attempts(session, self.job_id)
+                attempts = queries.attempts(session, self.job_id)
             assert [a.number for a in attempts] == list(range(1, job.attempt + 1))
             open_attempts = [a for a in attempts if a.finished_at is None]
             assert len(open_attempts) == (job.status in ("running", "cancelling"))
@@ -250,11 +250,11 @@ def test_a_key_with_another_body_is_refused_and_with_another_tenant_is_free(data
 def test_a_foreign_job_cannot_be_seen_or_cancelled(database: Database) -> None:
     job_id = new_job(database)
     with database.begin() as session:
-        assert jobs.find(session, "tenant_other", job_id) is None
+        assert queries.find(session, "tenant_other", job_id) is None
         assert jobs.cancel(session, "tenant_other", job_id) is None
         assert jobs.retry(session, "tenant_other", job_id, 3) is None
         assert not jobs.remove(session, "tenant_other", job_id)
-        assert list(jobs.page(session, "tenant_other", 10)) == []
+        assert list(queries.page(session, "tenant_other", 10)) == []
     assert get(database, job_id).status == "queued"
 
 
@@ -264,7 +264,7 @@ def test_pages_go_from_new_to_old_without_gap_or_double(database: Database) -> N
     before = None
     while True:
         with database.read() as session:
-            page = [job.id for job in jobs.page(session, DEFAULT_TENANT, 3, before, "queued")]
+            page = [job.id for job in queries.page(session, DEFAULT_TENANT, 3, before, "queued")]
         if not page:
             break
         seen += page
@@ -285,7 +285,7 @@ def test_of_many_workers_at_once_one_gets_the_job(database: Database) -> None:
         won = []
         for job_id in ids:
             with database.begin() as session:
-                if jobs.claim(session, job_id, f"worker {worker}", 60) is not None:
+                if claims.claim(session, job_id, f"worker {worker}", 60) is not None:
                     won.append(job_id)
         return won
 
@@ -297,7 +297,7 @@ def test_of_many_workers_at_once_one_gets_the_job(database: Database) -> None:
 
 def claim_next(database: Database, max_running: int | None = None) -> str | None:
     with database.begin() as session:
-        job = jobs.claim_next(session, "worker", 60, max_running)
+        job = claims.claim_next(session, "worker", 60, max_running)
         return job and job.id
 
 
@@ -368,7 +368,7 @@ def test_times_of_a_job_are_of_one_clock_whatever_its_hosts_say(
     expire(database, job_id)
     assert reap(database) == [job_id]  # by the relay's
     with database.read() as session:
-        [attempt], [(count, seconds)] = jobs.attempts(session, job_id), tallies.totals(session, "stage").values()
+        [attempt], [(count, seconds)] = queries.attempts(session, job_id), tallies.totals(session, "stage").values()
         assert attempt.finished_at is not None
         assert get(database, job_id).started_at == attempt.started_at <= attempt.finished_at
     assert count == 1 and 0 <= seconds < 3000
@@ -380,7 +380,7 @@ def test_jobs_are_found_by_their_labels(database: Database) -> None:
 
     def found(**labels: str) -> list[str]:
         with database.read() as session:
-            return [job.id for job in jobs.page(session, DEFAULT_TENANT, 10, labels=list(labels.items()))]
+            return [job.id for job in queries.page(session, DEFAULT_TENANT, 10, labels=list(labels.items()))]
 
     assert found(team="search") == found(**odd) == [with_labels]
     assert found(team="ads") == [plain] and found(team="x") == found(nothing="search") == []
@@ -388,7 +388,7 @@ def test_jobs_are_found_by_their_labels(database: Database) -> None:
 
 def test_an_unknown_job_is_not_claimed(database: Database) -> None:
     with database.begin() as session:
-        assert jobs.claim(session, "job_unknown", "worker", 60) is None
+        assert claims.claim(session, "job_unknown", "worker", 60) is None
 
 
 def test_a_beat_extends_the_lease_and_tells_of_a_cancel(database: Database) -> None:
@@ -413,14 +413,14 @@ def test_a_stale_attempt_cannot_write(database: Database, write: str) -> None:
     with pytest.raises(jobs.LeaseLostError):  # back in the queue
         do(database, write, job_id, 1)
     with database.begin() as session:
-        assert jobs.claim(session, job_id, "second", 60) is not None
+        assert claims.claim(session, job_id, "second", 60) is not None
     before = get(database, job_id)
     with pytest.raises(jobs.LeaseLostError):  # claimed by another
         do(database, write, job_id, 1)
     after = get(database, job_id)
     assert (after.status, after.worker, after.version) == ("running", "second", before.version)
     with database.read() as session:
-        assert not jobs.files(session, job_id, "output") and not jobs.files(session, job_id, "state")
+        assert not queries.files(session, job_id, "output") and not queries.files(session, job_id, "state")
 
 
 # --- the reaper and the relay ---------------------------------------------------------------------------------
@@ -437,7 +437,7 @@ def test_an_expired_lease_goes_back_to_the_queue_and_fails_at_the_cap(database: 
     for expected in ("queued", "failed"):
         publish(database)
         with database.begin() as session:
-            assert jobs.claim(session, job_id, "worker", 60) is not None
+            assert claims.claim(session, job_id, "worker", 60) is not None
         expire(database, job_id)
         assert reap(database) == [job_id]
         assert get(database, job_id).status == expected
@@ -449,7 +449,7 @@ def test_an_expired_lease_goes_back_to_the_queue_and_fails_at_the_cap(database: 
 def attempt_lost(database: Database, job_id: str, reached: float | None, state: str) -> None:
     """A worker takes the job, says how far it is, saves, and falls silent."""
     with database.begin() as session:
-        job = jobs.claim(session, job_id, "worker", 60)
+        job = claims.claim(session, job_id, "worker", 60)
         assert job is not None
         if reached is not None:
             jobs.report(session, job_id, job.attempt, {"event": "progress", "stage": "teach", "overall": reached})
@@ -486,7 +486,7 @@ def test_a_job_that_ends_its_own_process_is_given_up_however_far_it_comes(databa
     job_id = new_job(database, max_attempts=3)
     for i in range(3):
         with database.begin() as session:
-            job = jobs.claim(session, job_id, "worker", 60)
+            job = claims.claim(session, job_id, "worker", 60)
             assert job is not None
             jobs.save_state(session, job_id, job.attempt, {"state": (f"{i:064x}", 1)})
             jobs.give_back(session, job_id, job.attempt, "its process was killed")
@@ -530,7 +530,7 @@ def test_an_orderly_restart_does_not_count_against_the_cap(database: Database) -
     job_id = new_job(database, max_attempts=1)
     for attempt in (1, 2, 3):
         with database.begin() as session:
-            assert jobs.claim(session, job_id, "worker", 60) is not None
+            assert claims.claim(session, job_id, "worker", 60) is not None
         do(database, "release", job_id, attempt)
         assert get(database, job_id).status == "queued"
 
@@ -540,7 +540,7 @@ def test_a_job_that_is_put_off_lets_others_go_first_and_does_not_wait_for_ever(d
 
     def claim_next() -> str | None:
         with database.begin() as session:
-            job = jobs.claim_next(session, "worker", 60)
+            job = claims.claim_next(session, "worker", 60)
             return job and job.id
 
     def later(seconds: float) -> None:
@@ -613,11 +613,11 @@ def test_events_are_in_order_and_can_be_read_on_from_any_of_them(database: Datab
             with database.begin() as session:
                 jobs.report(session, job, 1, {"event": "stage", "stage": stage})
     with database.read() as session:
-        events = list(jobs.events(session, job_id, 0, 100))
+        events = list(queries.events(session, job_id, 0, 100))
         assert [e.data.get("stage") for e in events if e.type == "stage"] == ["data", "teach", "prune"]
         assert all(a.seq < b.seq for a, b in pairwise(events))
-        assert [e.seq for e in jobs.events(session, job_id, events[2].seq, 100)] == [e.seq for e in events[3:]]
-        assert len(jobs.events(session, job_id, 0, 2)) == 2
+        assert [e.seq for e in queries.events(session, job_id, events[2].seq, 100)] == [e.seq for e in events[3:]]
+        assert len(queries.events(session, job_id, 0, 2)) == 2
 
 
 def test_progress_shows_on_the_job_but_does_not_flood_its_events(database: Database) -> None:
@@ -628,7 +628,7 @@ def test_progress_shows_on_the_job_but_does_not_flood_its_events(database: Datab
             jobs.report(session, job_id, 1, message)
     assert get(database, job_id).progress["step"] == 299
     with database.read() as session:
-        events = [e for e in jobs.events(session, job_id, 0, 1000) if e.type == "progress"]
+        events = [e for e in queries.events(session, job_id, 0, 1000) if e.type == "progress"]
     assert len(events) == 10
 
 
@@ -638,15 +638,15 @@ def test_success_publishes_files_and_metrics_and_drops_the_state(database: Datab
     with database.begin() as session:
         jobs.save_state(session, job_id, 1, {"b": ("b" * 64, 1)})
     with database.read() as session:
-        assert [file.path for file in jobs.files(session, job_id, "state")] == ["b"]
+        assert [file.path for file in queries.files(session, job_id, "state")] == ["b"]
     with database.begin() as session:
         jobs.succeed(session, job_id, 1, {"accuracy": 0.9}, FILES)
     job = get(database, job_id)
     assert (job.status, job.metrics) == ("succeeded", {"accuracy": 0.9})
     with database.read() as session:
-        assert [file.path for file in jobs.files(session, job_id)] == ["model.safetensors"]
-        assert not jobs.files(session, job_id, "state")
-        assert [a.outcome for a in jobs.attempts(session, job_id)] == ["succeeded"]
+        assert [file.path for file in queries.files(session, job_id)] == ["model.safetensors"]
+        assert not queries.files(session, job_id, "state")
+        assert [a.outcome for a in queries.attempts(session, job_id)] == ["succeeded"]
 
 
 def test_the_state_outlives_a_lost_attempt_and_for_a_while_a_cancelled_job(database: Database) -> None:
@@ -658,7 +658,7 @@ def test_the_state_outlives_a_lost_attempt_and_for_a_while_a_cancelled_job(datab
 
     def states(one: str) -> int:
         with database.read() as session:
-            return len(jobs.files(session, one, "state"))
+            return len(queries.files(session, one, "state"))
 
     for older_than_s, left in ((60, 1), (-1, 0)):
         with database.begin() as session:
@@ -671,7 +671,7 @@ def test_a_retry_is_the_same_job_with_new_attempts_and_its_state(database: Datab
     job_id = new_job(database, max_attempts=1)
     publish(database)
     with database.begin() as session:
-        jobs.claim(session, job_id, "worker", 60)
+        claims.claim(session, job_id, "worker", 60)
     do(database, "save_state", job_id)
     do(database, "report", job_id)
     if status == "failed":
@@ -685,8 +685,8 @@ def test_a_retry_is_the_same_job_with_new_attempts_and_its_state(database: Datab
     assert (job.status, job.attempt, job.max_attempts, job.error, job.stage) == ("queued", 1, 3, None, None)
     assert outbox(database) == [job_id]
     with database.begin() as session:
-        assert jobs.claim(session, job_id, "worker", 60) is not None
-        assert len(jobs.files(session, job_id, "state")) == 1
+        assert claims.claim(session, job_id, "worker", 60) is not None
+        assert len(queries.files(session, job_id, "state")) == 1
     with pytest.raises(jobs.LeaseLostError):
         do(database, "succeed", job_id, 1)
     do(database, "succeed", job_id, 2)
@@ -701,7 +701,7 @@ def test_a_removed_job_takes_everything_along_and_frees_its_key(database: Databa
     with database.begin() as session:
         assert jobs.remove(session, DEFAULT_TENANT, job.id)
     with database.begin() as session:
-        assert outbox(database) == [] and not jobs.events(session, job.id, 0, 10)
+        assert outbox(database) == [] and not queries.events(session, job.id, 0, 10)
         again, new = jobs.create(session, DEFAULT_TENANT, make_spec(), 3, "key")
         assert new and again.id != job.id
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from core.ledger import jobs, workers
+from core.ledger import claims, jobs, workers
 from core.ledger.database import Database
 from core.ledger.tables import Job
 from core.ledger.workers import Fleet, Needs, Offer
@@ -43,7 +43,7 @@ def test_a_worker_takes_what_it_has_room_for(asked: dict[str, Any], fitting: str
     for name, device in WORKERS.items():
         job_id = new_job(database, **asked)
         with database.begin() as session:
-            claimed = jobs.claim_next(session, name, 30, offer=Offer.of(device))
+            claimed = claims.claim_next(session, name, 30, offer=Offer.of(device))
             assert (claimed is not None) == (name in fitting.split())
             assert Needs.of(make_spec(**asked).model_dump(mode="json")).met_by(device) == (claimed is not None)
             if claimed is None:
@@ -53,8 +53,8 @@ def test_a_worker_takes_what_it_has_room_for(asked: dict[str, Any], fitting: str
 def test_one_whose_gpus_are_taken_takes_none_but_passes_over_no_one_else(database: Database) -> None:
     big, small = new_job(database, resources={"gpus": 2}, priority=9), new_job(database)
     with database.begin() as session:
-        assert jobs.claim_next(session, "w", 30, offer=Offer(0, 10**9)) is None
-        job = jobs.claim_next(session, "w", 30, offer=Offer(1, 10**9))
+        assert claims.claim_next(session, "w", 30, offer=Offer(0, 10**9)) is None
+        job = claims.claim_next(session, "w", 30, offer=Offer(1, 10**9))
     assert job is not None and job.id == small and get(database, big).status == "queued"
 
 
@@ -63,7 +63,7 @@ def test_a_job_of_before_there_were_resources_runs_anywhere(database: Database) 
     with database.begin() as session:
         spec = {name: value for name, value in get(database, job_id).spec.items() if name != "resources"}
         session.execute(update(Job).where(Job.id == job_id).values(spec=spec))
-        assert Needs.of(spec).met_by(CPU) and jobs.claim_next(session, "w", 30, offer=Offer.of(CPU)) is not None
+        assert Needs.of(spec).met_by(CPU) and claims.claim_next(session, "w", 30, offer=Offer.of(CPU)) is not None
 
 
 @pytest.mark.parametrize("max_running", [None, 5])
@@ -73,9 +73,9 @@ def test_a_job_of_a_newer_version_is_left_to_a_newer_worker(max_running: int | N
         spec = get(database, newer).spec | {"invented_in_2030": {"depth": 3}}
         session.execute(update(Job).where(Job.id == newer).values(spec=spec))
     with database.begin() as session:
-        job = jobs.claim_next(session, "old", 30, max_running, Offer.of(CPU))
+        job = claims.claim_next(session, "old", 30, max_running, Offer.of(CPU))
         assert job is not None and job.id == plain
-        assert jobs.claim_next(session, "old", 30, max_running, Offer.of(CPU)) is None
+        assert claims.claim_next(session, "old", 30, max_running, Offer.of(CPU)) is None
     left = get(database, newer)
     assert (left.status, left.attempt) == ("queued", 0)
 
@@ -97,7 +97,7 @@ def test_why_a_job_waits(database: Database) -> None:
     assert why(resources={"gpus": 4, "memory_gb": 40}) == "no worker that is alive has 4 GPUs of 40 GB"
     new_job(database, resources={"gpus": 1})
     with database.begin() as session:
-        assert jobs.claim_next(session, "two", 30, offer=Offer.of(gpus(80, 80))) is not None
+        assert claims.claim_next(session, "two", 30, offer=Offer.of(gpus(80, 80))) is not None
     assert why(resources={"gpus": 2}) == "every worker that fits is busy"  # a slot, but one GPU alone
     assert "free" in why(resources={"gpus": 1})
     with database.begin() as session:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from core.ledger import datasets, jobs, workers
+from core.ledger import claims, datasets, jobs, workers
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.stores import open_storage
@@ -53,7 +53,7 @@ class House:
     def run(self, job_id: str, until: str = "recover", worker: str = "worker-1", control: bool = False) -> int:
         """Claim the job, and say what a child says up to the middle of a stage; returns the attempt."""
         with self.database.begin() as session:
-            job = jobs.claim(session, job_id, worker, 3600)
+            job = claims.claim(session, job_id, worker, 3600)
         assert job is not None
         done = 0.0
         for stage, steps in STAGES:
@@ -72,10 +72,19 @@ class House:
         self.say(job_id, job.attempt, event="note", message="3 of 60 rows are left out: their text is empty.")
         return job.attempt
 
+    def trained(self, job_id: str, size: str, quality: float, weights: int, attempt: int = 1) -> None:
+        """One of several sizes is."""
+        intervals = {
+            name: {"value": value, "low": value - 0.03, "high": value + 0.03}
+            for name, value in (("quality", quality), ("dense", 0.9), ("change", quality - 0.9))
+        }
+        said = intervals | {"size": size, "metric": "accuracy", "bytes": weights, "dense_bytes": 52_000_000}
+        self.say(job_id, attempt, event="size", **said)
+
     def succeed(self, job_id: str, metrics: Mapping[str, Any], files: Mapping[str, bytes] | None = None) -> None:
         """End a job that runs, with its report."""
         outputs = {}
-        page = b"<!doctype html><title>r</title><h1>The report</h1><p>All of it.</p><script>alert(1)</script>"
+        page = b"<!doctype html><title>r</title><h1>The report</h1><p>All of it.</p>"
         rows = b"".join(_row(i, i % 5 > 0) for i in range(50))
         content: dict[str, bytes] = {"report.html": page, "report.json": json.dumps(metrics).encode()}
         content |= {"model.safetensors": bytes(4000), "load.py": b"pass\n", "test.jsonl": rows} | dict(files or {})
@@ -92,9 +101,22 @@ class House:
             workers.seen(session, name, 1, DEVICE | device)
 
 
+LATENCY = {
+    **{"runtime": "onnx", "device": "cpu", "device_name": "CPU", "threads": 2, "batch_size": 1, "length": 128},
+    **{"lowest_ms": 0.31, "dense_ms": 13.4, "curve": [{"left": 0.5, "ms": 7.0}, {"left": 0.1, "ms": 1.5}]},
+}
+
+
 def _row(i: int, right: bool) -> bytes:
     line = {"text": [f"review {i}"], "label": "neg", "predicted": "neg" if right else "pos"}
     return json.dumps(line).encode() + b"\n"
+
+
+FAMILY = {
+    "report.html": b'<h1>Both</h1><a href="params-0.4/report.html">params-0.4</a>',
+    "params-0.4/report.html": b"<p>small",
+    "params-0.4/test.jsonl": b"".join(_row(i, i % 4 > 0) for i in range(50)),
+}
 
 
 def fill(house: House) -> dict[str, str]:
@@ -111,7 +133,7 @@ def fill(house: House) -> dict[str, str]:
     house.succeed(found["other"], _report(0.87, 0.845), {"test.jsonl": b"".join(_row(i, i % 6 > 0) for i in range(50))})
     found["family"] = house.queued(data, budgets=[{"params": 0.4}, {"params": 0.1}], title="Two sizes")
     house.run(found["family"], "export")
-    house.succeed(found["family"], family(), {"params-0.4/report.html": b"<p>small"})
+    house.succeed(found["family"], family(), FAMILY)
     found["failed"] = house.queued(data, title="Faster than can be", budget={"latency_ms": 0.01})
     house.run(found["failed"], "prune")
     with house.database.begin() as session:

@@ -28,7 +28,7 @@ def main() -> None:
     driver = start_chromium()
     try:
         shape(driver, SIZE)
-        for name, address in {"page": f"/jobs/{job}", "report": f"/jobs/{job}/report"}.items():
+        for name, address in {"page": f"/jobs/{job}", "report": f"/jobs/{job}/report.html"}.items():
             driver.get(f"{server}{address}")
             time.sleep(1)  # curves are drawn by the server, fonts by the browser
             driver.save_screenshot(str(TARGET / f"{name}.png"))

@@ -7,17 +7,21 @@ by the driver.
 from __future__ import annotations
 
 import json
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from selenium.webdriver.common.by import By
 
 from api.main import create_app
-from core.ledger import jobs, keys
+from core.ledger import keys, queries
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from tests.api.conftest import MODEL, one_database, reviews, write_model
+from tests.conftest import Broker
+from tests.page import pictures
 from tests.page.chromium import (
     CHROMIUM,
     DRIVER,
@@ -35,6 +39,7 @@ from tests.page.chromium import (
 )
 from tests.page.house import House, fill
 from tests.reports import report
+from worker import relay
 
 pytestmark = [
     pytest.mark.slow,
@@ -42,6 +47,9 @@ pytestmark = [
         not (CHROMIUM and DRIVER), reason="no chromium or chromedriver here: apt-get install chromium chromium-driver"
     ),
 ]
+
+
+TABS = 8  # more than the connections that a browser holds to one server
 
 
 def pages(ids: dict[str, str]) -> dict[str, str]:
@@ -53,6 +61,18 @@ def pages(ids: dict[str, str]) -> dict[str, str]:
         "compare": f"/compare?job={ids['done']}&job={ids['other']}",
         "nothing found": "/?q=nothing",
     }
+
+
+def seen(driver: Driver) -> list[int]:
+    """Numbers of the events that stand on the page of a job."""
+    rows = driver.find_elements(By.CSS_SELECTOR, "tr[data-seq]")
+    return [int(str(row.get_attribute("data-seq"))) for row in rows]
+
+
+def happened(house: House, job_id: str) -> list[int]:
+    """Those of the ledger."""
+    with house.database.read() as session:
+        return [event.seq for event in queries.events(session, job_id, 0, None)]
 
 
 @one_database
@@ -126,7 +146,7 @@ def test_a_job_is_followed_to_its_download(
     house.say(job_id, event="note", message="something to know")
     shown(driver, "something to know")
     assert driver.execute_script("return window.same") is True  # not loaded anew
-    house.succeed(job_id, report())
+    house.succeed(job_id, report(), {"report.html": b"<p>All of it.</p><script>alert(1)</script>"})
     shown(driver, "What it made")
     driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
     driver.find_element(By.CSS_SELECTOR, "[aria-label='Download model.safetensors']").click()
@@ -137,7 +157,31 @@ def test_a_job_is_followed_to_its_download(
     wait(lambda: "All of it." in driver.page_source, "the report is not shown")
     driver.switch_to.default_content()
     blocked = console(driver)  # the script in the report of this test
-    assert all("sandbox" in message for message in blocked)
+    assert blocked and all("sandbox" in message for message in blocked)
+
+
+@one_database
+def test_a_report_in_its_frame_leads_to_those_of_its_sizes(
+    driver: Driver, settings: Settings, database: Database
+) -> None:
+    write_model(settings.models_dir / MODEL)
+    ids = fill(House(settings, database))
+    with database.begin() as session:
+        _, secret = keys.create(session, "tenant_default", "mine", keys.SCOPES)
+    with serving(create_app(settings.model_copy(update={"require_keys": True}))) as server:
+        driver.get(f"{server.address}/jobs/{ids['family']}")
+        driver.find_element(By.ID, "key").send_keys(secret)
+        press(driver, "Log in")
+        frame = wait(lambda: driver.find_element(By.CSS_SELECTOR, "iframe"), "no report")
+        driver.execute_script("arguments[0].scrollIntoView()", frame)
+        driver.switch_to.frame(frame)
+        wait(lambda: driver.find_element(By.LINK_TEXT, "params-0.4"), "the report is not shown").click()
+        wait(lambda: "small" in driver.find_element(By.TAG_NAME, "body").text, "the link leads nowhere")
+        driver.switch_to.default_content()
+        driver.get(f"{server.address}/jobs/{ids['family']}/report.html")
+        press(driver, "params-0.4")
+        wait(lambda: "small" in driver.find_element(By.TAG_NAME, "body").text, "alone, the link leads nowhere")
+        driver.get("about:blank")
 
 
 @one_database
@@ -156,13 +200,95 @@ def test_a_restart_of_the_server_loses_and_doubles_no_event(driver: Driver, serv
     shown(driver, "while away 4")
     house.say(job_id, event="note", message="afterwards")
     shown(driver, "afterwards")
-    rows = driver.find_elements(By.CSS_SELECTOR, "tr[data-seq]")
-    seen = [int(str(row.get_attribute("data-seq"))) for row in rows]
-    with house.database.read() as session:
-        assert seen == [event.seq for event in jobs.events(session, job_id, 0, None)]
+    assert seen(driver) == happened(house, job_id)
     assert driver.execute_script("return window.same") is True
     assert driver.find_element(By.ID, "events").get_property("open") is True
     assert all("ERR_" in message for message in console(driver))  # that nobody answered, the browser says itself
+
+
+@one_database
+def test_a_restart_of_the_broker_loses_and_doubles_no_event(
+    driver: Driver, server: Server, house: House, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay.app.conf, "broker_url", broker.url)
+    carrier, stop = relay.Relay(house.database, house.settings, remind_after_s=0.1), threading.Event()
+
+    def carry() -> None:
+        while not stop.wait(0.1):
+            carrier.step()
+
+    thread = threading.Thread(target=carry)
+    thread.start()
+    try:
+        job_id = house.queued(house.data())
+        driver.get(f"{server.address}/jobs/{job_id}")
+        driver.execute_script("document.getElementById('events').open = true; window.same = true")
+        wait(lambda: broker.client.llen("topwork"), "the job is not announced")
+        broker.stop()  # and what it held is lost
+        house.worker()
+        shown(driver, "queued")
+        broker.start()
+        wait(lambda: broker.client.llen("topwork"), "the job is not announced again")
+        house.run(job_id, "teach")
+        shown(driver, "step 16 of 40")
+        broker.stop()
+        for number in range(5):
+            house.say(job_id, event="note", message=f"while away {number}")
+        shown(driver, "while away 4")
+        broker.start()
+        house.say(job_id, event="note", message="afterwards")
+        shown(driver, "afterwards")
+        assert seen(driver) == happened(house, job_id)
+        assert driver.execute_script("return window.same") is True
+    finally:
+        stop.set()
+        thread.join()
+
+
+@one_database
+def test_on_paper_a_table_stays_one_and_nothing_is_left_to_press(
+    driver: Driver, server: Server, ids: dict[str, str]
+) -> None:
+    shape(driver, (690, 980))  # of A4 less its margins
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    for name, address in {"jobs": "/", "done": f"/jobs/{ids['done']}", "family": f"/jobs/{ids['family']}"}.items():
+        driver.get(server.address + address)
+        found = driver.find_elements(By.CSS_SELECTOR, "button, .button, input, iframe")
+        assert [one for one in found if one.is_displayed()] == [], name
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= 690, name
+        for table in driver.find_elements(By.CSS_SELECTOR, "main table"):
+            heads = [one for one in table.find_elements(By.CSS_SELECTOR, "thead th") if one.is_displayed()]
+            row = table.find_element(By.CSS_SELECTOR, "tbody tr").find_elements(By.CSS_SELECTOR, "th, td")
+            cells = [one for one in row if one.is_displayed()]
+            assert [one.location["x"] for one in heads] == [one.location["x"] for one in cells], name
+
+
+@one_database
+def test_more_tabs_than_a_browser_has_connections_are_all_live(driver: Driver, server: Server, house: House) -> None:
+    job_id = house.queued(house.data())
+    house.run(job_id, "teach")
+    first, tabs = driver.current_window_handle, list[str]()
+    try:
+        for number in range(TABS):
+            if number:
+                driver.switch_to.new_window("tab")
+            tabs.append(driver.current_window_handle)
+            driver.get(f"{server.address}/jobs/{job_id}")
+            house.say(job_id, event="note", message=f"to tab {number}")
+            shown(driver, f"to tab {number}")
+        for tab in tabs:
+            driver.switch_to.window(tab)
+            driver.execute_cdp_cmd("Page.bringToFront", {})
+            shown(driver, f"to tab {TABS - 1}")  # which came while nobody saw this one
+            house.say(job_id, event="note", message=f"afterwards to {tab}")
+            shown(driver, f"afterwards to {tab}")
+            open_streams = len(server.server.server_state.tasks)
+            assert open_streams <= 2, open_streams  # that of the tab before may not have been missed yet
+    finally:
+        for tab in tabs[1:]:
+            driver.switch_to.window(tab)
+            driver.close()
+        driver.switch_to.window(first)
 
 
 @one_database
@@ -190,7 +316,7 @@ def test_jobs_are_chosen_and_compared(driver: Driver, server: Server, ids: dict[
         driver.find_element(By.CSS_SELECTOR, f"input[value='{ids[name]}']").click()
     press(driver, "Compare the chosen")
     shown(driver, "Settings that differ")
-    shown(driver, "paired")
+    shown(driver, "B less A")
 
 
 @one_database
@@ -218,6 +344,21 @@ def test_without_scripts_links_and_forms_do(driver: Driver, server: Server, ids:
         shown(driver, "cancelled")
     finally:
         driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+@one_database
+def test_the_pictures_of_readme_can_be_drawn(
+    server: Server, ids: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "TARGET", tmp_path)
+    monkeypatch.setattr("sys.argv", ["pictures", "--server", server.address])
+    pictures.main()
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    for path in tmp_path.glob("*.png"):
+        with Image.open(path) as drawn:
+            assert drawn.size == pictures.SIZE and len(set(drawn.convert("L").getdata())) > 20, path.name
+        assert f"docs/images/{path.name}" in readme
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["page.png", "report.png"]
 
 
 @one_database

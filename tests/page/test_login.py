@@ -182,7 +182,7 @@ def test_another_tenant_sees_nothing(browser: TestClient, ids: dict[str, str], d
         assert not [one for one in ids.values() if one in text], page
         assert "product reviews" not in text and "Reviews to a third" not in text, page
     for name in ("done", "running"):
-        for part in ("", "/live", "/actions", "/report", "/delete"):
+        for part in ("", "/live", "/actions", "/report.html", "/delete"):
             assert browser.get(f"/jobs/{ids[name]}{part}").status_code == 404
     assert browser.get(f"/data/{ids['data']}").status_code == 404
     assert browser.get(f"/compare?job={ids['done']}&job={ids['other']}").status_code == 404

@@ -11,12 +11,13 @@ from fastapi.testclient import TestClient
 from sqlalchemy import update
 
 from api.page import stream
-from core.ledger import jobs, keys
+from core.ledger import jobs, keys, queries
 from core.ledger.database import Database
 from core.ledger.tables import Dataset, Job
 from tests.api.conftest import MODEL, one_database, reviews
 from tests.page.conftest import Send
-from tests.page.house import House
+from tests.page.house import LATENCY, House
+from tests.reports import family, report
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
@@ -147,6 +148,36 @@ def test_a_job_that_runs_is_told_live(browser: TestClient, ids: dict[str, str], 
     assert "no GPU worker is alive" in read(browser, f"/jobs/{ids['queued']}")
 
 
+def test_sizes_are_shown_as_soon_as_they_are_trained(browser: TestClient, house: House) -> None:
+    job_id = house.queued(house.data(), budgets=[{"params": 0.4}, {"params": 0.2}, {"params": 0.1}])
+    house.run(job_id, "recover")
+    assert "Sizes so far" not in read(browser, f"/jobs/{job_id}")
+    house.trained(job_id, "params-0.4", 0.7, 30_000_000)
+    house.trained(job_id, "params-0.4", 0.88, 30_000_000)  # of a later attempt
+    house.trained(job_id, "params-0.2", 0.84, 20_000_000)
+    house.say(job_id, event="size", size="params-0.1")  # of a version that says less
+    page = read(browser, f"/jobs/{job_id}")
+    sofar = page[page.index("Sizes so far") : page.index("<h2>Curves")]
+    assert "88.0%" in sofar and "84.0%" in sofar and "70.0%" not in sofar and "-2.0" in sofar
+    assert re.search(r"params-0.1</th><td[^>]*>to come", sofar) and "accuracy on the dev rows against size" in sofar
+    assert sofar.count("<circle") == 3
+    house.succeed(job_id, family())
+    ended = read(browser, f"/jobs/{job_id}")
+    assert "Sizes so far" not in ended and "accuracy on the test rows against size" in ended
+
+
+def test_what_was_measured_is_told_in_words(browser: TestClient, house: House) -> None:
+    job_id = house.queued(house.data(), probe=True)
+    house.run(job_id, "data")
+    house.say(job_id, event="latency", model="x", latency=LATENCY)
+    house.say(job_id, event="latency", model="x", latency={"of": "another version"})
+    page = read(browser, f"/jobs/{job_id}")
+    assert page.count("Measured: this model takes 0.31 to 13.4 ms (at most 43.2 times as fast as dense)") == 1
+    house.succeed(job_id, {"latency": [LATENCY], "timings_s": {}, "environment": report()["environment"]})
+    page = read(browser, f"/jobs/{job_id}")
+    assert "What it takes here" in page and f"/jobs/{job_id}/report.html" in page
+
+
 def test_a_job_that_failed_says_why_each_attempt_ended(browser: TestClient, ids: dict[str, str]) -> None:
     page = read(browser, f"/jobs/{ids['failed']}")
     assert "no memory was left" in page and "/budget/latency_ms" in page and "2 of 3" in page
@@ -158,12 +189,13 @@ def test_a_job_that_succeeded_has_its_files_and_its_report(browser: TestClient, 
     assert "81.9%" in page and "100 test rows tell" in page and "AutoModelForSequenceClassification" in page
     files = browser.get(f"/v1/jobs/{ids['done']}/files").json()["items"]
     assert all(file["sha256"] in page and file["href"] in page for file in files)
-    assert f'src="/jobs/{ids["done"]}/report" title="Report" sandbox' in page
-    report = browser.get(f"/jobs/{ids['done']}/report")
+    assert f'src="/jobs/{ids["done"]}/report.html" title="Report" sandbox="allow-same-origin"' in page
+    report = browser.get(f"/jobs/{ids['done']}/report.html")
     policy = report.headers["content-security-policy"]
-    assert "The report" in report.text and "sandbox" in policy and "default-src 'none'" in policy
-    assert browser.get(f"/jobs/{ids['family']}/report?size=params-0.4").text == "<p>small"
-    assert browser.get(f"/jobs/{ids['family']}/report?size=../x").status_code == 404
+    assert "The report" in report.text and "default-src 'none'" in policy and "form-action 'none'" in policy
+    assert policy.endswith("; sandbox allow-same-origin") and "script" not in policy
+    assert browser.get(f"/jobs/{ids['family']}/params-0.4/report.html").text == "<p>small"
+    assert browser.get(f"/jobs/{ids['family']}/..%2Fx/report.html").status_code == 404
 
 
 def test_a_job_is_copied_as_it_was_asked(browser: TestClient, ids: dict[str, str]) -> None:
@@ -193,7 +225,10 @@ def test_cancel_retry_and_delete(browser: TestClient, ids: dict[str, str], send:
 def test_two_jobs_are_compared(browser: TestClient, ids: dict[str, str]) -> None:
     page = read(browser, f"/compare?job={ids['done']}&job={ids['other']}")
     assert "budget.params" in page and "movie reviews.csv" in page and "<code>model</code>" not in page
-    assert "paired: B less A" in page and "accuracy against bytes on disk" in page and "Recover: accuracy" in page
+    assert '<th scope="row">B less A' in page and ">macro F1</th>" in page and "not told apart" in page
+    assert "accuracy against bytes on disk" in page and "Recover: accuracy" in page
+    others = read(browser, f"/compare?job={ids['done']}&job={ids['running']}&job={ids['other']}")
+    assert "A and B are not paired: they have not both been measured" in others and "C less A" in others
     assert browser.get(f"/compare?job={ids['done']}&job=job_x").status_code == 404
     assert "Choose two" in read(browser, f"/compare?job={ids['done']}")
 
@@ -248,7 +283,7 @@ def test_what_a_newer_version_wrote_breaks_no_page(
 ) -> None:
     with database.begin() as session:
         session.execute(update(Job).values(spec={"labels": {}, "task": {"new": 1}}, metrics={"what": 1}))
-        jobs.events(session, ids["running"], 0, None)
+        queries.events(session, ids["running"], 0, None)
     for address in ("/", f"/jobs/{ids['done']}", f"/jobs/{ids['running']}", f"/new?like={ids['done']}"):
         read(browser, address)
 
@@ -266,7 +301,7 @@ def test_a_tenant_sees_its_own_alone(browser: TestClient, ids: dict[str, str], d
     with database.begin() as session:
         session.execute(update(Job).where(Job.id == ids["done"]).values(tenant_id=keys.tenant(session, "other")))
     assert ids["done"] not in read(browser, "/")
-    for part in ("", "/live", "/actions", "/delete", "/report"):
+    for part in ("", "/live", "/actions", "/delete", "/report.html"):
         assert browser.get(f"/jobs/{ids['done']}{part}").status_code == 404
     assert browser.get(f"/new?like={ids['done']}").status_code == 404
 

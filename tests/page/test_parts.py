@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from api.page import charts, loading, paired, session, timeline, words
@@ -18,7 +20,10 @@ from api.schemas import Fault
 from core.ledger.settings import Settings
 from core.ledger.stores import open_storage
 from core.ledger.tables import Attempt, Event, File
+from core.measures.classes import of_classes
+from core.measures.intervals import lead
 from core.spec.job import JobSpec
+from core.spec.report import TaskSaid
 
 SPEC: dict[str, Any] = {"model": "tiny", "task": {"data": {"dataset": "ds_" + 32 * "0"}}, "budget": {"params": 0.1}}
 
@@ -135,28 +140,85 @@ def test_what_happened_is_told_by_attempt() -> None:
     assert timeline.controlled(events) and not timeline.controlled(events[:-1])
 
 
-def stored(folder: Path, settings: Settings, right: str, label: Any = "a") -> File:
+def said(problem: str, labels: Sequence[str] = ("a", "b")) -> TaskSaid:
+    return TaskSaid.model_validate({"type": "x", "problem": problem, "metric": "x", "labels": labels})
+
+
+SINGLE = said("single_label_classification")
+
+
+def rows_of(folder: Path, settings: Settings, labels: Sequence[Any], answers: Sequence[Any]) -> File:
+    """A file `test.jsonl`."""
     file = folder / "rows"
-    lines = [
-        json.dumps({"text": [str(i)], "label": label, "predicted": label if one == "1" else "b"})
-        for i, one in enumerate(right)
-    ]
-    file.write_text("\n".join(lines))
+    pairs = enumerate(zip(labels, answers, strict=True))
+    file.write_text("\n".join(json.dumps({"text": [str(i)], "label": a, "predicted": b}) for i, (a, b) in pairs))
     sha256, size = open_storage(settings).put(file)
     return File(job_id="job", kind="output", path="test.jsonl", sha256=sha256, size_bytes=size)
 
 
-def test_pairs_of_rows_tell_models_apart(tmp_path: Path) -> None:
+LABELS = "abaabbabaa" * 20
+
+
+@pytest.mark.parametrize(
+    ("problem", "labels", "first", "second"),
+    [
+        (SINGLE, LABELS, "abaaaababb" * 20, "abaabaabaa" * 20),
+        (said("regression"), range(200), [i + 5 * (i % 3) for i in range(200)], [i + i % 2 for i in range(200)]),
+        (
+            said("multi_label_classification"),
+            *([[*one] for one in part] for part in (["ab", "b", ""] * 50, ["a", "b", "a"] * 50, ["ab", "b", "b"] * 50)),
+        ),
+        (
+            said("token_classification", ["O", "B-X"]),
+            [["B-X", "O", "O"]] * 90,
+            [["O", "O", None]] * 90,
+            [["B-X", "O", None]] * 45 + [["O", "O", None]] * 45,
+        ),
+    ],
+    ids=lambda value: getattr(value, "problem", ""),
+)
+def test_pairs_of_rows_tell_models_apart_as_the_report_does(
+    problem: TaskSaid, labels: Sequence[Any], first: Sequence[Any], second: Sequence[Any], tmp_path: Path
+) -> None:
+    settings = Settings(data_dir=tmp_path)
+    worse, better = (rows_of(tmp_path, settings, [*labels], [*answers]) for answers in (first, second))
+    found = paired.change(open_storage(settings), problem, worse, better)
+    same = paired.change(open_storage(settings), problem, worse, worse)
+    assert found.keys() == same.keys() and all((one.value, one.low, one.high) == (0, 0, 0) for one in same.values())
+    for name, one in found.items():
+        assert one.low < one.value < one.high and (name == "rmse") == (one.high < 0), name
+
+
+def test_the_interval_of_pairs_is_that_of_the_report(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    truth, worse, better = (np.array([*part]) == "b" for part in (LABELS, "abaaaababb" * 20, "abaabaabaa" * 20))
+    one, other = (of_classes(answers.astype(int), truth.astype(int), 2) for answers in (better, worse))
+    files = [rows_of(tmp_path, settings, [*LABELS], [*part]) for part in ("abaaaababb" * 20, "abaabaabaa" * 20)]
+    pooled = paired.change(open_storage(settings), SINGLE, *files)
+    for name, row_by_row in lead(one, other, len(LABELS)).items():
+        assert pooled[name].value == pytest.approx(row_by_row["value"])
+        assert pooled[name].low == pytest.approx(row_by_row["low"], abs=0.02)
+        assert pooled[name].high == pytest.approx(row_by_row["high"], abs=0.02)
+
+
+def test_why_rows_are_not_paired_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(data_dir=tmp_path)
     storage = open_storage(settings)
-    worse, better = stored(tmp_path, settings, "0101" * 50), stored(tmp_path, settings, "0111" * 50)
-    found = paired.change(storage, worse, better)
-    assert found is not None and found.value == 0.25 and 0.15 < found.low < 0.25 < found.high < 0.35
-    same = paired.change(storage, worse, worse)
-    assert same is not None and same.value == 0 and same.low < 0 < same.high
-    assert paired.change(storage, worse, stored(tmp_path, settings, "01")) is None  # other rows
-    tags = stored(tmp_path, settings, "01", ["a"])
-    assert paired.change(storage, tags, tags) is None  # several labels a row
+    file = rows_of(tmp_path, settings, "abab", "abba")
+
+    def why(*files: File, task: TaskSaid = SINGLE) -> str:
+        with pytest.raises(paired.Unpaired) as told:
+            paired.change(storage, task, *files)
+        return str(told.value)
+
+    assert "not the same" in why(file, rows_of(tmp_path, settings, "ab", "ab"))
+    assert "vectors or ranks" in why(file, file, task=said("text_ranking"))
+    tags = [rows_of(tmp_path, settings, [["O", "O"]], [["O", last]]) for last in ("O", None)]
+    assert "the same words" in why(*tags, task=said("token_classification", ["O", "B-X"]))
+    monkeypatch.setattr(paired, "MAX_KINDS", 3)
+    assert "drawn again" in why(file, file)
+    monkeypatch.setattr(paired, "MAX_BYTES", 3)
+    assert "to be read" in why(file, file)
 
 
 def test_a_specification_is_short_where_that_asks_for_the_same() -> None:

@@ -15,7 +15,7 @@ from core.domains.transformer.costs import Costs
 from core.domains.transformer.load import load_network
 from core.domains.transformer.network import TransformerNetwork
 from core.pruning.job import publish
-from core.pruning.latency import medians
+from core.pruning.latency import passes
 from core.pruning.training import checkpoint
 from core.rows.text.processor import Text
 from tests.fresh import Fresh
@@ -53,7 +53,7 @@ def fresh(short_tmp: Path) -> Iterator[Fresh]:
 def _short(monkeypatch: pytest.MonkeyPatch, fresh: Fresh) -> None:
     """What a whole job does besides is short: fresh processes import nothing large, latency is seen in few passes."""
     monkeypatch.setattr(publish, "PYTHON", fresh)
-    monkeypatch.setattr(medians, "REPEATS", dict.fromkeys(medians.REPEATS, 1))
+    monkeypatch.setattr(passes, "REPEATS", dict.fromkeys(passes.REPEATS, 1))
 
 
 @pytest.fixture(scope="session")

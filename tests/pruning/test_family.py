@@ -17,7 +17,7 @@ from core.pruning.job.family import knee, recommended, warnings
 from core.pruning.training.train import train
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec
-from core.spec.messages import Fitted, Message, Saved, StageBegun, StageProgress
+from core.spec.messages import Fitted, Message, Saved, SizeTrained, StageBegun, StageProgress
 from core.spec.report import FamilyReport, Interval, Result, Size, stored
 from tests.reports import result
 from tests.tiny import SOURCE, TARGET, rows, save_table
@@ -108,6 +108,14 @@ def test_what_is_common_is_done_once_and_said_so(made: tuple[Any, ...]) -> None:
     each = [(stage, size) for size in sizes for stage in ("prune", "recover")]
     assert begun == [("data", None), ("teach", None), *each, ("measure", None), ("export", None)]
     assert [one.size for one in said if isinstance(one, Fitted)] == sizes
+    early = [one for one in said if isinstance(one, SizeTrained)]
+    assert [one.size for one in early] == sizes
+    told = [one for one in said if isinstance(one, SizeTrained | StageBegun)]
+    order = [one.size if isinstance(one, SizeTrained) else one.stage for one in told]
+    assert order[2:] == ["prune", "recover", sizes[0], "prune", "recover", sizes[1], "measure", "export"]
+    for one, made in zip(early, report.sizes, strict=False):
+        assert one.change == made.on_dev and one.bytes == made.result.bytes
+        assert one.quality.value - one.dense.value == pytest.approx(one.change.value)
     overall = [one.overall for one in said if isinstance(one, StageProgress)]
     assert (
         None not in overall

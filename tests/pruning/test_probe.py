@@ -12,6 +12,7 @@ import pytest
 from core.domains.channels.reach import reach_of
 from core.domains.model_ref import ModelRef
 from core.domains.transformer.model import read_model
+from core.pruning.export.html_report import ms
 from core.pruning.job.run import run
 from core.pruning.latency import stopwatch
 from core.spec.errors import SpecError
@@ -56,6 +57,9 @@ def test_it_measures_what_the_budget_asks_and_trains_nothing(
     asked: dict[str, Any], runtimes: list[str], tiny: Path, table: Mapping[str, Path], tmp_path: Path
 ) -> None:
     report, said = run_probe(spec_of(probe=True, **asked), tiny, table, tmp_path)
+    page = (tmp_path / "output/report.html").read_text()
+    assert page.count("<polyline") == len(runtimes) and ms(report.latency[0].dense_ms) in page
+    assert f"{page.count('<circle') / len(runtimes):g}" == f"{len(report.latency[0].curve) + 1}"
     assert [one.runtime for one in report.latency] == runtimes
     assert [one.latency for one in said if isinstance(one, LatencyMeasured)] == report.latency
     model = read_model(tiny).architecture.fingerprint

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from core.measures.intervals import value_of
+from core.measures.numbers import of_numbers
 from core.pruning.export.files import write_test_rows
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.training.batches import encode
@@ -20,8 +22,6 @@ from core.rows.example import Example
 from core.rows.text.processor import Text
 from core.spec.metrics import shown
 from core.spec.report import Report
-from core.tasks.intervals import value_of
-from core.tasks.number import of_numbers
 from core.tasks.tags import Tags
 from core.tasks.task import IGNORED
 from tests.fresh import Fresh

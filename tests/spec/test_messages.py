@@ -16,11 +16,15 @@ from core.spec.messages import (
     Message,
     Note,
     Saved,
+    SizeTrained,
     StageBegun,
     StageProgress,
     line,
     parse,
 )
+from core.spec.report import Interval
+
+HALF = Interval(value=0.5, low=0.4, high=0.6)
 
 SAID: list[tuple[Message, dict[str, Any]]] = [
     (StageBegun(stage="data"), {"stage": "data"}),
@@ -37,6 +41,13 @@ SAID: list[tuple[Message, dict[str, Any]]] = [
     (Note(message="\ud800 \0 \u2028"), {"message": "\ud800 \0 \u2028"}),
     (Fitted(heads=[(2, 4)], neurons=[(0, 32)]), {"heads": [[2, 4]], "neurons": [[0, 32]]}),
     (Fitted(channels=[(3, 8)], size="params-0.1"), {"channels": [[3, 8]], "size": "params-0.1"}),
+    (
+        SizeTrained(size="params-0.1", metric="f1", bytes=9, dense_bytes=90, quality=HALF, dense=HALF, change=HALF),
+        {
+            **{"size": "params-0.1", "metric": "f1", "bytes": 9, "dense_bytes": 90},
+            **{name: {"value": 0.5, "low": 0.4, "high": 0.6} for name in ("quality", "dense", "change")},
+        },
+    ),
     (Done(metrics={"a": [1, 0.1]}), {"metrics": {"a": [1, 0.1]}}),
     (Failed(error=Fault(code="x", message="y")), {"error": {"code": "x", "message": "y"}}),
 ]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from core.measures.intervals import wilson
 from core.tasks import Task
 from core.tasks.classes import SingleLabel, confusion, scores, with_intervals
-from core.tasks.intervals import wilson
 from core.tasks.labels import MultiLabel
 from core.tasks.tags import Tags
 

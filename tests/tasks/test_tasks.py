@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from core.measures.intervals import bootstrap, value_of
+from core.measures.labels import of_labels
+from core.measures.numbers import of_numbers
+from core.measures.tags import entities, of_tags
 from core.tasks import Task, task_of
 from core.tasks.classes import SingleLabel
-from core.tasks.intervals import bootstrap, value_of
-from core.tasks.labels import MultiLabel, of_labels
-from core.tasks.number import Regression, of_numbers
-from core.tasks.tags import Tags, entities, of_tags
+from core.tasks.labels import MultiLabel
+from core.tasks.number import Regression
+from core.tasks.tags import Tags
 from core.tasks.task import IGNORED
 
 # --- losses ---------------------------------------------------------------------------------------------------

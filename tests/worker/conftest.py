@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from core.ledger import datasets, jobs
+from core.ledger import datasets, jobs, queries
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.storage import LocalStorage
@@ -75,12 +75,12 @@ class House:
     def notes(self, job_id: str) -> list[str]:
         """What the child noted."""
         with self.database.read() as session:
-            return [e.data["message"] for e in jobs.events(session, job_id, 0, 1000) if e.type == "note"]
+            return [e.data["message"] for e in queries.events(session, job_id, 0, 1000) if e.type == "note"]
 
     def saved_step(self, job_id: str) -> int:
         """Where the next attempt would start."""
         with self.database.read() as session:
-            saved = {file.path: file.sha256 for file in jobs.files(session, job_id, "state")}
+            saved = {file.path: file.sha256 for file in queries.files(session, job_id, "state")}
         if "step.json" not in saved:
             return 0
         with self.storage.open(saved["step.json"]) as file:

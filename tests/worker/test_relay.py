@@ -17,7 +17,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.exc import OperationalError as OperationalDatabaseError
 
-from core.ledger import jobs, tables, webhooks, workers
+from core.ledger import claims, jobs, tables, webhooks, workers
 from core.ledger.tables import clock_ms, now_ms
 from tests.conftest import Broker
 from tests.worker.conftest import House
@@ -68,7 +68,7 @@ def test_a_relay_that_dies_before_the_ledger_knows_announces_twice_and_the_job_i
     Relay(house.database, house.settings).publish()
     assert broker.client.llen("topwork") == 2
     with house.database.begin() as session:
-        claims = [jobs.claim(session, job_id, "worker", 60) for _ in range(2)]
+        claims = [claims.claim(session, job_id, "worker", 60) for _ in range(2)]
     assert [claim is not None for claim in claims] == [True, False]
 
 
@@ -78,7 +78,7 @@ def test_a_clock_that_jumps_costs_no_job_and_delays_no_reaping(
 ) -> None:
     job_id = house.new_job()
     with house.database.begin() as session:
-        jobs.claim(session, job_id, "worker", 300.0)
+        claims.claim(session, job_id, "worker", 300.0)
     assert relay.reap() == []
     for room in (jobs, module):
         monkeypatch.setattr(room, "clock_ms", lambda session: clock_ms(session) + int(jump_s * 1000))
@@ -95,7 +95,7 @@ def test_a_relay_that_starts_lets_workers_be_heard_first(house: House, relay: Re
     """The database may have been away until now, and the leases run out with it."""
     job_id = house.new_job()
     with house.database.begin() as session:
-        jobs.claim(session, job_id, "worker", 0.0)
+        claims.claim(session, job_id, "worker", 0.0)
     orphan = house.settings.blobs_dir / "ab" / "cd" / ("abcd" + 60 * "0")
     orphan.parent.mkdir(parents=True)
     orphan.touch()
@@ -123,7 +123,7 @@ def test_what_is_due_goes_by_the_clock_of_the_database(house: House, monkeypatch
         assert webhooks.take(session, 9) == []
         workers.seen(session, "worker", 1, {})
         assert len(workers.alive(session)) == 1
-        jobs.claim(session, job_id, "worker", 60)
+        claims.claim(session, job_id, "worker", 60)
         assert jobs.reap(session) == [] and jobs.beat(session, job_id, 1, 60) == "running"
         assert jobs.reap(session) == []
 
@@ -168,7 +168,7 @@ def test_tidying_that_fails_stops_no_reaping_and_is_not_hurried(
     relay._tidying.join()
     job_id = house.new_job()
     with house.database.begin() as session:
-        jobs.claim(session, job_id, "worker", -1)
+        claims.claim(session, job_id, "worker", -1)
     assert relay.reap() == [job_id]
     assert relay._due["tidy"] > time.monotonic() + 30
 
@@ -211,8 +211,8 @@ def test_files_are_removed_outside_of_any_transaction(
 def test_tidying_leaves_what_is_in_use(house: House, relay: Relay) -> None:
     running, ended = house.new_job(), house.new_job()
     with house.database.begin() as session:
-        jobs.claim(session, running, "worker", 60)
-        jobs.claim(session, ended, "worker", 60)
+        claims.claim(session, running, "worker", 60)
+        claims.claim(session, ended, "worker", 60)
         jobs.succeed(session, ended, 1, {}, {})
     folders = [house.settings.work_dir / path for path in (f"{running}/1", f"{running}/2", f"{ended}/1", "job_gone/1")]
     for folder in folders:
@@ -237,7 +237,7 @@ def test_files_that_a_running_attempt_has_put_stay_however_long_the_others_take(
     os.utime(blob, (hours_ago, hours_ago))
     job_id = house.new_job()
     with house.database.begin() as session:
-        jobs.claim(session, job_id, "worker", 60)
+        claims.claim(session, job_id, "worker", 60)
         session.execute(update(tables.Attempt).values(started_at=int((hours_ago - 60) * 1000)))
     relay.tidy()
     assert blob.exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from core.ledger import jobs, tallies
+from core.ledger import claims, jobs, tallies
 from core.ledger.s3 import S3Storage
 from core.ledger.storage import LocalStorage, Storage
 from core.ledger.tables import Dataset
@@ -51,7 +51,7 @@ def test_rot_is_found_and_set_aside(house: House, storage: Storage, tmp_path: Pa
         names.append(storage.put(tmp_path / "file")[0])
     outputs = {str(i): (name, 9) for i, name in enumerate(names)}
     with house.database.begin() as session:
-        jobs.claim(session, job_id, "w", 60)
+        claims.claim(session, job_id, "w", 60)
         jobs.succeed(session, job_id, 1, {}, outputs)
         others = 1  # the job's data set
     watch = Scrub(house.database, storage, threading.Event())

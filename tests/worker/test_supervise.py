@@ -20,7 +20,7 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
-from core.ledger import jobs
+from core.ledger import claims, jobs, queries
 from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.storage import LocalStorage, StorageAwayError
@@ -36,7 +36,7 @@ FAKE_CHILD = (sys.executable, str(Path(__file__).with_name("fake_child.py")))
 def claim(house: House, job_id: str, **options: Any) -> Supervisor:
     settings = house.settings.model_copy(update=options.pop("settings", {}))
     with house.database.begin() as session:
-        job = jobs.claim(session, job_id, "worker", settings.lease_s)
+        job = claims.claim(session, job_id, "worker", settings.lease_s)
         assert job is not None
     arguments: dict[str, Any] = {
         "database": house.database,
@@ -77,8 +77,8 @@ def test_a_job_succeeds_with_its_files_metrics_and_events(house: House) -> None:
     assert (job.status, job.error, job.metrics) == ("succeeded", None, {"steps": 3, "attempt": 1})
     assert job.stage == "teach" and job.progress["step"] == 3
     with house.database.read() as session:
-        files = {file.path: file for file in jobs.files(session, job_id)}
-        events = [event.type for event in jobs.events(session, job_id, 0, 100)]
+        files = {file.path: file for file in queries.files(session, job_id)}
+        events = [event.type for event in queries.events(session, job_id, 0, 100)]
     assert list(files) == ["model.safetensors", "sub/report.json"]  # a link that leads elsewhere is no output
     weights = files["model.safetensors"]
     assert (weights.sha256, weights.size_bytes) == (hashlib.sha256(b"weights").hexdigest(), 7)
@@ -165,7 +165,7 @@ def test_of_a_state_only_the_last_stays_in_storage(house: House) -> None:
     job_id = house.new_job("crash late", steps=6)
     claim(house, job_id).run()
     with house.database.read() as session:
-        saved = {file.path: file.sha256 for file in jobs.files(session, job_id, "state")}
+        saved = {file.path: file.sha256 for file in queries.files(session, job_id, "state")}
     stored = {path.name for path in house.settings.blobs_dir.rglob("*") if path.is_file()}
     assert saved.keys() == {"step.json", "model.json"}
     assert len(stored) == 3 and {*saved.values()} < stored  # and the data set
@@ -199,7 +199,7 @@ def test_a_damaged_state_is_dropped_and_the_job_starts_afresh(house: House) -> N
     job_id = house.new_job("crash once")
     claim(house, job_id).run()
     with house.database.read() as session:
-        _, saved = jobs.files(session, job_id, "state")
+        _, saved = queries.files(session, job_id, "state")
     house.storage.path(saved.sha256).write_bytes(b"damaged")
     claim(house, job_id).run()
     assert house.job(job_id).status == "succeeded"
@@ -304,7 +304,7 @@ def test_a_cancel_that_comes_with_the_result_wins(house: House, monkeypatch: pyt
     supervisor.run()
     assert house.job(job_id).status == "cancelled"
     with house.database.read() as session:
-        assert not jobs.files(session, job_id)
+        assert not queries.files(session, job_id)
 
 
 class Unsteady(Database):
@@ -410,7 +410,7 @@ def test_a_state_that_cannot_be_fetched_for_now_is_kept(house: House) -> None:
     job_id = house.new_job("crash late", steps=4)
     claim(house, job_id).run()
     with house.database.read() as session:
-        saved = jobs.files(session, job_id, "state")
+        saved = queries.files(session, job_id, "state")
     claim(house, job_id, storage=FullFolder(house.settings.blobs_dir)).run()
     claim(house, job_id).run()
     assert saved and house.job(job_id).status == "succeeded"
@@ -467,8 +467,8 @@ def test_a_job_whose_process_died_rests_alone_and_a_worker_whose_machine_fails(
 def test_a_resting_job_is_left_alone(house: House) -> None:
     resting = house.new_job()
     with house.database.begin() as session:
-        assert jobs.claim_next(session, "w", 15, without={resting}) is None
-        assert jobs.claim_next(session, "w", 15, without={"job_other"}) is not None
+        assert claims.claim_next(session, "w", 15, without={resting}) is None
+        assert claims.claim_next(session, "w", 15, without={"job_other"}) is not None
 
 
 def test_a_machine_is_well_where_a_process_can_compute_and_write(
@@ -497,7 +497,7 @@ def test_a_supervisor_that_fails_gives_its_job_back_at_once(house: House, monkey
 def test_a_job_that_broke_off_here_comes_after_all_others(house: House) -> None:
     broken, other = (house.new_job(priority=priority) for priority in (9, 0))
     with house.database.begin() as session:
-        found = [jobs.claim_next(session, "w", 15, after={broken}) for _ in range(2)]
+        found = [claims.claim_next(session, "w", 15, after={broken}) for _ in range(2)]
     assert [job and job.id for job in found] == [other, broken]
 
 
@@ -583,7 +583,7 @@ def test_a_hub_that_is_away_keeps_no_worker(house: House, monkeypatch: pytest.Mo
     assert claim(house, job_id).run()  # the worker is well
     assert (house.job(job_id).status, house.job(job_id).progress["waiting"]) == ("queued", "the hub answers 503")
     with house.database.begin() as session:
-        assert jobs.claim_next(session, "other", 60) is None
+        assert claims.claim_next(session, "other", 60) is None
     away = False
     claim(house, job_id).run()
     assert house.job(job_id).status == "succeeded"
@@ -656,7 +656,7 @@ def test_a_cancel_while_the_files_are_stored_leaves_none(house: House) -> None:
         house.wait(lambda: house.job(job_id).status == "cancelled")
     storage.let_go.set()
     with house.database.read() as session:
-        assert not jobs.files(session, job_id)  # what it could be retried from stays
+        assert not queries.files(session, job_id)  # what it could be retried from stays
 
 
 class HeldOutputs(LocalStorage):

@@ -28,23 +28,37 @@ async function swap(part) {
   if (answer.ok && !answer.redirected) put(part, await answer.text());
 }
 
-/** A job: the server draws it anew whenever it has changed. The browser connects again by itself, and says what it has. */
+/**
+ * A job: the server draws it anew whenever it has changed. The browser connects again by itself, and says what it has.
+ * A tab that nobody sees lets its connection go, since a browser has but six to a server, and catches up when it is seen.
+ */
 function follow(part) {
-  let seen = part.dataset.after;
+  let seen = part.dataset.after, source = null, again = 0;
   const status = () => part.querySelector("[data-status]")?.dataset.status;
+  const ended = () => part.querySelector("[data-ended]");
+  function hush() {
+    clearTimeout(again);
+    source?.close();
+    source = null;
+  }
   function listen() {
-    const source = new EventSource(`${part.dataset.stream}?after=${seen}`);
+    hush();
+    if (document.hidden || ended()) return;
+    source = new EventSource(`${part.dataset.stream}?after=${seen}`);
     source.addEventListener("live", (event) => {
       const before = status();
       seen = event.lastEventId;
       put(part, event.data);
-      if (part.querySelector("[data-ended]")) { source.close(); location.reload(); } // what it brought is beside it
+      if (ended()) { hush(); location.reload(); } // what it brought is beside it
       else if (before !== status()) for (const other of document.querySelectorAll("[data-with-status]")) swap(other);
     });
     source.onerror = () => {
-      if (source.readyState === EventSource.CLOSED && !part.querySelector("[data-ended]")) setTimeout(listen, AGAIN_MS);
+      if (source?.readyState === EventSource.CLOSED) again = setTimeout(listen, AGAIN_MS);
     };
   }
+  document.addEventListener("visibilitychange", () => (document.hidden ? hush() : listen()));
+  addEventListener("pagehide", hush);
+  addEventListener("pageshow", (event) => { if (event.persisted) listen(); }); // of one that the browser had kept
   listen();
 }
 

@@ -79,9 +79,8 @@ def following(job: Job) -> list[str]:
     if isinstance(job.report, FamilyReport):
         made = [one.name for one in job.report.sizes if one.result]
         size = f" --size {job.report.recommended or (made[-1] if made else 'SIZE')}"
-    if isinstance(job.report, ProbeReport):  # which has no page, and no model
-        return ["topwork plan SPEC"]
-    return [f"topwork report {job.id} --open", f"topwork download {job.id} FOLDER{size}"]
+    after = "topwork plan SPEC" if isinstance(job.report, ProbeReport) else f"topwork download {job.id} FOLDER{size}"
+    return [f"topwork report {job.id} --open", after]
 
 
 def report_said(job: Job) -> Iterator[str]:

@@ -277,8 +277,8 @@ def latency_met(budget: BudgetMet) -> str:
         f"dense model took at the start, for a batch of {how.batch_size} with {how.length} tokens; measured "
         f"{how.ms:.3g} ms, and {how.dense_ms:.3g} ms for the dense model in turn with it: "
         f"{budget.fraction:.1%} "
-        f"({how.runtime}, {how.device_name}, {how.threads} threads, {how.passes} passes whose quartiles "
-        f"lie {how.spread:.1%} apart).\n"
+        f"({how.runtime}, {how.device_name}, {how.threads} threads, the lower quartile of {how.passes} "
+        f"passes, whose quartiles lie {how.spread:.1%} apart).\n"
     )
 
 

@@ -19,7 +19,7 @@ from core.domains.structure import Structure
 from core.pruning.export import answers
 from core.pruning.export.charts import Chart, Points, chart, layers, strips
 from core.pruning.export.sides import Sides
-from core.pruning.latency.medians import SEQUENCE_LENGTH
+from core.pruning.latency.passes import SEQUENCE_LENGTH
 from core.spec.job import JobSpec
 from core.spec.metrics import METRICS, NUMBERS, shown
 from core.spec.report import Curve, Report, Result, Tested

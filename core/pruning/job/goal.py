@@ -14,6 +14,7 @@ from core.pruning.job.passes import Pass
 from core.pruning.latency.budget import LatencyBudget
 from core.pruning.latency.macs import ByMacs
 from core.pruning.latency.prices import ByUnits, Pricing
+from core.pruning.latency.quiet import quieten
 from core.pruning.latency.runtimes import conditions
 from core.pruning.latency.stopwatch import Stopwatch
 from core.pruning.masking import sparsity
@@ -80,6 +81,9 @@ def latency_budget(one: Pass, network: Network, blank: Blank) -> LatencyBudget:
     def hear(latency: Latency) -> None:
         one.teller.say(LatencyMeasured(model=pricing.fingerprint, latency=latency))
 
-    found = LatencyBudget(budget, pricing, under, watch.measure, state, one.cache, earlier, hear)
+    def settle() -> bool:
+        return quieten(one.teller.note, one.teller.alive)
+
+    found = LatencyBudget(budget, pricing, under, watch.measure, state, one.cache, earlier, hear, settle)
     one.teller.saved("data")
     return found

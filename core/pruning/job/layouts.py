@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from core.pruning.job.measure import on_dev
+from core.pruning.job.on_dev import on_dev
 from core.pruning.job.stages import Shrunk
 from core.pruning.system import parallel
 from core.spec.report import Interval

@@ -10,12 +10,13 @@ from torch import Tensor
 from core.domains.network import Network
 from core.domains.structure import Structure
 from core.pruning.job.inputs import Inputs
+from core.pruning.job.on_dev import on_dev
 from core.pruning.job.precision import round_weights
 from core.pruning.job.prepare import Prepared
 from core.pruning.job.stages import Shrunk, Taught
 from core.pruning.job.verdict import lead
 from core.pruning.latency.files import Times, write_and_time
-from core.pruning.latency.medians import SEQUENCE_LENGTH, latencies_ms
+from core.pruning.latency.passes import SEQUENCE_LENGTH, latencies_ms
 from core.pruning.latency.stopwatch import waiting
 from core.pruning.training.batches import Rows
 from core.pruning.training.predict import predict
@@ -109,12 +110,6 @@ def recalls(task: Task, dense: Tensor, pruned: Tensor, labels: Tensor) -> dict[s
     """Of both models, by label."""
     before, after = (task.recalls(said, labels) for said in (dense, pruned))
     return {name: Recall(rows=rows, dense=before[name][1], pruned=found) for name, (rows, found) in after.items()}
-
-
-def on_dev(dev: Rows, dense: Network, students: Sequence[Network], metric: str) -> list[Interval]:
-    """By how much each leads the dense model on the rows that sizes are chosen by."""
-    of_dense, *others = (predict(network, dev) for network in (dense, *students))
-    return [Interval(**dev.task.apart(said, of_dense, dev.labels)[metric]) for said in others]
 
 
 def in_their_unit(inputs: Inputs, *models: Network) -> Rows:

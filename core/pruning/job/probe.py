@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from core.domains.network import Network
 from core.pruning.export.files import environment
+from core.pruning.export.probe_page import write_probe_page
 from core.pruning.job.goal import latency_budget
 from core.pruning.job.inputs import Inputs
 from core.pruning.job.passes import Pass
@@ -30,6 +31,7 @@ def probe(one: Pass) -> ProbeReport:
     report = ProbeReport(latency=found, timings_s=dict(one.teller.timings), environment=environment())
     if parallel.first():
         write_json(one.output / "report.json", report.to_json())
+        write_probe_page(report, one.spec, one.model, one.output / "report.html")
     parallel.leave()
     return report
 

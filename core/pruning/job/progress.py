@@ -11,7 +11,18 @@ from copy import copy
 from core.domains.anatomy import Anatomy
 from core.domains.structure import Structure
 from core.pruning.system.malloc import trim_heap
-from core.spec.messages import Alive, Fitted, Listener, Message, Note, Saved, StageBegun, StageName, StageProgress
+from core.spec.messages import (
+    Alive,
+    Fitted,
+    Listener,
+    Message,
+    Note,
+    Saved,
+    SizeTrained,
+    StageBegun,
+    StageName,
+    StageProgress,
+)
 
 Clock = Callable[[], float]  # seconds
 Prices = Mapping[tuple[str | None, str], float]  # of stages: of which size, where it is of one, and its name
@@ -82,6 +93,10 @@ class Teller:
         kinds = ("heads", "neurons", "channels")
         pairs = {kind: [*zip(kept[kind], dense[kind], strict=True)] for kind in kinds if kind in kept}
         self._listener(Fitted(**pairs, control=self._control, size=self.size))
+
+    def trained(self, said: SizeTrained) -> None:
+        """One of several sizes is."""
+        self._listener(said.model_copy(update={"control": self._control}))
 
     def alive(self) -> None:
         """A sign of life, at most once a second, where no steps can be counted."""

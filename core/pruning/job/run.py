@@ -12,12 +12,14 @@ from core.pruning.job.decide import Decided, decide
 from core.pruning.job.family import publish_family
 from core.pruning.job.layouts import choose
 from core.pruning.job.measure import measure
+from core.pruning.job.on_dev import tell
 from core.pruning.job.passes import Pass, without_transfer
 from core.pruning.job.prepare import Prepared, prepare, together
 from core.pruning.job.probe import probe
 from core.pruning.job.publish import Finished, publish
 from core.pruning.job.stages import Shrunk, Taught, prune, recover, teach
 from core.pruning.system import parallel
+from core.pruning.training.predict import predict
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec
 from core.spec.messages import Listener
@@ -81,11 +83,16 @@ def trained_and_measured(one: Pass) -> Outcome:
     with one.teller.stage("teach"):
         taught = teach(family.shared, decided, network)
     shrunk, failed = list[Shrunk](), dict(family.failed)
+    told = parallel.first() and bool(one.spec.budgets)  # of each size, as soon as it is trained
+    of_dense = predict(taught.teacher, family.shared.inputs.dev, alive=one.teller.alive) if told else None
     for prepared in family.sizes:
         try:
             shrunk.append(shrink(prepared, decided, taught, shrunk[-1] if shrunk else None))
         except SpecError as error:  # a budget in time, which its structures do not meet
             failed[prepared.one.spec.budget.name] = error
+        else:
+            if of_dense is not None:
+                tell(shrunk[-1], taught.teacher, of_dense)
     if not shrunk:
         raise together(one.spec, failed)
     with one.teller.stage("measure"):  # the first process does that, and has the machine for itself

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor
 
 from core.domains.weights import WHOLE
+from core.pruning.latency.quiet import BUSY
 from core.rows.splits import Splits
 from core.spec.metrics import METRICS, NUMBERS, shown
 from core.spec.report import FileMeasured, Lead, Results
@@ -14,7 +15,6 @@ from core.spec.task import TaskSpec
 from core.tasks import TASKS, Task
 
 # One answer for all rows, as it is called; of one class a row, the commonest answer.
-BUSY = 0.1  # of the time
 UNBALANCED = 1.2  # times what always one class would reach if all were as frequent
 POINT = 0.01  # of a metric
 

@@ -16,6 +16,7 @@ from typing import Any
 from core.domains.fit import Scores
 from core.domains.structure import Structure
 from core.pruning.latency.prices import Pricing, kept
+from core.pruning.latency.quiet import BUSY
 from core.pruning.latency.runtimes import Conditions
 from core.pruning.latency.stopwatch import Measure, Reading
 from core.pruning.system.files import write_json
@@ -45,15 +46,18 @@ class LatencyBudget:
         cache: Path | None = None,
         earlier: Path | None = None,
         hear: Callable[[Latency], None] = lambda _latency: None,
+        settle: Callable[[], bool] = lambda: False,
     ) -> None:
         """What was measured is kept in the file `state`, and the table in `cache`, too, for other jobs; `hear` is told.
 
-        `earlier`: what another size of the same model has kept, to start from.
+        `earlier`: what another size of the same model has kept, to start from. `settle` waits until no
+        other work is beside, and says whether there was any: what was read so is read again, once, before it refuses.
 
         An attempt on another machine measures for itself, unless a structure was decided on: that, and what is said
         of it, stay those of the machine where it was measured. Raises SpecError if no structure can be as fast as that.
         """
         self.budget, self.under, self.measure, self.state = budget, under, measure, state
+        self.settle: Callable[[], bool] | None = settle
         self.find, self.unit = pricing.find, pricing.unit
         key = pricing.key(under)
         self.saved: dict[str, Any] = {}
@@ -72,10 +76,10 @@ class LatencyBudget:
             self.saved["table"] = kept(cache, key, lambda: pricing.learn(self._read, self.first))
             self._save()
         self.cost = pricing.prices(self.saved["table"])
-        self.first = self._read(pricing.fastest)
-        asked_ms = budget.latency_ms or self.first.dense_ms / (budget.speedup or 1)
+        self._ask(pricing.fastest)
+        if self.share < self.first.ratio and self._again([pricing.fastest]):
+            self._ask(pricing.fastest)
         self.least = pricing.least(self.cost)
-        self.share = asked_ms / self.first.dense_ms
         self.latency = self._latency(pricing)
         if not self.elsewhere:
             hear(self.latency)
@@ -114,6 +118,8 @@ class LatencyBudget:
             for structure, reading in tried.items()
         ]
         if best is None:
+            if self._again([*tried]):
+                return self.fit(scores)
             for structure in tried:  # another attempt reads anew
                 del self.readings[structure]
             self._save()
@@ -152,6 +158,23 @@ class LatencyBudget:
                 fits=list(fits),
             ),
         )
+
+    def _ask(self, fastest: Structure) -> None:
+        """What the limit is, as a part of the dense latency."""
+        self.first = self._read(fastest)
+        asked_ms = self.budget.latency_ms or self.first.dense_ms / (self.budget.speedup or 1)
+        self.share = asked_ms / self.first.dense_ms
+
+    def _again(self, structures: Sequence[Structure]) -> bool:
+        """Whether these are to be read again: once, if they were read beside other work, whose end is waited for."""
+        if self.settle is None or self.elsewhere:
+            return False
+        settle, self.settle = self.settle, None
+        if not settle() and max(self.readings[one].waited for one in structures) < BUSY:
+            return False
+        for one in structures:
+            del self.readings[one]
+        return True
 
     def _latency(self, pricing: Pricing) -> Latency:
         """The range that was found, and what lies between."""

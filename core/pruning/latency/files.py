@@ -10,8 +10,8 @@ import torch
 
 from core.domains.network import Network
 from core.machine import cpu_name
-from core.pruning.latency.medians import medians_ms
 from core.pruning.latency.onnx import write_onnx_files
+from core.pruning.latency.passes import in_turn_ms
 from core.pruning.latency.runtimes import Conditions, session
 from core.pruning.latency.stopwatch import timed
 from core.rows.modality import Batch, Blank
@@ -43,7 +43,7 @@ def write_and_time(
         for runtime in formats:
             name = ONNX_FILES[runtime]
             ready = {str(folder): passes(folder / name, runtime, blank, length) for folder in folders}
-            times = medians_ms(ready, alive)
+            times = in_turn_ms(ready, alive)
             for folder in folders:
                 found[folder][name] = times[str(folder)]
     return found.pop(Path(scratch)), found

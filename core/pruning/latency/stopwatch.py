@@ -2,18 +2,20 @@
 
 Both take turns, so that a noisy moment hits both alike, and what is compared is their ratio. What a pass took is its
 time less what its thread waited for a core (Linux counts that), and of all passes the lower quartile counts: other work
-can only lengthen a pass, so the shorter ones tell more, but the very shortest is a matter of luck.
+can only lengthen a pass, so the shorter ones tell more, but the very shortest is a matter of luck. All milliseconds
+that are told are of that statistic, but for those that are said to be a clock's.
 """
 
 from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import torch
 
 from core.domains.network import Network
@@ -38,6 +40,7 @@ class Reading:
     spread: float  # between the quartiles of the passes, in parts of the lower
     passes: int
     p95_ms: float | None = None  # as a clock shows it, of 95 in 100 passes at most
+    waited: float = 0.0  # part of the passes' time that they waited for a core
 
     @property
     def ratio(self) -> float:
@@ -79,17 +82,22 @@ def compare(
 ) -> Reading:
     """Of one beside the other."""
     times, waited = in_turn({"dense": dense, "cut": cut}, alive)
-    net = {name: torch.tensor(times[name]) - torch.tensor(waited[name]) for name in times}
-    low, high = (float(net["cut"].quantile(q)) for q in (QUARTILE, 1 - QUARTILE))
-    least, clock = net["dense"].quantile(QUARTILE), 1000 * torch.tensor(times["cut"])
+    net = {name: [took - stood for took, stood in zip(times[name], waited[name], strict=True)] for name in times}
+    low, clock = usual(net["cut"]), 1000 * torch.tensor(times["cut"])
     return Reading(
         ms=1000 * low,
-        dense_ms=1000 * float(least),
+        dense_ms=1000 * usual(net["dense"]),
         median_ms=float(clock.median()),
-        spread=(high - low) / low,
+        spread=float(np.quantile(net["cut"], 1 - QUARTILE) - low) / low,
         passes=len(clock),
         p95_ms=float(clock.quantile(0.95)),
+        waited=sum(map(sum, waited.values())) / sum(map(sum, times.values())),
     )
+
+
+def usual(seconds: Sequence[float]) -> float:
+    """What a pass takes, of many that were read beside whatever else the machine did: the lower quartile."""
+    return float(np.quantile(seconds, QUARTILE))
 
 
 def in_turn(

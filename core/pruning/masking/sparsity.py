@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.sparse import to_sparse_semi_structured
 
 from core.domains.network import Network, root_mean_square
-from core.pruning.latency.medians import SEQUENCE_LENGTH, latencies_ms
+from core.pruning.latency.passes import SEQUENCE_LENGTH, latencies_ms
 from core.pruning.masking.pdp import follow, soft_mask
 from core.pruning.system.device import device
 from core.pruning.training.batches import Rows

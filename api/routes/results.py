@@ -12,17 +12,22 @@ from pydantic import ValidationError
 from starlette.responses import StreamingResponse
 
 from api.context import Context, Here
-from api.files import asked, chunks, opened, send
-from api.jobs import find, matches
 from api.problems import RESPONSES, Problem
+from api.routes.files import asked, chunks, opened, send
+from api.routes.jobs import find, matches
 from api.schemas import Curves, Series
 from api.zip import Archive, Entry
-from core.ledger import jobs
+from core.ledger import queries
 from core.ledger.tables import Event, File
 from core.spec.messages import StageProgress
 
 Size = Annotated[str | None, Query(description="of a job of several sizes: the one that the report is of")]
 
+# Nothing runs or is sent, whatever stands in it. Its origin stays ours, so that its links to other sizes carry a login.
+REPORT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; form-action 'none'; base-uri 'none'; "
+    "frame-ancestors 'self'; sandbox allow-same-origin"
+)
 BINARY = {"type": "string", "format": "binary"}
 
 router = APIRouter(prefix="/v1/jobs/{job_id}", tags=["results"])
@@ -33,7 +38,7 @@ def get_metrics(here: Here, job_id: str) -> Curves:
     """Curves over the steps of each stage, about a point a percent of the job; of steps done twice, the last time."""
     with here.database.read() as session:
         find(here, session, job_id)
-        return curves(jobs.events(session, job_id, 0, None, kind="progress"))
+        return curves(queries.events(session, job_id, 0, None, kind="progress"))
 
 
 def curves(events: Iterable[Event]) -> Curves:
@@ -89,7 +94,9 @@ def stored_report(here: Context, job_id: str, request: Request, path: str) -> Re
     files = {file.path: file for file in _outputs(here, job_id)}
     if path not in files:
         raise Problem(404, f"The job has no {path}.", headers={"Vary": "Accept"})
-    return send(here, files[path], request, inline=True)
+    answer = send(here, files[path], request, inline=True)
+    answer.headers["Content-Security-Policy"] = REPORT_POLICY
+    return answer
 
 
 @router.head("/archive", include_in_schema=False)
@@ -138,7 +145,7 @@ def _outputs(here: Context, job_id: str) -> list[File]:
     """Raises a 404 Problem where there are none."""
     with here.database.read() as session:
         job = find(here, session, job_id)
-        files = list(jobs.files(session, job_id))
+        files = list(queries.files(session, job_id))
     if not files:
         raise Problem(404, f"The job is {job.status}: only one that has succeeded has results.")
     return files

@@ -31,7 +31,7 @@ def value_of(measure: Measure, rows: int) -> dict[str, float]:
 
 def bootstrap(measure: Measure, rows: int) -> dict[str, Interval]:
     """Each metric as {value, low, high}: percentiles over 2,000 resamples of the rows; Wilson's where all are alike."""
-    drawn = _resampled(measure, rows)
+    drawn = _resampled(measure, np.ones(rows))
     result = {}
     for name, value in value_of(measure, rows).items():
         found = percentiles(value, drawn[name])
@@ -42,21 +42,26 @@ def bootstrap(measure: Measure, rows: int) -> dict[str, Interval]:
 
 def lead(one: Measure, other: Measure, rows: int) -> dict[str, Interval]:
     """By how much one leads the other in each metric, as {value, low, high}: both on the same resamples."""
+    return lead_of_kinds(one, other, np.ones(rows))
+
+
+def lead_of_kinds(one: Measure, other: Measure, counts: Array) -> dict[str, Interval]:
+    """As `lead`, where rows that are alike in all that is measured are one kind, (K,): `counts` says how many each."""
 
     def gained(weights: Array) -> dict[str, Array]:
         ours, theirs = one(weights), other(weights)
         return {name: ours[name] - theirs[name] for name in ours}
 
-    drawn = _resampled(gained, rows)
-    return {name: percentiles(value, drawn[name]) for name, value in value_of(gained, rows).items()}
+    drawn, values = _resampled(gained, counts), gained(counts[None])
+    return {name: percentiles(float(value[0]), drawn[name]) for name, value in values.items()}
 
 
-def _resampled(measure: Measure, rows: int) -> dict[str, list[Array]]:
-    rng = np.random.default_rng(0)
+def _resampled(measure: Measure, counts: Array) -> dict[str, list[Array]]:
+    rng, rows = np.random.default_rng(0), int(counts.sum())
     drawn: dict[str, list[Array]] = {}
-    at_once = max(1, CELLS // rows)
+    at_once = max(1, CELLS // len(counts))
     for start in range(0, RESAMPLES, at_once):
-        weights = rng.multinomial(rows, np.full(rows, 1 / rows), size=min(at_once, RESAMPLES - start))
+        weights = rng.multinomial(rows, counts / rows, size=min(at_once, RESAMPLES - start))
         for name, values in measure(weights.astype(np.float64)).items():
             drawn.setdefault(name, []).append(values)
     return drawn

@@ -1,16 +1,15 @@
-"""Latency as a caller sees it: one forward pass, median over interleaved repeats."""
+"""Milliseconds of a pass of several models in turn, by the statistic of all milliseconds (`stopwatch.usual`)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from statistics import median
 from typing import Any
 
 import torch
 from torch import nn
 
-from core.pruning.latency.stopwatch import timed
+from core.pruning.latency.stopwatch import timed, usual
 from core.rows.modality import Batch, Blank
 
 SEQUENCE_LENGTH = 128
@@ -24,7 +23,7 @@ def latencies_ms(
     length: int = SEQUENCE_LENGTH,
     alive: Callable[[], None] = lambda: None,
 ) -> dict[str, dict[str, float]]:
-    """Milliseconds of one eager float32 pass of `length` tokens a row: model name -> batch size -> median.
+    """Milliseconds of one eager float32 pass of `length` tokens a row: model name -> batch size -> lower quartile.
 
     The models take turns, so that a noisy moment hits all alike; ratios of one call are what to compare. Time spent
     waiting for a core is not counted. `alive` is called after each pass.
@@ -33,10 +32,10 @@ def latencies_ms(
     def ready(model: nn.Module, batch_size: int) -> Callable[[], float]:
         return lambda: _one_pass(model, blank(batch_size, length))
 
-    return medians_ms({name: partial(ready, model) for name, model in models.items()}, alive)
+    return in_turn_ms({name: partial(ready, model) for name, model in models.items()}, alive)
 
 
-def medians_ms(
+def in_turn_ms(
     models: Mapping[str, Callable[[int], Callable[[], float]]], alive: Callable[[], None] = lambda: None
 ) -> dict[str, dict[str, float]]:
     """As `latencies_ms`, of whatever takes, once it knows the size of a batch, a pass and says its seconds."""
@@ -51,7 +50,7 @@ def medians_ms(
                 if i >= 2:  # the first passes warm caches up
                     times[name].append(elapsed)
         for name, values in times.items():
-            result[name][str(batch_size)] = round(median(values) * 1000, 3)
+            result[name][str(batch_size)] = round(usual(values) * 1000, 3)
     return result
 
 

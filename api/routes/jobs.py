@@ -26,7 +26,7 @@ from api.paging import After, Limit, cut, position
 from api.plan import plan
 from api.problems import RESPONSES, Problem, faults_of, invalid
 from api.schemas import Accepted, Delivery, Fault, Job, JobPage, Plan, Status, instant
-from core.ledger import jobs, quotas, tables, webhooks, workers
+from core.ledger import jobs, queries, quotas, tables, webhooks, workers
 from core.spec import shorthand
 from core.spec.job import JobSpec
 
@@ -147,7 +147,7 @@ async def planned(here: Context, spec: JobSpec) -> Plan:
 
 def _plan(here: Context, spec: JobSpec, checked: Checked) -> Plan:
     with here.database.read() as session:
-        earlier, fleet = jobs.finished(session, here.tenant_id, GO_BY), workers.Fleet(session)
+        earlier, fleet = queries.finished(session, here.tenant_id, GO_BY), workers.Fleet(session)
     devices = [worker.device for worker, _ in fleet.workers]
     return plan(spec, checked, earlier, devices, fleet.lacks(spec.model_dump(mode="json")))
 
@@ -159,7 +159,7 @@ def list_jobs(
     """Jobs, newest first; with `label`, those that have it. Give several to ask for all of them."""
     before, labels = position(cursor, "job"), [(key, value) for key, _, value in (one.partition(":") for one in label)]
     with here.database.read() as session:
-        rows, following = cut(jobs.page(session, here.tenant_id, limit + 1, before, status, labels), limit)
+        rows, following = cut(queries.page(session, here.tenant_id, limit + 1, before, status, labels), limit)
         return JobPage(items=_described(here, session, rows), next=following)
 
 
@@ -277,7 +277,7 @@ def _found(here: Context, job_id: str) -> tables.Job:
 
 def find(here: Context, session: Session, job_id: str) -> tables.Job:
     """The job; raises a 404 Problem if there is none (or it is another tenant's)."""
-    job = jobs.find(session, here.tenant_id, job_id) if ID.fullmatch(job_id) else None
+    job = queries.find(session, here.tenant_id, job_id) if ID.fullmatch(job_id) else None
     if job is None:
         raise no_such_job()
     return job

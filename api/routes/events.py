@@ -13,10 +13,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import StreamingResponse
 
 from api.context import Context, Here
-from api.jobs import ID, no_such_job
 from api.problems import RESPONSES, Problem
+from api.routes.jobs import ID, no_such_job
 from api.schemas import Event, EventPage, instant
-from core.ledger import jobs, tables
+from core.ledger import jobs, queries, tables
 from core.ledger.database import Database
 
 log = logging.getLogger(__name__)
@@ -93,8 +93,8 @@ def read(database: Database, asked: Set[Asked]) -> dict[Asked, Happened]:
     found = {}
     with database.read() as session:
         for tenant_id, job_id, after, limit in asked:
-            if (job := jobs.find(session, tenant_id, job_id)) is not None:
-                found[tenant_id, job_id, after, limit] = job, jobs.events(session, job_id, after, limit)
+            if (job := queries.find(session, tenant_id, job_id)) is not None:
+                found[tenant_id, job_id, after, limit] = job, queries.events(session, job_id, after, limit)
     return found
 
 

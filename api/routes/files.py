@@ -15,10 +15,10 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 
 from api.context import Context, Here
-from api.jobs import find, matches
 from api.problems import RESPONSES, Problem
+from api.routes.jobs import find, matches
 from api.schemas import FileList, OutputFile
-from core.ledger import jobs
+from core.ledger import queries
 from core.ledger.storage import CHUNK, DamagedError
 from core.ledger.tables import File
 
@@ -45,7 +45,7 @@ def list_files(here: Here, job_id: str) -> FileList:
     """The files of a job, with their sha256; none until it has succeeded."""
     with here.database.read() as session:
         find(here, session, job_id)
-        rows = jobs.files(session, job_id)
+        rows = queries.files(session, job_id)
     return FileList(
         items=[
             OutputFile(
@@ -117,7 +117,7 @@ def send(here: Context, file: File, request: Request, inline: bool = False) -> R
 def _find(here: Context, job_id: str, path: str) -> File:
     with here.database.read() as session:
         find(here, session, job_id)
-        for file in jobs.files(session, job_id):
+        for file in queries.files(session, job_id):
             if file.path == path:
                 return file
     raise Problem(404, f"The job has no such file; GET /v1/jobs/{job_id}/files lists what there is.")

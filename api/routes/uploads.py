@@ -17,8 +17,8 @@ from starlette.concurrency import run_in_threadpool
 
 from api.body import StrictRoute
 from api.context import Context, Here
-from api.datasets import DELIMITER, ENCODING, EXAMPLE, HEADER, Delimiter, Encoding, described, file_name
 from api.problems import RESPONSES, Problem, invalid
+from api.routes.datasets import DELIMITER, ENCODING, EXAMPLE, HEADER, Delimiter, Encoding, described, file_name
 from api.schemas import Dataset, Fault, Upload, instant
 from core.ledger import datasets, quotas, tables, uploads
 from core.ledger.scratch import scratch

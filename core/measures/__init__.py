@@ -1,0 +1,1 @@
+"""How good answers are, with intervals: of rows that may count more than once. No torch."""
