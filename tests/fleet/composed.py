@@ -159,6 +159,15 @@ class Fleet:
             time.sleep(0.5)
         raise AssertionError(f"{name} is not {condition}: {self.log(name)}")
 
+    def answers(self, name: str) -> None:
+        """Wait until the health check of a container passes, which Docker itself runs only now and then."""
+        kind, *test = self.services[name.partition(".")[0]]["healthcheck"]["test"]
+        command = ["sh", "-c", *test] if kind == "CMD-SHELL" else test
+        end = time.monotonic() + UNTIL_S
+        while subprocess.run(["docker", "exec", self.container(name), *command], capture_output=True).returncode:
+            assert time.monotonic() < end, f"{name} does not become healthy: {self.log(name)}"
+            time.sleep(0.5)
+
     def state(self, name: str) -> dict[str, Any]:
         """What Docker says of a container."""
         found: dict[str, Any] = json.loads(docker("inspect", "--format", "{{json .State}}", self.container(name)))
