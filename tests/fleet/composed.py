@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -48,9 +49,9 @@ def read(file: Path) -> dict[str, Any]:
 
 
 def health(check: Mapping[str, Any]) -> list[str]:
-    """Options of a health check; a shell runs it, whose words are quoted where they have to be."""
+    """Options of a health check; a shell becomes it, since of one that is late Docker ends the first process only."""
     kind, *words = check["test"]
-    command = words[0] if kind == "CMD-SHELL" else " ".join("'" + word.replace("'", "'\\''") + "'" for word in words)
+    command = words[0] if kind == "CMD-SHELL" else shlex.join(["exec", *words])
     found = ["--health-cmd", command]
     for name in ("interval", "timeout", "retries", "start_period"):
         if name in check:
@@ -105,6 +106,7 @@ class Fleet:
         if service == self.front and number == 0:
             words += ["--publish", f"127.0.0.1:{self.port}:{said['ports'][0].rpartition(':')[2]}"]
         network = ["--network", self.name, "--network-alias", service]
+        self.started.append(name)  # and to be removed, even if it does not start
         docker(
             "run",
             "--detach",
@@ -115,11 +117,11 @@ class Fleet:
             image or said["image"],
             *said.get("command", ()),
         )
-        self.started.append(name)
         return name
 
-    def replace(self, name: str, image: str, words: Sequence[str] = ()) -> float:
-        """Stop a container as it wants to be stopped, and start one of another image; seconds that it took to stop."""
+    def replace(self, name: str, image: str = "", words: Sequence[str] = ()) -> float:
+        """Stop a container as it wants to be stopped, and start one of its image, or of another; seconds to stop."""
+        image = image or docker("inspect", "--format", "{{.Config.Image}}", self.container(name))
         began = time.monotonic()
         docker("stop", self.container(name))
         took = time.monotonic() - began

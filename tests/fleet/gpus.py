@@ -15,7 +15,7 @@ def join(site: Site, address: str) -> str:
     waiting = site.get(asked)["waiting"]
     assert waiting, "it does not say why it waits"
     idle = next(name for name in site.fleet.started if name.startswith("worker") and name != site.worker_of(address))
-    site.fleet.replace(idle, "topwork-worker", TOOL)
+    site.fleet.replace(idle, words=TOOL)
     site.until(asked, lambda job: job["stage"] == "recover" and job["status"] == "running")
     (worker,) = [one for one in site.get("/v1/workers")["items"] if one["device"]["type"] == "cuda"]
     assert worker["busy"] and worker["name"].startswith(site.id_of(idle)), worker

@@ -21,7 +21,7 @@ from tests.fleet.composed import Fleet
 from tests.tiny import rows, save_tiny_model
 
 STEPS = {"teach": 60, "recover": 700}
-UNTIL_S = 400.0
+UNTIL_S = 900.0
 MAX_REPEATED_S = 60.0  # docs/reliability.md: what a killed job repeats at most
 Event = dict[str, Any]
 
@@ -116,11 +116,26 @@ def tried(site: Site, fault: Callable[[Site, str], object]) -> str:
     watcher = Watcher(site.client, address)
     watching = threading.Thread(target=watcher.run, daemon=True)
     watching.start()
-    site.until(address, lambda job: job["stage"] == "recover" and (job["progress"].get("step") or 0) > 50)
-    began = time.monotonic()
-    told = fault(site, address)
-    job = site.until(address, lambda job: job["status"] in ENDED)
+    try:
+        site.until(address, lambda job: job["stage"] == "recover" and (job["progress"].get("step") or 0) > 50)
+        began = time.monotonic()
+        told = fault(site, address)
+        job = site.until(address, lambda job: job["status"] in ENDED)
+    except BaseException:
+        site.client.post(f"{address}/cancel", timeout=60)  # or it would run beside the next
+        raise
     took = time.monotonic() - began
+    again = checked(site, address, job)
+    watching.join(60)
+    events = site.events(address)
+    assert watcher.seen == [one["seq"] for one in events], f"the stream had {watcher.seen}"
+    line = f"attempt {job['attempt']}, {again:.0f} s done again, ended after {took:.0f} s, once; "
+    line += f"the stream, on {watcher.connections} connections, had each of {len(events)} events once"
+    return f"{line}; {told}" if told else line
+
+
+def checked(site: Site, address: str, job: Mapping[str, Any]) -> float:
+    """How much was done again, in seconds. AssertionError unless the job succeeded, once, and has its files."""
     assert job["status"] == "succeeded", job["error"]
     events = site.events(address)
     ends = [one for one in events if one["type"] == "status" and one["data"]["status"] == "succeeded"]
@@ -128,11 +143,7 @@ def tried(site: Site, fault: Callable[[Site, str], object]) -> str:
     assert len(site.get(f"{address}/files")["items"]) > 5
     again = repeated_s(events)
     assert again <= MAX_REPEATED_S, f"{again:.0f} s were done again"
-    watching.join(60)
-    assert watcher.seen == [one["seq"] for one in events], f"the stream had {watcher.seen}"
-    line = f"attempt {job['attempt']}, {again:.0f} s done again, ended after {took:.0f} s, once; "
-    line += f"the stream, on {watcher.connections} connections, had each of {len(events)} events once"
-    return f"{line}; {told}" if told else line
+    return again
 
 
 def repeated_s(events: Sequence[Event]) -> float:
