@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-images serve test quick field fresh soak fleet fleet-faults pictures check golden openapi venv formats bench-budget bench-speed bench-overhead bench-transfer bench-methods bench-api bench-page bench-estimate bench-base bench-images bench-peers clean
+.PHONY: help demo demo-images serve test quick field fresh soak fleet fleet-faults fleet-load pictures check golden openapi venv formats bench-budget bench-speed bench-overhead bench-transfer bench-methods bench-api bench-page bench-estimate bench-base bench-images bench-peers clean
 
 help: ## Show this list
 	@echo 'Using it'
@@ -48,8 +48,11 @@ fleet: $(STAMP) ## Build both images, start the fleet of docker-compose.yml, and
 	$(BIN)/topwork fetch-demo
 	$(BIN)/python -m tests.fleet
 
-fleet-faults: $(STAMP) ## Kill, freeze, cut off and wipe parts of that fleet while a job runs (20 minutes)
+fleet-faults: $(STAMP) ## Kill, freeze, cut off, wipe and upgrade parts of that fleet while a job runs (an hour on two cores)
 	$(BIN)/python -m tests.fleet.faults
+
+fleet-load: $(STAMP) ## Run many small jobs of three tenants through four workers of that fleet (15 minutes)
+	$(BIN)/python -m tests.fleet.load
 
 pictures: $(STAMP) ## Draw README's pictures of the newest job of a server that runs (make demo, then make serve)
 	$(BIN)/python -m tests.page.pictures

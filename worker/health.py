@@ -10,7 +10,7 @@ from pathlib import Path
 from core.ledger import jobs, workers
 from core.ledger.database import open_database
 from core.ledger.settings import Settings, read_settings
-from core.ledger.tables import now_ms
+from core.ledger.tables import clock_ms
 
 LATE_S = 60.0  # for a step of the relay, or an announcement, with a relay that works and a broker that listens
 
@@ -23,7 +23,8 @@ def fault(part: str, settings: Settings) -> str | None:
             if part == "relay":
                 if not _is_fresh(trace(settings)):
                     return "it does not work"
-                late = [row for row in jobs.outbox(session) if row.created_at < now_ms() - LATE_S * 1000]
+                before = clock_ms(session) - LATE_S * 1000
+                late = [row for row in jobs.outbox(session) if row.created_at < before]
                 return f"{len(late)} announcements wait" if late else None
             names = [worker.name for worker, _ in workers.alive(session)]
             return None if any(name.startswith(f"{socket.gethostname()}:") for name in names) else "it does not report"

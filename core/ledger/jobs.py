@@ -97,7 +97,7 @@ def create(
             raise
         return twin, False
     record(session, job, "status", {"status": "queued"})
-    session.add(Outbox(job_id=job.id))
+    session.add(Outbox(job_id=job.id, created_at=job.announced_at))
     session.flush()
     return job, True
 
@@ -392,7 +392,7 @@ def _news(job: Job) -> dict[str, Any]:
 
 def _announce(session: Session, job: Job) -> None:
     job.announced_at = clock_ms(session)
-    session.add(Outbox(job_id=job.id))
+    session.add(Outbox(job_id=job.id, created_at=job.announced_at))
 
 
 def _finish(session: Session, job: Job, to: str, error: dict[str, Any] | None) -> None:

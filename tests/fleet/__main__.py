@@ -1,5 +1,7 @@
 """`make fleet`: build both images, start the fleet of docker-compose.yml, prune a real small model, say what it took.
 
+Two API behind nginx, two workers, and an S3 server for the files.
+
 Needs root, Docker and debootstrap, and the demo's model and data (`topwork fetch-demo`).
 """
 
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.fleet import bases
+from tests.fleet import bases, beside
 from tests.fleet.bases import ROOT, docker
 from tests.fleet.composed import Fleet
 
@@ -30,7 +32,7 @@ def build() -> dict[str, int]:
     return {name: int(docker("image", "inspect", "--format", "{{.Size}}", name)) // 10**6 for name in names}
 
 
-def prune(fleet: Fleet, data: Path) -> str:
+def prune(fleet: Fleet, data: Path, up_at: float) -> str:
     """Prune the demo's model for its task, as the docs say; what came of it, in a line."""
     key = fleet.once("api", "topwork", "keys", "create")
     fleet.put("api.0", data / "models" / MODEL, "/data/models/")
@@ -46,13 +48,15 @@ def prune(fleet: Fleet, data: Path) -> str:
         began = time.monotonic()
         answer = client.post("/v1/jobs", json=spec, timeout=60)
         assert answer.status_code == 202, answer.text
+        accepted = began - up_at
         address = answer.headers["location"]
         while (job := client.get(address, timeout=60).json())["status"] not in ENDED:
             time.sleep(1)
         assert job["status"] == "succeeded", job["error"]
         files = client.get(f"{address}/files").json()["items"]
         took = time.monotonic() - began
-    return f"a job of {spec['train']['steps']} steps ended after {took:.0f} s, with {len(files)} files"
+    steps = spec["train"]["steps"]
+    return f"a job of {steps} steps, accepted {accepted:.0f} s after the start, took {took:.0f} s: {len(files)} files"
 
 
 def main() -> None:
@@ -66,11 +70,12 @@ def main() -> None:
     print(
         f"images in {time.monotonic() - began:.0f} s: " + ", ".join(f"{name} {mb:,} MB" for name, mb in sizes.items())
     )
-    fleet, began = Fleet("topwork-fleet", port=PORT), time.monotonic()
+    beside.make()
+    fleet, began = Fleet("topwork-fleet", beside.STORAGE, PORT, ["s3", "nginx"]), time.monotonic()
     try:
-        fleet.up({"worker": 2})
+        fleet.up({"api": 2, "worker": 2})
         print(f"up in {time.monotonic() - began:.0f} s: {', '.join(fleet.started)}")
-        print(prune(fleet, data))
+        print(prune(fleet, data, began))
     finally:
         fleet.end()
 

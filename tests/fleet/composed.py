@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import yaml
 from tests.fleet.bases import ROOT, docker
 
 UNTIL_S = 240.0  # until a service is healthy, or has ended
+BESIDE = Path(__file__).with_name("beside.yml")
 
 
 def arguments(service: Mapping[str, Any], settings: Mapping[str, str], volumes: str) -> list[str]:
@@ -40,10 +42,16 @@ def arguments(service: Mapping[str, Any], settings: Mapping[str, str], volumes: 
     return found
 
 
+def read(file: Path) -> dict[str, Any]:
+    """The services of a compose file."""
+    found: dict[str, Any] = yaml.safe_load(file.read_text())["services"]
+    return found
+
+
 def health(check: Mapping[str, Any]) -> list[str]:
-    """Options of a health check; a shell runs it, whose words are quoted where they have to be."""
+    """Options of a health check; a shell becomes it, since of one that is late Docker ends the first process only."""
     kind, *words = check["test"]
-    command = words[0] if kind == "CMD-SHELL" else " ".join("'" + word.replace("'", "'\\''") + "'" for word in words)
+    command = words[0] if kind == "CMD-SHELL" else shlex.join(["exec", *words])
     found = ["--health-cmd", command]
     for name in ("interval", "timeout", "retries", "start_period"):
         if name in check:
@@ -59,9 +67,14 @@ def filled(value: str, settings: Mapping[str, str]) -> str:
 class Fleet:
     """The services as containers of one network; `settings` are those of an .env file."""
 
-    def __init__(self, name: str, settings: Mapping[str, str] | None = None, port: int = 8000) -> None:
+    def __init__(
+        self, name: str, settings: Mapping[str, str] | None = None, port: int = 8000, beside: Sequence[str] = ()
+    ) -> None:
+        """`beside`: which services of beside.yml it has, too; nginx, if it is one, has the port instead of the API."""
         self.name, self.settings, self.port = name, dict(settings or {}), port
-        self.services: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+        self.front = "nginx" if "nginx" in beside else "api"
+        self.services: dict[str, Any] = {name: read(BESIDE)[name] for name in beside}
+        self.services |= read(ROOT / "docker-compose.yml")
         self.started: list[str] = []
         docker("network", "create", name)
 
@@ -83,13 +96,17 @@ class Fleet:
             if "healthcheck" in self.services[name.partition(".")[0]]:
                 self.until(name, "service_healthy")
 
-    def start(self, service: str, number: int = 0) -> str:
-        """Start one container of a service; its name, by which `container` finds it."""
+    def start(self, service: str, number: int = 0, *, image: str = "", words: Sequence[str] = ()) -> str:
+        """Start one container of a service, of another image and with more words for Docker where these are given.
+
+        Returns its name, by which `container` finds it.
+        """
         said, name = self.services[service], f"{service}.{number}"
-        words = arguments(said, self.settings if "build" in said else {}, self.name)
-        if service == "api" and number == 0:
-            words += ["--publish", f"127.0.0.1:{self.port}:8000"]
+        words = [*arguments(said, self.settings if "build" in said else {}, self.name), *words]
+        if service == self.front and number == 0:
+            words += ["--publish", f"127.0.0.1:{self.port}:{said['ports'][0].rpartition(':')[2]}"]
         network = ["--network", self.name, "--network-alias", service]
+        self.started.append(name)  # and to be removed, even if it does not start
         docker(
             "run",
             "--detach",
@@ -97,18 +114,29 @@ class Fleet:
             self.container(name),
             *network,
             *words,
-            said["image"],
+            image or said["image"],
             *said.get("command", ()),
         )
-        self.started.append(name)
         return name
 
-    def once(self, service: str, *command: str) -> str:
+    def replace(self, name: str, image: str = "", words: Sequence[str] = ()) -> float:
+        """Stop a container as it wants to be stopped, and start one of its image, or of another; seconds to stop."""
+        image = image or docker("inspect", "--format", "{{.Config.Image}}", self.container(name))
+        began = time.monotonic()
+        docker("stop", self.container(name))
+        took = time.monotonic() - began
+        docker("rm", self.container(name))
+        self.started.remove(name)
+        service, _, number = name.partition(".")
+        self.start(service, int(number), image=image, words=words)
+        return took
+
+    def once(self, service: str, *command: str, image: str = "") -> str:
         """Run a command in a fresh container of a service, as `docker compose run --rm`; what it prints."""
         said = self.services[service]
         alone = {key: value for key, value in said.items() if key not in ("healthcheck", "restart")}
         words = arguments(alone, self.settings, self.name)
-        return docker("run", "--rm", "--network", self.name, *words, said["image"], *command)
+        return docker("run", "--rm", "--network", self.name, *words, image or said["image"], *command)
 
     def wait_for(self, service: str, condition: str) -> None:
         """Wait until every container of a service is as another asks."""
@@ -132,6 +160,15 @@ class Fleet:
                 return
             time.sleep(0.5)
         raise AssertionError(f"{name} is not {condition}: {self.log(name)}")
+
+    def answers(self, name: str) -> None:
+        """Wait until the health check of a container passes, which Docker itself runs only now and then."""
+        kind, *test = self.services[name.partition(".")[0]]["healthcheck"]["test"]
+        command = ["sh", "-c", *test] if kind == "CMD-SHELL" else test
+        end = time.monotonic() + UNTIL_S
+        while subprocess.run(["docker", "exec", self.container(name), *command], capture_output=True).returncode:
+            assert time.monotonic() < end, f"{name} does not become healthy: {self.log(name)}"
+            time.sleep(0.5)
 
     def state(self, name: str) -> dict[str, Any]:
         """What Docker says of a container."""

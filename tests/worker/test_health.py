@@ -45,3 +45,13 @@ def test_a_relay_is_healthy_while_it_works_and_no_announcement_waits_for_long(
     with house.database.begin() as session:
         session.query(tables.Outbox).update({"created_at": now_ms() - (LATE_S + 1) * 1000})
     assert fault("relay", house.settings) == "1 announcements wait"
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_clock_that_is_wrong_makes_no_relay_ill(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    Relay(house.database, house.settings).step()
+    behind = time.time_ns() - 3_600 * 10**9
+    with monkeypatch.context() as api:  # whose clock is an hour behind
+        api.setattr(time, "time_ns", lambda: behind)
+        house.new_job()
+    assert fault("relay", house.settings) is None
