@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.peers.data import TARGETS, TEST, TEXTS
 from benchmarks.peers.serve import LENGTH
 from benchmarks.transfer.table import interval
-from core.tasks.intervals import f1_of, lead
+from core.measures.intervals import f1_of, lead
 
 OURS, ALIKE = "Topwork ", 0.95  # as fast: so much of the other's speed
 INTRO = f"""# Against what a user would pick instead
