@@ -9,7 +9,7 @@ from sqlalchemy import exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from core.ledger.jobs import RUNNING, lock_tenant, record
-from core.ledger.tables import Attempt, Job, Key, clock_ms
+from core.ledger.tables import Attempt, Job, Key, Tenant, clock_ms
 from core.ledger.workers import Offer
 from core.spec.job import JobSpec
 
@@ -25,31 +25,27 @@ def claim_next(
     after: Collection[str] = (),
     without: Collection[str] = (),
 ) -> Job | None:
-    """Take the queued job of the highest priority, of those the oldest; None if there is none.
+    """Take the queued job of the tenant that was served the longest ago; None if there is none.
 
-    Those of `after` come last: they broke off at this worker, and others may not. Those of `without` are not taken.
-    Passed over are jobs that were put off, tenants that have `max_running` jobs running, keys that have as many as
-    they may, jobs that need more than `offer`, and those whose specification this version cannot read: they are left
-    to a newer worker.
+    Of a tenant's own that of the highest priority, of those the oldest. Those of `after` come last: they broke off at
+    this worker, and others may not. Those of `without` are not taken. Passed over are jobs that were put off, tenants
+    that have `max_running` jobs running, keys that have as many as they may, jobs that need more than `offer`, and
+    those whose specification this version cannot read: they are left to a newer worker.
     """
     due = or_(Job.lease_until.is_(None), Job.lease_until <= clock_ms(session))
     offered = offer.takes() if offer else ()
-    best = select(Job.id, Job.tenant_id, Job.spec).where(Job.status == "queued", due, *offered)
+    best = select(Job.id, Job.tenant_id, Job.spec).join(Tenant).where(Job.status == "queued", due, *offered)
     last = [Job.id.in_(after)] if after else []
-    best = best.order_by(*last, Job.priority.desc(), Job.id).limit(1)
+    best = best.order_by(*last, Tenant.served_at.nulls_first(), Job.priority.desc(), Job.id).limit(1)
     best = best.where(Job.id.not_in(without))
     unread: set[str] = set()
     if max_running is not None:
         running = select(Job.tenant_id).where(Job.status.in_(RUNNING)).group_by(Job.tenant_id)
         best = best.where(Job.tenant_id.not_in(running.having(func.count() >= max_running)))
-    keys_limited = session.scalar(select(exists().where(Key.max_running.is_not(None))))
-    if keys_limited:
+    if session.scalar(select(exists().where(Key.max_running.is_not(None)))):
         of_keys = select(Key.id).join(Job, Job.key_id == Key.id).where(Job.status.in_(RUNNING))
         full = of_keys.group_by(Key.id, Key.max_running).having(func.count() >= Key.max_running)
         best = best.where(or_(Job.key_id.is_(None), Job.key_id.not_in(full)))
-    limited = keys_limited or max_running is not None
-    if not limited:
-        best = best.with_for_update(skip_locked=True)
     while (found := session.execute(best.where(Job.id.not_in(unread))).first()) is not None:
         job_id, tenant_id, spec = found
         try:
@@ -59,11 +55,10 @@ def claim_next(
             if len(unread) == MAX_UNREAD:
                 return None
             continue
-        if limited:
-            # Or two workers at once would each see room for one. Before the job is locked: `retry` keeps that order.
-            lock_tenant(session, tenant_id)
-            if session.execute(best.where(Job.id == job_id)).first() is None:
-                continue
+        # Or two workers at once would each see room for one. Before the job is locked: `retry` keeps that order.
+        lock_tenant(session, tenant_id)
+        if session.execute(best.where(Job.id == job_id)).first() is None:
+            continue
         if (job := claim(session, job_id, worker, lease_s)) is not None:
             return job
     return None
@@ -87,6 +82,7 @@ def claim(session: Session, job_id: str, worker: str, lease_s: float) -> Job | N
         return None
     job = session.get_one(Job, job_id, populate_existing=True)
     job.started_at = job.started_at or now
+    session.execute(update(Tenant).where(Tenant.id == job.tenant_id).values(served_at=now))
     session.add(Attempt(job_id=job_id, number=job.attempt, worker=worker, started_at=now))
     record(session, job, "status", {"status": "running", "attempt": job.attempt})
     return job

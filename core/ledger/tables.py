@@ -48,12 +48,13 @@ class Base(DeclarativeBase):
 
 
 class Tenant(Base):
-    """Who owns jobs and data sets."""
+    """Who owns jobs and data sets; `served_at`: when a worker last took a job of theirs, by the database's clock."""
 
     __tablename__ = "tenants"
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     name: Mapped[str] = mapped_column(String(200))
     created_at: Mapped[int] = mapped_column(default=now_ms)
+    served_at: Mapped[int | None]
 
 
 class Key(Base):

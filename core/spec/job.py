@@ -308,7 +308,7 @@ class JobSpec(Strict):
     export: Export = Export()
     limits: Limits = Limits()
     resources: Resources = Resources()
-    priority: Annotated[int, Field(ge=0, le=9, description="of the queued jobs, the highest runs first")] = 5
+    priority: Annotated[int, Field(ge=0, le=9, description="of your queued jobs, the highest runs first")] = 5
     title: Annotated[
         str | None,
         Field(

@@ -306,6 +306,22 @@ def test_the_highest_priority_is_claimed_first_then_the_oldest(database: Databas
     assert [claim_next(database) for _ in range(5)] == [high, first, second, low, None]
 
 
+def test_tenants_take_turns_however_many_jobs_one_asked_for_and_of_whatever_priority(database: Database) -> None:
+    others = ["tenant_b", "tenant_c"]
+    with database.begin() as session:
+        session.add_all(Tenant(id=name, name=name) for name in others)
+    mine = [new_job(database, priority=9) for _ in range(4)]
+    with database.begin() as session:
+        theirs = {name: [jobs.create(session, name, make_spec(), 3)[0].id for _ in range(2)] for name in others}
+    won = []
+    for _ in range(8):
+        won.append(claim_next(database))
+        time.sleep(0.002)  # turns are told apart by the millisecond
+    (b, later_b), (c, later_c) = theirs.values()
+    assert {*won[:3]} == {mine[0], b, c} and {*won[3:6]} == {mine[1], later_b, later_c}
+    assert won[6:] == mine[2:]
+
+
 def test_workers_at_once_claim_each_job_once(database: Database) -> None:
     ids = [new_job(database) for _ in range(12)]
     with ThreadPoolExecutor(8) as pool:
