@@ -48,7 +48,8 @@ def draw(lines: Sequence[Mapping[str, Any]], rows: int, path: Path) -> None:
                 if points:
                     label = kind + (", int8" if int8 else "")
                     filled = colour if int8 or kind == "model2vec" else "white"
-                    panel.plot(*zip(*points, strict=True), line, color=colour, marker=marker, mfc=filled, label=label)
+                    how = {"color": colour, "marker": marker, "mfc": filled, "ls": line or "none", "label": label}
+                    panel.plot(*zip(*points, strict=True), **how)
         panel.set(title=target, xscale="log", xlabel="times as fast as the dense base", ylabel="points")
         panel.xaxis.set_major_formatter("{x:g}x")
         panel.grid(alpha=0.3)
