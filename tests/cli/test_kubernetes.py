@@ -79,4 +79,4 @@ def test_workers_are_scaled_by_a_metric_that_there_is() -> None:
     scaler = next(one["spec"] for one in OBJECTS if one["kind"] == "HorizontalPodAutoscaler")
     assert scaler["scaleTargetRef"]["name"] == "topwork-worker"
     (metric,) = [one["external"]["metric"] for one in scaler["metrics"]]
-    assert re.search(rf'"{metric["name"]}"', (ROOT / "api/monitoring.py").read_text())
+    assert re.search(rf'"{metric["name"]}"', (ROOT / "api/routes/monitoring.py").read_text())
