@@ -14,7 +14,7 @@ from core.domains.cost import Cost
 from core.domains.transformer.costs import Costs
 from core.domains.transformer.load import load_network
 from core.domains.transformer.network import TransformerNetwork
-from core.pruning.job import publish
+from core.pruning.job import goal, publish
 from core.pruning.latency import passes
 from core.pruning.training import checkpoint
 from core.rows.text.processor import Text
@@ -27,6 +27,14 @@ IDS = Text(SimpleNamespace(pad_token_id=0), 128)  # of rows that are token ids a
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_wait_for_other_tests() -> Iterator[None]:
+    """Which are the other work beside a job whose limit in time is out of reach."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(goal, "quieten", lambda *_: False)
+        yield
 
 
 @pytest.fixture(autouse=True)
