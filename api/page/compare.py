@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from api.amounts import size
 from api.context import Context, Here
-from api.page import charts, paired, view, words
+from api.page import charts, view, words
 from api.page.answer import PageRoute, show
 from api.page.spec import short
 from api.routes import jobs as asked
@@ -80,6 +80,8 @@ def compare_page(
 
 def paired_changes(here: Context, rows: Sequence[tables.Job]) -> list[Paired]:
     """Of each job but the first: every metric less that of the first, or why they are not of the same rows."""
+    from api.page import paired  # loads numpy, which nothing else of the API does
+
     found = []
     with here.database.read() as session:
         tests = [_test_rows(session, row) for row in rows]
@@ -100,6 +102,8 @@ def _test_rows(session: Session, job: tables.Job) -> Tested | None:
 
 
 def _change(here: Context, first: Tested | None, second: Tested | None) -> dict[str, Interval]:
+    from api.page import paired
+
     if first is None or second is None:
         raise paired.Unpaired("they have not both been measured")
     if first[0].problem != second[0].problem:

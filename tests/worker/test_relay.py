@@ -68,8 +68,8 @@ def test_a_relay_that_dies_before_the_ledger_knows_announces_twice_and_the_job_i
     Relay(house.database, house.settings).publish()
     assert broker.client.llen("topwork") == 2
     with house.database.begin() as session:
-        claims = [claims.claim(session, job_id, "worker", 60) for _ in range(2)]
-    assert [claim is not None for claim in claims] == [True, False]
+        taken = [claims.claim(session, job_id, "worker", 60) for _ in range(2)]
+    assert [one is not None for one in taken] == [True, False]
 
 
 @pytest.mark.parametrize("jump_s", [3600.0, -3600.0])
