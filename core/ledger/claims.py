@@ -55,12 +55,13 @@ def claim_next(
             if len(unread) == MAX_UNREAD:
                 return None
             continue
-        # Or two workers at once would each see room for one. Before the job is locked: `retry` keeps that order.
-        lock_tenant(session, tenant_id)
-        if session.execute(best.where(Job.id == job_id)).first() is None:
-            continue
-        if (job := claim(session, job_id, worker, lease_s)) is not None:
-            return job
+        with session.begin_nested() as trial:
+            # Or two workers at once would each see room for one. Before the job is locked: `retry` keeps that order.
+            lock_tenant(session, tenant_id)
+            free = session.execute(best.where(Job.id == job_id)).first() is not None
+            if free and (job := claim(session, job_id, worker, lease_s)) is not None:
+                return job
+            trial.rollback()  # and the lock goes: two workers that hold a tenant's each could wait for the other's
     return None
 
 

@@ -359,6 +359,30 @@ def test_a_key_at_its_limit_is_passed_over(database: Database) -> None:
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+def test_a_claim_that_comes_too_late_holds_no_tenant_while_it_looks_further(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.begin() as session:
+        session.add(Tenant(id="tenant_other", name="other"))
+    taken = new_job(database)
+    with database.begin() as session:
+        other = jobs.create(session, "tenant_other", make_spec(), 3)[0].id
+    real, asked = claims.lock_tenant, list[str]()
+
+    def lock(session: Session, tenant_id: str) -> None:
+        asked.append(tenant_id)
+        with database.begin() as beside:
+            if tenant_id == DEFAULT_TENANT:  # another worker is faster
+                assert claims.claim(beside, taken, "faster", 60) is not None
+            else:
+                beside.execute(select(Tenant.id).where(Tenant.id == DEFAULT_TENANT).with_for_update(nowait=True))
+        real(session, tenant_id)
+
+    monkeypatch.setattr(claims, "lock_tenant", lock)
+    assert claim_next(database) == other and asked == [DEFAULT_TENANT, "tenant_other"]
+
+
+@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 def test_a_claim_and_a_retry_take_their_locks_in_one_order(database: Database) -> None:
     job_id = new_job(database)
     with ThreadPoolExecutor(1) as pool:
