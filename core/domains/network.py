@@ -8,8 +8,8 @@ from __future__ import annotations
 import copy
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -51,20 +51,24 @@ class Network(nn.Module, ABC):
     def add_head(self, name: str, classes: int) -> None:
         """Add a fresh head with `classes` outputs, built like the target's; the same, whatever was drawn before."""
         head = copy.deepcopy(self.heads[TARGET])
-        path, last = last_linear(head)
+        _, last = last_linear(head)
         fresh = nn.Linear(last.in_features, classes, bias=last.bias is not None, device=last.weight.device)
         generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
         with torch.no_grad():
             fresh.weight.copy_(torch.randn(fresh.weight.shape, generator=generator) * 0.02)
         if fresh.bias is not None:
             nn.init.zeros_(fresh.bias)
-        for hook in last._forward_pre_hooks.values():  # which may choose what it reads
-            fresh.register_forward_pre_hook(hook)
-        if path:
-            head.set_submodule(path, fresh)
-        else:
-            head = fresh
-        self.heads[name] = head
+        self.heads[name] = ending_in(fresh, head)
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[str]:
+        """Inside, have another head beside `name`, which answers with what its last Linear reads; give its name."""
+        beside = f"{name}-reads"
+        self.heads[beside] = ending_in(nn.Identity(), copy.deepcopy(self.heads[name]))
+        try:
+            yield beside
+        finally:
+            del self.heads[beside]
 
     def rescale(self, deviation: float, mean: float) -> None:
         """Multiply the target's answers by `deviation`, and move them by `mean`, from here on."""
@@ -197,6 +201,17 @@ def last_linear(head: nn.Module) -> tuple[str, nn.Linear]:
     """Find the Linear that gives the logits, and its path inside the head."""
     [found] = last_linears(head)
     return found
+
+
+def ending_in(module: nn.Module, head: nn.Module) -> nn.Module:
+    """Give the head with `module` in the place of its last Linear."""
+    path, last = last_linear(head)
+    for hook in last._forward_pre_hooks.values():  # which may choose what it reads
+        module.register_forward_pre_hook(hook)
+    if not path:
+        return module
+    head.set_submodule(path, module)
+    return head
 
 
 def root_mean_square(rows: Tensor) -> Tensor:

@@ -137,6 +137,14 @@ class Train(Strict):
     learning_rate: Annotated[float, Field(ge=1e-9, le=0.1)] | None = Field(
         None, description="default: by the hidden size; three times as large in recovery where little is left"
     )
+    contrastive: Annotated[
+        Literal["auto"] | bool,
+        Field(
+            description="half of the steps of 'teach' draw rows of one class together and others apart, before a "
+            "fresh head is fitted and trained at a fifth of the rate; auto: where the model's modules.json says that "
+            "it gives vectors of texts"
+        ),
+    ] = "auto"
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
 
 

@@ -108,6 +108,10 @@ def modality(spec: JobSpec) -> None:
         raise PydanticCustomError("/channels", f"are of image models, and {spec.task.type} reads texts: leave it out")
     if spec.task.type == IMAGES:
         of_channels(spec)
+    if spec.train.contrastive is True and not spec.task.by_class:
+        raise PydanticCustomError(
+            "/train/contrastive", "draws rows of one class together: it is of texts that have one of several classes"
+        )
     if spec.pooling != "auto" and spec.task.type not in POOLED:
         raise PydanticCustomError(
             "/pooling", f"is where a head reads a whole text, and {spec.task.type} has no such head: leave it out"

@@ -220,6 +220,11 @@ class TaskSpec(Strict):
         return _problem({name: getattr(self, name) for name in ("type", "problem_type", "text", "label")})
 
     @property
+    def by_class(self) -> bool:
+        """Whether each text has one of several classes."""
+        return self.image is None and self.problem == "single_label_classification"
+
+    @property
     def columns(self) -> list[str]:
         """The columns that rows are read from, beside the labels."""
         return self.text if self.image is None else [self.image]

@@ -1,7 +1,9 @@
-"""A tiny model on disk, built once."""
+"""Tiny models on disk, built once."""
 
 from __future__ import annotations
 
+import json
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +70,19 @@ def _short(monkeypatch: pytest.MonkeyPatch, fresh: Fresh) -> None:
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The model folder."""
     return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def averaging(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model with a modules.json that names the mean."""
+    folder = tmp_path_factory.mktemp("models") / "averaging"
+    shutil.copytree(tiny, folder)
+    kinds = {"0": ("", "Transformer"), "1": ("1_Pooling", "Pooling")}
+    said = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in kinds.values()]
+    (folder / "modules.json").write_text(json.dumps(said))
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
+    return folder
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,19 +22,6 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     return {TARGET: save_table(tmp_path_factory.mktemp("rows") / "rows.parquet", rows(120))}
 
 
-@pytest.fixture(scope="module")
-def averaging(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model with a modules.json that names the mean."""
-    folder = tmp_path_factory.mktemp("models") / "averaging"
-    shutil.copytree(tiny, folder)
-    kinds = {"0": ("", "Transformer"), "1": ("1_Pooling", "Pooling")}
-    said = [{"path": path, "type": f"sentence_transformers.models.{kind}"} for path, kind in kinds.values()]
-    (folder / "modules.json").write_text(json.dumps(said))
-    (folder / "1_Pooling").mkdir()
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
-    return folder
-
-
 @pytest.mark.slow
 def test_the_mean_is_read_in_every_file_and_by_the_next_job(
     averaging: Path, table: Mapping[str, Path], tmp_path: Path
@@ -43,7 +29,7 @@ def test_the_mean_is_read_in_every_file_and_by_the_next_job(
     """The report is verified in a fresh process, in each of the files."""
     asked: dict[str, Any] = {"export": {"formats": ["onnx", "onnx-int8"]}, "hidden_size": "trim"}
     report = done(spec_of(**asked), averaging, table, tmp_path / "first")
-    assert report.task.head == "a fresh head for 2 labels: it has none of its own; it reads the mean of the tokens"
+    assert "it has none of its own; it reads the mean of the tokens" in report.task.head
     assert report.verified.changed_predictions == 0
     first = tmp_path / "first/output"
     assert json.loads((first / "config.json").read_text())["topwork"]["pooling"] == "mean"

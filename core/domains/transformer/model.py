@@ -46,7 +46,7 @@ class LocalModel:
     reads: int | None = None  # tokens of a text, at most; None where config.json does not say
     stretches: bool = False  # its positions scale with the text's length
     recipe: Recipe | None = None  # from hidden states to a vector, where vectors are asked for
-    averages: bool = False  # its modules.json says that it was trained on the mean of its tokens
+    pooled: str | None = None  # where it was trained to give vectors of texts, as its modules.json says
     pruned: bool = False  # by an earlier job: parts of it are parts of what that has left
 
     def require(self, spec: JobSpec) -> None:
@@ -79,6 +79,8 @@ class LocalModel:
             family = family.reading(pooling)
         if family.pooling == "mean":
             head = replace(head, says=f"{head.says}; it reads the mean of the tokens")
+        if self.by_pairs(spec, head):
+            head = replace(head, says=f"{head.says}; pairs of rows are taught before it")
         return replace(self, architecture=replace(self.architecture, family=family)), head
 
     def _pooling(self, spec: JobSpec, own: bool) -> Pooling | None:
@@ -95,12 +97,22 @@ class LocalModel:
         else:
             why = ""
         if asked == "auto":
-            return "mean" if self.averages and not own and not why else None
+            return "mean" if self.pooled == "mean" and not own and not why else None
         if own and (asked == "mean") == family.reads_one:
             why = "the model's own head, which is kept, was trained to read another place: leave it out"
         if why:
             raise SpecError("/pooling", why)
         return asked
+
+    def by_pairs(self, spec: JobSpec, head: Head) -> bool:
+        """Whether pairs of rows are taught before a fresh head: where nothing is said, of a model of text vectors.
+
+        Raises SpecError('/train/contrastive').
+        """
+        asked = spec.train.contrastive
+        if head.own and asked is True:
+            raise SpecError("/train/contrastive", "is for a fresh head, and this model keeps its own: leave it out")
+        return asked if asked != "auto" else not head.own and self.pooled is not None and spec.task.by_class
 
     def costs(
         self, labels: int = 0, length: int = 1, *, narrow: bool = False, precision: Precision = "float32"
@@ -198,11 +210,11 @@ def _read(folder: Path, problem: ProblemType) -> LocalModel:
     stretches = any(name in ("rope_type", "type") and value in STRETCHING for name, value in named(rope))
     pruned = architecture.earlier is not None or (folder / "structure.json").is_file()
     recipe = read_recipe(folder) if family.of_vectors else None
-    averages = not family.of_vectors and (folder / "modules.json").is_file() and _averages(folder)
+    pooled = None if family.of_vectors else _pooled(folder)
     if recipe:
         recipe.require(architecture.hidden)
         architecture = replace(architecture, family=replace(family, reads_one=recipe.reads_one))
-    model = LocalModel(folder.name, architecture, kept, size, labels, reads, stretches, recipe, averages, pruned)
+    model = LocalModel(folder.name, architecture, kept, size, labels, reads, stretches, recipe, pooled, pruned)
     model.dense  # noqa: B018  raises SpecError where the weights are not of this config.json
     _require_layers(architecture, kept)
     _require_embeddings(
@@ -211,11 +223,14 @@ def _read(folder: Path, problem: ProblemType) -> LocalModel:
     return model
 
 
-def _averages(folder: Path) -> bool:
+def _pooled(folder: Path) -> str | None:
+    """What a `modules.json` says; None without one that can be read: vectors are not asked for."""
+    if not (folder / "modules.json").is_file():
+        return None
     try:
-        return read_recipe(folder).pooling == "mean"
-    except SpecError:  # of vectors, which are not asked for
-        return False
+        return read_recipe(folder).pooling
+    except SpecError:
+        return None
 
 
 def _require_layers(architecture: Architecture, shapes: Mapping[str, tuple[int, ...]]) -> None:

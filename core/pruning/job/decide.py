@@ -68,6 +68,7 @@ def tried(prepared: Prepared, transfer: Transfer, network: Network) -> Facts:
         batch_size=train.batch_size,
         balanced=one.spec.task.metric in ("balanced_accuracy", "f1"),
         seed=train.seed,
+        pairs=inputs.pairs,
         own=len(one.spec.sources) if one.spec.task.unlabelled else None,
     )
     decision = trials.decide(ground, transfer.active, plan.steps, prepared.progress, one.state.checkpoints.at)

@@ -39,6 +39,7 @@ class Inputs:
     sources: list[TaskRows]
     given: Tensor | None = None  # what the model as it was given answers on the test rows, where its head is its own
     vocabulary: Trimmed | None = None
+    pairs: bool = False  # whether the model is taught by pairs of the target's rows first
 
     @property
     def target(self) -> TaskRows:

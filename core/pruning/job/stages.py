@@ -21,6 +21,7 @@ from core.pruning.scoring.importance import BATCHES
 from core.pruning.scoring.refit import refit
 from core.pruning.scoring.settle import cut_settled
 from core.pruning.system.device import device
+from core.pruning.training.contrast import by_pairs
 from core.pruning.training.coupling import Phase, TaskRows, add_heads, first_rows, phases, teacher_head
 from core.pruning.training.losses import labelled_by
 from core.pruning.training.train import History, Training, recovery_rate, train
@@ -92,6 +93,7 @@ def teach(prepared: Prepared, decided: Decided, network: Network) -> Taught:
     """Fine-tune the dense model."""
     one, inputs = prepared.one, prepared.inputs
     plan = decided.phases("teach", inputs.target, decided.sources, one.spec.train.batch_size)
+    plan = by_pairs(plan) if inputs.pairs else plan
     add_heads(network, plan, decided.sources)
     curve = fine_tune(prepared, plan, network, training(prepared, decided, "teach"), "teach")
     teacher = network.to(device()).eval()

@@ -61,7 +61,8 @@ def read_texts(spec: JobSpec, model: Path, splits: Splits, hear: Hear) -> tuple[
     if heard and task.of_words:  # whose answers are by tokens, of which there are others now
         given = hear(network, rows[2], "given")
         network.cpu()
-    inputs = Inputs(splits, head, task, modality, *rows, given, vocabulary)
+    pairs = local.by_pairs(spec, head)
+    inputs = Inputs(splits, head, task, modality, *rows, given, vocabulary, pairs)
     unread = sum(len(row.text) for row in splits.test) - int((inputs.test.labels != IGNORED).sum())
     if task.of_words and unread:
         splits.dropped["words of the test rows that the model does not read"] = unread

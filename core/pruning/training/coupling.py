@@ -66,10 +66,15 @@ class Stream:
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of a stage, `part` of its steps. The target's stream, where there is one, comes first."""
+    """A stretch of a stage, `part` of its steps. The target's stream, where there is one, comes first.
+
+    `pairs`: by pairs of its rows, without a head (contrast.py). `fitted`: its head starts from a regression.
+    """
 
     streams: tuple[Stream, ...]
     part: float = 1.0
+    pairs: bool = False
+    fitted: bool = False
 
 
 def phases(

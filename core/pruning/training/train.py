@@ -16,6 +16,7 @@ from core.pruning.system import parallel
 from core.pruning.system.device import device
 from core.pruning.training.batches import Rows, draw
 from core.pruning.training.checkpoint import NOWHERE, Checkpoint, random_state, restore, set_random_state, trained
+from core.pruning.training.contrast import fit_head, pair_loss
 from core.pruning.training.coupling import Phase
 from core.pruning.training.losses import batch_loss
 from core.pruning.training.predict import predict
@@ -28,6 +29,7 @@ EVALUATIONS = 12  # looks at dev in a stage
 # Of a metric that counts rows, which one answer for all may win, the one that counts classes: dev is looked at by both.
 BESIDE = {"accuracy": "balanced_accuracy", "subset_accuracy": "macro_f1", "token_accuracy": "entity_f1"}
 HEAD_RATE = 10.0  # a fresh head learns this much faster than the body
+GENTLE = 0.2  # of the rate, where vectors that know much are to keep it: by pairs, and behind a head that is fitted
 
 
 @dataclass(frozen=True)
@@ -57,14 +59,14 @@ class History:
     weights: list[list[float]] = field(default_factory=list)
 
 
-def optimizer_for(network: Network, rate: float) -> torch.optim.AdamW:
+def optimizer_for(network: Network, rate: float, head_rate: float = HEAD_RATE) -> torch.optim.AdamW:
     """AdamW without decay on biases and LayerNorms; heads learn faster, but what makes vectors, which is not fresh."""
     body: list[torch.nn.Parameter] = []
     plain: list[torch.nn.Parameter] = []
     for parameter in network.body.parameters():
         if parameter.requires_grad:
             (plain if parameter.ndim < 2 else body).append(parameter)
-    head_rate = 1.0 if network.gives_vectors else HEAD_RATE
+    head_rate = 1.0 if network.gives_vectors else head_rate
     return torch.optim.AdamW(
         [
             {"params": body, "weight_decay": 0.01},
@@ -73,6 +75,13 @@ def optimizer_for(network: Network, rate: float) -> torch.optim.AdamW:
         ],
         lr=rate,
     )
+
+
+def optimizer_of(phase: Phase, network: Network, rate: float) -> torch.optim.AdamW:
+    """As `optimizer_for`, gentle where a phase asks for it, and a head that is fitted is not fresh."""
+    if phase.pairs or phase.fitted:
+        return optimizer_for(network, GENTLE * rate, head_rate=1.0)
+    return optimizer_for(network, rate)
 
 
 def rate_at(step: int, steps: int) -> float:
@@ -167,17 +176,31 @@ def train(
     best: tuple[float, float] | None = None
     kept: dict[str, Tensor] = {}
     saved = checkpoint.load()
+
+    def look(dev: Rows, done: int) -> None:
+        nonlocal best, kept
+        pace.dev = dev_scores(network, dev, pace.alive)
+        history.points.append({"step": done, "phase": number, **pace.dev})
+        found = rank(pace.dev, metric)
+        if last and (best is None or found > best):
+            best, history.kept_step = found, done
+            kept = {name: tensor.clone() for name, tensor in trained(network).items()}
+
     for number, phase in enumerate(plan):
         last = number == len(plan) - 1
         count, first = steps - before if last else round(phase.part * steps), 0
         if saved and number < saved["phase"]:
             before += count
             continue
-        optimizer = optimizer_for(network, training.rate)
+        optimizer = optimizer_of(phase, network, training.rate)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(rate_at, steps=count))
         every = max(1, count // (EVALUATIONS if last else 4))  # nothing is selected before the last phase
         drawn = draw([(stream.rows, stream.share) for stream in phase.streams], count, seed + number)
         weights = learn(phase, dev, count, seed) if training.learned_weights and last and dev is not None else None
+        if phase.fitted and not saved:
+            fit_head(network, phase.streams[0], pace.alive)
+            if dev is not None:
+                look(dev, before)
         if saved:
             first, history, pace.dev = saved["step"], History(**saved["history"]), saved["dev"]
             best, kept = saved["best"] and tuple(saved["best"]), saved["kept"]
@@ -188,8 +211,9 @@ def train(
                 weights.resume(saved["weights"])
             set_random_state(saved["random"])
             saved = None
+        loss_of = pair_loss if phase.pairs else batch_loss
         for step, index in enumerate(islice(drawn, first, None), first + 1):
-            loss = batch_loss(network, weights.streams if weights else phase.streams, index)
+            loss = loss_of(network, weights.streams if weights else phase.streams, index)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             parallel.average(parameter.grad for parameter in network.parameters())
@@ -198,13 +222,8 @@ def train(
             schedule.step()
             if weights:
                 weights.update(network, step, index)
-            if dev is not None and (step % every == 0 or step == count):
-                pace.dev = dev_scores(network, dev, pace.alive)
-                history.points.append({"step": before + step, "phase": number, **pace.dev})
-                found = rank(pace.dev, metric)
-                if last and (best is None or found > best):
-                    best, history.kept_step = found, before + step
-                    kept = {name: tensor.clone() for name, tensor in trained(network).items()}
+            if dev is not None and not phase.pairs and (step % every == 0 or step == count):
+                look(dev, before + step)
             pace.step(before + step)
             if step < count and checkpoint.due():
                 checkpoint.save(

@@ -22,6 +22,7 @@ from core.pruning.system import parallel
 from core.pruning.system.device import device
 from core.pruning.training.batches import Rows
 from core.pruning.training.checkpoint import Checkpoint, restore, trained
+from core.pruning.training.contrast import by_pairs
 from core.pruning.training.coupling import Phase, TaskRows, add_heads, first_rows, phases, teacher_head
 from core.pruning.training.losses import labelled_by
 from core.pruning.training.predict import predict
@@ -47,6 +48,7 @@ class Ground:
     batch_size: int  # the job's
     balanced: bool  # whether classes count alike
     seed: int
+    pairs: bool = False  # whether teaching is by pairs first
     own: int | None = None  # the number of the target's own text, the last of the sources
 
 
@@ -170,6 +172,7 @@ class Trials:
         network = copy.deepcopy(self.ground.network).to(device())
         sources = [self.ground.sources[i] for i in taught]
         plan = phases("sequential", "teach", bool(sources), target, sources, self.batch_size)
+        plan = by_pairs(plan) if self.ground.pairs else plan
         add_heads(network, plan, sources)
         if (saved := self.teacher(taught, number).load()) is not None:
             restore(network, saved["network"])

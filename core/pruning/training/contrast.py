@@ -1,0 +1,89 @@
+"""Teach a sentence encoder by pairs first: rows of one class are drawn together, all others apart; then fit a head.
+
+From SetFit (Tunstall et al., 2022, arXiv 2209.11055), whose pairs are drawn one by one; here they are all pairs of a
+batch. Training a fresh head and the encoder at once would lose what its vectors know (Kumar et al., 2022, arXiv
+2202.10054).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core.domains.network import Network, last_linear
+from core.pruning.system import parallel
+from core.pruning.training.batches import Rows
+from core.pruning.training.coupling import Phase, Stream
+from core.pruning.training.losses import features_of
+from core.pruning.training.predict import autocast, predict
+
+STRENGTH = 10.0  # of the regression: of a row's loss against half the square of the weights, of features of length 1
+FITTED = 10_000  # rows that it looks at, at most
+
+
+def by_pairs(plan: Sequence[Phase]) -> list[Phase]:
+    """A plan of `teach`, the last phase of which is half by pairs, half by labels; as it is where that mixes tasks."""
+    *before, last = plan
+    if len(last.streams) > 1:
+        return [*plan]
+    half = last.part / 2
+    return [*before, replace(last, part=half, pairs=True), replace(last, part=half, fitted=True)]
+
+
+def pair_loss(network: Network, streams: Sequence[Stream], drawn: Sequence[Sequence[int]]) -> Tensor:
+    """Mean square of 1 less the cosine of pairs of one class, and of the cosine of all others.
+
+    Both means count alike, however many pairs a batch has of either.
+    """
+    [stream], [index] = streams, drawn
+    with autocast(network):
+        [(features, _)] = features_of(network, streams, drawn)
+    labels = stream.rows.labels[index].to(features.device)
+    unit = F.normalize(features.float(), dim=1)
+    first, second = torch.triu_indices(len(index), len(index), 1, device=features.device)
+    cosine, alike = (unit @ unit.T)[first, second], labels[first] == labels[second]
+    parts = [(cosine[alike] - 1).square(), cosine[~alike].square()]
+    return torch.stack([part.mean() if len(part) else part.sum() for part in parts]).sum()
+
+
+def fit_head(network: Network, stream: Stream, alive: Callable[[], None] = lambda: None) -> None:
+    """Set the last Linear of the stream's head by regression on what it reads, with an L2 penalty.
+
+    `alive` is called after each batch that is read.
+    """
+    rows = stream.rows.take(range(0, len(stream.rows), -(-len(stream.rows) // FITTED)))
+
+    def fitted() -> tuple[Tensor, Tensor]:
+        with network.reading(stream.head) as reading:
+            return regression(predict(network, rows, reading, alive=alive), rows)
+
+    weight, bias = parallel.agree(fitted)
+    _, last = last_linear(network.heads[stream.head])
+    with torch.no_grad():
+        last.weight.copy_(weight)
+        last.bias.copy_(bias)
+
+
+def regression(features: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+    """Weights, (C, F), and biases, (C,), that answer the rows from their `features`, (N, F), by L-BFGS."""
+    middle = features.mean(0)
+    scale = (features - middle).square().sum(1).mean().sqrt().clamp(min=1e-6)
+    features, classes = (features - middle) / scale, len(rows.task.labels)
+    weight = torch.zeros(classes, features.shape[1], requires_grad=True)
+    bias = torch.zeros(classes, requires_grad=True)
+    solver = torch.optim.LBFGS([weight, bias], max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        solver.zero_grad()
+        found = len(rows) * rows.task.loss(features @ weight.T + bias, rows.labels)
+        found = found + weight.square().sum() / (2 * STRENGTH)
+        found.backward()  # type: ignore[no-untyped-call]
+        return found
+
+    solver.step(loss)  # type: ignore[no-untyped-call]
+    weight = weight.detach() / scale
+    return weight, bias.detach() - weight @ middle
