@@ -28,16 +28,10 @@ def cut_off_from(service: str, other: str, seconds: float) -> Fault:
     """Let packets between two containers be lost, without a word, for a while; all others go through."""
 
     def fault(site: Site, address: str) -> None:
-        with lost(one_of(site, service, address), address_of(site, f"{other}.0")):
+        with lost(one_of(site, service, address), site.address_of(f"{other}.0")):
             time.sleep(seconds)
 
     return fault
-
-
-def address_of(site: Site, name: str) -> str:
-    """The address of a container in the fleet's network."""
-    known = f'{{{{(index .NetworkSettings.Networks "{site.fleet.name}").IPAddress}}}}'
-    return docker("inspect", "--format", known, site.fleet.container(name))
 
 
 @contextmanager

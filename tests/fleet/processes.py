@@ -13,8 +13,10 @@ Fault = Callable[[Site, str], object]
 
 
 def one_of(site: Site, service: str, address: str) -> str:
-    """A container of the service; of the workers, that of the job."""
-    return site.fleet.container(site.worker_of(address) if service == "worker" else f"{service}.0")
+    """A container of the service; of the workers, that of the job; of the API, that which its events are read from."""
+    if service == "worker":
+        return site.fleet.container(site.worker_of(address))
+    return site.fleet.container(site.api_of_stream() if service == "api" else f"{service}.0")
 
 
 def process(container: str) -> str:

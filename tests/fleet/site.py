@@ -20,7 +20,7 @@ from tests.fleet.bases import docker
 from tests.fleet.composed import Fleet
 from tests.tiny import rows, save_tiny_model
 
-STEPS = {"teach": 60, "recover": 700}
+STEPS = {"teach": 60, "recover": 3000}
 UNTIL_S = 900.0
 MAX_REPEATED_S = 60.0  # docs/reliability.md: what a killed job repeats at most
 Event = dict[str, Any]
@@ -33,6 +33,7 @@ class Site:
     fleet: Fleet
     client: httpx.Client
     dataset: str
+    watcher: Watcher | None = None  # of the job that runs
 
     def get(self, address: str) -> dict[str, Any]:
         """The answer; asked again while the API is away."""
@@ -72,6 +73,17 @@ class Site:
         assert found, f"no worker has {address}"
         return found[0]
 
+    def api_of_stream(self) -> str:
+        """The container that the job's events are read from, where there are several; else the only one."""
+        read = self.watcher.api if self.watcher else ""
+        names = [name for name in self.fleet.started if name.startswith("api")]
+        return next((name for name in names if self.address_of(name) == read), names[0])
+
+    def address_of(self, name: str) -> str:
+        """The address of a container in the fleet's network."""
+        known = f'{{{{(index .NetworkSettings.Networks "{self.fleet.name}").IPAddress}}}}'
+        return docker("inspect", "--format", known, self.fleet.container(name))
+
     def processes(self, name: str) -> list[str]:
         """The processes of a container, each with its words."""
         return docker("top", self.fleet.container(name), "-eo", "pid,args").splitlines()
@@ -89,6 +101,7 @@ class Watcher:
     address: str
     seen: list[int] = field(default_factory=list)
     connections: int = 0
+    api: str = ""  # the address of the one that it reads from
 
     def run(self) -> None:
         """Return once the server says that nothing is to come."""
@@ -104,6 +117,7 @@ class Watcher:
         headers |= {"Last-Event-ID": str(self.seen[-1])} if self.seen else {}
         with self.client.stream("GET", f"{self.address}/events", headers=headers, timeout=20) as answer:
             self.connections += answer.status_code == 200
+            self.api = answer.headers.get("x-api", "").partition(":")[0]
             for line in answer.iter_lines():
                 if line.startswith("id:"):
                     self.seen.append(int(line[3:]))
@@ -113,7 +127,7 @@ class Watcher:
 def tried(site: Site, fault: Callable[[Site, str], object]) -> str:
     """Do something to the fleet while a job that has saved something runs; what became of the job, in a line."""
     address = site.submit()
-    watcher = Watcher(site.client, address)
+    watcher = site.watcher = Watcher(site.client, address)
     watching = threading.Thread(target=watcher.run, daemon=True)
     watching.start()
     try:
