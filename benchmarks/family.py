@@ -53,7 +53,7 @@ def spec_of(pair: str, seed: int, sizes: Sequence[float]) -> JobSpec:
             "sources": [{"data": {"dataset": dataset_id(asked.source)}, "label": "label"}],
             "transfer": {"coupling": "teacher"},
             "pooling": "first",  # as in every line that stands
-            "train": {"max_length": MAX_LENGTH, "seed": seed},
+            "train": {"max_length": MAX_LENGTH, "seed": seed, "contrastive": False},
             **({"budgets": budgets} if budgets[1:] else {"budget": budgets[0]}),
         }
     )

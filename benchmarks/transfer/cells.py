@@ -262,6 +262,7 @@ def spec_of(cell: Cell, steps: Mapping[str, int], model: str = "all-minilm-l6-v2
                 "steps": {stage: count for stage, count in own.items() if count or stage == "recover"},
                 "max_length": MAX_LENGTH,
                 "seed": cell.seed,
+                "contrastive": False,  # as in every line that stands
             },
         }
     )
