@@ -20,6 +20,7 @@ from tests.fleet.composed import Fleet
 
 PORT = 8011
 MODEL = "all-minilm-l6-v2"
+STEPS = {"teach": 30, "recover": 30}
 ENDED = ("succeeded", "failed", "cancelled")
 
 
@@ -43,7 +44,7 @@ def prune(fleet: Fleet, data: Path, up_at: float) -> str:
             "model": MODEL,
             "task": {"data": {"dataset": dataset["id"]}, "split": {"train": 100, "dev": 100, "test": 500}},
             "budget": {"params": 0.1},
-            "train": {"steps": {"teach": 30, "recover": 30}, "max_length": 64},
+            "train": {"steps": STEPS, "max_length": 64},
         }
         began = time.monotonic()
         answer = client.post("/v1/jobs", json=spec, timeout=60)
@@ -55,8 +56,7 @@ def prune(fleet: Fleet, data: Path, up_at: float) -> str:
         assert job["status"] == "succeeded", job["error"]
         files = client.get(f"{address}/files").json()["items"]
         took = time.monotonic() - began
-    steps = spec["train"]["steps"]
-    return f"a job of {steps} steps, accepted {accepted:.0f} s after the start, took {took:.0f} s: {len(files)} files"
+    return f"a job of {STEPS} steps, accepted {accepted:.0f} s after the start, took {took:.0f} s: {len(files)} files"
 
 
 def main() -> None:

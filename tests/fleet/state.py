@@ -69,7 +69,7 @@ def small_volume(fleet: Fleet, mb: int) -> None:
     docker("volume", "create", *words, f"{fleet.name}-data")
 
 
-def fill(site: Site, seconds: float) -> str:
+def fill(site: Site, _address: str, *, seconds: float) -> str:
     """Leave no byte of the shared volume for a while; what an upload is answered meanwhile."""
     api = site.fleet.container("api.0")
     docker("exec", api, "sh", "-c", "cat /dev/zero > /data/filler 2> /dev/null || true")
