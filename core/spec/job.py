@@ -141,8 +141,8 @@ class Train(Strict):
         Literal["auto"] | bool,
         Field(
             description="half of the steps of 'teach' draw rows of one class together and others apart, before a "
-            "fresh head is fitted and trained at a fifth of the rate; auto: where the model's modules.json says that "
-            "it gives vectors of texts"
+            "fresh head is fitted; fewer than 2,000 rows are trained on at less than the rate; auto: where the model's "
+            "modules.json says that it gives vectors of texts"
         ),
     ] = "auto"
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0

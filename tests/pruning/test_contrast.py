@@ -21,7 +21,7 @@ from core.pruning.training.checkpoint import Checkpoints, trained
 from core.pruning.training.contrast import by_pairs, fit_head, pair_loss
 from core.pruning.training.coupling import Phase
 from core.pruning.training.predict import predict
-from core.pruning.training.train import Training, train
+from core.pruning.training.train import Training, optimizer_of, train
 from core.spec.errors import SpecError
 from tests.tiny import TARGET, done, rows, save_table, spec_of, stream
 
@@ -190,3 +190,16 @@ def test_a_whole_job_is_taught_by_pairs(averaging: Path, tmp_path: Path) -> None
     with pytest.raises(SpecError, match="is for a fresh head, and this model keeps its own") as caught:
         done(spec_of(train={"contrastive": True}), found, table, tmp_path / "second")
     assert caught.value.field == "/train/contrastive"
+
+
+def test_few_rows_move_the_encoder_gently(network: TransformerNetwork, tiny: Path) -> None:
+    rows = stream(tiny, 20, seed=0)
+
+    def rates(phase: Phase) -> list[float]:
+        return [group["lr"] for group in optimizer_of(phase, network, 1.0).param_groups]
+
+    pairs, fitted = by_pairs([Phase((rows,))])
+    assert rates(pairs) == rates(fitted) == pytest.approx([0.1] * 3)
+    assert rates(Phase((rows,))) == [1.0, 1.0, 10.0]
+    many = replace(rows, rows=rows.rows.take([0] * 8000))
+    assert rates(replace(fitted, streams=(many,))) == [1.0] * 3

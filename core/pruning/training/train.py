@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
+from math import sqrt
 
 import torch
 from torch import Tensor
@@ -29,7 +30,7 @@ EVALUATIONS = 12  # looks at dev in a stage
 # Of a metric that counts rows, which one answer for all may win, the one that counts classes: dev is looked at by both.
 BESIDE = {"accuracy": "balanced_accuracy", "subset_accuracy": "macro_f1", "token_accuracy": "entity_f1"}
 HEAD_RATE = 10.0  # a fresh head learns this much faster than the body
-GENTLE = 0.2  # of the rate, where vectors that know much are to keep it: by pairs, and behind a head that is fitted
+FULL_RATE_ROWS = 2000  # by pairs, and behind a head that is fitted: fewer rows move what the vectors know less
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,10 @@ def optimizer_for(network: Network, rate: float, head_rate: float = HEAD_RATE) -
 
 
 def optimizer_of(phase: Phase, network: Network, rate: float) -> torch.optim.AdamW:
-    """As `optimizer_for`, gentle where a phase asks for it, and a head that is fitted is not fresh."""
+    """As `optimizer_for`; by pairs, and behind a head that is fitted, at a rate that grows as the root of the rows."""
     if phase.pairs or phase.fitted:
-        return optimizer_for(network, GENTLE * rate, head_rate=1.0)
+        part = min(1.0, sqrt(len(phase.streams[0].rows) / FULL_RATE_ROWS))
+        return optimizer_for(network, part * rate, head_rate=1.0)
     return optimizer_for(network, rate)
 
 
