@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import resource
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -14,7 +15,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors import SafetensorError
 from torch import Tensor
 
 from core.domains.cost import Cost
@@ -27,6 +27,7 @@ from core.pruning.latency import stopwatch
 from core.pruning.masking import pdp, sparsity
 from core.pruning.masking.l0 import prune
 from core.pruning.scoring.fitter import Fitter
+from core.pruning.system.files import write_tensors
 from core.pruning.training import checkpoint as module
 from core.pruning.training.batches import encode
 from core.pruning.training.checkpoint import NOWHERE, Checkpoint, Checkpoints
@@ -419,17 +420,27 @@ def test_what_cannot_be_gone_on_from_is_not(tmp_path: Path, monkeypatch: pytest.
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), SafetensorError("IoError")])
+def test_what_finds_no_room_is_an_error_of_the_disk(tmp_path: Path) -> None:
+    """Of which another attempt may be free; safetensors has an error of its own, which would end the job."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"cannot write x: .*File too large"):
+            write_tensors(tmp_path / "x", {"x": torch.zeros(1000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def test_a_full_disk_costs_the_save_and_not_the_job(
-    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def full(_tensors: object, path: Path, _facts: object) -> None:
+    def full(path: Path, _tensors: object, _facts: object) -> None:
         path.write_bytes(b"the first few bytes")
-        raise error
+        raise OSError(28, "No space left on device")
 
     loop = folder_of(tmp_path).at("loop")
     loop.save({"step": 1})
-    monkeypatch.setattr(module, "save_file", full)
+    monkeypatch.setattr(module, "write_tensors", full)
     loop.save({"step": 2})
     assert loop.load() == {"step": 1} and len(list(tmp_path.iterdir())) == 1
     assert "cannot save loop" in caplog.text

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from core.domains.structure import Structure
@@ -29,7 +28,7 @@ from core.machine import cpu_name
 from core.pruning.export.vectors import write_modules
 from core.pruning.export.verify import VECTORS_FILE, modeling_file
 from core.pruning.system import parallel
-from core.pruning.system.files import sha256, write_json
+from core.pruning.system.files import sha256, write_json, write_tensors
 from core.pruning.training.batches import Rows
 from core.rows.example import Example
 from core.rows.modality import Modality
@@ -98,7 +97,7 @@ def save_weights(model: Any, file: Path, precision: Precision) -> None:
         name: tensor.detach().cpu().to(dtype if tensor.is_floating_point() else tensor.dtype).contiguous().clone()
         for name, tensor in model.state_dict().items()
     }
-    save_file(weights, file, metadata={"format": "pt"})
+    write_tensors(file, weights, {"format": "pt"})
 
 
 def pooling_in_config(family: Family) -> dict[str, str]:

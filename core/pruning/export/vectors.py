@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import nn
 
 from core.domains.transformer.embedder import HEAD, Embedder
-from core.pruning.system.files import write_json
+from core.pruning.system.files import write_json, write_tensors
 
 MODES = {"mean": "mean_tokens", "first": "cls_token", "last": "lasttoken", "max": "max_tokens"}
 KIND = "sentence_transformers.models."
@@ -44,7 +43,7 @@ def write_modules(model: Embedder, max_length: int, target: Path) -> None:
 def _write_dense(linear: nn.Linear, activation: nn.Module, target: Path) -> None:
     target.mkdir(exist_ok=True)
     weights = {f"linear.{name}": part.detach().cpu().contiguous().clone() for name, part in linear.state_dict().items()}
-    save_file(weights, target / "model.safetensors", metadata={"format": "pt"})
+    write_tensors(target / "model.safetensors", weights, {"format": "pt"})
     said = {"in_features": linear.in_features, "out_features": linear.out_features, "bias": linear.bias is not None}
     kind = type(activation)
     write_json(target / "config.json", said | {"activation_function": f"{kind.__module__}.{kind.__name__}"})

@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from core.domains.network import Network
 from core.pruning.job.progress import Teller
 from core.pruning.system import parallel
-from core.pruning.system.files import write_json
+from core.pruning.system.files import write_json, write_tensors
 from core.pruning.training.checkpoint import Checkpoints
 from core.spec.messages import StageName
 
@@ -51,12 +50,12 @@ class State:
         try:
             if network is not None:
                 weights = {name: one.detach().cpu().contiguous().clone() for name, one in network.state_dict().items()}
-                save_file(weights, self._scratch / "weights")
+                write_tensors(self._scratch / "weights", weights)
                 (self._scratch / "weights").replace(self._path(stage, "safetensors"))
             more = {"seconds": self._teller.elapsed()} | ({"labels": list(labels)} if labels is not None else {})
             write_json(self._scratch / "facts", {**facts, **more})
             (self._scratch / "facts").replace(self._path(stage, "json"))
-        except (OSError, SafetensorError) as error:  # the job goes on, with more to lose
+        except OSError as error:  # the job goes on, with more to lose
             return log.warning("cannot save the stage %s: %s", stage, error)
         self.checkpoints.at(stage).drop()
         self._teller.saved(stage)

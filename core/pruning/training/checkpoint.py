@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from core.pruning.system import parallel
+from core.pruning.system.files import write_tensors
 
 EVERY_S = 30.0  # between two saves
 OVERHEAD = 0.02  # of the time may go into saving; else the next save waits,
@@ -104,9 +104,9 @@ class Checkpoints:
         facts = {"made_by": _made_by(), "id": uuid.uuid4().hex, "state": json.dumps(_pack(state, "", tensors))}
         new = self.path(name).with_suffix(".new")
         try:
-            save_file(tensors, new, facts)
+            write_tensors(new, tensors, facts)
             new.replace(self.path(name))
-        except (OSError, SafetensorError) as error:  # a full disk: the loop goes on, with more to lose
+        except OSError as error:  # a full disk: the loop goes on, with more to lose
             log.warning("cannot save %s: %s", name, error)
             new.unlink(missing_ok=True)
         self._spent += time.monotonic() - start
