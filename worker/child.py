@@ -7,6 +7,7 @@ processes, it becomes `accelerate launch`, which starts this module once for eac
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ import structlog
 
 from core.die_with_parent import die_with_parent
 from core.ledger import logs
-from core.spec.messages import Done, Failed, Fault, Listener, Message, Saved, line
+from core.spec.messages import NO_ROOM, Done, Failed, Fault, Listener, Message, Saved, line
 
 
 class Reporter:
@@ -89,7 +90,12 @@ def main(workdir: Path) -> None:
         found = run(spec, model, datasets, workdir, report, Path(request["cache"]), request["names"])
     except SpecError as problem:
         report(Failed(error=Fault(code="invalid", field=problem.field, message=problem.message)))
-    except (OSError, MemoryError, RuntimeError, ImportError):  # what another machine, or another moment, may not do
+    except OSError as problem:
+        if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        traceback.print_exc()
+        sys.exit(NO_ROOM)
+    except (MemoryError, RuntimeError, ImportError):  # what another machine, or another moment, may not do
         raise
     except Exception as unexpected:  # what every attempt would end with
         if int(os.environ.get("RANK", "0")):  # to which nobody listens

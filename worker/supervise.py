@@ -18,6 +18,7 @@ So may the storage: what must come from there, or go there, waits. A job whose m
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -49,6 +50,7 @@ from core.ledger.tables import Job
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec
 from core.spec.messages import (
+    NO_ROOM,
     Done,
     Failed,
     Fault,
@@ -293,6 +295,8 @@ class Supervisor:
             elif time.monotonic() - heard > self.settings.silence_s:
                 raise Ended("retry", f"its process reported nothing for {self.settings.silence_s:g} s")
             self._tick()
+        if _exit_code(process) == NO_ROOM:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         raise Ended("retry", self._last_words(process))
 
     def _lines(self, process: subprocess.Popen[bytes]) -> Iterator[bytes]:
@@ -545,14 +549,13 @@ class Supervisor:
 
     def _last_words(self, process: subprocess.Popen[bytes]) -> str:
         """Why the child died, as far as it can be told; without the paths of this machine."""
-        if not _has_exited(process.pid):
+        code = _exit_code(process)
+        if code is None:
             how = "its process closed its output without a result"
+        elif code < 0:
+            how = f"its process was killed by {_signal(-code)}"
         else:
-            ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-            assert ended is not None
-            how = f"its process exited with code {ended.si_status}"
-            if ended.si_code != os.CLD_EXITED:
-                how = f"its process was killed by {_signal(ended.si_status)}"
+            how = f"its process exited with code {code}"
         with (self.folder / "log.txt").open("rb") as errors:
             errors.seek(max(0, errors.seek(0, os.SEEK_END) - 8192))
             text = errors.read().decode("utf-8", "replace")
@@ -568,6 +571,14 @@ class Supervisor:
 def _has_exited(pid: int) -> bool:
     """Whether a child has ended; it is left to be reaped, so its number cannot be given to another process."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+
+def _exit_code(process: subprocess.Popen[bytes]) -> int | None:
+    """What a child ended with, of a signal its number below nought, as subprocess has it; None while it runs."""
+    ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+    if ended is None:
+        return None
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
 
 
 def _has_members(group: int) -> bool:

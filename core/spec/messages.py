@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from core.spec.latency import Latency
 from core.spec.report import Interval
 
+NO_ROOM = 74  # exit code (EX_IOERR of sysexits.h) of a process that found its disk full
+
 StageName = Literal["data", "auto", "teach", "prune", "recover", "measure", "export"]
 
 

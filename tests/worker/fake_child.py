@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from core.spec.messages import Done, Failed, Fault, Note, Saved, StageBegun, StageProgress
+from core.spec.messages import NO_ROOM, Done, Failed, Fault, Note, Saved, StageBegun, StageProgress
 from worker.child import Reporter, die_with_parent
 
 LAUNCHER = """\
@@ -90,6 +90,8 @@ def misbehave(do: str, step: int, workdir: Path, traces: Path) -> None:
         time.sleep(60)
     if do.startswith("shared"):  # as `accelerate launch` tells of one of its processes
         sys.exit(LAUNCHER.replace("EXITCODE", do.partition(" ")[2]))
+    if do == "no room":
+        sys.exit(NO_ROOM)
     if do == "exit quietly":
         sys.exit(0)
     if do == "hang" or (do == "hang once" and attempt == 1):

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from core.spec.messages import NO_ROOM
 from tests.ledger.helpers import DATASET, make_spec
 
 PROGRAM = """
@@ -113,7 +114,12 @@ def test_an_exception_that_every_attempt_would_end_with_ends_the_job(workdir: Pa
     assert play(workdir, f"raise {raised}", RANK="1")[2] == 1  # the launcher ends the others
 
 
-@pytest.mark.parametrize("raised", ['OSError(28, "No space left on device")', "MemoryError()", 'ImportError("torch")'])
+def test_a_full_disk_is_told_by_the_exit_code(workdir: Path) -> None:
+    messages, log, code = play(workdir, 'raise OSError(28, "No space left on device")')
+    assert (messages, code) == ([], NO_ROOM) and "No space left on device" in log
+
+
+@pytest.mark.parametrize("raised", ['OSError(5, "Input/output error")', "MemoryError()", 'ImportError("torch")'])
 def test_what_may_be_the_machines_fault_is_tried_again(workdir: Path, raised: str) -> None:
     messages, _, code = play(workdir, f"raise {raised}")
     assert (messages, code) == ([], 1)

@@ -382,6 +382,15 @@ def test_a_full_disk_at_the_end_is_tried_again(house: House) -> None:
     assert house.job(job_id).status == "succeeded"
 
 
+def test_a_full_disk_costs_the_job_no_attempt(house: House) -> None:
+    """Which its process tells by how it ends."""
+    job_id = house.new_job("no room", max_attempts=1)
+    supervisor = claim(house, job_id)
+    assert not supervisor.run() and supervisor.blameless
+    assert house.job(job_id).status == "queued"
+    assert house.outcomes(job_id)[0][1] == "the worker could not read or write a file: No space left on device"
+
+
 class FullFolder(LocalStorage):
     """No space to fetch to."""
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str,
     try:
         save_file(dict(tensors), path, metadata=dict(facts) if facts else None)
     except SafetensorError as error:  # of tensors that are whole, the file's fault alone
-        raise OSError(f"cannot write {path.name}: {error}") from error
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(number[1]) if number else errno.EIO, f"cannot write {path.name}: {error}") from error
 
 
 def sha256(path: Path) -> str:
