@@ -16,7 +16,7 @@ import pytest
 from tests.e2e.conftest import Server, command_line, eventually, specification, write_reviews
 from topwork.files import file_sha256
 
-LONG = {"teach": 20, "recover": 800}
+LONG = {"teach": 20, "recover": 4000}
 
 
 @pytest.mark.slow
@@ -38,7 +38,7 @@ def test_a_job_survives_the_kill_of_its_worker(server: Server, submitted: Callab
 @pytest.mark.slow
 def test_a_job_of_two_sizes_goes_on_between_them(server: Server, submitted: Callable[..., str], tmp_path: Path) -> None:
     sizes = ("params-0.4", "params-0.2")
-    train = {"steps": {"teach": 20, "recover": 400}, "max_length": 32, "batch_size": 8}
+    train = {"steps": {"teach": 20, "recover": 2000}, "max_length": 32, "batch_size": 8}
     budgets = [{"params": 0.2}, {"params": 0.4}]
     job_id = submitted(specification(train=train, budget=None, budgets=budgets))
 
