@@ -61,7 +61,10 @@ class Cell:
 
 def spec_of(cell: Cell) -> JobSpec:
     """The job whose teaching it is."""
-    borrowed = {"sources": [{"data": {"dataset": dataset_id(cell.source)}}], "transfer": {"coupling": "teacher"}}
+    borrowed = {
+        "sources": [{"data": {"dataset": dataset_id(cell.source)}, "label": "label"}],
+        "transfer": {"coupling": "teacher"},
+    }
     return JobSpec.model_validate(
         {
             "model": "all-minilm-l6-v2",
