@@ -428,6 +428,11 @@ class JobSpec(Strict):
         return self.transfer.coupling or ("auto" if self.sources else "teacher" if self.task.unlabelled else "none")
 
     @property
+    def teaches_mixed(self) -> bool:
+        """Whether each batch of `teach` is of several tasks."""
+        return self.coupling in ("joint", "tied") and "teach" in self.transfer.active
+
+    @property
     def borrowed(self) -> dict[str, Source]:
         """All that it may transfer from, by JSON pointer: the sources, then the target's own rows without labels."""
         own = {UNLABELLED: self.task.unlabelled.source} if self.task.unlabelled else {}

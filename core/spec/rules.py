@@ -112,6 +112,11 @@ def modality(spec: JobSpec) -> None:
         raise PydanticCustomError(
             "/train/contrastive", "draws rows of one class together: it is of texts that have one of several classes"
         )
+    if spec.train.contrastive is True and spec.teaches_mixed:
+        raise PydanticCustomError(
+            "/train/contrastive",
+            f"has no place where '{spec.coupling}' mixes tasks in each batch of 'teach': leave it out",
+        )
     if spec.pooling != "auto" and spec.task.type not in POOLED:
         raise PydanticCustomError(
             "/pooling", f"is where a head reads a whole text, and {spec.task.type} has no such head: leave it out"

@@ -23,7 +23,8 @@ from core.pruning.training.coupling import Phase
 from core.pruning.training.predict import predict
 from core.pruning.training.train import Training, optimizer_of, train
 from core.spec.errors import SpecError
-from tests.tiny import TARGET, done, rows, save_table, spec_of, stream
+from core.spec.job import JobSpec
+from tests.tiny import SOURCE, TARGET, done, rows, save_table, spec_of, stream
 
 LABELS = ["neg", "pos"]
 
@@ -101,8 +102,22 @@ def test_half_of_the_last_phase_is_by_pairs(tiny: Path) -> None:
     alone, after = by_pairs([Phase((target,))]), by_pairs([Phase((source,), 0.5), Phase((target,), 0.5)])
     assert [(phase.part, phase.pairs, phase.fitted) for phase in alone] == [(0.5, True, False), (0.5, False, True)]
     assert [(phase.part, phase.pairs) for phase in after] == [(0.5, False), (0.25, True), (0.25, False)]
-    mixed = [Phase((target, source))]
-    assert by_pairs(mixed) == mixed
+
+
+@pytest.mark.parametrize("coupling", ["joint", "tied"])
+def test_where_teaching_mixes_tasks_there_are_no_pairs(averaging: Path, coupling: str) -> None:
+    """And none are told of."""
+
+    def asked(contrastive: bool | str = "auto", **transfer: Any) -> JobSpec:
+        sources = [{"data": {"dataset": SOURCE}, "label": "label"}]
+        transfer = {"coupling": coupling} | transfer
+        return spec_of(sources=sources, transfer=transfer, train={"contrastive": contrastive})
+
+    model = read_model(averaging)
+    assert "pairs" not in model.answering(asked(), LABELS)[1].says
+    assert "pairs" in model.answering(asked(stages=["prune"]), LABELS)[1].says
+    with pytest.raises(ValidationError, match=f"has no place where '{coupling}' mixes tasks"):
+        asked(True)
 
 
 def test_the_fitted_head_may_be_what_is_kept(network: TransformerNetwork, tiny: Path) -> None:

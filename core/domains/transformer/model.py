@@ -112,7 +112,9 @@ class LocalModel:
         asked = spec.train.contrastive
         if head.own and asked is True:
             raise SpecError("/train/contrastive", "is for a fresh head, and this model keeps its own: leave it out")
-        return asked if asked != "auto" else not head.own and self.pooled is not None and spec.task.by_class
+        if asked != "auto":
+            return asked
+        return not (head.own or spec.teaches_mixed) and self.pooled is not None and spec.task.by_class
 
     def costs(
         self, labels: int = 0, length: int = 1, *, narrow: bool = False, precision: Precision = "float32"

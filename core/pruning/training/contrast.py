@@ -26,10 +26,8 @@ FITTED = 10_000  # rows that it looks at, at most
 
 
 def by_pairs(plan: Sequence[Phase]) -> list[Phase]:
-    """A plan of `teach`, the last phase of which is half by pairs, half by labels; as it is where that mixes tasks."""
+    """The plan of `teach` whose last phase, which is on the target alone, is half by pairs, half by labels."""
     *before, last = plan
-    if len(last.streams) > 1:
-        return [*plan]
     half = last.part / 2
     return [*before, replace(last, part=half, pairs=True), replace(last, part=half, fitted=True)]
 
