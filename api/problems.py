@@ -231,8 +231,12 @@ def _faults(errors: Sequence[Mapping[str, Any]], body: Any) -> list[Fault]:
             continue
         place, *rest = error["loc"]
         if place == "body":
-            numeric = union is not None and set(branches[union[0]]) == {"int", "float"}
-            detail = "should be a number" if numeric and error["type"].endswith("_type") else _detail(error, pointer)
+            detail = _detail(error, pointer)
+            tags = set(branches[union[0]]) if union is not None else set()
+            if tags == {"int", "float"} and error["type"].endswith("_type"):
+                detail = "should be a number"
+            elif "bool" in tags and error["type"] == "literal_error":
+                detail += ", true or false"
             faults.setdefault(pointer, Fault(pointer=pointer, detail=detail))
         else:
             name = str(rest[0]) if rest else str(place)

@@ -44,6 +44,7 @@ NEARLY = [
     ("/model", MODEL[:-1], f"did you mean '{MODEL}'?"),
     ("/method/name", "fischer", "did you mean 'fisher'?"),
     ("/transfer/coupling", "techer", "did you mean 'teacher'?"),
+    ("/train/contrastive", "yes", "should be 'auto', true or false"),
     ("/task/type", "text-clasification", "did you mean 'text-classification'?"),
     ("/export/layout", "regulr", "did you mean 'regular'?"),
 ]
