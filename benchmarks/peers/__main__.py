@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.peers import others, ours
 from benchmarks.peers.contender import Cell, Make
-from benchmarks.peers.data import TARGETS, Given, given
+from benchmarks.peers.data import EACH, TARGETS, Given, given
 from benchmarks.peers.picture import draw
 from benchmarks.peers.serve import Onnx, Predict, classes, in_turn
 from benchmarks.peers.table import markdown
@@ -46,7 +46,9 @@ def main() -> int:
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
     parser.add_argument("--targets", nargs="*", default=[*TARGETS], choices=[*TARGETS])
     parser.add_argument("--contenders", nargs="*", default=[*CONTENDERS], choices=[*CONTENDERS])
-    parser.add_argument("--rows", nargs="*", type=int, default=[100, 1000])
+    parser.add_argument(
+        "--rows", nargs="*", type=int, default=[100, 1000, EACH], help=f"in all, or {EACH} of each class"
+    )
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--hours", type=float, default=16.0, help="begin nothing after so long")
     parser.add_argument("--dry-run", action="store_true", help="print what is left to run")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.peers.data import Given, Target
+from benchmarks.peers.data import Given, Target, told
 from benchmarks.peers.serve import Predict
 
 
@@ -30,7 +30,7 @@ class Cell:
     base: Path
 
     def __str__(self) -> str:
-        return f"{self.target.table}, {self.rows} rows, seed {self.seed}"
+        return f"{self.target.table}, {told(self.rows)}, seed {self.seed}"
 
 
 Make = Callable[[Cell, Given, Path], Iterator[Made]]  # the last: a folder to work in

@@ -13,6 +13,7 @@ from benchmarks.transfer.data import Row, read, write
 TEST = 1000  # or half of what is not labelled, if that is less
 TEXTS = 5000  # without labels
 DEV = 4  # of so many labelled rows of a class one is held back, by those that select by rows
+EACH = 8  # this number of rows is of each class, any other of all together
 
 
 @dataclass(frozen=True)
@@ -21,20 +22,25 @@ class Target:
 
     table: str
     positive: str | None = None
-    rows: tuple[int, ...] = (100, 1000)
+    rows: tuple[int, ...] = (EACH, 100, 1000)
 
 
 TARGETS = {
     one.table: one
     for one in (
         Target("products"),
-        Target("yelp", rows=(100,)),  # it has 1,000
+        Target("yelp", rows=(EACH, 100)),  # it has 1,000
         Target("sms", positive="spam"),
         Target("tweets"),
         Target("reuters"),
         Target("news"),
     )
 }
+
+
+def told(rows: int) -> str:
+    """So many labelled rows, in words."""
+    return f"{rows} labelled rows of each class" if rows == EACH else f"{rows:,} labelled rows"
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Given:
 
 
 def given(table: Path, rows: int, seed: int) -> Given:
-    """Drawn by `seed`: the test rows at random, then the labelled ones in proportion, of each class three or more."""
+    """Draw the test rows, at random, then labelled ones: EACH of each class, or in proportion, three at least."""
     once = {" ".join(text.lower().split()): (text, label) for text, label in read(table)}
     drawn = [once[key] for key in sorted(once)]
     random.Random(seed).shuffle(drawn)
@@ -75,7 +81,8 @@ def given(table: Path, rows: int, seed: int) -> Given:
     by_label = defaultdict[str, list[Row]](list)
     for row in rest:
         by_label[row[1]].append(row)
-    chosen = [found[: max(3, round(rows * len(found) / len(rest)))] for _, found in sorted(by_label.items())]
+    counts = {label: max(3, round(rows * len(found) / len(rest))) for label, found in sorted(by_label.items())}
+    chosen = [by_label[label][: EACH if rows == EACH else count] for label, count in counts.items()]
     dev = [row for found in chosen for row in found[::DEV]]
     train = [row for found in chosen for i, row in enumerate(found) if i % DEV]
     taken = {*dev, *train}

@@ -82,9 +82,10 @@ def on_embeddings(cell: Cell, given: Given, folder: Path) -> Iterator[Made]:
 
 
 def setfit(cell: Cell, given: Given, folder: Path) -> Iterator[Made]:
-    """SetFit with its published defaults, but for the steps, which are STEPS at most."""
+    """SetFit with its published defaults: one epoch of pairs; but no more than STEPS steps of it."""
     from datasets import Dataset  # type: ignore[import-not-found,unused-ignore]
     from setfit import SetFitModel, Trainer, TrainingArguments  # type: ignore[import-not-found,unused-ignore]
+    from setfit.sampler import ContrastiveDataset  # type: ignore[import-not-found,unused-ignore]
 
     began = time.process_time()
     model = SetFitModel.from_pretrained(str(cell.base), device="cpu")
@@ -94,13 +95,15 @@ def setfit(cell: Cell, given: Given, folder: Path) -> Iterator[Made]:
     )
     asked = TrainingArguments(
         output_dir=str(folder / "checkpoints"),
-        max_steps=STEPS,
         seed=cell.seed,
         save_strategy="no",
         eval_strategy="no",
         report_to="none",
         show_progress_bar=False,
     )
+    pairs = len(ContrastiveDataset(rows["text"], rows["label"], multilabel=False))
+    if pairs > STEPS * asked.embedding_batch_size:
+        asked.max_steps = STEPS  # where an epoch has fewer, this would repeat it
     Trainer(model=model, args=asked, train_dataset=rows).train()
     seconds = time.process_time() - began
     model.model_body.save(str(folder))

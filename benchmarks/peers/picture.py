@@ -12,7 +12,7 @@ import matplotlib
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
-from benchmarks.peers.data import TARGETS
+from benchmarks.peers.data import TARGETS, told
 from benchmarks.peers.table import OURS, by_target, of_rows, speed
 
 COLUMNS = 3
@@ -56,7 +56,7 @@ def draw(lines: Sequence[Mapping[str, Any]], rows: int, path: Path) -> None:
     for panel in list(panels.flat)[len(targets) :]:
         panel.set_visible(False)
     handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.suptitle(f"{rows:,} labelled rows, one core, batches of 32")
+    figure.suptitle(f"{told(rows)}, one core, batches of 32")
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     figure.tight_layout(rect=(0, 0.14 if height > 1 else 0.25, 1, 1))
     with matplotlib.rc_context({"svg.hashsalt": "topwork"}):  # the same file for the same runs

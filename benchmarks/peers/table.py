@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.data import TARGETS, TEST, TEXTS
+from benchmarks.peers.data import TARGETS, TEST, TEXTS, told
 from benchmarks.peers.serve import LENGTH
 from benchmarks.transfer.table import interval
 from core.measures.intervals import f1_of, lead
@@ -93,7 +93,7 @@ def markdown(lines: Sequence[Mapping[str, Any]]) -> str:
     parts = [INTRO]
     for rows in sorted({line["rows"] for line in lines}):
         answers = of_rows(lines, rows)
-        parts += [f"\n## {rows:,} labelled rows\n", *quality(answers), GAINS, *gains(answers)]
+        parts += [f"\n## {told(rows).capitalize()}\n", *quality(answers), GAINS, *gains(answers)]
     return "\n".join(parts) + "\n"
 
 

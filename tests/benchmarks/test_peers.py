@@ -9,17 +9,22 @@ from typing import Any
 import pytest
 
 from benchmarks.peers.contender import Cell
-from benchmarks.peers.data import TARGETS, Given, given
+from benchmarks.peers.data import EACH, TARGETS, Given, given
 from benchmarks.peers.ours import SIZES, spec_of
 from benchmarks.peers.table import as_fast, markdown, of_rows
 from benchmarks.transfer.data import write
 
 
 @pytest.fixture
-def rows(tmp_path: Path) -> Given:
+def table(tmp_path: Path) -> Path:
     labels = ["rare"] * 20 + ["often"] * 480
     write(tmp_path / "table.parquet", [(f"Text {i} of {label}", label) for i, label in enumerate(labels)])
-    return given(tmp_path / "table.parquet", 100, 0)
+    return tmp_path / "table.parquet"
+
+
+@pytest.fixture
+def rows(table: Path) -> Given:
+    return given(table, 100, 0)
 
 
 def test_no_text_is_in_two_parts_and_every_class_is_in_train_and_dev(rows: Given) -> None:
@@ -28,6 +33,12 @@ def test_no_text_is_in_two_parts_and_every_class_is_in_train_and_dev(rows: Given
     assert sum(map(len, parts)) == 500 and len(rows.test) == 200
     assert {label for _, label in rows.train} == {label for _, label in rows.dev} == {"rare", "often"}
     assert abs(len(rows.labelled) - 100) <= 2 and len(rows.dev) == pytest.approx(len(rows.train) / 3, abs=2)
+
+
+def test_of_each_class_there_are_as_many(table: Path) -> None:
+    few = given(table, EACH, 0)
+    assert Counter(label for _, label in few.labelled) == {"rare": EACH, "often": EACH}
+    assert Counter(label for _, label in few.dev) == {"rare": 2, "often": 2}
 
 
 def test_the_job_is_one_that_a_user_could_post(tmp_path: Path) -> None:
