@@ -88,7 +88,7 @@ def line_of(cell: Cell, way: str, data_dir: Path) -> dict[str, Any]:
     results = {"dense": found.dense} | {one.name.removeprefix("params-"): one.result for one in found.sizes}
     quality = {name: {m: one.test[m].value for m in METRICS} for name, one in results.items() if one}
     kept = {one.name.removeprefix("params-"): one.structure and one.structure.model_dump() for one in found.sizes}
-    line = {"cell": asdict(cell), "way": way, "quality": quality, "kept": kept}
+    line: dict[str, Any] = {"cell": asdict(cell), "way": way, "quality": quality, "kept": kept}
     line |= {"seconds": round(time.process_time() - began, 1), "revision": revision()}
     return line | {"environment": environment().model_dump(mode="json")}
 
