@@ -31,8 +31,8 @@ from core.ledger import datasets, webhooks
 from core.ledger.scratch import scratch
 from core.ledger.tables import Dataset
 from core.rows import sandbox
+from core.rows.files.understood import Understood
 from core.rows.survey import Survey, survey
-from core.rows.understood import Understood
 from core.spec.budget import of_size
 from core.spec.errors import SpecError, SpecErrors, meant
 from core.spec.job import JobSpec

@@ -28,8 +28,8 @@ from api.problems import Problem, invalid
 from api.schemas import Fault
 from core.ledger import datasets, jobs, quotas, tables, webhooks
 from core.ledger.scratch import scratch
-from core.rows.hub_features import class_names
-from core.rows.read import ENDINGS, PACKED_ENDINGS
+from core.rows.files.hub_features import class_names
+from core.rows.files.read import ENDINGS, PACKED_ENDINGS
 from core.spec.data import HUB_PART, DatasetRef
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec

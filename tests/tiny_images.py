@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from core.rows.asked import Limits
-from core.rows.read import read
+from core.rows.files.asked import Limits
+from core.rows.files.read import read
 from core.spec.job import JobSpec
 from tests.rows.image.made import saved
 from tests.tiny import SOURCE, TARGET

@@ -19,7 +19,7 @@ from api.schemas import Dataset, DatasetPage, Fault, Preview, instant
 from core.ledger import datasets, quotas, tables
 from core.ledger.scratch import scratch
 from core.ledger.storage import CHUNK
-from core.rows.asked import Asked
+from core.rows.files.asked import Asked
 
 ID = "ds_[0-9a-f]{32}"
 

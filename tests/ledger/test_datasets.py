@@ -13,7 +13,7 @@ from core.ledger.database import Database
 from core.ledger.settings import Settings
 from core.ledger.storage import Storage
 from core.ledger.tables import DEFAULT_TENANT, Dataset
-from core.rows.asked import Asked
+from core.rows.files.asked import Asked
 from core.rows.table import read_columns
 from core.spec.errors import SpecError
 from tests.conftest import every_storage

@@ -12,7 +12,7 @@ from torch.nn.functional import one_hot
 from core.pruning.job.verdict import busy, lead, verdict
 from core.pruning.latency import stopwatch
 from core.rows.example import Example
-from core.rows.splits import Splits
+from core.rows.splitting.splits import Splits
 from core.spec.report import Results
 from core.spec.task import METRICS, ProblemType, TaskSpec
 from core.tasks import task_of

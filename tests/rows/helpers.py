@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from core.rows.read import Asked, Limits, read
+from core.rows.files.read import Asked, Limits, read
+from core.rows.files.understood import Understood
 from core.rows.table import preview, read_columns
-from core.rows.understood import Understood
 from core.spec.errors import SpecError
 
 LIMITS = Limits(max_bytes=256 * 2**20, max_rows=1_000_000, max_columns=256, max_cell_chars=100_000)

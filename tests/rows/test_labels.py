@@ -13,7 +13,7 @@ from hypothesis import given, settings
 
 from core.rows.columns import Column, Table
 from core.rows.data_warnings import doubts
-from core.rows.splits import Splits, prepare
+from core.rows.splitting.splits import Splits, prepare
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec
 from tests.tables import columns

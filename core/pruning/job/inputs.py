@@ -16,7 +16,7 @@ from core.pruning.training.coupling import TaskRows
 from core.rows.example import Example, labels_of
 from core.rows.labels import OUTPUTS, label_names
 from core.rows.modality import Modality
-from core.rows.splits import Splits
+from core.rows.splitting.splits import Splits
 from core.schedule import training_steps
 from core.spec.budget import of_size
 from core.spec.errors import SpecError

@@ -12,7 +12,7 @@ from core.domains.network import Network
 from core.pruning.job.inputs import Hear, Inputs, encoded, require_each
 from core.rows.example import labels_of
 from core.rows.image.processor import Images
-from core.rows.splits import Splits
+from core.rows.splitting.splits import Splits
 from core.spec.job import JobSpec
 from core.tasks import task_of
 

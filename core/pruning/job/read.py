@@ -14,7 +14,7 @@ from core.pruning.job.texts import read_texts
 from core.pruning.system.device import device
 from core.pruning.training.batches import Rows
 from core.pruning.training.predict import predict
-from core.rows.splits import prepare
+from core.rows.splitting.splits import prepare
 from core.rows.table import read_tables
 from core.spec.job import JobSpec
 

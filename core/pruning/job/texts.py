@@ -16,7 +16,7 @@ from core.pruning.job.inputs import Encoded, Hear, Inputs, Trimmed, encoded, req
 from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.training.batches import Rows
 from core.rows.example import labels_of
-from core.rows.splits import Splits
+from core.rows.splitting.splits import Splits
 from core.rows.text.processor import Text
 from core.rows.text.vocabulary import trim
 from core.spec.errors import SpecError

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from core.domains.weights import WHOLE
 from core.pruning.latency.quiet import BUSY
-from core.rows.splits import Splits
+from core.rows.splitting.splits import Splits
 from core.spec.metrics import METRICS, NUMBERS, shown
 from core.spec.report import FileMeasured, Lead, Results
 from core.spec.task import TaskSpec

@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from typing import Self
 
 from core.rows.faults import fault, shown
+from core.rows.files.unpack import check_directory, is_hidden
 from core.rows.image.decode import MAX_BYTES
-from core.rows.unpack import check_directory, is_hidden
 from core.spec.errors import SpecError
 
 BROKEN = (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, zlib.error, RuntimeError, ValueError)

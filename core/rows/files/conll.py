@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.rows.faults import fault, place
-from core.rows.gather import Gathered
+from core.rows.files.gather import Gathered
 
 ENDINGS = (".conll", ".conllu", ".bio", ".iob", ".iob2", ".bioes")
 TAG = re.compile(r"O|[BIESLU]-\S+")

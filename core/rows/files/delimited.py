@@ -18,11 +18,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.rows.asked import Asked
-from core.rows.encoding import Text
 from core.rows.faults import fault, listed, place, shown
-from core.rows.gather import Gathered, unique
-from core.rows.header import looks_like_data
+from core.rows.files.asked import Asked
+from core.rows.files.encoding import Text
+from core.rows.files.gather import Gathered, unique
+from core.rows.files.header import looks_like_data
 
 if TYPE_CHECKING:
     import pyarrow as pa

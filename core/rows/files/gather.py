@@ -9,17 +9,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.rows import kinds
-from core.rows.asked import Limits
 from core.rows.columns import NAMES, NESTED, PICTURE
 from core.rows.faults import fault, listed, place, shown
+from core.rows.files import kinds
+from core.rows.files.asked import Limits
+from core.rows.files.understood import ColumnFacts
 from core.rows.image.gallery import Gallery
-from core.rows.understood import ColumnFacts
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-Cells = tuple[str, "pa.Array"]  # of one kind (core.rows.kinds)
+Cells = tuple[str, "pa.Array"]  # of one kind (core.rows.files.kinds)
 CELL_BYTES = 8  # that any cell, or item of a list, costs at least
 MAX_SEEN = 4096  # columns
 MAX_NAME_CHARS = 200

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from core.rows.faults import fault, listed, shown
-from core.rows.gather import GROUP_BYTES, Cells, Gathered
+from core.rows.files.archive import Packed
+from core.rows.files.gather import GROUP_BYTES, Cells, Gathered
+from core.rows.files.image_metadata import FILE_NAME, Describe, read_table
+from core.rows.files.unpack import DATA
 from core.rows.image.decode import format_of
-from core.rows.image.described import FILE_NAME, Describe, read_table
-from core.rows.image.packed import Packed
-from core.rows.unpack import DATA
 
 IMAGE, LABEL, SPLIT = "image", "label", "split"
 TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from core.rows.columns import NESTED
 from core.rows.faults import fault, listed, shown
-from core.rows.gather import Cells, Gathered
-from core.rows.image.packed import Packed
+from core.rows.files.archive import Packed
+from core.rows.files.gather import Cells, Gathered
 from core.spec.errors import SpecError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Described:
 
     def cells(self, first: int, rows: int, besides: str) -> dict[str, Cells]:
         """Of some rows, the other columns."""
-        from core.rows.tables import plain
+        from core.rows.files.tables import plain
 
         found: dict[str, Cells] = {}
         for field in self.table.schema:

@@ -9,9 +9,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from core.rows import kinds
 from core.rows.faults import fault, listed, place, shown
-from core.rows.gather import MAX_NAME_CHARS, MAX_SEEN, Gathered, unique
+from core.rows.files import kinds
+from core.rows.files.gather import MAX_NAME_CHARS, MAX_SEEN, Gathered, unique
 
 CHUNK = 2**20
 MAX_ROW_CHARS = 16 * 2**20  # of one value: Python may take 20 times as much for what is in it

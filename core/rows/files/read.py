@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from core.rows import conll, delimited, objects, sheets, tables, unpack
-from core.rows.asked import Asked, Limits
-from core.rows.encoding import decode
 from core.rows.faults import fault, shown
-from core.rows.gather import MAX_SKIPPED, Gathered
-from core.rows.image import folder as pictures
-from core.rows.understood import Skipped, Understood
+from core.rows.files import conll, delimited, objects, sheets, tables, unpack
+from core.rows.files import image_folder as pictures
+from core.rows.files.asked import Asked, Limits
+from core.rows.files.encoding import decode
+from core.rows.files.gather import MAX_SKIPPED, Gathered
+from core.rows.files.understood import Skipped, Understood
 from core.spec.errors import SpecError
 
 __all__ = ["Asked", "Limits", "read"]

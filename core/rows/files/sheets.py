@@ -10,12 +10,12 @@ from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
-from core.rows import kinds
-from core.rows.asked import Asked
 from core.rows.faults import fault, listed, place, shown
-from core.rows.gather import Gathered, unique
-from core.rows.header import looks_like_data
-from core.rows.unpack import CHUNK, check_directory
+from core.rows.files import kinds
+from core.rows.files.asked import Asked
+from core.rows.files.gather import Gathered, unique
+from core.rows.files.header import looks_like_data
+from core.rows.files.unpack import CHUNK, check_directory
 
 CELL_BYTES = 32  # of each place between the first cell and the last, used or not: they are made all at once
 BATCH_ROWS = 10_000

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.rows.faults import fault, listed, shown
-from core.rows.gather import CELL_BYTES, MAX_SEEN, Cells, Gathered, unique
-from core.rows.hub_features import of_schema
+from core.rows.files.gather import CELL_BYTES, MAX_SEEN, Cells, Gathered, unique
+from core.rows.files.hub_features import of_schema
 from core.rows.image import columns as pictures
 
 if TYPE_CHECKING:

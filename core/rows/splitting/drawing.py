@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import chain
 
-from core.rows import searching
 from core.rows.example import Example, labels_of
 from core.rows.labels import OUTPUTS, Label, members, strata
-from core.rows.learnable import MIN_ROWS, check_names, names
-from core.rows.left_out import unique, why
+from core.rows.splitting import searching
+from core.rows.splitting.learnable import MIN_ROWS, check_names, names
+from core.rows.splitting.left_out import unique, why
 from core.spec.errors import Faults, SpecError
 from core.spec.task import ProblemType, TaskSpec
 

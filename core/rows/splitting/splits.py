@@ -14,10 +14,8 @@ from functools import partial
 from itertools import chain, zip_longest
 from typing import Any
 
-from core.rows import searching
 from core.rows.cells import MISSING, spell
 from core.rows.columns import Table
-from core.rows.drawing import given_splits, held_out
 from core.rows.example import Example, labels_of, spelling
 from core.rows.image.columns import read_pictures
 from core.rows.labels import (
@@ -34,8 +32,10 @@ from core.rows.labels import (
     spell_labels,
     truths_vary,
 )
-from core.rows.learnable import MIN_ROWS, check_labels, check_names, check_numbers, counted, held, kinds
-from core.rows.left_out import counted_reasons, unique, why
+from core.rows.splitting import searching
+from core.rows.splitting.drawing import given_splits, held_out
+from core.rows.splitting.learnable import MIN_ROWS, check_labels, check_names, check_numbers, counted, held, kinds
+from core.rows.splitting.left_out import counted_reasons, unique, why
 from core.rows.text.texts import read_texts
 from core.spec.data import SplitRefs
 from core.spec.errors import Faults, SpecError

@@ -9,7 +9,7 @@ import pytest
 
 from tests.rows.helpers import Read, refused, take
 
-CASES = Path(__file__).parent.parent / "cases" / "data"
+CASES = Path(__file__).parents[2] / "cases" / "data"
 TEXT = "w38 w22 w24 poor w6 w42 w12"
 FIRST = {"text": TEXT, "label": "neg"}
 REFUSED = {

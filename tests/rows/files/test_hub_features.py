@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.rows.hub_features import class_names
+from core.rows.files.hub_features import class_names
 
 LABEL = {"_type": "ClassLabel", "names": ["neg", "pos"]}
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from core.rows.files.read import Asked, Limits, read
 from core.rows.image.picture import read_bytes
-from core.rows.read import Asked, Limits, read
 from core.rows.table import read_columns
 from core.spec.errors import SpecError
 from tests.rows.helpers import LIMITS, Read, refused, take
@@ -36,8 +36,8 @@ def test_folders_are_classes_and_bytes_stay_as_they_were(tmp_path: Path) -> None
 
 
 def test_pictures_lie_in_groups_of_which_one_is_read_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.rows.gather.GROUP_ROWS", 4)
-    monkeypatch.setattr("core.rows.image.folder.BATCH_PICTURES", 2)
+    monkeypatch.setattr("core.rows.files.gather.GROUP_ROWS", 4)
+    monkeypatch.setattr("core.rows.files.image_folder.BATCH_PICTURES", 2)
     upload, table = tmp_path / "upload", tmp_path / "table.parquet"
     files = folders({"a": 5, "b": 6})
     upload.write_bytes(zipped(files))

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from core.rows import objects
+from core.rows.files import objects
 from tests.rows.helpers import refused, take
 
 ROWS = [{"text": f"film {i}, really", "label": i % 2} for i in range(20)]

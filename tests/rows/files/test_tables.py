@@ -10,8 +10,8 @@ import tracemalloc
 import pyarrow as pa
 import pytest
 
-from core.rows import tables
-from core.rows.read import Limits
+from core.rows.files import tables
+from core.rows.files.read import Limits
 from tests.rows.helpers import arrow, parquet, refused, take
 
 CLASSES = {"names": ["neg", "pos"], "_type": "ClassLabel"}

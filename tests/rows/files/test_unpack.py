@@ -12,8 +12,8 @@ import zipfile
 import pyarrow as pa
 import pytest
 
-from core.rows import unpack
-from core.rows.read import Limits
+from core.rows.files import unpack
+from core.rows.files.read import Limits
 from tests.rows.helpers import parquet, refused, take
 
 TABLE = "text,label\ngood,pos\nbad,neg\n"

@@ -12,13 +12,13 @@ import pytest
 import torch
 from transformers import AutoImageProcessor
 
+from core.rows.files.read import Asked, read
 from core.rows.image.config import read_config, side_of
 from core.rows.image.decode import rgb
 from core.rows.image.picture import Picture
 from core.rows.image.processor import PIXELS, Images
 from core.rows.image.views import view_of
 from core.rows.modality import Modality
-from core.rows.read import Asked, read
 from core.rows.table import read_columns
 from core.spec.errors import SpecError
 from tests.rows.helpers import LIMITS

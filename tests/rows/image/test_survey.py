@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from core.rows.columns import Column
+from core.rows.files.read import Asked, read
 from core.rows.image.picture import Picture
-from core.rows.read import Asked, read
-from core.rows.splits import prepare
+from core.rows.splitting.splits import prepare
 from core.rows.survey import survey
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from pydantic import ValidationError
 
-from core.rows import searching
 from core.rows.example import Example, spelling
-from core.rows.splits import Splits, prepare
+from core.rows.splitting import searching
+from core.rows.splitting.splits import Splits, prepare
 from core.rows.survey import of
 from core.spec.errors import SpecError, SpecErrors
 from core.spec.job import JobSpec

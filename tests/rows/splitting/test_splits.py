@@ -15,8 +15,8 @@ from hypothesis import given
 from core.rows.columns import Table
 from core.rows.data_warnings import doubts
 from core.rows.example import Example
-from core.rows.left_out import CONFLICTS
-from core.rows.splits import Splits, prepare
+from core.rows.splitting.left_out import CONFLICTS
+from core.rows.splitting.splits import Splits, prepare
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec
 from tests.draws import draws
