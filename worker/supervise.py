@@ -22,14 +22,10 @@ import errno
 import json
 import logging
 import os
-import re
-import select
 import shutil
-import signal
-import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from contextvars import copy_context
@@ -65,30 +61,15 @@ from core.spec.messages import (
     parse,
 )
 from worker import models
+from worker.process import TICK_S, ChildProcess, LineTooLongError, without_paths
 from worker.tidy import remove_if_empty, used_blobs
 
-TICK_S = 0.1
-GRACE_S = 0.5  # between SIGTERM and SIGKILL
 AWAY_S = 5.0  # between tries while the storage is away
 HUB_S = 600.0  # that a job waits for a hub, in the queue: it keeps no worker from others
-EXIT_S = 5.0  # for a child that has said its last line, and for what was killed
 STOP_WRITE_S = 5.0  # how long a worker that was told to stop tries to give its job back
-MAX_LINE_BYTES = 1 << 20
 MAX_NOTES = 200
 MODEL = "model.json"  # beside the state, and in it: which model it is of, by its commit or what it holds
 BLAMELESS = 1000  # attempts at most that cost a job none: beyond, what breaks them off may be its own size
-KEPT_VARIABLES = {
-    *("PATH", "HOME", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH"),
-    *(
-        "TOPWORK_LOG",
-        "OMP_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "CUDA_VISIBLE_DEVICES",
-        "CUDA_DEVICE_ORDER",
-        "NVIDIA_VISIBLE_DEVICES",
-    ),
-}
-
 log = logging.getLogger("topwork.job")
 
 T = TypeVar("T")
@@ -122,7 +103,7 @@ class Supervisor:
         self.database, self.storage, self.settings = database, storage, settings
         self.command, self.stopping, self.gpus = command, stopping, gpus
         self.folder = settings.work_dir.resolve() / job.id / str(job.attempt)
-        self.process: subprocess.Popen[bytes] | None = None
+        self.child: ChildProcess | None = None
         self._deadline = time.monotonic() + self.spec.limits.max_runtime_s
         self._next_beat = 0.0
         self._status = "running"
@@ -193,7 +174,7 @@ class Supervisor:
         except OSError as problem:
             log.warning("%s", problem)
             self._broke = True
-            reason = f"the worker could not read or write a file: {problem.strerror or _without_paths(str(problem))}"
+            reason = f"the worker could not read or write a file: {problem.strerror or without_paths(str(problem))}"
             self.blameless = not isinstance(problem, FileNotFoundError | DamagedError)
             counts = not self.blameless or attempt > BLAMELESS
             return lambda session: jobs.give_back(session, job_id, attempt, reason, counts=counts)
@@ -254,9 +235,8 @@ class Supervisor:
         shutil.rmtree(self.folder / "state")
         (self.folder / "state").mkdir()
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        kept = {name: value for name, value in os.environ.items() if name in KEPT_VARIABLES or name[:5] == "NCCL_"}
-        environment = kept | {
+    def _start(self) -> ChildProcess:
+        variables = {
             "HF_HUB_OFFLINE": "1",
             "TRANSFORMERS_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false",
@@ -268,55 +248,31 @@ class Supervisor:
             "TORCHINDUCTOR_CACHE_DIR": str(self.settings.cache_dir.resolve() / "inductor"),  # which stays
         }
         if self.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
-        with (self.folder / "log.txt").open("wb") as errors:
-            self.process = subprocess.Popen(
-                [*self.command, str(self.folder)],
-                cwd=self.folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                start_new_session=True,
-            )
-        return self.process
+            variables["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
+        self.child = ChildProcess(self.command, self.folder, variables)
+        return self.child
 
-    def _listen(self, process: subprocess.Popen[bytes]) -> Done | Failed:
+    def _listen(self, child: ChildProcess) -> Done | Failed:
         """Take in what the child says, to its last line. Raises Ended if it dies or falls silent."""
         heard = time.monotonic()
-        for line in self._lines(process):
-            if line:
-                heard = time.monotonic()
-                message = parse(line)
-                if isinstance(message, Done | Failed):
-                    self._wait_for_exit(process, EXIT_S)
-                    return message
-                self._take(message)
-            elif time.monotonic() - heard > self.settings.silence_s:
-                raise Ended("retry", f"its process reported nothing for {self.settings.silence_s:g} s")
-            self._tick()
-        if _exit_code(process) == NO_ROOM:
+        try:
+            for line in child.lines():
+                if line:
+                    heard = time.monotonic()
+                    message = parse(line)
+                    if isinstance(message, Done | Failed):
+                        for _ in child.leaving():
+                            self._tick()
+                        return message
+                    self._take(message)
+                elif time.monotonic() - heard > self.settings.silence_s:
+                    raise Ended("retry", f"its process reported nothing for {self.settings.silence_s:g} s")
+                self._tick()
+        except LineTooLongError as error:
+            raise Ended("retry", str(error)) from error
+        if child.exit_code == NO_ROOM:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        raise Ended("retry", self._last_words(process))
-
-    def _lines(self, process: subprocess.Popen[bytes]) -> Iterator[bytes]:
-        """Lines of the child's stdout as they come, an empty one each tick, until the child is gone."""
-        assert process.stdout is not None
-        pipe, rest = process.stdout.fileno(), b""
-        while True:
-            gone = _has_exited(process.pid)  # asked before reading, so that nothing it said is missed
-            while select.select([pipe], [], [], 0 if gone else TICK_S)[0]:
-                chunk = os.read(pipe, 1 << 16)
-                if not chunk:
-                    self._wait_for_exit(process, EXIT_S)
-                    return
-                *lines, rest = (rest + chunk).split(b"\n")
-                yield from filter(None, lines)
-                if len(rest) > MAX_LINE_BYTES:
-                    raise Ended("retry", f"its process wrote a line of more than {MAX_LINE_BYTES} bytes")
-            if gone:
-                return
-            yield b""
+        raise Ended("retry", child.last_words())
 
     def _take(self, message: Message | None) -> None:
         match message:
@@ -516,83 +472,10 @@ class Supervisor:
                         raise
                 time.sleep(TICK_S * 5)
 
-    # --- the child's end --------------------------------------------------------------------------------------
-
-    def _wait_for_exit(self, process: subprocess.Popen[bytes], seconds: float) -> None:
-        """Wait a little for the child to leave by itself."""
-        until = time.monotonic() + seconds
-        while not _has_exited(process.pid) and time.monotonic() < until:
-            self._tick()
-            time.sleep(TICK_S / 5)
-
     def _end_child(self) -> None:
-        """End the child and its whole process group, gently for a moment, and see it gone.
-
-        What was killed holds memory, a GPU's too, until it has ended: the next attempt may need it.
-        """
-        process, self.process = self.process, None
-        if process is None:
-            return
-        if not _has_exited(process.pid):
-            os.killpg(process.pid, signal.SIGTERM)
-            until = time.monotonic() + GRACE_S
-            while not _has_exited(process.pid) and time.monotonic() < until:
-                time.sleep(TICK_S / 5)
-        # Not reaped yet, so the group's number is still its own: this ends what the child left running, too.
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-        until = time.monotonic() + EXIT_S
-        while _has_members(process.pid) and time.monotonic() < until:
-            time.sleep(TICK_S / 5)
-
-    def _last_words(self, process: subprocess.Popen[bytes]) -> str:
-        """Why the child died, as far as it can be told; without the paths of this machine."""
-        code = _exit_code(process)
-        if code is None:
-            how = "its process closed its output without a result"
-        elif code < 0:
-            how = f"its process was killed by {_signal(-code)}"
-        else:
-            how = f"its process exited with code {code}"
-        with (self.folder / "log.txt").open("rb") as errors:
-            errors.seek(max(0, errors.seek(0, os.SEEK_END) - 8192))
-            text = errors.read().decode("utf-8", "replace")
-        if killed := re.search(r"Root Cause.*exitcode +: -(\d+)", text, re.DOTALL):  # one of several processes
-            how = f"one of its processes was killed by {_signal(int(killed[1]))}"
-        text = re.sub(r"\n[^\n]*torch/distributed/elastic/.*", "", text, flags=re.DOTALL)  # what their launcher adds
-        if text.strip():
-            log.debug("the log of the process ends:\n%s", text)  # it may quote a row
-            how += f": {_without_paths(text.strip().splitlines()[-1])}"
-        return how
-
-
-def _has_exited(pid: int) -> bool:
-    """Whether a child has ended; it is left to be reaped, so its number cannot be given to another process."""
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
-
-
-def _exit_code(process: subprocess.Popen[bytes]) -> int | None:
-    """What a child ended with, of a signal its number below nought, as subprocess has it; None while it runs."""
-    ended = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG)
-    if ended is None:
-        return None
-    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
-
-
-def _has_members(group: int) -> bool:
-    """Whether a process group has processes, those included that nobody has waited for."""
-    try:
-        os.killpg(group, 0)
-    except OSError:  # none, or another's by now
-        return False
-    return True
-
-
-def _signal(number: int) -> str:
-    name = signal.Signals(number).name
-    return name + (" (out of memory?)" if name == "SIGKILL" else "")
+        child, self.child = self.child, None
+        if child is not None:
+            child.end()
 
 
 def _is_behind(folder: Path) -> bool:
@@ -604,12 +487,8 @@ def _error(said: Fault) -> dict[str, Any]:
     """What the child failed with, in the form that clients are promised."""
     error = said.to_json()
     if said.code == "error":
-        error["message"] = f"{_without_paths(said.message)}; please report this, with what the job asks for"
+        error["message"] = f"{without_paths(said.message)}; please report this, with what the job asks for"
     return error
-
-
-def _without_paths(text: str) -> str:
-    return re.sub(r"(/[\w.@+~-]+){2,}/?", "…", text)[:300]
 
 
 def _first_line(error: Exception) -> str:

@@ -26,7 +26,7 @@ from core.ledger.settings import Settings
 from core.ledger.storage import LocalStorage, StorageAwayError
 from core.ledger.tables import Job
 from tests.worker.conftest import House
-from worker import app, models, supervise
+from worker import app, models, process, supervise
 from worker.app import Rest
 from worker.supervise import Supervisor
 
@@ -208,7 +208,7 @@ def test_a_damaged_state_is_dropped_and_the_job_starts_afresh(house: House) -> N
 
 def test_a_cancel_ends_child_and_grandchildren_at_the_next_beat(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """As defaults are, that is within three seconds."""
-    assert Settings().heartbeat_s + supervise.TICK_S + supervise.GRACE_S < 3
+    assert Settings().heartbeat_s + process.TICK_S + process.GRACE_S < 3
     job_id, seen = house.new_job("hang"), list[str]()
     supervisor = claim(house, job_id)
     beat = supervisor._beat
@@ -283,7 +283,7 @@ def test_an_attempt_is_over_when_all_its_processes_are_gone(house: House, monkey
         return killpg(group, number)
 
     seen, killpg = list[int](), os.killpg
-    monkeypatch.setattr(supervise, "os", SimpleNamespace(**{**vars(os), "killpg": late}))
+    monkeypatch.setattr(process, "os", SimpleNamespace(**{**vars(os), "killpg": late}))
     job_id = house.new_job("hang")
     with running(claim(house, job_id)):
         house.wait(lambda: any(house.traces.glob("grandchild-*")))
@@ -349,7 +349,7 @@ def test_connections_that_the_server_cuts_cost_nothing(house: House, postgresql:
 
 
 def test_a_child_that_said_done_but_stays_is_ended(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervise, "EXIT_S", 0.3)
+    monkeypatch.setattr(process, "EXIT_S", 0.3)
     job_id = house.new_job("linger")
     claim(house, job_id).run()
     assert house.job(job_id).status == "succeeded"
