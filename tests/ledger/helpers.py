@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+from sqlalchemy import update
+from sqlalchemy.orm import Session
 
 from core.ledger import claims, jobs, queries
 from core.ledger.database import Database
@@ -44,3 +48,49 @@ def statuses(database: Database, job_id: str) -> list[str]:
     """Every status that the job's events tell of, in order."""
     with database.read() as session:
         return [e.data["status"] for e in queries.events(session, job_id, 0, 1000) if e.type == "status"]
+
+
+ERROR = {"code": "invalid", "field": "/budget/params", "message": "out of reach"}
+FILES = {"model.safetensors": ("a" * 64, 10)}
+
+WORKER_WRITES: dict[str, Callable[[Session, str, int], Any]] = {
+    "beat": lambda s, job, attempt: jobs.beat(s, job, attempt, 60),
+    "report": lambda s, job, attempt: jobs.report(s, job, attempt, {"event": "stage", "stage": "teach"}),
+    "save_state": lambda s, job, attempt: jobs.save_state(s, job, attempt, FILES),
+    "succeed": lambda s, job, attempt: jobs.succeed(s, job, attempt, {}, FILES),
+    "fail": lambda s, job, attempt: jobs.fail(s, job, attempt, ERROR),
+    "stopped": lambda s, job, attempt: jobs.stopped(s, job, attempt),
+    "give_back": lambda s, job, attempt: jobs.give_back(s, job, attempt, "crashed"),
+    "release": lambda s, job, attempt: jobs.release(s, job, attempt, "restart"),
+    "put_off": lambda s, job, attempt: jobs.put_off(s, job, attempt, "the hub answers 503", 600),
+}
+
+
+def do(database: Database, name: str, job_id: str, attempt: int = 1) -> None:
+    with database.begin() as session:
+        WORKER_WRITES[name](session, job_id, attempt)
+
+
+def cancel(database: Database, job_id: str) -> None:
+    with database.begin() as session:
+        assert jobs.cancel(session, DEFAULT_TENANT, job_id) is not None
+
+
+def expire(database: Database, job_id: str) -> None:
+    with database.begin() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(lease_until=1))
+
+
+def reap(database: Database) -> list[str]:
+    with database.begin() as session:
+        return jobs.reap(session)
+
+
+def outbox(database: Database) -> list[str]:
+    with database.read() as session:
+        return [row.job_id for row in jobs.outbox(session)]
+
+
+def publish(database: Database) -> None:
+    with database.begin() as session:
+        jobs.published(session, [row.id for row in jobs.outbox(session)])
