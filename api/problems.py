@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache, lru_cache
 from http import HTTPStatus
 from typing import Any
 
@@ -18,17 +16,16 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
+from api.faults import faults_of
 from api.schemas import Fault, ProblemDetails
 from core.ledger.database import READ_ONLY_NOW
 from core.ledger.quotas import QueueFullError, StorageFullError
 from core.ledger.storage import StorageAwayError
-from core.spec.errors import SpecError, meant
-from core.spec.job import JobSpec
+from core.spec.errors import SpecError
 
 log = logging.getLogger(__name__)
 
 MAX_FAULTS = 50
-MAX_ERRORS = 200  # of pydantic's, looked at
 MAX_TEXT = 1000
 
 # What each error answer looks like, for /docs.
@@ -51,11 +48,6 @@ class Problem(HTTPException):
 def invalid(faults: Sequence[Fault]) -> Problem:
     """422 that lists the faults."""
     return Problem(422, "The request cannot be carried out; see 'errors' for each fault.", faults)
-
-
-def faults_of(error: RequestValidationError) -> list[Fault]:
-    """One a place."""
-    return _faults(error.errors(), error.body)
 
 
 def fault(error: SpecError) -> Fault:
@@ -198,114 +190,6 @@ def unexpected(error: BaseException) -> Problem:
 
 
 OURS = Problem(500, "Something went wrong on our side; the server's log has the details.")
-
-
-# --- pydantic's errors as faults ----------------------------------------------------------------------------
-
-NO_FIELD = ("missing", "extra_forbidden")
-
-SHAPES = {  # of parameters
-    "idempotency-key": "should be visible ASCII characters without spaces; a UUID, say",
-    "label": "should be key:value; a key has 1 to 63 of letters, digits and _./-, a value at most 200 characters",
-    "sha256": "should be 64 of 0-9 and a-f",
-}
-
-
-def _faults(errors: Sequence[Mapping[str, Any]], body: Any) -> list[Fault]:
-    """One fault a place. Of a union, only the branch that fits the input best is reported."""
-    branches: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
-    located = []
-    for error in errors[:MAX_ERRORS]:
-        pointer, union = _locate(error, body)
-        located.append((pointer, union, error))
-        if union is not None:
-            branches.setdefault(union[0], {}).setdefault(union[1], []).append(error)
-
-    def misfit(found: list[Mapping[str, Any]]) -> tuple[int, int]:
-        return sum(error["type"] in NO_FIELD for error in found), len(found)
-
-    best = {where: min(tags, key=lambda tag: misfit(tags[tag])) for where, tags in branches.items()}
-    faults: dict[str, Fault] = {}
-    for pointer, union, error in located:
-        if union is not None and union[1] != best[union[0]]:
-            continue
-        place, *rest = error["loc"]
-        if place == "body":
-            detail = _detail(error, pointer)
-            tags = set(branches[union[0]]) if union is not None else set()
-            if tags == {"int", "float"} and error["type"].endswith("_type"):
-                detail = "should be a number"
-            elif "bool" in tags and error["type"] == "literal_error":
-                detail += ", true or false"
-            faults.setdefault(pointer, Fault(pointer=pointer, detail=detail))
-        else:
-            name = str(rest[0]) if rest else str(place)
-            shape = SHAPES.get(name.lower()) if error["type"] == "string_pattern_mismatch" else None
-            faults.setdefault(name, Fault(parameter=name, detail=shape or _detail(error, "")))
-    return list(faults.values())
-
-
-def _locate(error: Mapping[str, Any], body: Any) -> tuple[str, tuple[str, str] | None]:
-    """JSON pointer of an error, and (pointer, tag) of the first union that it lies in.
-
-    pydantic's `loc` mixes keys with names of union branches; what the body does not hold is such a name.
-    """
-    pointer, union, value = "", None, body
-    path = error["loc"][1:] if error["type"] != "json_invalid" else ()
-    for i, part in enumerate(path):
-        last = i == len(path) - 1
-        held = part in value if isinstance(value, Mapping) else isinstance(value, list) and part in range(len(value))
-        if held:
-            value = value[part]
-        elif not (last and error["type"] == "missing"):
-            union = union or (pointer, str(part))
-            continue
-        pointer += "/" + str(part)[:200].replace("~", "~0").replace("/", "~1")
-    # Of what lies between two fields pydantic says which object holds both, and the error itself which one to change.
-    return error["type"] if error["type"].startswith("/") else pointer, union
-
-
-def _detail(error: Mapping[str, Any], pointer: str) -> str:
-    message = str(error["msg"])
-    if error["type"] == "json_invalid":
-        return f"is not JSON: {error.get('ctx', {}).get('error', message)}"
-    if error["type"] == "missing":
-        return "is required" if pointer else "a body is required"
-    if error["type"] == "extra_forbidden":
-        parent, _, name = pointer.rpartition("/")
-        known = _known_fields(parent)
-        return "is not a known field" + (f"{meant(name, known) or ';'} known here: {', '.join(known)}" if known else "")
-    if error["type"] in ("dict_type", "model_type", "model_attributes_type"):
-        return "should be a JSON object"
-    if error["type"] == "literal_error":
-        expected = str(error["ctx"]["expected"])
-        message += meant(error["input"], re.findall("'([^']*)'", expected))
-    if "UploadFile" in message:
-        return "should be a file: send it with a file name (curl -F file=@reviews.csv)"
-    return message[0].lower() + message[1:] if message.startswith(("Input ", "String ", "List ", "Value ")) else message
-
-
-@cache
-def _job_schema() -> dict[str, Any]:
-    return JobSpec.model_json_schema()
-
-
-@lru_cache(200)
-def _known_fields(pointer: str) -> list[str]:
-    """Fields of the object at `pointer` in a job specification."""
-    schema = _job_schema()
-    definitions = schema["$defs"]
-
-    def variants(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        if "$ref" in node:
-            return variants(definitions[node["$ref"].rpartition("/")[2]])
-        return [found for option in node["anyOf"] for found in variants(option)] if "anyOf" in node else [node]
-
-    nodes: list[Mapping[str, Any]] = [schema]
-    for part in pointer.split("/")[1:]:
-        children = [n["items"] if part.isdigit() and "items" in n else n.get("properties", {}).get(part) for n in nodes]
-        nodes = [found for child in children if child for found in variants(child)]
-    return sorted({name for node in nodes for name in node.get("properties", {})})
 
 
 def _shortened(one: Fault) -> Fault:

@@ -22,9 +22,10 @@ from api import hub, names
 from api.body import StrictRoute
 from api.checks import Checked, check, data_faults, still_there
 from api.context import Context, Here, context
+from api.faults import faults_of
 from api.paging import After, Limit, cut, position
 from api.plan import plan
-from api.problems import RESPONSES, Problem, faults_of, invalid
+from api.problems import RESPONSES, Problem, invalid
 from api.schemas import Accepted, Delivery, Fault, Job, JobPage, Plan, Status, instant
 from core.ledger import jobs, queries, quotas, tables, webhooks, workers
 from core.spec import shorthand
