@@ -20,11 +20,11 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from torch import Tensor
 
 from benchmarks.peers.data import TARGETS, given
 from benchmarks.peers.ours import heard, no_latency
 from benchmarks.similarity.table import table
-from benchmarks.standing import answers_alone
 from benchmarks.transfer.cells import append_result, dataset_id, read_results, revision
 from benchmarks.transfer.data import MAX_LENGTH, prepare
 from benchmarks.transfer.table import interval
@@ -32,6 +32,7 @@ from benchmarks.unverified import nothing_seen
 from core.pruning.export.files import environment
 from core.pruning.job import measure, publish
 from core.pruning.job import run as job
+from core.pruning.training import losses
 from core.spec.job import JobSpec
 from core.spec.report import FamilyReport
 
@@ -49,9 +50,16 @@ class Way:
     instead: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
+def no_distance(student: Tensor, _teacher: Tensor) -> Tensor:
+    """In place of `turned`."""
+    return torch.zeros((), device=student.device)
+
+
 WAYS = {
     DEFAULT: Way("pairs first, the mean of the tokens read, answers and vectors distilled", {}),
-    "answers alone": Way("vectors are not distilled in recovery", {}, answers_alone),
+    "answers alone": Way(
+        "vectors are not distilled in recovery", {}, lambda: patch.object(losses, "turned", no_distance)
+    ),
     "first token": Way("`pooling: first`", {"pooling": "first"}),
     "labels alone": Way("`train.contrastive: false`", {"train": {"contrastive": False}}),
 }

@@ -16,7 +16,6 @@ from unittest.mock import patch
 
 from benchmarks.images.data import PAIRS
 from benchmarks.images.groups import group_magnitude
-from benchmarks.standing import answers_alone
 from benchmarks.unverified import nothing_seen
 from core.pruning.job import publish
 from core.pruning.job import run as job
@@ -134,7 +133,7 @@ def run_cell(cell: Cell, model: Path, datasets: Mapping[str, Path], teachers: Pa
         for name in TEACHER_FILES if reused else ():
             shutil.copy(shared / name, state / name)
         # That a checkpoint loads in a fresh process the product's tests show.
-        with instead, patch.object(publish, "verify", nothing_seen), answers_alone():
+        with instead, patch.object(publish, "verify", nothing_seen):
             keep = _kept(state, shared) if cell.arm != "auto" else _unheard
             found = job.run(spec_of(cell, model.name), job.ModelRef(model, model.name), files, Path(scratch), keep)
     assert isinstance(found, Report)

@@ -17,7 +17,6 @@ from unittest.mock import patch
 import torch
 
 from benchmarks.methods.peers import by_torch, gradual
-from benchmarks.standing import answers_alone
 from benchmarks.transfer.cells import AS_ARM, EVERY, Cell, cell_json, dataset_id, spec_of, steps_of
 from benchmarks.transfer.cofi import cofi_losses
 from benchmarks.transfer.controls import place
@@ -89,7 +88,6 @@ def run_cell(
         with (
             patch.object(measure, "latencies_ms", _no_latency),
             patch.object(publish, "verify", nothing_seen),
-            answers_alone(),
             IN_PLACE.get(arm.control or "", nullcontext)(),
         ):
             found = job.run(spec, job.ModelRef(model, model.name), datasets, Path(folder), report)
