@@ -203,18 +203,6 @@ def last_linear(head: nn.Module) -> tuple[str, nn.Linear]:
     return found
 
 
-@contextmanager
-def last_read(head: nn.Module) -> Iterator[list[Tensor]]:
-    """Inside, what the last Linear of the head reads, each time that the head is asked."""
-    _, last = last_linear(head)
-    read = list[Tensor]()
-    handle = last.register_forward_pre_hook(lambda _linear, given: read.append(given[0]))
-    try:
-        yield read
-    finally:
-        handle.remove()
-
-
 def ending_in(module: nn.Module, head: nn.Module) -> nn.Module:
     """Give the head with `module` in the place of its last Linear."""
     path, last = last_linear(head)

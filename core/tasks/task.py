@@ -39,11 +39,6 @@ class Task(ABC):
         """Make it with what its outputs stand for; `known`: labels of the training rows."""
         return cls(tuple(labels))
 
-    @property
-    def of_vectors(self) -> bool:
-        """Whether a head answers a row from one vector."""
-        return not (self.of_words or self.apart_texts)
-
     def answers(self, head: nn.Module, features: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
         """What `head` says of the body's features (B, ...) of a batch `inputs`: logits, in this task's own shape."""
         return self.shaped(head(features))

@@ -311,7 +311,7 @@ def test_a_job_that_is_killed_again_and_again_ends_with_the_same_file(
     while not again:
         again, kills = work(tmp_path / "killed", 12), kills + 1
     assert kills > 4
-    assert {"teach", "teach-vectors-0", "teach-vectors-target", "prune", "recover", "recover-test-dense"} <= seen
+    assert {"teach", "teach-labels-0", "teach-labels-target", "prune", "recover", "recover-test-dense"} <= seen
     assert whole and (again.structure, again.curves) == (whole.structure, whole.curves)
     assert again.results.pruned.test == whole.results.pruned.test
     files = [(tmp_path / name / "output/model.safetensors").read_bytes() for name in ("whole", "killed")]

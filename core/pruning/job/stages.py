@@ -205,7 +205,7 @@ def labelled(prepared: Prepared, decided: Decided, teacher: Network) -> Labelled
     given = first_rows(coupling, decided.sources, drawn, one.spec.train.batch_size) if active else []
 
     def label(task: TaskRows, head: str, name: str) -> TaskRows:
-        done = one.state.checkpoints.at(f"teach-vectors-{name}")
+        done = one.state.checkpoints.at(f"teach-labels-{name}")
         return labelled_by(teacher, task, head, one.teller.alive, done)
 
     sources = [label(source, teacher_head(coupling, source), str(i)) for i, source in enumerate(given)]

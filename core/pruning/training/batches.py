@@ -25,7 +25,6 @@ class Rows:
     task: Task
     modality: Modality
     logits: Tensor | None = None  # (N, C), of words (N, T, C): what the teacher says of each row, computed once
-    vectors: Tensor | None = None  # (N, F): what the last Linear of the teacher's head reads of each row
     views: int = 1  # rows of each example, which lie together, the example as it is first
 
     def __len__(self) -> int:
@@ -37,10 +36,9 @@ class Rows:
         return self.modality.sizes(self.inputs)
 
     def beside(self, other: Rows) -> Rows:
-        """These rows, then the other's; without what a teacher says of them."""
+        """These rows, then the other's; without logits."""
         inputs = {name: column + other.inputs[name] for name, column in self.inputs.items()}
-        labels = stack([self.labels, other.labels], IGNORED)
-        return replace(self, inputs=inputs, labels=labels, logits=None, vectors=None, views=1)
+        return replace(self, inputs=inputs, labels=stack([self.labels, other.labels], IGNORED), logits=None, views=1)
 
     @property
     def examples(self) -> Rows:
@@ -50,8 +48,8 @@ class Rows:
     def take(self, index: Sequence[int]) -> Rows:
         """Some of the rows, in the order of `index`."""
         inputs = {name: [column[i] for i in index] for name, column in self.inputs.items()}
-        logits, vectors = (None if said is None else said[list(index)] for said in (self.logits, self.vectors))
-        return replace(self, inputs=inputs, labels=self.labels[list(index)], logits=logits, vectors=vectors, views=1)
+        logits = None if self.logits is None else self.logits[list(index)]
+        return replace(self, inputs=inputs, labels=self.labels[list(index)], logits=logits, views=1)
 
     def collate(self, index: Sequence[int]) -> Batch:
         """Padded inputs of some rows: column -> (B, longest of them)."""

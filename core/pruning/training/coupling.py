@@ -54,10 +54,7 @@ class TaskRows:
 
 @dataclass(frozen=True)
 class Stream:
-    """Rows that each batch draws from: how many, for which head, which losses they carry, which masks they meet.
-
-    `vectors`: distilled are what the last Linear of the head reads, too, not its answers alone.
-    """
+    """Rows that each batch draws from: how many, for which head, which losses they carry, which masks they meet."""
 
     rows: Rows
     share: int
@@ -65,7 +62,6 @@ class Stream:
     label_weight: float
     distil_weight: float
     masks: MaskUse = "shared"
-    vectors: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,21 +87,6 @@ def phases(
     share: Sequence[str] = ("weights", "masks"),
 ) -> list[Phase]:
     """What to train on in `stage` ('teach', 'prune' or 'recover'); `active`: transfer may enter this stage."""
-    plan = _phases(coupling, stage, active, target, sources, batch_size, share)
-    if stage != "recover":
-        return plan
-    return [replace(phase, streams=tuple(replace(s, vectors=True) for s in phase.streams)) for phase in plan]
-
-
-def _phases(
-    coupling: str,
-    stage: str,
-    active: bool,
-    target: TaskRows,
-    sources: Sequence[TaskRows],
-    batch_size: int,
-    share: Sequence[str],
-) -> list[Phase]:
     alone = Phase((_stream(target, batch_size),))
     if coupling == "none" or not active or not sources:
         return [alone]

@@ -1,20 +1,14 @@
-"""Losses of a batch that several tasks share: labels, and distillation from the teacher.
-
-In recovery the student's vectors are drawn towards the teacher's by their cosine (Sanh et al., 2019, arXiv 1910.01108):
-a few logits say little of a row, the vector that they are made of says all that is known of it.
-"""
+"""Losses of a batch that several tasks share: labels, and distillation from the teacher."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from core.domains.network import Network, last_linear, last_read
+from core.domains.network import Network
 from core.pruning.system import parallel
 from core.pruning.training.checkpoint import NOWHERE, Checkpoint
 from core.pruning.training.coupling import Stream, TaskRows
@@ -31,21 +25,10 @@ def batch_loss(network: Network, streams: Sequence[Stream], drawn: Sequence[Sequ
     with autocast(network):
         parts = features_of(network, streams, drawn)
     for stream, index, (features, inputs) in zip(streams, drawn, parts, strict=True):
-        head, known = network.heads[stream.head], stream.rows.vectors if stream.vectors else None
-        with autocast(network), last_read(head) if known is not None else nullcontext() as read:
-            logits = stream.rows.task.answers(head, features, inputs)
-        loss = stream_loss(logits.float(), stream, torch.tensor(index))
-        if known is not None and read:
-            loss = loss + stream.distil_weight * turned(read[0].float(), known[index])
-        total = total + loss * (len(index) / rows)
+        with autocast(network):
+            logits = stream.rows.task.answers(network.heads[stream.head], features, inputs)
+        total = total + stream_loss(logits.float(), stream, torch.tensor(index)) * (len(index) / rows)
     return total
-
-
-def turned(student: Tensor, teacher: Tensor) -> Tensor:
-    """How far vectors (B, F) have turned from the teacher's: 1 less the mean cosine; 0 where they have other sizes."""
-    if student.shape != teacher.shape:
-        return torch.zeros((), device=student.device)
-    return 1 - F.cosine_similarity(student, teacher.to(student.device), dim=1).mean()
 
 
 def features_of(
@@ -95,18 +78,11 @@ def labelled_by(
     alive: Callable[[], None] = lambda: None,
     checkpoint: Checkpoint = NOWHERE,
 ) -> TaskRows:
-    """The task with what the teacher's head reads and says of each row; unchanged where the teacher has no such head.
+    """The task with what the teacher's head says of each row; unchanged where the teacher has no such head.
 
     `alive` is called after each batch. What `checkpoint` holds is not computed again.
     """
     if head not in teacher.heads:
         return task
-    if not task.rows.task.of_vectors:
-        logits = predict(teacher, task.rows, head, fast=True, alive=alive, checkpoint=checkpoint)
-        return replace(task, rows=replace(task.rows, logits=logits))
-    with teacher.reading(head) as reading:
-        vectors = predict(teacher, task.rows, reading, fast=True, alive=alive, checkpoint=checkpoint)
-    _, last = last_linear(teacher.heads[head])
-    with torch.inference_mode():
-        logits = last(vectors.to(last.weight.device)).cpu()
-    return replace(task, rows=replace(task.rows, logits=logits, vectors=vectors))
+    logits = predict(teacher, task.rows, head, fast=True, alive=alive, checkpoint=checkpoint)
+    return replace(task, rows=replace(task.rows, logits=logits))
