@@ -1,4 +1,4 @@
-"""Each default by itself turned off: `python -m benchmarks.ablation [--targets T ...] [--ways W ...] [--texts]`.
+"""Defaults of a job, each by itself changed: `python -m benchmarks.ablation [--targets T ...] [--ways W ...] [--texts]`.
 
 MiniLM with 100 labelled rows, as a job teaches, prunes and recovers it today, kept to 10 and 5 % of its encoder. A line
 of results/ablation.jsonl is one job; what stands is not run again; results/ablation.md is made of all.
@@ -11,8 +11,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -20,7 +19,6 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import Tensor
 
 from benchmarks.peers.data import TARGETS, given
 from benchmarks.peers.ours import heard, no_latency
@@ -32,7 +30,6 @@ from benchmarks.unverified import nothing_seen
 from core.pruning.export.files import environment
 from core.pruning.job import measure, publish
 from core.pruning.job import run as job
-from core.pruning.training import losses
 from core.spec.job import JobSpec
 from core.spec.report import FamilyReport
 
@@ -41,30 +38,15 @@ ROWS, SIZES = 100, (0.1, 0.05)  # of the encoder
 DEFAULT = "default"
 
 
-@dataclass(frozen=True)
-class Way:
-    """How a job differs from the default one."""
-
-    what: str
-    spec: Mapping[str, Any]
-    instead: Callable[[], AbstractContextManager[Any]] = nullcontext
-
-
-def no_distance(student: Tensor, _teacher: Tensor) -> Tensor:
-    """In place of `turned`."""
-    return torch.zeros((), device=student.device)
-
-
-WAYS = {
-    DEFAULT: Way("pairs first, the mean of the tokens read, answers and vectors distilled", {}),
-    "answers alone": Way(
-        "vectors are not distilled in recovery", {}, lambda: patch.object(losses, "turned", no_distance)
-    ),
-    "first token": Way("`pooling: first`", {"pooling": "first"}),
-    "labels alone": Way("`train.contrastive: false`", {"train": {"contrastive": False}}),
+# What a job asks for beside what it must.
+WAYS: dict[str, dict[str, Any]] = {
+    DEFAULT: {},
+    "first token": {"pooling": "first"},
+    "labels alone": {"train": {"contrastive": False}},
+    "twice the recovery": {"train": {"steps": {"recover": 1800}}},
 }
 METRICS = {"accuracy": "accuracy", "f1": "macro F1"}
-INTRO = f"""# Each default by itself turned off
+INTRO = f"""# Defaults of a job, each by itself changed
 
 `python -m benchmarks.ablation` printed this: all-MiniLM-L6-v2, {ROWS} labelled rows (a quarter of them dev); with the
 target's own unlabelled texts, up to 5,000, and without. At most 1,000 others are test rows. Points of the default, mean
@@ -83,7 +65,7 @@ class Cell:
     texts: bool = False
 
 
-def spec_of(cell: Cell, way: Way) -> JobSpec:
+def spec_of(cell: Cell, way: str) -> JobSpec:
     """The job, as a user would post it."""
     parts: dict[str, Any] = {part: {"dataset": dataset_id(part)} for part in ("train", "dev", "test")}
     unlabelled = {"unlabelled": {"data": {"dataset": dataset_id("texts")}}} if cell.texts else {}
@@ -93,8 +75,8 @@ def spec_of(cell: Cell, way: Way) -> JobSpec:
         "budgets": [{"params": size} for size in SIZES],
         "train": {"seed": cell.seed, "max_length": MAX_LENGTH},
     }
-    train = {**spec["train"], **way.spec.get("train", {})}
-    return JobSpec.model_validate({**spec, **way.spec, "train": train})
+    asked = WAYS[way]
+    return JobSpec.model_validate({**spec, **asked, "train": {**spec["train"], **asked.get("train", {})}})
 
 
 def line_of(cell: Cell, way: str, data_dir: Path) -> dict[str, Any]:
@@ -105,11 +87,10 @@ def line_of(cell: Cell, way: str, data_dir: Path) -> dict[str, Any]:
         tempfile.TemporaryDirectory(prefix="ablation-") as scratch,
         patch.object(measure, "latencies_ms", no_latency),
         patch.object(publish, "verify", nothing_seen),  # the product's tests show it
-        WAYS[way].instead(),
     ):
         parts = given(tables[cell.target], ROWS, cell.seed).tables(Path(scratch))
         files = {dataset_id(part): file for part, file in parts.items()}
-        found = job.run(spec_of(cell, WAYS[way]), job.ModelRef(model, model.name), files, Path(scratch), heard)
+        found = job.run(spec_of(cell, way), job.ModelRef(model, model.name), files, Path(scratch), heard)
     assert isinstance(found, FamilyReport)
     results = {"dense": found.dense} | {one.name.removeprefix("params-"): one.result for one in found.sizes}
     quality = {name: {m: one.test[m].value for m in METRICS} for name, one in results.items() if one}
@@ -139,8 +120,7 @@ def markdown(lines: Sequence[Mapping[str, Any]]) -> str:
                 rows.append([f"{target}, own text" if texts else target, size, says, *cells])
     for (texts, size, says), by_way in every.items():
         rows.append(["all, own text" if texts else "all", size, says, "", *(said(by_way[way]) for way in others)])
-    listed = "".join(f"- *{name}*: {way.what}\n" for name, way in WAYS.items())
-    return INTRO + listed + "\n" + table(["target", "kept", "metric", "default (seeds)", *others], rows)
+    return INTRO + table(["target", "kept", "metric", "default (seeds)", *others], rows)
 
 
 def said(values: Sequence[float]) -> str:
