@@ -1,4 +1,4 @@
-"""Defaults of a job, each by itself changed: `python -m benchmarks.ablation [--targets T ...] [--ways W ...] [--texts]`.
+"""Defaults of a job, each by itself changed: `python -m benchmarks.ablation [--targets T ..] [--ways W ..] [--texts]`.
 
 MiniLM with 100 labelled rows, as a job teaches, prunes and recovers it today, kept to 10 and 5 % of its encoder. A line
 of results/ablation.jsonl is one job; what stands is not run again; results/ablation.md is made of all.
