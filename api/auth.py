@@ -19,7 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.page import session
+from api import session
 from api.problems import Problem, database_away, response
 from api.together import Together
 from core.ledger import keys, logins

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from api.page import charts, loading, paired, session, timeline, words
+from api import session
+from api.page import charts, loading, paired, timeline, words
 from api.page.form import Fields, place
 from api.page.shared import MOST, Shared
 from api.page.spec import copies, short
