@@ -63,7 +63,7 @@ def test_each_kind_of_pair_counts_alike(network: TransformerNetwork, tiny: Path)
 
 
 def test_a_fitted_head_answers_the_rows_that_it_was_fitted_to(network: TransformerNetwork, tiny: Path) -> None:
-    rows, before = stream(tiny, 24, seed=0), copy.deepcopy(network.body.state_dict())
+    rows, before = stream(tiny, contrast.FEW, seed=0), copy.deepcopy(network.body.state_dict())
     network.eval()
     fit_head(network, rows)
     logits = predict(network, rows.rows)
@@ -79,6 +79,23 @@ def test_a_fitted_head_answers_the_rows_that_it_was_fitted_to(network: Transform
     (loss + scale * last.weight.square().sum() / (2 * contrast.STRENGTH)).backward()
     assert last.weight.grad is not None
     assert float(last.weight.grad.norm()) < 1e-2 * float((scale * last.weight.detach() / contrast.STRENGTH).norm())
+
+
+def test_of_a_few_rows_the_length_says_nothing(tiny: Path) -> None:
+    """Of two directions; of one class all vectors are long, by chance, and they lie between."""
+    rows = stream(tiny, 6, seed=0).rows
+    rows = replace(rows, labels=torch.tensor([0, 0, 0, 1, 1, 1]))
+    across = torch.tensor([[1.0, 0.2], [1.0, 0.0], [1.0, -0.2], [0.2, 1.0], [0.0, 1.0], [-0.2, 1.0]])
+    lengths = torch.tensor([[5.0], [5.0], [5.0], [1.0], [1.0], [1.0]])
+
+    def answers(given: Tensor) -> list[int]:
+        weight, bias = contrast.regression(given, rows)
+        return [int(i) for i in (across @ weight.T + bias).argmax(1)]
+
+    assert answers(across / across.norm(dim=1, keepdim=True) * lengths) == [0, 0, 0, 1, 1, 1]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contrast, "FEW", 0)  # as with many rows: what is short is of the second class
+        assert answers(across / across.norm(dim=1, keepdim=True) * lengths) != [0, 0, 0, 1, 1, 1]
 
 
 def test_many_rows_are_not_all_looked_at(

@@ -23,6 +23,7 @@ from core.pruning.training.predict import autocast, predict
 
 STRENGTH = 10.0  # of the regression: of a row's loss against half the square of the weights, of features of length 1
 FITTED = 10_000  # rows that it looks at, at most
+FEW = 32  # fewer rows do not say what the length of a vector means
 
 
 def by_pairs(plan: Sequence[Phase]) -> list[Phase]:
@@ -67,7 +68,13 @@ def fit_head(network: Network, stream: Stream, alive: Callable[[], None] = lambd
 
 
 def regression(features: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
-    """Weights, (C, F), and biases, (C,), that answer the rows from their `features`, (N, F), by L-BFGS."""
+    """Weights, (C, F), and biases, (C,), that answer the rows from their `features`, (N, F), by L-BFGS.
+
+    Fewer than FEW rows are looked at at one length, their mean: which class the long ones are of may be chance.
+    """
+    if len(features) < FEW:
+        lengths = features.norm(dim=1, keepdim=True).clamp(min=1e-6)
+        features = features * (lengths.mean() / lengths)
     middle = features.mean(0)
     scale = (features - middle).square().sum(1).mean().sqrt().clamp(min=1e-6)
     features, classes = (features - middle) / scale, len(rows.task.labels)
