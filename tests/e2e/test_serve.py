@@ -126,18 +126,21 @@ def test_a_watch_survives_that_the_server_is_started_again(tiny_model: Path, tmp
     reviews = write_reviews(tmp_path / "reviews.csv", 200, 6)
     train = {"steps": LONG, "max_length": 32, "batch_size": 8}
     job = server.client.jobs.submit(model="tiny", data=reviews, budget="40%", train=train)
-    command = [sys.executable, "-m", "cli", "watch", job.id]
-    watch = subprocess.Popen(command, env=server.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    shown, wrong = tmp_path / "shown", tmp_path / "wrong"
+    environment = {**server.environment, "PYTHONUNBUFFERED": "1"}
+    with shown.open("w") as said, wrong.open("w") as failed:
+        command = [sys.executable, "-m", "cli", "watch", job.id]
+        watch = subprocess.Popen(command, env=environment, stdout=said, stderr=failed)
     try:
         eventually(lambda: server.job(job.id)["stage"] == "recover", "the job recovers")
         server.stop()
+        eventually(lambda: "the server is away" in shown.read_text(), "the watch misses the server")
         server.start()
-        shown, wrong = watch.communicate(timeout=600)
+        assert (watch.wait(600), wrong.read_text()) == (0, "")
     finally:
         watch.kill()
         server.stop()
-    assert (watch.returncode, wrong) == (0, "")
-    assert "the server is away" in shown and f"{job.id}: succeeded" in shown
+    assert f"{job.id}: succeeded" in shown.read_text()
 
 
 @pytest.mark.slow
