@@ -7,7 +7,6 @@ of results/ablation.jsonl is one job; what stands is not run again; results/abla
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -22,6 +21,7 @@ import torch
 
 from benchmarks.peers.data import TARGETS, given
 from benchmarks.peers.ours import heard, no_latency
+from benchmarks.say import say
 from benchmarks.similarity.table import table
 from benchmarks.transfer.cells import append_result, dataset_id, read_results, revision
 from benchmarks.transfer.data import MAX_LENGTH, prepare
@@ -129,11 +129,6 @@ def said(values: Sequence[float]) -> str:
         return ""
     mean, half = interval(values)
     return f"{mean:+.1f}" + (" (one)" if half is None else f" ± {half:.1f} ({len(values)})")
-
-
-def say(text: str) -> None:
-    """On stderr, at once."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def main() -> None:

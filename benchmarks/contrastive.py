@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 
 from benchmarks.peers.data import TARGETS, given
+from benchmarks.say import say
 from benchmarks.similarity.table import table
 from benchmarks.transfer.cells import append_result, dataset_id, read_results, revision
 from benchmarks.transfer.data import MAX_LENGTH, prepare
@@ -138,11 +138,6 @@ def gained(values: Sequence[float]) -> str:
         return ""
     mean, half = interval(values)
     return f"{mean:+.1f}" + (" (one seed)" if half is None else f" ± {half:.1f}")
-
-
-def say(text: str) -> None:
-    """On stderr, at once."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def main() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -21,6 +20,7 @@ from unittest.mock import patch
 
 import torch
 
+from benchmarks.say import say
 from benchmarks.transfer.cells import append_result, dataset_id, read_results, revision
 from benchmarks.transfer.data import MAX_LENGTH, PAIRS, prepare
 from benchmarks.transfer.table import interval
@@ -143,11 +143,6 @@ def table(lines: Sequence[Mapping[str, Any]]) -> str:
         cells = [f"{pair}, {seed}", f"{cost:.2f}", name or "none", f"{100 * changes.get(name, 0.0):+.1f}"]
         page.append(f"| {' | '.join([*cells, several['knee'] or ''])} |")
     return "\n".join(page) + "\n"
-
-
-def say(text: str) -> None:
-    """On stderr, at once."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def main() -> None:

@@ -70,6 +70,7 @@ STOP_WRITE_S = 5.0  # how long a worker that was told to stop tries to give its 
 MAX_NOTES = 200
 MODEL = "model.json"  # beside the state, and in it: which model it is of, by its commit or what it holds
 BLAMELESS = 1000  # attempts at most that cost a job none: beyond, what breaks them off may be its own size
+
 log = logging.getLogger("topwork.job")
 
 T = TypeVar("T")

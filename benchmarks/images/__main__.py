@@ -16,6 +16,7 @@ import torch
 from benchmarks.images.cells import Cell, order, run_cell
 from benchmarks.images.data import PAIRS, prepare
 from benchmarks.images.table import markdown
+from benchmarks.say import say
 from benchmarks.transfer.cells import append_result, read_results, revision
 from cli.fetch_images import fetch_model
 
@@ -49,11 +50,6 @@ def main() -> int:
         say(f"{cell}: {line['pruned'][line['metric']]['value']:.3f} of {line['dense'][line['metric']]['value']:.3f}")
     RESULTS.with_suffix(".md").write_text(markdown(read_results(RESULTS)), encoding="utf-8")
     return 0
-
-
-def say(text: str) -> None:
-    """On stderr, at once."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from benchmarks.peers.data import EACH, TARGETS, Given, given
 from benchmarks.peers.picture import draw
 from benchmarks.peers.serve import Onnx, Predict, classes, in_turn
 from benchmarks.peers.table import markdown
+from benchmarks.say import say
 from benchmarks.transfer.cells import append_result, read_results, revision
 from benchmarks.transfer.data import prepare
 from cli.packages import appearing
@@ -128,11 +129,6 @@ def answers(one: Any, rows: Given, dense: Predict) -> dict[str, Any]:
 def indices(labels: Any, known: list[str]) -> str:
     """Labels as one letter each, which keeps lines short."""
     return "".join(chr(ord("a") + known.index(label)) for label in labels)
-
-
-def say(text: str) -> None:
-    """On stderr, at once."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.say import say
 from benchmarks.similarity.cells import Cell, order, run_cell
 from benchmarks.similarity.data import prepare
 from benchmarks.similarity.peers import PEERS
@@ -71,11 +72,6 @@ def results() -> list[dict[str, Any]]:
 def finished() -> set[Cell]:
     """Cells that have a line."""
     return {Cell(**line["cell"]) for line in results()}
-
-
-def say(text: str) -> None:
-    """On stderr, at once."""
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from benchmarks.say import say
 from benchmarks.transfer import table
 from benchmarks.transfer.cells import (
     ARMS,
@@ -108,11 +109,6 @@ def parser(bench: Bench) -> argparse.ArgumentParser:
     new.add_argument("--model", type=Path, default=Path("data/models/all-minilm-l6-v2"))
     new.add_argument("--results", type=Path, default=RESULTS / f"{bench.name}.jsonl")
     return new
-
-
-def say(line: str) -> None:
-    """To stderr, at once."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def why_unavailable(bench: Bench) -> dict[str, str]:
