@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from api.connections import Bounded, backlog, raise_file_limit
 from api.main import create_app
-from core.ledger.private import keep_private
+from core.ledger.files.private import keep_private
 from core.ledger.settings import read_settings
 
 GRACE_S = 3  # for answers that are being sent, at the end

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.problems import Problem, invalid, response
 from api.schemas import Fault
 from core.ledger.datasets import UNSTORABLE
-from core.ledger.uploads import PART_BYTES
+from core.ledger.files.uploads import PART_BYTES
 
 MAX_JSON_BYTES = 2**20
 MAX_JSON_VALUES = 5000  # parsed and checked on the event loop: some thousandths of a second

@@ -28,7 +28,7 @@ from core.domains.head import Head, choose_head
 from core.domains.transformer.costs import Costs
 from core.domains.transformer.families import require_fitted
 from core.ledger import datasets, webhooks
-from core.ledger.scratch import scratch
+from core.ledger.files.scratch import scratch
 from core.ledger.tables import Dataset
 from core.rows import sandbox
 from core.rows.files.understood import Understood

@@ -15,8 +15,8 @@ from api.readers import Readers
 from api.together import Together
 from api.watch import Watch
 from core.ledger.database import Database
+from core.ledger.files.storage import Storage
 from core.ledger.settings import Settings
-from core.ledger.storage import Storage
 from core.ledger.tables import DEFAULT_TENANT, Event, Job
 
 

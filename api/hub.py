@@ -26,8 +26,9 @@ from starlette.concurrency import run_in_threadpool
 from api.context import Context
 from api.problems import Problem, invalid
 from api.schemas import Fault
-from core.ledger import datasets, jobs, quotas, tables, webhooks
-from core.ledger.scratch import scratch
+from core.ledger import datasets, quotas, tables, webhooks
+from core.ledger.files.scratch import scratch
+from core.ledger.jobs import owner
 from core.rows.files.hub_features import class_names
 from core.rows.files.read import ENDINGS, PACKED_ENDINGS
 from core.spec.data import HUB_PART, DatasetRef
@@ -311,7 +312,7 @@ async def _keep(
 def _add(here: Context, row: tables.Dataset) -> tables.Dataset:
     """Or that which another request has made meanwhile."""
     with here.database.begin() as session:
-        jobs.lock_tenant(session, here.tenant_id)
+        owner.lock_tenant(session, here.tenant_id)
         if (twin := datasets.named(session, here.tenant_id, row.name)) is not None:
             return twin
         quotas.check_storage(session, here.tenant_id, here.caller.key_id, here.settings, row.size_bytes)

@@ -36,11 +36,11 @@ from api.routes import (
 )
 from api.together import Together
 from api.watch import Watch
-from core.ledger import scratch
 from core.ledger.database import open_database
-from core.ledger.queries import shown
+from core.ledger.files import scratch
+from core.ledger.files.stores import open_storage
+from core.ledger.jobs.queries import shown
 from core.ledger.settings import Settings, read_settings
-from core.ledger.stores import open_storage
 from core.rows import sandbox
 
 PARTS = (datasets, uploads, jobs, events, files, results, models, methods, workers, keys, health, monitoring, reference)

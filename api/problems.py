@@ -19,8 +19,8 @@ from starlette.routing import Match
 from api.faults import faults_of
 from api.schemas import Fault, ProblemDetails
 from core.ledger.database import READ_ONLY_NOW
+from core.ledger.files.storage import StorageAwayError
 from core.ledger.quotas import QueueFullError, StorageFullError
-from core.ledger.storage import StorageAwayError
 from core.spec.errors import SpecError
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from api.context import Context
 from core.domains.channels.model import LocalImageModel
 from core.domains.channels.reach import Reach, key_of, reach_of
 from core.ledger import datasets
-from core.ledger.scratch import scratch
+from core.ledger.files.scratch import scratch
 from core.rows import sandbox
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec, Precision

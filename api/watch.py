@@ -9,8 +9,8 @@ from contextvars import Context
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
-from core.ledger import queries
 from core.ledger.database import Database
+from core.ledger.jobs import queries
 
 log = logging.getLogger(__name__)
 

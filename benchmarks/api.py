@@ -32,10 +32,11 @@ import httpx
 from fastapi import FastAPI, Response
 from sqlalchemy import insert
 
-from core.ledger import datasets, jobs, keys, queries
+from core.ledger import datasets, keys
 from core.ledger.database import Database
+from core.ledger.files.storage import LocalStorage
+from core.ledger.jobs import attempts, queries
 from core.ledger.settings import Settings
-from core.ledger.storage import LocalStorage
 from core.ledger.tables import DEFAULT_TENANT, Event, Job, new_id, now_ms
 from core.spec.job import JobSpec
 
@@ -322,7 +323,7 @@ async def watch(
 
     def say(number: int) -> None:
         with house.database.begin() as session:
-            jobs.report(session, house.job_id, 1, {"event": "note", "message": str(number)})
+            attempts.report(session, house.job_id, 1, {"event": "note", "message": str(number)})
         with house.database.read() as session:
             sent[queries.events(session, house.job_id, 0, None)[-1].seq] = time.monotonic()
 
@@ -333,7 +334,7 @@ async def watch(
         await asyncio.to_thread(say, number)
         await asyncio.sleep(PERIOD_S)
     with house.database.begin() as session:
-        jobs.fail(session, house.job_id, 1, {"code": "failed", "message": "over"})  # which ends the streams
+        attempts.fail(session, house.job_id, 1, {"code": "failed", "message": "over"})  # which ends the streams
     await asyncio.wait_for(asyncio.gather(*watchers), 60)
     return arrived, sent
 
@@ -347,7 +348,7 @@ def download(folder: Path) -> dict[str, Any]:
     content.write_bytes(random.Random(0).randbytes(10**6) * (DOWNLOAD_BYTES // 10**6))
     with house.database.begin() as session:
         stored = house.storage.put(content)
-        jobs.succeed(session, house.job_id, 1, {}, {content.name: stored})
+        attempts.succeed(session, house.job_id, 1, {}, {content.name: stored})
     content.unlink()
     port, blob = free_port(), house.storage.path(stored[0])
     for parent in (blob, *blob.parents):  # nginx's worker may be another user

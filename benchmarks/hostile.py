@@ -234,19 +234,19 @@ def _nan(server: Server) -> Send:
 FINISH = """
 import sys
 from pathlib import Path
-from core.ledger import claims, jobs
+from core.ledger.jobs import attempts, claims
 from core.ledger.database import open_database
 from core.ledger.settings import Settings
 try:
-    from core.ledger.stores import open_storage
+    from core.ledger.files.stores import open_storage
 except ModuleNotFoundError:  # of an earlier revision
-    from core.ledger.storage import open_storage
+    from core.ledger.files.storage import open_storage
 settings = Settings(data_dir=Path(sys.argv[1]))
 database = open_database(settings)
 stored = open_storage(settings).put(Path(sys.argv[3]))
 with database.begin() as session:
     claims.claim(session, sys.argv[2], "w", 3600)
-    jobs.succeed(session, sys.argv[2], 1, {}, {"weights": stored})
+    attempts.succeed(session, sys.argv[2], 1, {}, {"weights": stored})
 print(stored[0])
 """
 

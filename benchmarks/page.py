@@ -22,7 +22,8 @@ import httpx
 from sqlalchemy import update
 
 from benchmarks.api import CLIENT_CORE, EVENTS, FEW, MANY, PERIOD_S, RESULTS, WATCHERS, House, cpu_seconds, watch
-from core.ledger import datasets, jobs, queries
+from core.ledger import datasets
+from core.ledger.jobs import attempts, queries
 from core.ledger.tables import DEFAULT_TENANT, Job
 from core.spec.job import JobSpec
 from tests.api.conftest import MODEL, reviews, write_model
@@ -56,7 +57,7 @@ def prepared(house: House) -> dict[str, str]:
     for step in range(100):
         said = {"event": "progress", "stage": "recover", "step": step, "steps": 100, "overall": 0.45 + step / 200}
         with house.database.begin() as session:
-            jobs.report(session, house.job_id, 1, said | {"dev": {"accuracy": 0.5 + step / 250, "loss": 1.0}})
+            attempts.report(session, house.job_id, 1, said | {"dev": {"accuracy": 0.5 + step / 250, "loss": 1.0}})
     done = next(i for i in newest if i not in house.job_ids) if len(newest) > FEW else house.job_ids[-1]
     return {
         "jobs": "/",

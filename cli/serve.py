@@ -22,7 +22,7 @@ from cli import broker
 from cli.processes import adopt_orphans, bury_orphans, kill_orphans, start, stop
 from core.ledger import keys
 from core.ledger.database import open_database
-from core.ledger.private import keep_private
+from core.ledger.files.private import keep_private
 from core.ledger.settings import Settings, read_settings
 
 TICK_S = 0.5

@@ -19,9 +19,9 @@ import pytest
 import redis
 
 from core.ledger.database import Database
+from core.ledger.files.storage import Storage
+from core.ledger.files.stores import open_storage
 from core.ledger.settings import Settings
-from core.ledger.storage import Storage
-from core.ledger.stores import open_storage
 from tests import draws  # noqa: F401  registers the profiles of Hypothesis before any test is read
 
 

@@ -19,12 +19,13 @@ from typing import Any, Literal
 from celery import Celery, signals
 from sqlalchemy.exc import SQLAlchemyError
 
-from core.ledger import claims, logs
+from core.ledger import logs
 from core.ledger.database import Database, open_database
-from core.ledger.private import keep_private
+from core.ledger.files.private import keep_private
+from core.ledger.files.storage import Storage
+from core.ledger.files.stores import open_storage
+from core.ledger.jobs import claims
 from core.ledger.settings import read_settings
-from core.ledger.storage import Storage
-from core.ledger.stores import open_storage
 from core.ledger.workers import Needs
 from worker.presence import announce, device
 from worker.slots import Slots

@@ -7,8 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-from core.ledger import jobs, workers
+from core.ledger import workers
 from core.ledger.database import open_database
+from core.ledger.jobs import upkeep
 from core.ledger.settings import Settings, read_settings
 from core.ledger.tables import clock_ms
 
@@ -24,7 +25,7 @@ def fault(part: str, settings: Settings) -> str | None:
                 if not _is_fresh(trace(settings)):
                     return "it does not work"
                 before = clock_ms(session) - LATE_S * 1000
-                late = [row for row in jobs.outbox(session) if row.created_at < before]
+                late = [row for row in upkeep.outbox(session) if row.created_at < before]
                 return f"{len(late)} announcements wait" if late else None
             names = [worker.name for worker, _ in workers.alive(session)]
             return None if any(name.startswith(f"{socket.gethostname()}:") for name in names) else "it does not report"

@@ -23,8 +23,8 @@ from huggingface_hub.utils._http import default_client_factory
 
 from core.domains.weights import INDEX, PARTS, WHOLE
 from core.ledger import logs
+from core.ledger.files.storage import StorageAwayError
 from core.ledger.settings import Settings
-from core.ledger.storage import StorageAwayError
 from core.spec.errors import SpecError
 
 log = logging.getLogger(__name__)

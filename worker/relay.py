@@ -19,11 +19,13 @@ from kombu.exceptions import OperationalError as BrokerError
 from redis import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
-from core.ledger import jobs, tallies, uploads, webhooks
+from core.ledger import tallies, webhooks
 from core.ledger.database import Database
-from core.ledger.private import keep_private
+from core.ledger.files import uploads
+from core.ledger.files.private import keep_private
+from core.ledger.files.stores import open_storage
+from core.ledger.jobs import upkeep
 from core.ledger.settings import Settings
-from core.ledger.stores import open_storage
 from core.ledger.tables import clock_ms
 from worker.app import app, database, log_to_stderr, require_schema, settings
 from worker.health import trace
@@ -83,14 +85,14 @@ class Relay:
     def publish(self) -> int:
         """Send the announcements of the outbox; what the broker has is deleted. Returns how many."""
         with self.database.read() as session:
-            rows = jobs.outbox(session)
+            rows = upkeep.outbox(session)
         if not rows:
             return 0
         with _broker() as connection, app.amqp.Producer(connection) as producer:
             for row in rows:
                 app.send_task("topwork.look", [row.job_id], producer=producer, retry=False)
         with self.database.begin() as session:
-            jobs.published(session, [row.id for row in rows])
+            upkeep.published(session, [row.id for row in rows])
         self._back_off_s = 0.0
         return len(rows)
 
@@ -102,8 +104,8 @@ class Relay:
             before, self._clock = self._clock, clock_ms(session) / 1000 - time.monotonic()
             if before is not None and abs(self._clock - before) > JUMP_S:
                 log.warning("the clock jumped by %+.1f s: every lease begins anew", self._clock - before)
-                jobs.renew(session, self.settings.lease_s)
-            reaped = jobs.reap(session)
+                upkeep.renew(session, self.settings.lease_s)
+            reaped = upkeep.reap(session)
         for job_id in reaped:
             log.warning("job %s: its worker fell silent", job_id)
         return reaped
@@ -121,7 +123,7 @@ class Relay:
         if waiting:
             return []
         with self.database.begin() as session:
-            return jobs.remind(session, self.remind_after_s)
+            return upkeep.remind(session, self.remind_after_s)
 
     def deliver(self) -> None:
         """Hand the webhook messages that are due to threads beside, one a tenant at a time."""
@@ -160,7 +162,7 @@ class Relay:
         """
         try:
             with self.database.begin() as session:
-                jobs.forget_states(session, KEEP_STATES_S)
+                upkeep.forget_states(session, KEEP_STATES_S)
                 uploads.forget(session, KEEP_UPLOADS_S)
                 tallies.compact(session)
         finally:  # a full disk, which has no space for these writes, is what the rest may mend
@@ -170,7 +172,7 @@ class Relay:
         try:
             tidy_work_folders(self.database, self.settings.work_dir)
             with self.database.read() as session:
-                running_s = jobs.running_for_s(session)
+                running_s = upkeep.running_for_s(session)
             self.storage.sweep(self._used, KEEP_BLOBS_S + max(0.0, running_s))
         except OSError as error:  # of the disk or the storage; it does not touch what else the relay does
             log.warning("cannot tidy: %s", error)

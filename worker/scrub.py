@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core.ledger import tallies
 from core.ledger.database import Database
-from core.ledger.storage import DamagedError, Storage
+from core.ledger.files.storage import DamagedError, Storage
 from worker.tidy import BLOBS, used_blobs
 
 log = logging.getLogger("topwork.relay")

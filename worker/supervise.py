@@ -38,10 +38,11 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
-from core.ledger import datasets, jobs, queries
+from core.ledger import datasets
 from core.ledger.database import READ_ONLY_NOW, Database
+from core.ledger.files.storage import DamagedError, Storage, StorageAwayError
+from core.ledger.jobs import attempts, queries, states
 from core.ledger.settings import Settings
-from core.ledger.storage import DamagedError, Storage, StorageAwayError
 from core.ledger.tables import Job
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec
@@ -123,14 +124,16 @@ class Supervisor:
         log.info("claimed, attempt %d of %d", self.attempt, self.job.max_attempts)
         try:
             self._tell(self._attempt())
-        except jobs.LeaseLostError as lost:
+        except states.LeaseLostError as lost:
             log.warning("%s; its work is dropped", lost)
         except Exception:
             log.exception("the supervisor failed; the job is tried again")
             self._broke = True
             with suppress(Exception):  # else the lease expires
                 self._tell(
-                    lambda session: jobs.give_back(session, self.job.id, self.attempt, "its worker failed: see its log")
+                    lambda session: attempts.give_back(
+                        session, self.job.id, self.attempt, "its worker failed: see its log"
+                    )
                 )
         finally:
             self._over.set()
@@ -151,34 +154,34 @@ class Supervisor:
             self._end_child()
             if isinstance(last, Failed):
                 error = _error(last.error)
-                return lambda session: jobs.fail(session, job_id, attempt, error)
+                return lambda session: attempts.fail(session, job_id, attempt, error)
             outputs = self._aside(lambda: self._patiently(lambda: self._store(self.folder / "output")))
             metrics = last.metrics
-            return lambda session: jobs.succeed(session, job_id, attempt, metrics, outputs)
+            return lambda session: attempts.succeed(session, job_id, attempt, metrics, outputs)
         except Ended as ended:
             reason = ended.reason
             log.info("%s: %s", ended.verdict, reason.partition(": ")[0])  # what follows may quote a row
             if ended.verdict == "cancelled":
-                return lambda session: jobs.stopped(session, job_id, attempt)
+                return lambda session: attempts.stopped(session, job_id, attempt)
             if ended.verdict == "away":
                 return lambda session: self._put_off(session, reason)
             if ended.verdict == "released":
-                return lambda session: jobs.release(session, job_id, attempt, reason)
+                return lambda session: attempts.release(session, job_id, attempt, reason)
             if ended.verdict == "retry":
                 self._broke = True
-                return lambda session: jobs.give_back(session, job_id, attempt, reason)
+                return lambda session: attempts.give_back(session, job_id, attempt, reason)
             error = {"code": ended.code, "message": reason}
-            return lambda session: jobs.fail(session, job_id, attempt, error)
+            return lambda session: attempts.fail(session, job_id, attempt, error)
         except SpecError as problem:
             error = {"code": "invalid", "field": problem.field, "message": problem.message}
-            return lambda session: jobs.fail(session, job_id, attempt, error)
+            return lambda session: attempts.fail(session, job_id, attempt, error)
         except OSError as problem:
             log.warning("%s", problem)
             self._broke = True
             reason = f"the worker could not read or write a file: {problem.strerror or without_paths(str(problem))}"
             self.blameless = not isinstance(problem, FileNotFoundError | DamagedError)
             counts = not self.blameless or attempt > BLAMELESS
-            return lambda session: jobs.give_back(session, job_id, attempt, reason, counts=counts)
+            return lambda session: attempts.give_back(session, job_id, attempt, reason, counts=counts)
         finally:
             self._end_child()
 
@@ -315,8 +318,8 @@ class Supervisor:
 
         def write(session: Session) -> None:
             for message in self._pending:  # how far it is, before what is kept of it
-                jobs.report(session, self.job.id, self.attempt, message.to_json())
-            jobs.save_state(session, self.job.id, self.attempt, saved)
+                attempts.report(session, self.job.id, self.attempt, message.to_json())
+            attempts.save_state(session, self.job.id, self.attempt, saved)
 
         self._write(write)
         self._pending.clear()
@@ -338,10 +341,10 @@ class Supervisor:
 
     def _put_off(self, session: Session, reason: str) -> None:
         """The hub is away: others may have the worker, until this job has waited for too long."""
-        if not jobs.put_off(session, self.job.id, self.attempt, reason, HUB_S):
+        if not attempts.put_off(session, self.job.id, self.attempt, reason, HUB_S):
             mend = "retry the job later, or have the operator put the model's folder into the models folder"
             error = {"code": "hub_away", "message": f"for {HUB_S:.0f} s {reason}; {mend}"}
-            jobs.fail(session, self.job.id, self.attempt, error)
+            attempts.fail(session, self.job.id, self.attempt, error)
 
     def _patiently(self, work: Callable[[], T]) -> T:
         """Do something, in a thread beside, that may have to wait for the storage to come back."""
@@ -396,9 +399,9 @@ class Supervisor:
             self._pending.append(Note(message=f"waiting: {self._away}"))
         try:
             with self.database.begin() as session:
-                self._status = jobs.beat(session, self.job.id, self.attempt, self.settings.lease_s)
+                self._status = attempts.beat(session, self.job.id, self.attempt, self.settings.lease_s)
                 for message in self._pending:
-                    jobs.report(session, self.job.id, self.attempt, message.to_json())
+                    attempts.report(session, self.job.id, self.attempt, message.to_json())
             self._pending.clear()
         except (DBAPIError, PoolTimeoutError) as error:
             if not _transient(error):
@@ -451,7 +454,7 @@ class Supervisor:
 
         def write(session: Session) -> None:
             for message in pending:
-                jobs.report(session, self.job.id, self.attempt, message.to_json())
+                attempts.report(session, self.job.id, self.attempt, message.to_json())
             verdict(session)
 
         given_up = None
@@ -461,8 +464,8 @@ class Supervisor:
                     write(session)
                 log.info("attempt %d is over", self.attempt)
                 return
-            except jobs.IllegalTransitionError:
-                verdict = lambda session: jobs.stopped(session, self.job.id, self.attempt)  # noqa: E731  cancelled meanwhile
+            except states.IllegalTransitionError:
+                verdict = lambda session: attempts.stopped(session, self.job.id, self.attempt)  # noqa: E731  cancelled meanwhile
             except (DBAPIError, PoolTimeoutError) as error:
                 if not _transient(error):
                     raise

@@ -16,7 +16,8 @@ from api.page.answer import PageRoute, show
 from api.page.spec import short
 from api.routes import jobs as asked
 from api.routes.results import curves
-from core.ledger import listing, queries, tables
+from core.ledger import tables
+from core.ledger.jobs import listing, queries
 from core.spec.metrics import METRICS
 from core.spec.report import Interval, Result, TaskSaid, stored
 

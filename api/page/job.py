@@ -15,7 +15,8 @@ from api.page.answer import Given, PageRoute, go, show
 from api.page.spec import copies, short
 from api.routes import jobs as asked
 from api.routes.results import stored_report
-from core.ledger import jobs, queries, tables
+from core.ledger import tables
+from core.ledger.jobs import queries, states
 from core.spec.job import JobSpec
 from core.spec.report import FamilyReport, Report, probed, stored
 
@@ -151,7 +152,7 @@ def _actions(here: Context, request: Request, job: tables.Job) -> dict[str, Any]
         "id": job.id,
         "can_cancel": job.status in ("queued", "running"),
         "can_retry": job.status in ("failed", "cancelled"),
-        "can_delete": job.status in jobs.TERMINAL,
+        "can_delete": job.status in states.TERMINAL,
         "copies": copies(spec, address, here.settings.require_keys),
         "spec": spec,
     }

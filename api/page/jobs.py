@@ -11,9 +11,9 @@ from pydantic import BaseModel, Field
 from api.context import Context, Here
 from api.page import demo, view
 from api.page.answer import PageRoute, show
-from core.ledger import listing
-from core.ledger.jobs import EDGES
-from core.ledger.listing import ORDERS, Asked, Order
+from core.ledger.jobs import listing
+from core.ledger.jobs.listing import ORDERS, Asked, Order
+from core.ledger.jobs.states import EDGES
 
 ROWS = 25  # a page
 MAX_PAGE = 10**6

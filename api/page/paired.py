@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from core.ledger.storage import Storage
+from core.ledger.files.storage import Storage
 from core.ledger.tables import File
 from core.measures.classes import of_classes
 from core.measures.intervals import Measure, lead_of_kinds

@@ -24,7 +24,7 @@ from api.page.job import live_values
 from api.problems import Problem
 from api.routes import jobs as asked
 from api.routes.events import EVENT_STREAM, HEARTBEAT_S, MAX_STREAM_S
-from core.ledger import jobs
+from core.ledger.jobs import states
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ async def stream(
     """The part at each change, up to the job's end."""
     seen = after if last_event_id is None else last_event_id
     row = await _row(here, job_id)
-    if row.status in jobs.TERMINAL and row.version == seen:
+    if row.status in states.TERMINAL and row.version == seen:
         return Response(status_code=204)  # which tells an EventSource to stop
     headers = HEADERS | {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_frames(here, request, job_id, seen), media_type=EVENT_STREAM, headers=headers)
@@ -68,7 +68,7 @@ async def _frames(here: Context, request: Request, job_id: str, seen: int) -> As
                 if html != last:
                     yield format_sse_event(id=str(row.version), event="live", data_str=html)
                 seen, last = row.version, html
-            if row.status in jobs.TERMINAL or time.monotonic() > end:
+            if row.status in states.TERMINAL or time.monotonic() > end:
                 return
             if not await here.watch.change(job_id, row.version, asked.WAITING_S if waits else HEARTBEAT_S):
                 yield KEEPALIVE_COMMENT

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from api.context import Context
 from api.page import charts
 from api.routes.jobs import why_waiting
-from core.ledger import jobs, listing
+from core.ledger.jobs import listing, states
 from core.ledger.tables import Job, now_ms
 from core.spec import title
 from core.spec.report import FamilyReport, Interval, Report, Result, Size, stored
@@ -51,14 +51,14 @@ class JobRow:
     @property
     def active(self) -> bool:
         """Whether it may change by itself."""
-        return self.status not in jobs.TERMINAL
+        return self.status not in states.TERMINAL
 
 
 def rows_of(here: Context, session: Session, found: Sequence[Job]) -> list[JobRow]:
     """Jobs of a table."""
     ids = sorted({i for job in found for i in data_of(job.spec)})
     names = listing.names(session, here.tenant_id, ids)
-    running = listing.progress(session, [job.id for job in found if job.status in jobs.RUNNING])
+    running = listing.progress(session, [job.id for job in found if job.status in states.RUNNING])
     why = why_waiting(here, session, found)
     return [row_of(job, names, why.get(job.id), running.get(job.id, [])) for job in found]
 
@@ -75,8 +75,8 @@ def row_of(
         title=title.title(job.spec),
         status=job.status,
         because=because or (job.error or {}).get("message"),
-        stage=job.stage if job.status in jobs.RUNNING else None,
-        overall=job.progress.get("overall") if job.status in jobs.RUNNING else None,
+        stage=job.stage if job.status in states.RUNNING else None,
+        overall=job.progress.get("overall") if job.status in states.RUNNING else None,
         eta_s=job.progress.get("eta_s") if job.status == "running" else None,
         model=str(job.spec.get("model", "")),
         data=[(i, known.get(i, "deleted")) for i in data_of(job.spec)],
@@ -95,7 +95,7 @@ def took(job: Job) -> float | None:
     """Seconds from its first start to its end, or until now."""
     if job.started_at is None:
         return None
-    end = job.finished_at or (now_ms() if job.status in jobs.RUNNING else None)
+    end = job.finished_at or (now_ms() if job.status in states.RUNNING else None)
     return None if end is None else max(0.0, (end - job.started_at) / 1000)
 
 

@@ -9,7 +9,8 @@ from sqlalchemy import select
 
 from api.context import Context, Here
 from api.page.answer import PageRoute, show
-from core.ledger import jobs, workers
+from core.ledger import workers
+from core.ledger.jobs import states
 from core.ledger.tables import Job, now_ms
 from core.spec import title
 
@@ -32,7 +33,7 @@ def _alive(here: Context) -> list[dict[str, Any]]:
     """Each worker; of the jobs that it runs, those of the tenant by name, the others as a number."""
     with here.database.read() as session:
         found = workers.alive(session)
-        query = select(Job).where(Job.tenant_id == here.tenant_id, Job.status.in_(jobs.RUNNING))
+        query = select(Job).where(Job.tenant_id == here.tenant_id, Job.status.in_(states.RUNNING))
         own = session.scalars(query.where(Job.worker.in_([worker.name for worker, _ in found]))).all()
     now = now_ms()
     return [

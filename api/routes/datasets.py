@@ -17,8 +17,8 @@ from api.paging import After, Limit, cut, position
 from api.problems import RESPONSES, Problem, invalid
 from api.schemas import Dataset, DatasetPage, Fault, Preview, instant
 from core.ledger import datasets, quotas, tables
-from core.ledger.scratch import scratch
-from core.ledger.storage import CHUNK
+from core.ledger.files.scratch import scratch
+from core.ledger.files.storage import CHUNK
 from core.rows.files.asked import Asked
 
 ID = "ds_[0-9a-f]{32}"

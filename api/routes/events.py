@@ -16,8 +16,9 @@ from api.context import Context, Here
 from api.problems import RESPONSES, Problem
 from api.routes.jobs import ID, no_such_job
 from api.schemas import Event, EventPage, instant
-from core.ledger import jobs, queries, tables
+from core.ledger import tables
 from core.ledger.database import Database
+from core.ledger.jobs import queries, states
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ async def list_events(
         return EventPage(items=[_event(row) for row in rows], after=rows[-1].seq if rows else after)
     after = after if last_event_id is None else last_event_id
     job, rows = await _read(here, job_id, after, 1)
-    if job.status in jobs.TERMINAL and not rows:
+    if job.status in states.TERMINAL and not rows:
         return Response(status_code=204)  # which tells an EventSource to stop
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(_frames(here, job_id, after), media_type=EVENT_STREAM, headers=headers)
@@ -78,7 +79,7 @@ async def _frames(here: Context, job_id: str, after: int) -> AsyncIterator[bytes
                 yield format_sse_event(id=str(row.seq), event=row.type, data_str=_event(row).model_dump_json())
             if len(rows) == PAGE:
                 continue
-            if job.status in jobs.TERMINAL or time.monotonic() > end:
+            if job.status in states.TERMINAL or time.monotonic() > end:
                 return
             if not await here.watch.change(job_id, job.version, HEARTBEAT_S):
                 yield KEEPALIVE_COMMENT

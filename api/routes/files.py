@@ -18,8 +18,8 @@ from api.context import Context, Here
 from api.problems import RESPONSES, Problem
 from api.routes.jobs import find, matches
 from api.schemas import FileList, OutputFile
-from core.ledger import queries
-from core.ledger.storage import CHUNK, DamagedError
+from core.ledger.files.storage import CHUNK, DamagedError
+from core.ledger.jobs import queries
 from core.ledger.tables import File
 
 log = logging.getLogger("topwork.api")

@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from api.context import Context, Here
 from api.problems import RESPONSES, Problem
 from api.schemas import Fault, Health, ProblemDetails, Readiness
-from core.ledger.storage import StorageAwayError
+from core.ledger.files.storage import StorageAwayError
 
 log = logging.getLogger(__name__)
 

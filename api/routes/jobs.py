@@ -27,7 +27,8 @@ from api.paging import After, Limit, cut, position
 from api.plan import plan
 from api.problems import RESPONSES, Problem, invalid
 from api.schemas import Accepted, Delivery, Fault, Job, JobPage, Plan, Status, instant
-from core.ledger import jobs, queries, quotas, tables, webhooks, workers
+from core.ledger import quotas, tables, webhooks, workers
+from core.ledger.jobs import owner, queries, states
 from core.spec import shorthand
 from core.spec.job import JobSpec
 
@@ -117,11 +118,11 @@ async def submit(here: Here, spec: Spec, response: Response, idempotency_key: Id
     """Ask for a pruning job. It is checked against the data and the model before it is accepted."""
     try:
         job, new = await _submit(here, spec, idempotency_key)
-    except jobs.IdempotencyConflictError:
+    except owner.IdempotencyConflictError:
         detail = "was used with another request; send a new key, or the same request"
         raise invalid([Fault(parameter="Idempotency-Key", detail=detail)]) from None
     response.headers["Location"] = f"/v1/jobs/{job.id}"
-    if job.status not in jobs.TERMINAL:
+    if job.status not in states.TERMINAL:
         response.headers["Retry-After"] = POLL_AFTER_S
     if not new:
         response.headers["Idempotent-Replayed"] = "true"
@@ -181,7 +182,7 @@ async def get_job(
     """
     job, waiting = await _read(here, job_id)
     until, known = time.monotonic() + wait, if_none_match or _etag(job, waiting)
-    while job.status not in jobs.TERMINAL and matches(known, _etag(job, waiting)):
+    while job.status not in states.TERMINAL and matches(known, _etag(job, waiting)):
         if (left := until - time.monotonic()) <= 0:
             break
         # The version does not know why a job waits.
@@ -221,8 +222,8 @@ def delete_job(here: Here, job_id: str) -> None:
     with here.database.begin() as session:
         find(here, session, job_id)
         try:
-            jobs.remove(session, here.tenant_id, job_id)
-        except jobs.IllegalTransitionError as error:
+            owner.remove(session, here.tenant_id, job_id)
+        except states.IllegalTransitionError as error:
             detail = f"The job is {error.status}; POST /v1/jobs/{job_id}/cancel, and delete it once it has ended."
             raise Problem(409, detail) from None
 
@@ -233,8 +234,8 @@ def cancel(here: Here, job_id: str) -> Job:
     with here.database.begin() as session:
         find(here, session, job_id)
         try:
-            job = jobs.cancel(session, here.tenant_id, job_id)
-        except jobs.IllegalTransitionError as error:
+            job = owner.cancel(session, here.tenant_id, job_id)
+        except states.IllegalTransitionError as error:
             raise Problem(409, f"The job has already {error.status}; only an unfinished job can be stopped.") from None
         if job is None:  # deleted meanwhile
             raise no_such_job()
@@ -261,8 +262,8 @@ def _retry(here: Context, job_id: str, spec: JobSpec) -> Job:
     with here.database.begin() as session:
         quotas.check_queue(session, here.tenant_id, here.caller.key_id, here.settings)
         try:
-            again = jobs.retry(session, here.tenant_id, job_id, here.settings.max_attempts, here.caller.key_id)
-        except jobs.IllegalTransitionError as error:
+            again = owner.retry(session, here.tenant_id, job_id, here.settings.max_attempts, here.caller.key_id)
+        except states.IllegalTransitionError as error:
             detail = f"The job is {error.status}; only one that failed or was cancelled can be tried again."
             raise Problem(409, detail) from None
         still_there(here, session, spec)
@@ -315,7 +316,7 @@ def why_waiting(here: Context, session: Session, rows: Sequence[tables.Job | Row
 
 async def _answer(here: Context, job: Row[Any], waiting: str | None, if_none_match: str | None) -> Response:
     headers = {"ETag": _etag(job, waiting), "Cache-Control": "private, no-cache"}
-    if job.status not in jobs.TERMINAL:
+    if job.status not in states.TERMINAL:
         headers["Retry-After"] = POLL_AFTER_S
     if matches(if_none_match, headers["ETag"]):
         return Response(status_code=304, headers=headers)
@@ -350,18 +351,18 @@ async def _submit(here: Context, asked: JobSpec, key: str | None) -> tuple[table
 
 def _earlier(here: Context, asked: JobSpec, key: str) -> tables.Job | None:
     with here.database.read() as session:
-        return jobs.earlier(session, here.tenant_id, asked, key)
+        return owner.earlier(session, here.tenant_id, asked, key)
 
 
 def _create(here: Context, spec: JobSpec, asked: JobSpec, key: str | None) -> tuple[tables.Job, bool]:
     with here.database.begin() as session:
         if key is not None:  # a twin may have been faster since, and must not be counted against this one
-            jobs.lock_tenant(session, here.tenant_id)
-            if (earlier := jobs.earlier(session, here.tenant_id, asked, key)) is not None:
+            owner.lock_tenant(session, here.tenant_id)
+            if (earlier := owner.earlier(session, here.tenant_id, asked, key)) is not None:
                 return earlier, False
         quotas.check_queue(session, here.tenant_id, here.caller.key_id, here.settings)
         still_there(here, session, spec)
-        return jobs.create(session, here.tenant_id, spec, here.settings.max_attempts, key, here.caller.key_id, asked)
+        return owner.create(session, here.tenant_id, spec, here.settings.max_attempts, key, here.caller.key_id, asked)
 
 
 def _answered(here: Context, job: tables.Job) -> Job:
@@ -393,7 +394,7 @@ def _job(row: tables.Job | Row[Any], news: tables.Delivery | None, waiting: str 
     links = {"self": here} | {part: f"{here}/{part}" for part in ("events", "metrics", "files")}
     if row.status == "succeeded":
         links |= {part: f"{here}/{part}" for part in ("report", "archive")}
-    if row.status not in jobs.TERMINAL:
+    if row.status not in states.TERMINAL:
         links["cancel"] = f"{here}/cancel"
     if row.status in ("failed", "cancelled"):
         links["retry"] = f"{here}/retry"

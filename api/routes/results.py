@@ -17,7 +17,7 @@ from api.routes.files import asked, chunks, opened, send
 from api.routes.jobs import find, matches
 from api.schemas import Curves, Series
 from api.zip import Archive, Entry
-from core.ledger import queries
+from core.ledger.jobs import queries
 from core.ledger.tables import Event, File
 from core.spec.messages import StageProgress
 

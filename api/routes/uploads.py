@@ -20,9 +20,10 @@ from api.context import Context, Here
 from api.problems import RESPONSES, Problem, invalid
 from api.routes.datasets import DELIMITER, ENCODING, EXAMPLE, HEADER, Delimiter, Encoding, described, file_name
 from api.schemas import Dataset, Fault, Upload, instant
-from core.ledger import datasets, quotas, tables, uploads
-from core.ledger.scratch import scratch
-from core.ledger.storage import CHUNK, file_sha256
+from core.ledger import datasets, quotas, tables
+from core.ledger.files import uploads
+from core.ledger.files.scratch import scratch
+from core.ledger.files.storage import CHUNK, file_sha256
 from core.rows.files.asked import Asked
 from core.spec.errors import SpecError
 

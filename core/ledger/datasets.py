@@ -12,10 +12,10 @@ from pydantic import TypeAdapter
 from sqlalchemy import Text, cast, select
 from sqlalchemy.orm import Session
 
-from core.ledger import jobs
-from core.ledger.scratch import scratch
+from core.ledger.files.scratch import scratch
+from core.ledger.files.storage import Storage
+from core.ledger.jobs import owner, states
 from core.ledger.settings import Settings
-from core.ledger.storage import Storage
 from core.ledger.tables import Dataset, Job, new_id
 from core.rows import sandbox
 from core.rows.files.asked import Asked, Limits
@@ -125,11 +125,11 @@ def remove(session: Session, tenant_id: str, dataset_id: str) -> bool:
 
     The tenant is held meanwhile, as it is while a job is accepted: none can be accepted that would miss its data.
     """
-    jobs.lock_tenant(session, tenant_id)
+    owner.lock_tenant(session, tenant_id)
     dataset = find(session, tenant_id, dataset_id)
     if dataset is None:
         return False
-    unfinished = select(Job.id).where(Job.tenant_id == tenant_id, Job.status.not_in(jobs.TERMINAL))
+    unfinished = select(Job.id).where(Job.tenant_id == tenant_id, Job.status.not_in(states.TERMINAL))
     user = session.scalar(unfinished.where(cast(Job.spec, Text).contains(dataset_id)).limit(1))
     if user is not None:
         raise InUseError(user)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core.ledger import jobs, queries
+from core.ledger.jobs import owner, queries, states
 from core.ledger.settings import Settings
 from core.ledger.tables import Dataset, File, Job, Key, Upload
 
@@ -28,7 +28,7 @@ def check_queue(session: Session, tenant_id: str, key_id: str | None, settings: 
 
     The tenant is held until the transaction ends, so that requests at once cannot each find the same room.
     """
-    jobs.lock_tenant(session, tenant_id)
+    owner.lock_tenant(session, tenant_id)
     for whose, one, limit in _limits(session, key_id, "max_queued", settings.max_queued):
         if (waiting := queries.count(session, tenant_id, "queued", key_id=one)) >= limit:
             detail = f"{waiting:,} jobs{whose} are queued already; wait until some have run, or cancel some"
@@ -39,7 +39,7 @@ def check_queue(session: Session, tenant_id: str, key_id: str | None, settings: 
 def all_running(session: Session, tenant_id: str, key_id: str | None, settings: Settings) -> str | None:
     """Why no more jobs of the tenant or the key may run for now, or None."""
     for _, one, limit in _limits(session, key_id, "max_running", settings.max_running):
-        if queries.count(session, tenant_id, *jobs.RUNNING, key_id=one) >= limit:
+        if queries.count(session, tenant_id, *states.RUNNING, key_id=one) >= limit:
             whose = "jobs of the key that queued it" if one else "of your jobs"
             return f"{limit} {whose} run, as many as may at once"
     return None
@@ -48,7 +48,7 @@ def all_running(session: Session, tenant_id: str, key_id: str | None, settings: 
 def check_storage(session: Session, tenant_id: str, key_id: str | None, settings: Settings, more_bytes: int) -> None:
     """Raises StorageFullError if so much more would be too much; holds the tenant like `check_queue`."""
     for whose, one, limit in _limits(session, key_id, "max_stored_bytes", settings.max_stored_bytes):
-        jobs.lock_tenant(session, tenant_id)
+        owner.lock_tenant(session, tenant_id)
         stored = stored_bytes(session, tenant_id, one)
         if stored + more_bytes > limit:
             raise StorageFullError(

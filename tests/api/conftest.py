@@ -17,10 +17,10 @@ from fastapi.testclient import TestClient
 
 from api.connections import Bounded
 from api.main import create_app
-from core.ledger import claims, jobs
 from core.ledger.database import Database
+from core.ledger.files.stores import open_storage
+from core.ledger.jobs import attempts, claims
 from core.ledger.settings import Settings
-from core.ledger.stores import open_storage
 
 MODEL = "tiny-bert"
 LAYERS, HIDDEN, HEADS, NEURONS = 2, 16, 4, 32
@@ -183,5 +183,5 @@ def files(client: TestClient, payload: dict[str, Any], settings: Settings, datab
         outputs[path] = storage.put(tmp_path / "file")
     with database.begin() as session:
         claims.claim(session, job_id, "w", 30)
-        jobs.succeed(session, job_id, 1, {}, outputs)
+        attempts.succeed(session, job_id, 1, {}, outputs)
     return f"/v1/jobs/{job_id}/files"

@@ -21,10 +21,12 @@ import api.checks
 import api.readers
 import api.routes.datasets
 from api.main import create_app
-from core.ledger import claims, datasets, jobs, scratch, tables
+from core.ledger import datasets, tables
 from core.ledger.database import Database
+from core.ledger.files import scratch
+from core.ledger.files.stores import open_storage
+from core.ledger.jobs import attempts, claims
 from core.ledger.settings import Settings
-from core.ledger.stores import open_storage
 from tests.api.conftest import Upload, one_database, reviews
 from tests.conftest import every_storage
 from tests.rows import greedy
@@ -227,7 +229,7 @@ def test_a_data_set_is_deleted_unless_a_job_needs_it(
         assert refused.status_code == 409 and job_id in refused.json()["detail"], status
         client.post(f"/v1/jobs/{job_id}/cancel")
     with database.begin() as session:
-        jobs.stopped(session, job_id, 1)
+        attempts.stopped(session, job_id, 1)
     assert client.delete(f"/v1/datasets/{used}").status_code == 204
     assert client.get(f"/v1/jobs/{job_id}").json()["status"] == "cancelled"
     retried = client.post(f"/v1/jobs/{job_id}/retry")

@@ -13,8 +13,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.routes import events
-from core.ledger import claims, jobs
 from core.ledger.database import Database
+from core.ledger.jobs import attempts, claims, owner
 
 STREAM = {"Accept": "text/event-stream"}
 
@@ -30,12 +30,12 @@ def job_id(client: TestClient, payload: dict[str, Any], database: Database) -> s
 
 def say(database: Database, job_id: str, step: int) -> None:
     with database.begin() as session:
-        jobs.report(session, job_id, 1, {"event": "progress", "step": step, "overall": step / 100})
+        attempts.report(session, job_id, 1, {"event": "progress", "step": step, "overall": step / 100})
 
 
 def succeed(database: Database, job_id: str) -> None:
     with database.begin() as session:
-        jobs.succeed(session, job_id, 1, {}, {})
+        attempts.succeed(session, job_id, 1, {}, {})
 
 
 def parse(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
@@ -108,8 +108,8 @@ def test_a_deleted_job_ends_its_stream(live: str, job_id: str, client: TestClien
     def remove() -> None:
         client.post(f"/v1/jobs/{job_id}/cancel")
         with database.begin() as session:
-            jobs.stopped(session, job_id, 1)
-            jobs.remove(session, "tenant_default", job_id)
+            attempts.stopped(session, job_id, 1)
+            owner.remove(session, "tenant_default", job_id)
 
     threading.Timer(0.5, remove).start()
     assert "event: status" in httpx.get(f"{live}/v1/jobs/{job_id}/events", headers=STREAM, timeout=120).text

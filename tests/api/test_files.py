@@ -8,8 +8,8 @@ import random
 import pytest
 from fastapi.testclient import TestClient
 
+from core.ledger.files.stores import open_storage
 from core.ledger.settings import Settings
-from core.ledger.stores import open_storage
 from tests.api.conftest import OUTPUTS, WEIGHTS, one_database
 from tests.conftest import every_storage
 

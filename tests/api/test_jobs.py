@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from core.ledger import claims, jobs, webhooks
+from core.ledger import webhooks
 from core.ledger.database import Database
+from core.ledger.jobs import attempts, claims
 from core.ledger.settings import Settings
 from tests.api.conftest import (
     faults,
@@ -40,16 +41,16 @@ def test_progress_metrics_and_errors_are_shown(client: TestClient, payload: dict
     with database.begin() as session:
         for job_id in (first, second):
             assert claims.claim(session, job_id, "w", 30)
-        jobs.report(session, first, 1, {"event": "stage", "stage": "prune"})
+        attempts.report(session, first, 1, {"event": "stage", "stage": "prune"})
         progress = {"step": 5, "steps": 10, "eta_s": 12.5, "overall": 0.4, "sparsity": 0.6, "dev": {"accuracy": 0.8}}
-        jobs.report(session, first, 1, {"event": "progress", "stage": "prune", **progress})
+        attempts.report(session, first, 1, {"event": "progress", "stage": "prune", **progress})
     running = client.get(f"/v1/jobs/{first}")
     assert running.json()["progress"].items() >= progress.items()
     assert (running.json()["stage"], running.json()["eta_s"], running.json()["attempt"]) == ("prune", 12.5, 1)
     assert "retry-after" in running.headers
     with database.begin() as session:
-        jobs.succeed(session, first, 1, {"results": {"dense": {}}}, {})
-        jobs.fail(session, second, 1, {"code": "invalid", "field": "/model", "message": "is no model"})
+        attempts.succeed(session, first, 1, {"results": {"dense": {}}}, {})
+        attempts.fail(session, second, 1, {"code": "invalid", "field": "/model", "message": "is no model"})
     succeeded, failed = client.get(f"/v1/jobs/{first}"), client.get(f"/v1/jobs/{second}").json()
     assert succeeded.json()["status"] == "succeeded"
     assert succeeded.json()["metrics"] == {"results": {"dense": {}}}
@@ -63,7 +64,7 @@ def test_events_are_read_by_cursor(client: TestClient, payload: dict[str, Any], 
     with database.begin() as session:
         claims.claim(session, job_id, "w", 30)
         for step in range(5):
-            jobs.report(session, job_id, 1, {"event": "progress", "step": step, "overall": step / 10})
+            attempts.report(session, job_id, 1, {"event": "progress", "step": step, "overall": step / 10})
     seen: list[dict[str, Any]] = []
     after = 0
     while page := (answer := client.get(f"/v1/jobs/{job_id}/events?after={after}&limit=3").json())["items"]:
@@ -96,7 +97,7 @@ def test_cancel(client: TestClient, payload: dict[str, Any], database: Database)
     with database.begin() as session:
         claims.claim(session, running, "w", 30)
         claims.claim(session, done, "w", 30)
-        jobs.succeed(session, done, 1, {}, {})
+        attempts.succeed(session, done, 1, {}, {})
     for _ in range(2):
         assert client.post(f"/v1/jobs/{queued}/cancel").json()["status"] == "cancelled"
         assert client.post(f"/v1/jobs/{running}/cancel").json()["status"] == "cancelling"

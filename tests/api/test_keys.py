@@ -14,10 +14,11 @@ from sqlalchemy import update
 from api.auth import DOOR, OPEN
 from api.main import PARTS, create_app
 from api.page.parts import PAGES
-from core.ledger import claims, jobs, keys
+from core.ledger import keys
 from core.ledger.database import READ_ONLY, Database
+from core.ledger.files.storage import LocalStorage
+from core.ledger.jobs import attempts, claims
 from core.ledger.settings import Settings
-from core.ledger.storage import LocalStorage
 from core.ledger.tables import DEFAULT_TENANT, Key
 from tests.api.conftest import MODEL, one_database, reviews, write_model
 
@@ -110,7 +111,7 @@ def belongings(client: TestClient, settings: Settings, database: Database, tmp_p
     outputs = {"report.json": LocalStorage(settings.blobs_dir).put(tmp_path / "report.json")}
     with database.begin() as session:
         claims.claim(session, job_id, "w", 30)
-        jobs.succeed(session, job_id, 1, {}, outputs)
+        attempts.succeed(session, job_id, 1, {}, outputs)
     key = client.post("/v1/keys", json={"name": "other"}).json()["id"]
     upload = client.post("/v1/uploads", json={"name": "a.csv", "size_bytes": 9, "sha256": "0" * 64}).json()["id"]
     return {
@@ -313,7 +314,7 @@ def test_a_key_has_quotas_of_its_own(client: TestClient, database: Database) -> 
     with database.begin() as session:
         claimed = [claims.claim_next(session, "w", 60) for _ in range(3)]
         assert [job and job.id for job in claimed] == [*of_other_keys, None]  # passed over, and nobody waits for it
-        jobs.succeed(session, first.json()["id"], 1, {}, {"model.safetensors": ("0" * 64, 9000)})
+        attempts.succeed(session, first.json()["id"], 1, {}, {"model.safetensors": ("0" * 64, 9000)})
         assert claims.claim_next(session, "w", 60).id == second.json()["id"]  # type: ignore[union-attr]
 
     def upload(headers: dict[str, str]) -> Any:

@@ -8,8 +8,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from api.catalogue import find
-from core.ledger import claims, jobs, workers
+from core.ledger import workers
 from core.ledger.database import Database
+from core.ledger.jobs import attempts, claims
 from core.ledger.settings import Settings
 from core.spec.latency import Latency, Point
 from core.spec.messages import LatencyMeasured
@@ -43,7 +44,7 @@ def measure(database: Database, settings: Settings, client: TestClient, payload:
         claims.claim(session, job_id, "w", 30)
         for dense in (9.0, 8.0):  # the last counts
             said = MEASURED.model_copy(update={"dense_ms": dense})
-            jobs.report(session, job_id, 1, LatencyMeasured(model=model, latency=said).to_json())
+            attempts.report(session, job_id, 1, LatencyMeasured(model=model, latency=said).to_json())
 
 
 def test_what_a_worker_measured_is_in_the_plan(

@@ -13,8 +13,8 @@ from fastapi.testclient import TestClient
 
 from api.main import create_app
 from api.routes import health, models
+from core.ledger.files.storage import LocalStorage
 from core.ledger.settings import Settings
-from core.ledger.storage import LocalStorage
 from tests.api.conftest import one_database
 from tests.conftest import Broker
 

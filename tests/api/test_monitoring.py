@@ -14,10 +14,11 @@ from sqlalchemy import update
 
 from api.main import create_app
 from api.routes import models
-from core.ledger import claims, jobs, tallies, workers
+from core.ledger import tallies, workers
 from core.ledger.database import Database
+from core.ledger.files.storage import LocalStorage
+from core.ledger.jobs import attempts, claims, owner, upkeep
 from core.ledger.settings import Settings
-from core.ledger.storage import LocalStorage
 from core.ledger.tables import Job, Worker
 from tests.api.conftest import one_database, reviews
 
@@ -40,15 +41,15 @@ def test_every_process_says_what_the_ledger_says(
     with database.begin() as session:
         for job_id in (done, lost):
             claims.claim(session, job_id, "w", 30)
-            jobs.report(session, job_id, 1, {"event": "stage", "stage": "teach"})
-        jobs.report(session, done, 1, {"event": "stage", "stage": "prune"})
+            attempts.report(session, job_id, 1, {"event": "stage", "stage": "teach"})
+        attempts.report(session, done, 1, {"event": "stage", "stage": "prune"})
         session.execute(update(Job).where(Job.id == done).values(stage_at=Job.stage_at - 2000))
-        jobs.succeed(session, done, 1, {}, {})
+        attempts.succeed(session, done, 1, {}, {})
         session.execute(update(Job).where(Job.id == lost).values(lease_until=1))
-        jobs.reap(session)
+        upkeep.reap(session)
         workers.seen(session, "host:1", 2, DEVICE)
         tallies.compact(session)
-        jobs.remove(session, "tenant_default", done)  # what it counted stays
+        owner.remove(session, "tenant_default", done)  # what it counted stays
     with TestClient(create_app(settings), "http://localhost") as other:
         for one in (client, other):
             found = samples(one)
@@ -81,14 +82,14 @@ def test_failures_are_counted_by_reason_and_jobs_that_nobody_can_run(
         workers.seen(session, "host:1", 1, DEVICE)
         for job_id in ids:
             claims.claim(session, job_id, "w", 30)
-        jobs.fail(session, ids[0], 1, {"code": "invalid", "message": "m"})
-        jobs.fail(session, ids[1], 1, {"code": "time_limit", "message": "m"})
-        jobs.give_back(session, ids[2], 1, "its process was killed by SIGKILL")
-        jobs.release(session, ids[3], 1, "its worker was stopped")
+        attempts.fail(session, ids[0], 1, {"code": "invalid", "message": "m"})
+        attempts.fail(session, ids[1], 1, {"code": "time_limit", "message": "m"})
+        attempts.give_back(session, ids[2], 1, "its process was killed by SIGKILL")
+        attempts.release(session, ids[3], 1, "its worker was stopped")
     with database.begin() as session:
         for attempt in (2, 3):
             claims.claim(session, ids[2], "w", 30)
-            jobs.give_back(session, ids[2], attempt, "its process was killed by SIGKILL")
+            attempts.give_back(session, ids[2], attempt, "its process was killed by SIGKILL")
     found = samples(client)
     codes = ("invalid", "time_limit", "attempts_exhausted")
     assert [found["topwork_jobs_failed_total", f"code={code}"] for code in codes] == [1, 1, 1]

@@ -10,10 +10,10 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
-from core.ledger import claims, jobs
 from core.ledger.database import Database
+from core.ledger.files.storage import LocalStorage
+from core.ledger.jobs import attempts, claims, owner
 from core.ledger.settings import Settings
-from core.ledger.storage import LocalStorage
 from core.ledger.tables import DEFAULT_TENANT, Dataset
 from tests.api.conftest import one_database, reviews, write_model
 
@@ -66,10 +66,10 @@ def test_every_example_works(
         job_id = str(client.post("/v1/jobs", **submit).json()["id"])
         with database.begin() as session:
             if status == "cancelled":
-                jobs.cancel(session, DEFAULT_TENANT, job_id)
+                owner.cancel(session, DEFAULT_TENANT, job_id)
             elif status == "succeeded":
                 claims.claim(session, job_id, "w", 30)
-                jobs.succeed(session, job_id, 1, {}, report)
+                attempts.succeed(session, job_id, 1, {}, report)
         return job_id
 
     def upload() -> str:

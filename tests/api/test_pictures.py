@@ -18,10 +18,10 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from core.domains.folder import PRUNED
-from core.ledger import claims, jobs
 from core.ledger.database import Database
+from core.ledger.files.uploads import PART_BYTES
+from core.ledger.jobs import attempts, claims, owner
 from core.ledger.settings import Settings
-from core.ledger.uploads import PART_BYTES
 from core.spec.job import JobSpec
 from tests.api.conftest import Upload, one_database
 from tests.api.test_hub import Hub, hub
@@ -269,9 +269,9 @@ def test_a_plan_says_what_of_a_local_model_can_go(
     for task in ({"data": {"dataset": dataset}}, asked["task"]):
         with database.begin() as session:
             spec = JobSpec.model_validate({"model": "net", "task": task, "budget": {"macs": 0.5}})
-            found, _ = jobs.create(session, "tenant_default", spec, 3)
+            found, _ = owner.create(session, "tenant_default", spec, 3)
             claims.claim(session, found.id, "w", 30)
-            jobs.succeed(session, found.id, 1, ran, {})
+            attempts.succeed(session, found.id, 1, ran, {})
         went_by = client.post("/v1/jobs:validate", json=asked).json()["estimate"]["basis"]
         known = task is asked["task"]  # those of texts are no guide
         assert went_by.startswith("from 1 finished job of pictures" if known else "no finished jobs of pictures")

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from core.ledger import claims, workers
+from core.ledger import workers
 from core.ledger.database import Database
+from core.ledger.jobs import claims
 from core.ledger.settings import Settings
 
 CPU = {"type": "cpu", "gpus": [], "cpus": 2, "memory_bytes": 2**34}

@@ -12,8 +12,9 @@ from fastapi.testclient import TestClient
 from sqlalchemy import update
 
 from core.domains.folder import PRUNED
-from core.ledger import claims, jobs, workers
+from core.ledger import workers
 from core.ledger.database import Database
+from core.ledger.jobs import attempts, claims, owner
 from core.ledger.settings import Settings
 from core.ledger.tables import Job, Tenant
 from core.spec.job import JobSpec
@@ -142,10 +143,10 @@ def test_an_estimate_goes_by_the_jobs_that_finished_here(
     ran = {"work_macs": {"train": 1e9, "measure": 1e6}, "timings_s": {"teach": 30.0, "recover": 70.0}}
     with database.begin() as session:
         for device in ("CPU, 2 threads", "NVIDIA H200"):
-            job, _ = jobs.create(session, "tenant_default", JobSpec.model_validate(payload), 3)
+            job, _ = owner.create(session, "tenant_default", JobSpec.model_validate(payload), 3)
             claims.claim(session, job.id, "w", 30)
             where = {"device": device, "machine": "x86_64", "versions": {}}
-            jobs.succeed(session, job.id, 1, report(**ran, environment=where), {})
+            attempts.succeed(session, job.id, 1, report(**ran, environment=where), {})
             job.finished_at = job.started_at + 150_000
     assert estimate()["basis"] == "from 1 finished job on cuda"  # the last one; no worker says otherwise
     with database.begin() as session:

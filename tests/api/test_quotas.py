@@ -11,8 +11,9 @@ from sqlalchemy import event
 from starlette.concurrency import run_in_threadpool
 
 import api.routes.jobs
-from core.ledger import claims, jobs, quotas
+from core.ledger import quotas
 from core.ledger.database import Database
+from core.ledger.jobs import attempts, claims
 from core.ledger.settings import Settings
 from core.ledger.tables import DEFAULT_TENANT
 from tests.api.conftest import reviews
@@ -53,7 +54,7 @@ def test_full_storage_is_403_and_deleting_makes_room(
     job_id = client.post("/v1/jobs", json=payload).json()["id"]
     with database.begin() as session:
         claims.claim(session, job_id, "w", 30)
-        jobs.succeed(session, job_id, 1, {}, {"model.safetensors": ("0" * 64, 99_999)})
+        attempts.succeed(session, job_id, 1, {}, {"model.safetensors": ("0" * 64, 99_999)})
     stored = sorted(settings.blobs_dir.glob("*/*/*"))
     refused = client.post("/v1/datasets", files={"file": ("more.csv", reviews(60, first=100))})
     assert refused.status_code == 403 and "DELETE /v1/jobs" in refused.json()["detail"]

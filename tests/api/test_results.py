@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from core.ledger import claims, jobs
 from core.ledger.database import Database
+from core.ledger.files.stores import open_storage
+from core.ledger.jobs import attempts, claims
 from core.ledger.settings import Settings
-from core.ledger.stores import open_storage
 from tests.api.conftest import OUTPUTS, one_database
 from tests.conftest import every_storage
 
@@ -26,18 +26,18 @@ def test_curves_follow_the_steps_and_a_resumed_job_overwrites_them(
     def run(attempt: int, steps: range) -> None:
         for step in steps:
             progress = {"step": step, "steps": 40, "overall": step / 40, "sparsity": None, "dev": {"accuracy": attempt}}
-            jobs.report(session, job_id, attempt, {"event": "progress", "stage": "teach", **progress})
+            attempts.report(session, job_id, attempt, {"event": "progress", "stage": "teach", **progress})
 
     with database.begin() as session:
         claims.claim(session, job_id, "w", 30)
         run(1, range(0, 25, 5))
-        jobs.give_back(session, job_id, 1, "crashed")
+        attempts.give_back(session, job_id, 1, "crashed")
         claims.claim(session, job_id, "w", 30)
         run(2, range(10, 40, 10))
         control = {"event": "progress", "stage": "teach", "control": True, "step": 5, "steps": 9}
         control["dev"] = {"accuracy": 9, "loss": None}
-        jobs.report(session, job_id, 2, control)
-        jobs.report(
+        attempts.report(session, job_id, 2, control)
+        attempts.report(
             session, job_id, 2, control | {"stage": "recover", "control": False, "size": "params-0.1", "overall": 0.9}
         )
     [curve, beside, small] = client.get(f"/v1/jobs/{job_id}/metrics").json()["series"]

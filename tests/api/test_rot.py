@@ -11,8 +11,8 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
+from core.ledger.files.storage import LocalStorage
 from core.ledger.settings import Settings
-from core.ledger.storage import LocalStorage
 from tests.api.conftest import OUTPUTS, WEIGHTS, one_database
 
 

@@ -15,10 +15,11 @@ from fastapi.testclient import TestClient
 
 import api.routes.uploads
 from api import body
-from core.ledger import quotas, uploads
+from core.ledger import quotas
 from core.ledger.database import Database
+from core.ledger.files import uploads
+from core.ledger.files.stores import open_storage
 from core.ledger.settings import Settings
-from core.ledger.stores import open_storage
 from tests.api.conftest import one_database, reviews
 from tests.conftest import every_storage
 

@@ -11,8 +11,8 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import delete
 
-from core.ledger import claims, jobs
 from core.ledger.database import Database
+from core.ledger.jobs import attempts, claims
 from core.ledger.tables import Job
 from tests.api.conftest import one_database
 
@@ -106,7 +106,7 @@ def test_retry_and_delete(client: TestClient, job_id: str, database: Database) -
         assert "queued" in answer.json()["detail"]
     claim(database, job_id)
     with database.begin() as session:
-        jobs.fail(session, job_id, 1, {"code": "x", "message": "y"})
+        attempts.fail(session, job_id, 1, {"code": "x", "message": "y"})
     failed = client.get(here).json()
     again = client.post(failed["links"]["retry"])
     assert again.status_code == 202 and "retry-after" in again.headers

@@ -107,7 +107,7 @@ def test_the_api_image_holds_no_torch_and_all_that_it_imports(tmp_path: Path) ->
     program = """if True:
         import sys
         sys.modules.update(dict.fromkeys(sys.argv[1:]))  # whatever imports one of them fails
-        import alembic.config, cli.commands, cli.serve, core.ledger.s3, topwork.cli.main
+        import alembic.config, cli.commands, cli.serve, core.ledger.files.s3, topwork.cli.main
         import worker.health, worker.relay, worker.supervise
         from api.main import create_app
         assert create_app().openapi()

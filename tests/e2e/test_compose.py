@@ -14,7 +14,7 @@ import httpx
 import pytest
 import yaml
 
-from core.ledger.s3 import S3Storage
+from core.ledger.files.s3 import S3Storage
 from tests.conftest import Broker
 from tests.e2e.conftest import eventually, specification, write_reviews
 from tests.ledger.test_storage import everything

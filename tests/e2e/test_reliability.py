@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from core.ledger import datasets, queries
+from core.ledger import datasets
 from core.ledger.database import Database
+from core.ledger.jobs import queries
 from core.ledger.settings import Settings
 from core.ledger.tables import DEFAULT_TENANT, File
 from tests.conftest import Broker

@@ -8,8 +8,8 @@ from typing import Any
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from core.ledger import claims, jobs, queries
 from core.ledger.database import Database
+from core.ledger.jobs import attempts, claims, owner, queries, upkeep
 from core.ledger.tables import DEFAULT_TENANT, Job
 from core.spec.job import JobSpec
 
@@ -25,7 +25,7 @@ def make_spec(**changes: Any) -> JobSpec:
 def new_job(database: Database, max_attempts: int = 3, **changes: Any) -> str:
     """Create a job; returns its id."""
     with database.begin() as session:
-        return jobs.create(session, DEFAULT_TENANT, make_spec(**changes), max_attempts)[0].id
+        return owner.create(session, DEFAULT_TENANT, make_spec(**changes), max_attempts)[0].id
 
 
 def claimed_job(database: Database, max_attempts: int = 3, lease_s: float = 60) -> str:
@@ -54,15 +54,15 @@ ERROR = {"code": "invalid", "field": "/budget/params", "message": "out of reach"
 FILES = {"model.safetensors": ("a" * 64, 10)}
 
 WORKER_WRITES: dict[str, Callable[[Session, str, int], Any]] = {
-    "beat": lambda s, job, attempt: jobs.beat(s, job, attempt, 60),
-    "report": lambda s, job, attempt: jobs.report(s, job, attempt, {"event": "stage", "stage": "teach"}),
-    "save_state": lambda s, job, attempt: jobs.save_state(s, job, attempt, FILES),
-    "succeed": lambda s, job, attempt: jobs.succeed(s, job, attempt, {}, FILES),
-    "fail": lambda s, job, attempt: jobs.fail(s, job, attempt, ERROR),
-    "stopped": lambda s, job, attempt: jobs.stopped(s, job, attempt),
-    "give_back": lambda s, job, attempt: jobs.give_back(s, job, attempt, "crashed"),
-    "release": lambda s, job, attempt: jobs.release(s, job, attempt, "restart"),
-    "put_off": lambda s, job, attempt: jobs.put_off(s, job, attempt, "the hub answers 503", 600),
+    "beat": lambda s, job, attempt: attempts.beat(s, job, attempt, 60),
+    "report": lambda s, job, attempt: attempts.report(s, job, attempt, {"event": "stage", "stage": "teach"}),
+    "save_state": lambda s, job, attempt: attempts.save_state(s, job, attempt, FILES),
+    "succeed": lambda s, job, attempt: attempts.succeed(s, job, attempt, {}, FILES),
+    "fail": lambda s, job, attempt: attempts.fail(s, job, attempt, ERROR),
+    "stopped": lambda s, job, attempt: attempts.stopped(s, job, attempt),
+    "give_back": lambda s, job, attempt: attempts.give_back(s, job, attempt, "crashed"),
+    "release": lambda s, job, attempt: attempts.release(s, job, attempt, "restart"),
+    "put_off": lambda s, job, attempt: attempts.put_off(s, job, attempt, "the hub answers 503", 600),
 }
 
 
@@ -73,7 +73,7 @@ def do(database: Database, name: str, job_id: str, attempt: int = 1) -> None:
 
 def cancel(database: Database, job_id: str) -> None:
     with database.begin() as session:
-        assert jobs.cancel(session, DEFAULT_TENANT, job_id) is not None
+        assert owner.cancel(session, DEFAULT_TENANT, job_id) is not None
 
 
 def expire(database: Database, job_id: str) -> None:
@@ -83,14 +83,14 @@ def expire(database: Database, job_id: str) -> None:
 
 def reap(database: Database) -> list[str]:
     with database.begin() as session:
-        return jobs.reap(session)
+        return upkeep.reap(session)
 
 
 def outbox(database: Database) -> list[str]:
     with database.read() as session:
-        return [row.job_id for row in jobs.outbox(session)]
+        return [row.job_id for row in upkeep.outbox(session)]
 
 
 def publish(database: Database) -> None:
     with database.begin() as session:
-        jobs.published(session, [row.id for row in jobs.outbox(session)])
+        upkeep.published(session, [row.id for row in upkeep.outbox(session)])

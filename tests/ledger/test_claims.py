@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.ledger import claims, jobs, keys, queries, tallies
+from core.ledger import keys, tallies
 from core.ledger.database import Database
+from core.ledger.jobs import claims, owner, queries, states
 from core.ledger.tables import DEFAULT_TENANT, Tenant
 from tests.ledger.helpers import (
     do,
@@ -59,7 +60,7 @@ def test_tenants_take_turns_however_many_jobs_one_asked_for_and_of_whatever_prio
         session.add_all(Tenant(id=name, name=name) for name in others)
     mine = [new_job(database, priority=9) for _ in range(4)]
     with database.begin() as session:
-        theirs = {name: [jobs.create(session, name, make_spec(), 3)[0].id for _ in range(2)] for name in others}
+        theirs = {name: [owner.create(session, name, make_spec(), 3)[0].id for _ in range(2)] for name in others}
     won = []
     for _ in range(8):
         won.append(claim_next(database))
@@ -81,7 +82,7 @@ def test_a_tenant_at_its_limit_is_passed_over(database: Database) -> None:
         session.add(Tenant(id="tenant_other", name="other"))
     mine = [new_job(database, priority=9) for _ in range(6)]
     with database.begin() as session:
-        other = jobs.create(session, "tenant_other", make_spec(), 3)[0].id
+        other = owner.create(session, "tenant_other", make_spec(), 3)[0].id
     with ThreadPoolExecutor(6) as pool:
         won = list(pool.map(lambda _: claim_next(database, 2), range(6)))
     running = [job_id for job_id in won if job_id in mine]
@@ -94,7 +95,7 @@ def test_a_tenant_at_its_limit_is_passed_over(database: Database) -> None:
 def test_a_key_at_its_limit_is_passed_over(database: Database) -> None:
     with database.begin() as session:
         key, _ = keys.create(session, DEFAULT_TENANT, "small", ["write"], max_running=2)
-        mine = [jobs.create(session, DEFAULT_TENANT, make_spec(priority=9), 3, key_id=key.id)[0].id for _ in range(6)]
+        mine = [owner.create(session, DEFAULT_TENANT, make_spec(priority=9), 3, key_id=key.id)[0].id for _ in range(6)]
     other = new_job(database)
     with ThreadPoolExecutor(6) as pool:
         won = list(pool.map(lambda _: claim_next(database), range(6)))
@@ -113,7 +114,7 @@ def test_a_claim_that_comes_too_late_holds_no_tenant_while_it_looks_further(
         session.add(Tenant(id="tenant_other", name="other"))
     taken = new_job(database)
     with database.begin() as session:
-        other = jobs.create(session, "tenant_other", make_spec(), 3)[0].id
+        other = owner.create(session, "tenant_other", make_spec(), 3)[0].id
     real, asked = claims.lock_tenant, list[str]()
 
     def lock(session: Session, tenant_id: str) -> None:
@@ -134,11 +135,11 @@ def test_a_claim_and_a_retry_take_their_locks_in_one_order(database: Database) -
     job_id = new_job(database)
     with ThreadPoolExecutor(1) as pool:
         with database.begin() as session:
-            jobs.lock_tenant(session, DEFAULT_TENANT)  # as the quota's check does, before the retry
+            owner.lock_tenant(session, DEFAULT_TENANT)  # as the quota's check does, before the retry
             claimed = pool.submit(claim_next, database, 2)
             time.sleep(0.5)
-            with pytest.raises(jobs.IllegalTransitionError):
-                jobs.retry(session, DEFAULT_TENANT, job_id, 3)
+            with pytest.raises(states.IllegalTransitionError):
+                owner.retry(session, DEFAULT_TENANT, job_id, 3)
         assert claimed.result(120) == job_id
 
 

@@ -13,8 +13,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect, select, text
 
-from core.ledger import claims, jobs
 from core.ledger.database import Database, _alembic, open_database
+from core.ledger.jobs import attempts, claims
 from core.ledger.settings import Settings
 from core.ledger.tables import Base, Job
 from tests.conftest import administer, with_database
@@ -90,7 +90,7 @@ def test_a_transaction_that_fails_leaves_nothing(database: Database) -> None:
 def test_a_reader_waits_for_no_writer_and_sees_what_was_committed(database: Database) -> None:
     job_id = claimed_job(database)
     with database.begin() as writer:
-        jobs.report(writer, job_id, 1, {"event": "stage", "stage": "teach"})
+        attempts.report(writer, job_id, 1, {"event": "stage", "stage": "teach"})
         assert get(database, job_id).stage is None
     assert get(database, job_id).stage == "teach"
 
@@ -101,7 +101,7 @@ def test_a_read_session_sees_one_moment(database: Database) -> None:
     with database.read() as reader:
         assert reader.scalar(stage) is None
         with database.begin() as writer:
-            jobs.report(writer, job_id, 1, {"event": "stage", "stage": "teach"})
+            attempts.report(writer, job_id, 1, {"event": "stage", "stage": "teach"})
         assert reader.scalar(stage) is None
     assert get(database, job_id).stage == "teach"
 
@@ -158,9 +158,9 @@ def _work_through(url: str, ids: list[str]) -> None:
         if claimed is not None:
             for step in range(10):
                 with database.begin() as session:
-                    jobs.report(session, job_id, 1, {"event": "progress", "overall": step / 10})
+                    attempts.report(session, job_id, 1, {"event": "progress", "overall": step / 10})
             with database.begin() as session:
-                jobs.succeed(session, job_id, 1, {}, {})
+                attempts.succeed(session, job_id, 1, {}, {})
     database.close()
 
 

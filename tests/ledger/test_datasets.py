@@ -10,8 +10,8 @@ import pytest
 
 from core.ledger import datasets
 from core.ledger.database import Database
+from core.ledger.files.storage import Storage
 from core.ledger.settings import Settings
-from core.ledger.storage import Storage
 from core.ledger.tables import DEFAULT_TENANT, Dataset
 from core.rows.files.asked import Asked
 from core.rows.table import read_columns

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from core.ledger import claims, jobs, queries
 from core.ledger.database import Database
+from core.ledger.jobs import claims, owner, queries, states
 from core.ledger.tables import DEFAULT_TENANT
 from tests.draws import draws
 from tests.ledger.helpers import (
@@ -83,41 +83,41 @@ def attempt_change(database: Database, job_id: str, action: str) -> str:
             cancel(database, job_id)
         elif action == "retry":
             with database.begin() as session:
-                jobs.retry(session, DEFAULT_TENANT, job_id, 3)
+                owner.retry(session, DEFAULT_TENANT, job_id, 3)
         elif action == "remove":
             with database.begin() as session:
-                assert jobs.remove(session, DEFAULT_TENANT, job_id)
+                assert owner.remove(session, DEFAULT_TENANT, job_id)
                 return "gone"
         elif action == "claim":
             with database.begin() as session:
                 if claims.claim(session, job_id, "other", 60) is None:
-                    raise jobs.LeaseLostError
+                    raise states.LeaseLostError
         elif action == "reap":
             if before.lease_until is not None:
                 expire(database, job_id)
             reap(database)
         else:
             do(database, action, job_id)
-    except (jobs.IllegalTransitionError, jobs.LeaseLostError):
+    except (states.IllegalTransitionError, states.LeaseLostError):
         after = get(database, job_id)
         assert (after.status, after.version) == (before.status, before.version)
         return "refused"
     return get(database, job_id).status
 
 
-@pytest.mark.parametrize("status", list(jobs.EDGES))
+@pytest.mark.parametrize("status", list(states.EDGES))
 def test_every_action_on_every_status_is_allowed_or_refused_as_drawn(database: Database, status: str) -> None:
     outcomes = {action: attempt_change(database, in_status(database, status), action) for action in OUTCOMES[status]}
     assert outcomes == OUTCOMES[status]
 
 
 def test_only_a_retry_leaves_a_terminal_status() -> None:
-    assert {status: set(jobs.EDGES[status]) for status in jobs.TERMINAL} == {
+    assert {status: set(states.EDGES[status]) for status in states.TERMINAL} == {
         "succeeded": set(),
         "failed": {"queued"},
         "cancelled": {"queued"},
     }
-    assert all(to in jobs.EDGES for edges in jobs.EDGES.values() for to in edges)
+    assert all(to in states.EDGES for edges in states.EDGES.values() for to in edges)
 
 
 @pytest.mark.hypothesis
@@ -138,7 +138,7 @@ def test_any_sequence_of_actions_keeps_the_law(database: Database) -> None:
             job = get(database, self.job_id)
             attempt = job.attempt - behind
             if behind:
-                with pytest.raises(jobs.LeaseLostError):
+                with pytest.raises(states.LeaseLostError):
                     do(database, action, self.job_id, attempt)
             elif job.status == "running" and action != "stopped":
                 do(database, action, self.job_id, attempt)
@@ -148,11 +148,11 @@ def test_any_sequence_of_actions_keeps_the_law(database: Database) -> None:
             job = get(database, self.job_id)
             walk = statuses(database, self.job_id)
             assert walk[0] == "queued" and walk[-1] == job.status
-            assert all(to in jobs.EDGES[of] for of, to in pairwise(walk))
+            assert all(to in states.EDGES[of] for of, to in pairwise(walk))
             assert walk.count("running") == job.attempt <= job.max_attempts
             put_off = job.status == "queued" and "waiting" in job.progress
             assert (job.lease_until is not None) == (job.status in ("running", "cancelling") or put_off)
-            assert (job.finished_at is not None) == (job.status in jobs.TERMINAL)
+            assert (job.finished_at is not None) == (job.status in states.TERMINAL)
             with database.read() as session:
                 attempts = queries.attempts(session, self.job_id)
             assert [a.number for a in attempts] == list(range(1, job.attempt + 1))

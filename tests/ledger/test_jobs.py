@@ -8,8 +8,8 @@ from itertools import pairwise
 
 import pytest
 
-from core.ledger import claims, jobs, queries
 from core.ledger.database import Database
+from core.ledger.jobs import attempts, claims, owner, queries, states, upkeep
 from core.ledger.tables import DEFAULT_TENANT, Tenant
 from tests.ledger.helpers import (
     FILES,
@@ -37,7 +37,7 @@ def test_twenty_requests_with_one_key_at_once_make_one_job(database: Database) -
     def post(_: int) -> tuple[str, bool]:
         start.wait(120)
         with database.begin() as session:
-            job, new = jobs.create(session, DEFAULT_TENANT, make_spec(), 3, "key")
+            job, new = owner.create(session, DEFAULT_TENANT, make_spec(), 3, "key")
             return job.id, new
 
     database.engine.pool.dispose()
@@ -51,11 +51,11 @@ def test_twenty_requests_with_one_key_at_once_make_one_job(database: Database) -
 def test_a_key_with_another_body_is_refused_and_with_another_tenant_is_free(database: Database) -> None:
     with database.begin() as session:
         session.add(Tenant(id="tenant_other", name="other"))
-        first, _ = jobs.create(session, DEFAULT_TENANT, make_spec(), 3, "key")
-    with database.begin() as session, pytest.raises(jobs.IdempotencyConflictError):
-        jobs.create(session, DEFAULT_TENANT, make_spec(budget={"params": 0.5}), 3, "key")
+        first, _ = owner.create(session, DEFAULT_TENANT, make_spec(), 3, "key")
+    with database.begin() as session, pytest.raises(owner.IdempotencyConflictError):
+        owner.create(session, DEFAULT_TENANT, make_spec(budget={"params": 0.5}), 3, "key")
     with database.begin() as session:
-        other, new = jobs.create(session, "tenant_other", make_spec(), 3, "key")
+        other, new = owner.create(session, "tenant_other", make_spec(), 3, "key")
         assert new and other.id != first.id
 
 
@@ -63,9 +63,9 @@ def test_a_foreign_job_cannot_be_seen_or_cancelled(database: Database) -> None:
     job_id = new_job(database)
     with database.begin() as session:
         assert queries.find(session, "tenant_other", job_id) is None
-        assert jobs.cancel(session, "tenant_other", job_id) is None
-        assert jobs.retry(session, "tenant_other", job_id, 3) is None
-        assert not jobs.remove(session, "tenant_other", job_id)
+        assert owner.cancel(session, "tenant_other", job_id) is None
+        assert owner.retry(session, "tenant_other", job_id, 3) is None
+        assert not owner.remove(session, "tenant_other", job_id)
         assert list(queries.page(session, "tenant_other", 10)) == []
     assert get(database, job_id).status == "queued"
 
@@ -102,7 +102,7 @@ def test_events_are_in_order_and_can_be_read_on_from_any_of_them(database: Datab
     for stage in ("data", "teach", "prune"):
         for job in (job_id, other):
             with database.begin() as session:
-                jobs.report(session, job, 1, {"event": "stage", "stage": stage})
+                attempts.report(session, job, 1, {"event": "stage", "stage": stage})
     with database.read() as session:
         events = list(queries.events(session, job_id, 0, 100))
         assert [e.data.get("stage") for e in events if e.type == "stage"] == ["data", "teach", "prune"]
@@ -116,7 +116,7 @@ def test_progress_shows_on_the_job_but_does_not_flood_its_events(database: Datab
     for step in range(300):
         message = {"event": "progress", "stage": "prune", "step": step, "steps": 300, "overall": step / 3000}
         with database.begin() as session:
-            jobs.report(session, job_id, 1, message)
+            attempts.report(session, job_id, 1, message)
     assert get(database, job_id).progress["step"] == 299
     with database.read() as session:
         events = [e for e in queries.events(session, job_id, 0, 1000) if e.type == "progress"]
@@ -127,11 +127,11 @@ def test_success_publishes_files_and_metrics_and_drops_the_state(database: Datab
     job_id = claimed_job(database)
     do(database, "save_state", job_id)
     with database.begin() as session:
-        jobs.save_state(session, job_id, 1, {"b": ("b" * 64, 1)})
+        attempts.save_state(session, job_id, 1, {"b": ("b" * 64, 1)})
     with database.read() as session:
         assert [file.path for file in queries.files(session, job_id, "state")] == ["b"]
     with database.begin() as session:
-        jobs.succeed(session, job_id, 1, {"accuracy": 0.9}, FILES)
+        attempts.succeed(session, job_id, 1, {"accuracy": 0.9}, FILES)
     job = get(database, job_id)
     assert (job.status, job.metrics) == ("succeeded", {"accuracy": 0.9})
     with database.read() as session:
@@ -153,7 +153,7 @@ def test_the_state_outlives_a_lost_attempt_and_for_a_while_a_cancelled_job(datab
 
     for older_than_s, left in ((60, 1), (-1, 0)):
         with database.begin() as session:
-            jobs.forget_states(session, older_than_s)
+            upkeep.forget_states(session, older_than_s)
         assert (states(job_id), states(running)) == (left, 1)
 
 
@@ -171,14 +171,14 @@ def test_a_retry_is_the_same_job_with_new_attempts_and_its_state(database: Datab
         cancel(database, job_id)
         do(database, "stopped", job_id)
     with database.begin() as session:
-        assert jobs.retry(session, DEFAULT_TENANT, job_id, 2) is not None
+        assert owner.retry(session, DEFAULT_TENANT, job_id, 2) is not None
     job = get(database, job_id)
     assert (job.status, job.attempt, job.max_attempts, job.error, job.stage) == ("queued", 1, 3, None, None)
     assert outbox(database) == [job_id]
     with database.begin() as session:
         assert claims.claim(session, job_id, "worker", 60) is not None
         assert len(queries.files(session, job_id, "state")) == 1
-    with pytest.raises(jobs.LeaseLostError):
+    with pytest.raises(states.LeaseLostError):
         do(database, "succeed", job_id, 1)
     do(database, "succeed", job_id, 2)
     ended = [status] if status == "failed" else ["cancelling", "cancelled"]
@@ -187,13 +187,13 @@ def test_a_retry_is_the_same_job_with_new_attempts_and_its_state(database: Datab
 
 def test_a_removed_job_takes_everything_along_and_frees_its_key(database: Database) -> None:
     with database.begin() as session:
-        job, _ = jobs.create(session, DEFAULT_TENANT, make_spec(), 3, "key")
+        job, _ = owner.create(session, DEFAULT_TENANT, make_spec(), 3, "key")
     cancel(database, job.id)
     with database.begin() as session:
-        assert jobs.remove(session, DEFAULT_TENANT, job.id)
+        assert owner.remove(session, DEFAULT_TENANT, job.id)
     with database.begin() as session:
         assert outbox(database) == [] and not queries.events(session, job.id, 0, 10)
-        again, new = jobs.create(session, DEFAULT_TENANT, make_spec(), 3, "key")
+        again, new = owner.create(session, DEFAULT_TENANT, make_spec(), 3, "key")
         assert new and again.id != job.id
 
 
@@ -201,11 +201,11 @@ def test_odd_text_and_numbers_are_stored_on_every_database(database: Database) -
     job_id = claimed_job(database)
     metrics = {"labels": ["a\0b", "\ud800"], "loss": float("nan"), "best": float("inf"), "text": "ünï 🌳"}
     with database.begin() as session:
-        jobs.report(session, job_id, 1, {"event": "note", "message": "nul \0"})
-        jobs.succeed(session, job_id, 1, metrics, {})
+        attempts.report(session, job_id, 1, {"event": "note", "message": "nul \0"})
+        attempts.succeed(session, job_id, 1, metrics, {})
     assert get(database, job_id).metrics == {"labels": ["a�b", "?"], "loss": None, "best": None, "text": "ünï 🌳"}
     failing = claimed_job(database, max_attempts=1)
     with database.begin() as session:
-        jobs.give_back(session, failing, 1, "last words \0\udfff")
+        attempts.give_back(session, failing, 1, "last words \0\udfff")
     error = get(database, failing).error
     assert error is not None and "last words �?" in error["message"]

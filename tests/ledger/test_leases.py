@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import select, update
 
-from core.ledger import claims, jobs, queries
 from core.ledger.database import Database
+from core.ledger.jobs import attempts, claims, owner, queries, states, upkeep
 from core.ledger.tables import DEFAULT_TENANT, Job, Outbox
 from tests.ledger.helpers import (
     WORKER_WRITES,
@@ -31,13 +31,13 @@ def test_a_beat_extends_the_lease_and_tells_of_a_cancel(database: Database) -> N
     before = get(database, job_id)
     assert before.lease_until is not None
     with database.begin() as session:
-        assert jobs.beat(session, job_id, 1, 60) == "running"
+        assert attempts.beat(session, job_id, 1, 60) == "running"
     after = get(database, job_id)
     assert after.lease_until is not None and after.lease_until > before.lease_until + 30_000
     assert after.version == before.version  # a beat changes nothing that a client sees
     cancel(database, job_id)
     with database.begin() as session:
-        assert jobs.beat(session, job_id, 1, 60) == "cancelling"
+        assert attempts.beat(session, job_id, 1, 60) == "cancelling"
 
 
 @pytest.mark.parametrize("write", sorted(WORKER_WRITES))
@@ -45,12 +45,12 @@ def test_a_stale_attempt_cannot_write(database: Database, write: str) -> None:
     job_id = claimed_job(database)
     expire(database, job_id)
     reap(database)
-    with pytest.raises(jobs.LeaseLostError):  # back in the queue
+    with pytest.raises(states.LeaseLostError):  # back in the queue
         do(database, write, job_id, 1)
     with database.begin() as session:
         assert claims.claim(session, job_id, "second", 60) is not None
     before = get(database, job_id)
-    with pytest.raises(jobs.LeaseLostError):  # claimed by another
+    with pytest.raises(states.LeaseLostError):  # claimed by another
         do(database, write, job_id, 1)
     after = get(database, job_id)
     assert (after.status, after.worker, after.version) == ("running", "second", before.version)
@@ -84,9 +84,9 @@ def attempt_lost(database: Database, job_id: str, reached: float | None, state: 
         job = claims.claim(session, job_id, "worker", 60)
         assert job is not None
         if reached is not None:
-            jobs.report(session, job_id, job.attempt, {"event": "progress", "stage": "teach", "overall": reached})
+            attempts.report(session, job_id, job.attempt, {"event": "progress", "stage": "teach", "overall": reached})
         for _ in range(2):
-            jobs.save_state(session, job_id, job.attempt, {"state": (state, 1)})
+            attempts.save_state(session, job_id, job.attempt, {"state": (state, 1)})
     expire(database, job_id)
     reap(database)
 
@@ -120,13 +120,13 @@ def test_a_job_that_ends_its_own_process_is_given_up_however_far_it_comes(databa
         with database.begin() as session:
             job = claims.claim(session, job_id, "worker", 60)
             assert job is not None
-            jobs.save_state(session, job_id, job.attempt, {"state": (f"{i:064x}", 1)})
-            jobs.give_back(session, job_id, job.attempt, "its process was killed")
+            attempts.save_state(session, job_id, job.attempt, {"state": (f"{i:064x}", 1)})
+            attempts.give_back(session, job_id, job.attempt, "its process was killed")
     assert get(database, job_id).status == "failed"
 
 
 def test_no_job_is_begun_for_ever(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "MAX_STARTS", 5)
+    monkeypatch.setattr(attempts, "MAX_STARTS", 5)
     job_id = new_job(database, max_attempts=2)
     for i in range(5):
         attempt_lost(database, job_id, i / 10, f"{i:064x}")
@@ -187,7 +187,7 @@ def test_a_job_that_is_put_off_lets_others_go_first_and_does_not_wait_for_ever(d
     do(database, "put_off", first)
     assert get(database, first).progress["waiting"] == "the hub answers 503"
     assert (claim_next(), claim_next()) == (second, None)
-    later(jobs.AGAIN_S + 1)
+    later(attempts.AGAIN_S + 1)
     assert claim_next() == first
     do(database, "put_off", first, 2)
     assert get(database, first).status == "queued"
@@ -195,10 +195,10 @@ def test_a_job_that_is_put_off_lets_others_go_first_and_does_not_wait_for_ever(d
     assert claim_next() == first
     later(10)
     with database.begin() as session:
-        assert not jobs.put_off(session, first, 3, "the hub answers 503", 600)
+        assert not attempts.put_off(session, first, 3, "the hub answers 503", 600)
     do(database, "fail", first, 3)
     with database.begin() as session:
-        jobs.retry(session, DEFAULT_TENANT, first, 1)
+        owner.retry(session, DEFAULT_TENANT, first, 1)
     assert claim_next() == first
     do(database, "put_off", first, 4)  # it waits anew
 
@@ -208,7 +208,7 @@ def test_a_queued_job_that_nobody_took_is_announced_again(database: Database) ->
 
     def remind(older_than_s: float) -> list[str]:
         with database.begin() as session:
-            return jobs.remind(session, older_than_s)
+            return upkeep.remind(session, older_than_s)
 
     assert remind(0) == []  # its first announcement still waits in the outbox
     publish(database)
@@ -228,8 +228,8 @@ def test_a_queued_job_that_nobody_took_is_announced_again(database: Database) ->
 def test_what_was_published_is_forgotten_and_the_rest_kept(database: Database) -> None:
     ids = [new_job(database) for _ in range(3)]
     with database.begin() as session:
-        first = jobs.outbox(session, limit=1)
-        jobs.published(session, [row.id for row in first])
+        first = upkeep.outbox(session, limit=1)
+        upkeep.published(session, [row.id for row in first])
     assert outbox(database) == ids[1:]
     with database.begin() as session:
         assert session.scalar(select(Outbox.job_id).where(Outbox.job_id == ids[0])) is None

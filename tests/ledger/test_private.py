@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.ledger.database import open_database
-from core.ledger.private import keep_private
+from core.ledger.files.private import keep_private
 from core.ledger.settings import Settings
 
 

@@ -20,9 +20,9 @@ import httpx
 import pytest
 from botocore.config import Config
 
-from core.ledger import s3
-from core.ledger.s3 import S3Storage
-from core.ledger.storage import StorageAwayError
+from core.ledger.files import s3
+from core.ledger.files.s3 import S3Storage
+from core.ledger.files.storage import StorageAwayError
 from tests.ledger.test_storage import everything, put
 
 SMALLEST_PART = 5 * 2**20  # that S3 takes
@@ -89,7 +89,7 @@ def test_neither_way_is_a_whole_file_in_memory(storage: S3Storage, s3_url: str, 
     """In a process of its own: here, the server would count, too."""
     script = f"""
 import pathlib, resource
-from core.ledger.s3 import S3Storage
+from core.ledger.files.s3 import S3Storage
 storage, big, copy = S3Storage("{s3_url}"), pathlib.Path("{tmp_path}/big"), pathlib.Path("{tmp_path}/copy")
 big.write_bytes(b"small")
 storage.fetch(storage.put(big)[0], copy)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from core.ledger.scratch import scratch, sweep
+from core.ledger.files.scratch import scratch, sweep
 from core.ledger.settings import Settings
 
 HOLD = """
 import sys
 from pathlib import Path
-from core.ledger.scratch import scratch
+from core.ledger.files.scratch import scratch
 from core.ledger.settings import Settings
 with scratch(Settings(data_dir=Path(sys.argv[1]))) as folder:
     (folder / "upload").write_bytes(b"a")

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from core.ledger.s3 import S3Storage
+from core.ledger.files.s3 import S3Storage
+from core.ledger.files.storage import LocalStorage, Storage, StorageAwayError
+from core.ledger.files.stores import open_storage
 from core.ledger.settings import Settings
-from core.ledger.storage import LocalStorage, Storage, StorageAwayError
-from core.ledger.stores import open_storage
 from tests.conftest import every_storage
 
 
@@ -188,6 +188,6 @@ def test_an_address_that_is_none_is_refused(url: str) -> None:
 
 def test_without_boto3_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "boto3", None)
-    monkeypatch.delitem(sys.modules, "core.ledger.s3")
+    monkeypatch.delitem(sys.modules, "core.ledger.files.s3")
     with pytest.raises(ModuleNotFoundError, match=r"pip install -e '\.\[s3\]'"):
         open_storage(Settings(storage_url="s3://bucket"))

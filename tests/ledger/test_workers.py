@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from core.ledger import claims, jobs, workers
+from core.ledger import workers
 from core.ledger.database import Database
+from core.ledger.jobs import claims, owner
 from core.ledger.tables import Job
 from core.ledger.workers import Fleet, Needs, Offer
 from tests.ledger.helpers import get, make_spec, new_job
@@ -47,7 +48,7 @@ def test_a_worker_takes_what_it_has_room_for(asked: dict[str, Any], fitting: str
             assert (claimed is not None) == (name in fitting.split())
             assert Needs.of(make_spec(**asked).model_dump(mode="json")).met_by(device) == (claimed is not None)
             if claimed is None:
-                jobs.cancel(session, "tenant_default", job_id)
+                owner.cancel(session, "tenant_default", job_id)
 
 
 def test_one_whose_gpus_are_taken_takes_none_but_passes_over_no_one_else(database: Database) -> None:

@@ -7,10 +7,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from core.ledger import claims, datasets, jobs, workers
+from core.ledger import datasets, workers
 from core.ledger.database import Database
+from core.ledger.files.stores import open_storage
+from core.ledger.jobs import attempts, claims, owner
 from core.ledger.settings import Settings
-from core.ledger.stores import open_storage
 from core.ledger.tables import DEFAULT_TENANT
 from core.spec.job import JobSpec
 from tests.api.conftest import MODEL, reviews
@@ -42,13 +43,13 @@ class House:
         if "budgets" in changes:
             del values["budget"]
         with self.database.begin() as session:
-            job, _ = jobs.create(session, self.tenant_id, JobSpec.model_validate(values), 3)
+            job, _ = owner.create(session, self.tenant_id, JobSpec.model_validate(values), 3)
         return job.id
 
     def say(self, job_id: str, attempt: int = 1, **message: Any) -> None:
         """A message of the child that does the job's work."""
         with self.database.begin() as session:
-            jobs.report(session, job_id, attempt, message)
+            attempts.report(session, job_id, attempt, message)
 
     def run(self, job_id: str, until: str = "recover", worker: str = "worker-1", control: bool = False) -> int:
         """Claim the job, and say what a child says up to the middle of a stage; returns the attempt."""
@@ -93,7 +94,7 @@ class House:
             file.write_bytes(data)
             outputs[path] = self.storage.put(file)
         with self.database.begin() as session:
-            jobs.succeed(session, job_id, 1, dict(metrics), outputs)
+            attempts.succeed(session, job_id, 1, dict(metrics), outputs)
 
     def worker(self, name: str = "worker-1", **device: Any) -> None:
         """One that says that it is there."""
@@ -137,14 +138,14 @@ def fill(house: House) -> dict[str, str]:
     found["failed"] = house.queued(data, title="Faster than can be", budget={"latency_ms": 0.01})
     house.run(found["failed"], "prune")
     with house.database.begin() as session:
-        jobs.give_back(session, found["failed"], 1, "its process was killed by signal 9 (no memory was left)")
+        attempts.give_back(session, found["failed"], 1, "its process was killed by signal 9 (no memory was left)")
     attempt = house.run(found["failed"], "teach")
     reason = {"code": "unreachable", "field": "/budget/latency_ms", "message": "0.9 ms to 8.7 ms can be reached here"}
     with house.database.begin() as session:
-        jobs.fail(session, found["failed"], attempt, reason)
+        attempts.fail(session, found["failed"], attempt, reason)
     found["cancelled"] = house.queued(data)
     with house.database.begin() as session:
-        jobs.cancel(session, house.tenant_id, found["cancelled"])
+        owner.cancel(session, house.tenant_id, found["cancelled"])
     unlabelled = {"data": {"dataset": own}}
     task = {"data": {"dataset": data}, "unlabelled": unlabelled}
     found["running"] = house.queued(data, task=task, title="Live: reviews with own mails", control=True)

@@ -16,8 +16,9 @@ from PIL import Image
 from selenium.webdriver.common.by import By
 
 from api.main import create_app
-from core.ledger import keys, queries
+from core.ledger import keys
 from core.ledger.database import Database
+from core.ledger.jobs import queries
 from core.ledger.settings import Settings
 from tests.api.conftest import MODEL, one_database, reviews, write_model
 from tests.conftest import Broker

@@ -11,8 +11,9 @@ from fastapi.testclient import TestClient
 from sqlalchemy import update
 
 from api.page import stream
-from core.ledger import jobs, keys, queries
+from core.ledger import keys
 from core.ledger.database import Database
+from core.ledger.jobs import attempts, queries
 from core.ledger.tables import Dataset, Job
 from tests.api.conftest import MODEL, one_database, reviews
 from tests.page.conftest import Send
@@ -321,7 +322,7 @@ def test_the_stream_of_a_job_draws_it_at_each_change(
     with httpx.stream("GET", address, headers={"Last-Event-ID": first[4:]}, timeout=30) as answer:
         assert any("a change" in line for line in answer.iter_lines())  # as it missed one
     with house.database.begin() as session:
-        jobs.fail(session, ids["running"], 1, {"code": "x", "message": "over"})  # without a field
+        attempts.fail(session, ids["running"], 1, {"code": "x", "message": "over"})  # without a field
     last = httpx.get(address, timeout=30)
     version = max(int(line[4:]) for line in last.text.splitlines() if line.startswith("id: "))
     assert "data-ended" in last.text and "over" in last.text

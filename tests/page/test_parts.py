@@ -18,8 +18,8 @@ from api.page.shared import MOST, Shared
 from api.page.spec import copies, short
 from api.problems import Problem
 from api.schemas import Fault
+from core.ledger.files.stores import open_storage
 from core.ledger.settings import Settings
-from core.ledger.stores import open_storage
 from core.ledger.tables import Attempt, Event, File
 from core.measures.classes import of_classes
 from core.measures.intervals import lead

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from core.ledger import datasets, jobs, queries
+from core.ledger import datasets
 from core.ledger.database import Database
+from core.ledger.files.storage import LocalStorage
+from core.ledger.jobs import owner, queries
 from core.ledger.settings import Settings
-from core.ledger.storage import LocalStorage
 from core.ledger.tables import DEFAULT_TENANT, Attempt, Job
 from core.spec.job import JobSpec
 from tests.conftest import Broker
@@ -54,7 +55,7 @@ class House:
         }
         spec = JobSpec.model_validate(body | changes)
         with self.database.begin() as session:
-            return jobs.create(session, DEFAULT_TENANT, spec, max_attempts)[0].id
+            return owner.create(session, DEFAULT_TENANT, spec, max_attempts)[0].id
 
     def job(self, job_id: str) -> Job:
         """The job as it is now."""
@@ -64,7 +65,7 @@ class House:
     def cancel(self, job_id: str) -> None:
         """As its owner does."""
         with self.database.begin() as session:
-            jobs.cancel(session, DEFAULT_TENANT, job_id)
+            owner.cancel(session, DEFAULT_TENANT, job_id)
 
     def outcomes(self, job_id: str) -> list[tuple[str | None, str | None]]:
         """How each attempt ended, and why."""

@@ -22,8 +22,9 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from cli.processes import children
-from core.ledger import jobs, tallies
-from core.ledger.storage import file_sha256
+from core.ledger import tallies
+from core.ledger.files.storage import file_sha256
+from core.ledger.jobs import states
 from core.ledger.tables import Attempt, Dataset, Event, File, Job, Outbox
 from tests.conftest import Broker
 from tests.worker.conftest import Fleet, House
@@ -143,7 +144,7 @@ def statuses(house: House) -> Counter[str]:
 def running(house: House) -> bool:
     """Whether any job has not ended."""
     found = statuses(house)
-    return not found or any(status not in jobs.TERMINAL for status in found)
+    return not found or any(status not in states.TERMINAL for status in found)
 
 
 @pytest.mark.timeout(SECONDS + 300)
@@ -161,7 +162,7 @@ def test_every_job_ends_once_whatever_is_killed(house: House, chaos: Chaos) -> N
             try:
                 cancelled.add(job_id := rng.choice(list(asked)))
                 house.cancel(job_id)
-            except (jobs.IllegalTransitionError, SQLAlchemyError):
+            except (states.IllegalTransitionError, SQLAlchemyError):
                 continue
     while running(house):  # in peace
         assert time.monotonic() - began < SECONDS, statuses(house)
@@ -218,7 +219,7 @@ def check_ends(house: House, asked: dict[str, str], cancelled: set[str]) -> None
     """Each job has one end, the one that it had to have; nothing is held."""
     with house.database.read() as session:
         rows = {job.id: job for job in session.scalars(select(Job))}
-        ends = Counter(e.job_id for e in session.scalars(select(Event)) if e.data.get("status") in jobs.TERMINAL)
+        ends = Counter(e.job_id for e in session.scalars(select(Event)) if e.data.get("status") in states.TERMINAL)
         open_attempts = session.scalars(select(Attempt).where(Attempt.finished_at.is_(None))).all()
         attempts = Counter(a.job_id for a in session.scalars(select(Attempt)))
         state = session.scalars(select(File).where(File.kind == "state")).all()
@@ -232,7 +233,7 @@ def check_ends(house: House, asked: dict[str, str], cancelled: set[str]) -> None
         assert attempts[job_id] == job.attempt
     assert not open_attempts
     assert {rows[file.job_id].status for file in state} <= {"failed", "cancelled"}  # kept a day, for a retry
-    assert all(rows[row.job_id].status in jobs.TERMINAL for row in waiting)  # stale hints
+    assert all(rows[row.job_id].status in states.TERMINAL for row in waiting)  # stale hints
 
 
 def check_files(house: House) -> None:

@@ -17,7 +17,8 @@ from sqlalchemy import update
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.exc import OperationalError as OperationalDatabaseError
 
-from core.ledger import claims, jobs, tables, webhooks, workers
+from core.ledger import tables, webhooks, workers
+from core.ledger.jobs import attempts, claims, upkeep
 from core.ledger.tables import clock_ms, now_ms
 from tests.conftest import Broker
 from tests.worker.conftest import House
@@ -34,7 +35,7 @@ def relay(house: House, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> Rela
 
 def announced(house: House) -> list[str]:
     with house.database.read() as session:
-        return [row.job_id for row in jobs.outbox(session)]
+        return [row.job_id for row in upkeep.outbox(session)]
 
 
 def test_what_the_broker_took_is_forgotten(house: House, broker: Broker, relay: Relay) -> None:
@@ -61,7 +62,7 @@ def test_a_relay_that_dies_before_the_ledger_knows_announces_twice_and_the_job_i
 ) -> None:
     job_id = house.new_job()
     with monkeypatch.context() as patch:
-        patch.setattr(module.jobs, "published", lambda *_: sys.exit("killed"))
+        patch.setattr(module.upkeep, "published", lambda *_: sys.exit("killed"))
         with pytest.raises(SystemExit):
             relay.publish()
     assert announced(house) == [job_id]
@@ -80,14 +81,14 @@ def test_a_clock_that_jumps_costs_no_job_and_delays_no_reaping(
     with house.database.begin() as session:
         claims.claim(session, job_id, "worker", 300.0)
     assert relay.reap() == []
-    for room in (jobs, module):
+    for room in (attempts, upkeep, module):
         monkeypatch.setattr(room, "clock_ms", lambda session: clock_ms(session) + int(jump_s * 1000))
     assert relay.reap() == []
     with house.database.begin() as session:
-        assert jobs.beat(session, job_id, 1, 300.0) == "running"
+        assert attempts.beat(session, job_id, 1, 300.0) == "running"
     assert relay.reap() == []
     with house.database.begin() as session:
-        jobs.beat(session, job_id, 1, 0.5)
+        attempts.beat(session, job_id, 1, 0.5)
     house.wait(lambda: relay.reap() == [job_id])
 
 
@@ -118,14 +119,14 @@ def test_what_is_due_goes_by_the_clock_of_the_database(house: House, monkeypatch
     job_id, ended = house.new_job(), house.new_job(webhook={"url": "https://example.org/"})
     house.cancel(ended)
     with house.database.begin() as session:
-        assert jobs.remind(session, 60) == []
+        assert upkeep.remind(session, 60) == []
         assert [letter.url for letter in webhooks.take(session, 9)] == ["https://example.org/"]
         assert webhooks.take(session, 9) == []
         workers.seen(session, "worker", 1, {})
         assert len(workers.alive(session)) == 1
         claims.claim(session, job_id, "worker", 60)
-        assert jobs.reap(session) == [] and jobs.beat(session, job_id, 1, 60) == "running"
-        assert jobs.reap(session) == []
+        assert upkeep.reap(session) == [] and attempts.beat(session, job_id, 1, 60) == "running"
+        assert upkeep.reap(session) == []
 
 
 def test_relays_at_once_announce_everything(house: House, broker: Broker, relay: Relay) -> None:
@@ -213,7 +214,7 @@ def test_tidying_leaves_what_is_in_use(house: House, relay: Relay) -> None:
     with house.database.begin() as session:
         claims.claim(session, running, "worker", 60)
         claims.claim(session, ended, "worker", 60)
-        jobs.succeed(session, ended, 1, {}, {})
+        attempts.succeed(session, ended, 1, {}, {})
     folders = [house.settings.work_dir / path for path in (f"{running}/1", f"{running}/2", f"{ended}/1", "job_gone/1")]
     for folder in folders:
         folder.mkdir(parents=True)
@@ -242,7 +243,7 @@ def test_files_that_a_running_attempt_has_put_stay_however_long_the_others_take(
     relay.tidy()
     assert blob.exists()
     with house.database.begin() as session:
-        jobs.fail(session, job_id, 1, {"code": "invalid", "message": "out of reach"})
+        attempts.fail(session, job_id, 1, {"code": "invalid", "message": "out of reach"})
     relay.tidy()
     assert not blob.exists()
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from core.ledger import claims, jobs, tallies
-from core.ledger.s3 import S3Storage
-from core.ledger.storage import LocalStorage, Storage
+from core.ledger import tallies
+from core.ledger.files.s3 import S3Storage
+from core.ledger.files.storage import LocalStorage, Storage
+from core.ledger.jobs import attempts, claims
 from core.ledger.tables import Dataset
 from tests.worker.conftest import House
 from worker import scrub
@@ -52,7 +53,7 @@ def test_rot_is_found_and_set_aside(house: House, storage: Storage, tmp_path: Pa
     outputs = {str(i): (name, 9) for i, name in enumerate(names)}
     with house.database.begin() as session:
         claims.claim(session, job_id, "w", 60)
-        jobs.succeed(session, job_id, 1, {}, outputs)
+        attempts.succeed(session, job_id, 1, {}, outputs)
         others = 1  # the job's data set
     watch = Scrub(house.database, storage, threading.Event())
     assert watch.round() == {"whole": 8 + others}

@@ -20,10 +20,10 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
-from core.ledger import claims, jobs, queries
 from core.ledger.database import Database
+from core.ledger.files.storage import LocalStorage, StorageAwayError
+from core.ledger.jobs import claims, queries, upkeep
 from core.ledger.settings import Settings
-from core.ledger.storage import LocalStorage, StorageAwayError
 from core.ledger.tables import Job
 from tests.worker.conftest import House
 from worker import app, models, process, supervise
@@ -265,7 +265,7 @@ def test_a_lost_lease_ends_the_child_and_nothing_more_is_written(house: House) -
         house.wait(lambda: any(house.traces.glob("grandchild-*")))
         with house.database.begin() as session:
             session.execute(update(Job).where(Job.id == job_id).values(lease_until=1))
-            assert jobs.reap(session) == [job_id]
+            assert upkeep.reap(session) == [job_id]
     assert not any(map(is_alive, child_pids(house)))
     assert house.job(job_id).status == "queued"
     claim(house, job_id).run()

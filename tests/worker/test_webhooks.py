@@ -17,7 +17,8 @@ import pytest
 import trustme
 from sqlalchemy import select, update
 
-from core.ledger import jobs, tallies, webhooks
+from core.ledger import tallies, webhooks
+from core.ledger.jobs import owner
 from core.ledger.tables import DEFAULT_TENANT, Delivery, Job, Tenant
 from core.ledger.webhooks import Letter
 from tests.worker.conftest import House
@@ -280,18 +281,18 @@ def test_relays_at_once_send_a_message_once(house: House, relay: Relay, receiver
 def test_a_message_is_written_with_the_end_or_not_at_all(house: House) -> None:
     job_id = house.new_job(webhook={"url": "https://example.org/"})
     with pytest.raises(RuntimeError), house.database.begin() as session:
-        jobs.cancel(session, "tenant_default", job_id)
+        owner.cancel(session, "tenant_default", job_id)
         raise RuntimeError
     assert waiting(house) == []
     house.cancel(job_id)
     assert len(waiting(house)) == 1
     with house.database.begin() as session:
-        jobs.retry(session, "tenant_default", job_id, 1)
+        owner.retry(session, "tenant_default", job_id, 1)
     assert waiting(house) == []  # it was no end, and must not arrive after that
     house.cancel(job_id)
     assert len(waiting(house)) == 1
     with house.database.begin() as session:
-        jobs.remove(session, "tenant_default", job_id)
+        owner.remove(session, "tenant_default", job_id)
     assert waiting(house) == []
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from core.ledger.files.storage import LocalStorage, Storage
 from core.ledger.settings import Settings
-from core.ledger.storage import LocalStorage, Storage
 
 
 def open_storage(settings: Settings) -> Storage:
@@ -11,7 +11,7 @@ def open_storage(settings: Settings) -> Storage:
     if settings.storage_url is None:
         return LocalStorage(settings.blobs_dir)
     try:
-        from core.ledger.s3 import S3Storage
+        from core.ledger.files.s3 import S3Storage
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("TOPWORK_STORAGE_URL names S3: in the checkout, pip install -e '.[s3]'") from error
     return S3Storage(settings.storage_url)

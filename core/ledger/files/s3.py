@@ -25,7 +25,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
-from core.ledger.storage import CHUNK, DAMAGED, Storage, StorageAwayError, check_name
+from core.ledger.files.storage import CHUNK, DAMAGED, Storage, StorageAwayError, check_name
 
 PART_BYTES = 16 * 2**20  # S3 takes 10,000 of them: files of 156 GiB
 TRIES = 3

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from sqlalchemy import ColumnElement, Text, cast, func, or_, select
 from sqlalchemy.orm import Session
 
-from core.ledger.jobs import EDGES
+from core.ledger.jobs.states import EDGES
 from core.ledger.tables import Dataset, Event, Job
 from core.spec.metrics import METRICS
 

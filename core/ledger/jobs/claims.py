@@ -8,7 +8,8 @@ from pydantic import ValidationError
 from sqlalchemy import exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from core.ledger.jobs import RUNNING, lock_tenant, record
+from core.ledger.jobs.owner import lock_tenant
+from core.ledger.jobs.states import RUNNING, record
 from core.ledger.tables import Attempt, Job, Key, Tenant, clock_ms
 from core.ledger.workers import Offer
 from core.spec.job import JobSpec
