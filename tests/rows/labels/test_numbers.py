@@ -1,0 +1,36 @@
+"""What cells mean as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.rows.labels.helpers import NUMBER, found, labelled, refusal, taken
+
+
+@pytest.mark.parametrize(
+    "write",
+    [float, repr, lambda n: f"{n:.2f}".replace(".", ","), lambda n: f" {n} ", lambda n: [n], lambda n: int(n * 4)],
+)
+def test_numbers_however_they_are_written(write: Callable[[float], Any]) -> None:
+    values = [i / 4 for i in range(40)]
+    rows = found(taken([write(value) for value in values], **NUMBER))
+    assert sorted(rows) in (values, list(range(40)))
+
+
+def test_decimal_commas_are_said_and_thousands_are_not_guessed() -> None:
+    assert "decimal commas are read as points" in taken([f"{i},{i % 10}" for i in range(40)], **NUMBER).notes
+    for cells in (["1,234", "12,500"] * 10, ["0,5", "1.5"] * 10):
+        ((field, message),) = refusal(labelled(cells), **NUMBER)
+        assert field == "/task/label" and "row 1" in message and "point" in message
+
+
+def test_what_is_no_number() -> None:
+    assert "row 1: true" in refusal(labelled([True, False] * 10), **NUMBER)[0][1].casefold()
+    numbers = [str(i) for i in range(20)]
+    assert taken([*numbers, "nan", ""], **NUMBER).dropped.total() == 2
+    assert "row 21: 'NA' is not a finite number" in refusal(labelled([*numbers, "NA"]), **NUMBER)[0][1]
+    assert taken([*numbers, "NA"], label_map={"NA": None}, **NUMBER).dropped == {"rows that 'label_map' leaves out": 1}
+    assert 7.5 in found(taken([*numbers, "high"], label_map={"high": "7.5"}, **NUMBER))
