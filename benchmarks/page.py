@@ -21,7 +21,9 @@ from typing import Any
 import httpx
 from sqlalchemy import update
 
-from benchmarks.api import CLIENT_CORE, EVENTS, FEW, MANY, PERIOD_S, RESULTS, WATCHERS, House, cpu_seconds, watch
+from benchmarks.api.house import CLIENT_CORE, FEW, MANY, House
+from benchmarks.api.load import cpu_seconds
+from benchmarks.api.parts import EVENTS, PERIOD_S, WATCHERS, watch
 from core.ledger import datasets
 from core.ledger.jobs import attempts, queries
 from core.ledger.tables import DEFAULT_TENANT, Job
@@ -164,7 +166,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="topwork-") as folder:
         found: Any = pages(Path(folder))
         text = tell(found, watchers(Path(folder)))
-    (RESULTS / "page.md").write_text(text)
+    (Path(__file__).parent / "results" / "page.md").write_text(text)
     print(text)
 
 

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.hostile import MB, ROOT, Server, measure, revision, serving
+from benchmarks.hostile.server import ROOT, Server, revision, serving
+from benchmarks.hostile.watch import MB, measure
 from tests.tiny_images import save_tiny_resnet
 
 RESULTS = Path(__file__).parent / "results" / "pictures.md"

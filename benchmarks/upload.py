@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 
-from benchmarks.hostile import ROOT, Server, revision, rows, serving
+from benchmarks.hostile.server import ROOT, Server, revision, rows, serving
 
 RESULTS = Path(__file__).parent / "results" / "upload.md"
 ROWS, ROUNDS = 100_000, 5

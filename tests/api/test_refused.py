@@ -209,7 +209,7 @@ def test_a_body_that_makes_no_sense(client: TestClient, case: str) -> None:
     "refused by count, before they are parsed",
 )
 def test_no_body_keeps_others_waiting(client: TestClient, body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is parsed, and looked at of its faults, has a bound; what that costs, benchmarks/hostile.py measures."""
+    """What is parsed, and looked at of its faults, has a bound; what that costs, benchmarks/hostile measures."""
     parsed, loads = [], json.loads
     monkeypatch.setattr("api.body.json.loads", lambda text, **how: parsed.append(text) or loads(text, **how))
     answer = client.post("/v1/jobs", content=body, headers={"content-type": "application/json"})

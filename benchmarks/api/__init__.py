@@ -1,0 +1,1 @@
+"""What it costs to run the service: `python -m benchmarks.api`."""
