@@ -137,6 +137,7 @@ build/peers: $(STAMP)
 	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(" + repr(sysconfig.get_path("purelib")) + ")")' > "$$($(PEERS)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
 	$(PEERS)/pip install -q --no-deps setfit==1.2.0 sentence-transformers==6.2.0 model2vec==0.10.0 skeletoken==0.6.1
 	$(PEERS)/pip install -q scikit-learn==1.9.1 datasets==5.2.0 evaluate==0.4.6
+	$(PEERS)/pip install -q --no-deps openvino==2026.4.1 openvino-telemetry==2025.2.0
 
 bench-peers: build/peers ## Run what is left of the comparison with SetFit, embeddings, model2vec and lower layers; 16 core-hours, resumable (needs npm)
 	$(BIN)/topwork fetch-demo
