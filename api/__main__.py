@@ -8,7 +8,7 @@ import gc
 import uvicorn
 from fastapi import FastAPI
 
-from api.connections import Bounded, backlog, raise_file_limit
+from api.http.connections import Bounded, backlog, raise_file_limit
 from api.main import create_app
 from core.ledger.files.private import keep_private
 from core.ledger.settings import read_settings

@@ -9,8 +9,8 @@ from typing import Annotated, Any, cast
 from fastapi import Depends, Request
 from sqlalchemy import Row
 
-from api.auth import CALLER, NOBODY, Caller, lacking
-from api.problems import Problem
+from api.http.auth import CALLER, NOBODY, Caller, lacking
+from api.http.problems import Problem
 from api.readers import Readers
 from api.together import Together
 from api.watch import Watch

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from fastapi import Depends, FastAPI
 
-from api import problems
-from api.auth import Authentication
-from api.body import BodyLimit
 from api.context import Context
+from api.http import problems
+from api.http.auth import Authentication
+from api.http.body import BodyLimit
+from api.http.query import require_known
 from api.page.parts import PAGES
 from api.page.shared import Shared
-from api.query import require_known
 from api.readers import Readers
 from api.routes import (
     datasets,

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 from starlette.concurrency import run_in_threadpool
 
-from api.problems import Problem
+from api.http.problems import Problem
 from core.ledger.settings import Settings
 from core.rows.survey import Survey
 

@@ -43,8 +43,8 @@ def one(words: int, batch_size: int, max_length: int) -> dict[str, Any]:
     os.environ["HF_HUB_OFFLINE"] = "1"
     import torch
 
-    from api.catalogue import find
-    from api.plan import foretell
+    from api.planning.catalogue import find
+    from api.planning.plan import foretell
     from core.pruning.job.run import ModelRef, run
     from core.rows.survey import survey
 

@@ -16,8 +16,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
 
-from api import session
-from api.auth import CALLER, NOBODY
+from api.http import session
+from api.http.auth import CALLER, NOBODY
 from api.page import words
 
 FOLDER = Path(__file__).parent

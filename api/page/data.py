@@ -12,9 +12,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 
 from api.context import Context, Here
+from api.http.paging import cut, position
+from api.http.problems import Problem, invalid
 from api.page.answer import Given, PageRoute, go, show, text, upload_of
-from api.paging import cut, position
-from api.problems import Problem, invalid
 from api.routes import datasets as asked
 from api.schemas import Fault
 from core.ledger import datasets, tables

@@ -10,9 +10,9 @@ from typing import Any
 
 from starlette.datastructures import FormData
 
-from api.body import parse_json
+from api.http.body import parse_json
+from api.http.problems import Problem, invalid
 from api.page.answer import text
-from api.problems import Problem, invalid
 from api.schemas import Fault
 from core.ledger.tables import Dataset
 from core.spec.task import SEARCHING

@@ -6,8 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api import session
 from api.context import Here
+from api.http import session
 from api.page.answer import Given, PageRoute, go, show, text
 from core.ledger import keys, logins
 

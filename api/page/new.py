@@ -16,15 +16,15 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 
-from api.body import parse_json
-from api.checks import data_faults
 from api.context import Context, Here
-from api.faults import faults_of
+from api.http.body import parse_json
+from api.http.faults import faults_of
+from api.http.problems import Problem, fault
 from api.page.answer import Given, PageRoute, go, show, text, upload_of
 from api.page.form import BUDGETS, Fields, place
 from api.page.models import can_do
 from api.page.spec import short
-from api.problems import Problem, fault
+from api.planning.checks import data_faults
 from api.routes import datasets as data_sets
 from api.routes import jobs as asked
 from api.routes import models

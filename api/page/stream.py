@@ -19,9 +19,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import StreamingResponse
 
 from api.context import Context, Here
+from api.http.problems import Problem
 from api.page.answer import HEADERS, PageRoute, drawn, page
 from api.page.job import live_values
-from api.problems import Problem
 from api.routes import jobs as asked
 from api.routes.events import EVENT_STREAM, HEARTBEAT_S, MAX_STREAM_S
 from core.ledger.jobs import states

@@ -11,10 +11,10 @@ from fastapi import APIRouter, Form, Query, Response, UploadFile
 from pydantic import AfterValidator, Field
 from starlette.concurrency import run_in_threadpool
 
-from api.body import StrictRoute
 from api.context import Context, Here
-from api.paging import After, Limit, cut, position
-from api.problems import RESPONSES, Problem, invalid
+from api.http.body import StrictRoute
+from api.http.paging import After, Limit, cut, position
+from api.http.problems import RESPONSES, Problem, invalid
 from api.schemas import Dataset, DatasetPage, Fault, Preview, instant
 from core.ledger import datasets, quotas, tables
 from core.ledger.files.scratch import scratch

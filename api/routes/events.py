@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.responses import StreamingResponse
 
 from api.context import Context, Here
-from api.problems import RESPONSES, Problem
+from api.http.problems import RESPONSES, Problem
 from api.routes.jobs import ID, no_such_job
 from api.schemas import Event, EventPage, instant
 from core.ledger import tables

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 
 from api.context import Context, Here
-from api.problems import RESPONSES, Problem
+from api.http.problems import RESPONSES, Problem
 from api.routes.jobs import find, matches
 from api.schemas import FileList, OutputFile
 from core.ledger.files.storage import CHUNK, DamagedError

@@ -15,7 +15,7 @@ from redis.retry import Retry
 from starlette.concurrency import run_in_threadpool
 
 from api.context import Context, Here
-from api.problems import RESPONSES, Problem
+from api.http.problems import RESPONSES, Problem
 from api.schemas import Fault, Health, ProblemDetails, Readiness
 from core.ledger.files.storage import StorageAwayError
 

@@ -18,14 +18,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
-from api import hub, names
-from api.body import StrictRoute
-from api.checks import Checked, check, data_faults, still_there
 from api.context import Context, Here, context
-from api.faults import faults_of
-from api.paging import After, Limit, cut, position
-from api.plan import plan
-from api.problems import RESPONSES, Problem, invalid
+from api.http.body import StrictRoute
+from api.http.faults import faults_of
+from api.http.paging import After, Limit, cut, position
+from api.http.problems import RESPONSES, Problem, invalid
+from api.planning import hub, names
+from api.planning.checks import Checked, check, data_faults, still_there
+from api.planning.plan import plan
 from api.schemas import Accepted, Delivery, Fault, Job, JobPage, Plan, Status, instant
 from core.ledger import quotas, tables, webhooks, workers
 from core.ledger.jobs import owner, queries, states

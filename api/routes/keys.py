@@ -9,10 +9,10 @@ from fastapi import APIRouter, Body, Depends, Response
 from fastapi.openapi.models import Example
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.body import StrictRoute
 from api.context import Here, admin
-from api.paging import After, Limit, cut, position
-from api.problems import RESPONSES, Problem
+from api.http.body import StrictRoute
+from api.http.paging import After, Limit, cut, position
+from api.http.problems import RESPONSES, Problem
 from api.schemas import Key, KeyPage, NewKey, instant
 from core.ledger import keys, tables
 from core.ledger.keys import Scope

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from api.catalogue import LocalImageModel, LocalModel, local_models
 from api.context import Here
+from api.planning.catalogue import LocalImageModel, LocalModel, local_models
 from api.schemas import Model, ModelList, UnusableModel
 
 router = APIRouter(prefix="/v1/models", tags=["models"])

@@ -18,9 +18,9 @@ from sqlalchemy.orm import Session
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import problems
-from api.auth import CALLER, NOBODY
 from api.context import Here, operator
+from api.http import problems
+from api.http.auth import CALLER, NOBODY
 from core.ledger import logs, tallies, workers
 from core.ledger.database import Database
 from core.ledger.tables import Attempt, Job, clock_ms

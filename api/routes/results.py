@@ -12,11 +12,11 @@ from pydantic import ValidationError
 from starlette.responses import StreamingResponse
 
 from api.context import Context, Here
-from api.problems import RESPONSES, Problem
+from api.http.problems import RESPONSES, Problem
+from api.http.zip import Archive, Entry
 from api.routes.files import asked, chunks, opened, send
 from api.routes.jobs import find, matches
 from api.schemas import Curves, Series
-from api.zip import Archive, Entry
 from core.ledger.jobs import queries
 from core.ledger.tables import Event, File
 from core.spec.messages import StageProgress

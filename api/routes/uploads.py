@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from api.body import StrictRoute
 from api.context import Context, Here
-from api.problems import RESPONSES, Problem, invalid
+from api.http.body import StrictRoute
+from api.http.problems import RESPONSES, Problem, invalid
 from api.routes.datasets import DELIMITER, ENCODING, EXAMPLE, HEADER, Delimiter, Encoding, described, file_name
 from api.schemas import Dataset, Fault, Upload, instant
 from core.ledger import datasets, quotas, tables

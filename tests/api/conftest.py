@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 
-from api.connections import Bounded
+from api.http.connections import Bounded
 from api.main import create_app
 from core.ledger.database import Database
 from core.ledger.files.stores import open_storage

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from api import connections
+from api.http import connections
 from core.ledger.database import open_database
 from core.ledger.settings import Settings
 from tests.api.conftest import one_database

@@ -17,7 +17,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
-import api.checks
+import api.planning.checks
 import api.readers
 import api.routes.datasets
 from api.main import create_app
@@ -392,7 +392,7 @@ def test_a_job_is_read_once_to_plan_it_and_to_ask_for_it(
     client: TestClient, payload: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert client.post("/v1/jobs:validate", json=payload).status_code == 200
-    monkeypatch.setattr(api.checks, "survey", greedy.bug)
+    monkeypatch.setattr(api.planning.checks, "survey", greedy.bug)
     smaller = payload | {"budget": {"params": 0.2}}
     assert client.post("/v1/jobs:validate", json=smaller).status_code == 200
     assert client.post("/v1/jobs", json=payload).status_code == 202

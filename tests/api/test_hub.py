@@ -18,7 +18,7 @@ import pytest
 from fastapi.testclient import TestClient
 from huggingface_hub import constants
 
-from api import hub as room
+from api.planning import hub as room
 from core.ledger import keys
 from core.ledger.database import Database
 from core.ledger.settings import Settings
@@ -269,7 +269,7 @@ def test_what_cannot_be_had_says_how_to_mend(client: TestClient, hub: Hub, caplo
     assert "names no commit" in refusal(client, {"hub": "acme/vague"})
     hub.refused["acme/odd"] = (500, "")
     assert "did not answer as it should (HfHubHTTPError)" in refusal(client, {"hub": "acme/odd"})
-    [warned] = [line.getMessage() for line in caplog.records if line.name == "api.hub"]
+    [warned] = [line.getMessage() for line in caplog.records if line.name == "api.planning.hub"]
     assert warned == "the hub does not answer: HfHubHTTPError" and not any(line.exc_info for line in caplog.records)
     both = client.post("/v1/jobs", json=job({"hub": "acme/secret"}, sources=[source({"hub": "acme/gated"})]))
     assert [fault["pointer"] for fault in both.json()["errors"]] == ["/task/data/hub", "/sources/0/data/hub"]

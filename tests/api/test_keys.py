@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import update
 
-from api.auth import DOOR, OPEN
+from api.http.auth import DOOR, OPEN
 from api.main import PARTS, create_app
 from api.page.parts import PAGES
 from core.ledger import keys

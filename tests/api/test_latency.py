@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from api.catalogue import find
+from api.planning.catalogue import find
 from core.ledger import workers
 from core.ledger.database import Database
 from core.ledger.jobs import attempts, claims

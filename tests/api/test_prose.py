@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from api.prose import sentences
+from api.planning.prose import sentences
 from api.schemas import Plan
 from tests.client.test_commands import PLAN
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from api.body import MAX_JSON_VALUES
+from api.http.body import MAX_JSON_VALUES
 from tests.api.conftest import (
     Upload,
     faults,
@@ -211,7 +211,7 @@ def test_a_body_that_makes_no_sense(client: TestClient, case: str) -> None:
 def test_no_body_keeps_others_waiting(client: TestClient, body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is parsed, and looked at of its faults, has a bound; what that costs, benchmarks/hostile measures."""
     parsed, loads = [], json.loads
-    monkeypatch.setattr("api.body.json.loads", lambda text, **how: parsed.append(text) or loads(text, **how))
+    monkeypatch.setattr("api.http.body.json.loads", lambda text, **how: parsed.append(text) or loads(text, **how))
     answer = client.post("/v1/jobs", content=body, headers={"content-type": "application/json"})
     assert 1 <= len(faults(answer)) <= 50
     assert all(sum(map(text.count, ",[{")) <= MAX_JSON_VALUES for text in parsed if isinstance(text, str))

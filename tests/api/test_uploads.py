@@ -14,7 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 import api.routes.uploads
-from api import body
+from api.http import body
 from core.ledger import quotas
 from core.ledger.database import Database
 from core.ledger.files import uploads

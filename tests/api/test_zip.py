@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api import zip as zips
-from api.zip import Archive, Entry
+from api.http import zip as zips
+from api.http.zip import Archive, Entry
 
 CONTENTS = {"a": b"x", "empty": b"", "sub/na\u00efve \u540d.bin": bytes(range(256)) * 40, "z" * 200: b"last"}
 

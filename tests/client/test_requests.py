@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from api import hub
+from api.planning import hub
 from tests.client.stub import Stub, dataset, job, page, sha256
 from topwork import ApiError, AsyncClient, Client, ServerAway
 from topwork.requests import TRIES

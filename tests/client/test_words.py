@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from api.page import words
-from api.prose import sentences
+from api.planning.prose import sentences
 from api.schemas import Plan
 from tests.client.test_commands import PLAN
 from topwork.progress import STAGES

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from api import session
+from api.http import session
+from api.http.problems import Problem
 from api.page import charts, loading, paired, timeline, words
 from api.page.form import Fields, place
 from api.page.shared import MOST, Shared
 from api.page.spec import copies, short
-from api.problems import Problem
 from api.schemas import Fault
 from core.ledger.files.stores import open_storage
 from core.ledger.settings import Settings

@@ -14,7 +14,7 @@ from onnxruntime import InferenceSession
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from api.catalogue import find
+from api.planning.catalogue import find
 from core.domains.gates import Gates
 from core.domains.structure import ATTENTION, Structure
 from core.domains.transformer.cut import cut

@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModel
 
-from api.catalogue import find
+from api.planning.catalogue import find
 from core.domains.gates import Gates
 from core.domains.structure import Structure
 from core.domains.transformer.cut import cut, reshape

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
-from api.catalogue import find
+from api.planning.catalogue import find
 from core.domains.structure import Structure
 from core.domains.transformer.cut import cut
 from core.domains.transformer.load import load_network

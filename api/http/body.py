@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import FormData, Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import Problem, invalid, response
+from api.http.problems import Problem, invalid, response
 from api.schemas import Fault
 from core.ledger.datasets import UNSTORABLE
 from core.ledger.files.uploads import PART_BYTES

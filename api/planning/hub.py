@@ -24,7 +24,7 @@ from urllib.parse import urljoin, urlsplit
 from starlette.concurrency import run_in_threadpool
 
 from api.context import Context
-from api.problems import Problem, invalid
+from api.http.problems import Problem, invalid
 from api.schemas import Fault
 from core.ledger import datasets, quotas, tables, webhooks
 from core.ledger.files.scratch import scratch

@@ -17,7 +17,7 @@ from starlette.datastructures import FormData, Headers
 from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
-from api.problems import Problem
+from api.http.problems import Problem
 from core.ledger.logins import HOURS
 
 LOGIN, VISIT = "topwork_login", "topwork_visit"

@@ -19,8 +19,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import session
-from api.problems import Problem, database_away, response
+from api.http import session
+from api.http.problems import Problem, database_away, response
 from api.together import Together
 from core.ledger import keys, logins
 from core.ledger.database import Database

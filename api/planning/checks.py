@@ -16,11 +16,11 @@ from pydantic import ValidationError
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from api import catalogue, hub, names
 from api.context import Context
-from api.latency import measured, too_fast
-from api.problems import fault, invalid
-from api.reaches import image_reach
+from api.http.problems import fault, invalid
+from api.planning import catalogue, hub, names
+from api.planning.latency import measured, too_fast
+from api.planning.reaches import image_reach
 from api.schemas import Fault
 from core.domains.channels.model import LocalImageModel
 from core.domains.channels.reach import Reach

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
-from api.faults import faults_of
+from api.http.faults import faults_of
 from api.schemas import Fault, ProblemDetails
 from core.ledger.database import READ_ONLY_NOW
 from core.ledger.files.storage import StorageAwayError

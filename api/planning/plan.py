@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from api.catalogue import LocalModel
-from api.checks import Checked
-from api.latency import unmeasured
-from api.prose import sentences
+from api.planning.catalogue import LocalModel
+from api.planning.checks import Checked
+from api.planning.latency import unmeasured
+from api.planning.prose import sentences
 from api.schemas import ChannelUnits, Estimate, Plan, PlannedSize, Reach, Rows, Seconds, Units
 from core import schedule as estimate
 from core.domains.channels import reach as image

@@ -9,7 +9,7 @@ from typing import Annotated, Protocol, TypeVar
 
 from fastapi import Query
 
-from api.problems import invalid
+from api.http.problems import invalid
 from api.schemas import Fault
 
 Limit = Annotated[int, Query(ge=1, le=100, description="items a page")]

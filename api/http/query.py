@@ -7,7 +7,7 @@ from itertools import islice
 from fastapi import Request
 from fastapi.routing import APIRoute
 
-from api.problems import invalid
+from api.http.problems import invalid
 from api.schemas import Fault
 from core.spec.errors import meant
 
