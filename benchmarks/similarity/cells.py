@@ -168,7 +168,7 @@ def order() -> Mapping[str, list[Cell]]:
         ]
         blocks["controls"] += [Cell(data, "random units", 0.5), Cell(data, "first layers", 0.5)]
         blocks["more pairs"] += [Cell(data, arm, 0.5, pairs=1000) for arm in ("ours", "spaced layers")]
-    for seed in (1, 2):
-        for block in ("half of the encoder", "less of it"):
+    for block in ("half of the encoder", "less of it"):
+        for seed in (1, 2):
             blocks["other seeds"] += [Cell(**{**asdict(cell), "seed": seed}) for cell in blocks[block]]
     return blocks
