@@ -199,6 +199,7 @@ class Vocabulary(Part):
 
     before: int
     kept: int
+    missing: float = Field(0.0, description="of the tokens of the test texts, the part that is not kept")
 
 
 class Trial(Part):

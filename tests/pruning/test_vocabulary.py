@@ -15,7 +15,7 @@ from core.domains.transformer.load import load_network
 from core.pruning.job.tokenizer import load_tokenizer
 from core.rows.text.vocabulary import trim
 from core.spec.errors import SpecError
-from tests.tiny import TARGET, done, rows, save_table, spec_of
+from tests.tiny import SOURCE, TARGET, done, rows, save_table, spec_of
 
 CORPUS = [
     "the quick brown fox jumps over the lazy dog",
@@ -165,7 +165,8 @@ def test_a_job_with_a_budget_under_what_the_whole_vocabulary_takes(tiny: Path, t
     spec = spec_of(budget={"params": 0.4, "of": "model"}, vocabulary="trim")
     report = done(spec, tiny, {TARGET: table}, tmp_path / "w")
     budget, vocabulary = report.budget, report.vocabulary
-    assert vocabulary.kept < vocabulary.before == 61
+    assert vocabulary.kept < vocabulary.before == 61 and vocabulary.missing < 0.02
+    assert "tokens of the test texts" not in " ".join(report.warnings)
     assert budget.limit == int(0.4 * budget.dense)
     cut = 64 * (vocabulary.before - vocabulary.kept)
     assert budget.dense == report.results.dense.model_params + cut
@@ -173,3 +174,19 @@ def test_a_job_with_a_budget_under_what_the_whole_vocabulary_takes(tiny: Path, t
     assert report.verified.max_difference_between_loaders < 1e-5
     loaded = AutoTokenizer.from_pretrained(tmp_path / "w" / "output")
     assert len(loaded) == vocabulary.kept
+
+
+def test_words_that_only_the_test_rows_have_are_told(tiny: Path, tmp_path: Path) -> None:
+    known, strange = dict(rows(60, seed=0)), dict(rows(40, seed=1))
+    known["text"] = [str(text).replace("w1", "w2") for text in known["text"]]
+    tables = {
+        TARGET: save_table(tmp_path / "known.parquet", known),
+        SOURCE: save_table(tmp_path / "strange.parquet", strange),
+    }
+    data = {"train": {"dataset": TARGET}, "test": {"dataset": SOURCE}}
+    spec = spec_of(task={"data": data, "split": {"dev": 20}}, budget={"params": 0.9, "of": "model"}, vocabulary="trim")
+    report = done(spec, tiny, tables, tmp_path / "w")
+    share = report.vocabulary.missing
+    assert 0.02 < share < 0.5
+    assert f"{share:.1%} of the tokens of the test texts are in no other text" in " ".join(report.warnings)
+    assert f"as {share:.1%} of those of the test texts did" in (tmp_path / "w/output/README.md").read_text()

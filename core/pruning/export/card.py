@@ -99,7 +99,8 @@ def _task(report: Report, spec: JobSpec, model: ModelRef, max_length: int) -> st
         sentences.append(f"Its weights are rounded to {precision}, and it was measured so, in float32 arithmetic.")
     if words:
         sentences.append(
-            f"Of {words.before:,} tokens it keeps the {words.kept:,} that its texts use; others fall to pieces."
+            f"Of {words.before:,} tokens it keeps the {words.kept:,} that its texts use; others fall to pieces, as "
+            f"{words.missing:.1%} of those of the test texts did."
         )
     return " ".join(sentences)
 

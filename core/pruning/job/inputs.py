@@ -54,6 +54,7 @@ class Trimmed:
     before: int  # tokens
     kept: int
     spared: int  # parameters of the embeddings that are gone
+    missing: float  # of the test texts' tokens, the part that is not kept
 
 
 Encoded = tuple[Rows, Rows, Rows, list[TaskRows]]

@@ -195,7 +195,7 @@ def reported(done: Finished, pruned: Result, control: Finished | None, zeros: Ze
         structure=Sizes(**size.pruned.structure.sizes()),
         layout=size.pruned.layout,
         sparsity=zeros,
-        vocabulary=inputs.vocabulary and Vocabulary(before=inputs.vocabulary.before, kept=inputs.vocabulary.kept),
+        vocabulary=inputs.vocabulary and Vocabulary.model_validate(inputs.vocabulary, from_attributes=True),
         transfer=transferred(size),
         warnings=[*earlier, *verdict(results, spec.task, splits), *doubts(spec.task, splits), *busy(results.waited)],
         data=RowCounts(

@@ -25,6 +25,7 @@ from core.tasks import task_of
 from core.tasks.task import IGNORED
 
 STRANGE = 0.1  # of the tokens
+MISSING = 0.02  # of the tokens: of 1.6 % missing half a model lost half a point, of 2.7 % three (docs/methods/trim.md)
 
 
 def read_texts(spec: JobSpec, model: Path, splits: Splits, hear: Hear) -> tuple[Inputs, Network]:
@@ -57,6 +58,7 @@ def read_texts(spec: JobSpec, model: Path, splits: Splits, hear: Hear) -> tuple[
     network.cpu()
     if spec.vocabulary == "trim":
         modality, vocabulary = trim_vocabulary(rows, modality, network)
+        splits.warnings += missing_from(vocabulary)
         rows = same_labels(encoded(spec, splits, task, modality), rows)
     if heard and task.of_words:  # whose answers are by tokens, of which there are others now
         given = hear(network, rows[2], "given")
@@ -71,7 +73,7 @@ def read_texts(spec: JobSpec, model: Path, splits: Splits, hear: Hear) -> tuple[
 
 def strange_to(tokenizer: Any, rows: Rows) -> list[str]:
     """A sentence where much of the texts is unknown to a tokenizer; SpecError('/model') where all of it is."""
-    tokens = Counter(token for ids in rows.inputs["input_ids"] for token in ids.flatten().tolist())
+    tokens = tokens_of(rows)
     unknown = tokens[tokenizer.unk_token_id] if tokenizer.unk_token_id is not None else 0
     known = tokens.total() - sum(tokens[token] for token in {*tokenizer.all_special_ids})
     if not known:
@@ -120,16 +122,33 @@ def tokenizer_of(model: Path, network: TransformerNetwork, of_words: bool, lengt
 
 def trim_vocabulary(rows: Encoded, modality: Text, network: TransformerNetwork) -> tuple[Text, Trimmed]:
     """Cut tokenizer and embeddings to what the train, dev and source rows use; ids of the rows are stale then."""
-    train, dev, _, sources = rows
-    parts = (train, dev, *(source.rows for source in sources))
-    used = {token for part in parts for ids in part.inputs["input_ids"] for token in ids.flatten().tolist()}
+    train, dev, test, sources = rows
+    used = {*tokens_of(train, dev, *(source.rows for source in sources))}
     if network.architecture.family.extra_positions:  # counts positions from the padding's id on: that stays
         used |= set(range(modality.pad_id + 1))
     before = network.body.get_input_embeddings().weight.numel()
     smaller, kept = trim(modality.tokenizer, used)
     network.keep_tokens(kept)
     spared = before - network.body.get_input_embeddings().weight.numel()
-    return replace(modality, tokenizer=smaller), Trimmed(len(modality.tokenizer), len(kept), spared)
+    asked, there = tokens_of(test), {*kept}
+    missing = sum(count for token, count in asked.items() if token not in there) / asked.total()
+    return replace(modality, tokenizer=smaller), Trimmed(len(modality.tokenizer), len(kept), spared, missing)
+
+
+def tokens_of(*parts: Rows) -> Counter[int]:
+    """How often each token is in these rows."""
+    return Counter(token for part in parts for ids in part.inputs["input_ids"] for token in ids.flatten().tolist())
+
+
+def missing_from(vocabulary: Trimmed) -> list[str]:
+    """A sentence where the texts that a vocabulary was trimmed to do not hold enough of the words of others."""
+    if vocabulary.missing < MISSING:
+        return []
+    return [
+        f"{vocabulary.missing:.1%} of the tokens of the test texts are in no other text: the trimmed vocabulary lacks "
+        "them, their words fall to pieces, and answers suffer. Give more texts of this kind without labels, or leave "
+        "'vocabulary' out."
+    ]
 
 
 def self_taught(network: Network, hear: Hear, rows: Encoded) -> Encoded:
