@@ -12,7 +12,8 @@ from pydantic import TypeAdapter
 
 from api.context import Context
 from core.domains.channels.model import LocalImageModel
-from core.domains.channels.reach import Reach, key_of, reach_of
+from core.domains.channels.reach import Reach, key_of
+from core.domains.channels.survey import reach_of
 from core.ledger import datasets
 from core.ledger.files.scratch import scratch
 from core.rows import sandbox

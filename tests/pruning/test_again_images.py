@@ -16,7 +16,7 @@ from core.domains.channels.families import AUTO_CLASS
 from core.domains.channels.families import FAMILIES as TABLE
 from core.domains.channels.load import load_images
 from core.domains.channels.model import read_image_model
-from core.domains.channels.reach import reach_of
+from core.domains.channels.survey import reach_of
 from core.domains.channels.tracing.trial import draw
 from core.domains.folder import PRUNED
 from core.domains.structure import Structure

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from core.domains.channels.reach import reach_of
+from core.domains.channels.survey import reach_of
 from core.domains.model_ref import ModelRef
 from core.domains.transformer.model import read_model
 from core.pruning.export.html_report import ms

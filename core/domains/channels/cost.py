@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from core.domains.anatomy import Anatomy
-from core.domains.channels.graph import Graph, Side, Weight
+from core.domains.channels.graph import Graph
 from core.domains.channels.own_readers.columns import Columns
+from core.domains.channels.weight import Side, Weight
 from core.domains.structure import Structure
 from core.domains.weights import FLOAT_BYTES, TYPES, file_bytes
 from core.spec.job import Precision

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from core.domains.channels.graph import Graph
-from core.domains.channels.own_readers.keep import Keeping, Runs
+from core.domains.channels.own_readers.keep import Runs
 from core.domains.channels.own_readers.reads import is_reader, read_apart
 from core.domains.channels.resize import put, shapes_from
 from core.domains.structure import Structure
@@ -38,7 +38,7 @@ def cut(model: nn.Module, graph: Graph, structure: Structure, optimizer: torch.o
 
 def slicer(graph: Graph, structure: Structure) -> Callable[[str, Tensor], Tensor]:
     """Give a function of a weight's name and a tensor of its shape, that keeps what `structure` does."""
-    keeping = Keeping(graph, structure)
+    keeping = graph.keeping(structure)
 
     def sliced(name: str, tensor: Tensor) -> Tensor:
         weight = graph.weights[name]
@@ -65,7 +65,7 @@ def reshape(model: nn.Module, graph: Graph, structure: Structure) -> Graph:
 
 def reads(graph: Graph, structure: Structure) -> dict[str, Runs]:
     """Weight of each reader that leaves out what others read -> which of the channels that are left it reads."""
-    keeping = Keeping(graph, structure)
+    keeping = graph.keeping(structure)
     found = {name: keeping.reads(weight) for name, weight in graph.weights.items() if weight.reader}
     return {name: runs for name, runs in found.items() if runs}
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,25 +19,8 @@ from numpy.typing import NDArray
 from core.domains.anatomy import Anatomy, Block
 from core.domains.channels.own_readers.columns import Columns
 from core.domains.channels.own_readers.keep import Keeping
+from core.domains.channels.weight import PINNED, Side, Weight
 from core.domains.structure import Structure
-
-PINNED = -1  # in place of a unit: a channel that stays
-Side = tuple[int, ...]
-WeightKind = Literal["parameter", "buffer", "integers"]  # integers: a buffer of 64-bit ones
-
-
-@dataclass(frozen=True)
-class Weight:
-    """A parameter or buffer, and of each dimension that may shrink the unit of every index, or PINNED."""
-
-    shape: tuple[int, ...]
-    sides: Mapping[int, Side]
-    kind: WeightKind = "parameter"
-    positions: int = 0  # how often each number is multiplied for one picture, by convolutions and linear layers
-    groups: int = 1  # of a convolution
-    saved: bool = True  # whether the checkpoint has it
-    reader: str = ""  # where readers may read their own channels: the path of the layer that this weight reads for
-    free: bool = False  # whether that one may
 
 
 @dataclass(frozen=True)
@@ -95,9 +78,13 @@ class Graph:
             kept[span][list(units)] = True
         return kept
 
+    def keeping(self, structure: Structure) -> Keeping:
+        """What stays of each weight, and in which order."""
+        return Keeping(self.anatomy, self.has(structure), structure)
+
     def cut(self, structure: Structure) -> Graph:
         """Give the graph of the network that was cut to `structure`: fewer units, counted anew."""
-        has, keeping = self.has(structure), Keeping(self, structure)
+        has, keeping = self.has(structure), self.keeping(structure)
         new = np.append(np.cumsum(has[:-1]) - 1, PINNED)
         sizes = zip(self.anatomy.blocks, structure.kept, strict=True)
         blocks = tuple(replace(block, size=len(kept)) for block, kept in sizes)

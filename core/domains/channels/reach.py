@@ -6,10 +6,8 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from core.spec.budget import GROUPS, Budget
 from core.spec.errors import SpecError
@@ -66,25 +64,10 @@ def fingerprint(macs: int, params: int) -> str:
     return f"image-{macs}-{params}"
 
 
-def reach_of(
-    folder: Path, side: int, labels: int, multiple: int, own: bool = False, precision: Precision = "float32"
-) -> Reach:
-    """Trace the model that config.json says, with a head of so many labels, for pictures of `side` pixels.
-
-    `own`: readers may read their own channels; `precision`: of the weights' file. Raises SpecError('/model',
-    '/channels/readers'). What it needs is named, not imported: no process that imports this file loads torch.
-    """
-    load: Any = import_module("core.domains.channels.load")
-    costs: Any = import_module("core.domains.channels.costs")
-    graph = load.graph_of(load.empty_body(folder, labels), side, own)
-    found: Reach = costs.ImageCosts.at(graph, side, multiple, precision).reach
-    return found
-
-
 def key_of(
     folder: Path, side: int, labels: int, multiple: int, own: bool = False, precision: Precision = "float32"
 ) -> str:
-    """Name what `reach_of` gives: it depends on nothing else."""
+    """Name what `survey.reach_of` gives: it depends on nothing else."""
     config = json.loads((folder / "config.json").read_bytes())
     for name in ("id2label", "label2id", "_name_or_path"):  # of which the number of labels alone is asked for
         config.pop(name, None)

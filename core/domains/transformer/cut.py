@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from core.domains.structure import Structure
 from core.domains.transformer.families import Architecture
-from core.domains.transformer.parts import configs, hidden_size, plain_name
+from core.domains.transformer.parts import Transformer, configs, hidden_size, plain_name
 from core.domains.transformer.residual import residual_side
 from core.domains.transformer.shrink import narrow, shrink
-
-if TYPE_CHECKING:
-    from core.domains.transformer.network import TransformerNetwork
 
 
 @dataclass(frozen=True)
@@ -77,7 +73,7 @@ def sliced(tensors: Mapping[str, Tensor], plan: Mapping[str, Slice | None]) -> d
     return result
 
 
-def drop_layers(network: TransformerNetwork, dropped: Collection[int]) -> None:
+def drop_layers(network: Transformer, dropped: Collection[int]) -> None:
     """Take whole layers out of `network`, in place; its config then says how many are left."""
     if not dropped:
         return
@@ -97,7 +93,7 @@ def drop_layers(network: TransformerNetwork, dropped: Collection[int]) -> None:
             config.layer_types = [types[i] for i in kept]
 
 
-def reshape(network: TransformerNetwork, structure: Structure) -> None:
+def reshape(network: Transformer, structure: Structure) -> None:
     """Give `network` the layers and shapes of `structure`; its weights have to be loaded afterwards."""
     drop_layers(network, structure.dropped)
     paths = network.architecture.paths | {"hidden": hidden_size(network)}
@@ -107,7 +103,7 @@ def reshape(network: TransformerNetwork, structure: Structure) -> None:
             narrow(head, paths, len(structure.hidden), f"{network.architecture.family.head}.")
 
 
-def cut(network: TransformerNetwork, structure: Structure, optimizer: torch.optim.AdamW | None = None) -> None:
+def cut(network: Transformer, structure: Structure, optimizer: torch.optim.AdamW | None = None) -> None:
     """Cut `network` in place to `structure`, which counts in the network's own numbering.
 
     With `optimizer`, its moments are cut alike and it goes on with the new parameters; whole layers and the hidden size
@@ -127,7 +123,7 @@ def cut(network: TransformerNetwork, structure: Structure, optimizer: torch.opti
         _carry_over(optimizer, before, dict(network.body.named_parameters()), plan)
 
 
-def residual_slices(network: TransformerNetwork, hidden: Sequence[int] | None) -> dict[str, Slice | None]:
+def residual_slices(network: Transformer, hidden: Sequence[int] | None) -> dict[str, Slice | None]:
     """Parameter name (in `network`, heads too) -> what to keep of it for the `hidden` dimensions; None: for all."""
     found: dict[str, Slice | None] = {}
     paths, size = network.architecture.paths, hidden_size(network)

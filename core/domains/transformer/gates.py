@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from core.domains.gates import Gates
 from core.domains.structure import ATTENTION, FFN, Structure
-from core.domains.transformer.parts import hidden_size, plain_name
+from core.domains.transformer.parts import Transformer, hidden_size, plain_name
 from core.domains.transformer.residual import residual_side
-
-if TYPE_CHECKING:
-    from core.domains.transformer.network import TransformerNetwork
 
 
 @contextmanager
-def gated(network: TransformerNetwork, gates: Gates, present: Structure) -> Iterator[None]:
+def gated(network: Transformer, gates: Gates, present: Structure) -> Iterator[None]:
     """Run `network`, which has the units of `present`, under `gates` (dense numbering).
 
     A block adds gate(block) * projection(units * gate(units)) to the residual connection: with units or block at 0
@@ -48,7 +45,7 @@ def gated(network: TransformerNetwork, gates: Gates, present: Structure) -> Iter
             handle.remove()
 
 
-def _gate_stream(network: TransformerNetwork, gate: Tensor) -> list[Any]:
+def _gate_stream(network: Transformer, gate: Tensor) -> list[Any]:
     """Gate what every Linear reads of the residual stream, and let norms on it take their statistics by the gates."""
     paths, size, handles = network.architecture.paths, hidden_size(network), []
     for name, module in network.named_modules():

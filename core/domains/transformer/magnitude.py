@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from core.domains.network import root_mean_square
 from core.domains.structure import ATTENTION, FFN
 from core.domains.transformer.cut import residual_slices, slices
-from core.domains.transformer.parts import hidden_size, units
-
-if TYPE_CHECKING:
-    from core.domains.transformer.network import TransformerNetwork
+from core.domains.transformer.parts import Transformer, hidden_size, units
 
 
-def norms(network: TransformerNetwork) -> list[Tensor]:
+def norms(network: Transformer) -> list[Tensor]:
     """Root mean square of each unit's own weights and biases: of the units that each block has. Differentiable."""
     family, present = network.architecture.family, units(network)
     parameters = dict(network.body.named_parameters())
@@ -33,7 +28,7 @@ def norms(network: TransformerNetwork) -> list[Tensor]:
     return [root_mean_square(torch.cat(parts, 1)) if parts else torch.zeros(0) for parts in weights]
 
 
-def stream_norms(network: TransformerNetwork) -> Tensor:
+def stream_norms(network: Transformer) -> Tensor:
     """Root mean square of all weights, the target's head included, that read or write each hidden dimension: (D,)."""
     size = hidden_size(network)
     everything = tuple(range(size))

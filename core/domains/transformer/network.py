@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from core.domains.anatomy import Anatomy
 from core.domains.gates import Gates
-from core.domains.network import Network
 from core.domains.structure import Structure
 from core.domains.transformer.costs import Costs, files_bytes
 from core.domains.transformer.cut import cut, reshape
@@ -19,11 +18,11 @@ from core.domains.transformer.embedder import in_two
 from core.domains.transformer.families import Architecture
 from core.domains.transformer.gates import gated
 from core.domains.transformer.magnitude import norms, stream_norms
-from core.domains.transformer.parts import hidden_size, longest_text, matrices, projections, units
+from core.domains.transformer.parts import Transformer, hidden_size, longest_text, matrices, projections, units
 from core.spec.job import Precision
 
 
-class TransformerNetwork(Network):
+class TransformerNetwork(Transformer):
     """Units are heads and neurons.
 
     The embeddings stay as they were pre-trained: a few hundred rows teach them little, and updating them costs more
@@ -31,9 +30,9 @@ class TransformerNetwork(Network):
     """
 
     def __init__(self, body: Any, architecture: Architecture) -> None:
+        super().__init__(body, architecture)
         family = architecture.family
-        super().__init__(body, family.head, architecture.anatomy)
-        self.architecture, self.gives_vectors = architecture, family.of_vectors
+        self.gives_vectors = family.of_vectors
         body.get_submodule(f"{family.base}.{family.embeddings}").requires_grad_(False)
 
     def forward(self, **inputs: Tensor) -> Tensor:

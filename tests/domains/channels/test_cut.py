@@ -8,7 +8,6 @@ import torch
 
 from core.domains.channels.cut import cut
 from core.domains.channels.gates import gated
-from core.domains.channels.own_readers.keep import Keeping
 from core.domains.channels.tracing.trial import draw
 from core.domains.structure import Structure
 from tests.domains.channels.nets import answer, pictures, traced
@@ -62,7 +61,7 @@ def test_the_optimizer_goes_on_with_its_moments() -> None:
     before = optimizer.state[model.get_parameter(name)]["exp_avg"].clone()
     structure = draw(graph, torch.Generator().manual_seed(0))
     cut(model, graph, structure, optimizer)
-    keeping, weight = Keeping(graph, structure), graph.weights[name]
+    keeping, weight = graph.keeping(structure), graph.weights[name]
     wanted = before[keeping.index(weight, 0)][:, keeping.index(weight, 1)]
     assert torch.equal(optimizer.state[model.get_parameter(name)]["exp_avg"], wanted)
     assert {id(p) for group in optimizer.param_groups for p in group["params"]} == {id(p) for p in model.parameters()}

@@ -10,7 +10,6 @@ from torch import nn
 
 from core.domains.channels.cut import cut
 from core.domains.channels.norms import match, norms, reestimate, sane_momentum, statistics
-from core.domains.channels.own_readers.keep import Keeping
 from core.domains.channels.tracing.trial import draw
 from core.domains.structure import Structure
 from tests.domains.channels.nets import answer, make, pictures, traced
@@ -65,7 +64,7 @@ def test_matched_norms_give_what_the_dense_ones_gave(name: str) -> None:
     cut(small, graph, structure)
     before = statistics(model, [pictures(4)])
     match(small, [pictures(4)], before, graph, structure)
-    now, keeping = statistics(small, [pictures(4)]), Keeping(graph, structure)
+    now, keeping = statistics(small, [pictures(4)]), graph.keeping(structure)
     for path, norm in norms(small).items():
         assert norm.running_mean is not None and norm.running_var is not None
         weight = graph.weights[f"{path}.running_mean"]

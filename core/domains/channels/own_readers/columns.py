@@ -7,15 +7,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from core.domains.channels.weight import Weight
 from core.domains.structure import ChannelStructure, Structure
-
-if TYPE_CHECKING:
-    from core.domains.channels.graph import Weight
 
 Array = NDArray[np.int64]
 LeftOut = tuple[tuple[str, tuple[int, ...]], ...]

@@ -9,7 +9,6 @@ import numpy as np
 
 from core.domains.channels.cost import Bilinear
 from core.domains.channels.graph import Graph
-from core.domains.channels.own_readers.keep import Keeping
 from core.domains.structure import ChannelStructure, Structure
 
 # Multiply-accumulates that take as long as to gather a number: 4.2 to 6.3, float32, one thread of a CPU, convolutions
@@ -24,7 +23,7 @@ def covered(graph: Graph, cost: Bilinear, limit: int, structure: Structure, mult
     """
     if cost.own is None or not isinstance(structure, ChannelStructure) or not structure.left_out:
         return structure
-    own, columns, keeping = cost.own, cost.own.columns, Keeping(graph, structure)
+    own, columns, keeping = cost.own, cost.own.columns, graph.keeping(structure)
     counts = [len(units) for units in structure.kept]
     out, each, left = columns.left_out(structure), own.each(counts), limit - cost.of(structure)
     rows = own.rows @ np.append(1, counts)

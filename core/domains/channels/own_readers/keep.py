@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
+from core.domains.anatomy import Anatomy
+from core.domains.channels.weight import Weight
 from core.domains.structure import ChannelStructure, Structure
-
-if TYPE_CHECKING:
-    from core.domains.channels.graph import Graph, Weight
 
 Array = NDArray[np.int64]
 Runs = list[list[int]]  # [first, how many], ascending
@@ -21,19 +18,21 @@ class Keeping:
 
     Where the kept units of a block do not ascend, the places that stay, which do, are given to these units in turn: a
     place gets what lay in the same occurrence of its new unit.
+
+    `has`: of each unit, and of PINNED last, whether it stays.
     """
 
-    def __init__(self, graph: Graph, structure: Structure) -> None:
-        self.has = graph.has(structure)
-        self.now = np.arange(graph.anatomy.size + 1)  # the unit that a place gets, PINNED's last
-        for span, kept in zip(graph.anatomy.spans, structure.kept, strict=True):
+    def __init__(self, anatomy: Anatomy, has: NDArray[np.bool_], structure: Structure) -> None:
+        self.has = has
+        self.now = np.arange(anatomy.size + 1)  # the unit that a place gets, PINNED's last
+        for span, kept in zip(anatomy.spans, structure.kept, strict=True):
             units = span.start + np.array(kept, np.int64)
             self.now[np.sort(units)] = units
         self.moved = bool((self.now[1:] < self.now[:-1]).any())
         self.out: dict[str, NDArray[np.bool_]] = {}
         if isinstance(structure, ChannelStructure):
             for path, left in structure.left_out:
-                self.out[path] = np.zeros(graph.anatomy.size + 1, np.bool_)
+                self.out[path] = np.zeros(anatomy.size + 1, np.bool_)
                 self.out[path][list(left)] = True
 
     def places(self, weight: Weight, side: int) -> Array:

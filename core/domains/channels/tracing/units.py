@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from core.domains.anatomy import Anatomy, Block
-from core.domains.channels.graph import PINNED, Graph, Weight, WeightKind
+from core.domains.channels.graph import Graph
 from core.domains.channels.tracing.labels import PIN, varying
 from core.domains.channels.tracing.state import State
+from core.domains.channels.weight import PINNED, Weight, WeightKind
 from core.domains.structure import CHANNELS, GROUPS
 
 Array = NDArray[np.int64]
