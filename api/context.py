@@ -9,10 +9,10 @@ from typing import Annotated, Any, cast
 from fastapi import Depends, Request
 from sqlalchemy import Row
 
+from api.coalesce import Coalescer
 from api.http.auth import CALLER, NOBODY, Caller, lacking
 from api.http.problems import Problem
 from api.readers import Readers
-from api.together import Together
 from api.watch import Watch
 from core.ledger.database import Database
 from core.ledger.files.storage import Storage
@@ -29,8 +29,8 @@ class Context:
     storage: Storage
     watch: Watch
     readers: Readers
-    polls: Together[tuple[str, str], Row[Any]]  # (tenant, job) -> what is shown of it
-    streams: Together[tuple[str, str, int, int], tuple[Job, Sequence[Event]]]  # see `api.routes.events.read`
+    polls: Coalescer[tuple[str, str], Row[Any]]  # (tenant, job) -> what is shown of it
+    streams: Coalescer[tuple[str, str, int, int], tuple[Job, Sequence[Event]]]  # see `api.routes.events.read`
     caller: Caller = NOBODY
 
     @property

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fastapi import Depends, FastAPI
 
+from api.coalesce import Coalescer
 from api.context import Context
 from api.http import problems
 from api.http.auth import Authentication
@@ -34,7 +35,6 @@ from api.routes import (
     uploads,
     workers,
 )
-from api.together import Together
 from api.watch import Watch
 from core.ledger.database import open_database
 from core.ledger.files import scratch
@@ -61,8 +61,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         open_storage(settings),
         Watch(database),
         Readers(settings),
-        polls=Together(partial(shown, database)),
-        streams=Together(partial(events.read, database)),
+        polls=Coalescer(partial(shown, database)),
+        streams=Coalescer(partial(events.read, database)),
     )
 
     @asynccontextmanager

@@ -19,9 +19,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.coalesce import Coalescer
 from api.http import session
 from api.http.problems import Problem, database_away, response
-from api.together import Together
 from core.ledger import keys, logins
 from core.ledger.database import Database
 from core.ledger.tables import DEFAULT_TENANT
@@ -52,8 +52,8 @@ class Authentication:
 
     def __init__(self, app: ASGIApp, database: Database, require_keys: bool) -> None:
         self.app, self.require_keys = app, require_keys
-        self.keys = Together(partial(keys.find, database))
-        self.logins = Together(partial(logins.find, database))
+        self.keys = Coalescer(partial(keys.find, database))
+        self.logins = Coalescer(partial(logins.find, database))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in OPEN or scope["path"].startswith(DOOR):

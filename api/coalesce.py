@@ -13,7 +13,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Together(Generic[K, V]):
+class Coalescer(Generic[K, V]):
     """One a process and kind of read. A read starts after it was asked for, so that it sees what was written before."""
 
     def __init__(self, read: Callable[[Set[K]], Mapping[K, V]]) -> None:

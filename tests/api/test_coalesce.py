@@ -8,7 +8,7 @@ from collections.abc import Set
 
 import pytest
 
-from api.together import Together
+from api.coalesce import Coalescer
 
 
 def test_what_is_asked_during_a_read_is_read_by_the_next_one() -> None:
@@ -21,12 +21,12 @@ def test_what_is_asked_during_a_read_is_read_by_the_next_one() -> None:
         return found
 
     async def main() -> None:
-        together = Together(read)
-        first = asyncio.create_task(together.get("a"))
+        coalescer = Coalescer(read)
+        first = asyncio.create_task(coalescer.get("a"))
         while not reads:
             await asyncio.sleep(0.001)
         now["a"] = 2  # after the first read has looked
-        later = [asyncio.create_task(together.get(key)) for key in ("a", "a", "b", "a")]
+        later = [asyncio.create_task(coalescer.get(key)) for key in ("a", "a", "b", "a")]
         later[3].cancel()
         await asyncio.sleep(0.01)
         go.set()
@@ -46,10 +46,10 @@ def test_an_error_reaches_all_who_asked_and_nobody_after() -> None:
         return dict.fromkeys(keys, 1)
 
     async def main() -> None:
-        together = Together(read)
-        answers = await asyncio.gather(together.get("a"), together.get("b"), return_exceptions=True)
+        coalescer = Coalescer(read)
+        answers = await asyncio.gather(coalescer.get("a"), coalescer.get("b"), return_exceptions=True)
         assert [type(answer) for answer in answers] == [OSError, OSError]
-        assert await together.get("a") == 1
+        assert await coalescer.get("a") == 1
 
     asyncio.run(main())
 
@@ -57,7 +57,7 @@ def test_an_error_reaches_all_who_asked_and_nobody_after() -> None:
 @pytest.mark.parametrize("count", [1, 40])
 def test_everybody_gets_their_own(count: int) -> None:
     async def main() -> list[int | None]:
-        together = Together(lambda keys: {key: key * key for key in keys})
-        return await asyncio.gather(*(together.get(i) for i in range(count)))
+        coalescer = Coalescer(lambda keys: {key: key * key for key in keys})
+        return await asyncio.gather(*(coalescer.get(i) for i in range(count)))
 
     assert asyncio.run(main()) == [i * i for i in range(count)]
