@@ -39,12 +39,12 @@ from core.domains.transformer.families import FAMILIES, Architecture
 from core.domains.transformer.fit_hidden import fit_narrow
 from core.domains.transformer.load import load_network
 from core.pruning.export.files import environment
-from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency.budget import LatencyBudget
 from core.pruning.latency.macs import ByMacs
 from core.pruning.latency.prices import ByUnits, Pricing
 from core.pruning.latency.runtimes import conditions
 from core.pruning.latency.stopwatch import Stopwatch
+from core.pruning.reading.tokenizer import load_tokenizer
 from core.rows.image.processor import Images
 from core.rows.modality import Blank
 from core.rows.text.processor import Text

@@ -26,8 +26,8 @@ from benchmarks.transfer.data import MAX_LENGTH, prepare
 from benchmarks.transfer.table import interval
 from core.domains.network import Network
 from core.pruning.export.files import environment
-from core.pruning.job.inputs import Inputs
-from core.pruning.job.read import read_inputs
+from core.pruning.reading.inputs import Inputs
+from core.pruning.reading.read import read_inputs
 from core.pruning.training.contrast import by_pairs, fit_head
 from core.pruning.training.coupling import add_heads, phases
 from core.pruning.training.predict import predict

@@ -34,7 +34,7 @@ from core.domains.transformer.families import FAMILIES
 from core.domains.transformer.load import load_network
 from core.pruning.export.files import write_model
 from core.pruning.job.run import ModelRef, run
-from core.pruning.job.tokenizer import load_tokenizer
+from core.pruning.reading.tokenizer import load_tokenizer
 from core.pruning.system.files import write_json
 from core.rows.text.processor import Text
 from core.spec.job import JobSpec

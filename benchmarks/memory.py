@@ -30,7 +30,7 @@ from core.domains.transformer.load import load_network
 from core.pruning.export.files import environment
 from core.pruning.job.publish import peak_memory_bytes
 from core.pruning.job.run import run
-from core.pruning.job.tokenizer import load_tokenizer
+from core.pruning.reading.tokenizer import load_tokenizer
 from core.pruning.training.batches import draw, encode
 from core.pruning.training.coupling import Stream
 from core.pruning.training.losses import batch_loss

@@ -37,10 +37,10 @@ from core.domains.transformer.cut import cut
 from core.domains.transformer.load import load_network
 from core.domains.transformer.network import TransformerNetwork
 from core.pruning.export.files import environment
-from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency.onnx import write_onnx
 from core.pruning.latency.runtimes import conditions, session
 from core.pruning.latency.stopwatch import Reading, Stopwatch, compare
+from core.pruning.reading.tokenizer import load_tokenizer
 from core.pruning.scoring.fitter import Fitter
 from core.pruning.scoring.importance import importance
 from core.pruning.training.coupling import TaskRows, phases

@@ -22,10 +22,10 @@ from core.domains.structure import Structure
 from core.domains.transformer.costs import Costs
 from core.domains.transformer.load import load_network
 from core.pruning.export.files import environment
-from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency import stopwatch
 from core.pruning.latency.runtimes import conditions
 from core.pruning.latency.stopwatch import Stopwatch, in_turn
+from core.pruning.reading.tokenizer import load_tokenizer
 from core.rows.modality import Blank
 from core.rows.text.processor import Text
 from core.spec.budget import Budget

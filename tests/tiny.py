@@ -102,7 +102,7 @@ def done(
 
 def task_rows(model: Path, count: int, seed: int, head: str = "target", classes: int = 2) -> TaskRows:
     """The rows above as a task; without classes, their text alone."""
-    from core.pruning.job.tokenizer import load_tokenizer
+    from core.pruning.reading.tokenizer import load_tokenizer
     from core.pruning.training.batches import encode
     from core.pruning.training.coupling import TaskRows
     from core.rows.example import Example

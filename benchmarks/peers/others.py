@@ -17,8 +17,8 @@ from benchmarks.peers.data import Given
 from benchmarks.peers.ours import FILES, LAYERS
 from benchmarks.peers.serve import LENGTH, Onnx, Predict, classes
 from core.domains.transformer.load import load_network
-from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency.onnx import write_onnx_files
+from core.pruning.reading.tokenizer import load_tokenizer
 from core.rows.modality import Blank
 from core.rows.text.processor import Text
 from core.spec.job import ONNX_FILES

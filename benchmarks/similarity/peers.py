@@ -13,8 +13,8 @@ from torch import Tensor
 
 from benchmarks.similarity.cells import LENGTH, Cell, spec_of, tables
 from core.domains.transformer.load import load_network
-from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency.onnx import write_onnx
+from core.pruning.reading.tokenizer import load_tokenizer
 from core.pruning.training.batches import encode
 from core.rows.example import Example
 from core.rows.modality import Blank

@@ -19,9 +19,9 @@ from benchmarks.similarity.cells import LENGTH
 from core.domains.structure import Structure
 from core.domains.transformer.load import load_network
 from core.machine import cpu_name
-from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency.runtimes import Conditions
 from core.pruning.latency.stopwatch import Reading, Stopwatch
+from core.pruning.reading.tokenizer import load_tokenizer
 from core.rows.modality import Blank
 from core.rows.text.processor import Text
 

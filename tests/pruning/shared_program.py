@@ -27,9 +27,9 @@ from torch import Tensor
 from core.domains.network import TARGET
 from core.domains.transformer.costs import Costs
 from core.domains.transformer.load import load_network
-from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.masking import pdp, sparsity
 from core.pruning.masking.l0 import prune
+from core.pruning.reading.tokenizer import load_tokenizer
 from core.pruning.scoring.fitter import Fitter
 from core.pruning.scoring.importance import importance
 from core.pruning.system import parallel

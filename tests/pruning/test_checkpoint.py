@@ -22,10 +22,10 @@ from core.domains.network import TARGET as TARGET_HEAD
 from core.domains.structure import Structure
 from core.domains.transformer.load import load_network
 from core.domains.transformer.network import TransformerNetwork
-from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency import stopwatch
 from core.pruning.masking import pdp, sparsity
 from core.pruning.masking.l0 import prune
+from core.pruning.reading.tokenizer import load_tokenizer
 from core.pruning.scoring.fitter import Fitter
 from core.pruning.system.files import write_tensors
 from core.pruning.training import checkpoint as module

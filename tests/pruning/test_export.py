@@ -33,7 +33,7 @@ from core.pruning.export.card import as_code, as_text
 from core.pruning.export.files import NEEDS_5, as_transformers_4, write_model
 from core.pruning.export.verify import foreign_code
 from core.pruning.job.run import ModelRef, run
-from core.pruning.job.tokenizer import load_tokenizer
+from core.pruning.reading.tokenizer import load_tokenizer
 from core.rows.text.processor import Text
 from core.spec.job import JobSpec
 from tests.tiny import rows

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from core.domains.structure import Structure
-from core.pruning.job.read import read_inputs
+from core.pruning.reading.read import read_inputs
 from core.rows.files.read import read
 from core.spec.errors import SpecError
 from core.spec.messages import Saved

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from core.pruning.job.read import read_inputs, read_tables
+from core.pruning.reading.read import read_inputs, read_tables
 from core.rows.columns import NAMES, NESTED
 from core.spec.job import JobSpec
 

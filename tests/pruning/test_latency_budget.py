@@ -18,12 +18,12 @@ from hypothesis import given
 from core.domains.fit import Scores
 from core.domains.structure import Structure
 from core.domains.transformer.load import load_network
-from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency import quiet, stopwatch
 from core.pruning.latency.budget import AIM, FLOOR, ROUNDS, LatencyBudget
 from core.pruning.latency.prices import ByUnits, key_of, learn, levels, prices, smallest
 from core.pruning.latency.runtimes import Conditions, conditions
 from core.pruning.latency.stopwatch import Reading, Stopwatch, in_turn
+from core.pruning.reading.tokenizer import load_tokenizer
 from core.rows.modality import Blank
 from core.rows.text.processor import Text
 from core.spec.budget import Budget

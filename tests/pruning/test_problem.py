@@ -15,7 +15,7 @@ import torch
 from core.measures.intervals import value_of
 from core.measures.numbers import of_numbers
 from core.pruning.export.files import write_test_rows
-from core.pruning.job.tokenizer import load_tokenizer
+from core.pruning.reading.tokenizer import load_tokenizer
 from core.pruning.training.batches import encode
 from core.pruning.trials import allot
 from core.rows.example import Example

@@ -22,9 +22,9 @@ from core.pruning.export.card import write_card
 from core.pruning.export.files import NEEDS_5
 from core.pruning.job import publish, stages, state
 from core.pruning.job.publish import verify
-from core.pruning.job.read import read_inputs
 from core.pruning.job.run import ModelRef
 from core.pruning.latency import stopwatch
+from core.pruning.reading.read import read_inputs
 from core.pruning.scoring import refit
 from core.pruning.system.files import sha256, write_json
 from core.pruning.training.predict import predict

@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from core.pruning.export.sides import MOST, Sides, changed_sides
-from core.pruning.job.inputs import Inputs
-from core.pruning.job.read import read_inputs
+from core.pruning.reading.inputs import Inputs
+from core.pruning.reading.read import read_inputs
 from core.tasks import task_of
 from tests.pruning.test_page import HOSTILE, full, page_of
 from tests.tiny import TARGET, done

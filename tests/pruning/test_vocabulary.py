@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from core.domains.transformer.load import load_network
-from core.pruning.job.tokenizer import load_tokenizer
+from core.pruning.reading.tokenizer import load_tokenizer
 from core.rows.text.vocabulary import trim
 from core.spec.errors import SpecError
 from tests.tiny import SOURCE, TARGET, done, rows, save_table, spec_of

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from core.domains.network import Network
 from core.domains.structure import Structure
-from core.pruning.job.inputs import Inputs
 from core.pruning.job.on_dev import on_dev
 from core.pruning.job.precision import round_weights
 from core.pruning.job.prepare import Prepared
@@ -18,6 +17,7 @@ from core.pruning.job.verdict import lead
 from core.pruning.latency.files import Times, write_and_time
 from core.pruning.latency.passes import SEQUENCE_LENGTH, latencies_ms
 from core.pruning.latency.stopwatch import waiting
+from core.pruning.reading.inputs import Inputs
 from core.pruning.training.batches import Rows
 from core.pruning.training.predict import predict
 from core.rows.example import labels_of

@@ -13,10 +13,10 @@ from core.domains.cost import Costs
 from core.domains.network import Network
 from core.domains.structure import Structure
 from core.pruning.job.goal import Goal, goal_of
-from core.pruning.job.inputs import Inputs
 from core.pruning.job.passes import Pass
 from core.pruning.job.progress import Prices
-from core.pruning.job.read import read_inputs
+from core.pruning.reading.inputs import Inputs
+from core.pruning.reading.read import read_inputs
 from core.pruning.system.device import device
 from core.pruning.training.batches import Rows
 from core.pruning.training.predict import predict

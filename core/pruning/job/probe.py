@@ -8,9 +8,9 @@ from core.domains.network import Network
 from core.pruning.export.files import environment
 from core.pruning.export.probe_page import write_probe_page
 from core.pruning.job.goal import latency_budget
-from core.pruning.job.inputs import Inputs
 from core.pruning.job.passes import Pass
-from core.pruning.job.read import read_inputs
+from core.pruning.reading.inputs import Inputs
+from core.pruning.reading.read import read_inputs
 from core.pruning.system import parallel
 from core.pruning.system.files import write_json
 from core.spec.budget import Budget, Runtime

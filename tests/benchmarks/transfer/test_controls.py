@@ -18,7 +18,7 @@ from benchmarks.transfer.cells import (
 from benchmarks.transfer.controls import small_dense
 from core.domains.network import TARGET
 from core.domains.transformer.load import load_network
-from core.pruning.job.tokenizer import load_tokenizer
+from core.pruning.reading.tokenizer import load_tokenizer
 from core.pruning.training.batches import encode
 from core.pruning.training.coupling import Stream
 from core.rows.example import Example

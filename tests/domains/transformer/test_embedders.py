@@ -26,8 +26,8 @@ from core.domains.transformer.network import TransformerNetwork
 from core.domains.transformer.parts import hidden_size, units
 from core.domains.transformer.pooling import read_recipe
 from core.pruning.export.files import write_model
-from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency.onnx import write_onnx
+from core.pruning.reading.tokenizer import load_tokenizer
 from core.rows.text.processor import Text
 from core.spec.task import ProblemType
 from tests.domains.transformer.test_families import (

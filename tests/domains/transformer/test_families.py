@@ -32,9 +32,9 @@ from core.domains.transformer.model import read_model
 from core.domains.transformer.network import TransformerNetwork
 from core.domains.transformer.parts import hidden_size, longest_text, units
 from core.pruning.export.files import write_model
-from core.pruning.job.tokenizer import load_tokenizer
 from core.pruning.latency.int8 import write_int8
 from core.pruning.latency.onnx import write_onnx
+from core.pruning.reading.tokenizer import load_tokenizer
 from core.rows.text.processor import Text
 from core.spec.errors import SpecError
 from core.spec.job import Pooling

@@ -18,7 +18,7 @@ from core.domains.structure import Structure
 from core.domains.transformer.cut import cut
 from core.domains.transformer.load import load_network
 from core.domains.transformer.network import TransformerNetwork
-from core.pruning.job.tokenizer import load_tokenizer
+from core.pruning.reading.tokenizer import load_tokenizer
 from core.pruning.training import predict as predict_module
 from core.pruning.training.predict import autocast
 from core.spec.errors import SpecError

@@ -12,8 +12,8 @@ from core.domains.transformer.load import load_network
 from core.domains.transformer.model import read_model
 from core.domains.transformer.network import TransformerNetwork
 from core.domains.transformer.parts import configs
-from core.pruning.job.inputs import Encoded, Hear, Inputs, Trimmed, encoded, require_each
-from core.pruning.job.tokenizer import load_tokenizer
+from core.pruning.reading.inputs import Encoded, Hear, Inputs, Trimmed, encoded, require_each
+from core.pruning.reading.tokenizer import load_tokenizer
 from core.pruning.training.batches import Rows
 from core.rows.example import labels_of
 from core.rows.splitting.splits import Splits

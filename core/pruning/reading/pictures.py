@@ -9,7 +9,7 @@ from core.domains.channels.load import load_images
 from core.domains.channels.model import read_image_model
 from core.domains.head import choose_head
 from core.domains.network import Network
-from core.pruning.job.inputs import Hear, Inputs, encoded, require_each
+from core.pruning.reading.inputs import Hear, Inputs, encoded, require_each
 from core.rows.example import labels_of
 from core.rows.image.processor import Images
 from core.rows.splitting.splits import Splits

@@ -8,9 +8,9 @@ from pathlib import Path
 from torch import Tensor
 
 from core.domains.network import Network
-from core.pruning.job.inputs import Hear, Inputs
-from core.pruning.job.pictures import read_pictures
-from core.pruning.job.texts import read_texts
+from core.pruning.reading.inputs import Hear, Inputs
+from core.pruning.reading.pictures import read_pictures
+from core.pruning.reading.texts import read_texts
 from core.pruning.system.device import device
 from core.pruning.training.batches import Rows
 from core.pruning.training.predict import predict

@@ -1,0 +1,1 @@
+"""What a job starts from: its tables as encoded rows, and the dense network."""
