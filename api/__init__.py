@@ -1,1 +1,2 @@
-"""The HTTP face: routes, problems, downloads. Knows the specification and the ledger; never imports torch."""
+"""The HTTP face: routes, problems, downloads. Knows all of core but what computes; never
+imports torch."""

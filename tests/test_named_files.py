@@ -8,8 +8,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ROOMS = "api|benchmarks|cli|client|core|docs|migrations|tests|worker"
-FILE = re.compile(rf"(?<![\w./-])(?:{ROOMS})/[\w/]+\.(?:py|md|txt|json|jsonl|svg)\b")
-MODULE = re.compile(r"(?<![\w./-])core(?:\.\w+){2,}")
+FILE = re.compile(rf"(?<![\w./-])(?:{ROOMS})/[\w/]+\.(?:py|md|txt|json|jsonl|svg|html|css|js)\b")
+MODULE = re.compile(r"(?<![\w./-])(?:core|api|worker|cli)(?:\.[a-z_]\w*){2,}(?!\()")
 HISTORY = ("CHANGELOG.md", "docs/log.md", "benchmarks/results")  # of what was there then
 
 

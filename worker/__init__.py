@@ -1,1 +1,2 @@
-"""Takes jobs: announces, claims, runs each in a child process, relays what it says. Only `worker.child` loads torch."""
+"""Takes jobs: announces, claims, runs each in a child process, relays what it says. Torch is loaded by what
+it starts aside: `worker.child`, `worker.probe`."""

@@ -1,4 +1,4 @@
-"""A worker says that it is there, and what it runs on; without torch, which only the child may load."""
+"""A worker says that it is there, and what it runs on; without torch, which only what it starts aside may load."""
 
 from __future__ import annotations
 

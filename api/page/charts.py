@@ -1,4 +1,4 @@
-"""Geometry of pictures: numbers in, coordinates out. The markup is in `templates/charts.html`."""
+"""Geometry of pictures: numbers in, coordinates out. The markup is in `templates/parts.html`."""
 
 from __future__ import annotations
 

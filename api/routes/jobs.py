@@ -149,7 +149,7 @@ async def planned(here: Context, spec: JobSpec) -> Plan:
 
 def _plan(here: Context, spec: JobSpec, checked: Checked) -> Plan:
     with here.database.read() as session:
-        earlier, fleet = queries.finished(session, here.tenant_id, GO_BY), workers.Fleet(session)
+        earlier, fleet = queries.first_successes(session, here.tenant_id, GO_BY), workers.Fleet(session)
     devices = [worker.device for worker, _ in fleet.workers]
     return plan(spec, checked, earlier, devices, fleet.lacks(spec.model_dump(mode="json")))
 

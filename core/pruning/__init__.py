@@ -1,4 +1,5 @@
 """How it is done: data -> teacher -> masks -> structure -> recovery -> checkpoint. Knows no web and no database.
 
-Read in this order: `run` (the stages), `coupling` (the three questions), `masks`, `prune`, `fit`, `cut`, `export`.
+Read in this order: `job/run` (the stages), `reading`, `training/coupling` (the three questions), `methods`, `scoring`,
+`masking`, `export`.
 """

@@ -1,4 +1,4 @@
 """Convolutional classifiers: channels that go together, what they cost, the gated network, and the cut.
 
-Constrained: all readers of a tensor keep the same channels. What loads no torch: `graph`, `cost`, `fit`.
+All readers of a tensor keep the same channels, but where a job asks for readers of their own (own_readers/).
 """

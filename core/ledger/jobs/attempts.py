@@ -86,14 +86,14 @@ def fail(session: Session, job_id: str, attempt: int, error: dict[str, Any]) -> 
 
 
 def stopped(session: Session, job_id: str, attempt: int) -> None:
-    """The worker has ended a job that was being cancelled. Raises LeaseLostError."""
+    """End a job that was being cancelled. Raises LeaseLostError, IllegalTransitionError."""
     finish(session, held(session, job_id, attempt), "cancelled", None)
 
 
 def give_back(session: Session, job_id: str, attempt: int, reason: str, *, counts: bool = True) -> None:
     """The attempt ended without a verdict on the job (its process died): try again, up to the cap.
 
-    One that does not count was ended by a fault of its worker alone.
+    One that does not count was ended by a fault of its worker alone. Raises LeaseLostError.
     """
     tallies.add(session, "attempt_ended", "broke_off")
     job = held(session, job_id, attempt)
@@ -102,7 +102,10 @@ def give_back(session: Session, job_id: str, attempt: int, reason: str, *, count
 
 
 def release(session: Session, job_id: str, attempt: int, reason: str) -> None:
-    """The worker is being stopped in good order: like `give_back`, but it does not count against the cap."""
+    """The worker is being stopped in good order: like `give_back`, but it does not count against the cap.
+
+    Raises LeaseLostError.
+    """
     job = held(session, job_id, attempt)
     tallies.add(session, "attempt_ended", "drained")
     job.max_attempts += 1

@@ -58,7 +58,7 @@ def count(session: Session, tenant_id: str, *statuses: str, key_id: str | None =
     return session.scalar(query) or 0
 
 
-def finished(session: Session, tenant_id: str, limit: int) -> Sequence[Job]:
+def first_successes(session: Session, tenant_id: str, limit: int) -> Sequence[Job]:
     """The tenant's jobs that succeeded at their first attempt, newest first."""
     query = select(Job).where(Job.tenant_id == tenant_id, Job.status == "succeeded", Job.attempt == 1)
     return session.scalars(query.order_by(Job.id.desc()).limit(limit)).all()

@@ -45,12 +45,12 @@ class LeaseLostError(Exception):
 
 
 def locked(session: Session, *where: ColumnElement[bool]) -> Job | None:
-    """The job, locked and as it is now."""
+    """Lock the job, and read it as it is now."""
     return session.scalar(select(Job).where(*where).with_for_update().execution_options(populate_existing=True))
 
 
 def held(session: Session, job_id: str, attempt: int) -> Job:
-    """The job, locked, if `attempt` still holds it."""
+    """Lock the job, if `attempt` still holds it; raises LeaseLostError if not."""
     job = locked(session, Job.id == job_id)
     if job is None or job.attempt != attempt or job.status not in RUNNING:
         raise LeaseLostError(f"attempt {attempt} no longer holds job {job_id}")
