@@ -30,7 +30,7 @@ def job_page(here: Here, request: Request, job_id: str) -> Response:
     """All of it."""
     with here.database.read() as session:
         job = asked.find(here, session, job_id)
-        values = live_values(here, session, job) | _results(here, session, job) | _actions(here, request, job)
+        values = live_values(here, session, job) | _results(session, job) | _actions(here, request, job)
     return show(request, "job.html", **values)
 
 
@@ -123,7 +123,7 @@ def _sizes(job: tables.Job) -> list[str | None]:
         return [None]
 
 
-def _results(here: Context, session: Session, job: tables.Job) -> dict[str, Any]:
+def _results(session: Session, job: tables.Job) -> dict[str, Any]:
     report = stored(job.metrics)
     files = queries.files(session, job.id)
     paths = {file.path for file in files}

@@ -84,5 +84,4 @@ FILTERS: dict[str, Callable[..., str]] = {
     "change": change,
     "metric": metric,
     "cell": cell,
-    "pretty": lambda value: json.dumps(value, indent=2, ensure_ascii=False),
 }

@@ -13,7 +13,6 @@ from core.domains.transformer.model import LocalModel, read_model
 from core.spec.errors import SpecError, meant
 from core.spec.task import ProblemType
 
-__all__ = ["LocalImageModel", "LocalModel", "Unusable", "find", "find_images", "local_models"]
 T = TypeVar("T")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 

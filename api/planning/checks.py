@@ -27,6 +27,7 @@ from core.domains.channels.reach import Reach
 from core.domains.head import Head, choose_head
 from core.domains.transformer.costs import Costs
 from core.domains.transformer.families import require_fitted
+from core.domains.transformer.model import LocalModel
 from core.ledger import datasets, webhooks
 from core.ledger.files.scratch import scratch
 from core.ledger.tables import Dataset
@@ -47,7 +48,7 @@ class Checked:
     survey: Survey
     understood: dict[str, Understood | None]  # of each data set, by its id
     costs: Sequence[Costs | Reach]  # of each size
-    model: catalogue.LocalModel | LocalImageModel | None
+    model: LocalModel | LocalImageModel | None
     head: Head | None
     latency: Sequence[Latency]
 
@@ -55,14 +56,14 @@ class Checked:
 async def check(here: Context, spec: JobSpec) -> Checked:
     """Raises a 422 Problem that lists every fault found."""
     model, mistake = await run_in_threadpool(_model, here, spec)
-    reads = model.reads if isinstance(model, catalogue.LocalModel) else None
+    reads = model.reads if isinstance(model, LocalModel) else None
     length = min(spec.train.max_length, reads or spec.train.max_length)
     found, rows, faults = await _read(here, spec, length)
     costs, head = list[Costs | Reach](), None
     if model is not None:
         try:
             if rows is not None:
-                if isinstance(model, catalogue.LocalModel):
+                if isinstance(model, LocalModel):
                     model, head = model.answering(spec, rows.labels)
                 else:
                     head = choose_head(model.labels, rows.labels, spec.task.problem)
@@ -117,7 +118,7 @@ def _look(here: Context, spec: JobSpec) -> tuple[dict[str, Dataset], list[Fault]
 
 
 async def _costs(
-    here: Context, spec: JobSpec, model: catalogue.LocalModel | LocalImageModel, rows: Survey | None
+    here: Context, spec: JobSpec, model: LocalModel | LocalImageModel, rows: Survey | None
 ) -> list[Costs | Reach]:
     """What the model costs, for each size; raises SpecErrors of all that do not suit it."""
     found, wrong = list[Costs | Reach](), dict[str, SpecError]()
@@ -135,9 +136,9 @@ async def _costs(
 
 
 async def _costs_of(
-    here: Context, spec: JobSpec, model: catalogue.LocalModel | LocalImageModel, rows: Survey | None
+    here: Context, spec: JobSpec, model: LocalModel | LocalImageModel, rows: Survey | None
 ) -> Costs | Reach:
-    if isinstance(model, catalogue.LocalModel):
+    if isinstance(model, LocalModel):
         return await run_in_threadpool(_weigh, spec, model, rows)
     if spec.train.steps.teach == 0 and rows:
         require_fitted(model.labels, rows.labels, spec.task.problem)
@@ -148,7 +149,7 @@ async def _costs_of(
     return reach
 
 
-def _model(here: Context, spec: JobSpec) -> tuple[catalogue.LocalModel | LocalImageModel | None, SpecError | None]:
+def _model(here: Context, spec: JobSpec) -> tuple[LocalModel | LocalImageModel | None, SpecError | None]:
     """The model, or what is wrong with it; neither of one of the hub, which the worker fetches and checks."""
     if said := catalogue.misnamed(here.settings.models_dir, spec.model):
         return None, SpecError("/model", said)
@@ -162,7 +163,7 @@ def _model(here: Context, spec: JobSpec) -> tuple[catalogue.LocalModel | LocalIm
         return None, error
 
 
-def _weigh(spec: JobSpec, model: catalogue.LocalModel, survey: Survey | None) -> Costs:
+def _weigh(spec: JobSpec, model: LocalModel, survey: Survey | None) -> Costs:
     """What the model costs; raises SpecError where it does not suit what is asked."""
     if spec.train.steps.teach == 0 and survey and model.recipe is None:
         require_fitted(model.labels, survey.labels, spec.task.problem)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from api.planning.catalogue import LocalModel
 from api.planning.checks import Checked
 from api.planning.latency import unmeasured
 from api.planning.prose import sentences
@@ -17,6 +16,7 @@ from core.domains.cost import Additive
 from core.domains.folder import PRUNED
 from core.domains.structure import Structure
 from core.domains.transformer.costs import Costs, least
+from core.domains.transformer.model import LocalModel
 from core.ledger.tables import Job
 from core.ledger.workers import Needs
 from core.rows.survey import Survey

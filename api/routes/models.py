@@ -5,8 +5,10 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from api.context import Here
-from api.planning.catalogue import LocalImageModel, LocalModel, local_models
+from api.planning.catalogue import local_models
 from api.schemas import Model, ModelList, UnusableModel
+from core.domains.channels.model import LocalImageModel
+from core.domains.transformer.model import LocalModel
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 

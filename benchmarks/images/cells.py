@@ -175,7 +175,3 @@ def _kept(state: Path, shared: Path) -> Callable[[Message], None]:
 
 def _unheard(_message: Message) -> None:
     """Nobody listens."""
-
-
-def _no_verifying(*_given: Any) -> None:
-    """Nothing is found."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from core.domains.transformer.pooling import Recipe
 from core.spec.task import NUMBERED, VECTORS, ProblemType
 
-MADE_UP = re.compile(r"LABEL_\d+")
 SHOWN = 40  # labels of a map that is spelled out
 
 

@@ -22,7 +22,6 @@ from core.domains.weights import FLOAT_BYTES, TYPES, file_bytes
 from core.spec.job import Precision
 
 Array = NDArray[np.int64]
-INTEGER = 8  # bytes
 
 
 @dataclass(frozen=True, eq=False)

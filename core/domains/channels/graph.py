@@ -43,11 +43,6 @@ class Graph:
         """Weight of each convolution (groups 1) or linear layer that writes units -> the unit of each output row."""
         return {name: w.sides[0] for name, w in self.weights.items() if w.positions and w.groups == 1 and 0 in w.sides}
 
-    @property
-    def grouped(self) -> dict[str, Side]:
-        """Weight of each grouped or depthwise convolution that units pass -> the unit of each output channel."""
-        return {name: w.sides[0] for name, w in self.weights.items() if w.groups > 1 and 0 in w.sides}
-
     @cached_property
     def channels(self) -> tuple[int, ...]:
         """Of each block: how many channels a unit has in the first tensor that has any of it."""

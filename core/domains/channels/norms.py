@@ -1,7 +1,6 @@
 """BatchNorm after a cut: its running statistics are those of a network that is no more.
 
-Where the norms were trained here, they are taken anew; where they are frozen, plain statistics of few pictures ruin
-even the dense network, and what changed is carried over instead.
+Plain statistics of few pictures ruin even the dense network, so what a cut changes is carried over instead.
 """
 
 from __future__ import annotations
@@ -59,22 +58,6 @@ def sane_momentum(model: nn.Module) -> None:
     for norm in norms(model).values():
         if norm.momentum is not None and not SANE[0] <= norm.momentum <= SANE[1]:
             norm.momentum = MOMENTUM
-
-
-@torch.no_grad()
-def reestimate(model: nn.Module, batches: Batches) -> None:
-    """Take the running statistics anew: the mean over batches, each normed by its own; dropout is off."""
-    found = norms(model)
-    momenta = {name: norm.momentum for name, norm in found.items()}
-    with evaluating(model):
-        for norm in found.values():
-            norm.reset_running_stats()
-            norm.momentum = None  # each batch counts alike
-            norm.train()
-        for batch in batches:
-            model(**batch)
-    for name, norm in found.items():
-        norm.momentum = momenta[name]
 
 
 @torch.no_grad()

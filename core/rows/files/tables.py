@@ -207,7 +207,7 @@ def _take(batch: pa.RecordBatch, names: Mapping[str, str], number: int, gathered
             continue
         try:
             if pictures.are_pictures(array) or (name in gathered.galleries and pictures.is_binary(array.type)):
-                cells[name] = "picture", pictures.look_at(array, gathered.gallery(name), name, number)
+                cells[name] = "picture", pictures.look_at(array, gathered.gallery(name), number)
                 continue
             nested = _weigh(array, number, gathered, nested)
             cells[name] = plain(array)

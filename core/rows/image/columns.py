@@ -56,7 +56,7 @@ def are_pictures(array: pa.Array) -> bool:
     return first is not None and is_picture(first)
 
 
-def look_at(array: pa.Array, gallery: Gallery, column: str, number: int) -> pa.Array:
+def look_at(array: pa.Array, gallery: Gallery, number: int) -> pa.Array:
     """The cells of rows from `number` on, looked at; raises NoBytes where one names a picture, and has none."""
     parts = dict(zip([field.name for field in array.type], array.flatten(), strict=True)) if _is_struct(array) else {}
     data, paths = parts.get("bytes", array), parts.get("path")

@@ -168,11 +168,6 @@ def many_items() -> pa.Array:
     return pa.array([[None] * 1000], pa.list_(pa.int8())).take(pa.array([0] * 50_000))
 
 
-def many_nulls() -> pa.Table:
-    nulls = pa.nulls(ROWS, pa.int8())
-    return pa.table({f"c{number}": nulls for number in range(60)})
-
-
 BOMBS = {  # kilobytes that hold gigabytes, or millions of cells
     "nulls": lambda: parquet(
         pa.table({f"c{i}": pa.nulls(ROWS, pa.int64()) for i in range(60)}), write_statistics=False
