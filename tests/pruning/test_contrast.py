@@ -81,6 +81,16 @@ def test_a_fitted_head_answers_the_rows_that_it_was_fitted_to(network: Transform
     assert float(last.weight.grad.norm()) < 1e-2 * float((scale * last.weight.detach() / contrast.STRENGTH).norm())
 
 
+def test_a_head_without_a_bias_is_fitted_too(network: TransformerNetwork, tiny: Path) -> None:
+    """As those of Llama and Qwen are."""
+    rows, (_, last) = stream(tiny, contrast.FEW, seed=0), last_linear(network.heads["target"])
+    last.register_parameter("bias", None)
+    network.eval()
+    fit_head(network, rows)
+    assert last.bias is None
+    assert rows.rows.task.quality(predict(network, rows.rows), rows.rows.labels)["accuracy"] > 0.8
+
+
 def test_of_a_few_rows_the_length_says_nothing(tiny: Path) -> None:
     """Of two directions; of one class all vectors are long, by chance, and they lie between."""
     rows = stream(tiny, 6, seed=0).rows
@@ -103,7 +113,7 @@ def test_many_rows_are_not_all_looked_at(
 ) -> None:
     seen = list[int]()
 
-    def heard(_features: Tensor, rows: contrast.Rows) -> tuple[Tensor, Tensor]:
+    def heard(_features: Tensor, rows: contrast.Rows, _biased: bool) -> tuple[Tensor, Tensor]:
         seen.append(len(rows))
         _, last = last_linear(network.heads["target"])
         return last.weight, last.bias

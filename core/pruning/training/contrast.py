@@ -55,32 +55,34 @@ def fit_head(network: Network, stream: Stream, alive: Callable[[], None] = lambd
     `alive` is called after each batch that is read.
     """
     rows = stream.rows.take(range(0, len(stream.rows), -(-len(stream.rows) // FITTED)))
+    _, last = last_linear(network.heads[stream.head])
+    biased = last.bias is not None
 
     def fitted() -> tuple[Tensor, Tensor]:
         with network.reading(stream.head) as reading:
-            return regression(predict(network, rows, reading, alive=alive), rows)
+            return regression(predict(network, rows, reading, alive=alive), rows, biased)
 
     weight, bias = parallel.agree(fitted)
-    _, last = last_linear(network.heads[stream.head])
     with torch.no_grad():
         last.weight.copy_(weight)
-        last.bias.copy_(bias)
+        if biased:
+            last.bias.copy_(bias)
 
 
-def regression(features: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
-    """Weights, (C, F), and biases, (C,), that answer the rows from their `features`, (N, F), by L-BFGS.
+def regression(features: Tensor, rows: Rows, biased: bool = True) -> tuple[Tensor, Tensor]:
+    """Weights, (C, F), and biases, (C,), 0 unless `biased`, that answer rows from their `features`, (N, F), by L-BFGS.
 
     Fewer than FEW rows are looked at at one length, their mean: which class the long ones are of may be chance.
     """
     if len(features) < FEW:
         lengths = features.norm(dim=1, keepdim=True).clamp(min=1e-6)
         features = features * (lengths.mean() / lengths)
-    middle = features.mean(0)
+    middle = features.mean(0) if biased else torch.zeros_like(features[0])
     scale = (features - middle).square().sum(1).mean().sqrt().clamp(min=1e-6)
     features, classes = (features - middle) / scale, len(rows.task.labels)
     weight = torch.zeros(classes, features.shape[1], requires_grad=True)
-    bias = torch.zeros(classes, requires_grad=True)
-    solver = torch.optim.LBFGS([weight, bias], max_iter=200, line_search_fn="strong_wolfe")
+    bias = torch.zeros(classes, requires_grad=biased)
+    solver = torch.optim.LBFGS([weight, bias] if biased else [weight], max_iter=200, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
         solver.zero_grad()
