@@ -55,6 +55,8 @@ def check_labels(task: TaskSpec, labels: list[str], parts: Mapping[str, Sequence
             "/task/label",
             f"has one class only ({', '.join(map(repr, labels[:5])) or 'no label'}): there is nothing to classify",
         )
+    if not labels:
+        raise SpecError(where, "no training row holds any label: there is nothing to learn")
     faults = Faults()
     for name in ("dev", "test"):
         unseen = {label: count for label, count in sorted(held(parts[name]).items()) if label not in labels}
@@ -111,6 +113,14 @@ def _is_number(name: str) -> bool:
         return isfinite(float(name))
     except ValueError:
         return False
+
+
+def check_measurable(test: list[float], where: str) -> None:
+    """Whether numbers to be measured on are several; raises SpecError."""
+    if len({*test}) < 2:
+        raise SpecError(
+            where, f"the test rows show one value only ({test[0]:g}), on which no model can be measured: give others"
+        )
 
 
 def check_numbers(train: list[float], where: str) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.rows.labels.helpers import NUMBER, found, labelled, refusal, taken
+from core.rows.splitting.splits import prepare
+from core.spec.errors import SpecError
+from tests.rows.labels.helpers import NUMBER, A, B, found, labelled, refusal, spec_of, taken
 
 
 @pytest.mark.parametrize(
@@ -34,3 +36,10 @@ def test_what_is_no_number() -> None:
     assert "row 21: 'NA' is not a finite number" in refusal(labelled([*numbers, "NA"]), **NUMBER)[0][1]
     assert taken([*numbers, "NA"], label_map={"NA": None}, **NUMBER).dropped == {"rows that 'label_map' leaves out": 1}
     assert 7.5 in found(taken([*numbers, "high"], label_map={"high": "7.5"}, **NUMBER))
+
+
+def test_one_number_in_all_test_rows_measures_nothing() -> None:
+    tables = {A: labelled([i / 4 for i in range(40)]), B: labelled([0.0] * 20, start=40)}
+    with pytest.raises(SpecError, match=r"the test rows show one value only \(0\)") as caught:
+        prepare(spec_of({"train": {"dataset": A}, "test": {"dataset": B}}, **NUMBER), tables)
+    assert caught.value.field == "/task/data/test"

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from core.rows.columns import Column
-from tests.rows.labels.helpers import ALL, MULTI, SETS, found, labelled, refusal, said, taken
+from core.rows.splitting.splits import prepare
+from core.spec.errors import SpecError
+from tests.rows.labels.helpers import ALL, MULTI, SETS, A, B, found, labelled, refusal, said, spec_of, taken
 
 
 @pytest.mark.parametrize(
@@ -113,3 +115,11 @@ def test_vectors_that_do_not_fit(cell: list[Any], says: str | None) -> None:
         assert refusal(labelled(cells), **MULTI) == [
             ("/task/label", says + refusal(labelled(cells), **MULTI)[0][1][len(says) :])
         ]
+
+
+def test_training_rows_of_no_label_teach_nothing() -> None:
+    tables = {A: labelled([[]] * 20), B: labelled([["toxic"], ["insult"]] * 10, start=20)}
+    data = {"train": {"dataset": A}, "test": {"dataset": B}}
+    with pytest.raises(SpecError, match="no training row holds any label") as caught:
+        prepare(spec_of(data, **MULTI), tables)
+    assert caught.value.field == "/task/data/train/dataset"
