@@ -91,9 +91,15 @@ class Task(ABC):
         """Each metric as {value, low, high}."""
         return bootstrap(self.measure(logits, labels), len(labels))
 
-    def apart(self, logits: Tensor, others: Tensor, labels: Tensor) -> dict[str, Interval]:
-        """Each metric less that of other answers to the same rows, as {value, low, high}."""
-        return lead(self.measure(logits, labels), self.measure(others, labels), len(labels))
+    def apart(
+        self, logits: Tensor, others: Tensor, labels: Tensor, of_others: Tensor | None = None
+    ) -> dict[str, Interval]:
+        """Each metric less that of other answers to the same rows, as {value, low, high}.
+
+        `of_others`: the labels by the tokens of the others, where these are not the same.
+        """
+        theirs = labels if of_others is None else of_others
+        return lead(self.measure(logits, labels), self.measure(others, theirs), len(labels))
 
     def recalls(self, logits: Tensor, labels: Tensor) -> dict[str, tuple[int, float]]:
         """Of each label that occurs: how many rows have it, and which part of them it is said of."""

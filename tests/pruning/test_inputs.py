@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
+from core.domains.transformer.load import load_network
 from core.pruning.reading.read import read_inputs, read_tables
 from core.rows.columns import NAMES, NESTED
 from core.spec.job import JobSpec
@@ -71,3 +74,23 @@ def test_texts_that_the_tokenizer_does_not_know_are_warned_of(tiny: Path, tmp_pa
     found = [said for said in inputs.splits.warnings if "unknown to the model" in said]
     assert found == ([] if not others else [found[0]])
     assert not others or found[0].startswith(f"{share:.0%}")
+
+
+def test_words_are_heard_as_given_before_the_vocabulary_is_trimmed(tiny: Path, tmp_path: Path) -> None:
+    """Else the words that only test rows hold had fallen to pieces."""
+    model = Path(shutil.copytree(tiny, tmp_path / "own"))
+    load_network(tiny, ["B-GOOD", "O"], seed=5, problem="token_classification").assembled().save_pretrained(model)
+    files = {}
+    for name, words in ((TARGET, ["good", "w1", "w2"]), (SOURCE, ["great", "w30", "w31"])):
+        texts = [[words[(i + j) % 3] for j in range(3 + i % 5)] + [f"w{3 + i}"] * (name == TARGET) for i in range(20)]
+        tags = [["B-GOOD" if word in ("good", "great") else "O" for word in text] for text in texts]
+        files[name] = stored(tmp_path / name, {}, text=[*map(json.dumps, texts)], label=[*map(json.dumps, tags)])
+    data = {"train": {"dataset": TARGET}, "test": {"dataset": SOURCE}}
+    task = {"type": "token-classification", "data": data, "split": {"dev": 5}, "metric": "token_accuracy"}
+    found = []
+    for vocabulary in ("keep", "trim"):
+        spec = spec_of(task).model_copy(update={"vocabulary": vocabulary})
+        inputs, _ = read_inputs(spec, model, files)
+        assert inputs.given is not None and inputs.given.tags is not None
+        found.append(inputs.given.logits)
+    assert torch.equal(*found) and inputs.vocabulary and inputs.vocabulary.missing > 0.1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from core.measures.intervals import bootstrap, value_of
 from core.measures.labels import of_labels
@@ -177,3 +178,15 @@ def test_a_number_of_any_unit_is_learned_alike() -> None:
             1, rel=1e-3
         )
         assert problem.truth(values).tolist() == values  # in double: what is measured against
+
+
+def test_tags_by_other_tokens_are_compared_by_row() -> None:
+    """Of one model a word is one token, of the other three; both are right on each row."""
+    problem = Tags(("B-x", "O"))
+    short, long = torch.tensor([[0, 1], [1, 0]]), torch.tensor([[0, IGNORED, IGNORED, 1], [1, 0, IGNORED, IGNORED]])
+
+    def right(labels: Tensor) -> Tensor:
+        return 9 * torch.nn.functional.one_hot(labels.clamp(min=0), 2).float()
+
+    assert problem.apart(right(short), right(long), short, long)["token_accuracy"]["value"] == 0
+    assert problem.apart(right(short), right(long), short)["token_accuracy"]["value"] > 0  # by tokens that are no words

@@ -90,8 +90,9 @@ def measure(shared: Prepared, taught: Taught, sizes: Sequence[Shrunk]) -> list[M
         given, latency = None, prepared.goal.latency
         if inputs.given is not None:
             pairs = {"dense": of_dense, "pruned": said}
-            change = {name: task.apart(one, inputs.given, labels) for name, one in pairs.items()}
-            given = Given(test=task.intervals(inputs.given, labels), change=change)
+            before, tags = inputs.given.logits, inputs.given.tags if inputs.given.tags is not None else labels
+            change = {name: task.apart(one, before, labels, tags) for name, one in pairs.items()}
+            given = Given(test=task.intervals(before, tags), change=change)
         results = Results(
             dense=measured(dense, prepared, Structure.dense(dense.anatomy), speed[0], of_dense),
             pruned=measured(student, prepared, structure, ms, said),

@@ -179,7 +179,7 @@ def reported(done: Finished, pruned: Result, control: Finished | None, zeros: Ze
     earlier = [PRUNED] if given.pruned else []
     task, labels, gained = measured.test.task, measured.test.labels, None
     if control:
-        gained = task.apart(measured.logits, control.measured.logits, labels)
+        gained = task.apart(measured.logits, control.measured.logits, labels, control.measured.test.labels)
     results = Results(**{**dict(measured.results), "pruned": pruned, "gained": gained})
     return Report(
         budget=measured.latency or counted(size, pruned, zeros),

@@ -37,7 +37,7 @@ class Inputs:
     dev: Rows
     test: Rows
     sources: list[TaskRows]
-    given: Tensor | None = None  # what the model as it was given answers on the test rows, where its head is its own
+    given: AsGiven | None = None  # where its head is its own
     vocabulary: Trimmed | None = None
     pairs: bool = False  # whether the model is taught by pairs of the target's rows first
 
@@ -45,6 +45,14 @@ class Inputs:
     def target(self) -> TaskRows:
         """The train rows as one of the tasks."""
         return TaskRows(self.train, TARGET, len(self.splits.labels))
+
+
+@dataclass(frozen=True)
+class AsGiven:
+    """What the model as it was given answers on the test rows, and their tags, if words have any, by its tokens."""
+
+    logits: Tensor
+    tags: Tensor | None = None
 
 
 @dataclass(frozen=True)

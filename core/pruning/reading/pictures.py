@@ -9,7 +9,7 @@ from core.domains.channels.load import load_images
 from core.domains.channels.model import read_image_model
 from core.domains.head import choose_head
 from core.domains.network import Network
-from core.pruning.reading.inputs import Hear, Inputs, encoded, require_each
+from core.pruning.reading.inputs import AsGiven, Hear, Inputs, encoded, require_each
 from core.rows.example import labels_of
 from core.rows.image.processor import Images
 from core.rows.splitting.splits import Splits
@@ -29,6 +29,6 @@ def read_pictures(spec: JobSpec, model: Path, splits: Splits, hear: Hear) -> tup
     how = {"side": modality.side, "multiple": spec.multiple}
     network = load_images(model, splits.labels, spec.train.seed, kind, **how, own=spec.own_readers, fitted=fitted)
     rows = encoded(spec, splits, task, modality)
-    given = hear(network, rows[2], "given") if head.own else None
+    given = AsGiven(hear(network, rows[2], "given")) if head.own else None
     network.cpu()
     return Inputs(splits, head, task, modality, *rows, given), network

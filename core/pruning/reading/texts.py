@@ -12,7 +12,7 @@ from core.domains.transformer.load import load_network
 from core.domains.transformer.model import read_model
 from core.domains.transformer.network import TransformerNetwork
 from core.domains.transformer.parts import configs
-from core.pruning.reading.inputs import Encoded, Hear, Inputs, Trimmed, encoded, require_each
+from core.pruning.reading.inputs import AsGiven, Encoded, Hear, Inputs, Trimmed, encoded, require_each
 from core.pruning.reading.tokenizer import load_tokenizer
 from core.pruning.training.batches import Rows
 from core.rows.example import labels_of
@@ -54,15 +54,12 @@ def read_texts(spec: JobSpec, model: Path, splits: Splits, hear: Hear) -> tuple[
     rows = self_taught(network, hear, encoded(spec, splits, task, modality))
     splits.warnings += strange_to(tokenizer, rows[0])
     heard, vocabulary = head.own and not task.self_taught, None
-    given = hear(network, rows[2], "given") if heard and not task.of_words else None
+    given = AsGiven(hear(network, rows[2], "given"), rows[2].labels if task.of_words else None) if heard else None
     network.cpu()
     if spec.vocabulary == "trim":
         modality, vocabulary = trim_vocabulary(rows, modality, network)
         splits.warnings += missing_from(vocabulary)
         rows = same_labels(encoded(spec, splits, task, modality), rows)
-    if heard and task.of_words:  # whose answers are by tokens, of which there are others now
-        given = hear(network, rows[2], "given")
-        network.cpu()
     pairs = local.by_pairs(spec, head)
     inputs = Inputs(splits, head, task, modality, *rows, given, vocabulary, pairs)
     unread = sum(len(row.text) for row in splits.test) - int((inputs.test.labels != IGNORED).sum())
