@@ -175,6 +175,28 @@ def test_it_goes_on_between_sizes_and_inside_one(
     assert [size.name for size in report.sizes] == [size.name for size in made[1].sizes]
 
 
+@pytest.mark.slow
+def test_a_smaller_size_goes_on_with_the_heads_of_the_larger_one(
+    tiny: Path, tables: Mapping[str, Path], tmp_path: Path
+) -> None:
+    """Where a source with labels of its own enters recovery alone."""
+
+    class Killed(Exception):
+        pass
+
+    def until(message: Message) -> None:
+        if isinstance(message, Saved) and (tmp_path / "b/state/params-0.2-prune.json").exists():
+            raise Killed
+
+    transfer = {"coupling": "sequential", "stages": ["recover"]}
+    source = {"data": {"dataset": SOURCE}, "label": "label", "label_map": {"pos": "up", "neg": "down"}}
+    spec = spec_of({"params": 0.2}, {"params": 0.5}, sources=[source], transfer=transfer)
+    whole = go(spec, tiny, tables, tmp_path / "a", [])
+    with pytest.raises(Killed):
+        run.run(spec, run.ModelRef(tiny, spec.model), tables, tmp_path / "b", until)
+    assert go(spec, tiny, tables, tmp_path / "b", []).sizes[1].result.test == whole.sizes[1].result.test
+
+
 def test_all_sizes_out_of_reach_are_named_together(tiny: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:
     spec = spec_of({"params": 1e-5}, {"params": 2e-5})
     with pytest.raises(SpecError) as refused:

@@ -113,7 +113,11 @@ def prune(prepared: Prepared, decided: Decided, taught: Taught, larger: Shrunk |
     if facts is not None:
         structure = Structure.from_json(facts["structure"])
         student.reshape(structure)
-        student.load_state_dict(one.state.weights("prune"), strict=True)
+        weights = one.state.weights("prune")
+        if weights.keys() - student.state_dict().keys():  # cut out of a larger size, with the heads it recovered with
+            later = decided.phases("recover", rows.target, rows.sources, one.spec.train.batch_size)
+            add_heads(student, later, decided.sources)
+        student.load_state_dict(weights, strict=True)
         layout = Layout(**facts["layout"]) if facts.get("layout") else None
         curve, fits = Curve(**facts["history"]), facts.get("fits", [])
         return Pruned(student.to(device()), structure, curve, layout, fits)
