@@ -118,3 +118,12 @@ def test_signs_of_life_come_once_a_second() -> None:
         teller.alive()
         clock.now += 0.1
     assert len(said) == 3
+
+
+def test_all_that_a_pass_took_is_what_its_sizes_took_too() -> None:
+    clock = Clock()
+    teller = Teller(lambda _message: None, clock=clock)
+    for who, stage, seconds in ((teller, "teach", 10), (teller.of("a"), "prune", 3), (teller.of("b"), "recover", 4)):
+        with who.stage(stage):
+            clock.now += seconds
+    assert teller.seconds == 17 and teller.timings == {"teach": 10}

@@ -68,3 +68,15 @@ def test_a_full_disk_costs_what_could_be_gone_on_from(
     state.save("teach", {}, network, LABELS)
     state.save("auto", {})
     assert not said and state.load("teach") is None and "cannot save the stage teach" in caplog.text
+
+
+def test_of_two_layouts_the_time_of_both_counts(tmp_path: Path) -> None:
+    clock = iter([0.0, 1.0, 10.0, 12.0])
+    (tmp_path / "state").mkdir()
+    for name, seconds in (("prune", 3.0), ("regular-prune", 5.0)):
+        (tmp_path / f"state/{name}.json").write_text(json.dumps({"seconds": seconds}))
+    teller = Teller(lambda _message: None, clock=lambda: next(clock))
+    for prefix in ("", "regular-"):
+        with teller.stage("prune"):
+            State(tmp_path / "state", tmp_path / "tmp", teller, prefix).load("prune")
+    assert teller.timings == {"prune": 3.0 + 1.0 + 5.0 + 2.0}

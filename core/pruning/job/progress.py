@@ -49,6 +49,7 @@ class Teller:
         self._listener, self._control, self._clock = listener, control, clock
         self.start, self.width = start, width
         self.timings: ChainMap[str, float] = ChainMap()
+        self._apart: list[ChainMap[str, float]] = []  # of each size
         self.size: str | None = None
         self._heard = self._began = 0.0
 
@@ -56,7 +57,13 @@ class Teller:
         """Who tells of one size; what took its time for all is in its timings, too."""
         found = copy(self)
         found.size, found.timings = size, self.timings.new_child()
+        self._apart.append(found.timings)
         return found
+
+    @property
+    def seconds(self) -> float:
+        """Of all stages, of all sizes."""
+        return sum(self.timings.values()) + sum(sum(size.maps[0].values()) for size in self._apart)
 
     @contextmanager
     def stage(self, name: StageName) -> Iterator[None]:
@@ -65,15 +72,15 @@ class Teller:
         trim_heap()
         self._began = self._clock()
         yield
-        self.took(name, self.timings.maps[0].get(name, 0.0) + self.elapsed())
+        self.took(name, self.elapsed())
 
     def elapsed(self) -> float:
         """Seconds of the stage that runs."""
         return self._clock() - self._began
 
     def took(self, name: str, seconds: float) -> None:
-        """A stage, of an earlier attempt as well."""
-        self.timings[name] = seconds
+        """A stage took this longer, of an earlier attempt as well."""
+        self.timings[name] = self.timings.maps[0].get(name, 0.0) + seconds
 
     def saved(self, stage: StageName | None = None) -> None:
         """A stage is done, or a part of one, and need not be done again."""

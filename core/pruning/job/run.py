@@ -57,7 +57,7 @@ def run(
         # `auto` may have chosen to be its own control, but for the tokens of texts that it did not use.
         alone = done.coupling == "none" and spec.vocabulary == "keep"
         control = control if alone else trained_and_measured(beside)
-        own.teller.took("control", sum(beside.teller.timings.values()))
+        own.teller.took("control", beside.teller.seconds)
     with own.teller.stage("export"):
         without = {size.name: size for size in (done if alone else control).sizes}
         reports = {size.name: publish(size, without.get(size.name)) for size in done.sizes}
