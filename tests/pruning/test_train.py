@@ -17,6 +17,7 @@ from core.domains.transformer.parts import matrices
 from core.pruning.training import train as module
 from core.pruning.training.coupling import Phase
 from core.pruning.training.train import Training, rank, recovery_rate, train
+from core.spec.errors import SpecError
 from core.tasks import task_of
 from tests.draws import draws
 from tests.tiny import stream
@@ -88,3 +89,13 @@ def test_other_metrics_that_one_answer_may_win(
     metric: str, one_answer: dict[str, float], learned: dict[str, float]
 ) -> None:
     assert rank(learned | {"loss": 2.0}, metric) > rank(one_answer | {"loss": 0.5}, metric)
+
+
+def test_training_that_goes_astray_says_what_to_mend(
+    network: TransformerNetwork, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "dev_scores", lambda *_: {"accuracy": 0.5, "loss": float("nan")})
+    plan = [Phase((stream(tiny, 4, seed=0),))]
+    with pytest.raises(SpecError, match="at step 1 of 'recover' the loss is no number") as caught:
+        train(network, plan, plan[0].streams[0].rows, Training(2, 1e-4, 0), stage="recover", metric="accuracy")
+    assert caught.value.field == "/train/learning_rate"

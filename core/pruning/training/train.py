@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
-from math import sqrt
+from math import isfinite, sqrt
 
 import torch
 from torch import Tensor
@@ -23,6 +23,7 @@ from core.pruning.training.losses import batch_loss
 from core.pruning.training.predict import predict
 from core.pruning.training.weighting import LearnedWeights
 from core.schedule import SMALL
+from core.spec.errors import SpecError
 from core.spec.messages import Alive, Listener, StageName, StageProgress
 
 WARM_UP = 0.1
@@ -182,6 +183,12 @@ def train(
     def look(dev: Rows, done: int) -> None:
         nonlocal best, kept
         pace.dev = dev_scores(network, dev, pace.alive)
+        if not isfinite(pace.dev["loss"]):
+            raise SpecError(
+                "/train/learning_rate",
+                f"training went astray: at step {done} of '{stage}' the loss is no number. Give a lower "
+                "learning rate, or leave it out",
+            )
         history.points.append({"step": done, "phase": number, **pace.dev})
         found = rank(pace.dev, metric)
         if last and (best is None or found > best):
