@@ -77,8 +77,8 @@ def size_of(done: Finished, report: Report) -> Size:
 def recommended(sizes: Sequence[Size]) -> str | None:
     """The smallest of those that the dev rows do not tell to be worse than dense, and none that is larger either.
 
-    `sizes`: the largest first. Few rows tell little: none is taken that loses more than `LOST` on them. Dev rows alone
-    choose: what the test rows say of it then is no choice of theirs.
+    `sizes`: the largest first. Few rows tell little: none is taken that loses more than `LOST` on them. Dev rows
+    choose; test rows only forbid what the report calls useless.
     """
     found = None
     for size in sizes:
@@ -89,7 +89,7 @@ def recommended(sizes: Sequence[Size]) -> str | None:
 
 
 def useless(size: Size) -> bool:
-    """Whether it leads one answer for all rows by no more than chance, as far as that can be told."""
+    """Whether it leads one answer for all test rows by no more than chance, as far as that can be told."""
     return bool(size.result and size.result.lead and size.result.lead.low <= 0)
 
 
