@@ -14,7 +14,7 @@ Readers with their own channels (UPSCALE, arXiv 2307.08771) against shared ones,
 `python -m benchmarks.readers` printed this. Points of accuracy, before and after a short recovery; agrees: with the
 dense network. Latency: of the dense network's, seed 0.
 """
-HEAD = ["removed", "by", "readers", "of the MACs", "read apart", "gather", "at once", "recovered", "agrees"]
+HEAD = ["removed", "by", "readers", "seeds", "of the MACs", "read apart", "gather", "at once", "recovered", "agrees"]
 TOLD = (("at once", "accuracy"), ("recovered", "accuracy"), ("recovered", "agrees"))
 KEYS = ("removed", "by", "readers")
 Lines = Sequence[Mapping[str, Any]]
@@ -24,7 +24,7 @@ def table(lines: Lines) -> str:
     """The page."""
     page = [INTRO]
     for name in dict.fromkeys(line["net"] for line in lines):
-        runs = [line for line in lines if line["net"] == name]
+        runs = sorted((line for line in lines if line["net"] == name), key=lambda line: line["seed"])
         learned = {line["seed"]: line["dense"]["accuracy"] for line in runs}
         dense = ", ".join(f"{100 * accuracy:.1f}" for accuracy in learned.values())
         timed = [*runs[0]["latency"]]
@@ -43,11 +43,12 @@ def row(same: Lines, timed: Sequence[str]) -> list[str]:
         f"{same[0]['removed']:.0%}",
         same[0]["by"],
         same[0]["readers"],
+        str(len(same)),
         f"{fmean(one['macs'] for one in same):.1%}",
     ]
     counts = [f"{fmean(one[key] for one in same):.0f}" for key in ("own", "gathered")]
     told = [shown([one[when][what] for one in same if when in one]) for when, what in TOLD]
-    return [*first, *counts, *told, *(f"{same[0]['latency'][name]:.2f}" for name in timed)]
+    return [*first, *counts, *told, *(f"{here:.2f}" if here else "" for here in map(same[0]["latency"].get, timed))]
 
 
 def shown(values: Sequence[float]) -> str:

@@ -37,5 +37,8 @@ def test_the_page_has_a_row_a_cell() -> None:
     quality = {"accuracy": 0.5, "agrees": 0.25}
     cell = {"removed": 0.3, "by": "macs", "readers": "own", "macs": 0.7, "own": 3, "gathered": 1}
     cell |= {"at once": quality, "recovered": quality, "latency": {"torch": 0.8, "onnx": 0.6}}
-    lines = [{"net": "densenet", "seed": seed, "dense": quality, **cell} for seed in (0, 1)]
-    assert "| 30% | macs | own | 70.0% | 3 | 1 | 50.0 ± 0.0 | 50.0 ± 0.0 | 25.0 ± 0.0 | 0.80 | 0.60 |" in table(lines)
+    lines = [{"net": "densenet", "seed": seed, "dense": quality, **cell} for seed in (1, 0)]
+    lines[0] = lines[0] | {"latency": {}}  # the seed that is not timed may have run first
+    assert "| 30% | macs | own | 2 | 70.0% | 3 | 1 | 50.0 ± 0.0 | 50.0 ± 0.0 | 25.0 ± 0.0 | 0.80 | 0.60 |" in table(
+        lines
+    )
