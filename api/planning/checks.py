@@ -167,8 +167,8 @@ def _weigh(spec: JobSpec, model: LocalModel, survey: Survey | None) -> Costs:
     """What the model costs; raises SpecError where it does not suit what is asked."""
     if spec.train.steps.teach == 0 and survey and model.recipe is None:
         require_fitted(model.labels, survey.labels, spec.task.problem)
-    labels, narrow = len(survey.labels) if survey else 2, spec.hidden_size == "trim"
-    costs = model.costs(labels, spec.length, narrow=narrow, precision=spec.export.precision)
+    labels = len(survey.labels) if survey else 2
+    costs = model.costs(labels, spec.length, mapped=spec.maps_vectors, precision=spec.export.precision)
     if model.reads and (spec.budget.sequence_length or 0) > model.reads:
         raise SpecError("/budget/sequence_length", f"this model reads at most {model.reads} tokens")
     model.require(spec)

@@ -32,8 +32,8 @@ cosine and the share of the ten nearest that are the same. It says nothing of qu
 """
 SHORTER = """## First dimensions of the vectors
 
-nDCG@10 of searching with so many first dimensions alone, of the dense model as given and of one that was pruned with
-`task.dimensions`.
+nDCG@10 of searching with so many first dimensions alone, with `task.dimensions`: of the dense model, whose vectors are
+turned for it, and of the pruned one.
 
 """
 HEAD = [

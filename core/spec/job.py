@@ -444,6 +444,11 @@ class JobSpec(Strict):
         return any(budget.sparsity is not None for budget in self.every_budget)
 
     @property
+    def maps_vectors(self) -> bool:
+        """Whether vectors have to pass a Dense layer: where hidden dimensions go, or first dimensions serve alone."""
+        return self.hidden_size == "trim" or bool(self.task.dimensions)
+
+    @property
     def own_readers(self) -> bool:
         """Whether layers may leave out channels that others read."""
         return self.channels is not None and self.channels.readers == "own"

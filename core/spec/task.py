@@ -200,8 +200,8 @@ class TaskSpec(Strict):
         list[Annotated[int, Field(ge=1, le=2**16)]],
         Field(
             max_length=4,
-            description="of sentence-similarity: so many first dimensions of each vector are to be useful alone, too "
-            "(Matryoshka), and are measured",
+            description="of sentence-similarity: so many first dimensions of each vector are to serve alone, too "
+            "(vectors are turned for that, which changes no cosine of whole ones), and are measured",
             examples=[[64, 128]],
         ),
     ] = []

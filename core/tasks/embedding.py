@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from core.measures.intervals import Measure
 from core.tasks.task import plain
-from core.tasks.vectors import PART, Vectors, by_parts, kept, mean_of_rows, unit
+from core.tasks.vectors import PART, Vectors, kept, mean_of_rows, unit
 
 NEAREST = 10
 
@@ -29,7 +28,7 @@ class Embedding(Vectors):
         return torch.tensor(heard) if heard else torch.zeros(len(labels), self.texts, 0)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return by_parts(partial(kept, shorter=self.shorter), logits.flatten(0, 1), labels.flatten(0, 1))
+        return kept(logits.flatten(0, 1), labels.flatten(0, 1))
 
     def said(self, logits: Tensor, labels: Tensor) -> list[Any]:
         """Cosine with the vector of the model as given."""

@@ -37,7 +37,7 @@ class Vectors(Task):
 
     def distillation(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         """Keep the teacher's vectors, and so its similarities."""
-        return kept(student.flatten(0, 1), teacher.flatten(0, 1), self.shorter)
+        return kept(student.flatten(0, 1), teacher.flatten(0, 1))
 
     def said(self, logits: Tensor, labels: Tensor) -> list[Any]:
         """Cosine of the first two texts of each row."""
@@ -57,30 +57,14 @@ def unit(vectors: Tensor) -> Tensor:
     return F.normalize(vectors.float(), dim=-1)
 
 
-def kept(student: Tensor, teacher: Tensor, shorter: Sequence[int] = ()) -> Tensor:
-    """How far vectors (M, D) are from the teacher's, a scalar: the squared distance in parts of its squared length.
-
-    Of first dimensions alone, the KL divergence of what a softmax at temperature `COSINE` makes of each text's cosines
-    with the others of the batch, from what it makes of those of the teacher's whole vectors.
-    """
-    distance = (student - teacher).square().sum(1) / teacher.square().sum(1).clamp(min=1e-12)
-    if not shorter:
-        return distance.mean()
-    theirs = similar(teacher)
-    apart = [F.kl_div(similar(student[:, :d]), theirs, reduction="batchmean", log_target=True) for d in shorter]
-    return distance.mean() + torch.stack(apart).mean()
+def kept(student: Tensor, teacher: Tensor) -> Tensor:
+    """How far vectors (M, D) are from the teacher's, a scalar: the squared distance in parts of its squared length."""
+    return ((student - teacher).square().sum(1) / teacher.square().sum(1).clamp(min=1e-12)).mean()
 
 
 def prefixes(vectors: Tensor, shorter: Sequence[int]) -> list[Tensor]:
     """Whole vectors (..., D), and their first dimensions."""
     return [vectors, *(vectors[..., :size] for size in shorter)]
-
-
-def similar(vectors: Tensor) -> Tensor:
-    """Of each of (M, D) vectors, the log-softmax of its cosines with all others, (M, M - 1)."""
-    cosines = unit(vectors) @ unit(vectors).T / COSINE
-    others = ~torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
-    return F.log_softmax(cosines[others].reshape(len(vectors), -1), -1)
 
 
 def by_parts(loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, labels: Tensor) -> Tensor:

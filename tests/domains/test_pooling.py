@@ -80,27 +80,27 @@ def test_what_is_behind_the_pooling_is_read_in_order(tmp_path: Path) -> None:
     assert recipe.normalised
     assert recipe.says == "mean of the tokens, a Dense layer, normalised (modules.json)"
     assert [*recipe.shapes("head", 8, True)] == [f"head.dense{i}.{part}" for i in (0, 1) for part in ("weight", "bias")]
-    head = head_of(recipe, 8, narrow=True)
+    head = head_of(recipe, 8, mapped=True)
     vectors = torch.randn(3, 8)
     assert head(vectors).norm(dim=1).tolist() == pytest.approx([1, 1, 1])
     first = torch.tanh(head[0](vectors))
     torch.testing.assert_close(head(vectors), torch.nn.functional.normalize(head[2](first), dim=1))
     with pytest.raises(SpecError, match="the Dense layer in its 2_Dense does not fit what is before it"):
-        head_of(recipe, 12, narrow=False)
+        head_of(recipe, 12, mapped=False)
 
 
 @pytest.mark.parametrize("name", ["Identity", "Tanh", "ReLU", "GELU", "SiLU"])
 def test_activations_are_known_by_the_end_of_their_path(name: str, tmp_path: Path) -> None:
     modules(tmp_path, TRANSFORMER, POOLING, DENSE)
     dense(tmp_path / "2_Dense", 6, 8, f"torch.nn.modules.activation.{name}")
-    head = head_of(read_recipe(tmp_path), 8, narrow=False)
+    head = head_of(read_recipe(tmp_path), 8, mapped=False)
     assert type(head[1]).__name__ == name
 
 
 def test_where_dimensions_go_vectors_keep_their_length(tmp_path: Path) -> None:
     """By a layer that changes nothing at first."""
     recipe = read_recipe(modules(tmp_path, TRANSFORMER, POOLING, NORMALIZE))
-    head, vectors = head_of(recipe, 8, narrow=True), torch.randn(3, 8)
+    head, vectors = head_of(recipe, 8, mapped=True), torch.randn(3, 8)
     assert recipe.shapes("head", 8, True) == {"head.dense0.weight": (8, 8)} and recipe.shapes("head", 8, False) == {}
     torch.testing.assert_close(head(vectors), torch.nn.functional.normalize(vectors, dim=1))
 
@@ -184,7 +184,7 @@ def test_weights_of_a_dense_layer_are_looked_at(tmp_path: Path) -> None:
     file = tmp_path / "2_Dense" / "model.safetensors"
     save_file({"linear.weight": torch.full((6, 8), float("nan"))}, file)
     with pytest.raises(SpecError, match="in its 2_Dense holds numbers that are not finite"):
-        head_of(read_recipe(tmp_path), 8, narrow=False)
+        head_of(read_recipe(tmp_path), 8, mapped=False)
     save_file({"linear.weight": torch.ones(6, 8), "linear.bias": torch.ones(5)}, file)
     with pytest.raises(SpecError, match="its 2_Dense holds no Linear"):
         read_recipe(tmp_path)

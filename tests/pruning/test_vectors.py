@@ -178,6 +178,21 @@ def test_pairs_make_a_plain_model(pairs: tuple[Report, Path], monkeypatch: pytes
     np.testing.assert_allclose(told["vectors"], wanted, atol=1e-4)
 
 
+def test_vectors_are_turned_where_first_dimensions_are_to_serve_alone(
+    tiny: Path, tables: Mapping[str, Path], tmp_path: Path
+) -> None:
+    """By a Dense layer that changes no cosine: as a search, dense is the model as given."""
+    task = PAIRS | {"dimensions": [4, 16]}
+    body = {"task": task, "sources": [{"data": {"dataset": TEXTS}}], "train": {"steps": {"recover": 5}}}
+    report = go(body | {"export": {"formats": ["onnx"]}}, tiny, tables, tmp_path)
+    results, output = report.results, tmp_path / "output"
+    assert results.given is not None and results.given.test == pytest.approx(results.dense.test)
+    assert {*(results.pruned.shorter or {})} == {*(results.dense.shorter or {})} == {4, 16}
+    modules = [one["type"].rpartition(".")[2] for one in json.loads((output / "modules.json").read_text())]
+    assert modules == ["Transformer", "Pooling", "Dense"]
+    assert report.verified.max_difference_onnx is not None and report.verified.max_difference_onnx < 1e-5
+
+
 def test_a_ranking_is_a_cross_encoder(ranking: tuple[Report, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     report, output = ranking
     said = lines(output)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import pytest
 import torch
 
 from core.spec.task import ProblemType
 from core.tasks import embedding, task_of
-from core.tasks import vectors as every
 from core.tasks.embedding import Embedding, same_neighbours
 from core.tasks.vectors import kept, unit
 from tests.tasks.vectors import cosine, drawn
@@ -38,27 +36,19 @@ def test_metrics_are_those_of_a_search(rows: int, monkeypatch: pytest.MonkeyPatc
     assert Embedding().quality(3 * ours, ours) == pytest.approx({"cosine": 1.0, "same_neighbours": 1.0})
 
 
-def by_definition(student: list[list[float]], teacher: list[list[float]], shorter: Sequence[int] = ()) -> float:
-    """The squared distance in parts of the teacher's length; and the mean over the first dimensions of the
-    KL(teacher || student) of similarities to others."""
+def by_definition(student: list[list[float]], teacher: list[list[float]]) -> float:
+    """The squared distance in parts of the teacher's length."""
     total = 0.0
-    for i, (ours, theirs) in enumerate(zip(student, teacher, strict=True)):
+    for ours, theirs in zip(student, teacher, strict=True):
         total += sum((a - b) ** 2 for a, b in zip(ours, theirs, strict=True)) / sum(b * b for b in theirs)
-        for size in shorter:
-            shares = []
-            for vectors in ([one[:size] for one in student], teacher):
-                weights = [math.exp(cosine(vectors[i], other) / 0.05) for j, other in enumerate(vectors) if j != i]
-                shares.append([weight / sum(weights) for weight in weights])
-            total += sum(p * math.log(p / q) for q, p in zip(*shares, strict=True)) / len(shorter)
     return total / len(student)
 
 
-@pytest.mark.parametrize("shorter", [(), (2,), (2, 3)])
-def test_the_loss_is_what_it_says(shorter: tuple[int, ...]) -> None:
+def test_the_loss_is_what_it_says() -> None:
     student, teacher = drawn(9, 5, seed=1), drawn(9, 5, seed=2)
-    wanted = by_definition(student.tolist(), teacher.tolist(), shorter)
-    assert float(kept(student, teacher, shorter)) == pytest.approx(wanted, rel=1e-4)
-    assert float(Embedding(shorter=shorter).loss(student[:, None], teacher[:, None])) == pytest.approx(wanted, rel=1e-4)
+    wanted = by_definition(student.tolist(), teacher.tolist())
+    assert float(kept(student, teacher)) == pytest.approx(wanted, rel=1e-4)
+    assert float(Embedding().loss(student[:, None], teacher[:, None])) == pytest.approx(wanted, rel=1e-4)
     assert float(kept(teacher, teacher)) == pytest.approx(0, abs=1e-6)
 
 
@@ -78,13 +68,6 @@ def test_distillation_is_zero_at_the_teacher_and_nowhere_else(problem: str) -> N
     assert float(task.distillation(teacher, teacher, torch.zeros(6))) == pytest.approx(0, abs=1e-6)
     assert float(task.distillation(teacher + 0.1 * drawn(6, 2, 5, seed=1), teacher, torch.zeros(6))) > 0.001
     assert float(task.distillation(2 * teacher, teacher, torch.zeros(6))) > 0.5  # of lengths, too
-
-
-def test_the_loss_of_many_rows_is_the_mean_of_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours, given = drawn(11, 1, 6, seed=1), drawn(11, 1, 6, seed=2)
-    monkeypatch.setattr(every, "PART", 5)
-    parts = [float(kept(ours[i : i + 5, 0], given[i : i + 5, 0])) for i in (0, 5, 10)]
-    assert float(Embedding().loss(ours, given)) == pytest.approx((5 * parts[0] + 5 * parts[1] + parts[2]) / 11)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 12])

@@ -105,11 +105,11 @@ def in_two(run: Callable[..., Tensor], inputs: Mapping[str, Tensor]) -> Tensor:
     return torch.cat(parts)[order.argsort()]
 
 
-def head_of(recipe: Recipe, hidden: int | None, narrow: bool) -> nn.Sequential:
+def head_of(recipe: Recipe, hidden: int | None, mapped: bool) -> nn.Sequential:
     """The Dense layers and the normalisation of a recipe; SpecError('/model') where they do not fit.
 
-    `hidden`: of the body, where it is known. `narrow`: hidden dimensions will go. Vectors then keep their length by a
-    Dense layer, which changes nothing at first.
+    `hidden`: of the body, where it is known. `mapped`: there is a Dense layer in any case, if only one that changes
+    nothing at first: by it vectors keep their length where hidden dimensions go, and can be turned.
     """
     recipe.require(hidden)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
@@ -121,7 +121,7 @@ def head_of(recipe: Recipe, hidden: int | None, narrow: bool) -> nn.Sequential:
         linear.load_state_dict({name: weights[f"linear.{name}"].float() for name in linear.state_dict()})
         layers[f"dense{number}"] = linear
         layers[f"activation{number}"] = getattr(nn, dense.activation)()
-    if narrow and hidden and not recipe.dense:
+    if mapped and hidden and not recipe.dense:
         linear = nn.Linear(hidden, hidden, bias=False)
         with torch.no_grad():
             linear.weight.copy_(torch.eye(hidden))
@@ -140,7 +140,7 @@ def linears(head: nn.Module) -> tuple[str, ...]:
 def load_embedder(folder: Path, recipe: Recipe, trusted: bool) -> Embedder:
     """A finished checkpoint, as its files say; its own code is run where it is `trusted`."""
     body = AutoModel.from_pretrained(folder, trust_remote_code=trusted, dtype=torch.float32)
-    head = head_of(recipe, None, narrow=False)
+    head = head_of(recipe, None, mapped=False)
     if getattr(body, "pooler", None) is not None:  # one of random weights: the checkpoint has none
         body.pooler = None
     return Embedder(body, "body", recipe, head).eval()

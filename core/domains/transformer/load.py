@@ -79,7 +79,7 @@ def load_network(
     problem: ProblemType = "single_label_classification",
     *,
     fitted: bool = False,
-    narrow: bool = False,
+    mapped: bool = False,
     pooling: Pooling | None = None,
 ) -> TransformerNetwork:
     """The pre-trained model with a head for `labels`; SpecError('/model') if another weight is missing.
@@ -87,7 +87,7 @@ def load_network(
     The head is fresh, unless the model's own knows these very labels, and is put into their order, or is of a number.
     The pooler may be missing, too: a model that was trained on words alone has none. `fitted`: the head is to know
     these labels already; SpecError('/train/steps/teach') if it does not. Where vectors are asked for, it is the body
-    with what its `modules.json` says; `narrow`: its hidden dimensions are to be cut. `pooling`: where the answer is
+    with what its `modules.json` says; `mapped`: a Dense layer behind the pooling, too. `pooling`: where the answer is
     read, if not where the model does.
     """
     torch.manual_seed(seed)
@@ -123,7 +123,7 @@ def load_network(
     for part in configs(body):
         part.use_cache = False  # it classifies, and never goes on with a text
     if family.of_vectors:
-        body, architecture, info = with_recipe(body, architecture, info, model_dir, narrow)
+        body, architecture, info = with_recipe(body, architecture, info, model_dir, mapped)
         family = architecture.family
     wrong = {key for key in info["missing_keys"] if key.startswith(f"{family.base}.")}
     wrong -= {key for key in wrong if key.startswith(family.head_layers)}
@@ -152,11 +152,11 @@ def load_network(
 
 
 def with_recipe(
-    body: Any, architecture: Architecture, info: Mapping[str, Any], folder: Path, narrow: bool
+    body: Any, architecture: Architecture, info: Mapping[str, Any], folder: Path, mapped: bool
 ) -> tuple[Embedder, Architecture, dict[str, Any]]:
     """The plain body with pooling and head, as the folder says; names of weights are then as in a model for a task."""
     family, recipe = architecture.family, read_recipe(folder)
-    head = head_of(recipe, architecture.hidden, narrow)
+    head = head_of(recipe, architecture.hidden, mapped)
     family = replace(family, head_layers=linears(head), reads_one=recipe.reads_one)
     found = {
         "missing_keys": {f"{family.base}.{key}" for key in info["missing_keys"]},

@@ -60,11 +60,12 @@ class LocalModel:
             raise SpecError("/export/layout", f"'{spec.export.layout}' {UNEVEN}")
         if self.architecture.earlier and spec.budget.sparsity is not None:
             raise SpecError("/budget/sparsity", f"in place of units {UNEVEN}")
-        if self.recipe and self.recipe.dense and spec.export.precision != "float32":
+        if self.recipe and (self.recipe.dense or spec.task.dimensions) and spec.export.precision != "float32":
+            has = "this model has Dense layers" if self.recipe.dense else "'dimensions' puts a Dense layer"
             raise SpecError(
                 "/export/precision",
-                "this model has Dense layers behind its pooling, which sentence-transformers runs in float32 whatever "
-                "the body has: leave 'precision' out",
+                f"{has} behind the pooling, which sentence-transformers runs in float32 whatever the body has: leave "
+                "'precision' out",
             )
         if self.recipe and spec.task.dimensions:
             width = self.recipe.dense[-1].rows if self.recipe.dense else self.architecture.hidden
@@ -117,15 +118,15 @@ class LocalModel:
         return not (head.own or spec.teaches_mixed) and self.pooled is not None and spec.task.by_class
 
     def costs(
-        self, labels: int = 0, length: int = 1, *, narrow: bool = False, precision: Precision = "float32"
+        self, labels: int = 0, length: int = 1, *, mapped: bool = False, precision: Precision = "float32"
     ) -> Costs:
         """With a classifier for so many labels on top, for texts of `length` tokens, or as long as it reads.
 
-        Of vectors, with what makes them; `narrow`: hidden dimensions are to be cut. Raises SpecError('/model').
+        Of vectors, with what makes them; `mapped`: with a Dense layer in any case. Raises SpecError('/model').
         """
         length = min(length, self.reads or length)
         if self.recipe is not None:
-            return self._of_vectors(length, narrow, precision)
+            return self._of_vectors(length, mapped, precision)
         family, columns = self.architecture.family, self.architecture.hidden
         features = self.architecture.features or columns
         head: dict[str, tuple[int, ...]] = {}
@@ -138,10 +139,10 @@ class LocalModel:
         shapes = {**self.shapes, **head} if labels else self.shapes
         return Costs.from_shapes(self.architecture, shapes, length, precision=precision)
 
-    def _of_vectors(self, length: int, narrow: bool, precision: Precision) -> Costs:
+    def _of_vectors(self, length: int, mapped: bool, precision: Precision) -> Costs:
         assert self.recipe is not None
         a = self.architecture
-        head = self.recipe.shapes(a.family.head, a.hidden, narrow)
+        head = self.recipe.shapes(a.family.head, a.hidden, mapped)
         paths = tuple(dict.fromkeys(name.rpartition(".")[0] for name in head))
         of_head = replace(a, family=replace(a.family, head_layers=paths))
         return Costs.from_shapes(of_head, {**self.shapes, **head}, length, precision=precision)

@@ -70,13 +70,13 @@ class Recipe:
                 raise SpecError("/model", f"the Dense layer in its {dense.folder.name} does not fit what is before it")
             width = dense.rows
 
-    def shapes(self, head: str, hidden: int, narrow: bool) -> dict[str, tuple[int, ...]]:
-        """Of the parameters behind the pooling, as a module `head`; `narrow`: a Dense layer keeps the width."""
+    def shapes(self, head: str, hidden: int, mapped: bool) -> dict[str, tuple[int, ...]]:
+        """Of the parameters behind the pooling, as a module `head`; `mapped`: with a Dense layer in any case."""
         found: dict[str, tuple[int, ...]] = {}
         for number, dense in enumerate(self.dense):
             found[f"{head}.dense{number}.weight"] = (dense.rows, dense.columns)
             found |= {f"{head}.dense{number}.bias": (dense.rows,)} if dense.bias else {}
-        return {f"{head}.dense0.weight": (hidden, hidden)} if narrow and not found else found
+        return {f"{head}.dense0.weight": (hidden, hidden)} if mapped and not found else found
 
 
 def read_recipe(folder: Path) -> Recipe:

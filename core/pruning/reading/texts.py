@@ -13,6 +13,7 @@ from core.domains.transformer.model import read_model
 from core.domains.transformer.network import TransformerNetwork
 from core.domains.transformer.parts import configs
 from core.pruning.reading.inputs import AsGiven, Encoded, Hear, Inputs, Trimmed, encoded, require_each
+from core.pruning.reading.rotation import turn
 from core.pruning.reading.tokenizer import load_tokenizer
 from core.pruning.training.batches import Rows
 from core.rows.example import labels_of
@@ -45,13 +46,16 @@ def read_texts(spec: JobSpec, model: Path, splits: Splits, hear: Hear) -> tuple[
         spec.train.seed,
         kind,
         fitted=fitted,
-        narrow=spec.hidden_size == "trim",
+        mapped=spec.maps_vectors,
         pooling=local.architecture.family.pooling,
     )
     length = network.longest(spec.train.max_length)
     tokenizer = tokenizer_of(model, network, task.of_words, length)
     modality = Text(tokenizer, length, task.of_words, task.apart_texts)
-    rows = self_taught(network, hear, encoded(spec, splits, task, modality))
+    rows = encoded(spec, splits, task, modality)
+    if spec.task.dimensions:
+        turn(network, rows, hear)
+    rows = self_taught(network, hear, rows)
     splits.warnings += strange_to(tokenizer, rows[0])
     heard, vocabulary = head.own and not task.self_taught, None
     given = AsGiven(hear(network, rows[2], "given"), rows[2].labels if task.of_words else None) if heard else None

@@ -79,9 +79,9 @@ def with_modules(folder: Path, pooling: str, dense: bool, unit: bool) -> None:
         (folder / "2_Dense" / "config.json").write_text(json.dumps(config))
 
 
-def loaded(folder: Path, narrow: bool = False) -> TransformerNetwork:
+def loaded(folder: Path, mapped: bool = False) -> TransformerNetwork:
     """With random weights everywhere, the same each time."""
-    network = load_network(folder, ["match"], seed=0, problem=VECTORS, narrow=narrow)
+    network = load_network(folder, ["match"], seed=0, problem=VECTORS, mapped=mapped)
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -95,7 +95,7 @@ def test_masked_equals_cut_and_costs_what_is_counted(folder: Path, structure: St
     model = loaded(folder, narrow)
     dense = Structure.dense(model.architecture.anatomy)
     whole, tensors = costs_of(model, LENGTH), len(model.state_dict())
-    found = find(folder.parent, folder.name, VECTORS).costs(labels=1, length=LENGTH, narrow=narrow)
+    found = find(folder.parent, folder.name, VECTORS).costs(labels=1, length=LENGTH, mapped=narrow)
     assert found == whole  # the API reads the files' headers
     with torch.inference_mode(), gated(model, Gates.of(structure, dense.anatomy, HIDDEN), dense):
         masked = model.logits(inputs())
@@ -167,7 +167,7 @@ json.dump(said, open("said.json", "w"))
 
 def cut_as(folder: Path, kind: str) -> tuple[TransformerNetwork, Structure]:
     """A network of random weights, in a layout."""
-    network = loaded(folder, narrow=kind == "narrow")
+    network = loaded(folder, mapped=kind == "narrow")
     structure = {"free": STRUCTURES[1], "narrow": NARROW, "plain": regular(network.architecture.family)}[kind]
     cut(network, structure)
     return network, structure
@@ -211,7 +211,7 @@ def test_a_saved_model_is_given_and_cut_again(saved: Path, folder: Path, kind: s
 @pytest.mark.parametrize("folder", ["bert", "distilbert", "electra", "llama"], indirect=True)
 def test_onnx_runtime_says_the_same(folder: Path, tmp_path: Path) -> None:
     """One of each way of pooling."""
-    model = loaded(folder, narrow=True)
+    model = loaded(folder, mapped=True)
     cut(model, NARROW)
     write_onnx(model.assembled(), inputs(), tmp_path / "model.onnx")
     session = InferenceSession(tmp_path / "model.onnx")
@@ -230,7 +230,7 @@ def test_where_nothing_is_cut_vectors_are_those_of_the_model(folder: Path) -> No
     network = load_network(folder, ["match"], seed=0, problem=VECTORS).eval()
     with torch.inference_mode():
         vectors = network.logits(inputs())
-        wide = load_network(folder, ["match"], seed=5, problem=VECTORS, narrow=True).eval()
+        wide = load_network(folder, ["match"], seed=5, problem=VECTORS, mapped=True).eval()
         torch.testing.assert_close(wide.logits(inputs()), vectors, atol=1e-6, rtol=1e-5)
         again = copy.deepcopy(network).train()
         again.drop_nothing()
