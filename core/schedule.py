@@ -50,7 +50,7 @@ def training_steps(spec: JobSpec, train_rows: int, left: float, *, nested: bool 
     if not METHODS[spec.method.name].trains:
         mild = left > SMALL and spec.budget.kind in COUNTED
         both = (defaults["prune"] + defaults["recover"]) // (3 if mild else 1) // (2 if nested else 1)
-        defaults |= {"prune": 0, "recover": 0 if left >= 1 else both}
+        defaults |= {"prune": 0, "recover": 0 if left >= 1 and spec.budget.kind in COUNTED else both}
     asked = {stage: getattr(spec.train.steps, stage) for stage in defaults}
     if spec.task.problem in VECTORS:
         defaults["teach"] = 0

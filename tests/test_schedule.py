@@ -45,6 +45,10 @@ def test_steps_follow_from_the_rows_unless_they_are_given() -> None:
     assert training_steps(spec_of(method={"name": "l0"}), 100, 0.4) == {"teach": 200, "prune": 300, "recover": 600}
     assert training_steps(spec_of(), 32_000, 0.1) == {"teach": 3000, "prune": 0, "recover": 12_000}
     assert training_steps(spec_of(train={"steps": {"teach": 5, "recover": 0}}), 100, 0.4)["recover"] == 0
+    assert training_steps(spec_of(budget={"params": 1.0}), 100, 1.0)["recover"] == 0  # nothing goes
+    for unknown in ({"latency_ms": 5}, {"sparsity": 0.5, "pattern": "2:4"}):  # of which 1.0 is no part that stays
+        spec = spec_of(budget=unknown, method={"name": "magnitude"})
+        assert training_steps(spec, 100, 1.0)["recover"] == 900
 
 
 def test_tokens_are_guessed_from_characters_up_to_the_length() -> None:
