@@ -9,7 +9,7 @@ import copy
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -42,6 +42,10 @@ class Network(nn.Module, ABC):
         """Give the features that a head reads, for example (B, hidden), of words (B, T, hidden)."""
         features: Tensor = self.body(**inputs).logits
         return features
+
+    def in_one(self) -> AbstractContextManager[None]:
+        """Inside, all rows of a batch go through at once."""
+        return nullcontext()
 
     def logits(self, inputs: Mapping[str, Tensor], head: str = TARGET) -> Tensor:
         """Give the logits of one task, (B, outputs), of words (B, T, outputs)."""

@@ -178,6 +178,15 @@ def test_pairs_make_a_plain_model(pairs: tuple[Report, Path], monkeypatch: pytes
     np.testing.assert_allclose(told["vectors"], wanted, atol=1e-4)
 
 
+def test_short_and_long_texts_are_seen_together_by_least_squares(tiny: Path, tmp_path: Path) -> None:
+    words = [" ".join(FILLER[i % 9 : i % 9 + 3]) for i in range(120)]
+    documents = [" ".join([word, *FILLER[i % 7 : i % 7 + 30], str(i)]) for i, word in enumerate(words)]
+    queries = [f"{word} {FILLER[i % 40]} {FILLER[i // 3]}" for i, word in enumerate(words)]
+    pq.write_table(pa.table({"q": queries, "d": documents}), tmp_path / "rows.parquet")
+    body = {"task": PAIRS, "train": {"steps": {"recover": 0}, "batch_size": 16}}
+    assert go(body, tiny, {ROWS: tmp_path / "rows.parquet"}, tmp_path / "w").train.steps["recover"] == 0
+
+
 def test_vectors_are_turned_where_first_dimensions_are_to_serve_alone(
     tiny: Path, tables: Mapping[str, Path], tmp_path: Path
 ) -> None:

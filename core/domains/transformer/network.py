@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -32,12 +32,21 @@ class TransformerNetwork(Transformer):
     def __init__(self, body: Any, architecture: Architecture) -> None:
         super().__init__(body, architecture)
         family = architecture.family
-        self.gives_vectors = family.of_vectors
+        self.gives_vectors = self._in_two = family.of_vectors
         body.get_submodule(f"{family.base}.{family.embeddings}").requires_grad_(False)
 
     def forward(self, **inputs: Tensor) -> Tensor:
-        apart = self.gives_vectors and inputs["attention_mask"].device.type == "cpu"
+        apart = self._in_two and inputs["attention_mask"].device.type == "cpu"
         return in_two(super().forward, inputs) if apart else super().forward(**inputs)
+
+    @contextmanager
+    def in_one(self) -> Iterator[None]:
+        """Inside, all rows of a batch go through at once."""
+        before, self._in_two = self._in_two, False
+        try:
+            yield
+        finally:
+            self._in_two = before
 
     def keep_tokens(self, kept: Sequence[int]) -> None:
         """Keep the embeddings of some tokens, which are numbered anew: the place in `kept` is a token's id."""

@@ -86,7 +86,7 @@ def seen(network: Network, module: nn.Module, batch: Mapping[str, Tensor]) -> tu
 
     handle = module.register_forward_hook(keep)
     try:
-        with suppress(SeenError):
+        with suppress(SeenError), network.in_one():
             network.logits(batch)
     finally:
         handle.remove()
