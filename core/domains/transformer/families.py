@@ -53,6 +53,7 @@ class Family:
     gate: str = ""  # the Linear of the gates, where it is one of its own
     first_layer_stays: bool = False  # it is built unlike the others, so that a plain config needs it
     says_head_size: bool = False  # config.json may have a head_dim, so that there can be fewer heads
+    heads_divide: bool = False  # transformers wants their number to divide the hidden size, whatever the head_dim
     extra_positions: int = 0  # position embeddings that no token uses
     counts_from_padding: bool = False  # positions begin after the padding's id: as many are unused
     reads_one: bool = True  # the answer is read at one position, which sees the text through attention alone
@@ -153,6 +154,7 @@ def _llama(model_type: str, name: str, norms: tuple[str, ...] = ()) -> Family:
         ffn="mlp",
         ffn_out="mlp.down_proj",
         says_head_size=True,
+        heads_divide=model_type == "llama",
     )
 
 
@@ -362,7 +364,8 @@ class Architecture:
     @property
     def head_counts(self) -> Sequence[int]:
         """How many heads the layers may have where config.json has to say it."""
-        return range(1 if self.family.says_head_size else self.heads, self.heads + 1)
+        counts = range(1 if self.family.says_head_size else self.heads, self.heads + 1)
+        return [n for n in counts if not self.family.heads_divide or self.hidden % (n * self.queries) == 0]
 
     @classmethod
     def from_config(

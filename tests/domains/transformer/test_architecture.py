@@ -59,3 +59,13 @@ def test_the_families_that_read_one_position_are_told_by_config_and_task() -> No
 def test_relative_positions_are_refused() -> None:
     with pytest.raises(SpecError, match="positions are relative"):
         Architecture.from_config({"model_type": "bert", "position_embedding_type": "relative_key"})
+
+
+def test_heads_of_llama_divide_its_hidden_size() -> None:
+    """As transformers asks of its config.json, which has a head_dim nevertheless; not of Qwen's."""
+    config = {"num_hidden_layers": 2, "hidden_size": 2048, "num_attention_heads": 32, "num_key_value_heads": 8}
+    config |= {"intermediate_size": 64, "vocab_size": 100, "head_dim": 64}
+    counts = {
+        name: [*Architecture.from_config(config | {"model_type": name}).head_counts] for name in ("llama", "qwen3")
+    }
+    assert counts == {"llama": [1, 2, 4, 8], "qwen3": [1, 2, 3, 4, 5, 6, 7, 8]}
