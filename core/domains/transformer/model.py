@@ -60,8 +60,9 @@ class LocalModel:
             raise SpecError("/export/layout", f"'{spec.export.layout}' {UNEVEN}")
         if self.architecture.earlier and spec.budget.sparsity is not None:
             raise SpecError("/budget/sparsity", f"in place of units {UNEVEN}")
-        if self.recipe and (self.recipe.dense or spec.task.dimensions) and spec.export.precision != "float32":
-            has = "this model has Dense layers" if self.recipe.dense else "'dimensions' puts a Dense layer"
+        if self.recipe and (self.recipe.dense or spec.maps_vectors) and spec.export.precision != "float32":
+            field = "dimensions" if spec.task.dimensions else "hidden_size"
+            has = "this model has Dense layers" if self.recipe.dense else f"'{field}' puts a Dense layer"
             raise SpecError(
                 "/export/precision",
                 f"{has} behind the pooling, which sentence-transformers runs in float32 whatever the body has: leave "
