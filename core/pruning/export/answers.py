@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from core.spec.budget import Budget
 from core.spec.job import JobSpec
 from core.spec.metrics import METRICS, NUMBERS
 from core.spec.report import Interval, Report
@@ -63,23 +64,24 @@ def steps(report: Report, spec: JobSpec) -> Iterator[str]:
     counted = kind in ("params", "macs", "bytes") and asked <= 1
     if change and change.high < 0:
         if counted and asked < 0.5:
-            yield f"See what more room buys: {family(kind, asked, (2, 4))}."
+            yield f"See what more room buys: {family(spec.budget, asked, (2, 4))}."
         if not spec.task.unlabelled:
             yield "Give your own rows without labels in 'task.unlabelled': small models gain most from these."
         elif not spec.sources:
             yield "Give related rows in 'sources', with labels or without."
     elif change and counted:
-        yield f"See whether less does: {family(kind, asked, (1 / 2, 1 / 4))}."
+        yield f"See whether less does: {family(spec.budget, asked, (1 / 2, 1 / 4))}."
     if not {"onnx", "onnx-int8"} & {*spec.export.formats} and spec.budget.sparsity is None:
         yield "Add \"onnx\" to 'export.formats': ONNX Runtime is the fastest way to run it on a CPU."
     if report.data.test < FEW:
         yield f"Give more test rows: {report.data.test} tell models apart roughly."
 
 
-def family(kind: str, asked: float, times: tuple[float, ...]) -> str:
-    """The field that asks for other sizes beside this one."""
+def family(budget: Budget, asked: float, times: tuple[float, ...]) -> str:
+    """The field that asks for other sizes beside this one, of the same kind."""
+    kind, of = budget.kind, f', "of": "{budget.of}"' if budget.of else ""
     sizes = sorted({min(1.0, asked * by) for by in (1, *times)}, reverse=True)
-    return '"budgets": [' + ", ".join(f'{{"{kind}": {size:.3g}}}' for size in sizes) + "]"
+    return '"budgets": [' + ", ".join(f'{{"{kind}": {size:.3g}{of}}}' for size in sizes) + "]"
 
 
 def amount(value: float, metric: str) -> str:
