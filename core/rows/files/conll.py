@@ -13,6 +13,7 @@ ENDINGS = (".conll", ".conllu", ".bio", ".iob", ".iob2", ".bioes")
 TAG = re.compile(r"O|[BIESLU]-\S+")
 BATCH_WORDS = 200_000
 MAX_LINE_CHARS = 2**20
+UNIVERSAL, NUMBERED = 10, re.compile(r"\d+([-.]\d+)?")  # columns of CoNLL-U, and how it numbers words
 
 
 def is_conll(sample: str) -> bool:
@@ -46,7 +47,7 @@ def read(path: Path, gathered: Gathered) -> None:
         batch.clear()
         lines.clear()
 
-    for line, sentence in _sentences(path):
+    for line, sentence in _sentences(path, gathered):
         batch.append(sentence)
         lines.append(line)
         words += len(sentence)
@@ -56,7 +57,7 @@ def read(path: Path, gathered: Gathered) -> None:
         flush()
 
 
-def _sentences(path: Path) -> Iterator[tuple[int, list[tuple[str, str]]]]:
+def _sentences(path: Path, gathered: Gathered) -> Iterator[tuple[int, list[tuple[str, str]]]]:
     """Pairs of word and tag, with the line where the sentence begins."""
     found: list[tuple[str, str]] = []
     begun, row = 1, 1
@@ -75,8 +76,12 @@ def _sentences(path: Path) -> Iterator[tuple[int, list[tuple[str, str]]]]:
                         f"lines have {max(2, width)}: a line is a word, and its tag at the end"
                     )
                 begun = begun if found else number
-                at = 1 if width == 10 and cells[0].isdigit() else 0  # CoNLL-U numbers its words
-                found.append((cells[at].strip(), cells[-1].strip()))
+                if width == UNIVERSAL and NUMBERED.fullmatch(cells[0]):
+                    gathered.note("It is CoNLL-U: the tags are the fourth column, universal parts of speech (UPOS).")
+                    if cells[0].isdigit():  # no range of words that are written as one, and no word that is not written
+                        found.append((cells[1].strip(), cells[3].strip()))
+                else:
+                    found.append((cells[0].strip(), cells[-1].strip()))
             elif found:
                 yield begun, found
                 found, row = [], row + 1

@@ -43,9 +43,12 @@ def decode(file: Path, work: Path, asked: str | None, max_bytes: int) -> Text:
     with file.open("rb") as data:
         head = data.read(LOOK_BYTES)
     note = None
+    marked = next((name for bom, name in BOMS if head.startswith(bom)), None)
     if asked is not None:
         encoding = _known(asked)
-    elif marked := next((name for bom, name in BOMS if head.startswith(bom)), None):
+        if marked and encoding.split("-")[:2] == marked.split("-")[:2]:  # its mark is no text
+            encoding = marked
+    elif marked:
         encoding = marked
     elif wide := _without_mark(head):
         encoding, note = wide, f"It has no byte order mark and was read as {wide.upper()}."

@@ -52,7 +52,8 @@ def kind_of(file: Path) -> str:
     """`parquet`, `arrow`, `stream` (Arrow), `zip`, one of PACKED's, or `text`; raises SpecError if it is none."""
     with file.open("rb") as data:
         head = data.read(1024)
-    if head[:4] == b"PAR1":
+    binary = b"\n" not in head or any(byte < 9 for byte in head)
+    if head[:4] == b"PAR1" and binary:
         return "parquet"
     if head[:6] == b"ARROW1":
         return "arrow"
@@ -64,7 +65,7 @@ def kind_of(file: Path) -> str:
         if head.startswith(magic):
             return packed
     for magic, what in FOREIGN.items():
-        if head.startswith(magic):
+        if head.startswith(magic) and (binary or not magic.isalnum()):  # else it may be the name of a column
             raise fault(f"is {what}")
     if head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05":
         raise fault(
@@ -146,13 +147,19 @@ def check_directory(packed: Path) -> None:
 def _unpack_xz(packed: Path, work: Path, max_bytes: int) -> None:
     size = 0
     with packed.open("rb") as data, work.open("wb") as copy:
-        decoder = lzma.LZMADecompressor(memlimit=XZ_BYTES)
-        while not decoder.eof:
-            given = data.read(CHUNK) if decoder.needs_input else b""
-            if decoder.needs_input and not given:
-                raise EOFError("it ends early")
-            size += copy.write(decoder.decompress(given, CHUNK))
-            _check_size(size, max_bytes)
+        rest = data.read(CHUNK)
+        while rest:  # several streams are one file, with zeros between them
+            decoder = lzma.LZMADecompressor(memlimit=XZ_BYTES)
+            while not decoder.eof:
+                given = (rest or data.read(CHUNK)) if decoder.needs_input else b""
+                rest = b"" if decoder.needs_input else rest
+                if decoder.needs_input and not given:
+                    raise EOFError("it ends early")
+                size += copy.write(decoder.decompress(given, CHUNK))
+                _check_size(size, max_bytes)
+            rest = decoder.unused_data.lstrip(b"\0")
+            while not rest and (rest := data.read(CHUNK)):
+                rest = rest.lstrip(b"\0")
 
 
 def _copy(data: IO[bytes], work: Path, max_bytes: int) -> None:

@@ -31,3 +31,15 @@ def test_a_table_that_is_named_so_by_no_one_stays_a_table(tmp_path):
         "word": ["EU", "no"],
         "tag": ["B-ORG", "O"],
     }
+
+
+def test_universal_dependencies_are_read_by_their_columns(tmp_path):
+    line = "{}\t{}\tx\t{}\tX\t_\t0\troot\t_\tSpaceAfter=No\n".format
+    text = "# text = du pain\n" + line("1-2", "du", "_") + line("1", "de", "ADP") + line("2", "le", "DET")
+    text += line("3", "pain", "NOUN") + line("3.1", "mangé", "VERB") + "\n" + line("1", "Oui", "INTJ")
+    found = take(tmp_path, text, "fr.conllu")
+    assert found.rows == [
+        {"tokens": ["de", "le", "pain"], "tags": ["ADP", "DET", "NOUN"]},
+        {"tokens": ["Oui"], "tags": ["INTJ"]},
+    ]
+    assert "universal parts of speech (UPOS)" in found.notes

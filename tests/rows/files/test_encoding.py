@@ -74,3 +74,12 @@ def test_nul_is_told_by_row_and_line(tmp_path):
 
 def test_bytes_are_no_text(tmp_path):
     assert "no text" in refused(tmp_path, bytes(range(256)) * 20)
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [("utf-8-sig", "utf-8"), ("utf-16", "utf-16-le"), ("utf-8-sig", "utf-8-sig"), ("utf-16", "utf-16")],
+)
+def test_a_mark_is_no_text_where_the_encoding_is_asked_for_either(tmp_path, written, asked):
+    result = take(tmp_path, table(GERMAN).encode(written), encoding=asked)
+    assert [*result.rows[0]] == ["text", "label"]

@@ -111,3 +111,17 @@ def test_what_is_no_table_is_named_with_the_mend(tmp_path, start, words):
 def test_other_documents_in_zips_are_named(tmp_path):
     assert "Word document" in refused(tmp_path, zipped(("word/document.xml", "x")), "x.docx")
     assert "PyTorch" in refused(tmp_path, zipped(("archive/data.pkl", "x")), "x.pt")
+
+
+def test_an_xz_of_several_streams_is_read_to_its_end(tmp_path):
+    whole = lzma.compress(TABLE.encode()) + b"\0" * 8 + lzma.compress(b"so,so\n") + b"\0" * 4
+    assert take(tmp_path, whole, "x.csv.xz").understood.rows == 3
+    assert "xz" in refused(tmp_path, lzma.compress(TABLE.encode()) + b"more", "x.csv.xz")
+
+
+@pytest.mark.parametrize("name", ["ORCID", "FEA1", "PAR1"])
+def test_a_column_may_be_called_as_a_binary_file_begins(tmp_path, name):
+    assert take(tmp_path, f"{name},label\ngood,pos\nbad,neg\n", "x.csv").columns == {
+        name: ["good", "bad"],
+        "label": ["pos", "neg"],
+    }
