@@ -22,6 +22,8 @@ MAX_JSON_VALUES = 5000  # parsed and checked on the event loop: some thousandths
 MAX_DEPTH = 32
 MAX_FIELD_BYTES = 1024  # of a field of a form that is no file
 FRAMING_BYTES = 64 * 2**10  # multipart boundaries and headers around an upload
+DOOR_BYTES = 16 * 2**10  # of what comes without a key
+DOORS = ("/login", "/logout")
 
 
 class BodyLimit:
@@ -40,6 +42,8 @@ class BodyLimit:
         limit = (self.max_upload_bytes if framing else MAX_JSON_BYTES) + framing
         if scope["method"] == "PUT":  # a part of an upload, whatever its type
             limit, framing = PART_BYTES, 0
+        if scope["path"] in DOORS:
+            limit, framing = DOOR_BYTES, 0
         too_large = Problem(413, f"The body is larger than {limit - framing:,} bytes.")
         declared = headers.get("content-length", "")
         if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):

@@ -189,3 +189,10 @@ def test_another_tenant_sees_nothing(browser: TestClient, ids: dict[str, str], d
     assert browser.get(f"/new?data={ids['data']}&like={ids['done']}").status_code == 404
     assert browser.get(f"/v1/jobs/{ids['running']}/events").status_code == 404
     assert "product reviews" not in browser.get(f"/new?data={ids['data']}").text
+
+
+@pytest.mark.parametrize("path", ["/login", "/logout"])
+@pytest.mark.parametrize("kind", ["multipart/form-data; boundary=x", "application/x-www-form-urlencoded"])
+def test_nobody_without_a_key_sends_much(path: str, kind: str, browser: TestClient) -> None:
+    answer = browser.post(path, content=bytes(2**15), headers={"Content-Type": kind})
+    assert answer.status_code == 413
