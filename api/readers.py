@@ -6,10 +6,11 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter, to_thread
 
 from api.http.problems import Problem
 from core.ledger.settings import Settings
@@ -28,13 +29,14 @@ class Readers:
     def __init__(self, settings: Settings) -> None:
         self._share = max(1, settings.max_readers // 2)
         self._all = asyncio.Semaphore(settings.max_readers)
+        self._threads = CapacityLimiter(settings.max_readers)  # of their own: requests need the others
         self._of: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._surveys: OrderedDict[str, Survey] = OrderedDict()
 
     async def run(self, tenant_id: str, read: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
         """What `read`, which starts one process and waits for it, returns; a 503 Problem if its turn does not come."""
         async with self._turn(tenant_id):
-            return await run_in_threadpool(read, *given, **named)
+            return await to_thread.run_sync(partial(read, *given, **named), limiter=self._threads)
 
     async def survey(self, tenant_id: str, key: str, read: Callable[[], Survey]) -> Survey:
         """The same, of what is the same whenever `key` is: remembered, so that a job is read once to plan and ask."""
