@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -96,10 +97,25 @@ def _values(here: Context, question: Question) -> dict[str, Any]:
 
 def _asked(question: Question) -> Asked:
     label, page = question.label, question.page
-    pairs = [(key, value) for key, mark, value in (one.partition(":") for one in label.split()) if mark and key]
+    pairs = [(key, value) for key, mark, value in (one.partition(":") for one in words_of(label)) if mark and key]
     number = int(page) if page.isdecimal() and 0 < int(page) < MAX_PAGE else 1
     known: Order = next((order for order in ORDERS if order == question.sort), "newest")
-    return Asked(question.status if question.status in EDGES else None, question.q.strip(), pairs, known, number)
+    return Asked(
+        question.status if question.status in EDGES else None,
+        question.q.replace("\0", "").strip(),
+        pairs,
+        known,
+        number,
+    )
+
+
+def words_of(label: str) -> list[str]:
+    """Words, of which those in quotes may hold spaces."""
+    label = label.replace("\0", "")
+    try:
+        return shlex.split(label)
+    except ValueError:  # a quote that is not closed
+        return label.split()
 
 
 def _link(asked: Asked, question: Question, /, **changed: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -84,4 +85,5 @@ FILTERS: dict[str, Callable[..., str]] = {
     "change": change,
     "metric": metric,
     "cell": cell,
+    "quoted": lambda value: shlex.quote(str(value)),
 }

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import update
 
 from api.page import stream
+from api.page.jobs import words_of
 from core.ledger import keys
 from core.ledger.database import Database
 from core.ledger.jobs import attempts, queries
@@ -114,6 +115,8 @@ def test_jobs_are_found(browser: TestClient, ids: dict[str, str], house: House) 
     assert {*found("?label=team:search")} == {"done", "other"} and found("?label=team:other") == []
     assert found("?q=Third") == ["done"] and {*found("?q=MOVIE")} == {"other"} and found("?q=100%25") == []
     assert {*found("?q=reviews+third&label=team:search&status=succeeded&sort=took")} == {"done"}
+    assert found('?label="team:search"') == found("?label=team:search") and {*found('?label="')} == everything
+    assert found("?q=%00") == found("") and words_of("'city:New York' team:x") == ["city:New York", "team:x"]
     for sort in ("oldest", "model", "took", "quality", "ms", "nonsense"):
         assert {*found(f"?sort={sort}")} == everything, sort
     order = re.findall(r'value="(job_\w+)"', read(browser, "/?sort=quality"))
