@@ -230,6 +230,8 @@ def follow(
             # Alone, a job that waits in the queue need not be asked for every second.
             left = [name for name, one in seen.items() if one.job is None or not one.job.ended]
             wait_s = LONG_POLL_S if len(left) == 1 else 0.0
+            if until is not None:
+                wait_s = max(0.0, min(wait_s, until - time.monotonic()))
             try:
                 for name in left:
                     yield from _look(named[name], seen[name], wait_s, news=bool(progress))
@@ -255,8 +257,10 @@ def _look(job_id: str, seen: _Seen, wait_s: float, news: bool) -> Steps[None]:
         return
     job = parsed(Job, answer)
     if news:
-        page = yield from ask(EventPage, "GET", f"/v1/jobs/{part(job_id)}/events", params={"after": seen.after})
-        seen.news, seen.after = page.items, page.after
+        more = True
+        while more:
+            page = yield from ask(EventPage, "GET", f"/v1/jobs/{part(job_id)}/events", params={"after": seen.after})
+            seen.news, seen.after, more = [*seen.news, *page.items], page.after, len(page.items) >= PAGE
     seen.job, seen.etag = job, answer.headers.get("etag", "")
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from pydantic import BaseModel
 from rich.console import Console
+from rich.text import Text
 
 from topwork.client import SERVER, SERVER_VARIABLE, Client
 from topwork.errors import JobFailed, ServerAway, TopworkError
@@ -69,6 +70,11 @@ def fail(reason: str, code: int = REFUSED) -> NoReturn:
 def file_error(error: OSError) -> str:
     """In a line."""
     return f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
+
+
+def plain(*cells: str) -> list[Text]:
+    """Cells of a table as they are: rich would take [words] of theirs for styles."""
+    return [Text(cell) for cell in cells]
 
 
 def say(text: str) -> None:

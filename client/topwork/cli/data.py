@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from topwork.cli.common import THERE, JsonOption, ServerOption, dump, out, prose, say, session
+from topwork.cli.common import THERE, JsonOption, ServerOption, dump, out, plain, prose, say, session
 from topwork.cli.words import short, understood
 from topwork.client import SERVER
 
@@ -41,7 +41,7 @@ def listed(
             return say("There are no data sets yet: topwork data upload FILE.csv")
         table = Table("name", "rows", "columns", "id", box=None, pad_edge=False)
         for one in found:
-            table.add_row(one.name, f"{one.rows:,}", short(", ".join(one.columns), 30), one.id[-8:])
+            table.add_row(*plain(one.name, f"{one.rows:,}", short(", ".join(one.columns), 30), one.id[-8:]))
         out.print(table)
 
 

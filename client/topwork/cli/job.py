@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import webbrowser
 from pathlib import Path
@@ -77,7 +78,7 @@ def submit(
         job = client.run(calls.post(body, key))
         if json and not watch:
             return dump(job)
-        print(job.id, flush=True)
+        print(job.id, flush=True, file=sys.stderr if json else sys.stdout)  # of JSON there is one document
         if watch:
             _follow(client, job.id, json)
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from topwork.cli.common import THERE, JobArgument, JsonOption, ServerOption, dump, fail, out, prose, say, session
+from topwork.cli.common import THERE, JobArgument, JsonOption, ServerOption, dump, fail, out, plain, prose, say, session
 from topwork.cli.words import numbers, result, short, warnings
 from topwork.client import SERVER
 from topwork.models import Job
@@ -45,7 +45,7 @@ def jobs(
         for heading in ("id", "status", "title", "result", "took"):
             table.add_column(heading, no_wrap=heading != "title", overflow="fold", min_width=ID_CHARS)
         for job in found:
-            table.add_row(job.id[-ID_CHARS:], _status(job), short(job.title, 80), _result(job), _took(job))
+            table.add_row(*plain(job.id[-ID_CHARS:], _status(job), short(job.title, 80), _result(job), _took(job)))
         out.print(table)
 
 
@@ -98,7 +98,7 @@ def compare(
         for job in found:
             table.add_column(job.id[-ID_CHARS:], overflow="fold")
         for name, row in rows.items():
-            table.add_row(name, *("" if value is None else short(str(value)) for value in row))
+            table.add_row(*plain(name, *("" if value is None else short(str(value)) for value in row)))
         out.print(table)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 from rich.table import Table
 
-from topwork.cli.common import THERE, JsonOption, ServerOption, dump, out, prose, say, session
+from topwork.cli.common import THERE, JsonOption, ServerOption, dump, out, plain, prose, say, session
 from topwork.client import SERVER
 
 
@@ -25,7 +25,7 @@ def models(json: JsonOption = False, server: ServerOption = SERVER) -> None:
         table = Table("name", "reads", "architecture", "params", "labels", box=None, pad_edge=False)
         for one in found.items:
             labels = str(len(one.labels)) if one.labels else ""
-            table.add_row(one.name, one.task, one.architecture, f"{one.model_params:,}", labels)
+            table.add_row(*plain(one.name, one.task, one.architecture, f"{one.model_params:,}", labels))
         if found.items:
             out.print(table)
         for other in found.unusable:
