@@ -67,6 +67,8 @@ FIELDS = {
     **dict.fromkeys(("id2label", "label2id", "rope_parameters", "rope_scaling", "pruned_heads", "topwork"), MAP),
     **dict.fromkeys(("layer_types", "architectures"), LIST),
 }
+# What a checkpoint of ours has as `global_attn_every_n_layers`, where that has no words for its layers.
+NEEDS_5 = "layer_types and rope_parameters, which need transformers 5.3 or newer"
 NEVER_NULL: tuple[str, ...] = (
     "vocab_size",
     "max_position_embeddings",
@@ -115,6 +117,8 @@ def read_config(file: Path) -> dict[str, Any]:
     values = read_object(file)
     if "topwork" in values and isinstance(values.get("model_type"), str):
         values["model_type"] = values["model_type"].removeprefix("topwork-")
+    if values.get("global_attn_every_n_layers") == NEEDS_5:
+        del values["global_attn_every_n_layers"]
     if values.get("quantization_config") or values.get("quantization"):
         raise SpecError(
             "/model", "its weights are quantised, which cannot be trained; give the model of floats that it was made of"

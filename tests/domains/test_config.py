@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from core.domains.config import FIELDS, MAX_CONFIG_BYTES, NEVER_NULL, read_config, read_object
+from core.domains.config import FIELDS, MAX_CONFIG_BYTES, NEEDS_5, NEVER_NULL, read_config, read_object
 from core.domains.transformer.families import FAMILIES
 from core.spec.errors import SpecError
 
@@ -147,3 +147,9 @@ def test_every_default_of_transformers_is_of_its_kind(tmp_path: Path) -> None:
     for family in FAMILIES:
         values = CONFIG_MAPPING[family]().to_dict()
         assert read(tmp_path, values)["model_type"] == family
+
+
+def test_what_a_checkpoint_of_ours_says_to_older_libraries_is_no_fault(tmp_path: Path) -> None:
+    values = {"model_type": "modernbert", "global_attn_every_n_layers": NEEDS_5, "layer_types": ["full_attention"]}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    assert "global_attn_every_n_layers" not in read_config(tmp_path / "config.json")

@@ -25,12 +25,13 @@ from markdown_it import MarkdownIt
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, AutoTokenizer, LlamaConfig, pipeline
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from core.domains.config import NEEDS_5
 from core.domains.structure import Structure
 from core.domains.transformer.cut import cut
 from core.domains.transformer.load import load_network
 from core.domains.transformer.network import TransformerNetwork
 from core.pruning.export.card import as_code, as_text
-from core.pruning.export.files import NEEDS_5, as_transformers_4, write_model
+from core.pruning.export.files import as_transformers_4, write_model
 from core.pruning.export.verify import foreign_code
 from core.pruning.job.run import ModelRef, run
 from core.pruning.reading.tokenizer import load_tokenizer

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from core.domains.config import NEEDS_5
 from core.domains.network import TARGET as TARGET_HEAD
 from core.domains.structure import Structure
 from core.domains.transformer.load import load_network
 from core.pruning.export.card import write_card
-from core.pruning.export.files import NEEDS_5
 from core.pruning.job import publish, stages, state
 from core.pruning.job.publish import verify
 from core.pruning.job.run import ModelRef

@@ -10,8 +10,9 @@ from string import Template
 
 from huggingface_hub import ModelCardData
 
+from core.domains.config import NEEDS_5
 from core.domains.model_ref import ModelRef
-from core.pruning.export.files import NEEDS_5, TEMPLATES
+from core.pruning.export.files import TEMPLATES
 from core.spec.job import ONNX_FILES, JobSpec
 from core.spec.metrics import METRICS, NUMBERS, milliseconds, shown
 from core.spec.report import BudgetMet, Report, Result, Tested

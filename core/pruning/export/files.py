@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from core.domains.config import NEEDS_5
 from core.domains.structure import Structure
 from core.domains.transformer import mean, shrink
 from core.domains.transformer.families import Architecture, Family
@@ -37,7 +38,6 @@ from core.spec.report import Environment
 from core.tasks.task import plain
 
 TEMPLATES = Path(__file__).parent / "templates"
-NEEDS_5 = "layer_types and rope_parameters, which need transformers 5.3 or newer"
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "topwork")
 
 
