@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,18 @@ def test_pairs_make_a_plain_model(pairs: tuple[Report, Path], monkeypatch: pytes
     exec(card.split("ONNX Runtime, any batch")[1].split("```python")[1].split("```")[0], told)
     wanted = vectors_of(model, tokenizer, ["some text", "another, longer text"])
     np.testing.assert_allclose(told["vectors"], wanted, atol=1e-4)
+
+
+def test_what_was_pruned_for_one_task_is_refused_for_another(embedding: tuple[Report, Path], tmp_path: Path) -> None:
+    _, output = embedding
+    spec = JobSpec.model_validate({"model": "m", "task": {"data": {"dataset": ROWS}}, "budget": {"params": 0.9}})
+    with pytest.raises(SpecError, match="was pruned as an embedding model, and is no other now"):
+        read_model(output, "single_label_classification").require(spec)
+    read_model(output, "text_embedding")
+    folder = Path(shutil.copytree(output, tmp_path / "classifier"))
+    (folder / "modules.json").unlink()  # as a classifier has none
+    with pytest.raises(SpecError, match="pruned for another task, and gives no vectors now"):
+        read_model(folder, "text_embedding")
 
 
 def test_short_and_long_texts_are_seen_together_by_least_squares(tiny: Path, tmp_path: Path) -> None:

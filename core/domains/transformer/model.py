@@ -31,6 +31,7 @@ MAX_TOKENIZER_BYTES = 64 * 2**20
 PARSED_BYTES = 4 * 2**20  # of a tokenizer.json; in a larger one only what was added is looked at
 WORDS = ("word_embeddings.weight", "tok_embeddings.weight", "embed_tokens.weight")
 POSITIONS = "position_embeddings.weight"
+WHOLE_ONE = "give the model that it was made of"
 STRETCHING = ("dynamic", "longrope")  # ways to scale rotary positions by the length of the text at hand
 
 
@@ -56,6 +57,8 @@ class LocalModel:
             raise SpecError("/budget/runtime", f"{why}; give 'torch' or 'torch.compile'")
         if self.stretches and spec.onnx_formats:
             raise SpecError("/export/formats", f"{why}; leave 'onnx' and 'onnx-int8' out")
+        if self.architecture.earlier and self.pooled is not None and self.recipe is None:
+            raise SpecError("/model", f"it was pruned as an embedding model, and is no other now: {WHOLE_ONE}")
         if self.architecture.earlier and spec.export.layout != "free":
             raise SpecError("/export/layout", f"'{spec.export.layout}' {UNEVEN}")
         if self.architecture.earlier and spec.budget.sparsity is not None:
@@ -190,6 +193,8 @@ def _read(folder: Path, problem: ProblemType) -> LocalModel:
     values = require_model(folder)
     architecture = Architecture.from_config(values, problem)
     family = architecture.family
+    if architecture.earlier and family.of_vectors and not (folder / "modules.json").is_file():
+        raise SpecError("/model", f"it was pruned for another task, and gives no vectors now: {WHOLE_ONE}")
     require_tokenizer(folder)
     _require_small(folder)
     files = require_weights(folder)
