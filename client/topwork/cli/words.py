@@ -62,7 +62,7 @@ def _sizes(report: FamilyReport, metric: str) -> str:
     made = [f"{size.name} {shown(size.result.test[metric].value, metric)}" for size in report.sizes if size.result]
     failed = [f"{size.name} was not made: {size.error}" for size in report.sizes if size.error]
     dense = shown(report.dense.test[metric].value, metric)
-    take = "every size is told apart from dense"
+    take = "no size is recommended"
     if report.recommended:
         take = f"the smallest not told apart from dense is {report.recommended}"
     return "; ".join([f"{metric} on the test rows: {', '.join(made)} (dense {dense})", take, *failed])

@@ -28,6 +28,7 @@ def write_family_page(report: FamilyReport, spec: JobSpec, model: ModelRef, targ
         of_files={name: size.files for name, size in made.items() if len(size.files) > 1},
         failed=[size for size in report.sizes if size.error],
         recommended=made.get(report.recommended or ""),
+        no_better=any(size.result and size.result.lead and size.result.lead.low <= 0 for size in report.sizes[:1]),
         curves=curves(report),
         units=COSTS,
         usual=TASKS[report.task.problem].usual_answer,
