@@ -195,6 +195,18 @@ def test_layers_that_read_their_own_channels_meet_a_budget_in_time(tables: Mappi
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", ["l0", "pdp"])
+def test_widths_stay_multiples_where_channels_go_on_the_way(
+    tables: Mapping[str, Path], tmp_path: Path, method: str
+) -> None:
+    wide = save_tiny_resnet(tmp_path / "wide", embedding_size=64, hidden_sizes=[64, 128])
+    steps = {"teach": 4, "prune": 24, "recover": 2}
+    spec = spec_of(method={"name": method}, train={"steps": steps}, channels={"multiple": 16}, budget={"macs": 0.3})
+    report = done(spec, wide, tables, tmp_path / "work")
+    assert all(width % 16 == 0 for width in report.structure.channels)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fisher", "l0", "pdp", "magnitude"])
 def test_heads_of_a_vision_transformer_go(tables: Mapping[str, Path], tmp_path: Path, method: str) -> None:
     spec = spec_of(

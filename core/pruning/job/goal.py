@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from core.domains.channels.costs import ImageCosts
 from core.domains.channels.network import ChannelNetwork
 from core.domains.cost import Cost, Costs
 from core.domains.fit import Scores
@@ -56,7 +57,8 @@ def goal_of(one: Pass, network: Network, costs: Costs, blank: Blank) -> Goal:
         return found[0].fit(scores)
 
     cost, limit = parallel.agree(measured)
-    return Goal(costs, Fitter(cost, limit, pricing_of(network, layout).find, timed), *found)
+    multiple = costs.multiple if isinstance(costs, ImageCosts) else 1
+    return Goal(costs, Fitter(cost, limit, pricing_of(network, layout).find, timed, multiple=multiple), *found)
 
 
 def pricing_of(network: Network, layout: Layout) -> Pricing:

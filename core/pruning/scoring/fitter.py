@@ -32,6 +32,7 @@ class Fitter:
     find: Callable[[Scores, Any, int], Structure] = fit
     measured: Callable[[Scores], Structure] | None = None  # under a budget in time: the clock has the last word
     hidden: bool = False  # scores of hidden dimensions are wanted, too
+    multiple: int = 1  # of channels, that widths are multiples of
     layouts: Architecture | None = None  # whose units may also be laid regularly: both layouts are fitted
     beside: dict[str, Any] | None = field(default=None, init=False)  # what regularity costs, as far as it is counted
 
@@ -40,7 +41,7 @@ class Fitter:
         """Under a budget that is counted; SpecError if it is out of reach."""
         cost, limit = costs.limit(budget, layout, hidden_size)
         if isinstance(costs, ImageCosts):
-            return cls(cost, limit, costs.find)
+            return cls(cost, limit, costs.find, multiple=costs.multiple)
         assert isinstance(costs, transformer.Costs)
         if hidden_size == "keep":
             a = costs.architecture
@@ -71,7 +72,7 @@ class Fitter:
     def on_the_way(self, scores: Scores, limit: int) -> Structure | None:
         """What can be cut out before the last fit, which is to stay exact; None where too few fine units would stay."""
         if isinstance(self.cost, Bilinear):
-            return fit_channels(scores, self.cost, limit)
+            return fit_channels(scores, self.cost, limit, self.multiple)
         assert isinstance(self.cost, Additive)
         inner = fit(scores, self.cost, limit)
         return inner if stays_exact(inner, self.cost) else None
