@@ -26,7 +26,7 @@ from core.tasks import task_of
 from core.tasks.task import IGNORED
 
 STRANGE = 0.1  # of the tokens
-MISSING = 0.02  # of the tokens: of 1.6 % missing a search lost half a point, of 2.7 % two and a half (docs/methods/trim.md)
+MISSING = 0.02  # of the tokens: where 1.6 % were missing a search lost half a point, at 2.7 % two and a half
 
 
 def read_texts(spec: JobSpec, model: Path, splits: Splits, hear: Hear) -> tuple[Inputs, Network]:
