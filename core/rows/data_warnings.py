@@ -34,6 +34,12 @@ def doubts(task: TaskSpec, splits: Splits) -> Iterator[str]:
         if count := splits.dropped[reason]:
             yield f"{count} {reason}: of each {what} the first row is used"
     if task.problem == "regression":
+        measured = {*numbers(labels_of(splits.test))}
+        if len(measured) == 1:
+            yield (
+                f"all test rows have one value ({measured.pop():g}): no correlation can be told on them, only how far "
+                "answers are off; if that is no answer, give test rows that have theirs"
+            )
         values = numbers(labels_of([*splits.train, *splits.dev, *splits.test]))
         i, reach = outlier(values)
         if reach > FAR:

@@ -147,7 +147,7 @@ def missing_from(vocabulary: Trimmed) -> list[str]:
         return []
     return [
         f"{vocabulary.missing:.1%} of the tokens of the test texts are in no other text: the trimmed vocabulary lacks "
-        "them, their words fall to pieces, and answers suffer. Give more texts of this kind without labels, or leave "
+        "them, their words fall to pieces, and answers suffer. Give more texts of this kind, or leave "
         "'vocabulary' out."
     ]
 

@@ -115,14 +115,6 @@ def _is_number(name: str) -> bool:
         return False
 
 
-def check_measurable(test: list[float], where: str) -> None:
-    """Whether numbers to be measured on are several; raises SpecError."""
-    if len({*test}) < 2:
-        raise SpecError(
-            where, f"the test rows show one value only ({test[0]:g}), on which no model can be measured: give others"
-        )
-
-
 def check_numbers(train: list[float], where: str) -> None:
     """Whether the numbers of a regression vary by enough to be learned; raises SpecError."""
     spread, mean = pstdev(train), fmean(train)
