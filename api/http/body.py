@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import FormData, Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.http.auth import DOOR
 from api.http.problems import Problem, invalid, response
 from api.schemas import Fault
 from core.ledger.datasets import UNSTORABLE
@@ -23,7 +24,6 @@ MAX_DEPTH = 32
 MAX_FIELD_BYTES = 1024  # of a field of a form that is no file
 FRAMING_BYTES = 64 * 2**10  # multipart boundaries and headers around an upload
 DOOR_BYTES = 16 * 2**10  # of what comes without a key
-DOORS = ("/login", "/logout")
 
 
 class BodyLimit:
@@ -42,7 +42,7 @@ class BodyLimit:
         limit = (self.max_upload_bytes if framing else MAX_JSON_BYTES) + framing
         if scope["method"] == "PUT":  # a part of an upload, whatever its type
             limit, framing = PART_BYTES, 0
-        if scope["path"] in DOORS:
+        if scope["path"].startswith(DOOR):
             limit, framing = DOOR_BYTES, 0
         too_large = Problem(413, f"The body is larger than {limit - framing:,} bytes.")
         declared = headers.get("content-length", "")
