@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-images serve test quick field fresh soak fleet fleet-faults fleet-load pictures check golden openapi venv formats bench-budget bench-speed bench-overhead bench-transfer bench-methods bench-api bench-page bench-estimate bench-base bench-images bench-peers clean
+.PHONY: help demo demo-images serve test quick field fresh soak fleet fleet-faults fleet-load pictures check golden openapi venv formats bench-budget bench-speed bench-overhead bench-transfer bench-methods bench-api bench-page bench-estimate bench-base bench-images bench-readers bench-peers clean
 
 help: ## Show this list
 	@echo 'Using it'
@@ -129,6 +129,9 @@ bench-base: $(STAMP) ## Prune a real model of base size in both layouts; 404 MB 
 
 bench-images: $(STAMP) ## Run what is left of the benchmark of image classifiers; hours on one core, resumable (needs npm)
 	$(BIN)/python -m benchmarks.images
+
+bench-readers: build/peers ## Run what is left of the comparison of layers with channels of their own; hours on one core, resumable (needs npm)
+	OMP_NUM_THREADS=1 $(PEERS)/python -m benchmarks.readers
 
 # The peers want newer or older packages than ours beside them: an environment of their own, on top of .venv.
 PEERS := build/peers/bin

@@ -132,7 +132,7 @@ def trim_vocabulary(rows: Encoded, modality: Text, network: TransformerNetwork) 
     network.keep_tokens(kept)
     spared = before - network.body.get_input_embeddings().weight.numel()
     asked, there = tokens_of(test), {*kept}
-    missing = sum(count for token, count in asked.items() if token not in there) / asked.total()
+    missing = sum(count for token, count in asked.items() if token not in there) / max(1, asked.total())
     return replace(modality, tokenizer=smaller), Trimmed(len(modality.tokenizer), len(kept), spared, missing)
 
 

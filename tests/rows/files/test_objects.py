@@ -10,7 +10,6 @@ from core.rows.files import objects
 from tests.rows.helpers import refused, take
 
 ROWS = [{"text": f"film {i}, really", "label": i % 2} for i in range(20)]
-SCHEMA = {"fields": [{"name": "index"}], "primaryKey": ["index"]}
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
 
 
