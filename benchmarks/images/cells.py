@@ -16,11 +16,13 @@ from unittest.mock import patch
 
 from benchmarks.images.data import PAIRS
 from benchmarks.images.groups import group_magnitude
+from benchmarks.methods.peers import gradual
 from benchmarks.unverified import nothing_seen
 from core.pruning.job import publish
 from core.pruning.job import run as job
 from core.pruning.methods import Scored
 from core.pruning.methods import random as at_random
+from core.spec.budget import Pattern
 from core.spec.job import JobSpec
 from core.spec.messages import Message, Saved
 from core.spec.report import Report
@@ -52,7 +54,16 @@ ARMS: Mapping[str, Arm] = {
     "magnitude": Arm("our magnitudes, trained as `teacher`", "teacher", "magnitude"),
     "l0": Arm("masks learned, transfer as `teacher`", "teacher", "l0"),
     "pdp": Arm("PDP's masks, transfer as `teacher`", "teacher", "pdp"),
+    "zeros by pdp": Arm("PDP: soft masks that follow the weights, the share rising", "none", "pdp"),
+    "zeros by gradual magnitude": Arm("peer: the same ramp and steps under hard masks", "none", "pdp", "gradual"),
+    "zeros at once": Arm("magnitude, then the same recovery", "none", "magnitude"),
 }
+ZEROS: Mapping[str, float] = {
+    "1:4": 0.75,
+    "2:4": 0.5,
+    "unstructured": 0.86,
+    "channel": 0.5,
+}  # pattern -> share of zeros
 
 
 @dataclass(frozen=True)
@@ -65,11 +76,18 @@ class Cell:
     arm: str
     seed: int
     recover: int | None = None  # steps, where they are not the default
+    zeros: Pattern | None = None  # in place of MACs
+
+    @property
+    def asked(self) -> str:
+        """The budget, in words."""
+        if self.zeros:
+            return f"{100 * ZEROS[self.zeros]:g} % zeros ({self.zeros})"
+        asked = f"{100 * self.macs:g} % of the multiply-accumulates" if self.macs else "twice as fast in ONNX Runtime"
+        return asked + (f", {self.recover} steps of recovery" if self.recover else "")
 
     def __str__(self) -> str:
-        asked = f"{self.macs:g} of MACs" if self.macs else "speedup 2"
-        asked += f", {self.recover} steps of recovery" if self.recover else ""
-        return f"{self.pair}, {self.rows} rows, {asked}, {self.arm}, seed {self.seed}"
+        return f"{self.pair}, {self.rows} rows, {self.asked}, {self.arm}, seed {self.seed}"
 
 
 def order() -> Mapping[str, list[Cell]]:
@@ -91,6 +109,10 @@ def order() -> Mapping[str, list[Cell]]:
     add("twice as fast", [emoji], 100, 0.0, ("sequential", "none", "teacher"))
     add("more rows", [emoji], 300, 0.3, ("none", "teacher", "auto"))
     add("other methods", [emoji], 100, 0.3, ("magnitude", "l0", "pdp", "joint"))
+    arms = [name for name in ARMS if name.startswith("zeros")]
+    blocks["zeros"] = [
+        Cell(emoji, 100, 1.0, arm, seed, zeros=pattern) for seed in range(3) for pattern in ZEROS for arm in arms
+    ]
     return blocks
 
 
@@ -111,19 +133,25 @@ def spec_of(cell: Cell, model: str) -> JobSpec:
             "sources": [] if arm.coupling == "none" else sources,
             "transfer": {"coupling": arm.coupling},
             "method": {"name": arm.method},
-            "budget": {"macs": cell.macs} if cell.macs else {"speedup": 2.0, "runtime": "onnx"},
-            "channels": {"multiple": MULTIPLE},
+            **_budget(cell),
             "train": {"seed": cell.seed, "image_size": pair.side, "steps": {"recover": cell.recover}},
         }
     )
+
+
+def _budget(cell: Cell) -> dict[str, Any]:
+    if cell.zeros:
+        return {"budget": {"sparsity": ZEROS[cell.zeros], "pattern": cell.zeros}}
+    budget = {"macs": cell.macs} if cell.macs else {"speedup": 2.0, "runtime": "onnx"}
+    return {"budget": budget, "channels": {"multiple": MULTIPLE}}
 
 
 def run_cell(cell: Cell, model: Path, datasets: Mapping[str, Path], teachers: Path, revision: str) -> dict[str, Any]:
     """Its line of the results. `teachers`: where dense models are left that cells taught alike share."""
     began, pair = time.monotonic(), PAIRS[cell.pair]
     instead: AbstractContextManager[Any] = nullcontext()
-    if ARMS[cell.arm].peer:
-        instead = patch.object(at_random, "prune", Scored(group_magnitude))
+    if peer := ARMS[cell.arm].peer:
+        instead = gradual() if peer == "gradual" else patch.object(at_random, "prune", Scored(group_magnitude))
     files = {TARGET_ID: datasets[pair.target], SOURCE_ID: datasets[pair.source]}
     with tempfile.TemporaryDirectory(prefix="images-") as scratch:
         state = Path(scratch) / "state"

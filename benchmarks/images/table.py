@@ -14,27 +14,25 @@ INTRO = """# Image classifiers: few labelled pictures, and others beside
 
 `python -m benchmarks.images` printed this: MobileNetV2 (ImageNet), 100 rows to select on, all others to measure on,
 widths in multiples of 16, the product's default steps. Points of the pair's metric, means over seeds with 95 %
-Student's t intervals; differences are paired by seed. "dense": the same arm's fine-tuned model before it is cut.
-"commonest": always the commonest training answer. Milliseconds of the structures: images_speed.md.
+Student's t intervals; "less": the difference of pruned models, paired by seed. "dense": the same arm's fine-tuned
+model before it is cut. "commonest": always the commonest training answer. Milliseconds of the structures:
+images_speed.md.
 
 """
-HEAD = ["arm", "seeds", "dense", "pruned", "pruned less `none`", "pruned less `teacher`", "what it is"]
 METRICS = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
 Lines = Sequence[Mapping[str, Any]]
 
 
 def markdown(lines: Lines) -> str:
     """The page: a section for each pair, rows and budget, and what was not run."""
-    sections: dict[tuple[str, int, float, int | None], dict[str, dict[int, Mapping[str, Any]]]] = {}
+    sections: dict[tuple[str, int, str], dict[str, dict[int, Mapping[str, Any]]]] = {}
     for line in lines:
         cell = Cell(**line["cell"])
-        arms = sections.setdefault((cell.pair, cell.rows, cell.macs, cell.recover), {})
+        arms = sections.setdefault((cell.pair, cell.rows, cell.asked), {})
         arms.setdefault(cell.arm, {})[cell.seed] = line
     parts = [INTRO]
-    for (pair, rows, macs, recover), arms in sections.items():
+    for (pair, rows, asked), arms in sections.items():
         first = next(iter(next(iter(arms.values())).values()))
-        asked = f"{100 * macs:g} % of the multiply-accumulates" if macs else "twice as fast in ONNX Runtime"
-        asked += f", {recover} steps of recovery" if recover else ""
         usual = 100 * first["baseline"][first["metric"]]["value"]
         tested = f"{METRICS[PAIRS[pair].metric]} on {first['data']['test']:,} rows; commonest {usual:.1f}"
         parts += [f"## {pair}, {rows} rows, {asked}\n\n{tested}.\n\n", _table(arms), "\n"]
@@ -51,18 +49,17 @@ def points(runs: Mapping[int, Mapping[str, Any]], model: str = "pruned") -> dict
 
 
 def _table(arms: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> str:
+    others = [name for name in ("none", "teacher", "zeros by gradual magnitude", "zeros at once") if name in arms]
+    head = ["arm", "seeds", "dense", "pruned", *(f"less `{other}`" for other in others), "what it is"]
     rows = []
     for name in (arm for arm in ARMS if arm in arms):
         found = points(arms[name])
-        against = [
-            "" if other == name or other not in arms else shown(paired(found, points(arms[other])), sign=True)
-            for other in ("none", "teacher")
-        ]
+        against = ["" if other == name else shown(paired(found, points(arms[other])), sign=True) for other in others]
         dense = f"{fmean(points(arms[name], 'dense').values()):.1f}"
         what = ARMS[name].what + _chosen(arms[name])
         rows.append([name, str(len(found)), dense, shown([*found.values()]), *against, what])
-    rule = "|" + " --- |" * len(HEAD)
-    return "\n".join([f"| {' | '.join(HEAD)} |", rule, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
+    rule = "|" + " --- |" * len(head)
+    return "\n".join([f"| {' | '.join(head)} |", rule, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 
 
 def shown(values: Sequence[float], *, sign: bool = False) -> str:

@@ -6,14 +6,12 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest.mock import patch
 
-import torch
 from torch import Tensor
 from torch.nn.utils import prune as torch_prune
 
 from core.domains.transformer.network import TransformerNetwork
 from core.domains.transformer.parts import matrices
 from core.pruning.masking import sparsity
-from core.pruning.masking.pdp import threshold
 from core.pruning.methods import magnitude
 from core.pruning.training.train import History
 from core.spec.budget import GROUPS, Pattern
@@ -28,8 +26,7 @@ def hard_mask(weight: Tensor, lost: int, pattern: Pattern, share: float = 1.0) -
     """In place of `sparsity.mask`; N:M fades in as there."""
     if pattern in GROUPS:
         return 1 - share + share * sparsity.kept(weight, lost, pattern).to(weight.dtype)
-    dropped = round(share * lost)
-    return (weight.abs() > threshold(weight, dropped)).to(weight.dtype) if dropped else torch.ones_like(weight)
+    return sparsity.kept(weight, round(share * lost), pattern).to(weight.dtype)
 
 
 def by_torch() -> AbstractContextManager[Any]:
