@@ -77,6 +77,14 @@ class ColumnFacts(BaseModel):
     )
 
 
+class FileOptions(BaseModel):
+    """What its user said of a file; null is found out."""
+
+    delimiter: str | None = Field(examples=[None])
+    encoding: str | None = Field(examples=["windows-1252"])
+    header: bool | None = Field(examples=[None])
+
+
 class Understood(BaseModel):
     """What was made out of a file; null where it does not apply."""
 
@@ -89,6 +97,9 @@ class Understood(BaseModel):
     delimiter: str | None = Field(examples=[","])
     header: bool | None = Field(description="whether the first line names the columns", examples=[True])
     notes: list[str] = Field(description="what was guessed, mended or left out: a sentence each")
+    asked: FileOptions | None = Field(
+        default=None, description="null of what an earlier version of the server has read"
+    )
 
 
 class Dataset(BaseModel):

@@ -58,7 +58,7 @@ ARMS: Mapping[str, Arm] = {
     "zeros by gradual magnitude": Arm("peer: the same ramp and steps under hard masks", "none", "pdp", "gradual"),
     "zeros at once": Arm("magnitude, then the same recovery", "none", "magnitude"),
 }
-ZEROS: Mapping[str, float] = {
+ZEROS: Mapping[Pattern, float] = {
     "1:4": 0.75,
     "2:4": 0.5,
     "unstructured": 0.86,

@@ -11,6 +11,7 @@ from topwork.files import file_sha256
 from topwork.inventory import (
     Dataset,
     DatasetPage,
+    FileOptions,
     MethodList,
     Model,
     ModelList,
@@ -39,21 +40,25 @@ def ready() -> Steps[bool]:
 def upload(
     file: str | Path, *, delimiter: str | None = None, encoding: str | None = None, header: bool | None = None
 ) -> Steps[Dataset]:
-    """The data set of a file: the same file of the same name among the newest that are there, else an upload.
+    """The data set of a file: among the newest the same file of the same name, read as is asked here; else an upload.
 
     It is sent again only if the server was never reached: an upload has no idempotency key.
     """
     path = Path(file)
     sha256 = yield Work(lambda: file_sha256(path))
-    told = {"delimiter": delimiter, "encoding": encoding, "header": None if header is None else str(header).lower()}
-    form = {name: value for name, value in told.items() if value is not None}
-    if not form:
-        for dataset in (yield from _newest()):
-            if (dataset.name, dataset.upload_sha256) == (path.name, sha256):
-                return dataset
+    asked = FileOptions(delimiter=delimiter, encoding=encoding, header=header)
+    for dataset in (yield from _newest()):
+        if (dataset.name, dataset.upload_sha256, _asked(dataset)) == (path.name, sha256, asked):
+            return dataset
+    told = asked.model_dump(exclude_none=True)
+    form = {name: str(value).lower() if name == "header" else value for name, value in told.items()}
     with path.open("rb") as content:
         sent = {"files": {"file": (path.name, content)}, "data": form, "timeout": httpx.Timeout(UPLOAD_S, connect=5)}
         return (yield from ask(Dataset, "POST", "/v1/datasets", again=False, **sent))
+
+
+def _asked(dataset: Dataset) -> FileOptions:
+    return (dataset.understood and dataset.understood.asked) or FileOptions()
 
 
 def _newest() -> Steps[list[Dataset]]:

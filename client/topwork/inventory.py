@@ -33,6 +33,14 @@ class ColumnFacts(Answer):
     values: dict[str, int]
 
 
+class FileOptions(Answer):
+    """What its user said of a file; None is found out."""
+
+    delimiter: str | None = None
+    encoding: str | None = None
+    header: bool | None = None
+
+
 class Understood(Answer):
     """What was made out of a file."""
 
@@ -45,6 +53,7 @@ class Understood(Answer):
     delimiter: str | None = None
     header: bool | None = None
     notes: list[str]
+    asked: FileOptions | None = None
 
 
 class Dataset(Answer):

@@ -274,6 +274,7 @@ def test_what_the_user_says_of_a_file_is_heeded(client: TestClient) -> None:
     dataset = client.post("/v1/datasets", files=file, data=told).json()
     assert client.get(dataset["links"]["preview"]).json()["rows"][0].popitem()[1] in ("1", 1)
     assert dataset["rows"] == 2 and list(dataset["understood"]["columns"][0]["values"]) == ["é", "ü"]
+    assert dataset["understood"]["asked"] == {**told, "header": False}
 
 
 @one_database

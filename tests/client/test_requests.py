@@ -59,16 +59,29 @@ def test_a_file_that_is_there_already_is_used_again(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("text,label\n")
     known = dataset(upload_sha256=sha256(file.read_bytes()))
-    for there, requests in ((known, 1), ({**known, "name": "b.csv"}, 2), (dataset(), 2)):
+    for there, requests in (
+        (known, 1),  # of an earlier server
+        (read_as(known), 1),
+        (read_as(known, delimiter=";"), 2),
+        ({**known, "name": "b.csv"}, 2),
+        (dataset(), 2),
+    ):
         stub = Stub(page(there), httpx.Response(201, json=dataset(id="ds_2")))
         assert stub.client().data.upload(file).id == f"ds_{requests}"
         assert len(stub.requests) == requests
     writes_only = httpx.Response(403, json={"detail": "The key lacks the scope 'read'"})
     blind = Stub(writes_only, httpx.Response(201, json=known))
     assert blind.client().data.upload(file).id == "ds_1"
-    told = Stub(httpx.Response(201, json=known))
-    told.client().data.upload(file, delimiter=";", header=False)
-    assert all(part in told.requests[0].content for part in (b'name="delimiter"', b'name="header"', b"false"))
+    for there, requests in ((known, 2), (read_as(known, delimiter=";"), 2), (read_as(known, header=False), 1)):
+        told = Stub(page(there), httpx.Response(201, json=dataset(id="ds_2")))
+        assert told.client().data.upload(file, header=False).id == f"ds_{requests}"
+        assert all(b'name="header"' in sent.content and b"false" in sent.content for sent in told.requests[1:])
+
+
+def read_as(known: dict[str, Any], **asked: Any) -> dict[str, Any]:
+    """A data set whose user has said so of the file."""
+    facts = {"kind": "csv", "rows": 9, "columns": [], "skipped": [], "notes": []}
+    return {**known, "understood": {**facts, "asked": asked}}
 
 
 def test_a_server_that_is_not_there_is_said_so() -> None:

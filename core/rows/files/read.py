@@ -103,6 +103,7 @@ def read(
         delimiter=first.delimiter,
         header=first.header,
         notes=[_how(first), *gathered.notes],
+        asked=asked,
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from core.rows.files.asked import Asked
+
 
 @dataclass(frozen=True)
 class Skipped:
@@ -36,3 +38,4 @@ class Understood:
     delimiter: str | None = None
     header: bool | None = None  # whether the first line names the columns
     notes: list[str] = field(default_factory=list)
+    asked: Asked | None = None  # what its user said of it; None of one that an earlier version has read
