@@ -18,7 +18,7 @@ from transformers import CONFIG_MAPPING, AutoConfig
 from core.domains.config import read_config
 from core.domains.network import TARGET, last_linear, require_whole
 from core.domains.transformer.embedder import Embedder, head_of, linears
-from core.domains.transformer.families import Architecture, head_labels, require_fitted
+from core.domains.transformer.families import FAMILIES, Architecture, head_labels, require_fitted
 from core.domains.transformer.mean import read_mean
 from core.domains.transformer.network import TransformerNetwork
 from core.domains.transformer.parts import configs
@@ -171,7 +171,9 @@ def pruned_before(folder: Path, body: Any, architecture: Architecture) -> tuple[
     assert architecture.earlier is not None
     family = architecture.family
     shrink(body, architecture.paths, architecture.earlier.shape(), f"{family.base}." * family.of_vectors)
-    unused = (f"{family.base}.pooler.", f"{family.head}.")  # of another task
+    whole = FAMILIES[family.model_type]
+    paths = *whole.head_layers, *whole.head_norms, family.head, f"{family.base}.pooler"
+    unused = tuple(f"{path}." for path in paths)  # of another task
     return filled(folder, body, unused, f"{family.base}." * family.of_vectors)
 
 

@@ -219,6 +219,17 @@ def test_a_saved_model_is_given_and_cut_again(
         assert torch.equal(third.logits(inputs()), again.logits(inputs()))
 
 
+@pytest.mark.parametrize("name", sorted({*MODELS} - {*MEAN}))
+def test_a_saved_model_is_given_for_words(saved: Path, name: str) -> None:
+    """The head of the whole text is left behind."""
+    texts = load_network(saved / name, ["a", "b", "c"], seed=0)
+    words = load_network(saved / name, ["O", "B-PER"], seed=0, problem="token_classification")
+    layers = layers_of(texts).state_dict()
+    assert all(torch.equal(layers[key], weight) for key, weight in layers_of(words).state_dict().items())
+    with torch.inference_mode():
+        assert words.eval().logits(inputs()).shape == (2, LENGTH, 2)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", sorted(MODELS), indirect=True)
 def test_a_saved_model_loads_every_way(saved: Path, folder: Path, model: TransformerNetwork) -> None:
