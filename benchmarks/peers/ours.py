@@ -34,19 +34,21 @@ FILES = {"": ONNX_FILES["onnx"], ", int8": ONNX_FILES["onnx-int8"]}
 
 def pruned(cell: Cell, given: Given, folder: Path) -> Iterator[Made]:
     """The sizes, and the dense model that they were cut from; the target's texts without labels help them."""
-    yield from of_job(cell, given, folder, SIZES, "Topwork")
+    yield from of_job(cell, given, folder, SIZES, ["Topwork dense", *(f"Topwork {size}" for size in SIZES)])
 
 
 def rows_alone(cell: Cell, given: Given, folder: Path) -> Iterator[Made]:
     """The same without these texts."""
-    yield from of_job(cell, given, folder, SIZES, "Topwork, rows alone", texts=False)
+    names = [f"Topwork, rows alone {size}" for size in ("dense", *SIZES)]
+    yield from of_job(cell, given, folder, SIZES, names, texts=False)
 
 
 def layers(cell: Cell, given: Given, folder: Path) -> Iterator[Made]:
-    """The base's lower layers, distilled as Topwork's sizes are."""
+    """The base's lower layers, distilled as Topwork's sizes are. Their dense model is Topwork's."""
     instead = patch.object(at_random, "prune", partial(whole_layers, spaced=False))
     shares = [count / 6 + 0.001 for count in LAYERS]
-    yield from of_job(cell, given, folder, shares, "layers, distilled", method="random", instead=instead)
+    names = [None, *(f"layers, distilled {count}" for count in LAYERS)]
+    yield from of_job(cell, given, folder, shares, names, method="random", instead=instead)
 
 
 def of_job(
@@ -54,13 +56,13 @@ def of_job(
     given: Given,
     folder: Path,
     sizes: Sequence[float],
-    name: str,
+    names: Sequence[str | None],
     *,
     method: str = "fisher",
     texts: bool = True,
     instead: AbstractContextManager[Any] | None = None,
 ) -> Iterator[Made]:
-    """Run it; the files that it leaves, and those of the dense model."""
+    """Run it; the files that it leaves of the dense model and of each size, as far as they have a name."""
     tables = {dataset_id(part): file for part, file in given.tables(folder).items()}
     dense, began = folder / "dense", time.process_time()
     with (
@@ -76,11 +78,11 @@ def of_job(
     assert isinstance(report, FamilyReport)
     assert report.dense is not None
     labels = report.task.labels
-    made = {f"{name} {size.name.removeprefix('params-')}": folder / "output" / size.name for size in report.sizes}
-    for one, place in {f"{name} dense": dense, **made}.items():
-        for kind, file in FILES.items():
+    places = [dense, *(folder / "output" / size.name for size in report.sizes)]
+    for name, place in zip(names, places, strict=True):
+        for kind, file in FILES.items() if name else ():
             model = Onnx(place / file, cell.base / "tokenizer.json")
-            yield Made(one + kind, classes(model, labels), (place / file).stat().st_size, seconds)
+            yield Made(f"{name}{kind}", classes(model, labels), (place / file).stat().st_size, seconds)
 
 
 def spec_of(cell: Cell, sizes: Sequence[float], method: str, *, texts: bool) -> JobSpec:
