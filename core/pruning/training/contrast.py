@@ -41,6 +41,8 @@ def pair_loss(network: Network, streams: Sequence[Stream], drawn: Sequence[Seque
     [stream], [index] = streams, drawn
     with autocast(network):
         [(features, _)] = features_of(network, streams, drawn)
+    if features.ndim > 2:  # (B, T, F) where the head pools by itself, by the first token, or the mean in its place
+        features = features[:, 0]
     labels = stream.rows.labels[index].to(features.device)
     unit = F.normalize(features.float(), dim=1)
     first, second = torch.triu_indices(len(index), len(index), 1, device=features.device)

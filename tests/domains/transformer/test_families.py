@@ -35,12 +35,14 @@ from core.pruning.export.files import write_model
 from core.pruning.latency.int8 import write_int8
 from core.pruning.latency.onnx import write_onnx
 from core.pruning.reading.tokenizer import load_tokenizer
+from core.pruning.training.contrast import fit_head, pair_loss
+from core.pruning.training.predict import predict
 from core.rows.text.processor import Text
 from core.spec.errors import SpecError
 from core.spec.job import Pooling
 from core.spec.task import ProblemType
 from tests.pruning.conftest import costs_of
-from tests.tiny import TARGET, done, rows, run_apart, save_table, spec_of
+from tests.tiny import TARGET, done, rows, run_apart, save_table, spec_of, stream
 
 LAYERS, HEADS, NEURONS, HIDDEN, LENGTH = 3, 4, 24, 32, 12
 GROUPED = {"num_attention_heads": 2 * HEADS, "num_key_value_heads": HEADS}  # two query heads share key and value
@@ -469,6 +471,16 @@ def test_without_dropout_training_answers_as_evaluation(model: TransformerNetwor
     model.drop_nothing()
     with torch.inference_mode():
         torch.testing.assert_close(model.train().logits(inputs()), model.eval().logits(inputs()))
+
+
+def test_pairs_of_rows_are_taught_before_every_head(folder: Path) -> None:
+    pooling: Pooling | None = "mean" if folder.name in MEAN else None
+    network, drawn = load_network(folder, ["neg", "pos"], seed=0, pooling=pooling), stream(folder, 12, seed=0)
+    loss = pair_loss(network, [drawn], [[*range(12)]])
+    loss.backward()
+    assert loss > 0 and all(parameter.grad is not None for parameter in layers_of(network).parameters())
+    fit_head(network.eval(), drawn)
+    assert predict(network, drawn.rows).shape == (12, 2)
 
 
 def test_another_head_is_of_the_same_build(model: TransformerNetwork) -> None:
