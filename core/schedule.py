@@ -104,9 +104,17 @@ class Sized:
 
 
 def sized(spec: JobSpec, left: Sequence[float], train_rows: int) -> dict[str, Sized]:
-    """Every size by its name, the largest first; `left` about of each, in the order of `spec.sizes`."""
+    """Every size by its name, the largest first; `left` about of each, in the order of `spec.sizes`.
+
+    Where as much is left as far as is known, fewer zeros and more time make the larger one.
+    """
+
+    def order(one: tuple[JobSpec, float]) -> tuple[float, float, float]:
+        budget = one[0].budget
+        return -one[1], budget.sparsity or 0.0, -(budget.latency_ms or 0.0)
+
     found, larger = dict[str, Sized](), None
-    for size, part in sorted(zip(spec.sizes, left, strict=True), key=lambda one: -one[1]):
+    for size, part in sorted(zip(spec.sizes, left, strict=True), key=order):
         nested = larger is not None and cut_again(larger, size)
         steps, twice = training_steps(size, train_rows, part, nested=nested), size.export.layout == "auto"
         found[size.budget.name] = Sized(steps, part, nested, twice)

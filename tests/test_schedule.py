@@ -86,6 +86,19 @@ def test_a_size_that_is_cut_out_of_a_larger_one_recovers_in_half_the_steps() -> 
         assert not any(nested for _, nested in steps([small, large], [0.05, 0.1], **changes).values())
 
 
+def test_more_time_and_fewer_zeros_make_the_larger_size() -> None:
+    def order(budgets: list[dict[str, Any]], left: list[float]) -> list[str]:
+        return [*sized(spec_of(budget=None, budgets=budgets), left, 100)]
+
+    times = [{"latency_ms": 2}, {"latency_ms": 8}, {"latency_ms": 4}]
+    assert order(times, [1.0] * 3) == ["latency_ms-8", "latency_ms-4", "latency_ms-2"]
+    with_count = ["latency_ms-8", "latency_ms-2", "params-0.1"]
+    assert order([{"params": 0.1}, *times[:2]], [0.1, 1.0, 1.0]) == with_count
+    zeros = [{"sparsity": 0.9}, {"sparsity": 0.5}]
+    spec = spec_of(budget=None, budgets=zeros, method={"name": "magnitude"})
+    assert [*sized(spec, [1.0, 1.0], 100)] == ["sparsity-0.5", "sparsity-0.9"]
+
+
 def test_a_milder_cut_makes_steps_dearer() -> None:
     cost = cost_of(BERT, head=100, attention=0, neuron=10, ffn=0, outside=9)
     costs = Costs(BERT, cost, cost, cost, length=128)

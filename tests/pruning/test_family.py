@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from core.domains.structure import Structure
 from core.pruning.job import family, run
-from core.pruning.job.family import knee, recommended, warnings
+from core.pruning.job.family import knee, largest_first, recommended, warnings
 from core.pruning.training.train import train
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec
@@ -221,6 +221,16 @@ SIZES = [size("a", 0.90, 800, 0.0), size("b", 0.89, 400, -0.01), size("c", 0.88,
 def test_the_smallest_that_dev_does_not_tell_from_dense_is_recommended() -> None:
     assert recommended(SIZES) == "b"  # that of "d" may be luck: a larger one loses more
     assert recommended([size("a", 0.9, 800, -0.05), *SIZES[1:]]) is None
+
+
+def test_sizes_are_in_the_order_of_what_they_compute() -> None:
+    slow, fast = (
+        one.model_copy(update={"result": one.result.model_copy(update={"macs": macs})})
+        for one, macs in ((SIZES[1], 9), (SIZES[0], 3))
+        if one.result
+    )
+    assert [one.name for one in largest_first([fast, slow])] == ["b", "a"]
+    assert largest_first(SIZES) == SIZES  # zeros are computed with
 
 
 def test_a_size_no_better_than_one_answer_is_never_recommended() -> None:

@@ -22,7 +22,7 @@ def publish_family(
 ) -> FamilyReport:
     """Write `report.json`, `report.html` and `manifest.json` of all sizes, which lie in folders of their own."""
     first = reports[done[0].name]
-    metric, made = first.task.metric, [size_of(size, reports[size.name]) for size in done]
+    metric, made = first.task.metric, largest_first([size_of(size, reports[size.name]) for size in done])
     missing = [Size(name=name, error=error.message) for name, error in failed.items()]
     seconds = Counter[str]()
     for size in done:
@@ -72,6 +72,11 @@ def size_of(done: Finished, report: Report) -> Size:
         structure=report.structure,
         files=report.files,
     )
+
+
+def largest_first(sizes: Sequence[Size]) -> list[Size]:
+    """By what they compute; those that compute as much, as they were ordered by their budgets."""
+    return sorted(sizes, key=lambda size: -size.result.macs if size.result else 0)
 
 
 def recommended(sizes: Sequence[Size]) -> str | None:
