@@ -16,7 +16,8 @@ def choose(free: Shrunk, regular: Shrunk) -> Shrunk:
     """The one to take, with what the dev rows say of the two; the first process decides for all."""
     one, dev = free.prepared.one, free.prepared.inputs.dev
     metric = one.spec.task.metric
-    apart = parallel.agree(lambda: on_dev(dev, free.student.eval(), [regular.student.eval()], metric)[0])
+    both = free.student.eval(), [regular.student.eval()]
+    apart = parallel.agree(lambda: on_dev(dev, *both, metric, one.teller.alive)[0])
     taken = regular if not_worse(apart) else free
     said = f"{apart.value:+.3f} {metric} on the dev rows ({apart.low:+.3f} to {apart.high:+.3f})"
     one.teller.note(f"layout {taken.prepared.one.spec.export.layout}: regular less free is {said}")

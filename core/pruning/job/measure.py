@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
 
 from torch import Tensor
 
@@ -50,7 +52,7 @@ def measure(shared: Prepared, taught: Taught, sizes: Sequence[Shrunk]) -> list[M
     students = [size.student.eval() for size in sizes]
     for student in students:
         round_weights(student, one.spec.export.precision)
-    apart = on_dev(inputs.dev, dense, students, metric) if one.spec.budgets else [None] * len(sizes)
+    apart = on_dev(inputs.dev, dense, students, metric, alive) if one.spec.budgets else [None] * len(sizes)
     test = in_their_unit(inputs, dense, *students)
     task, labels = test.task, test.labels
     usual = task.usual(labels_of(inputs.splits.train), labels)
@@ -59,10 +61,21 @@ def measure(shared: Prepared, taught: Taught, sizes: Sequence[Shrunk]) -> list[M
     times, waited = waiting(lambda: latencies_ms(networks, test.blank, length, alive))
     speed = [*times.values()]
 
+    @cache
+    def quality(said: Tensor) -> dict[str, Any]:
+        """Of a model, once; intervals of many rows take a while."""
+        found: dict[str, Any] = {"test": task.intervals(said, labels)}
+        alive()
+        found["lead"] = lead(task, metric, said, labels, usual)
+        alive()
+        found["shorter"] = {n: task.intervals(said[..., :n], labels) for n in one.spec.task.dimensions} or None
+        alive()
+        return found
+
     def measured(network: Network, size: Prepared, kept: Structure, ms: dict[str, float], said: Tensor) -> Result:
         cost = size.goal.costs.of(kept)
         return Result(
-            test=task.intervals(said, labels),
+            **quality(said),
             encoder_params=cost.params.of(kept),
             model_params=cost.params.model(kept),
             macs=cost.macs.model(kept),
@@ -71,8 +84,6 @@ def measure(shared: Prepared, taught: Taught, sizes: Sequence[Shrunk]) -> list[M
             latency_length=length,
             latency_ms=ms,
             speedup={b: round(speed[0][b] / took, 2) for b, took in ms.items()},
-            lead=lead(task, metric, said, labels, usual),
-            shorter={n: task.intervals(said[..., :n], labels) for n in one.spec.task.dimensions} or None,
         )
 
     def told(prepared: Prepared, network: Network, name: str) -> Tensor:
@@ -102,6 +113,7 @@ def measure(shared: Prepared, taught: Taught, sizes: Sequence[Shrunk]) -> list[M
             given=given,
             waited=round(waited, 3),
         )
+        alive()
         met = latency.report(structure, size.pruned.fits) if latency else None
         found.append(Measured(results, said, of_dense, test, met, dev, times))
     return found

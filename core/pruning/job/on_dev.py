@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -14,10 +14,16 @@ from core.spec.messages import SizeTrained
 from core.spec.report import Interval
 
 
-def on_dev(dev: Rows, dense: Network, students: Sequence[Network], metric: str) -> list[Interval]:
-    """By how much each leads the dense model on the rows that sizes are chosen by."""
-    of_dense, *others = (predict(network, dev) for network in (dense, *students))
-    return [apart(dev, said, of_dense, metric) for said in others]
+def on_dev(
+    dev: Rows, dense: Network, students: Sequence[Network], metric: str, alive: Callable[[], None]
+) -> list[Interval]:
+    """By how much each leads the dense model on the rows that sizes are chosen by. `alive` is called on the way."""
+    of_dense, *others = (predict(network, dev, alive=alive) for network in (dense, *students))
+    found = []
+    for said in others:
+        found.append(apart(dev, said, of_dense, metric))
+        alive()
+    return found
 
 
 def apart(dev: Rows, said: Tensor, others: Tensor, metric: str) -> Interval:
