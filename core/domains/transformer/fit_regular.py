@@ -56,11 +56,14 @@ def fit_of(layout: Layout, architecture: Architecture) -> Callable[[Scores, Addi
     return partial(fit_regular, architecture=architecture) if layout == "regular" else fit
 
 
-def compare(scores: Scores, cost: Additive, limit: int, architecture: Architecture) -> dict[str, Any]:
-    """What regularity costs: the summed worth that either layout keeps under the same limit."""
-    both = {"regular": fit_regular(scores, cost, limit, architecture), "free": fit(scores, cost, limit)}
+def compare(scores: Scores, every: Scores, cost: Additive, limit: int, architecture: Architecture) -> dict[str, Any]:
+    """What regularity costs: the summed worth that either layout keeps under the same limit.
+
+    `every`: the scores of all units, where the free layout has fewer to choose from.
+    """
+    both = {"regular": fit_regular(every, cost, limit, architecture), "free": fit(scores, cost, limit)}
     return {
-        name: {"worth": round(worth(scores, cost, one), 4), "cost": cost.of(one), **one.sizes()}
+        name: {"worth": round(worth(every, cost, one), 4), "cost": cost.of(one), **one.sizes()}
         for name, one in both.items()
     }
 

@@ -153,7 +153,9 @@ def chosen(
     elif fitter.spares_all and not METHODS[name].trains:  # the vocabulary alone is trimmed, say
         structure, history = Structure.dense(student.anatomy), History()
     elif isinstance(method := pruning(name), Scored):
-        structure, history = fitter(scores(prepared, taught, method, plan, how, larger)), History()
+        every = scores(prepared, taught, method, plan, how)
+        there = within(every, fitter.cost, larger.pruned.structure) if larger else every
+        structure, history = fitter(there, every), History()
         cut_settled(student, structure.within(larger.pruned.structure) if larger else structure, plan, how.seed)
     else:
         structure, history = method(student, fitter, plan, dev, how)
@@ -164,21 +166,13 @@ def chosen(
     return student, structure, history, Layout(**fitter.beside) if fitter.beside else None
 
 
-def scores(
-    prepared: Prepared,
-    taught: Taught,
-    method: Scored,
-    plan: Sequence[Phase],
-    how: Training,
-    larger: Shrunk | None,
-) -> Scores:
-    """What the units are worth to the teacher, asked once for all sizes; of a `larger` one, those that it has alone."""
+def scores(prepared: Prepared, taught: Taught, method: Scored, plan: Sequence[Phase], how: Training) -> Scores:
+    """What the units are worth to the teacher, asked once for all sizes."""
     fitter = prepared.goal.fitter
     prices = tuple(fitter.cost.shared)
     if prices not in taught.scores:
         taught.scores[prices] = method.scores(taught.teacher, fitter, plan, how)
-    found = taught.scores[prices]
-    return within(found, fitter.cost, larger.pruned.structure) if larger else found
+    return taught.scores[prices]
 
 
 def refitted(prepared: Prepared, decided: Decided) -> bool:

@@ -60,13 +60,13 @@ class Fitter:
         """Whether the whole encoder is within the limit, so that nothing is to be scored."""
         return self.measured is None and self.limit >= self.cost.dense
 
-    def __call__(self, scores: Scores) -> Structure:
-        """The first process decides for all."""
+    def __call__(self, scores: Scores, every: Scores | None = None) -> Structure:
+        """The first process decides for all. `every`: the scores of all units, where some are gone already."""
         counted = partial(self.find, scores, self.cost, self.limit)
         structure = parallel.agree(partial(self.measured, scores) if self.measured else counted)
         if self.layouts and self.measured is None:
             assert isinstance(self.cost, Additive)
-            self.beside = compare(scores, self.cost, self.limit, self.layouts)
+            self.beside = compare(scores, every or scores, self.cost, self.limit, self.layouts)
         return structure
 
     def on_the_way(self, scores: Scores, limit: int) -> Structure | None:

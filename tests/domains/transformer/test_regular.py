@@ -82,7 +82,7 @@ def test_the_smallest_regular_encoder_is_in_reach_and_nothing_below_it() -> None
     fitter = Fitter.counted(costs, Budget(params=least), "regular")
     structure = fitter(drawn(MINILM, 0))
     assert fitter.cost.of(structure) == fitter.limit == least and len(structure.dropped) == 5
-    assert fitter.beside == compare(drawn(MINILM, 0), fitter.cost, least, MINILM)
+    assert fitter.beside == compare(*[drawn(MINILM, 0)] * 2, fitter.cost, least, MINILM)
     free, smaller = (Fitter.counted(costs, Budget(params=limit)) for limit in (least, least - 1))
     assert free(drawn(MINILM, 0)).dropped == () and free.beside == fitter.beside
     assert smaller(drawn(MINILM, 0)).dropped == () and smaller.beside is None
@@ -113,7 +113,7 @@ def test_the_report_sets_it_beside_the_free_structure() -> None:
     cost, scores = bert_costs(MINILM).params, drawn(MINILM, 1)
     limit = cost.dense // 4
     structure = fit_regular(scores, cost, limit, MINILM)
-    found = compare(scores, cost, limit, MINILM)
+    found = compare(scores, scores, cost, limit, MINILM)
     assert found["free"]["worth"] == round(worth(scores, cost, fit(scores, cost, limit)), 4)
     assert 0 < found["regular"]["worth"] < found["free"]["worth"] < 1
     assert worth(scores, cost, Structure.dense(MINILM.anatomy)) == pytest.approx(1)
