@@ -18,9 +18,16 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 from core.domains.transformer.model import read_model
 from core.pruning.job.run import ModelRef, run
+from core.pruning.latency import stopwatch
+from core.pruning.reading.texts import tokens_of
+from core.pruning.reading.tokenizer import load_tokenizer
+from core.pruning.training.batches import encode
+from core.rows.example import Example
+from core.rows.text.processor import Text
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec
-from core.spec.report import Report
+from core.spec.report import ProbeReport, Report
+from core.tasks import task_of
 from tests.tiny import FILLER
 
 ROWS, TEXTS, OTHERS, RARE = ("ds_" + digit * 32 for digit in "1234")
@@ -200,6 +207,13 @@ def test_short_and_long_texts_are_seen_together_by_least_squares(tiny: Path, tmp
     assert go(body, tiny, {ROWS: tmp_path / "rows.parquet"}, tmp_path / "w").train.steps["recover"] == 0
 
 
+def test_padding_of_shorter_texts_is_no_token_of_theirs(tiny: Path) -> None:
+    modality = Text(load_tokenizer(tiny), 32, apart=True)
+    examples = [Example(("w1", "w2 w3 w4 w5 w6"), 1.0)]
+    counts = tokens_of(encode(examples, task_of("text_similarity", [], [1.0], 2), modality))
+    assert counts[modality.pad_id] == 0 and counts.total() == 1 + 5 + 2 * 2
+
+
 def test_vectors_are_turned_where_first_dimensions_are_to_serve_alone(
     tiny: Path, tables: Mapping[str, Path], tmp_path: Path
 ) -> None:
@@ -213,6 +227,18 @@ def test_vectors_are_turned_where_first_dimensions_are_to_serve_alone(
     modules = [one["type"].rpartition(".")[2] for one in json.loads((output / "modules.json").read_text())]
     assert modules == ["Transformer", "Pooling", "Dense"]
     assert report.verified.max_difference_onnx is not None and report.verified.max_difference_onnx < 1e-5
+
+
+@pytest.mark.parametrize("task", [PAIRS, SCORED, SIMILARITY])
+def test_a_probe_of_shorter_vectors(
+    tiny: Path, tables: Mapping[str, Path], tmp_path: Path, task: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopwatch, "SECONDS", 0.05)
+    data = {"dataset": ROWS if "text" in task else TEXTS}
+    task = {"dimensions": [16], "data": data, "split": {"train": 30, "dev": 10}} | task
+    spec = JobSpec.model_validate({"model": "tiny", "budget": {"params": 0.4}, "task": task, "probe": True})
+    report = run(spec, ModelRef(tiny, "tiny"), {data["dataset"]: tables[data["dataset"]]}, tmp_path, lambda _said: None)
+    assert isinstance(report, ProbeReport) and report.latency
 
 
 def test_a_ranking_is_a_cross_encoder(ranking: tuple[Report, Path], monkeypatch: pytest.MonkeyPatch) -> None:

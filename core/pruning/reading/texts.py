@@ -137,8 +137,9 @@ def trim_vocabulary(rows: Encoded, modality: Text, network: TransformerNetwork) 
 
 
 def tokens_of(*parts: Rows) -> Counter[int]:
-    """How often each token is in these rows."""
-    return Counter(token for part in parts for ids in part.inputs["input_ids"] for token in ids.flatten().tolist())
+    """How often each token is in these rows, but for the padding of those of several texts."""
+    columns = [zip(part.inputs["input_ids"], part.inputs["attention_mask"], strict=True) for part in parts]
+    return Counter(token for rows in columns for ids, mask in rows for token in ids[mask == 1].tolist())
 
 
 def missing_from(vocabulary: Trimmed) -> list[str]:
