@@ -244,6 +244,13 @@ def untrained(spec: JobSpec) -> None:
             "/train/steps/teach",
             "'steps.teach' is 0, but nothing says in what unit a model's own head gives numbers: leave it out",
         )
+    alone = spec.coupling not in ("none", "auto") and [*spec.transfer.active] == ["teach"]
+    if alone and spec.task.problem in VECTORS and not spec.train.steps.teach:
+        raise PydanticCustomError(
+            "/transfer/stages",
+            "nothing can enter the 'teach' stage alone, which has no steps for text vectors unless 'steps.teach' gives "
+            "them: name 'prune' or 'recover', too, or leave 'stages' out",
+        )
     for stage in left_out:
         if stage == "teach" and spec.task.problem in VECTORS:  # which have none, unless it is asked for
             continue

@@ -342,6 +342,16 @@ def test_a_source_has_columns_and_names_of_the_targets_kind() -> None:
         JobSpec.model_validate(MINIMAL | {"sources": [{"data": DATASET, "label_map": {"a": "c"}}]})
 
 
+def test_a_source_cannot_enter_only_a_stage_that_vectors_do_not_have() -> None:
+    source = {"data": DATASET, "text": ["a", "b"], "label": "score"}
+    task = {"type": "sentence-similarity", "data": DATASET, "text": ["a", "b"], "label": "score"}
+    body = MINIMAL | {"task": task, "sources": [source], "transfer": {"coupling": "sequential", "stages": ["teach"]}}
+    with pytest.raises(ValidationError, match="has no steps for text vectors unless"):
+        JobSpec.model_validate(body)
+    assert JobSpec.model_validate(body | {"train": {"steps": {"teach": 100}}})
+    assert JobSpec.model_validate(body | {"transfer": {"coupling": "sequential", "stages": ["teach", "recover"]}})
+
+
 def owning(*, task: dict[str, Any] | None = None, own: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
     """A job with texts of its own."""
     return MINIMAL | {"task": {"data": DATASET, "unlabelled": {"data": OTHER, **(own or {})}, **(task or {})}, **more}
