@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from core.pruning.job import layouts
+from core.pruning.job import layouts, run
+from core.pruning.job.prepare import Prepared
+from core.pruning.job.stages import Shrunk
+from core.spec.errors import SpecError
 from core.spec.messages import Message, Note, StageProgress
 from core.spec.report import Interval
 from tests.tiny import TARGET, done, rows, save_table, spec_of
@@ -55,6 +59,23 @@ def test_where_no_regular_one_is_as_small_the_free_one_is_made(
     assert report.layout is None
     notes = [one.message for one in said if isinstance(one, Note)]
     assert any(note.startswith("the free layout alone is made: out of reach") for note in notes)
+
+
+@pytest.mark.slow
+def test_where_a_regular_one_does_not_meet_its_time_the_free_one_is_made(
+    tiny: Path, table: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shrunk, said = run.shrink_laid, list[Message]()
+
+    def missed(prepared: Prepared, *given: Any) -> Shrunk:
+        if prepared.one.spec.export.layout == "regular":
+            raise SpecError("/budget/latency_ms", "not met: too slow")
+        return shrunk(prepared, *given)
+
+    monkeypatch.setattr(run, "shrink_laid", missed)
+    done(spec_of(export={"layout": "auto"}), tiny, table, tmp_path, said.append)
+    assert "the free layout alone is made: not met: too slow" in [one.message for one in said if isinstance(one, Note)]
+    assert (tmp_path / "output/model.safetensors").is_file()
 
 
 @pytest.mark.parametrize(("value", "high", "taken"), [(0.01, 0.05, True), (-0.03, 0.02, False), (-0.01, -0.001, False)])

@@ -20,7 +20,8 @@ from core.domains.network import TARGET as TARGET_HEAD
 from core.domains.structure import Structure
 from core.domains.transformer.load import load_network
 from core.pruning.export.card import write_card
-from core.pruning.job import publish, stages, state
+from core.pruning.job import publish, run, stages, state
+from core.pruning.job.passes import Pass
 from core.pruning.job.publish import verify
 from core.pruning.job.run import ModelRef
 from core.pruning.latency import stopwatch
@@ -30,7 +31,7 @@ from core.pruning.system.files import sha256, write_json
 from core.pruning.training.predict import predict
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec
-from core.spec.messages import Alive, Fitted, Saved, StageBegun, StageProgress
+from core.spec.messages import Alive, Fitted, Note, Saved, StageBegun, StageProgress
 from core.spec.report import Curve, Interval, Report, Sizes
 from tests.fresh import Fresh
 from tests.tiny import SOURCE, TARGET, done, rows, save_table, save_tiny_model
@@ -482,6 +483,24 @@ def test_a_source_whose_labels_are_unrelated_is_text_in_every_stage(
     labels, _ = go(spec_of(sources=[source], transfer={"coupling": "teacher"}), tiny, tables, tmp_path / "c")
     assert found.results.pruned.test == text.results.pruned.test
     assert text.curves["teach"] == found.curves["teach"] != labels.curves["teach"]
+
+
+def test_a_control_that_cannot_be_made_costs_no_files(
+    tiny: Path, tables: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = run.trained_and_measured
+
+    def missed(one: Pass) -> run.Outcome:
+        if one.control:
+            raise SpecError("/budget/latency_ms", "not met: too slow")
+        return measured(one)
+
+    monkeypatch.setattr(run, "trained_and_measured", missed)
+    source = {"data": {"dataset": SOURCE}, "label": "label"}
+    asked = spec_of(sources=[source], transfer={"coupling": "teacher"}, control=True)
+    report, said = go(asked, tiny, tables, tmp_path)
+    assert report.control is None and (tmp_path / "output/model.safetensors").is_file()
+    assert Note(message="without transfer nothing was made: not met: too slow") in said
 
 
 def test_control_is_the_job_without_transfer(tiny: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def run(
         beside = begin(without_transfer(spec), control=True)
         # `auto` may have chosen to be its own control, but for the tokens of texts that it did not use.
         alone = done.coupling == "none" and spec.vocabulary == "keep"
-        control = control if alone else trained_and_measured(beside)
+        control = control if alone else without_transfer_measured(own, beside)
         own.teller.took("control", beside.teller.seconds)
     with own.teller.stage("export"):
         without = {size.name: size for size in (done if alone else control).sizes}
@@ -64,6 +64,15 @@ def run(
         several = publish_family(own, done.sizes, done.failed, reports) if spec.budgets and reports else None
     parallel.leave()
     return several or reports.get(None)
+
+
+def without_transfer_measured(own: Pass, beside: Pass) -> Outcome:
+    """The control; of one that cannot be made, nothing but a note: what was made with transfer is not lost."""
+    try:
+        return trained_and_measured(beside)
+    except SpecError as error:
+        own.teller.note(f"without transfer nothing was made: {error.message}")
+        return Outcome()
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,13 @@ def trained_and_measured(one: Pass) -> Outcome:
 def shrink(prepared: Prepared, decided: Decided, taught: Taught, larger: Shrunk | None) -> Shrunk:
     """One size, cut out of the next `larger` one where that can be; of two layouts, the one to take."""
     made = shrink_laid(prepared, decided, taught, larger)
-    return choose(made, shrink_laid(prepared.regular, decided, taught, None)) if prepared.regular else made
+    if prepared.regular is None:
+        return made
+    try:
+        return choose(made, shrink_laid(prepared.regular, decided, taught, None))
+    except SpecError as error:  # a budget in time, which no regular structure meets
+        prepared.one.teller.note(f"the free layout alone is made: {error.message}")
+        return made
 
 
 def shrink_laid(prepared: Prepared, decided: Decided, taught: Taught, larger: Shrunk | None) -> Shrunk:
