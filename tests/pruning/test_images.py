@@ -266,13 +266,14 @@ def test_auto_tries_pictures_as_it_does_texts(resnet: Path, tables: Mapping[str,
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", ["l0", "pdp"])
 def test_weights_of_sources_are_learned_by_the_gates_of_channels(
-    resnet: Path, tables: Mapping[str, Path], tmp_path: Path
+    resnet: Path, tables: Mapping[str, Path], tmp_path: Path, method: str
 ) -> None:
-    """Of a network that is dense, and of one that is cut."""
+    """Of a network that is dense, of one that is cut, and under masks."""
     train = {"steps": {"teach": 10, "prune": 30, "recover": 30}, "learning_rate": 3e-3}
     learned = {"coupling": "joint", "weighting": "learned"}
-    report = done(with_source(transfer=learned, method={"name": "l0"}, train=train), resnet, tables, tmp_path)
+    report = done(with_source(transfer=learned, method={"name": method}, train=train), resnet, tables, tmp_path)
     kept_all(tmp_path / "output", report)
     assert len(report.transfer.weights["source 0"]) > 2
 

@@ -149,7 +149,8 @@ class ChannelNetwork(Network):
                 continue
             for task, module in self.heads.items():
                 path = name.removeprefix(head)
-                tensor = dict([*module.named_parameters(), *module.named_buffers()])[path]
+                owner, _, part = path.rpartition(".")
+                tensor = getattr(module.get_submodule(owner), part)
                 shape = weight.shape if task == TARGET else (tensor.shape[0], *weight.shape[1:])
                 found[f"heads.{task}.{path}"] = replace(weight, shape=tuple(shape))
         return replace(graph, weights=found)
