@@ -28,7 +28,7 @@ from benchmarks.readers.nets import COURSES, DenseNet, learn, quality
 from benchmarks.readers.table import table
 from benchmarks.transfer.cells import append_result, read_results, revision
 from cli.fetch_images import fetch_model
-from core.domains.channels.norms import sane_momentum
+from core.domains.channels.tensorflow import as_torch_means
 from core.pruning.export.files import environment
 
 RESULTS = Path(__file__).parents[1] / "results" / "readers.jsonl"
@@ -62,7 +62,7 @@ def main() -> None:
             if not left:
                 continue
             model, data = begun(name, seed, asked.data_dir)
-            sane_momentum(model)
+            as_torch_means(model)
             learn(model, data, COURSES[name], seed)
             same = {"dense": quality(model, model, data), "revision": revision()}
             same["environment"] = environment().model_dump(mode="json")

@@ -19,6 +19,7 @@ from core.domains.channels.gates import gated
 from core.domains.channels.graph import Graph
 from core.domains.channels.magnitude import column_sizes
 from core.domains.channels.magnitude import norms as sizes
+from core.domains.channels.tensorflow import as_torch_means
 from core.domains.gates import Gates
 from core.domains.network import TARGET, Network
 from core.domains.structure import Structure
@@ -45,7 +46,7 @@ class ChannelNetwork(Network):
         self.family, self.side, self.multiple = family, side, multiple
         self.given = self.graph = graph  # of the dense network, and of what it is now
         self.earlier = frozenset(earlier)
-        norms.sane_momentum(self)
+        as_torch_means(self)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)

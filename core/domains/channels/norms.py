@@ -18,8 +18,6 @@ from core.domains.channels.cut import slicer
 from core.domains.channels.graph import Graph
 from core.domains.structure import Structure
 
-MOMENTUM = 0.1  # how much a batch counts in running statistics
-SANE = 0.01, 0.5
 Batches = Iterable[Mapping[str, Tensor]]
 
 
@@ -48,16 +46,6 @@ def norms(model: nn.Module) -> dict[str, _BatchNorm]:
     """Every BatchNorm that has running statistics, by its path."""
     found = {name: module for name, module in model.named_modules() if isinstance(module, _BatchNorm)}
     return {name: norm for name, norm in found.items() if norm.running_mean is not None}
-
-
-def sane_momentum(model: nn.Module) -> None:
-    """Let a batch count a tenth in running statistics where a model says (nearly) all, or nothing.
-
-    transformers' MobileNet and EfficientNet carry TensorFlow's 0.9997 and 0.99, which there is what the past counts.
-    """
-    for norm in norms(model).values():
-        if norm.momentum is not None and not SANE[0] <= norm.momentum <= SANE[1]:
-            norm.momentum = MOMENTUM
 
 
 @torch.no_grad()

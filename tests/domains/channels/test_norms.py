@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from core.domains.channels.cut import cut
-from core.domains.channels.norms import match, norms, sane_momentum, statistics
+from core.domains.channels.norms import match, norms, statistics
+from core.domains.channels.tensorflow import as_torch_means
 from core.domains.channels.tracing.trial import draw
 from core.domains.structure import Structure
 from tests.domains.channels.nets import answer, make, pictures, traced
@@ -17,15 +18,17 @@ from tests.domains.channels.nets import answer, make, pictures, traced
 BATCHES = [pictures(4), pictures(4)]
 
 
-def test_momentum_of_tensorflow() -> None:
-    model = make("mobilenet_v2")
+@pytest.mark.parametrize(("name", "dropped"), [("mobilenet_v1", 0.001), ("mobilenet_v2", 0.2)])
+def test_what_tensorflow_keeps_is_not_dropped(name: str, dropped: float) -> None:
+    model = make(name)
     momenta = [norm.momentum for norm in norms(model).values()]
     assert min(momentum or 0 for momentum in momenta) > 0.9
-    sane_momentum(model)
+    as_torch_means(model)
     assert {norm.momentum for norm in norms(model).values()} == {0.1}
-    other = nn.BatchNorm2d(3, momentum=0.05)
-    sane_momentum(other)
-    assert other.momentum == 0.05
+    assert model.dropout.p == pytest.approx(dropped)
+    other = nn.Sequential(nn.BatchNorm2d(3, momentum=0.05), nn.Dropout(0.3))
+    as_torch_means(other)
+    assert other[0].momentum == 0.05 and other[1].p == 0.3  # type: ignore[union-attr]
 
 
 def test_moments_of_batches_are_those_of_all() -> None:
