@@ -86,6 +86,8 @@ class Network(nn.Module, ABC):
         for module in self.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
+            if isinstance(getattr(module, "drop_prob", None), float):  # whole branches: transformers' DropPath
+                module.drop_prob = 0.0  # type: ignore[assignment]
 
     def assembled(self) -> Any:
         """Give the plain transformers model with the target's head in its place. Shares the weights."""
