@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from core.domains.structure import Structure
@@ -18,6 +19,7 @@ from core.rows.files.read import read
 from core.spec.errors import SpecError
 from core.spec.messages import Saved
 from core.spec.report import Report
+from tests.domains.channels.nets import FAMILIES as NETS
 from tests.rows.image.made import zipped
 from tests.tiny import SOURCE, TARGET, done, run_apart
 from tests.tiny_images import (
@@ -25,6 +27,7 @@ from tests.tiny_images import (
     SIDE,
     pictures,
     save_pictures,
+    save_preprocessor,
     save_tiny_mobilenet,
     save_tiny_resnet,
     save_tiny_vit,
@@ -32,6 +35,7 @@ from tests.tiny_images import (
     with_source,
 )
 
+REFUSED = ("Bit", "ConvNextV2", "PPLCNet", "SwiftFormer")
 BY_PATH = """
 from runpy import run_path
 from PIL import Image
@@ -95,6 +99,22 @@ def test_a_job_meets_its_budget_and_its_files_are_what_was_measured(
     kept_all(tmp_path / "output", report)
     assert 0.38 <= report.budget.fraction <= 0.4
     run_apart(BY_PATH, tmp_path / "output")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, (family, _) in NETS.items() if family not in REFUSED])
+def test_a_job_of_every_family(tables: Mapping[str, Path], tmp_path: Path, name: str) -> None:
+    """With a head of a source beside the target's; its ONNX file says the same."""
+    family, options = NETS[name]
+    made = getattr(transformers, f"{family}Config")(**options | {"num_labels": 5})
+    torch.manual_seed(0)
+    getattr(transformers, f"{family}ForImageClassification")(made).save_pretrained(tmp_path / "tiny")
+    save_preprocessor(tmp_path / "tiny")
+    few = {"steps": {"teach": 2, "recover": 2}, "image_size": 64}
+    asked = {"transfer": {"coupling": "joint"}, "export": {"formats": ["onnx"]}, "budget": {"macs": 0.9}, "train": few}
+    report = done(with_source(**asked), tmp_path / "tiny", tables, tmp_path / "job")
+    kept_all(tmp_path / "job/output", report)
+    assert report.verified and report.verified.max_difference_onnx is not None
 
 
 @pytest.mark.slow

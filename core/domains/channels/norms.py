@@ -82,7 +82,7 @@ def match(
 
 
 def _watch(model: nn.Module, batches: Batches, hear: Callable[[str, _BatchNorm, Moments], None]) -> dict[str, Moments]:
-    """Moments of each norm's input; `hear` is told of them before the norm runs."""
+    """Moments of each norm's input; `hear` is told of them before the norm runs. Of heads, of all that there are."""
     found: dict[str, Moments] = {}
 
     def hook(name: str) -> Any:
@@ -97,7 +97,9 @@ def _watch(model: nn.Module, batches: Batches, hear: Callable[[str, _BatchNorm, 
     try:
         with evaluating(model):
             for batch in batches:
-                model(**batch)
+                features = model(**batch)
+                for head in getattr(model, "heads", {}).values():
+                    head(features)
     finally:
         for handle in handles:
             handle.remove()
