@@ -26,6 +26,7 @@ READ_APART = (
     "it was made of"
 )
 Shapes = Mapping[str, tuple[int, ...]]  # by the name of a weight
+SIDELESS = "the model's preprocessor names no size of square pictures: give the pixels of a side"
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class LocalImageModel:
         """Pixels of a picture's side in a job; SpecError('/train/image_size') where nobody says."""
         side = spec.train.image_size or self.side
         if side is None:
-            raise SpecError("/train/image_size", "the model's preprocessor names no size: give the pixels of a side")
+            raise SpecError("/train/image_size", SIDELESS)
         return side
 
 

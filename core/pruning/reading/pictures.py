@@ -22,6 +22,7 @@ def read_pictures(spec: JobSpec, model: Path, splits: Splits, hear: Hear) -> tup
     kind, fitted = spec.task.problem, spec.train.steps.teach == 0
     local = read_image_model(model)
     require_each(spec, local.require)
+    local.side_of(spec)
     head = choose_head(local.labels, splits.labels, kind)
     splits = replace(splits, labels=[*head.labels])  # in the order that the model's own head has them
     task = task_of(kind, splits.labels, labels_of(splits.train))

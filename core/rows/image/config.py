@@ -31,11 +31,13 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def side_of(config: Mapping[str, Any]) -> int | None:
-    """Pixels of a side of the pictures that it makes; None where it does not say, and its class has a default."""
+    """Pixels of a side of the square pictures that it makes; None where it does not say, or where they are none."""
     crops = config.get("do_center_crop", "EfficientNet" not in str(config.get("image_processor_type")))
     for given in (config.get("crop_size") if crops else None, config.get("size")):
         sides = list(given.values()) if isinstance(given, Mapping) else [given]
         pixels = [side for side in sides if isinstance(side, int) and not isinstance(side, bool) and side > 0]
+        if isinstance(given, Mapping) and given.get("height") != given.get("width"):
+            return None
         if pixels:
             return max(pixels)
     return None

@@ -218,6 +218,12 @@ def test_the_size_is_known_without_the_library(name: str, model: Callable[..., P
     assert side_of(read_config(folder)) == Images.of(folder, None, augment=True).side
 
 
+def test_pictures_that_are_not_square_have_no_side() -> None:
+    """What is counted, and timed, is a square."""
+    assert side_of({"size": {"height": 256, "width": 128}}) is None
+    assert side_of({"size": {"height": 64, "width": 64}}) == side_of({"size": {"shortest_edge": 64}}) == 64
+
+
 def test_numbers_of_bytes_do_not_wrap(model: Callable[..., Path], rows: Rows) -> None:
     """The lightest and the darkest byte."""
     images = Images.of(model(CONFIGS["vit"]), 32, augment=True)
