@@ -16,6 +16,7 @@ from core.domains.transformer.network import TransformerNetwork
 from core.domains.transformer.parts import matrices
 from core.pruning.training import train as module
 from core.pruning.training.coupling import Phase
+from core.pruning.training.predict import predict
 from core.pruning.training.train import Training, rank, recovery_rate, train
 from core.spec.errors import SpecError
 from core.tasks import task_of
@@ -99,3 +100,13 @@ def test_training_that_goes_astray_says_what_to_mend(
     with pytest.raises(SpecError, match="at step 1 of 'recover' the loss is no number") as caught:
         train(network, plan, plan[0].streams[0].rows, Training(2, 1e-4, 0), stage="recover", metric="accuracy")
     assert caught.value.field == "/train/learning_rate"
+
+
+def test_what_is_measured_is_computed_as_a_cpu_does(network: TransformerNetwork, tiny: Path) -> None:
+    seen = []
+    rows = stream(tiny, 4, seed=0).rows
+    handle = network.register_forward_pre_hook(lambda *_: seen.append(torch.backends.cudnn.allow_tf32))
+    before = torch.backends.cudnn.allow_tf32
+    predict(network, rows)
+    handle.remove()
+    assert seen == [False] and torch.backends.cudnn.allow_tf32 == before

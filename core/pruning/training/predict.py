@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Any
@@ -22,6 +22,16 @@ def autocast(network: Network) -> AbstractContextManager[Any]:
     """The network's matrix products in bfloat16 where that is faster; weights and sums stay in float32."""
     fast = low_precision() and (device().type == "cuda" or network.wide)
     return torch.autocast(device().type, torch.bfloat16) if fast else contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def exact() -> Iterator[None]:
+    """Convolutions of a GPU in float32, as a CPU computes them: by default they round to TF32."""
+    before, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 @torch.inference_mode()
@@ -43,7 +53,7 @@ def predict(
     network.eval()
     where = next(network.parameters()).device
     parts: list[tuple[list[int], Tensor]] = (checkpoint.load() or {"parts": []})["parts"]
-    with autocast(network) if fast else contextlib.nullcontext():
+    with autocast(network) if fast else exact():
         for index, inputs in islice(in_order(rows, batch_size), len(parts), None):
             inputs = {name: column.to(where) for name, column in inputs.items()}
             logits = rows.task.answers(network.heads[head], network(**inputs), inputs)
