@@ -14,7 +14,7 @@ import json
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from runpy import run_path
@@ -22,7 +22,7 @@ from typing import Any
 
 import onnxruntime
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.export import Dim
 from transformers import AutoConfig, AutoModelForImageClassification
@@ -31,6 +31,7 @@ from cli.busy import scheduled, waited
 from cli.measure import in_turn
 
 BATCH = 64
+Pixels = Callable[[Sequence[Image.Image]], Tensor]
 
 
 def main(pictures: Path, checkpoints: list[Path]) -> dict[str, Any]:
@@ -44,12 +45,14 @@ def main(pictures: Path, checkpoints: list[Path]) -> dict[str, Any]:
     sessions = {}
     for folder in checkpoints:
         name = str(folder)
-        model, processor = run_path(str(folder / "load.py"))["load"]()
+        here = run_path(str(folder / "load.py"))
+        model, processor = here["load"]()
         sessions[name] = session(folder / "model.onnx")
-        shares = accuracy(folder, pictures, processor, model, sessions[name])
+        pixels = partial(pixels_of, processor, here["rgb"])
+        shares = accuracy(folder, pictures, pixels, model, sessions[name])
         params = sum(parameter.numel() for parameter in model.parameters())
         result[name] = {"accuracy": shares[0], "onnx_accuracy": shares[1], "model_params": params}
-        size = next(batches(folder, pictures, processor))[1].shape[1:]
+        size = next(batches(folder, pictures, pixels))[1].shape[1:]
     with tempfile.TemporaryDirectory() as scratch:
         sessions["dense"] = dense(checkpoints[0], size, Path(scratch) / "dense.onnx")
     before = scheduled()
@@ -59,7 +62,13 @@ def main(pictures: Path, checkpoints: list[Path]) -> dict[str, Any]:
     return result
 
 
-def batches(folder: Path, pictures: Path, processor: Any) -> Iterator[tuple[list[str], Tensor]]:
+def pixels_of(processor: Any, rgb: Any, images: Sequence[Image.Image]) -> Tensor:
+    """(rows, 3, H, W), as the checkpoint's own files make them."""
+    pixels: Tensor = processor([rgb(image) for image in images], return_tensors="pt")["pixel_values"]
+    return pixels
+
+
+def batches(folder: Path, pictures: Path, pixels: Pixels) -> Iterator[tuple[list[str], Tensor]]:
     """Labels and pixels, (rows, 3, H, W), of the test rows."""
     with (folder / "test.jsonl").open(encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
@@ -67,22 +76,23 @@ def batches(folder: Path, pictures: Path, processor: Any) -> Iterator[tuple[list
         for start in range(0, len(rows), BATCH):
             part = rows[start : start + BATCH]
             images = [opened(archive, row["image"]) for row in part]
-            yield [row["label"] for row in part], processor(images, return_tensors="pt")["pixel_values"]
+            yield [row["label"] for row in part], pixels(images)
 
 
 def opened(archive: zipfile.ZipFile, name: str) -> Image.Image:
-    """As it is meant to be seen."""
+    """As it was uploaded."""
     with archive.open(name) as file, Image.open(file) as image:
-        return ImageOps.exif_transpose(image).convert("RGB")
+        image.load()
+        return image
 
 
 @torch.inference_mode()
-def accuracy(folder: Path, pictures: Path, processor: Any, model: Any, file: Any) -> tuple[float, float]:
+def accuracy(folder: Path, pictures: Path, pixels: Pixels, model: Any, file: Any) -> tuple[float, float]:
     """Share of the test rows that the model gets right, and that its ONNX file does."""
     right, exported, rows = 0, 0, 0
-    for labels, pixels in batches(folder, pictures, processor):
-        (logits,) = file.run(None, {"pixel_values": pixels.numpy()})
-        answers = model(pixel_values=pixels).logits.argmax(1).tolist(), logits.argmax(1).tolist()
+    for labels, batch in batches(folder, pictures, pixels):
+        (logits,) = file.run(None, {"pixel_values": batch.numpy()})
+        answers = model(pixel_values=batch).logits.argmax(1).tolist(), logits.argmax(1).tolist()
         for label, one, other in zip(labels, *answers, strict=True):
             right += model.config.id2label[one] == label
             exported += model.config.id2label[other] == label

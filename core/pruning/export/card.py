@@ -216,8 +216,8 @@ from PIL import Image, ImageOps
 from transformers import $auto_class, AutoImageProcessor
 
 model = $auto_class.from_pretrained("."$trust)
-processor = AutoImageProcessor.from_pretrained(".")
-picture = ImageOps.exif_transpose(Image.open("a picture.jpg")).convert("RGB")
+processor = AutoImageProcessor.from_pretrained(".", backend="pil")  # of transformers 4: use_fast=False
+picture = ImageOps.exif_transpose(Image.open("a picture.jpg")).convert("RGB")  # 16-bit grey: by rgb() of load.py
 batch = processor(picture, return_tensors="pt")
 ```
 """

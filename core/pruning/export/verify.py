@@ -161,6 +161,7 @@ def load(checkpoint: Path, problem: ProblemType, images: bool) -> Found:
 
     from core.domains.transformer.embedder import load_embedder
     from core.domains.transformer.pooling import read_recipe
+    from core.rows.image.preprocessor import opened
     from core.tasks import TASKS
 
     coded = any(checkpoint.glob("modeling_topwork_*.py"))
@@ -170,7 +171,7 @@ def load(checkpoint: Path, problem: ProblemType, images: bool) -> Found:
         auto_class = getattr(transformers, AUTO_CLASS if images else TASKS[problem].auto_class)
         model = auto_class.from_pretrained(checkpoint, trust_remote_code=coded, dtype=torch.float32).eval()
     if images:
-        processor: Any = transformers.AutoImageProcessor.from_pretrained(checkpoint)  # type: ignore[no-untyped-call]
+        processor: Any = opened(checkpoint)
     else:
         processor = transformers.AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=coded)
     other = None

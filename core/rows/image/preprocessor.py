@@ -24,13 +24,13 @@ def loaded(folder: Path, side: int | None) -> Any:
     """
     config = read_config(folder)
     try:
-        processor = _open(folder)
+        processor = opened(folder)
         sizes = {"size": _sizes(processor.size)}
         if getattr(processor, "do_center_crop", False):
             sizes["crop_size"] = _sizes(processor.crop_size)
         if side is not None:
             sizes = _resized(sizes, side)
-            processor = _open(folder, **sizes)
+            processor = opened(folder, **sizes)
     except Exception as error:  # of whatever a strange file makes of it
         raise unsupported(config, error) from error
     for pixels in (value for size in sizes.values() for value in size.values()):
@@ -51,7 +51,8 @@ def known_options(processor: Any) -> set[str]:
     return named if "do_resize" in named else {*processor.valid_kwargs.__annotations__}
 
 
-def _open(folder: Path, **sizes: Sizes) -> Any:
+def opened(folder: Path, **sizes: Sizes) -> Any:
+    """What transformers makes of the folder, by PIL."""
     from transformers import AutoImageProcessor
 
     # Where torchvision is there, too, its scaling differs. Earlier versions have the same class under "slow".
