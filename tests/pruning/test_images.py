@@ -40,9 +40,32 @@ BY_PATH = """
 from runpy import run_path
 from PIL import Image
 
-model, processor = run_path("load.py")["load"]()
+here = run_path("load.py")
+model, processor = here["load"]()
 batch = processor(Image.new("RGB", (40, 50), (10, 200, 30)), return_tensors="pt")
-print(tuple(model(**batch).logits.shape))
+assert model(**batch).logits.shape == (1, 3)
+deep = Image.frombytes("I;16", (256, 2), bytes(range(256)) * 4)
+assert {one for pixel in here["rgb"](deep).getdata() for one in pixel} == {*range(1, 256, 2)}  # the upper bytes
+"""
+ELSEWHERE = """
+import json
+from functools import partial
+from pathlib import Path
+from runpy import run_path
+
+from transformers import AutoModelForImageClassification
+
+config = json.loads(Path("config.json").read_text())
+config["topwork"]["shapes"]["resnet.named.otherwise"] = [4]
+Path("config.json").write_text(json.dumps(config))
+by_transformers = partial(AutoModelForImageClassification.from_pretrained, ".", trust_remote_code=True)
+for load in (run_path("load.py")["load"], by_transformers):
+    try:
+        load()
+    except ImportError as error:
+        assert "has no 'resnet.named.otherwise'" in str(error) and "pip install 'transformers==" in str(error), error
+    else:
+        raise AssertionError("it has loaded at random")
 """
 
 
@@ -99,6 +122,7 @@ def test_a_job_meets_its_budget_and_its_files_are_what_was_measured(
     kept_all(tmp_path / "output", report)
     assert 0.38 <= report.budget.fraction <= 0.4
     run_apart(BY_PATH, tmp_path / "output")
+    run_apart(ELSEWHERE, tmp_path / "output")
 
 
 @pytest.mark.slow

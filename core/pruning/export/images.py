@@ -9,6 +9,7 @@ from string import Template
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import transformers
 from torch import Tensor
 
 from core.domains.channels import resize
@@ -52,7 +53,7 @@ def write_image_model(
         write_json(target / "config.json", config | {"architectures": [family.task_class]})
         return
     names = {"task_class": family.task_class, "auto_class": AUTO_CLASS, "model_type": family.model_type}
-    names["config_class"] = type(model.config).__name__
+    names |= {"config_class": type(model.config).__name__, "version": transformers.__version__}
     sources = {
         name: Path(str(module.__file__)).read_text().split("from torch import Tensor, nn\n", 1)[1].strip() + "\n"
         for name, module in {"resize": resize, "reads": reads}.items()
