@@ -182,9 +182,12 @@ def seconds(asked: Work, seen: Iterable[Seen], cpus: int, per_mac: float = SECON
     return START_S[0] + rough / cpus / 2, START_S[1] + 2 * rough
 
 
-def image_memory_bytes(params: int, activations: int, batch_size: int) -> float:
-    """As `memory_bytes`, of an image model: of each layer what it gives for a picture, normed and activated."""
-    return FLOAT * (7 * params + 4 * batch_size * activations)
+def image_memory_bytes(params: int, activations: int, batch_size: int, pixels: int) -> float:
+    """As `memory_bytes`, of an image model: of each layer what it gives for a picture, normed and activated.
+
+    `pixels`: of all pictures and their views, three colours of a byte each.
+    """
+    return FLOAT * (7 * params + 4 * batch_size * activations) + 3 * pixels
 
 
 def memory_bytes(architecture: Architecture, encoder_params: int, params: int, batch_size: int, length: int) -> float:

@@ -19,6 +19,7 @@ from core.domains.transformer.costs import Costs, least
 from core.domains.transformer.model import LocalModel
 from core.ledger.tables import Job
 from core.ledger.workers import Needs
+from core.rows.image.views import views_of
 from core.rows.survey import Survey
 from core.spec.budget import Budget
 from core.spec.job import JobSpec
@@ -115,10 +116,14 @@ def foretell_images(
 
     def left_of(budget: Budget, reach: image.Reach) -> float:
         counted = reach.dense.get(budget.kind)
-        return reach.limit(budget) / counted if counted else 1 / (budget.speedup or 1)
+        halved = 0.5 if budget.kind == "bytes" and spec.export.precision != "float32" else 1.0
+        return reach.limit(budget) / (halved * counted) if counted else 1 / (budget.speedup or 1)
 
+    learned = [rows.train, *rows.sources, rows.unlabelled]
+    views = sum(count * (views_of(count) if spec.task.augment else 1) for count in learned)
     left, reach = [left_of(size.budget, one) for size, one in zip(spec.sizes, reaches, strict=True)], reaches[0]
-    memory = estimate.image_memory_bytes(reach.dense["params"], reach.activations, spec.train.batch_size)
+    pixels = (views + rows.dev + rows.test) * reach.side**2
+    memory = estimate.image_memory_bytes(reach.dense["params"], reach.activations, spec.train.batch_size, pixels)
     pace = estimate.image_seconds_per_mac(reach.dense["macs"], reach.activations)
     return _foretold(spec, rows, left, reach.dense["macs"], memory, seen, device, cpus, pace)
 

@@ -263,7 +263,13 @@ def test_a_plan_says_what_of_a_local_model_can_go(
     assert plan["units"]["blocks"] > 2 and 0.9 < plan["units"]["removable"] <= 1
     reach = {one["cost"]: one for one in plan["reach"]}
     assert {*reach} == {"params", "macs", "bytes"} and reach["macs"]["sequence_length"] == SIDE
-    assert plan["limit"] == reach["macs"]["dense"] // 2 and plan["estimate"]["memory_bytes"] > 0
+    assert plan["limit"] == reach["macs"]["dense"] // 2
+    views, as_they_are = (
+        client.post("/v1/jobs:validate", json=asked | {"task": asked["task"] | {"augment": augment}}).json()["estimate"]
+        for augment in (True, False)
+    )
+    more = views["memory_bytes"] - as_they_are["memory_bytes"]
+    assert more == 7 * plan["rows"]["train"] * 3 * SIDE**2  # few pictures are seen in eight views
     assert plan["estimate"]["basis"] == "no finished jobs of pictures on cpu yet: rough"
     ran = report(work_macs={"train": 1e9, "measure": 1e6}, timings_s={"teach": 30.0})
     for task in ({"data": {"dataset": dataset}}, asked["task"]):

@@ -16,14 +16,13 @@ from core.rows.image.config import read_config
 from core.rows.image.decode import quietly, rgb
 from core.rows.image.picture import Picture, read_bytes
 from core.rows.image.preprocessor import known_options, loaded, unsupported
-from core.rows.image.views import view_of
+from core.rows.image.views import view_of, views_of
 from core.rows.modality import Batch, Columns
 
 PIXELS = "pixel_values"
 # What a preprocessor does to numbers, and not to the picture; not all of them know all.
 NUMBERS = {"do_rescale": False, "do_normalize": False, "rescale_offset": False, "include_top": False}
 SHAPES = {"do_resize": False, "do_center_crop": False, "do_pad": False, "do_flip_channel_order": False}
-MOST_VIEWS, MOST_ROWS = 8, 4000  # of a picture, and of all that are trained on
 AT_ONCE = 32  # pictures whose bytes are in memory
 THREADS = 4  # each holds a whole picture while it is made small: up to half a GB
 EXACT = 1e-5
@@ -83,8 +82,8 @@ class Images:
         return self._encode(rows, views, str(seed)), [row for row in range(len(rows)) for _ in range(views)]
 
     def views(self, rows: int) -> int:
-        """Of few pictures more."""
-        return max(1, min(MOST_VIEWS, MOST_ROWS // max(1, rows))) if self.augment else 1
+        """Of few pictures more, where they are to be augmented."""
+        return views_of(rows) if self.augment else 1
 
     def _encode(self, rows: Sequence[tuple[Any, ...]], views: int, seed: str) -> Columns:
         pixels = self._room(len(rows) * views)

@@ -11,6 +11,12 @@ if TYPE_CHECKING:
 
 LEAST_AREA = 0.6  # of a picture, that a view shows
 MOST_STRETCH = 1.15  # of one side against the other
+MOST_VIEWS, MOST_ROWS = 8, 4000  # of a picture, and of all that are trained on
+
+
+def views_of(pictures: int) -> int:
+    """How many views each of so many pictures is seen in: of few pictures more."""
+    return max(1, min(MOST_VIEWS, MOST_ROWS // max(1, pictures)))
 
 
 def view_of(picture: Image.Image, number: int, key: str) -> Image.Image:
