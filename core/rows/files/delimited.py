@@ -85,7 +85,7 @@ def read(text: Text, gathered: Gathered, asked: Asked, folder: Path) -> Layout:
     above += titles
     lines = lines[above:]
     layout = _layout(dialect, lines, asked, gathered, above + 1)
-    if dialect.delimiter == "\t" and not _is_strict(text.path, layout):
+    if dialect.delimiter == "\t" and _count(text.path, layout) is None:
         # Whoever writes tabs between cells often writes quotes as they come.
         gathered.note("Its quotes do not go in pairs and were kept as parts of the texts.")
         layout = _layout(replace(dialect, quote=""), lines, asked, gathered, above + 1)
@@ -313,12 +313,31 @@ def _count_up(cells: Sequence[str]) -> bool:
     return all(re.fullmatch(r'"?\d+"?', cell) for cell in cells) and len(set(cells)) == len(cells)
 
 
-def _is_strict(path: Path, layout: Layout) -> bool:
-    """Whether all rows go by the dialect, and have as many cells."""
+def _count(path: Path, layout: Layout) -> int | None:
+    """How many rows there are; None where some do not go by the dialect, or have not as many cells."""
+    count = 0
     try:
-        return all(len(row) == layout.width for row in layout.dialect.reader(_lines(path, layout.first_line)) if row)
+        for row in layout.dialect.reader(_lines(path, layout.first_line)):
+            if row and len(row) != layout.width:
+                return None
+            count += bool(row)
     except csv.Error:
+        return None
+    return count
+
+
+def _has_late_quotes(path: Path, layout: Layout) -> bool:
+    """Whether quotes behind spaces are signs like others, where each would open a cell for DuckDB."""
+    dialect = layout.dialect
+    if not dialect.quote:
         return False
+    with path.open(encoding="utf-8", newline="\n") as data:
+        some = iter(lambda: data.read(CHUNK) + data.readline(), "")
+        before = (part.rstrip(" ")[-1:] for lines in some for part in lines.split(f" {dialect.quote}")[:-1])
+        if {"", "\n", dialect.delimiter}.isdisjoint(before):
+            return False
+    count = _count(path, layout)
+    return count not in (None, _count(path, replace(layout, dialect=replace(dialect, padded=True))))
 
 
 def _names(layout: Layout, gathered: Gathered) -> list[str]:
@@ -349,12 +368,13 @@ def _write_body(path: Path, body: Path, layout: Layout) -> None:
     """The rows alone, in a dialect that DuckDB knows."""
     dialect = layout.dialect
     with body.open("w", encoding="utf-8", newline="\n") as out:
-        if dialect.padded:
+        if dialect.padded or _has_late_quotes(path, layout):
             rows = dialect.reader(_lines(path, layout.first_line))
-            if any(name != name.rstrip() for name in (layout.names or [])[:-1]):
+            if dialect.padded and any(name != name.rstrip() for name in (layout.names or [])[:-1]):
                 rows = ([cell.rstrip() for cell in row] for row in rows)
+            writer = csv.writer(out, delimiter=dialect.delimiter, quotechar=dialect.quote, lineterminator="\n")
             try:
-                csv.writer(out, delimiter=dialect.delimiter, lineterminator="\n").writerows(row for row in rows if row)
+                writer.writerows(filter(None, rows))
             except csv.Error as error:
                 raise _fault(path, layout) from error
         elif dialect.backslash:
@@ -370,7 +390,7 @@ def _write_body(path: Path, body: Path, layout: Layout) -> None:
 def _load(body: Path, names: Sequence[str], layout: Layout, gathered: Gathered, folder: Path) -> None:
     import duckdb
 
-    quote = '"' if layout.dialect.padded else layout.dialect.quote
+    quote = layout.dialect.quote
     options = {"threads": 1, "memory_limit": MEMORY, "temp_directory": str(folder / "duckdb")}
     options |= {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
     if not body.stat().st_size:

@@ -152,6 +152,20 @@ def test_quotes_in_tab_separated_text(tmp_path):
     assert "do not go in pairs" in late.notes
 
 
+@pytest.mark.parametrize("sign", [",", "\t"])
+def test_a_quote_behind_a_space_opens_no_cell(tmp_path, sign):
+    rows = [("first", "a"), (' "Hello there', "a"), ("middle row", "b"), ('he said bye"', "c")]
+    lines = [("text", "label"), *rows, ('"and so"', "b")]
+    result = take(tmp_path, "".join(sign.join(line) + "\n" for line in lines))
+    assert [tuple(row.values()) for row in result.rows] == [*rows, ("and so", "b")]
+    said = take(tmp_path, f'text{sign}label\nfirst{sign}a\n "Hello" she said{sign}b\n"x{sign}y"{sign}b\n')
+    assert said.columns["text"] == ["first", ' "Hello" she said', f"x{sign}y"]
+
+
+def test_a_quote_behind_a_space_opens_a_cell_that_it_closes(tmp_path):
+    assert take(tmp_path, 'text,label\na,b\nc, "d"\ne, "f, g"\n').columns["label"] == ["b", "d", "f, g"]
+
+
 def test_backslashes_that_escape_nothing_stay(tmp_path):
     escaped = take(tmp_path, "text,label\n" + '"he said \\"x, y\\" ok",neg\n"path C:\\\\dir\\new",pos\n' * 5)
     assert escaped.columns["text"][:2] == ['he said "x, y" ok', "path C:\\dir\\new"]
