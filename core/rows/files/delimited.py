@@ -85,9 +85,9 @@ def read(text: Text, gathered: Gathered, asked: Asked, folder: Path) -> Layout:
     above += titles
     lines = lines[above:]
     layout = _layout(dialect, lines, asked, gathered, above + 1)
-    if dialect.delimiter == "\t" and _count(text.path, layout) is None:
+    if dialect.delimiter == "\t" and (why := _why_signs(text.path, layout, lines)):
         # Whoever writes tabs between cells often writes quotes as they come.
-        gathered.note("Its quotes do not go in pairs and were kept as parts of the texts.")
+        gathered.note(f"Its quotes {why} and were kept as parts of the texts.")
         layout = _layout(replace(dialect, quote=""), lines, asked, gathered, above + 1)
     if text.nul_line is not None:
         raise _nul_fault(text, layout)
@@ -324,6 +324,17 @@ def _count(path: Path, layout: Layout) -> int | None:
     except csv.Error:
         return None
     return count
+
+
+def _why_signs(path: Path, layout: Layout, lines: Sequence[str]) -> str | None:
+    """Why quotes are signs like others: they go in no pairs, or every line that lies in a cell is a row, too."""
+    count = _count(path, layout)
+    if count is None:
+        return "do not go in pairs"
+    if layout.width < 2 or _in_quotes(lines, layout.dialect.delimiter, layout.dialect.quote):
+        return None
+    rows = _count(path, replace(layout, dialect=replace(layout.dialect, quote="")))
+    return "stand around whole rows" if rows is not None and rows > count else None
 
 
 def _has_late_quotes(path: Path, layout: Layout) -> bool:

@@ -166,6 +166,16 @@ def test_a_quote_behind_a_space_opens_a_cell_that_it_closes(tmp_path):
     assert take(tmp_path, 'text,label\na,b\nc, "d"\ne, "f, g"\n').columns["label"] == ["b", "d", "f, g"]
 
 
+def test_quotes_around_whole_rows_of_tab_separated_text_are_signs(tmp_path):
+    rows = [("so", "pos"), ('"I came.', "neutral"), ("I saw.", "neutral"), ('I won."', "pos"), ("no", "neg")]
+    said = take(tmp_path, "".join("\t".join(line) + "\n" for line in [("text", "label"), *rows]))
+    assert [tuple(row.values()) for row in said.rows] == rows and "around whole rows" in said.notes
+    kept = take(tmp_path, 'text\tlabel\nso\tpos\n"one\ntwo"\tneg\n"I came.\tneutral\nI won."\tpos\n')
+    assert kept.columns["text"] == ["so", "one\ntwo", "I came.\tneutral\nI won."]
+    as_a_rule = take(tmp_path, '"text"\t"label"\n' + '"good"\t"pos"\n' * 9 + '"a\tb\nc"\t"neg"\n')
+    assert as_a_rule.rows[-1] == {"text": "a\tb\nc", "label": "neg"}
+
+
 def test_backslashes_that_escape_nothing_stay(tmp_path):
     escaped = take(tmp_path, "text,label\n" + '"he said \\"x, y\\" ok",neg\n"path C:\\\\dir\\new",pos\n' * 5)
     assert escaped.columns["text"][:2] == ['he said "x, y" ok', "path C:\\dir\\new"]
