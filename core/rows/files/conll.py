@@ -61,14 +61,14 @@ def _sentences(path: Path, gathered: Gathered) -> Iterator[tuple[int, list[tuple
     """Pairs of word and tag, with the line where the sentence begins."""
     found: list[tuple[str, str]] = []
     begun, row = 1, 1
-    width = 0
+    width, like = 0, _first_word(path)
     with path.open(encoding="utf-8", newline="\n") as data:
         for number, line in enumerate(iter(lambda: data.readline(MAX_LINE_CHARS), ""), 1):
             text = line.strip()
-            if text.startswith("-DOCSTART-") or (text.startswith("#") and _is_comment(text)):
+            if text.startswith("-DOCSTART-") or (text.startswith("#") and _is_comment(text, like, bool(found))):
                 continue
             if text:
-                cells = line.rstrip("\n").split("\t") if "\t" in text else text.split()
+                cells = _cells(line)
                 width = width or len(cells)
                 if len(cells) < 2 or len(cells) != width:
                     raise fault(
@@ -89,6 +89,28 @@ def _sentences(path: Path, gathered: Gathered) -> Iterator[tuple[int, list[tuple
         yield begun, found
 
 
-def _is_comment(text: str) -> bool:
-    """Whether '#' begins a comment, and is no word with a tag."""
-    return not TAG.fullmatch(text.split()[-1]) or len(text.split()) > 4
+def _cells(line: str) -> list[str]:
+    return line.rstrip("\n").split("\t") if "\t" in line.strip() else line.split()
+
+
+def _first_word(path: Path) -> str:
+    """The first line with a word that begins with no '#'."""
+    with path.open(encoding="utf-8", newline="\n") as data:
+        lines = iter(lambda: data.readline(MAX_LINE_CHARS), "")
+        return next((line for line in lines if line.strip() and not line.lstrip().startswith(("-DOCSTART-", "#"))), "")
+
+
+def _is_comment(text: str, like: str, inside: bool) -> bool:
+    """Whether '#' begins a comment, and is no word with a tag, as the line `like` is; `inside`: of a sentence.
+
+    Before a sentence words between spaces may be either: a tag by IOB tells, or that all tags are other ones.
+    """
+    cells, usual = _cells(text), _cells(like)
+    tagged = bool(TAG.fullmatch(cells[-1]))
+    if ("\t" in text) != ("\t" in like.strip()):
+        return True
+    if len(cells) != len(usual):
+        return not tagged or len(cells) > 4
+    if inside or tagged or "\t" in text:
+        return False
+    return cells[0] == "#" or bool(TAG.fullmatch(usual[-1]))

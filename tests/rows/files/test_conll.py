@@ -22,6 +22,15 @@ def test_a_hash_may_be_a_word(tmp_path):
     assert take(tmp_path, "# O\n1 O\n\nEU B-ORG\nno O\n", "x.iob").rows[0] == {"tokens": ["#", "1"], "tags": ["O", "O"]}
 
 
+def test_words_that_begin_with_a_hash_stay(tmp_path):
+    tabs = take(tmp_path, "#so\tHT\ngood\tJJ\n#fun\tHT\n\n# 2nd\n#late\tHT\n\nok\tUH\n", "x.conll")
+    assert [row["tokens"] for row in tabs.rows] == [["#so", "good", "#fun"], ["#late"], ["ok"]]
+    spaces = take(tmp_path, "# a comment\ngood JJ\n# SYM\n\n# comment\n#late HT\nok UH\n", "x.conll")
+    assert [row["tags"] for row in spaces.rows] == [["JJ", "SYM"], ["HT", "UH"]]
+    wide = take(tmp_path, "#id 1 of this file\na DT - O O\n# # $ O B-X\n\n#id 2 of this file\n# # $ O O\n", "x.conll")
+    assert [row["tags"] for row in wide.rows] == [["O", "B-X"], ["O"]]
+
+
 def test_a_word_without_a_tag_is_told(tmp_path):
     assert refused(tmp_path, "EU B-ORG\nno O\n\nPeter\n", "x.conll").startswith("row 2 (line 4): 1 cell")
 
@@ -35,7 +44,7 @@ def test_a_table_that_is_named_so_by_no_one_stays_a_table(tmp_path):
 
 def test_universal_dependencies_are_read_by_their_columns(tmp_path):
     line = "{}\t{}\tx\t{}\tX\t_\t0\troot\t_\tSpaceAfter=No\n".format
-    text = "# text = du pain\n" + line("1-2", "du", "_") + line("1", "de", "ADP") + line("2", "le", "DET")
+    text = "# text = O\n# text = du pain\n" + line("1-2", "du", "_") + line("1", "de", "ADP") + line("2", "le", "DET")
     text += line("3", "pain", "NOUN") + line("3.1", "mangé", "VERB") + "\n" + line("1", "Oui", "INTJ")
     found = take(tmp_path, text, "fr.conllu")
     assert found.rows == [
