@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 
 from core.rows.example import Example, labels_of
 from core.rows.labels import OUTPUTS, Label, members, strata
 from core.rows.splitting import searching
 from core.rows.splitting.learnable import MIN_ROWS, check_names, names
-from core.rows.splitting.left_out import unique, why
+from core.rows.splitting.left_out import unique, unpaired, why
 from core.spec.errors import Faults, SpecError
 from core.spec.task import ProblemType, TaskSpec
 
@@ -26,6 +27,8 @@ def given_splits(
     Raises SpecError for too few rows, SpecErrors where there are several faults.
     """
     seen: dict[str, Label | None] = {}
+    pairs: dict[str, Label | None] = {}
+    pair = partial(searching.pair, problem=task.problem)
     given: dict[str, list[Example]] = {}
     faults = Faults()
     # The test rows are kept whole: a duplicate is taken out of what trains, not out of what measures.
@@ -33,7 +36,11 @@ def given_splits(
         if (rows := sets.get(name)) is None:
             continue
         before = " or ".join(given)
-        given[name] = unique(rows, seen, dropped)
+        if task.problem in OUTPUTS:
+            given[name] = unique(unpaired(rows, pairs, pair, dropped), seen, dropped)
+            pairs |= {pair(row): row.label for row in given[name]}
+        else:
+            given[name] = unique(rows, seen, dropped)
         if not given[name] and (rows or name != "train"):
             repeats = f"each of its {len(rows)} rows repeats a {before} row, and is left out; give other rows"
             detail = repeats if rows else "has no usable rows" + why(dropped)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from core.rows.example import Example
 from core.rows.image.picture import Picture
@@ -24,9 +24,27 @@ def unique(
             seen[key] = row.label
             kept.append(row)
         else:
-            conflict = CONFLICTS_OF["picture" if isinstance(row.text[0], Picture) else "text"]
-            dropped[conflict if reason == DUPLICATES and seen[key] != row.label else reason] += 1
+            dropped[_repeats(row, seen[key], reason)] += 1
     return kept
+
+
+def unpaired(
+    rows: Sequence[Example], held: Mapping[str, Label | None], pair: Callable[[Example], str], dropped: Counter[str]
+) -> list[Example]:
+    """Rows whose `pair` is none of those that other sets hold, which have these labels."""
+    kept = []
+    for row in rows:
+        if (key := pair(row)) not in held:
+            kept.append(row)
+        else:
+            dropped[_repeats(row, held[key], DUPLICATES)] += 1
+    return kept
+
+
+def _repeats(row: Example, label: Label | None, reason: str) -> str:
+    """Why a row is left out that repeats one with that label."""
+    conflict = CONFLICTS_OF["picture" if isinstance(row.text[0], Picture) else "text"]
+    return conflict if reason == DUPLICATES and label != row.label else reason
 
 
 def why(dropped: Counter[str]) -> str:

@@ -29,6 +29,12 @@ def identity(text: str) -> str:
     return hashlib.sha256(spelling(text).encode("utf-8", "surrogatepass")).hexdigest()[:15]
 
 
+def pair(row: Example, problem: ProblemType) -> str:
+    """What no two sets may share: two texts with a score in any order, a query's document whatever stands beside it."""
+    texts = [*map(spelling, row.text[:2])]
+    return "\x1f".join(sorted(texts) if problem == "text_similarity" else texts)
+
+
 def answered(rows: Sequence[Example], problem: ProblemType, seed: int) -> list[Example]:
     """Rows of one part with the labels that their task learns from; of pairs to rank, with other documents beside."""
     if problem == "text_retrieval":
@@ -194,9 +200,10 @@ def doubtful(train: Sequence[Example], test: Sequence[Example], problem: Problem
     """What to know of such rows before their numbers are believed: one sentence each."""
     found = []
     if problem != "text_embedding":
-        what, known = "document" if problem in PAIRED else "second text", {spelling(row.text[1]) for row in train}
-        if count := sum(spelling(row.text[1]) in known for row in test if _belongs(row)):
-            found.append(f"{count:,} of the test rows have a {what} that training rows have, too")
+        for i, what in enumerate(("query", "document") if problem in PAIRED else ("first text", "second text")):
+            known = {spelling(row.text[i]) for row in train}
+            if count := sum(spelling(row.text[i]) in known for row in test if _belongs(row)):
+                found.append(f"{count:,} of the test rows have a {what} that training rows have, too")
     if problem == "text_retrieval" and (count := len({name for row in test for name in _documents(row)})) < FEW:
         found.append(f"{count} test documents are searched: to find one among so few says little; give more test rows")
     if problem == "text_ranking":

@@ -95,6 +95,38 @@ def test_where_few_documents_serve_all_queries_that_is_said() -> None:
     assert scored.warnings == ["20 of the test rows have a second text that training rows have, too"]
 
 
+def given_split(task: dict[str, Any], train: dict[str, list[Any]], test: dict[str, list[Any]]) -> Splits:
+    """Of a train and a test set of their own."""
+    spec = spec_of(task | {"data": {"train": {"dataset": A}, "test": {"dataset": B}}})
+    return prepare(spec, {A: columns(**train), B: columns(**test)})
+
+
+def test_a_pair_that_measures_does_not_train_in_another_order_either() -> None:
+    test = {"q": QUERIES[:20], "d": DOCUMENTS[:20], "s": SCORES[:20]}
+    train = {"q": [*DOCUMENTS[:10], *QUERIES[20:]], "d": [*QUERIES[:10], *DOCUMENTS[20:]], "s": SCORES[:90]}
+    splits = given_split(SIMILARITY | SCORED, train | {"s": [*SCORES[:9], 7.5, *SCORES[10:90]]}, test)
+    assert len(splits.train) + len(splits.dev) == 80 and len(splits.test) == 20
+    assert splits.dropped == {
+        "duplicate rows in the target": 9,
+        "rows of the target that repeat a text with another label": 1,
+    }
+    pairs = given_split(SIMILARITY | PAIRS, train, test)
+    assert len(pairs.train) + len(pairs.dev) == 90 and not pairs.dropped
+
+
+@pytest.mark.parametrize("task", [SIMILARITY, RANKING])
+def test_a_document_that_measures_does_not_train_beside_other_negatives(task: dict[str, Any]) -> None:
+    train = {"q": [*QUERIES, *QUERIES[:5]], "d": [*DOCUMENTS, *WRONG[:5]], "w": [f"wrong {i}" for i in range(105)]}
+    test = {"q": [q.upper() for q in QUERIES[:20]], "d": DOCUMENTS[:20], "w": WRONG[:20]}
+    splits = given_split(task | {"text": [*"qdw"]}, train, test)
+    assert splits.dropped == {"duplicate rows in the target": 20}
+    assert not {row.text[:2] for row in splits.train} & set(zip(QUERIES[:20], DOCUMENTS[:20], strict=True))
+    assert any(w.endswith("of the test rows have a query that training rows have, too") for w in splits.warnings)
+    train |= {"q": [f"my {cell}" for cell in train["q"][:100]] * 2, "d": train["d"][:100] * 2}
+    within = given_split(task | {"text": [*"qdw"]}, train | {"w": [f"no {i}" for i in range(200)]}, test)
+    assert not within.dropped
+
+
 def test_a_train_set_of_its_own_keeps_its_order() -> None:
     other = "ds_" + "c" * 32
     data = {"train": {"dataset": A}, "dev": {"dataset": B}, "test": {"dataset": other}}
