@@ -25,6 +25,7 @@ MAX_SEEN = 4096  # columns
 MAX_NAME_CHARS = 200
 MAX_VALUES, MAX_VALUE_CHARS = 50, 100  # of a column whose values are counted
 MAX_SKIPPED, MAX_NOTES = 100, 30
+EMPTY = "is empty"  # why a column is left out, unless another file has cells of it
 # Names as those of a task: such columns are kept wherever they stand.
 KNOWN = {"text", "sentence", "sentence1", "sentence2", "premise", "hypothesis", "question", "answer", "review"}
 KNOWN |= {"label", "labels", "target", "class", "category", "y", "score", "rating"}
@@ -69,6 +70,12 @@ class Gathered:
         """Leave a column out."""
         if len(self.skipped) < MAX_SEEN:
             self.skipped.setdefault(column, why)
+
+    def expect(self, column: str) -> None:
+        """Know of a column of which batches may hold nothing."""
+        if column not in self._kinds:
+            self._kinds[column] = set()
+            self._empty[column] = self.rows
 
     def add(
         self, batch: Mapping[str, Cells], rows: int, first: int, line_of: Callable[[int], int | None] = lambda row: None
@@ -188,7 +195,7 @@ class Gathered:
         final = {name: self._final_kind(name) for name in self.columns}
         for name, kind in list(final.items()):
             if kind == "null":
-                self.skip(name, "is empty")
+                self.skip(name, EMPTY)
                 del final[name]
             elif kind == "list:null":
                 final[name] = "list:text"

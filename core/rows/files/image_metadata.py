@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from core.rows.columns import NESTED
 from core.rows.faults import fault, listed, shown
 from core.rows.files.archive import Packed
-from core.rows.files.gather import Cells, Gathered
+from core.rows.files.gather import EMPTY, Cells, Gathered
 from core.spec.errors import SpecError
 
 if TYPE_CHECKING:
@@ -78,6 +78,9 @@ def read_table(packed: Packed, name: str, gathered: Gathered, work: Path, descri
     for note in cells.notes:
         gathered.note(f"{shown(name)}: {note}")
     for column, why in cells.skipped.items():
-        gathered.skip(column, why)
+        if why == EMPTY:
+            gathered.expect(column)
+        else:
+            gathered.skip(column, why)
     gathered.names.update(cells.names)
     return Described(name, table)

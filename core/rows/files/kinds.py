@@ -55,12 +55,13 @@ def typed(values: Sequence[Any]) -> tuple[str, pa.Array]:
 
     types = set(map(type, values)) - {type(None)}
     if types == {list}:
-        kind = _list_kind(chain.from_iterable(value for value in values if value is not None))
+        items = [item for value in values if value is not None for item in value]
+        kind = _list_kind(items)
         if kind != "nested":
             try:
                 return kind, pa.array(values, arrow_type(kind))
-            except OverflowError:
-                kind = "list:text"
+            except (OverflowError, pa.ArrowInvalid):  # a whole number of more than 64 bits, or than a float holds
+                kind = "list:text" if "text" in map(_kind, items) else kind
                 return kind, pa.array([_as_kind(value, kind) for value in values], arrow_type(kind))
     if types <= set(PLAIN) and len(types) <= 1:
         kind = PLAIN[types.pop()] if types else "null"
@@ -97,7 +98,7 @@ def converted(array: pa.Array, kind: str, to: str) -> pa.Array:
     if kind == "null":
         return pa.nulls(len(array), target)
     if (kind == "list:null" and to.startswith("list:")) or (kind, to) in (("int", "float"), ("list:int", "list:float")):
-        return array.cast(target)
+        return array.cast(target, safe=False)  # whole numbers that no float holds are rounded
     values = array.to_pylist()
     if kind.startswith("mixed:") or kind == "nested":
         values = [None if value is None else json.loads(value) for value in values]

@@ -39,9 +39,7 @@ def read_parquet(path: Path, gathered: Gathered) -> None:
                 leaves[field.name] = range(start, start := start + _leaf_count(field.type))
         if len(set(schema.names)) != len(schema.names):
             raise fault(f"names a column twice ({listed(_twice(schema.names))}); rename one of them")
-        for kept, name in columns.items():
-            if metadata.num_rows and _is_empty(metadata, leaves[name]):
-                gathered.skip(kept, "is empty")
+        columns = {kept: name for kept, name in columns.items() if not _is_empty(metadata, leaves[name])}
         weights = {name: _weight(metadata, leaves[name]) for name in columns.values()}
         _leave_out_heavy(columns, weights, schema, gathered)
         wanted = [name for kept, name in columns.items() if kept not in gathered.skipped]
@@ -107,6 +105,8 @@ def _columns(schema: pa.Schema, gathered: Gathered, rows: int) -> dict[str, str]
             gathered.skip(name, "is the index of pandas")
         elif why := _refused(schema.field(schema.get_field_index(given)).type) if given in schema.names else None:
             gathered.skip(name, why)
+        else:
+            gathered.expect(name)
     return kept
 
 
@@ -123,8 +123,6 @@ def _refused(kind: pa.DataType) -> str | None:
     """Why a column of that type cannot be kept; None if it can, or may."""
     from pyarrow import types
 
-    if types.is_null(kind):
-        return "is empty"
     if types.is_union(kind) or types.is_run_end_encoded(kind):
         return f"has a type that is not read ({shown(kind, 50)})"
     if types.is_interval(kind) or types.is_duration(kind):
@@ -200,10 +198,12 @@ def _batch_rows(batches: Iterator[pa.RecordBatch]) -> int:
 
 def _take(batch: pa.RecordBatch, names: Mapping[str, str], number: int, gathered: Gathered, nested: int) -> int:
     """Take a batch; returns the bytes of what is nested so far."""
+    from pyarrow import types
+
     cells: dict[str, Cells] = {}
     for given, array in zip(batch.schema.names, batch.columns, strict=True):
         name = names[given]
-        if name in gathered.skipped:
+        if name in gathered.skipped or types.is_null(array.type):
             continue
         try:
             if pictures.are_pictures(array) or (name in gathered.galleries and pictures.is_binary(array.type)):

@@ -113,6 +113,14 @@ def test_a_table_beside_pictures_says_their_columns(tmp_path: Path, name: str, t
     assert f"left out: 1 ('{base}c.png')" in result.notes
 
 
+def test_a_column_that_is_empty_in_one_table_is_kept_of_the_others(tmp_path: Path) -> None:
+    line = '{"file_name": "a.png", "label": %s, "x": null}'
+    files = {f"{part}/a.png": saved(drawn(i)) for i, part in enumerate(("test", "train"))}
+    tables = {"test/metadata.jsonl": line % "null", "train/metadata.jsonl": line % '"cat"'}
+    result = take(tmp_path, zipped(files | tables), "x.zip")
+    assert labels(result) == [None, "cat"] and result.skipped == {"x": "is empty"}
+
+
 @pytest.mark.parametrize(
     ("table", "says"),
     [

@@ -64,6 +64,8 @@ def test_one_row_of_lists_in_lines_is_one_row(tmp_path):
         ([["a"], [], None, ["b"]], None, "list of texts"),
         ([[0, 1], []], None, "list of whole numbers"),
         ([[0, 1.5]], [[0.0, 1.5]], "list of numbers"),
+        ([[1.5, 2**53 + 1], [2]], [[1.5, 2.0**53], [2.0]], "list of numbers"),
+        ([[1.5, 2**70]], [["1.5", str(2**70)]], "list of texts"),
         ([["a"], [1]], [["a"], ["1"]], "list of texts"),
         ([["a"], "b"], ['["a"]', "b"], "text"),
         ([{"choices": ["a"]}, "b"], ['{"choices": ["a"]}', "b"], "text"),
@@ -76,7 +78,7 @@ def test_values_keep_their_types(tmp_path, monkeypatch, values, kept, words):
     data = "".join(json.dumps({"text": "a", "value": value}) + "\n" for value in values)
     result = take(tmp_path, data, "x.jsonl")
     assert result.columns["value"] == (values if kept is None else kept) and result.types["value"] == words
-    several = kept is not None and words in ("text", "list of texts") and 2**70 not in values
+    several = kept is not None and words in ("text", "list of texts") and str(2**70) not in str(values)
     assert ("several kinds" in result.notes) == several
     monkeypatch.setattr(objects, "BATCH_ROWS", 1)  # kinds may change anywhere
     assert take(tmp_path, data, "x.jsonl").columns["value"] == result.columns["value"]

@@ -127,6 +127,23 @@ def test_files_whose_types_differ_become_one(tmp_path):
     assert mixed.columns["n"] == ["1", "x"] and "several kinds" in mixed.notes
 
 
+@pytest.mark.parametrize("write", WRITERS)
+def test_a_column_that_is_empty_in_one_file_is_kept_of_the_others(tmp_path, write):
+    empty = pa.table({"l": pa.array([None, None], pa.string()), "n": pa.nulls(2), "x": pa.nulls(2), "t": ["a", "b"]})
+    full = pa.table({"t": ["c"], "x": pa.nulls(1), "n": [1], "l": ["pos"]})
+    for files in ([empty, full], [full, empty]):
+        result = take(tmp_path, list(map(write, files)), "x.parquet")
+        assert sorted(result.columns["l"], key=str) == [None, None, "pos"] and set(result.columns["n"]) == {None, 1}
+        assert result.skipped == {"x": "is empty"} and result.empty == {"l": 2, "n": 2, "t": 0}
+    assert list(take(tmp_path, [write(empty), write(full)], "x.parquet").columns) == ["l", "n", "t"]
+
+
+def test_whole_numbers_that_no_float_holds_are_rounded_beside_others(tmp_path):
+    whole = pa.table({"n": [2**53 + 1], "l": [[2**53 + 1]]})
+    result = take(tmp_path, [parquet(whole), parquet(pa.table({"n": [0.5], "l": [[0.5]]}))], "x.parquet")
+    assert result.columns == {"n": [2.0**53, 0.5], "l": [[2.0**53], [0.5]]}
+
+
 def test_names_of_columns(tmp_path):
     table = pa.table({"a" * 300: ["x"], "": ["y"], " t ": ["z"], "a.b": ["v"], "__filename": ["w"]})
     assert list(take(tmp_path, parquet(table), "x.parquet").columns) == ["a" * 200, "column2", "t", "a.b", "__filename"]
