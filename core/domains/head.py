@@ -43,6 +43,10 @@ def choose_head(
     if not known:
         return Head(False, tuple(labels), f"a fresh head for {count}: it has none of its own")
     says = f"a fresh head for {count}: its own is for other labels ({_some(known)})"
+    if {*labels} < {*known}:
+        more = _some([name for name in known if name not in labels])
+        hint = f"the model's own head knows {more}, too, which no training row shows: give such rows to start from it"
+        return Head(False, tuple(labels), says, hint)
     if len(known) != len(labels):
         return Head(False, tuple(labels), says)
     renamed = {ours: theirs for ours, theirs in _pairs(known, labels) if ours != theirs}

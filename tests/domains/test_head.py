@@ -48,6 +48,13 @@ def test_the_map_is_spelled_out(
     assert json.JSONDecoder().raw_decode(hint[start:])[0] == wanted
 
 
+def test_classes_of_its_own_that_no_row_shows_are_told() -> None:
+    head = choose_head(["neg", "neutral", "pos"], ["neg", "pos"], CLASSES)
+    assert not head.own and head.hint is not None
+    assert head.hint.startswith("the model's own head knows neutral, too, which no training row shows")
+    assert choose_head(["neg", "neutral", "pos"], ["neg", "joy"], CLASSES).hint is None
+
+
 def test_a_long_map_is_cut() -> None:
     hint = choose_head([f"LABEL_{i}" for i in range(500)], [f"class {i}" for i in range(500)], CLASSES).hint
     assert hint is not None and ", ...}" in hint and len(hint) < 3000

@@ -17,6 +17,7 @@ from typing import Any
 from core.rows.cells import MISSING, spell
 from core.rows.columns import Table
 from core.rows.example import Example, labels_of, spelling
+from core.rows.faults import listed
 from core.rows.image.columns import read_pictures
 from core.rows.labels import (
     OUTPUTS,
@@ -146,7 +147,11 @@ def prepare(spec: JobSpec, tables: Mapping[str, Table]) -> Splits:
     *splits.sources, splits.unlabelled = [part for part in kept if part is not None] + [[]] * (not task.unlabelled)
     splits.dropped = sum((group.dropped for group in groups), Counter[str]())
     _say(splits, groups, task, truths)
-    splits.warnings += [*_unnamed_labels(spec, tables), *_seen_before(target, splits.test)]
+    splits.warnings += [
+        *_unset_labels(task, splits, truths),
+        *_unnamed_labels(spec, tables),
+        *_seen_before(target, splits.test),
+    ]
     return splits
 
 
@@ -347,8 +352,8 @@ def _say(splits: Splits, groups: Sequence[Group], task: TaskSpec, truths: bool) 
         splits.notes += [name + note for note in said]
     for name, forms in sorted(written.items()):
         if len(forms) > 1:
-            listed = " and ".join(f"`{form}`" for form in sorted(forms)[:3]) + " and others" * (len(forms) > 3)
-            splits.notes.append(f"{listed} are taken as one, `{name}`")
+            alike = " and ".join(f"`{form}`" for form in sorted(forms)[:3]) + " and others" * (len(forms) > 3)
+            splits.notes.append(f"{alike} are taken as one, `{name}`")
     if splits.dropped:
         splits.notes.append("left out: " + counted_reasons(splits.dropped))
     for name in sorted(MISSING | {"-1"}):
@@ -358,6 +363,19 @@ def _say(splits: Splits, groups: Sequence[Group], task: TaskSpec, truths: bool) 
                 f"the label '{name}' of {count} rows is taken as no answer, and they are left out"
                 + mend * isinstance(task.label, str)
             )
+
+
+def _unset_labels(task: TaskSpec, splits: Splits, truths: bool) -> Iterator[str]:
+    """Columns of one label each that no row sets."""
+    if not isinstance(task.label, list):
+        return
+    known = {*splits.labels, *map(spell, task.label_map)}
+    if unset := [name for name in task.label if not {folded(name, truths), spell(name)} & known]:
+        it, apply = ("them", "apply") if unset[1:] else ("it", "applies")
+        yield (
+            f"no row says that {listed(unset)} {apply}: the model will not know {it}; leave {it} out of 'label', "
+            f"or give rows that show {it}"
+        )
 
 
 def _unnamed_labels(spec: JobSpec, tables: Mapping[str, Table]) -> Iterator[str]:

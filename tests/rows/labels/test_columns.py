@@ -9,7 +9,7 @@ import pytest
 
 from core.rows.columns import Column
 from core.rows.splitting.splits import prepare
-from tests.rows.labels.helpers import ALL, SETS, A, found, refusal, spec_of
+from tests.rows.labels.helpers import ALL, SETS, A, found, refusal, said, spec_of
 from tests.tables import columns
 
 
@@ -31,6 +31,18 @@ def test_a_row_that_lacks_one_of_several_columns_has_no_answer() -> None:
     table = columns(text=[f"t{i}" for i in range(24)], a=["1", "0", "", "-1"] * 6, b=["0", "1", "1", "-1"] * 6)
     splits = prepare(spec_of(label=["a", "b"]), {A: table})
     assert splits.dropped == {"rows without label": 6, "rows whose label '-1' is taken as no answer": 6}
+
+
+def test_a_column_that_no_row_sets_is_told() -> None:
+    table = columns(text=[f"t{i}" for i in range(24)], a=[1, 0] * 12, b=[0, 1] * 12, c=[0] * 24, d=["no"] * 24)
+    spec = spec_of(label=["a", "b", "c", "d"])
+    splits = prepare(spec, {A: table})
+    assert splits.labels == ["a", "b"]
+    assert "no row says that 'c', 'd' apply: the model will not know them" in said(splits, spec)
+    few = spec_of(label=["a", "b", "c"], label_map={"b": "x"})
+    assert "no row says that 'c' applies: the model will not know it" in said(prepare(few, {A: table}), few)
+    whole = spec_of(label=["a", "b"], label_map={"b": "x"})
+    assert "will not know" not in said(prepare(whole, {A: table}), whole)
 
 
 def test_faults_of_several_columns_name_each() -> None:
