@@ -26,16 +26,21 @@ ITEM = r"'(?:[^'\\]|\\.)*+'|\"(?:[^\"\\]|\\.)*+\"|[+-]?(?:\d++(?:\.\d*+)?|\.\d++
 FLAT = re.compile(rf"[\[({{]\s*+(?:(?:{ITEM})(?:\s*+,\s*+|\s++|(?=[\])}}])))*+[\])}}]", re.DOTALL)
 ITEMS = re.compile(ITEM, re.DOTALL)
 BROKEN = re.compile(r"\s*+[\[{]\s*+['\"]")
+# What is not seen: soft hyphens, zero widths, directions; and beside ASCII, joiners and variants of signs.
+UNSEEN = re.compile(
+    "[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]"
+    "|(?<![^\x00-\x7f])[\u200c\u200d\ufe00-\ufe0f]+"
+)
 UNSAID = re.compile("[\0\ud800-\udfff]")
 
 
 def spell(value: Plain, names: Sequence[str] | None = None) -> str:
     """The name of a class that a value is: `1` of 1, 1.0 and "1.0", `true` of True; `names` are of whole numbers.
 
-    Of a text white space is no part, nor how its accents are encoded.
+    Of a text white space is no part, nor what is not seen, nor how its accents are encoded.
     """
     if isinstance(value, str):
-        text = " ".join(unicodedata.normalize("NFC", value).split())
+        text = " ".join(unicodedata.normalize("NFC", UNSEEN.sub("", value)).split())
         return str(int(text.partition(".")[0])) if WHOLE.fullmatch(text) else text
     if isinstance(value, bool):
         return str(value).lower()

@@ -27,6 +27,11 @@ from core.rows.cells import opened, spell
         ("1.10", "1.10"),  # a version, maybe
         ("Negative ", "Negative"),
         ("v1.0", "v1.0"),
+        *((value, "good") for value in ("good", "good\u200b", "\u200fgood", "\ufeff go\u00adod", "good\ufe0f\u200d")),
+        ("\u200b1.0", "1"),
+        ("\u200b ", ""),
+        ("caf\u00e9", "caf\u00e9"),
+        ("\u2764\ufe0f", "\u2764\ufe0f"),  # a heart in colour
     ],
 )
 def test_one_value_has_one_spelling(value: Any, name: str) -> None:
