@@ -149,13 +149,14 @@ def recalls(names: Sequence[str], said: Tensor, true: Tensor) -> dict[str, tuple
 
 
 def distillation(student: Tensor, teacher: Tensor) -> Tensor:
-    """T^2 KL(teacher || student) at temperature T, mean over rows; logits (B, C)."""
-    return TEMPERATURE**2 * F.kl_div(
+    """T^2 KL(teacher || student) at temperature T, mean over rows, 0 of none; logits (B, C)."""
+    total = F.kl_div(
         F.log_softmax(student / TEMPERATURE, -1),
         F.log_softmax(teacher / TEMPERATURE, -1),
-        reduction="batchmean",
+        reduction="sum",
         log_target=True,
     )
+    return TEMPERATURE**2 * (total / max(1, len(student)))
 
 
 def brier(logits: Tensor, labels: Tensor) -> Tensor:

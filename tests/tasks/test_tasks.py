@@ -51,6 +51,15 @@ def test_the_distillation_of_several_labels_is_that_of_two_classes_each() -> Non
     assert one == pytest.approx(float(SingleLabel().distillation(*two, student)), rel=1e-4)
 
 
+def test_a_batch_without_a_word_that_is_read_teaches_nothing() -> None:
+    student, teacher = torch.randn(2, 1, 3, 2, generator=torch.Generator().manual_seed(0))
+    student.requires_grad_()
+    tags, labels = Tags(("B-x", "O")), torch.full((1, 3), IGNORED)
+    for loss in (tags.loss(student, labels), tags.distillation(student, teacher, labels)):
+        (gradient,) = torch.autograd.grad(loss, student)
+        assert loss.detach() == 0 and not gradient.any()
+
+
 def test_words_are_asked_alike_however_wide_the_batch_is() -> None:
     problem, _, labels = CASES[3]
     logits = torch.randn(2, 5, 2)
