@@ -8,6 +8,7 @@ right are right; the second where there are many such classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
@@ -24,19 +25,34 @@ Array = NDArray[np.float64]
 Measure = Callable[[Array], dict[str, Array]]  # how often each row counts, (R, N) -> each metric, (R,)
 
 
+@dataclass(frozen=True)
+class Counted:
+    """A measure, and how many are counted for those of its metrics that are not of rows: entities, labels, queries."""
+
+    measure: Measure
+    counts: Mapping[str, float]
+
+    def __call__(self, weights: Array) -> dict[str, Array]:
+        return self.measure(weights)
+
+
 def value_of(measure: Measure, rows: int) -> dict[str, float]:
     """Each metric on all rows."""
     return {name: float(value[0]) for name, value in measure(np.ones((1, rows))).items()}
 
 
 def bootstrap(measure: Measure, rows: int) -> dict[str, Interval]:
-    """Each metric as {value, low, high}: percentiles over 2,000 resamples of the rows; Wilson's where all are alike."""
+    """Each metric as {value, low, high}: percentiles over 2,000 resamples of the rows; Wilson's where all are alike.
+
+    That is of the rows, or of what is counted where this is less: entities of one row are wrong together.
+    """
     drawn = _resampled(measure, np.ones(rows))
+    counts = measure.counts if isinstance(measure, Counted) else {}
     result = {}
     for name, value in value_of(measure, rows).items():
         found = percentiles(value, drawn[name])
         alike = found["low"] == found["high"] and name not in NUMBERS
-        result[name] = share(value, rows) if alike else found
+        result[name] = share(value, max(1, min(rows, counts.get(name, rows)))) if alike else found
     return result
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from core.measures.intervals import Array, Measure, f1_of
+from core.measures.intervals import Array, Counted, Measure, f1_of
 
 
 def of_labels(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Measure:
     """Micro F1, macro F1 (over the labels that occur) and the share of rows with every label right; (N, K) each."""
     parts = [part.astype(np.float64) for part in (predicted & truth, predicted, truth)]
     right = (predicted == truth).all(1)
+    either = (predicted | truth).sum(0)
 
     def measure(weights: Array) -> dict[str, Array]:
         both, said, true = (weights @ part for part in parts)  # (R, K)
@@ -22,4 +23,4 @@ def of_labels(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Measure
             "subset_accuracy": weights @ right / weights.sum(1),
         }
 
-    return measure
+    return Counted(measure, {"micro_f1": float(either.sum()), "macro_f1": float(either[truth.any(0)].sum())})

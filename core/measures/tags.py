@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from core.measures.intervals import Array, Measure, f1_of
+from core.measures.intervals import Array, Counted, Measure, f1_of
 
 
 def of_tags(predicted: Sequence[Sequence[str]], truth: Sequence[Sequence[str]], mark: bool) -> Measure:
@@ -21,7 +21,7 @@ def of_tags(predicted: Sequence[Sequence[str]], truth: Sequence[Sequence[str]], 
         found = {"entity_f1": f1_of(*(weights @ counts).T)} if mark else {}
         return found | {"token_accuracy": accuracy}
 
-    return measure
+    return Counted(measure, {"entity_f1": float(sum(len(p | t) for p, t in spans))} if mark else {})
 
 
 def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.measures.intervals import Array, Measure
+from core.measures.intervals import Array, Counted, Measure
 from core.tasks.task import Task, plain
 
 COSINE = 0.05  # temperature of cosines (as SimCSE: Gao, Yao, Chen, EMNLP 2021)
@@ -81,4 +81,4 @@ def mean_of_rows(values: Mapping[str, Array], counts: Array) -> Measure:
         total = weights.sum(1).clip(min=1e-12)
         return {name: weights @ value / total for name, value in values.items()}
 
-    return measure
+    return Counted(measure, dict.fromkeys(values, float(counts.sum())))

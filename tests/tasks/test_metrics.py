@@ -12,6 +12,7 @@ from core.measures.intervals import wilson
 from core.tasks import Task
 from core.tasks.classes import SingleLabel, confusion, scores, with_intervals
 from core.tasks.labels import MultiLabel
+from core.tasks.ranking import Ranking
 from core.tasks.tags import Tags
 
 
@@ -138,3 +139,20 @@ def test_a_handful_of_right_answers_is_not_certain() -> None:
     assert all(one["low"] < 0.9 for one in several.values()), several
     none = torch.zeros(5, 3)
     assert MultiLabel(("a", "b", "c")).intervals(none - 1, none)["macro_f1"]["high"] > 0
+
+
+def test_what_is_all_right_is_as_sure_as_what_was_counted_is_many() -> None:
+    """However many rows there are beside: entities, labels, or queries whose documents differ."""
+    tags = torch.tensor([[0, 1]] * 5 + [[2, 2]] * 495)
+    words = Tags(("B-x", "I-x", "O")).intervals(torch.nn.functional.one_hot(tags, 3).float(), tags)
+    few = pytest.approx(float(wilson(np.array(1.0), np.array(5.0))[0]))
+    assert words["entity_f1"] == {"value": 1.0, "low": few, "high": 1.0} and words["token_accuracy"]["low"] > 0.99
+    held = torch.tensor([[1.0, 0]] * 5 + [[0, 0]] * 495)
+    labels = MultiLabel(("a", "b")).intervals(held - 0.5, held)
+    assert labels["micro_f1"]["low"] == few and labels["subset_accuracy"]["low"] > 0.99
+    relevance = torch.tensor([[query, float(first and query < 5)] for query in range(250) for first in (1, 0)])
+    ranked = Ranking().intervals(relevance[:, 1:], relevance.double())
+    assert ranked["mrr"]["low"] == ranked["ndcg_at_10"]["low"] == few
+    many = torch.zeros(5, 9, dtype=torch.int64)  # entities of one row are no rows
+    rows = Tags(("B-x", "I-x", "O")).intervals(torch.nn.functional.one_hot(many, 3).float(), many)
+    assert rows["entity_f1"]["low"] == few
