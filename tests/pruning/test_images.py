@@ -136,6 +136,7 @@ def test_a_job_of_every_family(tables: Mapping[str, Path], tmp_path: Path, name:
     save_preprocessor(tmp_path / "tiny")
     few = {"steps": {"teach": 2, "recover": 2}, "image_size": 64}
     asked = {"transfer": {"coupling": "joint"}, "export": {"formats": ["onnx"]}, "budget": {"macs": 0.9}, "train": few}
+    asked |= {"channels": {"multiple": 1}}
     report = done(with_source(**asked), tmp_path / "tiny", tables, tmp_path / "job")
     kept_all(tmp_path / "job/output", report)
     assert report.verified and report.verified.max_difference_onnx is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import onnx
 import torch
 from torch import Tensor
 from torch.export import Dim
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from core.pruning.latency.int8 import write_int8
 from core.rows.modality import Blank
@@ -38,18 +40,24 @@ def write_onnx(
     read = signature(model.forward).parameters  # some tokenizers give columns that their model does not know
     inputs = {name: column for name, column in inputs.items() if name in read}
     open_sizes = {i: Dim(name) for i, name in enumerate(free)}
+    export = partial(
+        torch.onnx.export,
+        model.eval(),
+        (),
+        kwargs=inputs,
+        input_names=list(inputs),
+        output_names=[getattr(model, "output", "logits")],
+        dynamic_shapes=dict.fromkeys(inputs, open_sizes),
+        dynamo=True,
+        verbose=False,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about its own insides
-        program = torch.onnx.export(
-            model.eval(),
-            (),
-            kwargs=inputs,
-            input_names=list(inputs),
-            output_names=[getattr(model, "output", "logits")],
-            dynamic_shapes=dict.fromkeys(inputs, open_sizes),
-            dynamo=True,
-            verbose=False,
-        )
+        try:
+            program = export()
+        except torch.onnx.OnnxExporterError:  # of Swin: kernels of attention order memory as their formula does not
+            with sdpa_kernel(SDPBackend.MATH):
+                program = export()
         assert program is not None
         program.save(target)
     # Of what lies between, the exporter's optimiser leaves shapes that are no longer true. ONNX Runtime infers its own,
