@@ -18,7 +18,9 @@ from starlette.exceptions import HTTPException
 
 from api.http import session
 from api.http.auth import CALLER, NOBODY
+from api.http.problems import invalid
 from api.page import words
+from api.schemas import Fault
 
 FOLDER = Path(__file__).parent
 STATIC = FOLDER / "static"
@@ -34,6 +36,8 @@ HEADERS = {
 }
 MAX_FIELDS = 200
 MAX_FIELD_BYTES = 2**20
+MAX_TEXT_CHARS = 2**16  # of a field that is no specification: many names of columns
+SPECS = ("base", "spec")  # fields that hold one, as JSON
 
 
 class PageRoute(APIRoute):
@@ -122,9 +126,18 @@ def go(address: str) -> Response:
 
 
 def text(form: FormData, name: str) -> str:
-    """A field of a form, trimmed; empty where it is missing."""
-    value = form.get(name)
-    return value.strip() if isinstance(value, str) else ""
+    """A field of a form, trimmed; empty where it is missing. Raises a 422 Problem for one that is too long."""
+    return next(reversed(texts(form, name)), "").strip()
+
+
+def texts(form: FormData, name: str) -> list[str]:
+    """All fields of a name; raises like `text`."""
+    found = [one for one in form.getlist(name) if isinstance(one, str)]
+    longest = max(map(len, found), default=0)
+    if longest > MAX_TEXT_CHARS and name not in SPECS:
+        detail = f"has {longest:,} characters; give at most {MAX_TEXT_CHARS:,}"
+        raise invalid([Fault(pointer=f"/{name}", detail=detail)])
+    return found
 
 
 def upload_of(form: FormData, name: str) -> UploadFile | None:

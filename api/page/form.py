@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from starlette.datastructures import FormData
 
 from api.http.body import parse_json
 from api.http.problems import Problem, invalid
-from api.page.answer import text
+from api.page.answer import text, texts
 from api.schemas import Fault
 from core.ledger.tables import Dataset
 from core.spec.task import SEARCHING
@@ -27,6 +28,8 @@ BUDGETS = {  # kind -> what it is called, an example, and where a slider would b
     "sparsity": ("zeros", "90%"),
 }
 SEVERAL = re.compile(r",(?!\d{3}(?:\D|$))")  # a comma within 1,000,000 is none between sizes
+# No part of it can take what the next one takes: one that does not fit is done with at once, however long it is.
+AMOUNT = re.compile(r"((?:\d+(?:[,_ ]+\d+)*(?:\.\d+)?|\.\d+)(?:e\d+)?)(?:\s*(%|ms|x|[kmg]b))?", re.IGNORECASE)
 UNITS = {"": 1, "ms": 1, "x": 1, "%": 0.01, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 SAID = ("title", "model", "task", "sources", "budget", "budgets", "control")
 SAID_OF_TASK = ("type", "data", "split", "text", "image", "label", "unlabelled")
@@ -70,7 +73,7 @@ class Fields:
     def given(cls, form: FormData) -> Fields:
         """What somebody has filled in."""
         names = [name for name in cls.__dataclass_fields__ if name not in ("source", "control")]
-        sources = [one for one in form.getlist("source") if isinstance(one, str) and one]
+        sources = [one for one in texts(form, "source") if one]
         return cls(**{name: text(form, name) for name in names}, source=sources, control=bool(text(form, "control")))
 
     @classmethod
@@ -179,11 +182,11 @@ def place(faults: Sequence[Fault]) -> tuple[dict[str, list[str]], list[Fault]]:
 
 
 def _value(kind: str, said: str) -> dict[str, Any]:
-    match = re.fullmatch(r"\s*([\d,_ ]*\.?\d+(?:e\d+)?)\s*(%|ms|x|[kmg]b)?\s*", said, re.IGNORECASE)
-    if match is None or kind not in BUDGETS:
+    match = AMOUNT.fullmatch(said.strip())
+    number = float(re.sub(r"[,_ ]", "", match[1])) * UNITS[(match[2] or "").lower()] if match else math.inf
+    if kind not in BUDGETS or not math.isfinite(number):
         example = BUDGETS.get(kind, BUDGETS["encoder"])[1]
         raise invalid([Fault(pointer="/budget", detail=f"'{said[:50]}' is no amount; give '{example}', say")])
-    number = float(re.sub(r"[,_ ]", "", match[1])) * UNITS[(match[2] or "").lower()]
     value: float | int = int(number) if number > 1 and number == int(number) else round(number, 9)
     if kind in ("encoder", "params"):
         return {"params": value, "of": "encoder" if kind == "encoder" else "model"}

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import ValidationError
 
 from api.context import Context, Here, admin
-from api.page.answer import Given, PageRoute, go, show, text
+from api.page.answer import Given, PageRoute, go, show, text, texts
 from api.routes import keys as asked
 from api.schemas import Fault
 
@@ -26,8 +26,7 @@ def keys_page(here: Here, request: Request, cursor: Annotated[str, Query(max_len
 def create(here: Here, request: Request, form: Given) -> Response:
     """Make one, and show its secret, this once."""
     days = text(form, "expires_in_days")
-    scopes = [scope for scope in form.getlist("scopes") if isinstance(scope, str)]
-    values: dict[str, Any] = {"name": text(form, "name"), "scopes": scopes}
+    values: dict[str, Any] = {"name": text(form, "name"), "scopes": texts(form, "scopes")}
     values |= {"expires_in_days": int(days) if days.isdecimal() else days} if days else {}
     try:
         wanted = asked.KeyRequest.model_validate(values)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+import time
 from typing import Any
 
 import pytest
@@ -65,6 +66,24 @@ def test_what_is_wrong_is_said_beside_its_field(
     assert page.status_code == 422
     found = re.search(rf'id="wrong-{name}" role="alert">([^<]*)', page.text)
     assert found is not None and said in found[1], page.text
+
+
+@one_database
+def test_amounts_that_do_not_fit_take_no_time(send: Send) -> None:
+    began = time.monotonic()
+    for budget in ("1" * 40_000 + "!", "1 " * 20_000 + "!", "1" + " " * 40_000 + "!", "1," * 20_000 + "!", "1e999"):
+        page = send("/new", "/new", fields(budget=budget, data="ds_x"))
+        assert page.status_code == 422 and "is no amount" in page.text, budget[:50]
+    assert time.monotonic() - began < 10
+
+
+@one_database
+def test_a_field_of_a_form_has_so_many_characters(send: Send) -> None:
+    for name in ("budget", "text", "source", "title"):
+        page = send("/new", "/new", fields(data="ds_x") | {name: "x" * 100_000})
+        assert page.status_code == 422 and "give at most 65,536" in page.text, name
+    spec = send("/new", "/new", {"spec": " " * 100_000 + "{}", "do": "plan"})
+    assert spec.status_code == 422 and "give at most" not in spec.text
 
 
 @one_database
