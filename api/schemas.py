@@ -306,7 +306,10 @@ class Plan(BaseModel):
         examples=["its own head for 2 labels", "a fresh head for 2 labels: it has none of its own"],
     )
     rows: Rows
-    units: Units | ChannelUnits | None = Field(description="null for a model of the hub, which the worker fetches")
+    units: Units | ChannelUnits | None = Field(
+        description="null for a model of the hub, which the worker fetches, and for one of pictures where the API has "
+        "no torch"
+    )
     limit: int | None = Field(
         description="of what `budget` names, as a count; null for a latency, and of several sizes", examples=[1064678]
     )
@@ -316,7 +319,7 @@ class Plan(BaseModel):
         description="what models of these sizes take on the workers that are there, as measured by earlier jobs; none "
         "yet: the same specification with 'probe': true measures it in about a minute, and trains nothing"
     )
-    estimate: Estimate | None = Field(description="null for a model of the hub, which the worker fetches")
+    estimate: Estimate | None = Field(description="null where `units` is")
     says: list[str] = Field([], description="the plan in sentences, warnings and notes aside")
     warnings: list[str]
     notes: list[str] = Field(description="what was understood of texts and labels: a sentence each")

@@ -43,7 +43,10 @@ from core.spec.task import UNLABELLED
 
 @dataclass(frozen=True)
 class Checked:
-    """What a job that can be accepted would run on; there are no costs of a model of the hub."""
+    """What a job that can be accepted would run on.
+
+    There are no costs of a model of the hub, nor of one of pictures where the API has no torch.
+    """
 
     survey: Survey
     understood: dict[str, Understood | None]  # of each data set, by its id
@@ -124,7 +127,8 @@ async def _costs(
     found, wrong = list[Costs | Reach](), dict[str, SpecError]()
     for i, size in enumerate(spec.sizes):
         try:
-            found.append(await _costs_of(here, size, model, rows))
+            if (cost := await _costs_of(here, size, model, rows)) is not None:
+                found.append(cost)
         except SpecError as error:
             told = [
                 SpecError(of_size(one.field, i) if spec.budgets else one.field, one.message) for one in error.faults
@@ -137,14 +141,14 @@ async def _costs(
 
 async def _costs_of(
     here: Context, spec: JobSpec, model: LocalModel | LocalImageModel, rows: Survey | None
-) -> Costs | Reach:
+) -> Costs | Reach | None:
     if isinstance(model, LocalModel):
         return await run_in_threadpool(_weigh, spec, model, rows)
     if spec.train.steps.teach == 0 and rows:
         require_fitted(model.labels, rows.labels, spec.task.problem)
     model.require(spec)
     reach = await image_reach(here, spec, model, len(rows.labels) if rows else 2)
-    if not spec.budget.timed:
+    if reach is not None and not spec.budget.timed:
         reach.limit(spec.budget)
     return reach
 

@@ -37,7 +37,7 @@ def plan(
     lacking: str | None = None,
 ) -> Plan:
     """Of a specification that has passed `check`; by jobs that have succeeded, what the workers have or lack."""
-    rows, model, head = checked.survey, checked.model, checked.head
+    rows, head = checked.survey, checked.head
     costs = checked.costs[0] if checked.costs else None
     of_each: Sequence[Costs | image.Reach | None] = checked.costs or [None] * len(spec.sizes)
     known = zip(spec.sizes, of_each, strict=True)
@@ -53,7 +53,7 @@ def plan(
         sizes=sizes if spec.budgets else [],
         reach=_reach(costs, spec) if costs else [],
         latency=[*checked.latency],
-        estimate=model and _estimate(spec, rows, checked, earlier, devices),
+        estimate=_estimate(spec, rows, checked, earlier, devices) if costs else None,
         warnings=[
             *_warnings(spec, rows, checked),
             *unmeasured(spec, checked.costs, checked.latency),
@@ -252,8 +252,10 @@ def _warnings(spec: JobSpec, rows: Survey, checked: Checked) -> Iterator[str]:
     reads = checked.model.reads if isinstance(checked.model, LocalModel) else None
     if reads and spec.train.max_length > reads:
         yield f"'max_length' is {spec.train.max_length}, but the model reads {reads} tokens: texts are cut there"
-    if not checked.costs:
+    if checked.model is None:
         yield "the model is not here yet: the worker fetches it, and checks the budget against it, when the job runs"
+    elif not checked.costs:
+        yield "no torch is installed here, which would tell what of the model can go: the worker checks the budget"
     if checked.model and checked.model.pruned:
         yield PRUNED
     if spec.vocabulary == "trim":

@@ -6,13 +6,14 @@ import logging
 import os
 from contextlib import suppress
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
 from api.context import Context
 from core.domains.channels.model import LocalImageModel
-from core.domains.channels.reach import Reach, key_of
+from core.domains.channels.reach import MADE_BY, Reach, key_of
 from core.domains.channels.survey import reach_of
 from core.ledger import datasets
 from core.ledger.files.scratch import scratch
@@ -28,9 +29,14 @@ BROKEN = "/"  # what a process that broke is said of
 MEMORY = 4 * 2**30  # of the process, which loads torch and tries a copy of the model
 
 
-async def image_reach(here: Context, spec: JobSpec, model: LocalImageModel, labels: int) -> Reach:
-    """The range of every cost of a local image model; SpecError where it cannot be traced, or nothing of it can go."""
+async def image_reach(here: Context, spec: JobSpec, model: LocalImageModel, labels: int) -> Reach | None:
+    """The range of every cost of a local image model; None on a server without torch, which leaves it to the worker.
+
+    SpecError where it cannot be traced, or nothing of it can go.
+    """
     asked = model.folder, model.side_of(spec), labels, spec.multiple, spec.own_readers, spec.export.precision
+    if not all(map(find_spec, MADE_BY)):
+        return None
     file = here.settings.cache_dir / "reach" / f"{key_of(*asked)}.json"
     if not file.exists():
         _save(await here.readers.run(here.tenant_id, _find_out, here, *asked), file)

@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from core.domains.channels import reach
 from core.domains.folder import PRUNED
 from core.ledger.database import Database
 from core.ledger.files.uploads import PART_BYTES
@@ -300,6 +302,29 @@ def test_a_plan_says_what_of_a_local_model_can_go(
     )
     listed = {one["name"]: one for one in client.get("/v1/models").json()["items"]}
     assert (listed["net"]["task"], listed["net"]["pixels"], listed["words"]["task"]) == ("image", SIDE, "text")
+
+
+@one_database
+def test_an_api_without_torch_leaves_the_budget_to_the_worker(
+    client: TestClient, upload: Upload, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_tiny_resnet(settings.models_dir / "net")
+    asked = job({"dataset": upload(zipped(folders(PETS)), "pets.zip")}) | {"model": "net"}
+
+    def no_version(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(reach, "version", no_version)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    answer = client.post("/v1/jobs:validate", json=asked)
+    assert answer.status_code == 200, answer.text
+    plan = answer.json()
+    assert (plan["units"], plan["reach"], plan["estimate"]) == (None, [], None) and "fresh head" in plan["head"]
+    (said,) = (one for one in plan["warnings"] if "torch" in one)
+    assert "the worker checks the budget" in said and not any("not here yet" in one for one in plan["warnings"])
+    assert client.post("/v1/jobs", json=asked).status_code == 202
+    (settings.models_dir / "net" / "model.safetensors").unlink()
+    assert "/model" in faults(client.post("/v1/jobs", json=asked))
 
 
 @pytest.mark.slow

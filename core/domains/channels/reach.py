@@ -14,6 +14,7 @@ from core.spec.errors import SpecError
 from core.spec.job import Precision
 
 FORM = 4  # of what is kept of it, and of the rules that it is made by
+MADE_BY = ("torch", "transformers")  # whose versions tell in what is found out
 UNITS = {"params": "parameters", "macs": "multiply-accumulates for a picture of {side} pixels", "bytes": "bytes"}
 
 
@@ -71,6 +72,6 @@ def key_of(
     config = json.loads((folder / "config.json").read_bytes())
     for name in ("id2label", "label2id", "_name_or_path"):  # of which the number of labels alone is asked for
         config.pop(name, None)
-    made_by = {name: version(name) for name in ("torch", "transformers")}
+    made_by = {name: version(name) for name in MADE_BY}
     known = json.dumps([FORM, config, side, labels, multiple, own, precision, made_by], sort_keys=True)
     return hashlib.sha256(known.encode()).hexdigest()[:32]
