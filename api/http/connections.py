@@ -1,9 +1,10 @@
 """What a client may make the server hold: sockets, the head of a request, time. uvicorn bounds none of these.
 
 At the most sockets, the one that has waited longest for its client makes room, so that whoever opens many and says
-nothing keeps nobody out. A client has `HEAD_S` for the head of a request, `STEP_S` for each `STEP_BYTES` of its body
-and for each piece of an answer. Of a body that was answered before its end, `LATE_BYTES` more are read and thrown away,
-so that a client that writes first and reads then gets its answer; whoever sends more is hung up on.
+nothing, or stops in a body, keeps nobody out. A client has `HEAD_S` for the head of a request, `STEP_S` for each
+`STEP_BYTES` of its body and for each piece of an answer. Of a body that was answered before its end, `LATE_BYTES` more
+are read and thrown away, so that a client that writes first and reads then gets its answer; whoever sends more is hung
+up on.
 """
 
 from __future__ import annotations
@@ -84,9 +85,16 @@ class Bounded(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """See HttpToolsProtocol."""
-        if not self.pipeline and not self.transport.is_closing():
+        following = self.pipeline[-1][0] if self.pipeline else None
+        if (following is None or following.more_body) and not self.transport.is_closing():
             self._idle[self] = None
         super().on_response_complete()
+
+    def _come_last(self) -> None:
+        """Of those whose client's turn it is: what has come so far is not waited for any more."""
+        if self in self._idle:
+            del self._idle[self]
+            self._idle[self] = None
 
     # --- time -----------------------------------------------------------------------------------------------
 
@@ -156,7 +164,7 @@ class Bounded(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             raise self._refuse(400, f"At most {MAX_PIPELINED} requests are taken before the first is answered.")
         self._step = self._body = self._late = self._chunks = 0
-        self._idle.pop(self, None)
+        self._come_last()
         self._allow(STEP_S)
         super().on_headers_complete()
 
@@ -171,6 +179,7 @@ class Bounded(HttpToolsProtocol):
         self._body += len(body)
         if self._body >= self._step + STEP_BYTES:
             self._step = self._body
+            self._come_last()
             self._allow(STEP_S)
         if self.cycle.response_complete:
             self._late += len(body)
@@ -181,6 +190,8 @@ class Bounded(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """See httptools."""
         self._allow(None)
+        if not self.cycle.response_complete:  # else it may send another
+            self._idle.pop(self, None)
         super().on_message_complete()
 
     # --- refusals -------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
@@ -79,6 +80,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(QueueFullError, _queue_full)
     app.add_exception_handler(StorageFullError, _storage_full)
     app.add_exception_handler(StorageAwayError, _storage_away)
+    app.add_exception_handler(ClientDisconnect, _left)
     app.add_exception_handler(DBAPIError, _database)
     app.add_exception_handler(PoolTimeoutError, _database)
 
@@ -164,6 +166,10 @@ async def _storage_away(_request: Request, error: Exception) -> Response:
     log.error("storage error", exc_info=error)
     detail = "The storage is not available at the moment; try again. GET /readyz says more."
     return response(Problem(503, detail, headers={"Retry-After": "5"}))
+
+
+async def _left(_request: Request, _error: Exception) -> Response:
+    return response(Problem(400, "The connection ended before the body did."))
 
 
 async def _database(_request: Request, error: Exception) -> Response:

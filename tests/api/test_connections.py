@@ -19,7 +19,7 @@ import pytest
 from api.http import connections
 from core.ledger.database import open_database
 from core.ledger.settings import Settings
-from tests.api.conftest import one_database
+from tests.api.conftest import WEIGHTS, one_database
 
 FILES, SOCKETS = 256, 400
 WITHIN_S = 30.0
@@ -96,6 +96,50 @@ def test_more_idle_sockets_than_files_keep_nobody_out_and_fill_no_log(cramped: t
         assert all(is_well(url) for _ in range(20))
         assert log.stat().st_size < 2000, log.read_text()
     assert is_well(url)
+
+
+@pytest.mark.parametrize(
+    "before", [b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"], ids=["alone", "pipelined"]
+)
+def test_bodies_that_stand_still_make_room(cramped: tuple[str, Path], before: bytes) -> None:
+    url, log = cramped
+    head = b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    with ExitStack() as idle:
+        for _ in range(SOCKETS):
+            idle.enter_context(connect(url)).sendall(before + head + b"Content-Length: 100\r\n\r\n-")
+        assert all(is_well(url) for _ in range(20))
+    assert is_well(url)
+    assert b'"level": "error"' not in log.read_bytes()
+
+
+@one_database
+def test_a_body_that_comes_on_and_an_answer_on_its_way_make_no_room(
+    live: str, files: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "STEP_BYTES", 10)
+    head = (
+        b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+    )
+    with ExitStack() as clients:
+        moving, still, reading = (clients.enter_context(connect(live)) for _ in range(3))
+        reading.sendall(
+            f"GET {files}/model.safetensors HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+        )
+        assert reading.recv(1).startswith(b"H")
+        for client in (moving, still):
+            client.sendall(head)
+            assert is_well(live)
+        moving.sendall(b" " * 20)
+        assert is_well(live)
+        monkeypatch.setattr(connections, "max_sockets", lambda: 3)
+        newcomer = clients.enter_context(connect(live))
+        assert still.recv(1) == b""
+        monkeypatch.undo()
+        moving.sendall(b" " * 980)
+        newcomer.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        for client, status in ((moving, b"422"), (newcomer, b"200")):
+            assert client.recv(2**16).startswith(b"HTTP/1.1 " + status)
+        assert sum(map(len, iter(lambda: reading.recv(2**20), b""))) > len(WEIGHTS)
 
 
 @one_database
