@@ -23,6 +23,7 @@ MAX_JSON_VALUES = 5000  # parsed and checked on the event loop: some thousandths
 MAX_DEPTH = 32
 MAX_FIELD_BYTES = 1024  # of a field of a form that is no file
 FRAMING_BYTES = 64 * 2**10  # multipart boundaries and headers around an upload
+UPLOADS = ("/v1/datasets", "/data", "/new")  # where a form may bring files
 DOOR_BYTES = 16 * 2**10  # of what comes without a key
 
 
@@ -39,7 +40,7 @@ class BodyLimit:
         headers = Headers(scope=scope)
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         framing = FRAMING_BYTES if kind == "multipart/form-data" else 0
-        limit = (self.max_upload_bytes if framing else MAX_JSON_BYTES) + framing
+        limit = (self.max_upload_bytes if framing and scope["path"] in UPLOADS else MAX_JSON_BYTES) + framing
         if scope["method"] == "PUT":  # a part of an upload, whatever its type
             limit, framing = PART_BYTES, 0
         if scope["path"].startswith(DOOR):

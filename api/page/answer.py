@@ -15,10 +15,11 @@ from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
 
 from api.http import session
 from api.http.auth import CALLER, NOBODY
-from api.http.problems import invalid
+from api.http.problems import Problem, invalid
 from api.page import words
 from api.schemas import Fault
 
@@ -36,6 +37,7 @@ HEADERS = {
 }
 MAX_FIELDS = 200
 MAX_FIELD_BYTES = 2**20
+MAX_FIELDS_BYTES = 2**21  # of all together: they are held in memory, as files are not
 MAX_TEXT_CHARS = 2**16  # of a field that is no specification: many names of columns
 SPECS = ("base", "spec")  # fields that hold one, as JSON
 
@@ -62,7 +64,7 @@ class PageRoute(APIRoute):
 async def _with_form(request: Request, handler: Callable[[Request], Coroutine[Any, Any, Response]]) -> Response:
     if request.method != "POST":
         return await handler(request)
-    form = await request.form(max_files=3, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
+    form = await _read(request)
     try:
         caller = request.scope.get(CALLER, NOBODY)
         if caller.by_itself or caller is NOBODY:
@@ -71,6 +73,29 @@ async def _with_form(request: Request, handler: Callable[[Request], Coroutine[An
         return await handler(request)
     finally:
         await form.close()
+
+
+async def _read(request: Request) -> FormData:
+    """Raises a 413 Problem for fields that are too much, 400 for what is no form."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
+        return await request.form(max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
+    limits = {"max_files": 3, "max_fields": MAX_FIELDS, "max_part_size": MAX_FIELD_BYTES}
+    try:
+        return await _Parser(request.headers, request.stream(), **limits).parse()
+    except MultiPartException as error:
+        raise HTTPException(400, error.message) from None
+
+
+class _Parser(MultiPartParser):
+    _bytes = 0
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        """See MultiPartParser."""
+        if self._current_part.file is None:
+            self._bytes += end - start
+            if self._bytes > MAX_FIELDS_BYTES:
+                raise Problem(413, f"The fields of the form, files aside, have more than {MAX_FIELDS_BYTES:,} bytes.")
+        super().on_part_data(data, start, end)
 
 
 async def _told(request: Request, error: Exception) -> Response | None:

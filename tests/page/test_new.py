@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from api.main import create_app
+from core.ledger.settings import Settings
 from core.ledger.tables import Job
 from tests.api.conftest import MODEL, one_database, reviews
-from tests.page.conftest import Send
+from tests.page.conftest import PAGE, Send, token
 from tests.page.house import House
 from tests.page.test_pages import read
 
@@ -84,6 +86,20 @@ def test_a_field_of_a_form_has_so_many_characters(send: Send) -> None:
         assert page.status_code == 422 and "give at most 65,536" in page.text, name
     spec = send("/new", "/new", {"spec": " " * 100_000 + "{}", "do": "plan"})
     assert spec.status_code == 422 and "give at most" not in spec.text
+
+
+@one_database
+def test_the_fields_of_a_form_have_so_many_bytes(settings: Settings) -> None:
+    app = create_app(settings.model_copy(update={"max_upload_bytes": 2**25}))
+    with TestClient(app, "http://localhost", headers=PAGE) as browser:
+        given = {"token": token(browser.get("/new").text), "do": "plan"}
+        files = {"data_file": ("mine.csv", b"text,label\n" + b"a,b\n" * 10**6)}
+        assert browser.post("/new", data=given | {"spec": " " * 10**6}, files=files).status_code == 422
+        much = browser.post("/new", data=given | {f"field{i}": " " * 10**6 for i in range(3)}, files=files)
+        assert much.status_code == 413 and "files aside, have more than 2,097,152 bytes" in much.text
+        assert browser.post("/new", data=given | {"spec": " " * (2**20 + 1)}, files=files).status_code == 400
+        elsewhere = browser.post("/keys", data=given, files={"name": ("name", bytes(2**21))})
+        assert elsewhere.status_code == 413 and "The body is larger than 1,048,576 bytes" in elsewhere.text
 
 
 @one_database
