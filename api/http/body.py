@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import Request, Response, params
 from fastapi.routing import APIRoute
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -77,6 +78,8 @@ class StrictRoute(APIRoute):
             given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
             if field is not None and given != wanted:
                 raise Problem(415, f"This address reads {wanted}; set the Content-Type header and send that.")
+            if form:
+                require_utf8(request.headers)
             return await handler(_StrictRequest(request.scope, request.receive, fields))
 
         return strict
@@ -106,6 +109,13 @@ class _StrictRequest(Request):
             await form.close()
             raise invalid(faults)
         return form
+
+
+def require_utf8(headers: Headers) -> None:
+    """Raises a 415 Problem for a form in another charset: some that Python has take minutes, or end in a 500."""
+    _, options = parse_options_header(headers.get("content-type"))
+    if options.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8"):
+        raise Problem(415, "A form is read as UTF-8; leave 'charset' out of the Content-Type header, and send it so.")
 
 
 def parse_json(body: bytes) -> Any:

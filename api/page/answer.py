@@ -19,6 +19,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from api.http import session
 from api.http.auth import CALLER, NOBODY
+from api.http.body import require_utf8
 from api.http.problems import Problem, invalid
 from api.page import words
 from api.schemas import Fault
@@ -76,7 +77,8 @@ async def _with_form(request: Request, handler: Callable[[Request], Coroutine[An
 
 
 async def _read(request: Request) -> FormData:
-    """Raises a 413 Problem for fields that are too much, 400 for what is no form."""
+    """Raises a 413 Problem for fields that are too much, 415 for another charset, 400 for what is no form."""
+    require_utf8(request.headers)
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
         return await request.form(max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
     limits = {"max_files": 3, "max_fields": MAX_FIELDS, "max_part_size": MAX_FIELD_BYTES}

@@ -191,6 +191,19 @@ def test_another_tenant_sees_nothing(browser: TestClient, ids: dict[str, str], d
     assert "product reviews" not in browser.get(f"/new?data={ids['data']}").text
 
 
+@one_database
+@pytest.mark.parametrize("charset", ["punycode", "idna", "undefined", '"UTF-16"'])
+def test_a_form_is_read_as_utf8_alone(charset: str, browser: TestClient, database: Database) -> None:
+    key = {"Authorization": f"Bearer {make_key(database, *keys.SCOPES)[1]}"}
+    body = b'--x\r\nContent-Disposition: form-data; name="key"\r\n\r\n' + b"a" * 10_000 + b"\r\n--x--\r\n"
+    for path in ("/login", "/v1/datasets"):
+        kind = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
+        answer = browser.post(path, content=body, headers=kind | key)
+        assert answer.status_code == 415 and "read as UTF-8" in answer.text, path
+    kind = {"Content-Type": "multipart/form-data; boundary=x; charset=UTF-8"}
+    assert browser.post("/login", content=body, headers=kind).status_code == 403  # without its token
+
+
 @pytest.mark.parametrize("path", ["/login", "/logout"])
 @pytest.mark.parametrize("kind", ["multipart/form-data; boundary=x", "application/x-www-form-urlencoded"])
 def test_nobody_without_a_key_sends_much(path: str, kind: str, browser: TestClient) -> None:
