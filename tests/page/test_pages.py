@@ -264,6 +264,8 @@ def test_keys_are_made_shown_once_and_revoked(browser: TestClient, house: House,
     assert send(f"/keys/{key['id']}/revoke", "/keys").status_code == 303 and "revoked" in read(browser, "/keys")
     refused = send("/keys", "/keys", {"name": "x", "scopes": ["read"], "expires_in_days": "soon"})
     assert refused.status_code == 422 and "/expires_in_days" in refused.text
+    refused = send("/keys", "/keys", {"name": "x", "scopes": ["read"], "expires_in_days": "9" * 5000})
+    assert refused.status_code == 422 and "less than or equal to 3650" in refused.text
 
 
 def test_names_of_others_are_text_everywhere(
