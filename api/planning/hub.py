@@ -41,6 +41,8 @@ ASK_S = 10.0  # for each answer of the hub
 FETCH_S = 120.0  # for all that one request names
 AT_ONCE = threading.BoundedSemaphore(4)  # data sets that one process asks for and fetches: each holds a thread
 MAX_FILES = 200
+MAX_LISTED = 20_000  # files of a repository
+MAX_PATTERNS, MAX_PARTS = 1000, 32  # of a card, for one split; folders of one of them
 MAX_HOPS = 5
 CONVERTED = "refs/convert/parquet"  # where a hub keeps its own conversion: config/split/0000.parquet
 # What a path says of the split (https://huggingface.co/docs/hub/datasets-file-names-and-splits).
@@ -95,10 +97,10 @@ async def _one(here: Context, ref: DatasetRef, asked: dict[str, Repository], unt
         if hub not in asked:
             asked[hub] = await run_in_threadpool(_ask, hub)
         repository = asked[hub]
-        config, files = _choose(repository, ref, hub.endswith(f"@{CONVERTED}"))
+        config, files = await run_in_threadpool(_choose, repository, ref, hub.endswith(f"@{CONVERTED}"), until)
         pinned = ref.model_copy(update={"hub": f"{repository.name}@{repository.commit}", "config": config})
         row = await run_in_threadpool(_kept, here, pinned)
-        names = _class_names(repository, config)
+        names = await run_in_threadpool(_class_names, repository, config)
         row = row or await _keep(here, repository, files, origin(pinned), names, until)
     finally:
         AT_ONCE.release()
@@ -165,8 +167,10 @@ def _unreachable(error: Exception) -> SpecError:
     )
 
 
-def _choose(repository: Repository, ref: DatasetRef, converted: bool) -> tuple[str | None, list[str]]:
+def _choose(repository: Repository, ref: DatasetRef, converted: bool, until: float) -> tuple[str | None, list[str]]:
     """The config, where there is one, and the files of the split."""
+    if len(repository.sizes) > MAX_LISTED:
+        raise _too_much(repository, f"{len(repository.sizes):,} files, more than the {MAX_LISTED:,} that are looked at")
     files = [name for name in repository.sizes if _kind(name)] or [*filter(_is_folder, repository.sizes)]
     split = str(ref.split)
     if repository.configs and not converted:
@@ -179,8 +183,7 @@ def _choose(repository: Repository, ref: DatasetRef, converted: bool) -> tuple[s
             known = ", ".join(f"'{name}'" for name in sorted(patterns)[:50])
             raise SpecError("", f"'{repository.name}' has no split '{split}'; give one of {known} as 'split'")
         if patterns:
-            wanted = [(folder / pattern).parts for pattern in patterns[split]]
-            chosen = [name for name in files if any(_matches(name, pattern) for pattern in wanted)]
+            chosen = _matching(repository, files, [(folder / pattern).parts for pattern in patterns[split]], until)
         else:
             chosen = _by_path([name for name in files if PurePosixPath(name).is_relative_to(folder)], split)
     else:
@@ -202,6 +205,29 @@ def _choose(repository: Repository, ref: DatasetRef, converted: bool) -> tuple[s
             f"own conversion, '{repository.name}@{CONVERTED}'; or {UPLOAD}",
         )
     return config, sorted(chosen)
+
+
+def _matching(
+    repository: Repository, files: Sequence[str], patterns: Sequence[Sequence[str]], until: float
+) -> list[str]:
+    """The files that one of a card's patterns names; raises SpecError for more of these than can be looked at."""
+    if len(patterns) > MAX_PATTERNS:
+        raise _too_much(repository, f"{len(patterns):,} patterns of files for one split, more than {MAX_PATTERNS:,}")
+    if (longest := max(map(len, patterns), default=0)) > MAX_PARTS:
+        raise _too_much(repository, f"a pattern of files of {longest:,} parts, more than {MAX_PARTS}")
+    found = []
+    for name in files:
+        _check_time(until)
+        if any(_matches(name, pattern) for pattern in patterns):
+            found.append(name)
+    return found
+
+
+def _too_much(repository: Repository, what: str) -> SpecError:
+    return SpecError(
+        "",
+        f"'{repository.name}' has {what}; name the hub's own conversion, '{repository.name}@{CONVERTED}', or {UPLOAD}",
+    )
 
 
 def _class_names(repository: Repository, config: str | None) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import io
 import json
@@ -226,9 +227,34 @@ def test_the_cards_patterns_match_as_paths(client: TestClient, hub: Hub) -> None
     assert rows("train.csv", "a/train.csv", data_files="./train.csv") == 10
     assert rows("train.csv", "data/train.csv", data_dir="data", data_files="train.csv") == 20
     assert rows("train.csv", "data/train.csv", data_dir="./data/") == 20
-    for nowhere in ("../train.csv", "/train.csv", "https://x/train.csv", "*/*/*.csv", "**/" * 50 + "y"):
+    for nowhere in ("../train.csv", "/train.csv", "https://x/train.csv", "*/*/*.csv", "**/" * 30 + "y"):
         hub.cards["acme/paths"] = {"configs": [{"config_name": "default", "data_files": nowhere}]}
         assert "no files that are tables" in refusal(client, {"hub": "acme/paths"})
+
+
+@one_database
+def test_a_card_cannot_keep_the_server_at_work(client: TestClient, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.files["acme/much"] = {"train.csv": reviews(40)}
+    for patterns, said in (
+        (["*.csv"] * 1001, "1,001 patterns of files for one split"),
+        (["**/" * 32 + "*.csv"], "a pattern of files of 33 parts"),
+    ):
+        hub.cards["acme/much"] = {"configs": [{"data_files": [{"split": "train", "path": patterns}]}]}
+        refused = refusal(client, {"hub": "acme/much"})
+        assert said in refused and "acme/much@refs/convert/parquet" in refused
+    hub.files["acme/much"] = {f"{n}.txt": b"" for n in range(20_001)}
+    assert "20,001 files" in refusal(client, {"hub": "acme/much"})
+    hub.files["acme/much"] = {"train.csv": reviews(40)}
+    hub.cards["acme/much"] = {"configs": [{"data_files": "*.csv"}]}
+    choose, loops = room._choose, []
+
+    def seen(*given: Any) -> Any:
+        loops.append(asyncio._get_running_loop())
+        return choose(*given)
+
+    monkeypatch.setattr(room, "_choose", seen)
+    assert client.post("/v1/jobs", json=job({"hub": "acme/much"})).status_code == 202
+    assert loops == [None]
 
 
 @one_database
