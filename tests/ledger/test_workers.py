@@ -10,7 +10,7 @@ from sqlalchemy import update
 from core.ledger import workers
 from core.ledger.database import Database
 from core.ledger.jobs import claims, owner
-from core.ledger.tables import Job
+from core.ledger.tables import Job, Tenant
 from core.ledger.workers import Fleet, Needs, Offer
 from tests.ledger.helpers import get, make_spec, new_job
 
@@ -79,6 +79,22 @@ def test_a_job_of_a_newer_version_is_left_to_a_newer_worker(max_running: int | N
         assert claims.claim_next(session, "old", 30, max_running, Offer.of(CPU)) is None
     left = get(database, newer)
     assert (left.status, left.attempt) == ("queued", 0)
+
+
+def test_a_tenant_with_many_jobs_of_a_newer_version_is_passed_over(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "MAX_UNREAD", 3)
+    newer = [new_job(database) for _ in range(4)]
+    with database.begin() as session:
+        session.execute(
+            update(Job).where(Job.id.in_(newer)).values(spec=make_spec().model_dump(mode="json") | {"new": 1})
+        )
+        session.add(Tenant(id="tenant_other", name="other", served_at=1))
+        other, _ = owner.create(session, "tenant_other", make_spec(), 3)
+        job = claims.claim_next(session, "old", 30)
+        assert job is not None and job.id == other.id
+        assert claims.claim_next(session, "old", 30) is None
 
 
 def test_why_a_job_waits(database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 
 from pydantic import ValidationError
@@ -14,7 +15,7 @@ from core.ledger.tables import Attempt, Job, Key, Tenant, clock_ms
 from core.ledger.workers import Offer
 from core.spec.job import JobSpec
 
-MAX_UNREAD = 100  # queued jobs of a newer version that a worker steps over
+MAX_UNREAD = 100  # queued jobs of a newer version that a worker steps over: of a tenant with more, it takes none
 
 
 def claim_next(
@@ -39,7 +40,7 @@ def claim_next(
     last = [Job.id.in_(after)] if after else []
     best = best.order_by(*last, Tenant.served_at.nulls_first(), Job.priority.desc(), Job.id).limit(1)
     best = best.where(Job.id.not_in(without))
-    unread: set[str] = set()
+    unread, of_tenant = set[str](), Counter[str]()
     if max_running is not None:
         running = select(Job.tenant_id).where(Job.status.in_(RUNNING)).group_by(Job.tenant_id)
         best = best.where(Job.tenant_id.not_in(running.having(func.count() >= max_running)))
@@ -53,8 +54,9 @@ def claim_next(
             JobSpec.model_validate(spec)
         except ValidationError:
             unread.add(job_id)
-            if len(unread) == MAX_UNREAD:
-                return None
+            of_tenant[tenant_id] += 1
+            if of_tenant[tenant_id] == MAX_UNREAD:
+                best = best.where(Job.tenant_id != tenant_id)
             continue
         with session.begin_nested() as trial:
             # Or two workers at once would each see room for one. Before the job is locked: `retry` keeps that order.
