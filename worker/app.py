@@ -138,7 +138,8 @@ def look(_job_id: str = "") -> None:
                 with database().begin() as session:
                     offer = slots().offer()
                     limits = settings.lease_s, settings.max_running
-                    job = claims.claim_next(session, _name(), *limits, offer, rest.jobs(), rest.resting())
+                    passed = rest.jobs(), rest.resting()
+                    job = claims.claim_next(session, _name(), *limits, offer, *passed, settings.max_stored_bytes)
                 if job is None:
                     return
                 gpus = slots().take(Needs.of(job.spec).gpus or 1)

@@ -310,8 +310,10 @@ def why_waiting(here: Context, session: Session, rows: Sequence[tables.Job | Row
     if not queued:
         return {}
     fleet, settings = workers.Fleet(session), here.settings
-    full = {key: quotas.all_running(session, here.tenant_id, key, settings) for key in {row.key_id for row in queued}}
-    return {row.id: row.progress.get("waiting") or fleet.why(row.spec, full[row.key_id]) for row in queued}
+    keys = {(row.key_id, row.attempt > 0) for row in queued}
+    full = {(key, begun): quotas.holds_back(session, here.tenant_id, key, settings, begun=begun) for key, begun in keys}
+    quota = {row.id: full[row.key_id, row.attempt > 0] for row in queued}
+    return {row.id: row.progress.get("waiting") or fleet.why(row.spec, quota[row.id]) for row in queued}
 
 
 async def _answer(here: Context, job: Row[Any], waiting: str | None, if_none_match: str | None) -> Response:

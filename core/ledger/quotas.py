@@ -1,6 +1,6 @@
 """What a tenant, and one key of it, may have: jobs that wait, bytes that are kept.
 
-How many run at once, `claims.claim_next` heeds.
+How many run at once, `claims.claim_next` heeds, and that none begins where too much is kept.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def check_queue(session: Session, tenant_id: str, key_id: str | None, settings: 
     check_storage(session, tenant_id, key_id, settings, 1)
 
 
-def all_running(session: Session, tenant_id: str, key_id: str | None, settings: Settings) -> str | None:
-    """Why no more jobs of the tenant or the key may run for now, or None."""
+def holds_back(session: Session, tenant_id: str, key_id: str | None, settings: Settings, *, begun: bool) -> str | None:
+    """Why no more jobs of the tenant or the key may run for now, or None; those that have begun go on."""
     for _, one, limit in _limits(session, key_id, "max_running", settings.max_running):
         if queries.count(session, tenant_id, *states.RUNNING, key_id=one) >= limit:
             whose = "jobs of the key that queued it" if one else "of your jobs"
             return f"{limit} {whose} run, as many as may at once"
-    return None
+    return None if begun else all_stored(session, tenant_id, key_id, settings.max_stored_bytes)
 
 
 def check_storage(session: Session, tenant_id: str, key_id: str | None, settings: Settings, more_bytes: int) -> None:
@@ -51,10 +51,22 @@ def check_storage(session: Session, tenant_id: str, key_id: str | None, settings
         owner.lock_tenant(session, tenant_id)
         stored = stored_bytes(session, tenant_id, one)
         if stored + more_bytes > limit:
-            raise StorageFullError(
-                f"{stored:,} of {limit:,} bytes{whose} are used; delete jobs or data sets that are not needed "
-                "any more (DELETE /v1/jobs/{id}, DELETE /v1/datasets/{id})"
-            )
+            raise StorageFullError(_used(stored, limit, whose))
+
+
+def all_stored(session: Session, tenant_id: str, key_id: str | None, max_stored_bytes: int | None) -> str | None:
+    """Why no job of the tenant or the key may begin for what is kept already, or None."""
+    for whose, one, limit in _limits(session, key_id, "max_stored_bytes", max_stored_bytes):
+        if (stored := stored_bytes(session, tenant_id, one)) >= limit:
+            return _used(stored, limit, whose)
+    return None
+
+
+def _used(stored: int, limit: int, whose: str) -> str:
+    return (
+        f"{stored:,} of {limit:,} bytes{whose} are used; delete jobs or data sets that are not needed any more "
+        "(DELETE /v1/jobs/{id}, DELETE /v1/datasets/{id})"
+    )
 
 
 def stored_bytes(session: Session, tenant_id: str, key_id: str | None = None) -> int:

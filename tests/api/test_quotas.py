@@ -11,7 +11,7 @@ from sqlalchemy import event
 from starlette.concurrency import run_in_threadpool
 
 import api.routes.jobs
-from core.ledger import quotas
+from core.ledger import quotas, workers
 from core.ledger.database import Database
 from core.ledger.jobs import attempts, claims
 from core.ledger.settings import Settings
@@ -63,6 +63,22 @@ def test_full_storage_is_403_and_deleting_makes_room(
     client.delete(f"/v1/jobs/{job_id}")
     assert client.post("/v1/datasets", files={"file": ("more.csv", reviews(60, first=100))}).status_code == 201
     assert client.post("/v1/jobs", json=payload).status_code == 202
+
+
+@pytest.mark.parametrize("settings", [{"max_stored_bytes": 100_000}], indirect=True)
+def test_a_job_that_waits_for_room_is_told_so(
+    client: TestClient, payload: dict[str, Any], database: Database, settings: Settings
+) -> None:
+    done, waits = (client.post("/v1/jobs", json=payload).json()["id"] for _ in range(2))
+    with database.begin() as session:
+        workers.seen(session, "host:1", 1, {"type": "cpu", "gpus": [], "cpus": 2, "memory_bytes": 2**34})
+        claims.claim(session, done, "w", 30)
+        attempts.succeed(session, done, 1, {}, {"model.safetensors": ("0" * 64, 99_999)})
+        assert claims.claim_next(session, "w", 30, max_stored_bytes=settings.max_stored_bytes) is None
+    told = client.get(f"/v1/jobs/{waits}").json()["waiting"]
+    assert "of 100,000 bytes are used; delete jobs or data sets" in told
+    client.delete(f"/v1/jobs/{done}")
+    assert "free" in client.get(f"/v1/jobs/{waits}").json()["waiting"]
 
 
 def test_a_twin_that_is_slower_is_not_counted_against_its_own_job(

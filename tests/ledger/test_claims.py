@@ -7,14 +7,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from core.ledger import keys, tallies
 from core.ledger.database import Database
-from core.ledger.jobs import claims, owner, queries, states
-from core.ledger.tables import DEFAULT_TENANT, Tenant
+from core.ledger.jobs import attempts, claims, owner, queries, states
+from core.ledger.tables import DEFAULT_TENANT, Tenant, Upload
 from tests.ledger.helpers import (
+    claimed_job,
     do,
     expire,
     get,
@@ -104,6 +105,31 @@ def test_a_key_at_its_limit_is_passed_over(database: Database) -> None:
     do(database, "succeed", running[0])
     assert claim_next(database, 9) in set(mine) - set(running)
     assert claim_next(database, 9) is None
+
+
+def test_a_tenant_and_a_key_that_keep_too_much_are_passed_over(database: Database) -> None:
+    def next_of(most: int | None) -> str | None:
+        with database.begin() as session:
+            job = claims.claim_next(session, "worker", 60, max_stored_bytes=most)
+            return job and job.id
+
+    begun, done = new_job(database, priority=9), claimed_job(database)
+    do(database, "succeed", done)  # 10 bytes
+    with database.begin() as session:
+        claims.claim(session, begun, "worker", 60)
+        attempts.release(session, begun, 1, "restart")
+        session.add(Tenant(id="tenant_other", name="other"))
+        other = owner.create(session, "tenant_other", make_spec(), 3)[0].id
+        small, _ = keys.create(session, "tenant_other", "small", ["write"], max_stored_bytes=9)
+        by_key = owner.create(session, "tenant_other", make_spec(priority=9), 3, key_id=small.id)[0].id
+        session.add(Upload(id="up_1", tenant_id="tenant_other", name="x", size_bytes=9, sha256="0", key_id=small.id))
+    mine = new_job(database)
+    assert {next_of(10), next_of(10)} == {begun, other}  # what has begun goes on
+    assert next_of(10) is None
+    with database.begin() as session:
+        session.execute(delete(Upload))
+    assert next_of(10) == by_key and next_of(10) is None
+    assert next_of(11) == mine
 
 
 @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)

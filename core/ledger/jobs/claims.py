@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from sqlalchemy import exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from core.ledger import quotas
 from core.ledger.jobs.owner import lock_tenant
 from core.ledger.jobs.states import RUNNING, record
 from core.ledger.tables import Attempt, Job, Key, Tenant, clock_ms
@@ -26,17 +27,23 @@ def claim_next(
     offer: Offer | None = None,
     after: Collection[str] = (),
     without: Collection[str] = (),
+    max_stored_bytes: int | None = None,
 ) -> Job | None:
     """Take the queued job of the tenant that was served the longest ago; None if there is none.
 
     Of a tenant's own that of the highest priority, of those the oldest. Those of `after` come last: they broke off at
     this worker, and others may not. Those of `without` are not taken. Passed over are jobs that were put off, tenants
     that have `max_running` jobs running, keys that have as many as they may, jobs that need more than `offer`, and
-    those whose specification this version cannot read: they are left to a newer worker.
+    those whose specification this version cannot read: they are left to a newer worker. So are jobs that have not begun
+    of tenants that keep `max_stored_bytes`, and of keys that keep as much as they may.
     """
     due = or_(Job.lease_until.is_(None), Job.lease_until <= clock_ms(session))
     offered = offer.takes() if offer else ()
-    best = select(Job.id, Job.tenant_id, Job.spec).join(Tenant).where(Job.status == "queued", due, *offered)
+    best = (
+        select(Job.id, Job.tenant_id, Job.key_id, Job.attempt, Job.spec)
+        .join(Tenant)
+        .where(Job.status == "queued", due, *offered)
+    )
     last = [Job.id.in_(after)] if after else []
     best = best.order_by(*last, Tenant.served_at.nulls_first(), Job.priority.desc(), Job.id).limit(1)
     best = best.where(Job.id.not_in(without))
@@ -49,7 +56,7 @@ def claim_next(
         full = of_keys.group_by(Key.id, Key.max_running).having(func.count() >= Key.max_running)
         best = best.where(or_(Job.key_id.is_(None), Job.key_id.not_in(full)))
     while (found := session.execute(best.where(Job.id.not_in(unread))).first()) is not None:
-        job_id, tenant_id, spec = found
+        job_id, tenant_id, key_id, attempt, spec = found
         try:
             JobSpec.model_validate(spec)
         except ValidationError:
@@ -57,6 +64,9 @@ def claim_next(
             of_tenant[tenant_id] += 1
             if of_tenant[tenant_id] == MAX_UNREAD:
                 best = best.where(Job.tenant_id != tenant_id)
+            continue
+        if attempt == 0 and quotas.all_stored(session, tenant_id, key_id, max_stored_bytes):
+            best = best.where(or_(Job.attempt > 0, Job.tenant_id != tenant_id, Job.key_id.is_distinct_from(key_id)))
             continue
         with session.begin_nested() as trial:
             # Or two workers at once would each see room for one. Before the job is locked: `retry` keeps that order.
