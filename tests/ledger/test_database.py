@@ -19,6 +19,7 @@ from core.ledger.settings import Settings
 from core.ledger.tables import Base, Job
 from tests.conftest import administer, with_database
 from tests.ledger.helpers import claimed_job, get, new_job
+from worker.tidy import BLOBS
 
 
 def test_migrations_give_exactly_the_tables_of_the_models(empty_database_url: str) -> None:
@@ -30,6 +31,12 @@ def test_migrations_give_exactly_the_tables_of_the_models(empty_database_url: st
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Base.metadata) == []
     database.close()
+
+
+def test_stored_files_are_found_by_an_index(database: Database) -> None:
+    for column in BLOBS:
+        indexes = inspect(database.engine).get_indexes(column.class_.__tablename__)
+        assert [column.key] in [one["column_names"] for one in indexes], column
 
 
 def test_a_database_of_a_newer_version_is_told_from_an_older_one(database: Database) -> None:
