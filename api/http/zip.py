@@ -1,19 +1,24 @@
 """A zip of stored files of which any part can be sent, and is the same bytes each time.
 
 Nothing is compressed and every date is that of the format's beginning, so that all but the checksums is known before a
-file is read. A checksum is at hand once its file has been sent whole by this process; else the file is read for it.
+file is read. A checksum is at hand once its file has been sent whole by this process; else the file is read for it, a
+chunk at a time, each of which is told as one of no bytes: between two of them, whoever asked may have gone.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
+from typing import TypeVar
 from zipfile import ZIP64_LIMIT, ZipInfo
 
 Read = Callable[[int, int], Iterator[bytes]]  # the bytes of a file from ... up to
+T = TypeVar("T")
+Found = Generator[bytes, None, T]  # what is known once files have been read
 
 FLAGS = 0x808  # names in UTF-8; the checksum follows the content
 OLD, ZIP64 = 20, 45  # what it takes to read it
@@ -44,10 +49,10 @@ class Entry:
         info.flag_bits = FLAGS
         return info.FileHeader(self.wide)
 
-    def tail(self) -> bytes:
+    def tail(self) -> Found[bytes]:
         """What stands behind it."""
-        sizes = "<4sLQQ" if self.wide else "<4sLLL"
-        return struct.pack(sizes, b"PK\x07\x08", self.checksum(), self.size, self.size)
+        checksum = yield from self.checksum()
+        return struct.pack("<4sLQQ" if self.wide else "<4sLLL", b"PK\x07\x08", checksum, self.size, self.size)
 
     @property
     def tail_size(self) -> int:
@@ -63,7 +68,7 @@ class Entry:
         if (start, end) == (0, self.size):
             self._keep(checksum)
 
-    def checksum(self) -> int:
+    def checksum(self) -> Found[int]:
         """CRC-32 of the file."""
         if self.size == 0:  # whose content nobody asks for
             return 0
@@ -71,6 +76,7 @@ class Entry:
             known = 0
             for chunk in self.read(0, self.size):
                 known = zlib.crc32(chunk, known)
+                yield b""
             self._keep(known)
         return known
 
@@ -109,13 +115,17 @@ class Archive:
 
     def _pieces(self) -> Iterator[tuple[int, Read]]:
         for entry in self.entries:
-            yield len(entry.head()), _part_of(entry.head)
+            head = entry.head()
+            yield len(head), partial(_part, head)
             yield entry.size, entry.content
             yield entry.tail_size, _part_of(entry.tail)
         yield self._list_size, _part_of(self._whole_list)
 
-    def _whole_list(self) -> bytes:
-        return self._list([one.checksum() for one in self.entries])
+    def _whole_list(self) -> Found[bytes]:
+        checksums = []
+        for entry in self.entries:
+            checksums.append((yield from entry.checksum()))
+        return self._list(checksums)
 
     def _list(self, checksums: Sequence[int]) -> bytes:
         """What stands at the end: where each file is, and where this list begins."""
@@ -130,5 +140,13 @@ class Archive:
         return lines + wide + struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, *few, 0)
 
 
-def _part_of(make: Callable[[], bytes]) -> Read:
-    return lambda start, end: iter([make()[start:end]])
+def _part(content: bytes, start: int, end: int) -> Iterator[bytes]:
+    yield content[start:end]
+
+
+def _part_of(find: Callable[[], Found[bytes]]) -> Read:
+    def read(start: int, end: int) -> Iterator[bytes]:
+        found = yield from find()
+        yield from _part(found, start, end)
+
+    return read

@@ -60,6 +60,22 @@ def test_any_part_is_that_of_the_whole(seed: int) -> None:
     assert b"".join(archive.read(start, end)) == content[start:end]
 
 
+def test_what_is_read_for_a_checksum_is_read_as_long_as_somebody_waits() -> None:
+    asked = []
+
+    def read(start: int, end: int) -> Iterator[bytes]:
+        for place in range(start, end):
+            asked.append(place)
+            yield b"x"
+
+    archive = Archive([Entry("a", 1000, "of a", read), Entry("b", 1000, "of b", read)])
+    last = archive.read(archive.size - 1, archive.size)
+    assert [next(last) for _ in range(3)] == [b""] * 3 and len(asked) == 3
+    last.close()  # type: ignore[attr-defined]
+    assert len(asked) == 3 and not zips._known
+    assert b"".join(archive.read(archive.size - 1, archive.size)) == whole(archive)[-1:]
+
+
 def test_files_over_4_gib(monkeypatch: pytest.MonkeyPatch) -> None:
     """The format's other form, on small files."""
     monkeypatch.setattr(zips, "ZIP64_LIMIT", 300)
