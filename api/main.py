@@ -69,7 +69,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         monitoring.log_to_stderr(settings.log)
         scratch.sweep(settings)
-        yield
+        with scratch.for_all(settings):
+            yield
         sandbox.stop()
         database.close()
 

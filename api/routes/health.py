@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
 import time
-from pathlib import Path
 
 import redis
 from fastapi import APIRouter, Request
@@ -17,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from api.context import Context, Here
 from api.http.problems import RESPONSES, Problem
 from api.schemas import Fault, Health, ProblemDetails, Readiness
+from core.ledger.files.scratch import scratch
 from core.ledger.files.storage import StorageAwayError
 
 log = logging.getLogger(__name__)
@@ -92,8 +91,8 @@ def _broker(here: Context) -> None:
 
 
 def _storage(here: Context) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        probe = Path(folder) / "probe"
+    with scratch(here.settings) as folder:
+        probe = folder / "probe"
         probe.write_text("Topwork was here, to see whether it can write.")
         sha256, _ = here.storage.put(probe)
         here.storage.delete(sha256)

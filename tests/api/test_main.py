@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -51,6 +52,11 @@ def test_an_unexpected_error_tells_nothing_of_the_inside(client: TestClient, mon
     document = problem(client.get("/v1/models"), 500)
     assert "secret" not in str(document)
     assert client.get("/healthz").json() == {"status": "ok"}
+
+
+@one_database
+def test_what_arrives_lies_in_the_data_folder(client: TestClient, settings: Settings) -> None:
+    assert tempfile.gettempdir() == str(settings.scratch_dir.resolve())
 
 
 def test_models_before_any_is_there(tmp_path: Path) -> None:

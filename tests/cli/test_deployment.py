@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 
 from cli import serve
 from core.ledger.settings import Settings
-from tests.fleet.composed import arguments
+from tests.fleet.composed import arguments, filled
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,6 +52,20 @@ def test_every_service_is_bounded_restarted_and_looked_after(services: dict[str,
         assert one["mem_limit"] and one["stop_grace_period"], name
         if name != "migrate":  # which ends
             assert one["restart"] == "unless-stopped" and one["healthcheck"]["test"], name
+
+
+def test_the_readers_of_the_api_fit_into_its_memory(services: dict[str, Any]) -> None:
+    api = services["api"]
+    given = {name: filled(value, {}) for name, value in api["environment"].items()}
+    readers = int(given["TOPWORK_MAX_READERS"]) * int(api["command"][api["command"].index("--workers") + 1])
+    limit = int(filled(api["mem_limit"], {}).removesuffix("g")) * 2**30
+    assert readers * int(given["TOPWORK_READER_MEMORY_BYTES"]) + 2**30 <= limit
+    manifests = [yaml.safe_load_all(file.read_text()) for file in (ROOT / "docs/kubernetes").glob("*.yaml")]
+    objects = {(one["kind"], one["metadata"]["name"]): one for one in chain.from_iterable(manifests)}
+    settings = objects["ConfigMap", "topwork"]["data"]
+    assert all(settings[name] == given[name] for name in ("TOPWORK_MAX_READERS", "TOPWORK_READER_MEMORY_BYTES"))
+    (container,) = objects["Deployment", "topwork-api"]["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["limits"]["memory"] == f"{limit // 2**30}Gi"
 
 
 def test_what_we_run_has_no_root_and_no_capability(services: dict[str, Any]) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
+from multiprocessing import util
 from pathlib import Path
 
 import pytest
 
-from core.ledger.files.scratch import scratch, sweep
+from core.ledger.files.scratch import for_all, scratch, sweep
 from core.ledger.settings import Settings
 
 HOLD = """
@@ -29,6 +31,14 @@ def test_a_folder_goes_with_its_block(settings: Settings) -> None:
         (folder / "upload").write_bytes(b"a")
         raise KeyError
     assert not list(settings.scratch_dir.iterdir())
+
+
+def test_temporary_files_of_a_process_can_all_lie_there_but_for_sockets(settings: Settings) -> None:
+    before = tempfile.gettempdir()
+    with for_all(settings), tempfile.NamedTemporaryFile() as file:
+        assert Path(file.name).parent == settings.scratch_dir
+        assert not Path(util.get_temp_dir()).is_relative_to(settings.scratch_dir)
+    assert tempfile.gettempdir() == before
 
 
 def test_only_what_killed_processes_have_left_is_swept(settings: Settings) -> None:

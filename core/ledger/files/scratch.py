@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import util
 from pathlib import Path
 
 from core.ledger.settings import Settings
@@ -27,6 +28,21 @@ def scratch(settings: Settings) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)
+
+
+@contextmanager
+def for_all(settings: Settings) -> Iterator[None]:
+    """Have every temporary file of this process made there: elsewhere they may lie in memory.
+
+    But for the sockets of `multiprocessing`, whose paths have to be short, and which `sweep` must not find.
+    """
+    util.get_temp_dir()
+    settings.scratch_dir.mkdir(parents=True, exist_ok=True)
+    before, tempfile.tempdir = tempfile.tempdir, str(settings.scratch_dir.resolve())
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def sweep(settings: Settings) -> None:
