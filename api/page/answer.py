@@ -19,9 +19,10 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from api.http import session
 from api.http.auth import CALLER, NOBODY
-from api.http.body import require_utf8
+from api.http.body import FRAMING_BYTES, require_utf8
 from api.http.problems import Problem, invalid
 from api.page import words
+from api.routes.datasets import require_room
 from api.schemas import Fault
 
 FOLDER = Path(__file__).parent
@@ -77,10 +78,14 @@ async def _with_form(request: Request, handler: Callable[[Request], Coroutine[An
 
 
 async def _read(request: Request) -> FormData:
-    """Raises a 413 Problem for fields that are too much, 415 for another charset, 400 for what is no form."""
+    """Raises a 413 Problem for fields that are too much, 415 for another charset, 400 for what is no form.
+
+    StorageFullError for files that could not be kept.
+    """
     require_utf8(request.headers)
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
         return await request.form(max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES)
+    await require_room(request, MAX_FIELDS_BYTES + FRAMING_BYTES)
     limits = {"max_files": 3, "max_fields": MAX_FIELDS, "max_part_size": MAX_FIELD_BYTES}
     try:
         return await _Parser(request.headers, request.stream(), **limits).parse()

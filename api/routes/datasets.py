@@ -5,14 +5,16 @@ from __future__ import annotations
 import codecs
 import re
 import shutil
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, Query, Response, UploadFile
+from fastapi import APIRouter, Form, Query, Request, Response, UploadFile
 from pydantic import AfterValidator, Field
 from starlette.concurrency import run_in_threadpool
 
-from api.context import Context, Here
-from api.http.body import StrictRoute
+from api.context import Context, Here, context
+from api.http.body import FRAMING_BYTES, StrictRoute
 from api.http.paging import After, Limit, cut, position
 from api.http.problems import RESPONSES, Problem, invalid
 from api.schemas import Dataset, DatasetPage, Fault, Preview, instant
@@ -45,7 +47,29 @@ Encoding = Annotated[
     str, Field(max_length=40, pattern="^[A-Za-z0-9_.-]+$", examples=["latin-1"]), AfterValidator(_encoding)
 ]
 
-router = APIRouter(prefix="/v1/datasets", tags=["data sets"], route_class=StrictRoute)
+
+async def require_room(request: Request, beside: int) -> None:
+    """Raises StorageFullError for an upload that could not be kept, before it is read; `beside`: bytes of no file."""
+    here, declared = await context(request), request.headers.get("content-length", "")
+    size = int(declared) - beside if declared.isdecimal() else 1
+    if size > 0:
+        await run_in_threadpool(_check_size, here, size)
+
+
+class _Route(StrictRoute):
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """See APIRoute."""
+        handler = super().get_route_handler()
+
+        async def roomy(request: Request) -> Response:
+            if request.method == "POST":
+                await require_room(request, FRAMING_BYTES)
+            return await handler(request)
+
+        return roomy
+
+
+router = APIRouter(prefix="/v1/datasets", tags=["data sets"], route_class=_Route)
 
 
 EXAMPLE = {"file": "text,label\nSturdy and light.,positive\nIt broke within a week.,negative\n"}
@@ -79,10 +103,7 @@ async def upload(
 
 
 def _ingest(here: Context, file: UploadFile, name: str, asked: Asked) -> tables.Dataset:
-    def check_size(size_bytes: int) -> None:  # what is refused is not stored; requests at once are told apart below
-        with here.database.begin() as session:
-            quotas.check_storage(session, here.tenant_id, here.caller.key_id, here.settings, size_bytes)
-
+    check_size = partial(_check_size, here)  # what is refused is not stored; requests at once are told apart below
     with scratch(here.settings) as folder:
         with (folder / "upload").open("wb") as copy:
             shutil.copyfileobj(file.file, copy, CHUNK)
@@ -92,6 +113,11 @@ def _ingest(here: Context, file: UploadFile, name: str, asked: Asked) -> tables.
         row.key_id = here.caller.key_id
         session.add(row)
     return row
+
+
+def _check_size(here: Context, size_bytes: int) -> None:
+    with here.database.begin() as session:
+        quotas.check_storage(session, here.tenant_id, here.caller.key_id, here.settings, size_bytes)
 
 
 @router.get("", responses={422: RESPONSES[422]})

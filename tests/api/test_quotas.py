@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -79,6 +80,22 @@ def test_a_job_that_waits_for_room_is_told_so(
     assert "of 100,000 bytes are used; delete jobs or data sets" in told
     client.delete(f"/v1/jobs/{done}")
     assert "free" in client.get(f"/v1/jobs/{waits}").json()["waiting"]
+
+
+@pytest.mark.parametrize("settings", [{"max_stored_bytes": 10**6, "max_upload_bytes": 2**24}], indirect=True)
+def test_an_upload_that_cannot_be_kept_is_not_read(client: TestClient) -> None:
+    read = []
+
+    def body() -> Iterator[bytes]:
+        for _ in range(80):
+            read.append(True)
+            yield bytes(10**5)
+
+    for address in ("/v1/datasets", "/data", "/new"):
+        headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": "8000000"}
+        refused = client.post(address, content=body(), headers=headers)
+        assert refused.status_code == 403 and "of 1,000,000 bytes are used; delete" in refused.json()["detail"], address
+    assert not read
 
 
 def test_a_twin_that_is_slower_is_not_counted_against_its_own_job(
