@@ -203,6 +203,23 @@ def test_a_job_that_is_put_off_lets_others_go_first_and_does_not_wait_for_ever(d
     do(database, "put_off", first, 4)  # it waits anew
 
 
+def test_a_job_that_is_put_off_does_not_wait_for_a_clock_that_went_back(database: Database) -> None:
+    job_id, hour = claimed_job(database), 3_600_000
+    do(database, "put_off", job_id)
+    job = get(database, job_id)
+    with database.begin() as session:  # as if the clock had gone back since
+        progress = job.progress | {"away_since": job.progress["away_since"] + hour}
+        values = {"progress": progress, "lease_until": (job.lease_until or 0) + hour}
+        session.execute(update(Job).where(Job.id == job_id).values(values))
+    with database.begin() as session:
+        upkeep.renew(session, 15)
+    with database.begin() as session:
+        again = claims.claim_next(session, "worker", 60)
+        assert again is not None and again.id == job_id
+    do(database, "put_off", job_id, 2)
+    assert get(database, job_id).progress["away_since"] < job.progress["away_since"] + hour / 2
+
+
 def test_a_queued_job_that_nobody_took_is_announced_again(database: Database) -> None:
     job_id, taken = new_job(database), claimed_job(database)
 

@@ -120,7 +120,7 @@ def put_off(session: Session, job_id: str, attempt: int, reason: str, limit_s: f
     """
     job = held(session, job_id, attempt)
     now = clock_ms(session)
-    since = job.progress.get("away_since", now)
+    since = min(job.progress.get("away_since", now), now)  # the clock may have gone back
     if now - since >= limit_s * 1000:
         return False
     release(session, job_id, attempt, reason)

@@ -38,9 +38,14 @@ def running_for_s(session: Session) -> float:
 
 
 def renew(session: Session, lease_s: float) -> None:
-    """Every lease begins anew: the clock has jumped, and none of them says how long a worker was silent."""
-    leased = Job.status.in_(RUNNING)
-    session.execute(update(Job).where(leased).values(lease_until=clock_ms(session) + int(lease_s * 1000)))
+    """Every lease begins anew: the clock has jumped, and none of them says how long a worker was silent.
+
+    Jobs that were put off are due at once, or some would be for as long as the clock went back.
+    """
+    leased, now = Job.status.in_(RUNNING), clock_ms(session)
+    session.execute(update(Job).where(leased).values(lease_until=now + int(lease_s * 1000)))
+    put_off = Job.status == "queued", Job.lease_until.is_not(None)
+    session.execute(update(Job).where(*put_off).values(lease_until=now))
 
 
 def remind(session: Session, older_than_s: float, limit: int = 100) -> list[str]:
