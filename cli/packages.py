@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,16 +93,27 @@ def members(archive: Path, pattern: str) -> Iterator[tuple[str, bytes]]:
                 yield member.name, content.read()
 
 
+def require_ours(model: Path, names: Sequence[str]) -> None:
+    """Raises FetchError for a folder of files that lacks some of these: another's model, not to be mixed with ours."""
+    missing = [name for name in names if not (model / name).is_file()]
+    if missing and model.is_dir() and any(model.iterdir()):
+        raise FetchError(f"{model} is there, but holds no {missing[0]}: give your model another name, or move it away")
+
+
 @contextmanager
 def appearing(folder: Path) -> Iterator[Path]:
-    """A folder to fill that takes the name `folder` once it is complete; what was left half-done there goes."""
+    """A folder to fill that takes the name `folder` once it is complete; others' files that are there already stay."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         yield fresh
         fresh.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        fresh.replace(folder)
+        if not folder.exists():
+            fresh.replace(folder)
+            return
+        for file in (path for path in fresh.rglob("*") if path.is_file()):
+            target = folder / file.relative_to(fresh)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)

