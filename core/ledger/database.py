@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +118,12 @@ def _engine(url: str) -> Engine:
         engine = create_engine(url, pool_pre_ping=True, connect_args=patience, hide_parameters=True)
         event.listen(engine, "connect", _bound_idling)
         return engine
-    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False}, hide_parameters=True)
+    engine = create_engine(
+        url,
+        connect_args={"timeout": 30, "check_same_thread": False},
+        hide_parameters=True,
+        json_serializer=partial(json.dumps, ensure_ascii=False),  # its texts are looked through
+    )
     prepare_sqlite(engine, foreign_keys=True)
     return engine
 
@@ -125,6 +132,11 @@ def _bound_idling(connection: Any, _record: Any) -> None:
     """A process that is frozen in a transaction keeps its locks: let the server end it, as a lease would."""
     connection.execute("SET idle_in_transaction_session_timeout = '15s'")
     connection.commit()
+
+
+def _lower(value: Any) -> Any:
+    """SQLite's own knows ASCII alone."""
+    return value.lower() if isinstance(value, str) else value
 
 
 def prepare_sqlite(engine: Engine, foreign_keys: bool) -> None:
@@ -137,6 +149,7 @@ def prepare_sqlite(engine: Engine, foreign_keys: bool) -> None:
     def _connect(connection: Any, _record: Any) -> None:
         # The driver's own transaction handling would issue a deferred BEGIN; `_begin` issues ours.
         connection.isolation_level = None
+        connection.create_function("lower", 1, _lower, deterministic=True)
         cursor = connection.cursor()
         # synchronous=FULL: an accepted job survives a power cut too.
         for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", f"foreign_keys={foreign_keys:d}"):

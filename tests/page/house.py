@@ -113,6 +113,7 @@ def _row(i: int, right: bool) -> bytes:
     return json.dumps(line).encode() + b"\n"
 
 
+LABELS = {"team": "search", "of": "Übersicht Отзывы"}
 FAMILY = {
     "report.html": b'<h1>Both</h1><a href="params-0.4/report.html">params-0.4</a>',
     "params-0.4/report.html": b"<p>small",
@@ -129,7 +130,7 @@ def fill(house: House) -> dict[str, str]:
     house.run(found["done"], "export")
     house.succeed(found["done"], _report())
     source = [{"data": {"dataset": movies}, "label": "label"}]
-    found["other"] = house.queued(data, sources=source, budget={"params": 0.15}, labels={"team": "search"})
+    found["other"] = house.queued(data, sources=source, budget={"params": 0.15}, labels=LABELS)
     house.run(found["other"], "export")
     house.succeed(found["other"], _report(0.87, 0.845), {"test.jsonl": b"".join(_row(i, i % 6 > 0) for i in range(50))})
     found["family"] = house.queued(data, budgets=[{"params": 0.4}, {"params": 0.1}], title="Two sizes")

@@ -116,6 +116,8 @@ def test_jobs_are_found(browser: TestClient, ids: dict[str, str], house: House) 
     assert found("?q=Third") == ["done"] and {*found("?q=MOVIE")} == {"other"} and found("?q=100%25") == []
     assert {*found("?q=reviews+third&label=team:search&status=succeeded&sort=took")} == {"done"}
     assert found('?label="team:search"') == found("?label=team:search") and {*found('?label="')} == everything
+    for word in ("übersicht", "ÜBER", "отзывы", "ОТЗ"):
+        assert found(f"?q={word}") == ["other"], word
     assert found("?q=%00") == found("") and words_of("'city:New York' team:x") == ["city:New York", "team:x"]
     for sort in ("oldest", "model", "took", "quality", "ms", "nonsense"):
         assert {*found(f"?sort={sort}")} == everything, sort
