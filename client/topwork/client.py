@@ -17,6 +17,7 @@ from topwork.errors import TopworkError
 from topwork.steps import Async, Steps, Sync
 
 SERVER = "http://127.0.0.1:8000"
+HERE = "127.0.0.1", "localhost", "[::1]"
 SERVER_VARIABLE, KEY_VARIABLE = "TOPWORK_SERVER", "TOPWORK_KEY"
 
 P = ParamSpec("P")
@@ -143,6 +144,7 @@ def _arguments(server: str | None, key: str | None) -> dict[str, Any]:
         "base_url": server or os.environ.get(SERVER_VARIABLE) or SERVER,
         "headers": {"Authorization": f"Bearer {key}"} if key else {},
         "timeout": httpx.Timeout(60, connect=5),
+        "mounts": {f"all://{host}": None for host in HERE},  # by no proxy
     }
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from api.planning import hub
 from tests.client.stub import Stub, dataset, job, page, sha256
-from topwork import ApiError, AsyncClient, Client, ServerAway
+from topwork import ApiError, AsyncClient, Client, ServerAway, client
 from topwork.requests import TRIES
 
 JOB = "job_" + "1" * 32
@@ -82,6 +82,16 @@ def read_as(known: dict[str, Any], **asked: Any) -> dict[str, Any]:
     """A data set whose user has said so of the file."""
     facts = {"kind": "csv", "rows": 9, "columns": [], "skipped": [], "notes": []}
     return {**known, "understood": {**facts, "asked": asked}}
+
+
+def test_no_proxy_stands_before_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    opened = client._opened(httpx.Client, None, None, None)
+    ours, theirs = (
+        opened._transport_for_url(httpx.URL(url)) for url in ("http://127.0.0.1:8000", "http://example.org")
+    )
+    assert ours is opened._transport is not theirs
 
 
 def test_a_server_that_is_not_there_is_said_so() -> None:
