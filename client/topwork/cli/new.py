@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from topwork.cli.common import A_JOB, JsonOption, ServerOption, dump, fail, prose, say, session
+from topwork.cli.common import A_JOB, JsonOption, ServerOption, dump, fail, file_error, prose, say, session
 from topwork.cli.words import understood
 from topwork.client import SERVER, Client
 from topwork.inventory import ColumnFacts, Dataset
@@ -51,6 +51,8 @@ def new(
     """Ask three questions (Enter takes the default), and write a job's specification."""
     if to.exists() and not force:
         fail(f"{to} is there already; choose another --out, or give --force", 2)
+    if not to.parent.is_dir():
+        fail(f"{to.parent} is no folder; make it first, or choose another --out", 2)
     with session(server) as client:
         dataset = client.data.upload(file)
         if not json:
@@ -71,7 +73,11 @@ def new(
         spec["task"]["unlabelled"] = {"data": _named(unlabelled, to)}
     if source:
         spec["sources"] = [{"data": _named(one, to), "label": task["label"]} for one in source]
-    to.write_text(codec.dumps(spec, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    try:
+        to.write_text(codec.dumps(spec, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except OSError as error:
+        dump(spec)
+        fail(file_error(error))
     if json:
         return dump(spec)
     say(f"{to} is written. Next:\n  topwork plan {to}\n  topwork submit {to} --watch")
