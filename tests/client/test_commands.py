@@ -283,6 +283,24 @@ def test_the_report_opens_as_a_page(stub: Stub, monkeypatch: pytest.MonkeyPatch)
     assert shown.stdout.strip() == address.removeprefix("file://")
 
 
+def test_the_report_of_several_sizes_leads_to_that_of_each(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    done = job("succeeded", metrics=family())
+    answers(stub, LISTS | {JOB: done, "/report": httpx.Response(200, html="<p>the page")})
+    command("report", JOB, "--open")
+    folder = Path(opened[0].removeprefix("file://")).parent
+    made = {f"{one['name']}/report.html" for one in family()["sizes"] if one.get("result")}
+    assert made | {"report.html"} == {str(one.relative_to(folder)) for one in folder.rglob("*.html")}
+
+
+def test_the_end_of_a_job_that_failed_is_json_as_well(stub: Stub) -> None:
+    error = {"code": "invalid", "message": "out of reach"}
+    answers(stub, LISTS | {JOB: job("failed", error=error)})
+    shown = command("watch", JOB, "--json")
+    assert shown.exit_code == 3 and json.loads(shown.stdout)["error"]["message"] == "out of reach"
+
+
 FACTS = [
     {"name": "review", "type": "text", "empty": 0, "values": {}},
     {"name": "label", "type": "text", "empty": 0, "values": {"good": 5, "bad": 4}},
@@ -305,6 +323,8 @@ def test_new_asks_three_questions_and_enter_takes_the_default(
         "budget": "10%",
     }
     assert command("new", "rows.csv").exit_code == 2  # it is there already
+    nowhere = command("new", "rows.csv", "--out", "no/such/spec.json")
+    assert nowhere.exit_code == 2 and "no/such is no folder" in nowhere.stderr  # before anything is asked
     stub.answers = [page(), made, httpx.Response(200, json=MODELS)]
     options = ["--source", "films.csv", "--out", "b.json", "--quick"]
     told = command("new", "rows.csv", *options, given="own.csv\nother\n3 ms\n")

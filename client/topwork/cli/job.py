@@ -29,8 +29,10 @@ from topwork.cli.common import (
 from topwork.cli.plan import lines
 from topwork.cli.words import following, report_said, result, understood, warnings
 from topwork.client import SERVER, Client
+from topwork.errors import JobFailed
 from topwork.inventory import Dataset
 from topwork.models import Job
+from topwork.report import FamilyReport
 from topwork.spec import filled, named_files, read
 
 SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", exists=True, dir_okay=False, help="Job as JSON.")]
@@ -102,8 +104,15 @@ def report(
             return dump(client.jobs.report(job, size=size))
         found = client.jobs.get(job)
         if open:
-            page = Path(tempfile.mkdtemp(prefix="topwork-")) / "report.html"
+            folder = Path(tempfile.mkdtemp(prefix="topwork-"))
+            each = found.report.sizes if isinstance(found.report, FamilyReport) and size is None else []
+            every = [one.name for one in each if one.result]
+            page = folder / "report.html"
             page.write_text(client.jobs.report(found, size=size, html=True), encoding="utf-8")
+            for name in every:  # to which that page leads
+                (folder / name).mkdir()
+                of_size = client.jobs.report(found, size=name, html=True)
+                (folder / name / "report.html").write_text(of_size, encoding="utf-8")
             webbrowser.open(page.as_uri())
             return say(str(page))
         if found.report is None:
@@ -148,6 +157,10 @@ def _follow(client: Client, job_id: str, json: bool) -> None:
         err.print(f"\nStopped watching; the job goes on. To come back: topwork watch {job_id}", soft_wrap=True)
         err.print(f"To end it: topwork cancel {job_id}", soft_wrap=True)
         raise typer.Exit(STOPPED) from None
+    except JobFailed as error:
+        if json:
+            dump(error.job)
+        raise
     if json:
         return dump(job)
     _ended(job)
