@@ -18,7 +18,8 @@ def snippets(spec: Mapping[str, Any], paths: Collection[str], size: str | None =
     inside = {path.removeprefix(f"{size}/") for path in paths if not size or path.startswith(f"{size}/")}
     found: dict[str, str] = {}
     if "model.safetensors" in inside:
-        found |= _torch(kind, folder)
+        half = kind == "image-classification" and (spec.get("export") or {}).get("precision", "float32") != "float32"
+        found |= _torch(kind, folder, ', dtype="float32"' * half)  # which pixels are
     if "load.py" in inside:
         call = f'run_path("{folder}/load.py")["load"]()'
         found["load.py (no remote code)"] = f"from runpy import run_path\n\nloaded = {call}"
@@ -29,14 +30,14 @@ def snippets(spec: Mapping[str, Any], paths: Collection[str], size: str | None =
     return found
 
 
-def _torch(kind: str, folder: str) -> dict[str, str]:
+def _torch(kind: str, folder: str, dtype: str) -> dict[str, str]:
     if kind in SENTENCES:
         name = SENTENCES[kind]
         code = f'from sentence_transformers import {name}\n\nmodel = {name}("{folder}", trust_remote_code=True)'
         return {"sentence-transformers": code}
     model = AUTO.get(kind, "AutoModelForSequenceClassification")
     reader = "AutoImageProcessor" if kind == "image-classification" else "AutoTokenizer"
-    made = [f'{name}.from_pretrained("{folder}", trust_remote_code=True)' for name in (model, reader)]
+    given = f'.from_pretrained("{folder}", trust_remote_code=True'
     first, second = sorted((model, reader))
-    lines = [f"from transformers import {first}, {second}", "", f"model = {made[0]}"]
-    return {"transformers": "\n".join([*lines, f"{reader.removeprefix('Auto').lower()} = {made[1]}"])}
+    lines = [f"from transformers import {first}, {second}", "", f"model = {model}{given}{dtype})"]
+    return {"transformers": "\n".join([*lines, f"{reader.removeprefix('Auto').lower()} = {reader}{given})"])}

@@ -13,6 +13,7 @@ import pytest
 import torch
 from onnx import TensorProto, numpy_helper
 from onnxruntime import InferenceSession
+from PIL import Image
 from pydantic import ValidationError
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -26,7 +27,7 @@ from core.pruning.latency import stopwatch
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec
 from core.spec.report import FamilyReport, FileMeasured
-from tests.tiny import SOURCE, TARGET, done, rows, save_table
+from tests.tiny import SOURCE, TARGET, done, rows, run_apart, save_table
 from tests.tiny import spec_of as shortest
 from tests.tiny_images import save_pictures, save_tiny_resnet
 from tests.tiny_images import spec_of as pictures_of
@@ -162,6 +163,9 @@ def test_channels_of_half_precision(tmp_path: Path) -> None:
     assert 0.9 * budget.limit <= file.stat().st_size == budget.met <= budget.limit
     assert {tensor.dtype for tensor in load_file(file).values()} == {torch.float16, torch.int64}
     assert report.verified is not None and report.verified.max_difference_to_measured < 1e-4
+    card = (tmp_path / "work/output/README.md").read_text().split("```python\n")[1].split("```")[0]
+    Image.new("RGB", (40, 50)).save(tmp_path / "work/output/a picture.jpg")
+    run_apart(card + "assert model(**batch).logits.isfinite().all()", tmp_path / "work/output")
 
 
 def test_weights_that_a_precision_cannot_say_are_named(network: TransformerNetwork) -> None:

@@ -17,6 +17,7 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from core.domains.transformer.model import read_model
+from core.pruning.export.card import snippet
 from core.pruning.job.run import ModelRef, run
 from core.pruning.latency import stopwatch
 from core.pruning.reading.texts import tokens_of
@@ -137,6 +138,11 @@ def test_a_card_of_vectors_says_how_they_are_had(
     embedding: tuple[Report, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, output = embedding
+    for runtime, file in (("onnx", "model.onnx"), ("onnx-int8", "model.int8.onnx")):
+        timed = {"budget": {"speedup": 2, "runtime": runtime}, "export": {"formats": ["onnx"]}}
+        spec = JobSpec.model_validate({"model": "tiny", "task": RANKING | {"data": {"dataset": ROWS}}} | timed)
+        code = snippet(report, spec, "AutoModelForSequenceClassification")
+        assert code.index("tokenizer = AutoTokenizer") < code.index(f'InferenceSession("{file}")')
     monkeypatch.chdir(output)
     card = Path("README.md").read_text()
     assert "pipeline_tag: sentence-similarity" in card and "library_name: sentence-transformers" in card

@@ -48,7 +48,8 @@ def transfer(report: Report) -> str:
     """What was borrowed, and what that gave, as far as it was asked."""
     metric, gained = report.task.metric, report.results.gained
     if report.transfer.coupling == "none":
-        tried = " (trials found nothing that helps)" if report.transfer.auto else ""
+        auto = report.transfer.auto
+        tried = " (trials found nothing that helps)" if auto and auto.trials else ""
         return f"Nothing was borrowed{tried}."
     if gained is None:
         return 'What transfer gave is not known: add "control": true to see the same job without it.'
@@ -71,7 +72,7 @@ def steps(report: Report, spec: JobSpec) -> Iterator[str]:
             yield "Give related rows in 'sources', with labels or without."
     elif change and counted:
         yield f"See whether less does: {family(spec.budget, asked, (1 / 2, 1 / 4))}."
-    if not {"onnx", "onnx-int8"} & {*spec.export.formats} and spec.budget.sparsity is None:
+    if not spec.onnx_formats and spec.budget.sparsity is None:
         yield "Add \"onnx\" to 'export.formats': ONNX Runtime is the fastest way to run it on a CPU."
     if report.data.test < FEW:
         yield f"Give more test rows: {report.data.test} tell models apart roughly."

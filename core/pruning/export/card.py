@@ -153,6 +153,8 @@ def _loading(report: Report, spec: JobSpec, auto_class: str) -> str:
     """How the card says that the model is loaded."""
     if spec.task.image is not None:
         trust = "" if report.sparsity else ", trust_remote_code=True"
+        if spec.export.precision != "float32":  # which pixels are: as it was measured
+            trust += ', dtype="float32"'
         otherwise = report.sparsity.says if report.sparsity else CODED_CARD + LOAD_IMAGES_CARD
         return Template(IMAGE_CARD + "\n$otherwise").substitute(
             {"auto_class": auto_class, "trust": trust, "otherwise": otherwise}
@@ -170,9 +172,12 @@ def _loading(report: Report, spec: JobSpec, auto_class: str) -> str:
 
 def snippet(report: Report, spec: JobSpec, auto_class: str) -> str:
     """The code that loads the checkpoint, in the runtime that the budget names."""
-    onnx = _onnx(report, spec) if "onnx" in (spec.budget.runtime or "") and "onnx" in spec.export.formats else ""
-    first, *_ = blocks(_loading(report, spec, auto_class))
-    return "\n".join([first, *blocks(onnx)])
+    first, *others = blocks(_loading(report, spec, auto_class))
+    if spec.budget.runtime not in spec.onnx_formats:
+        return first
+    if report.task.problem == "text_ranking":  # the second has the tokenizer that ONNX needs
+        first = others[0]
+    return "\n".join([first, *blocks(_onnx(report, spec, spec.budget.runtime))])
 
 
 def blocks(card: str) -> list[str]:
@@ -180,9 +185,10 @@ def blocks(card: str) -> list[str]:
     return re.findall(r"^```python\n(.*?)^```", card, re.DOTALL | re.MULTILINE)
 
 
-def _onnx(report: Report, spec: JobSpec) -> str:
-    """How the files of ONNX Runtime are run, and what each file is worth."""
-    said = {"file": ONNX_FILES[spec.onnx_formats[0]], "files": _files(report)}
+def _onnx(report: Report, spec: JobSpec, first: str | None = None) -> str:
+    """How the files of ONNX Runtime are run, that of `first` or the first, and what each file is worth."""
+    said = {"file": ONNX_FILES[first or spec.onnx_formats[0]], "files": _files(report)}
+    said["device"] = report.environment.device
     if spec.task.image is not None:
         return Template(ONNX_IMAGES_CARD).substitute(said)
     vectors = report.task.problem in VECTORS
@@ -297,8 +303,8 @@ batch = tokenizer($texts, padding=True, truncation=True, return_tensors="np")
 
 $files
 
-Milliseconds on a CPU, and how many times as fast the dense model is in a file of the same kind: model.safetensors by
-eager PyTorch, the others by ONNX Runtime.
+Milliseconds, and how many times as fast the dense model is in a file of the same kind: model.safetensors by eager
+PyTorch on $device, the others by ONNX Runtime on a CPU.
 """
 
 
