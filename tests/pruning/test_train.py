@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import hypothesis.strategies as st
 import pytest
 import torch
 from hypothesis import given
 
+from core.domains.cost import Additive
 from core.domains.structure import Structure
 from core.domains.transformer.cut import cut
 from core.domains.transformer.network import TransformerNetwork
 from core.domains.transformer.parts import matrices
+from core.pruning.masking import l0, pdp
+from core.pruning.scoring.fitter import Fitter
 from core.pruning.training import train as module
 from core.pruning.training.coupling import Phase
 from core.pruning.training.predict import predict
@@ -100,6 +104,26 @@ def test_training_that_goes_astray_says_what_to_mend(
     with pytest.raises(SpecError, match="at step 1 of 'recover' the loss is no number") as caught:
         train(network, plan, plan[0].streams[0].rows, Training(2, 1e-4, 0), stage="recover", metric="accuracy")
     assert caught.value.field == "/train/learning_rate"
+
+
+def test_a_trial_that_goes_astray_says_so_as_well(network: TransformerNetwork, tiny: Path) -> None:
+    """Which looks at no dev rows."""
+    with torch.no_grad():
+        next(network.heads["target"].parameters()).fill_(float("nan"))
+    plan = [Phase((stream(tiny, 4, seed=0),))]
+    with pytest.raises(SpecError, match="at step 2 of 'teach' the loss is no number"):
+        train(network, plan, None, Training(2, 1e-4, 0), stage="teach", metric="accuracy")
+
+
+@pytest.mark.parametrize("method", [l0.prune, pdp.prune])
+def test_masks_that_go_astray_say_so_as_well(
+    network: TransformerNetwork, tiny: Path, cost: Additive, monkeypatch: pytest.MonkeyPatch, method: Any
+) -> None:
+    for part in (l0, pdp):
+        monkeypatch.setattr(part, "dev_scores", lambda *_: {"accuracy": 0.5, "loss": float("nan")})
+    rows = stream(tiny, 20, seed=0)
+    with pytest.raises(SpecError, match="of 'prune' the loss is no number"):
+        method(network, Fitter(cost, cost.dense // 2), [Phase((rows,))], rows.rows, Training(4, 1e-4, 0))
 
 
 def test_what_is_measured_is_computed_as_a_cpu_does(network: TransformerNetwork, tiny: Path) -> None:

@@ -24,7 +24,17 @@ from core.pruning.system.malloc import trim_heap
 from core.pruning.training.batches import Rows, draw
 from core.pruning.training.checkpoint import random_state, restore, set_random_state, trained
 from core.pruning.training.coupling import Phase, Stream
-from core.pruning.training.train import EVALUATIONS, History, Pace, Training, dev_scores, learn, optimizer_for, rate_at
+from core.pruning.training.train import (
+    EVALUATIONS,
+    History,
+    Pace,
+    Training,
+    dev_scores,
+    learn,
+    optimizer_for,
+    rate_at,
+    require_number,
+)
 
 RAMP = 0.6  # of the steps: the target sparsity rises linearly, then stays
 CUTS = 8  # times that dead units are cut out on the way
@@ -119,6 +129,7 @@ def prune(
         if (step + 1) % max(1, steps // EVALUATIONS) == 0:
             with torch.no_grad(), network.gated(masks.median(), present):
                 pace.dev = dev_scores(network, dev, pace.alive)
+            require_number(pace.dev["loss"], step + 1, "prune")
             facts = {
                 "target": target,
                 "sparsity": target - float(gaps[0].detach()),

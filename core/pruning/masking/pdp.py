@@ -37,7 +37,17 @@ from core.pruning.training.batches import Rows, draw
 from core.pruning.training.checkpoint import State, random_state, restore, set_random_state, trained
 from core.pruning.training.coupling import Phase, Stream
 from core.pruning.training.losses import batch_loss
-from core.pruning.training.train import EVALUATIONS, History, Pace, Training, dev_scores, learn, optimizer_for, rate_at
+from core.pruning.training.train import (
+    EVALUATIONS,
+    History,
+    Pace,
+    Training,
+    dev_scores,
+    learn,
+    optimizer_for,
+    rate_at,
+    require_number,
+)
 
 RAMP = 0.6  # of the steps: the share that is dropped rises linearly, then stays
 HARD = 0.8  # of the steps: then the network is cut
@@ -142,6 +152,7 @@ def follow(course: Course, plan: Sequence[Phase], dev: Rows, training: Training)
             if step % max(1, steps // EVALUATIONS) == 0:
                 with course.under_masks(share):
                     pace.dev = dev_scores(network, dev, pace.alive)
+                require_number(pace.dev["loss"], step, "prune")
                 gone = share * course.goal
                 history.points.append({"step": step, "target": gone, "sparsity": gone, **pace.dev})
             pace.step(step, sparsity=share * course.goal)

@@ -112,6 +112,16 @@ def dev_scores(network: Network, dev: Rows, alive: Callable[[], None] = lambda: 
     return parallel.agree(scores)
 
 
+def require_number(loss: float, step: int, stage: StageName) -> None:
+    """Raises SpecError('/train/learning_rate') for a training that diverged."""
+    if not isfinite(loss):
+        raise SpecError(
+            "/train/learning_rate",
+            f"training went astray: at step {step} of '{stage}' the loss is no number. Give a lower learning rate, or "
+            "leave it out",
+        )
+
+
 def rank(dev: Mapping[str, float], metric: str) -> tuple[float, float]:
     """What a look at dev is kept by, the largest: the metric, twice as much as one `BESIDE` it; of equals the loss.
 
@@ -177,18 +187,14 @@ def train(
     torch.manual_seed(seed)
     history, pace, before = History(), Pace(training.report, stage, steps), 0
     best: tuple[float, float] | None = None
+    loss: Tensor | None = None
     kept: dict[str, Tensor] = {}
     saved = checkpoint.load()
 
     def look(dev: Rows, done: int) -> None:
         nonlocal best, kept
         pace.dev = dev_scores(network, dev, pace.alive)
-        if not isfinite(pace.dev["loss"]):
-            raise SpecError(
-                "/train/learning_rate",
-                f"training went astray: at step {done} of '{stage}' the loss is no number. Give a lower "
-                "learning rate, or leave it out",
-            )
+        require_number(pace.dev["loss"], done, stage)
         history.points.append({"step": done, "phase": number, **pace.dev})
         found = rank(pace.dev, metric)
         if last and (best is None or found > best):
@@ -254,4 +260,6 @@ def train(
         history.weights += weights.curve if weights else []
     if dev is not None:
         restore(network, kept)
+    elif loss is not None:
+        require_number(parallel.agree(loss.item), before, stage)
     return history
