@@ -31,6 +31,7 @@ SEVERAL = re.compile(r",(?!\d{3}(?:\D|$))")  # a comma within 1,000,000 is none 
 # No part of it can take what the next one takes: one that does not fit is done with at once, however long it is.
 AMOUNT = re.compile(r"((?:\d+(?:[,_ ]+\d+)*(?:\.\d+)?|\.\d+)(?:e\d+)?)(?:\s*(%|ms|x|[kmg]b))?", re.IGNORECASE)
 UNITS = {"": 1, "ms": 1, "x": 1, "%": 0.01, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+KINDS = {"ms": "latency_ms", "x": "speedup", "kb": "bytes", "mb": "bytes", "gb": "bytes"}  # that a unit is of
 SAID = ("title", "model", "task", "sources", "budget", "budgets", "control")
 SAID_OF_TASK = ("type", "data", "split", "text", "image", "label", "unlabelled")
 FIELDS = {  # the longest that a pointer begins with
@@ -74,7 +75,10 @@ class Fields:
         """What somebody has filled in."""
         names = [name for name in cls.__dataclass_fields__ if name not in ("source", "control")]
         sources = [one for one in texts(form, "source") if one]
-        return cls(**{name: text(form, name) for name in names}, source=sources, control=bool(text(form, "control")))
+        found = cls(**{name: text(form, name) for name in names}, source=sources, control=bool(text(form, "control")))
+        kinds = {_amount(found.kind, one)[0] for one in SEVERAL.split(found.budget)}
+        found.kind = kinds.pop() if len(kinds) == 1 else found.kind
+        return found
 
     @classmethod
     def of(cls, spec: Mapping[str, Any]) -> Fields:
@@ -181,12 +185,23 @@ def place(faults: Sequence[Fault]) -> tuple[dict[str, list[str]], list[Fault]]:
     return beside, rest
 
 
-def _value(kind: str, said: str) -> dict[str, Any]:
+def _amount(kind: str, said: str) -> tuple[str, float]:
+    """What is limited, by the unit or as chosen, and to how much; infinity where that cannot be read."""
     match = AMOUNT.fullmatch(said.strip())
-    number = float(re.sub(r"[,_ ]", "", match[1])) * UNITS[(match[2] or "").lower()] if match else math.inf
+    if match is None:
+        return kind, math.inf
+    unit = (match[2] or "").lower()
+    if unit == "%" and kind in ("latency_ms", "speedup"):
+        return kind, math.inf
+    return KINDS.get(unit, kind), float(re.sub(r"[,_ ]", "", match[1])) * UNITS[unit]
+
+
+def _value(kind: str, said: str) -> dict[str, Any]:
+    kind, number = _amount(kind, said)
     if kind not in BUDGETS or not math.isfinite(number):
-        example = BUDGETS.get(kind, BUDGETS["encoder"])[1]
-        raise invalid([Fault(pointer="/budget", detail=f"'{said[:50]}' is no amount; give '{example}', say")])
+        what, example = BUDGETS.get(kind, BUDGETS["encoder"])
+        detail = f"'{said[:50]}' is no amount of '{what}'; give '{example}', say"
+        raise invalid([Fault(pointer="/budget", detail=detail)])
     value: float | int = int(number) if number > 1 and number == int(number) else round(number, 9)
     if kind in ("encoder", "params"):
         return {"params": value, "of": "encoder" if kind == "encoder" else "model"}

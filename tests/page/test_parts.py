@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from starlette.datastructures import FormData
 
 from api.http import session
 from api.http.problems import Problem
@@ -50,9 +51,36 @@ def test_a_budget_is_taken_as_people_type_it(kind: str, said: str, asked: dict[s
     assert again.spec()["budget"] == asked, again.budget
 
 
+@pytest.mark.parametrize(
+    ("kind", "said", "asked", "shown"),
+    [
+        ("encoder", "20 MB", {"bytes": 20_000_000}, "bytes"),
+        ("encoder", "4x", {"speedup": 4}, "speedup"),
+        ("encoder", "3 ms", {"latency_ms": 3}, "latency_ms"),
+        ("bytes", "4x", {"speedup": 4}, "speedup"),
+        ("speedup", "20 MB", {"bytes": 20_000_000}, "bytes"),
+        ("macs", "50%", {"macs": 0.5}, "macs"),
+    ],
+)
+def test_the_unit_of_a_budget_says_what_is_limited(kind: str, said: str, asked: dict[str, Any], shown: str) -> None:
+    fields = Fields.given(FormData({"kind": kind, "budget": said}))
+    assert (fields.spec()["budget"], fields.kind) == (asked, shown)
+
+
+@pytest.mark.parametrize(("kind", "example"), [("latency_ms", "3 ms"), ("speedup", "4x")])
+def test_a_share_is_no_time(kind: str, example: str) -> None:
+    with pytest.raises(Problem) as told:
+        Fields(kind=kind, budget="50%").spec()
+    [fault] = told.value.faults
+    assert fault.pointer == "/budget" and f"give '{example}', say" in fault.detail
+
+
 def test_several_budgets_are_several_sizes() -> None:
     spec = Fields(model="tiny", data="ds_" + 32 * "0", budget="40%, 20%,10%").spec()
     assert [one["params"] for one in spec["budgets"]] == [0.4, 0.2, 0.1] and "budget" not in spec
+    mixed = Fields.given(FormData({"kind": "encoder", "budget": "40%, 3 ms"}))
+    assert mixed.kind == "encoder"
+    assert mixed.spec()["budgets"] == [{"params": 0.4, "of": "encoder"}, {"latency_ms": 3}]
 
 
 @pytest.mark.parametrize("said", ["", "much", "10 %%", "-3", "3 apples", "NaN", "1e", ","])
