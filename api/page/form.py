@@ -122,7 +122,9 @@ class Fields:
     @property
     def kept(self) -> list[str]:
         """What is kept of the job that it is like, though no field says it."""
-        return [name for name in self._like() if name not in SAID]
+        like = self._like()
+        sets = ["task.data"] if not self.data and "train" in like.get("task", {}).get("data", {}) else []
+        return [*sets, *(name for name in like if name not in SAID)]
 
     def spec(self) -> dict[str, Any]:
         """The specification that they ask for; raises a 422 Problem for a budget that cannot be read."""
@@ -130,13 +132,30 @@ class Fields:
         if not like:
             return made
         before = Fields.of(like)
-        task = {name: value for name, value in like.get("task", {}).items() if name not in SAID_OF_TASK}
-        found = {name: value for name, value in like.items() if name not in SAID} | made | {"task": task | made["task"]}
+        task = self._task(like.get("task", {}), before, made["task"])
+        found = {name: value for name, value in like.items() if name not in SAID} | made | {"task": task}
         if (self.kind, self.budget) == (before.kind, before.budget):
             found |= {name: like[name] for name in ("budget", "budgets") if name in like}
+        elif self.kind == before.kind and like.get("budget") and "budget" in made:
+            found["budget"] = like["budget"] | made["budget"]
         known = {(one.get("data") or {}).get("dataset"): one for one in like.get("sources", [])}
         if self.source_label == before.source_label and self.source:
             found["sources"] = [known.get(one["data"]["dataset"], one) for one in made["sources"]]
+        return found
+
+    def _task(self, like: dict[str, Any], before: Fields, made: dict[str, Any]) -> dict[str, Any]:
+        """What was said of it, over that of the job that it is like."""
+        found = {name: value for name, value in like.items() if name not in SAID_OF_TASK} | made
+        if self.data == before.data and "data" in like:
+            found["data"] = like["data"]
+        split = {name: value for name, value in (like.get("split") or {}).items() if name not in ("train", "dev")}
+        if split:
+            found["split"] = split | made.get("split", {})
+        if self.unlabelled:
+            columns = {"text": ["text"]} | like  # those that are the task's follow it
+            own = like.get("unlabelled") or {}
+            own = {name: value for name, value in own.items() if name == "data" or value != columns.get(name)}
+            found["unlabelled"] = own if self.unlabelled == before.unlabelled else own | made["unlabelled"]
         return found
 
     def _like(self) -> dict[str, Any]:

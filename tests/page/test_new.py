@@ -147,3 +147,37 @@ def test_a_clone_keeps_what_no_field_says(browser: TestClient, house: House, sen
     with house.database.read() as session:
         first, second = (session.get_one(Job, i).spec for i in (like, start.headers["location"][6:]))
     assert second == first | {"title": "again"}
+
+
+@one_database
+def test_a_clone_says_which_of_its_data_sets_is_no_more(browser: TestClient, house: House, send: Send) -> None:
+    sets = {name: house.data(f"{name}.csv") for name in ("data", "unlabelled", "source")}
+    task = {"data": {"dataset": sets["data"]}, "unlabelled": {"data": {"dataset": sets["unlabelled"]}}}
+    like = house.queued("", task=task, sources=[{"data": {"dataset": sets["source"]}, "label": "label"}])
+    browser.post(f"/v1/jobs/{like}/cancel")
+    for i in sets.values():
+        assert browser.delete(f"/v1/datasets/{i}").status_code == 204
+    page = read(browser, f"/new?like={like}")
+    base = re.search(r'name="base" value="([^"]*)"', page)
+    assert base is not None
+    given = fields(**{name: i for name, i in sets.items() if f'<option value="{i}" selected>' in page})
+    refused = send("/new", "/new", given | {"source_label": "label", "do": "start", "base": html.unescape(base[1])})
+    assert refused.status_code == 422
+    for name in sets:
+        found = re.search(rf'id="wrong-{name}" role="alert">([^<]*)', refused.text)
+        assert found is not None and "there is no data set" in found[1], name
+
+
+@one_database
+def test_a_clone_of_separate_sets_keeps_them(browser: TestClient, house: House, send: Send) -> None:
+    sets = {name: {"dataset": house.data(f"{name}.csv", rows)} for name, rows in (("train", 60), ("test", 30))}
+    like = house.queued("", task={"data": sets})
+    page = read(browser, f"/new?like={like}")
+    assert "though no field says it: task.data." in page
+    base = re.search(r'name="base" value="([^"]*)"', page)
+    assert base is not None
+    start = send("/new", "/new", fields(text="", label="", do="start", base=html.unescape(base[1])))
+    assert start.status_code == 303, re.findall(r'class="bad">(.*)', start.text)
+    with house.database.read() as session:
+        first, second = (session.get_one(Job, i).spec for i in (like, start.headers["location"][6:]))
+    assert second["task"]["data"] == first["task"]["data"]

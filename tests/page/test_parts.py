@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,59 @@ def test_several_budgets_are_several_sizes() -> None:
     mixed = Fields.given(FormData({"kind": "encoder", "budget": "40%, 3 ms"}))
     assert mixed.kind == "encoder"
     assert mixed.spec()["budgets"] == [{"params": 0.4, "of": "encoder"}, {"latency_ms": 3}]
+
+
+DATA = ["ds_" + 32 * digit for digit in "0123"]
+SETS = {"data": {name: {"dataset": i} for name, i in zip(("train", "dev", "test"), DATA, strict=False)}}
+UNLABELLED = {"data": {"dataset": DATA[3]}, "text": ["body"]}
+ANEW = {"data": {"dataset": DATA[2]}}
+TIMED = {"latency_ms": 3, "runtime": "onnx", "batch_size": 8, "sequence_length": 64}
+
+
+@pytest.mark.parametrize(
+    ("task", "typed", "asked"),
+    [
+        ({"split": {"train": 0.5, "dev": 0.1, "test": 100}}, {}, {}),
+        ({"split": {"train": 0.5, "test": 100}}, {"train": "", "dev": "9"}, {"split": {"dev": 9, "test": 100}}),
+        (SETS, {"dev": "9"}, {"split": {"dev": 9}}),
+        (SETS, {"data": DATA[2]}, ANEW),
+        ({"data": {"dataset": DATA[0], "hub": "a/b@c"}}, {"title": "again"}, {}),
+        ({"unlabelled": UNLABELLED}, {"train": ""}, {}),
+        ({"unlabelled": UNLABELLED}, {"unlabelled": DATA[2]}, {"unlabelled": {**UNLABELLED, **ANEW}}),
+        ({"unlabelled": UNLABELLED}, {"unlabelled": ""}, {"unlabelled": None}),
+    ],
+)  # fmt: skip
+def test_a_clone_keeps_what_was_not_typed_anew(
+    task: dict[str, Any], typed: dict[str, Any], asked: dict[str, Any]
+) -> None:
+    like = SPEC | {"task": SPEC["task"] | task}
+    found = replace(Fields.of(like), **typed).spec()
+    expected = {name: value for name, value in (like["task"] | asked).items() if value is not None}
+    assert found["task"] == expected and JobSpec.model_validate(found)
+
+
+def test_texts_without_labels_follow_the_columns_of_the_task() -> None:
+    task = SPEC["task"] | {"unlabelled": {"data": {"dataset": DATA[3]}}}
+    like = short(JobSpec.model_validate(SPEC | {"task": task}).model_dump(mode="json"))
+    spec = JobSpec.model_validate(replace(Fields.of(like), text="body").spec())
+    assert spec.task.unlabelled is not None and spec.task.unlabelled.text == ["body"]
+
+
+@pytest.mark.parametrize(
+    ("budget", "typed", "asked"),
+    [
+        (TIMED, {"budget": "2 ms"}, {"latency_ms": 2}),
+        ({"sparsity": 0.5, "pattern": "channel"}, {"budget": "75%"}, {"sparsity": 0.75}),
+        ({"params": 0.5, "of": "model"}, {"budget": "40%"}, {"params": 0.4}),
+    ],
+)
+def test_a_clone_keeps_how_its_budget_is_measured(
+    budget: dict[str, Any], typed: dict[str, str], asked: dict[str, Any]
+) -> None:
+    before = Fields.of(SPEC | {"budget": budget})
+    assert replace(before, **typed).spec()["budget"] == budget | asked
+    assert replace(before, kind="bytes", budget="20%").spec()["budget"] == {"bytes": 0.2}
+    assert len(replace(before, budget="60%, 30%", kind="encoder").spec()["budgets"]) == 2
 
 
 @pytest.mark.parametrize("said", ["", "much", "10 %%", "-3", "3 apples", "NaN", "1e", ","])
