@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from io import StringIO
 from typing import Any
 
 from starlette.datastructures import FormData
@@ -85,9 +87,8 @@ class Fields:
         """As far as a specification can be said by the fields."""
         task, found = spec.get("task") or {}, cls(title=spec.get("title") or "", model=str(spec.get("model", "")))
         found.type, found.data = str(task.get("type") or found.type), str((task.get("data") or {}).get("dataset") or "")
-        found.text = ", ".join(task.get("text") or []) or str(task.get("image") or "")
-        label = task.get("label")
-        found.label = ", ".join(label) if isinstance(label, list) else label or ""
+        found.text = names_said(task.get("text") or task.get("image") or [])
+        found.label = names_said(task.get("label") or [])
         split = task.get("split") or {}
         found.train, found.dev = (str(split.get(name) or "") for name in ("train", "dev"))
         found.unlabelled = str(((task.get("unlabelled") or {}).get("data") or {}).get("dataset") or "")
@@ -101,8 +102,9 @@ class Fields:
 
     def suit_sources(self, sources: Sequence[Dataset]) -> None:
         """Fill in their column of labels, where all have that of the task."""
-        if sources and not self.source_label and all(self.label in one.columns for one in sources):
-            self.source_label = self.label
+        names = _names(self.label)
+        if sources and len(names) == 1 and not self.source_label and all(names[0] in one.columns for one in sources):
+            self.source_label = names[0]
 
     def suit(self, data: Dataset | None) -> None:
         """Fill in the columns that are not named, by what the data set has."""
@@ -114,10 +116,11 @@ class Fields:
             self.type = "image-classification"
         if not self.label and self.type not in SEARCHING:
             few = [name for name, one in facts.items() if one.get("values")]
-            self.label = next((name for name in ("label", *few) if name in data.columns), "")
+            self.label = next((names_said(name) for name in ("label", *few) if name in data.columns), "")
         if not self.text:
-            rest = [name for name in data.columns if name != self.label]
-            self.text = next((name for name in (*pictures, "text", *rest) if name in data.columns), "")
+            labels = _names(self.label)
+            rest = [name for name in data.columns if [name] != labels]
+            self.text = next((names_said(name) for name in (*pictures, "text", *rest) if name in data.columns), "")
 
     @property
     def kept(self) -> list[str]:
@@ -242,8 +245,22 @@ def _budgets_said(budgets: Sequence[Mapping[str, Any]], fields: Fields) -> tuple
     return "encoder" if name == "params" and of != "model" else name, ", ".join(said)
 
 
+def names_said(names: Any) -> str:
+    """A name of a column, or several, as a field has them: in quotes where they hold commas."""
+    said = []
+    for name in names if isinstance(names, list) else [names]:
+        line = StringIO()
+        csv.writer(line).writerow([name])
+        said.append(line.getvalue().removesuffix("\r\n"))
+    return ", ".join(said)
+
+
 def _names(said: str) -> list[str]:
-    return [name for name in (one.strip() for one in said.split(",")) if name]
+    try:
+        found = [name.strip() for line in csv.reader(StringIO(said), skipinitialspace=True) for name in line]
+    except csv.Error:
+        return [said]
+    return [name for name in found if name]
 
 
 def _number(said: str) -> int | float | str:

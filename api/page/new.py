@@ -21,7 +21,7 @@ from api.http.body import parse_json
 from api.http.faults import faults_of
 from api.http.problems import Problem, fault
 from api.page.answer import Given, PageRoute, go, show, text, upload_of
-from api.page.form import BUDGETS, Fields, place
+from api.page.form import BUDGETS, Fields, names_said, place
 from api.page.models import can_do
 from api.page.spec import short
 from api.planning.checks import data_faults
@@ -160,6 +160,7 @@ def _page(here: Context, request: Request, draft: Draft) -> Response:
         422 if draft.faults else 200,
         choices=[*choices, *(row for i, row in chosen.items() if i not in {one.id for one in choices})],
         chosen=chosen,
+        columns=[names_said(name) for name in chosen[draft.fields.data].columns] if draft.fields.data in chosen else [],
         models=listed.items,
         unusable=listed.unusable,
         can={model.name: can_do(model) for model in listed.items},

@@ -181,3 +181,15 @@ def test_a_clone_of_separate_sets_keeps_them(browser: TestClient, house: House, 
     with house.database.read() as session:
         first, second = (session.get_one(Job, i).spec for i in (like, start.headers["location"][6:]))
     assert second["task"]["data"] == first["task"]["data"]
+
+
+@one_database
+def test_columns_whose_names_hold_commas_are_found(browser: TestClient, house: House, send: Send) -> None:
+    content = reviews(60).replace(b"text,label", b'"Review, full","Stars, of 5"', 1)
+    data, movies = (house.data(name, content=content) for name in ("mine.csv", "theirs.csv"))
+    page = html.unescape(read(browser, f"/new?data={data}&source={movies}"))
+    found = {name: re.search(rf'name="{name}" value="(.*?)" (?:list|place)', page) for name in ("text", "label")}
+    assert [one and one[1] for one in found.values()] == ['"Review, full"', '"Stars, of 5"']
+    assert '<option value=""Review, full""></option>' in page and 'name="source_label" value="Stars, of 5"' in page
+    given = fields(data=data, text='"Review, full"', label='"Stars, of 5"')
+    assert send("/new", "/new", given).status_code == 200

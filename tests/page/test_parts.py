@@ -121,6 +121,30 @@ def test_texts_without_labels_follow_the_columns_of_the_task() -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "names", "again"),
+    [
+        ('"Review, full"', ["Review, full"], '"Review, full"'),
+        ("a, b", ["a", "b"], "a, b"),
+        ('title, "Review, full"', ["title", "Review, full"], 'title, "Review, full"'),
+        ('a "b", c', ['a "b"', "c"], '"a ""b""", c'),
+        ("a,,b,", ["a", "b"], "a, b"),
+        ('"a', ["a"], "a"),
+    ],
+)
+def test_names_that_hold_commas_stand_in_quotes(said: str, names: list[str], again: str) -> None:
+    task = Fields(data=DATA[0], text=said, label=said).spec()["task"]
+    assert (task["text"], task["label"]) == (names, names if names[1:] else names[0])
+    fields = Fields.of({"task": task})
+    assert (fields.text, fields.label) == (again, again) and fields.spec()["task"] == task
+    assert Fields.of({"task": {"image": names[0]}}).text == Fields.of({"task": {"label": names[0]}}).label
+
+
+@pytest.mark.parametrize("said", ["a\rb", "x" * 200_000])
+def test_what_is_no_list_of_names_is_one(said: str) -> None:
+    assert Fields(data=DATA[0], label=said).spec()["task"]["label"] == said
+
+
+@pytest.mark.parametrize(
     ("budget", "typed", "asked"),
     [
         (TIMED, {"budget": "2 ms"}, {"latency_ms": 2}),
