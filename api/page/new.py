@@ -76,15 +76,20 @@ async def new_job(here: Here, request: Request, form: Given) -> Response:
         if by_json:
             draft.fields = Fields.of(spec)
         parsed, draft.faults = await _parsed(here, spec)
-        if parsed is not None and (done := await _carry_out(here, draft, parsed, wanted, text(form, "once"))):
+        if parsed is not None and (done := await _carry_out(here, request, draft, parsed, wanted, text(form, "once"))):
             return done
     if wanted == "plan-part":
         return show(request, "new_plan.html", **_told(draft))
     return await run_in_threadpool(_page, here, request, draft)
 
 
-async def _carry_out(here: Context, draft: Draft, spec: JobSpec, wanted: str, once: str) -> Response | None:
-    """Where to go once the job is asked for; None where the page is shown again, with the plan or what is wrong."""
+async def _carry_out(
+    here: Context, request: Request, draft: Draft, spec: JobSpec, wanted: str, once: str
+) -> Response | None:
+    """Where to go once the job is asked for, or the secret of its webhook, this once.
+
+    None where the page is shown again, with the plan or what is wrong.
+    """
     try:
         if wanted != "start":
             draft.plan = await asked.planned(here, spec)
@@ -92,8 +97,11 @@ async def _carry_out(here: Context, draft: Draft, spec: JobSpec, wanted: str, on
         answer = Response()
         digest = hashlib.sha256(spec.model_dump_json().encode()).hexdigest()[:32]
         key = f"page-{once[:64]}-{digest}" if once.isalnum() else None  # the same form, sent twice, is one job
-        await asked.submit(here, spec, answer, key)
-        return go(answer.headers["location"].removeprefix("/v1"))
+        job = await asked.submit(here, spec, answer, key)
+        address = answer.headers["location"].removeprefix("/v1")
+        if job.webhook_secret is not None:
+            return show(request, "new_secret.html", job=address, secret=job.webhook_secret)
+        return go(address)
     except SpecError as error:
         draft.faults = [fault(one) for one in error.faults]
     except Problem as problem:

@@ -89,6 +89,21 @@ def test_submit_prints_the_id_and_can_watch(stub: Stub, tmp_path: Path) -> None:
     assert json.loads(stub.requests[2].content) == sent
 
 
+def test_submit_shows_the_secret_of_a_webhook(stub: Stub, tmp_path: Path) -> None:
+    spec = tmp_path / "spec.json"
+    spec.write_text('{"webhook": {"url": "https://example.org/hooks"}}')
+    asked = httpx.Response(202, json=job("queued") | {"webhook_secret": "whsec_[b]x"})
+    told = "Its webhook's secret, shown this once: whsec_[b]x\n"
+    stub.answers = [asked]
+    alone = command("submit", str(spec))
+    assert (alone.stdout, alone.stderr) == (f"{JOB}\n", told)
+    stub.answers = [asked, httpx.Response(200, json=job("succeeded")), NO_EVENTS]
+    watched = command("submit", str(spec), "--watch", "--json")
+    assert json.loads(watched.stdout)["webhook_secret"] == "whsec_[b]x" and watched.stderr == f"{JOB}\n{told}"
+    stub.answers = [httpx.Response(202, json=job("queued"))]
+    assert command("submit", str(spec)).stderr == ""
+
+
 @pytest.mark.field("4. A newcomer's hour", "a job that failed, a server that is away", "exit codes of their own")
 def test_watch_ends_with_a_code_for_each_end(stub: Stub) -> None:
     answers(stub, {JOB: job("failed", error={"code": "x", "message": "out of [bold]memory"})})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import time
 from typing import Any
@@ -193,3 +194,14 @@ def test_columns_whose_names_hold_commas_are_found(browser: TestClient, house: H
     assert '<option value=""Review, full""></option>' in page and 'name="source_label" value="Stars, of 5"' in page
     given = fields(data=data, text='"Review, full"', label='"Stars, of 5"')
     assert send("/new", "/new", given).status_code == 200
+
+
+@one_database
+def test_the_secret_of_a_webhook_is_shown_at_the_start(browser: TestClient, house: House, send: Send) -> None:
+    values = {"model": MODEL, "task": {"data": {"dataset": house.data()}}, "budget": {"params": 0.3}}
+    spec = json.dumps(values | {"webhook": {"url": "https://example.org/hooks"}})
+    start = send("/new", "/new", {"spec": spec, "do": "start"})
+    assert start.status_code == 200 and "no-store" in start.headers["cache-control"]
+    secret, job = re.search(r"whsec_[^<]+", start.text), re.search(r'href="(/jobs/job_[^"]+)"', start.text)
+    assert secret is not None and job is not None
+    assert secret[0] not in read(browser, job[1])

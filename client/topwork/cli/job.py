@@ -81,8 +81,10 @@ def submit(
         if json and not watch:
             return dump(job)
         print(job.id, flush=True, file=sys.stderr if json else sys.stdout)  # of JSON there is one document
+        if job.webhook_secret is not None:
+            err.print(f"Its webhook's secret, shown this once: {job.webhook_secret}", markup=False, soft_wrap=True)
         if watch:
-            _follow(client, job.id, json)
+            _follow(client, job.id, json, job.webhook_secret)
 
 
 def watch(job: JobArgument, json: JsonOption = False, server: ServerOption = SERVER) -> None:
@@ -150,7 +152,7 @@ def _body(client: Client, spec: Path, data: list[str] | None) -> dict[str, Any]:
     return body
 
 
-def _follow(client: Client, job_id: str, json: bool) -> None:
+def _follow(client: Client, job_id: str, json: bool, secret: str | None = None) -> None:
     try:
         job = client.jobs.wait(job_id, progress=not json)
     except KeyboardInterrupt:
@@ -162,7 +164,7 @@ def _follow(client: Client, job_id: str, json: bool) -> None:
             dump(error.job)
         raise
     if json:
-        return dump(job)
+        return dump(job if secret is None else job.model_dump(mode="json") | {"webhook_secret": secret})
     _ended(job)
 
 
