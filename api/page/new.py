@@ -73,9 +73,9 @@ async def new_job(here: Here, request: Request, form: Given) -> Response:
         draft.faults += await _take_files(here, form, draft.fields)
     spec = None if draft.faults else _values(draft, by_json)
     if spec is not None and wanted != "upload":
-        if by_json:
-            draft.fields = Fields.of(spec)
         parsed, draft.faults = await _parsed(here, spec)
+        if by_json and parsed is not None:
+            draft.fields = Fields.of(short(parsed.model_dump(mode="json")))
         if parsed is not None and (done := await _carry_out(here, request, draft, parsed, wanted, text(form, "once"))):
             return done
     if wanted == "plan-part":

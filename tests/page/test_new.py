@@ -111,6 +111,10 @@ def test_the_json_can_be_edited(browser: TestClient, ids: dict[str, str], send: 
     for broken, said in ((spec[:-1], "is not JSON"), ("[]", "JSON object"), (spec.replace("task", "tsak"), "/tsak")):
         refused = send("/new", "/new", {"spec": broken, "do": "start"})
         assert refused.status_code == 422 and said in refused.text
+    for broken in (spec.replace('"task": {', '"task": 5, "tisk": {'), spec.replace('{"params": 0.3}', "[1]")):
+        assert send("/new", "/new", {"spec": broken, "do": "plan"}).status_code == 422
+    short = send("/new", "/new", {"spec": spec.replace('{"params": 0.3}', '"30%"'), "do": "plan"})
+    assert short.status_code == 200 and 'value="30%"' in short.text
     assert send("/new", "/new", {"spec": spec, "do": "start"}).status_code == 303
     part = send("/new", "/new", fields(data=ids["data"], do="plan-part"))
     assert part.status_code == 200 and "<html" not in part.text and "It learns from" in part.text
