@@ -131,7 +131,7 @@ def test_a_body_that_comes_on_and_an_answer_on_its_way_make_no_room(
             assert is_well(live)
         moving.sendall(b" " * 20)
         assert is_well(live)
-        monkeypatch.setattr(connections, "max_sockets", lambda: 3)
+        monkeypatch.setattr(connections, "max_sockets", lambda: 2)
         newcomer = clients.enter_context(connect(live))
         assert still.recv(1) == b""
         monkeypatch.undo()
