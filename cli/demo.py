@@ -221,10 +221,13 @@ def following(folder: Path, data_dir: Path, keep: bool) -> list[str]:
     """What to look at, and to do, next."""
     topwork = "topwork" if shutil.which("topwork") else str(Path(sys.executable).with_name("topwork"))
     command = "" if keep else f"{topwork} serve --data-dir {data_dir}   # with what was made: {topwork} jobs\n"
+    given, own = "'Sturdy, and it does what it says.'", "FILE.csv --unlabelled TEXTS.csv"
+    if (folder / "preprocessor_config.json").is_file():
+        given, own = "PICTURE.png", "FILE.zip --unlabelled PICTURES.zip"
     return [
         f"The whole report, a page for a browser: {(folder / 'report.html').resolve()}",
-        f"Try it: (cd {folder} && python load.py 'Sturdy, and it does what it says.')",
-        f"Then, with your own data:\n{command}{topwork} new FILE.csv --unlabelled TEXTS.csv",
+        f"Try it: (cd {folder} && python load.py {given})",
+        f"Then, with your own data:\n{command}{topwork} new {own}",
     ]
 
 

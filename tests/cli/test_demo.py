@@ -52,6 +52,8 @@ def test_the_demo_ends_with_the_report_and_the_next_command(tmp_path: Path) -> N
     assert f"{tmp_path / 'made' / 'report.html'}" in said
     assert "topwork serve --data-dir data" in said and "topwork new FILE.csv" in said
     assert "serve" not in "".join(following(tmp_path, Path("data"), keep=True))
+    (tmp_path / "preprocessor_config.json").touch()
+    assert "python load.py PICTURE.png" in "".join(following(tmp_path, Path("data"), keep=True))
 
 
 @pytest.mark.parametrize(
