@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,7 +31,7 @@ EXACT = 1e-5
 class Images:
     """Pictures of `height` x `width` pixels; `scale` and `offset` of each colour make numbers of their bytes.
 
-    `augment`: `encode_views` gives several views of a picture. In `scratch` pixels lie in a file instead of memory.
+    `augment`: `encode_views` gives several views of a picture.
     """
 
     processor: Any
@@ -41,10 +40,9 @@ class Images:
     scale: tuple[float, ...]
     offset: tuple[float, ...]
     augment: bool = True
-    scratch: Path | None = None
 
     @classmethod
-    def of(cls, folder: Path, side: int | None, augment: bool, scratch: Path | None = None) -> Images:
+    def of(cls, folder: Path, side: int | None, augment: bool) -> Images:
         """Read the model's preprocessor, for pictures of `side` pixels or its own size; raises SpecError('/model')."""
         processor = loaded(folder, side)
         try:
@@ -52,7 +50,7 @@ class Images:
             scale, offset = _line(processor)
         except Exception as error:  # of whatever a strange file makes of it
             raise unsupported(read_config(folder), error) from error
-        return cls(processor, height, width, scale, offset, augment, scratch)
+        return cls(processor, height, width, scale, offset, augment)
 
     free: ClassVar[tuple[str, ...]] = ("batch",)
 
@@ -86,7 +84,7 @@ class Images:
         return views_of(rows) if self.augment else 1
 
     def _encode(self, rows: Sequence[tuple[Any, ...]], views: int, seed: str) -> Columns:
-        pixels = self._room(len(rows) * views)
+        pixels = torch.empty((len(rows) * views, 3, self.height, self.width), dtype=torch.uint8)
         pictures: list[Picture] = [picture for (picture,) in rows]
 
         def fill(one: tuple[int, bytes]) -> None:
@@ -100,15 +98,6 @@ class Images:
             for some in _parts(read_bytes(pictures), AT_ONCE):
                 list(threads.map(fill, some))
         return {PIXELS: list(pixels)}
-
-    def _room(self, count: int) -> Tensor:
-        """(count, 3, height, width), in memory or in a file that goes with its last tensor."""
-        shape = count, 3, self.height, self.width
-        if self.scratch is None or not count:
-            return torch.empty(shape, dtype=torch.uint8)
-        with tempfile.NamedTemporaryFile(dir=self.scratch, prefix="pixels-") as file:
-            size = count * 3 * self.height * self.width
-            return torch.from_file(file.name, shared=True, size=size, dtype=torch.uint8).view(shape)
 
     def sizes(self, columns: Columns) -> Tensor:
         """Of each row the same."""

@@ -176,15 +176,6 @@ def test_a_view_shows_most_of_a_picture(size: tuple[int, int]) -> None:
         assert width * height >= 0.45 * size[0] * size[1]
 
 
-def test_pixels_may_lie_in_a_file_that_goes_with_them(rows: Rows, model: Callable[..., Path], tmp_path: Path) -> None:
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    folder = model(CONFIGS["vit"])
-    kept = Images.of(folder, 32, augment=True, scratch=scratch).encode(rows)[0][PIXELS]
-    assert not [*scratch.iterdir()]
-    assert all(map(torch.equal, kept, Images.of(folder, 32, augment=True).encode(rows)[0][PIXELS]))
-
-
 @pytest.mark.parametrize(
     ("config", "says"),
     [
