@@ -142,8 +142,9 @@ class Fields:
         elif self.kind == before.kind and like.get("budget") and "budget" in made:
             found["budget"] = like["budget"] | made["budget"]
         known = {(one.get("data") or {}).get("dataset"): one for one in like.get("sources", [])}
-        if self.source_label == before.source_label and self.source:
-            found["sources"] = [known.get(one["data"]["dataset"], one) for one in made["sources"]]
+        if self.source:
+            anew = self.source_label != before.source_label
+            found["sources"] = [_source(known.get(one["data"]["dataset"]), one, anew) for one in made["sources"]]
         return found
 
     def _task(self, like: dict[str, Any], before: Fields, made: dict[str, Any]) -> dict[str, Any]:
@@ -151,6 +152,8 @@ class Fields:
         found = {name: value for name, value in like.items() if name not in SAID_OF_TASK} | made
         if self.data == before.data and "data" in like:
             found["data"] = like["data"]
+        if self.label == before.label and "label" in like:  # a list of one column is several labels, too
+            found["label"] = like["label"]
         split = {name: value for name, value in (like.get("split") or {}).items() if name not in ("train", "dev")}
         if split:
             found["split"] = split | made.get("split", {})
@@ -205,6 +208,13 @@ def place(faults: Sequence[Fault]) -> tuple[dict[str, list[str]], list[Fault]]:
         else:
             rest.append(fault)
     return beside, rest
+
+
+def _source(like: Mapping[str, Any] | None, made: dict[str, Any], labelled_anew: bool) -> dict[str, Any]:
+    """A source as it was; with another column of labels, whatever else was said of it stays."""
+    if like is None or not labelled_anew:
+        return dict(like or made)
+    return {name: value for name, value in like.items() if name not in ("label", "label_map")} | made
 
 
 def _amount(kind: str, said: str) -> tuple[str, float]:

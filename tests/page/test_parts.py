@@ -99,6 +99,8 @@ TIMED = {"latency_ms": 3, "runtime": "onnx", "batch_size": 8, "sequence_length":
         (SETS, {"dev": "9"}, {"split": {"dev": 9}}),
         (SETS, {"data": DATA[2]}, ANEW),
         ({"data": {"dataset": DATA[0], "hub": "a/b@c"}}, {"title": "again"}, {}),
+        ({"label": ["toxic"]}, {"title": "again"}, {}),
+        ({"label": ["toxic"]}, {"label": "rude"}, {"label": "rude"}),
         ({"unlabelled": UNLABELLED}, {"train": ""}, {}),
         ({"unlabelled": UNLABELLED}, {"unlabelled": DATA[2]}, {"unlabelled": {**UNLABELLED, **ANEW}}),
         ({"unlabelled": UNLABELLED}, {"unlabelled": ""}, {"unlabelled": None}),
@@ -111,6 +113,23 @@ def test_a_clone_keeps_what_was_not_typed_anew(
     found = replace(Fields.of(like), **typed).spec()
     expected = {name: value for name, value in (like["task"] | asked).items() if value is not None}
     assert found["task"] == expected and JobSpec.model_validate(found)
+
+
+@pytest.mark.parametrize(
+    ("label", "asked"), [("stars", {}), ("kind", {"label": "kind"}), ("", {"label": None})]
+)  # fmt: skip
+def test_a_source_keeps_what_was_not_typed_anew(label: str, asked: dict[str, Any]) -> None:
+    source = {
+        "data": {"dataset": DATA[1]},
+        "text": ["body"],
+        "weight": 0.5,
+        "label": "stars",
+        "label_map": {"5": "good"},
+    }
+    like = SPEC | {"sources": [source]}
+    [found] = replace(Fields.of(like), source_label=label).spec()["sources"]
+    kept = source | ({"label_map": None} if asked else {}) | asked
+    assert found == {name: value for name, value in kept.items() if value is not None}
 
 
 def test_texts_without_labels_follow_the_columns_of_the_task() -> None:
