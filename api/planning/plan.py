@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from api.amounts import duration
 from api.planning.checks import Checked
 from api.planning.latency import unmeasured
 from api.planning.prose import sentences
@@ -43,6 +44,7 @@ def plan(
     known = zip(spec.sizes, of_each, strict=True)
     limits = [None if cost is None or size.budget.timed else _limit(cost, size) for size, cost in known]
     sizes = [PlannedSize(name=size.budget.name, limit=limit) for size, limit in zip(spec.sizes, limits, strict=True)]
+    foretold = _estimate(spec, rows, checked, earlier, devices) if costs else None
     found = Plan(
         spec=spec.model_dump(mode="json"),
         labels=rows.labels,
@@ -53,10 +55,11 @@ def plan(
         sizes=sizes if spec.budgets else [],
         reach=_reach(costs, spec) if costs else [],
         latency=[*checked.latency],
-        estimate=_estimate(spec, rows, checked, earlier, devices) if costs else None,
+        estimate=foretold,
         warnings=[
             *_warnings(spec, rows, checked),
             *unmeasured(spec, checked.costs, checked.latency),
+            *_long(spec, foretold),
             *([f"{lacking}: the job would wait for one"] if lacking else []),
         ],
         notes=rows.notes,
@@ -85,6 +88,15 @@ def _estimate(
         return foretell(spec, rows, checked.model, own, kind, cpus)
     reaches = [reach for reach in checked.costs if isinstance(reach, image.Reach)]
     return foretell_images(spec, rows, reaches, own, kind, cpus)
+
+
+def _long(spec: JobSpec, foretold: Estimate | None) -> Iterator[str]:
+    most = spec.limits.max_runtime_s
+    if foretold and foretold.seconds and foretold.seconds.high > most:
+        yield (
+            f"it may take {duration(foretold.seconds.high)}, and is ended after {duration(most)}: "
+            "give 'limits.max_runtime_s' (seconds)"
+        )
 
 
 def foretell(

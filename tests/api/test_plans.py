@@ -155,6 +155,8 @@ def test_an_estimate_goes_by_the_jobs_that_finished_here(
     assert here["basis"] == "from 1 finished job on cpu"
     assert 50 / 1.25 - 4 < here["seconds"]["low"] < here["seconds"]["high"]  # of which 50 s were not training
     assert longer["seconds"]["low"] > here["seconds"]["low"]
+    body = payload | {"limits": {"max_runtime_s": 10}}
+    assert any("is ended after 10 s" in said for said in client.post("/v1/jobs:validate", json=body).json()["warnings"])
     with database.begin() as session:
         session.add(Tenant(id="tenant_other", name="other"))
         session.flush()
