@@ -15,8 +15,8 @@ INTRO = f"""# Embedding models: what is kept of a search
 
 `python -m benchmarks.similarity` printed this: all-MiniLM-L6-v2, {TEST:,} test queries among as many documents,
 {DEV} pairs to select on, up to {TEXTS:,} texts without labels as a source, texts of at most {LENGTH} tokens; every arm
-is recovered with the same texts, losses and steps. Debian: synopsis -> long description of packages; mail: subject
--> body.
+is recovered with the same texts and losses, for as many steps as its row says. Debian: synopsis -> long description
+of packages; mail: subject -> body.
 
 "of dense" is nDCG@10 as a share of what the model as given reaches with its whole vocabulary on the same rows (mean
 over seeds; with 1,000 pairs they are other rows). "change": pruned less dense in points, paired; of one seed the
