@@ -11,6 +11,8 @@ import pytest
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from benchmarks.golden import JOBS
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "SECURITY.md", "llms.txt")] + [
     page for folder in ("docs", "benchmarks", "tests") for page in sorted((ROOT / folder).rglob("*.md"))
@@ -70,3 +72,21 @@ def test_tables_that_were_measured_are_those_of_the_results(page: Path) -> None:
                 assert re.search(rf"(?<![\w.+-]){re.escape(part)}(?![\w.])", printed), part
                 checked += 1
     assert checked > 5
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if not {"results", "cases"} & {*page.parts}], ids=lambda page: page.name
+)
+def test_a_line_of_prose_can_be_read(page: Path) -> None:
+    lines = page.read_text(encoding="utf-8").splitlines()
+    prose = [
+        line
+        for token in parsed(page)
+        if token.type == "paragraph_open" and token.map
+        for line in lines[slice(*token.map)]
+    ]
+    assert [line for line in prose if len(line) > 120 and " " in line.strip()] == []
+
+
+def test_the_number_of_golden_jobs_is_the_one_told() -> None:
+    assert f"{len(JOBS)} tiny jobs" in (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
