@@ -11,7 +11,7 @@ help: ## Show this list
 	@echo 'Using it'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-16s %s\n", $$1, $$2} /^# Developing/ {print "\nDeveloping it"}' $(MAKEFILE_LIST)
 
-demo: $(STAMP) ## Prune a real model to a tenth of its encoder, with and without transfer (about 10 minutes)
+demo: $(STAMP) ## Prune a real model to a tenth of its encoder, with and without transfer (6 minutes on two cores, after the install)
 	$(BIN)/topwork demo
 
 demo-images: $(STAMP) ## Prune a MobileNetV2 until ONNX Runtime is twice as fast, with and without transfer (needs npm)
