@@ -168,6 +168,15 @@ def test_folders_of_any_name(stub: Stub, tmp_path: Path) -> None:
     assert (result.exit_code, result.stdout.split(",")[0]) == (0, f"1 files in {tmp_path}/out[/x]")
 
 
+@pytest.mark.parametrize(
+    ("beside", "given"), [("config.json", "'a text'"), ("preprocessor_config.json", "PICTURE.png")]
+)
+def test_a_download_says_how_it_is_tried(stub: Stub, tmp_path: Path, beside: str, given: str) -> None:
+    stub.answers = [FileServer({"load.py": b"x", beside: b"{}"})]
+    result = command("download", JOB, str(tmp_path / "out"))
+    assert result.stdout.replace("\n", " ").endswith(f"python load.py {given}) ")
+
+
 PLAN = {
     "spec": {
         "model": "all-minilm-l6-v2",

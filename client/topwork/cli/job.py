@@ -135,7 +135,8 @@ def download(
         files = client.jobs.download(job, folder, size=size)
         say(f"{len(files)} files in {folder}, every sha256 as the server says")
         if "load.py" in files:
-            say(f"Load it:  (cd {folder} && python load.py 'a text')")
+            given = "PICTURE.png" if "preprocessor_config.json" in files else "'a text'"
+            say(f"Load it:  (cd {folder} && python load.py {given})")
 
 
 def _body(client: Client, spec: Path, data: list[str] | None) -> dict[str, Any]:
