@@ -16,6 +16,7 @@ def of_numbers(predicted: Array, truth: Array) -> Measure:
     """
     if np.ptp(predicted) <= ROUNDING * max(np.abs(predicted).max(), truth.std()):
         predicted = np.full_like(predicted, predicted.mean())
+    least = (ROUNDING * np.ptp(truth)) ** 2  # less is the rounding of what is constant
 
     def measure(weights: Array) -> dict[str, Array]:
         total = weights.sum(1)
@@ -24,7 +25,7 @@ def of_numbers(predicted: Array, truth: Array) -> Measure:
         return {
             "pearson": _correlation(predicted, truth, weights),
             "spearman": _correlation(_ranks(predicted, weights), _ranks(truth, weights), weights),
-            "r2": 1 - np.divide(error, spread, out=np.ones_like(error), where=spread > 0),
+            "r2": 1 - np.divide(error, spread, out=np.ones_like(error), where=spread > least),
             "rmse": np.sqrt(error),
         }
 

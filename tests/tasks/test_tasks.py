@@ -115,6 +115,16 @@ def test_metrics_of_numbers_with_ties() -> None:
     assert shifted["pearson"] == pytest.approx(found["pearson"])
 
 
+@pytest.mark.parametrize("unit", [3.7, 3.7e-9])
+def test_resamples_of_one_and_the_same_number_have_no_r2(unit: float) -> None:
+    """Of 25 rows two are others: some resamples have neither."""
+    truth = np.full(25, 3.7)
+    truth[[0, 7]] = 1.2, 5.1
+    truth *= unit
+    found = bootstrap(of_numbers(truth + 0.1 * unit, truth), 25)["r2"]
+    assert -1e3 < found["low"] <= found["value"] <= found["high"] < 1
+
+
 def test_a_weighted_row_counts_as_often_as_its_weight_says() -> None:
     rng = np.random.default_rng(0)
     truth, said = rng.integers(0, 5, 30).astype(float), rng.integers(0, 5, 30).astype(float)
