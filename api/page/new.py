@@ -157,9 +157,10 @@ def _page(here: Context, request: Request, draft: Draft) -> Response:
         chosen = _chosen(here, session, draft.fields)
     listed = models.list_models(here)
     draft.fields.suit(chosen.get(draft.fields.data))
-    if request.method == "GET" and not draft.fields.base:  # who has emptied it meant that
-        draft.fields.suit_sources([chosen[i] for i in draft.fields.source if i in chosen])
-    draft.fields.model = draft.fields.model or next((model.name for model in listed.items), "")
+    if request.method == "GET":  # who has emptied a field meant that
+        if not draft.fields.base:
+            draft.fields.suit_sources([chosen[i] for i in draft.fields.source if i in chosen])
+        draft.fields.model = draft.fields.model or next((model.name for model in listed.items), "")
     if draft.fields.data and not (draft.spec or draft.faults):
         draft.spec = _written(draft.fields.spec())
     return show(

@@ -6,6 +6,7 @@ import html
 import json
 import re
 import time
+from html.parser import HTMLParser
 from typing import Any
 
 import pytest
@@ -24,6 +25,35 @@ def fields(**changes: Any) -> dict[str, Any]:
     """Of the form of a new job."""
     return {"type": "text-classification", "text": "text", "label": "label", "model": MODEL, "kind": "encoder",
             "budget": "30%", "do": "plan"} | changes  # fmt: skip
+
+
+UNSENT = ("file", "radio", "checkbox")  # as they stand
+
+
+class Filled(HTMLParser):
+    """What a browser sends of the page's form, as it was filled in."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.sent: dict[str, Any] = {}
+        self.select = ""
+        self.feed(page[page.index("data-plan=") : page.index('<section aria-labelledby="plan-title"')])
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep what is typed, checked or selected."""
+        found = {name: value or "" for name, value in attrs}
+        if tag == "select":
+            self.select = found["name"]
+        elif tag == "option" and "selected" in found:
+            self.sent.setdefault(self.select, []).append(found.get("value"))
+        elif tag == "input" and "name" in found and (found.get("type") not in UNSENT or "checked" in found):
+            self.sent[found["name"]] = found["value"]
+
+    def handle_data(self, data: str) -> None:
+        """Of an option without a value, its text is sent."""
+        chosen = self.sent.get(self.select, [])
+        if chosen[-1:] == [None]:
+            chosen[-1] = data
 
 
 def test_a_job_is_planned_and_started_without_scripts(browser: TestClient, ids: dict[str, str], send: Send) -> None:
@@ -171,6 +201,19 @@ def test_a_clone_says_which_of_its_data_sets_is_no_more(browser: TestClient, hou
     for name in sets:
         found = re.search(rf'id="wrong-{name}" role="alert">([^<]*)', refused.text)
         assert found is not None and "there is no data set" in found[1], name
+
+
+@one_database
+@pytest.mark.parametrize("model", ["owner/name@v1", "gone"])
+def test_a_clone_keeps_a_model_that_is_not_listed(browser: TestClient, house: House, send: Send, model: str) -> None:
+    page = read(browser, f"/new?like={house.queued(house.data(), model=model)}")
+    again = send("/new", "/new", Filled(page).sent | {"do": "plan"})
+    for one in (page, again.text):
+        assert Filled(one).sent["model"] == model
+        spec = re.search(r"<textarea[^>]*>(.*?)</textarea>", one, re.DOTALL)
+        assert spec is not None and json.loads(html.unescape(spec[1]))["model"] == model
+    nothing = send("/new", "/new", fields(data=house.data()) | {"model": ""})
+    assert nothing.status_code == 422 and "model" not in Filled(nothing.text).sent  # none is chosen for somebody
 
 
 @one_database
