@@ -139,8 +139,8 @@ class Fields:
         found = {name: value for name, value in like.items() if name not in SAID} | made | {"task": task}
         if (self.kind, self.budget) == (before.kind, before.budget):
             found |= {name: like[name] for name in ("budget", "budgets") if name in like}
-        elif self.kind == before.kind and like.get("budget") and "budget" in made:
-            found["budget"] = like["budget"] | made["budget"]
+        else:
+            found |= self._budget(like.get("budgets") or [like.get("budget") or {}])
         known = {(one.get("data") or {}).get("dataset"): one for one in like.get("sources", [])}
         if self.source:
             anew = self.source_label != before.source_label
@@ -190,8 +190,8 @@ class Fields:
             spec["sources"] = [{"data": {"dataset": one}, **label} for one in self.source]
         return spec | self._budget() | ({"control": True} if self.control else {})
 
-    def _budget(self) -> dict[str, Any]:
-        values = [_value(self.kind, one) for one in SEVERAL.split(self.budget)]
+    def _budget(self, like: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+        values = [_as_before(like, _value(self.kind, one)) for one in SEVERAL.split(self.budget)]
         return {"budget": values[0]} if len(values) == 1 else {"budgets": values}
 
 
@@ -215,6 +215,13 @@ def _source(like: Mapping[str, Any] | None, made: dict[str, Any], labelled_anew:
     if like is None or not labelled_anew:
         return dict(like or made)
     return {name: value for name, value in like.items() if name not in ("label", "label_map")} | made
+
+
+def _as_before(like: Sequence[Mapping[str, Any]], made: dict[str, Any]) -> dict[str, Any]:
+    """A budget, with what else was said alike in all that limited the same."""
+    same = [one for one in like if next(iter(made)) in one]
+    kept = same[0].items() if same else ()
+    return {name: value for name, value in kept if all(one.get(name) == value for one in same)} | made
 
 
 def _amount(kind: str, said: str) -> tuple[str, float]:

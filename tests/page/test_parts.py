@@ -180,6 +180,30 @@ def test_a_clone_keeps_how_its_budget_is_measured(
     assert len(replace(before, budget="60%, 30%", kind="encoder").spec()["budgets"]) == 2
 
 
+INT8 = {"runtime": "onnx-int8", "batch_size": 32}
+BATCH, LENGTH = {"batch_size": 8}, {"sequence_length": 64}
+
+
+@pytest.mark.parametrize(
+    ("budgets", "typed", "asked"),
+    [
+        ([{"latency_ms": 3} | INT8], "3, 2", [{"latency_ms": 3} | INT8, {"latency_ms": 2} | INT8]),
+        ([{"macs": 0.2} | LENGTH], "10%, 5%", [{"macs": 0.1} | LENGTH, {"macs": 0.05} | LENGTH]),
+        ([{"speedup": part} | INT8 for part in (2, 4)], "3, 2, 4", [{"speedup": part} | INT8 for part in (3, 2, 4)]),
+        ([{"speedup": part} | INT8 for part in (2, 4)], "3", [{"speedup": 3} | INT8]),
+        ([{"speedup": 2} | INT8, {"speedup": 4} | BATCH], "3, 2", [{"speedup": 3}, {"speedup": 2}]),
+        ([{"bytes": 0.2}, {"speedup": 4} | BATCH], "3 MB, 2x", [{"bytes": 3_000_000}, {"speedup": 2} | BATCH]),
+        ([{"speedup": 4} | BATCH], "20 MB, 10 MB", [{"bytes": 20_000_000}, {"bytes": 10_000_000}]),
+    ],
+)  # fmt: skip
+def test_a_clone_keeps_how_each_of_its_sizes_is_measured(
+    budgets: list[dict[str, Any]], typed: str, asked: list[dict[str, Any]]
+) -> None:
+    like = SPEC | {"budget": budgets[0]} if len(budgets) == 1 else {"budgets": budgets}
+    found = replace(Fields.of(like), budget=typed).spec()
+    assert found.get("budgets", [found.get("budget")]) == asked and ("budget" in found) == (len(asked) == 1)
+
+
 @pytest.mark.parametrize("said", ["", "much", "10 %%", "-3", "3 apples", "NaN", "1e", ","])
 def test_what_is_no_amount_is_told_with_an_example(said: str) -> None:
     with pytest.raises(Problem) as told:
