@@ -29,7 +29,8 @@ BUDGETS = {  # kind -> what it is called, an example, and where a slider would b
     "speedup": ("times as fast", "4x"),
     "sparsity": ("zeros", "90%"),
 }
-SEVERAL = re.compile(r",(?!\d{3}(?:\D|$))")  # a comma within 1,000,000 is none between sizes
+COUNTED = ("encoder", "params", "macs", "bytes")
+SEVERAL = re.compile(r"(?<!\d),|,(?!\d{3}(?:[^\d%]|$))")  # a comma within 1,000,000 is none between sizes
 # No part of it can take what the next one takes: one that does not fit is done with at once, however long it is.
 AMOUNT = re.compile(r"((?:\d+(?:[,_ ]+\d+)*(?:\.\d+)?|\.\d+)(?:e\d+)?)(?:\s*(%|ms|x|[kmg]b))?", re.IGNORECASE)
 UNITS = {"": 1, "ms": 1, "x": 1, "%": 0.01, "kb": 10**3, "mb": 10**6, "gb": 10**9}
@@ -78,7 +79,7 @@ class Fields:
         names = [name for name in cls.__dataclass_fields__ if name not in ("source", "control")]
         sources = [one for one in texts(form, "source") if one]
         found = cls(**{name: text(form, name) for name in names}, source=sources, control=bool(text(form, "control")))
-        kinds = {_amount(found.kind, one)[0] for one in SEVERAL.split(found.budget)}
+        kinds = {_amount(found.kind, one)[0] for one in _several(found.kind, found.budget)}
         found.kind = kinds.pop() if len(kinds) == 1 else found.kind
         return found
 
@@ -191,7 +192,7 @@ class Fields:
         return spec | self._budget() | ({"control": True} if self.control else {})
 
     def _budget(self, like: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-        values = [_as_before(like, _value(self.kind, one)) for one in SEVERAL.split(self.budget)]
+        values = [_as_before(like, _value(self.kind, one)) for one in _several(self.kind, self.budget)]
         return {"budget": values[0]} if len(values) == 1 else {"budgets": values}
 
 
@@ -222,6 +223,12 @@ def _as_before(like: Sequence[Mapping[str, Any]], made: dict[str, Any]) -> dict[
     same = [one for one in like if next(iter(made)) in one]
     kept = same[0].items() if same else ()
     return {name: value for name, value in kept if all(one.get(name) == value for one in same)} | made
+
+
+def _several(kind: str, said: str) -> list[str]:
+    """Amounts with commas between them; within one of what is counted there may be some, too."""
+    parts = SEVERAL.split(said)
+    return [one for part in parts for one in ([part] if _amount(kind, part)[0] in COUNTED else part.split(","))]
 
 
 def _amount(kind: str, said: str) -> tuple[str, float]:

@@ -84,6 +84,25 @@ def test_several_budgets_are_several_sizes() -> None:
     assert mixed.spec()["budgets"] == [{"params": 0.4, "of": "encoder"}, {"latency_ms": 3}]
 
 
+@pytest.mark.parametrize(
+    ("kind", "said", "asked"),
+    [
+        ("encoder", "50%,100%", [0.5, 1]),
+        ("encoder", "50,100%", [50, 1]),
+        ("params", "2,000,000, 1,000,000", [2_000_000, 1_000_000]),
+        ("latency_ms", "400,200", [400, 200]),
+        ("latency_ms", "400 ms,200 ms", [400, 200]),
+        ("encoder", "400 ms,200 ms", [400, 200]),
+        ("speedup", "2,100", [2, 100]),
+        ("bytes", "20,000 KB,300 MB", [20_000_000, 300_000_000]),
+        ("speedup", "20,000 KB", [20_000_000]),
+    ],
+)
+def test_a_comma_is_within_what_is_counted_alone(kind: str, said: str, asked: list[float]) -> None:
+    spec = Fields.given(FormData({"kind": kind, "budget": said})).spec()
+    assert [next(iter(one.values())) for one in spec.get("budgets", [spec.get("budget")])] == asked
+
+
 DATA = ["ds_" + 32 * digit for digit in "0123"]
 SETS = {"data": {name: {"dataset": i} for name, i in zip(("train", "dev", "test"), DATA, strict=False)}}
 UNLABELLED = {"data": {"dataset": DATA[3]}, "text": ["body"]}
