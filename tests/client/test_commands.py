@@ -349,14 +349,51 @@ def test_new_asks_three_questions_and_enter_takes_the_default(
     assert command("new", "rows.csv").exit_code == 2  # it is there already
     nowhere = command("new", "rows.csv", "--out", "no/such/spec.json")
     assert nowhere.exit_code == 2 and "no/such is no folder" in nowhere.stderr  # before anything is asked
-    stub.answers = [page(), made, httpx.Response(200, json=MODELS)]
+    stub.answers = [page(), made, page(), made, httpx.Response(200, json=MODELS)]
     options = ["--source", "films.csv", "--out", "b.json", "--quick"]
     told = command("new", "rows.csv", *options, given="own.csv\nother\n3 ms\n")
     spec = json.loads((tmp_path / "b.json").read_text())
     assert told.exit_code == 0
     assert (spec["model"], spec["budget"], spec["train"]["steps"]["recover"]) == ("other", "3 ms", 40)
     assert spec["task"]["unlabelled"] == {"data": {"dataset": "@own.csv"}}
-    assert spec["sources"] == [{"data": {"dataset": "@films.csv"}, "label": "label"}]
+    assert spec["sources"] == [{"data": {"dataset": "@films.csv"}, "text": ["review"], "label": "label"}]
+
+
+TASK = {"text": ["review"], "label": "sentiment"}
+
+
+@pytest.mark.parametrize(
+    ("columns", "found"),
+    [
+        ({"review": "text", "sentiment": "few"}, TASK),
+        ({"title": "text", "review": "text", "class": "few", "sentiment": "few"}, TASK),
+        ({"body": "text", "stars": "few"}, {"text": ["body"], "label": "stars"}),
+        ({"words": "text", "of": "text", "text": "text"}, {"text": ["text"]}),
+        ({"words": "text", "of": "text"}, None),
+    ],
+)
+def test_new_finds_the_columns_of_a_source(
+    stub: Stub, tmp_path: Path, columns: dict[str, str], found: dict[str, Any] | None
+) -> None:
+    def made(columns: dict[str, str]) -> httpx.Response:
+        facts = [
+            {"name": name, "type": "text", "empty": 0, "values": {"good": 5, "bad": 4} if kind == "few" else {}}
+            for name, kind in columns.items()
+        ]
+        return httpx.Response(201, json=dataset(columns=[*columns], understood={**UNDERSTOOD, "columns": facts}))
+
+    for name in ("rows.csv", "films.csv"):
+        (tmp_path / name).touch()
+    task = made({"review": "text", "sentiment": "few"})
+    stub.answers = [page(), task, page(), made(columns), httpx.Response(200, json=MODELS)]
+    spec = tmp_path / "spec.json"
+    asked = command("new", f"{tmp_path}/rows.csv", "--source", f"{tmp_path}/films.csv", "--yes", "--out", str(spec))
+    if found is None:
+        assert (asked.exit_code, spec.exists()) == (2, False)
+        assert "which column is the text? Call it 'review', as the task does: words, of" in asked.stderr
+        return
+    assert json.loads(spec.read_text())["sources"] == [{"data": {"dataset": "@films.csv"}, **found}]
+    assert ("its texts alone are used" in asked.stderr) == ("label" not in found)
 
 
 def test_new_says_which_column_it_cannot_find(stub: Stub, tmp_path: Path) -> None:

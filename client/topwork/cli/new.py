@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from topwork.cli.common import A_JOB, JsonOption, ServerOption, dump, fail, file_error, prose, say, session
+from topwork.cli.common import A_JOB, JsonOption, ServerOption, dump, err, fail, file_error, prose, say, session
 from topwork.cli.words import understood
 from topwork.client import SERVER, Client
 from topwork.inventory import ColumnFacts, Dataset
@@ -54,11 +54,9 @@ def new(
     if not to.parent.is_dir():
         fail(f"{to.parent} is no folder; make it first, or choose another --out", 2)
     with session(server) as client:
-        dataset = client.data.upload(file)
-        if not json:
-            for line in understood(dataset):
-                prose(line)
+        dataset = _read(client, file, json)
         task = _task(dataset, text, label)
+        sources = [{"data": _named(one, to), **_source(_read(client, one, json), task)} for one in source or ()]
         if unlabelled is None and not yes:
             unlabelled = _ask_unlabelled(file)
         spec: dict[str, Any] = {
@@ -71,8 +69,8 @@ def new(
             spec["task"]["split"] = QUICK_ROWS
     if unlabelled is not None:
         spec["task"]["unlabelled"] = {"data": _named(unlabelled, to)}
-    if source:
-        spec["sources"] = [{"data": _named(one, to), "label": task["label"]} for one in source]
+    if sources:
+        spec["sources"] = sources
     try:
         to.write_text(codec.dumps(spec, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
@@ -81,6 +79,14 @@ def new(
     if json:
         return dump(spec)
     say(f"{to} is written. Next:\n  topwork plan {to}\n  topwork submit {to} --watch")
+
+
+def _read(client: Client, file: Path, json: bool) -> Dataset:
+    dataset = client.data.upload(file)
+    if not json:
+        for line in understood(dataset):
+            prose(line)
+    return dataset
 
 
 def _ask(question: str, default: str, yes: bool) -> str:
@@ -120,17 +126,39 @@ def _named(file: Path, spec: Path) -> dict[str, str]:
 
 
 def _task(dataset: Dataset, text: str | None, label: str | None) -> dict[str, Any]:
-    """Columns by their usual names, else by what they hold; those that are named are taken as they are."""
-    facts = dataset.understood.columns if dataset.understood else []
-    label = label or _usual(facts, LABELS, few=True)
-    picture = next((one.name for one in facts if one.type == "picture"), None)
-    text = text or _usual([one for one in facts if one.name != label], TEXTS, few=False)
+    """Columns that are named are taken as they are."""
+    text, label, picture = _columns(dataset, text, label)
     if label is None or (text is None and picture is None):
         what = "label" if label is None else "text"
         fail(f"which column is the {what}? Give --{what}: {', '.join(dataset.columns)}", 2)
     if text is None:
         return {"type": "image-classification", "image": picture, "label": label}
     return {"text": [text], "label": label}
+
+
+def _source(dataset: Dataset, task: dict[str, Any]) -> dict[str, Any]:
+    """Columns of the task, where it has them; without one of labels, its texts alone are used."""
+    kind = "image" if "image" in task else "text"
+    own = task["image"] if kind == "image" else task["text"][0]
+    named, label = (name if name in dataset.columns else None for name in (own, task["label"]))
+    text, label, picture = _columns(dataset, named, label)
+    found = named or (picture if kind == "image" else text)
+    if found is None:
+        told = f"which column is the {kind}? Call it '{own}', as the task does: {', '.join(dataset.columns)}"
+        fail(f"{dataset.name}: {told}", 2)
+    columns: dict[str, Any] = {kind: found if kind == "image" else [found]}
+    if label is None:
+        err.print(f"{dataset.name}: no column of labels is found; its {kind}s alone are used", markup=False)
+        return columns
+    return columns | {"label": label}
+
+
+def _columns(dataset: Dataset, text: str | None, label: str | None) -> tuple[str | None, str | None, str | None]:
+    """Of texts, of labels, of pictures: by their usual names, else by what they hold."""
+    facts = dataset.understood.columns if dataset.understood else []
+    label = label or _usual([one for one in facts if one.name != text], LABELS, few=True)
+    text = text or _usual([one for one in facts if one.name != label], TEXTS, few=False)
+    return text, label, next((one.name for one in facts if one.type == "picture"), None)
 
 
 def _usual(facts: list[ColumnFacts], names: tuple[str, ...], few: bool) -> str | None:
