@@ -130,9 +130,12 @@ class Fields:
         sets = ["task.data"] if not self.data and "train" in like.get("task", {}).get("data", {}) else []
         return [*sets, *(name for name in like if name not in SAID)]
 
-    def spec(self) -> dict[str, Any]:
-        """The specification that they ask for; raises a 422 Problem for a budget that cannot be read."""
-        like, made = self._like(), self._said()
+    def spec(self, columns: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
+        """The specification that they ask for, where data sets have these columns, by id.
+
+        Raises a 422 Problem for a budget that cannot be read.
+        """
+        like, made = self._like(), self._said(columns or {})
         if not like:
             return made
         before = Fields.of(like)
@@ -172,14 +175,15 @@ class Fields:
             found = {}
         return found if isinstance(found, dict) else {}
 
-    def _said(self) -> dict[str, Any]:
+    def _said(self, columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         task: dict[str, Any] = {"type": self.type} if self.type != "text-classification" else {}
         task |= {"data": {"dataset": self.data}}
         split = {name: _number(getattr(self, name)) for name in ("train", "dev") if getattr(self, name)}
         task |= {"split": split} if split else {}
-        columns, labels = _names(self.text), _names(self.label)
-        if columns:
-            task |= {"image": columns[0]} if self.type == "image-classification" else {"text": columns}
+        names, labels, images = _names(self.text), _names(self.label), self.type == "image-classification"
+        names = names[:1] if images else names
+        read: dict[str, Any] = {} if not names else {"image": names[0]} if images else {"text": names}
+        task |= read
         if labels:
             task["label"] = labels[0] if len(labels) == 1 else labels
         if self.unlabelled:
@@ -188,7 +192,8 @@ class Fields:
         spec |= {"model": self.model, "task": task}
         if self.source:
             label = {"label": self.source_label} if self.source_label else {}
-            spec["sources"] = [{"data": {"dataset": one}, **label} for one in self.source]
+            alike = {one: read for one in self.source if {*names} <= {*columns.get(one, ())}}
+            spec["sources"] = [{"data": {"dataset": one}, **alike.get(one, {}), **label} for one in self.source]
         return spec | self._budget() | ({"control": True} if self.control else {})
 
     def _budget(self, like: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
@@ -215,7 +220,8 @@ def _source(like: Mapping[str, Any] | None, made: dict[str, Any], labelled_anew:
     """A source as it was; with another column of labels, whatever else was said of it stays."""
     if like is None or not labelled_anew:
         return dict(like or made)
-    return {name: value for name, value in like.items() if name not in ("label", "label_map")} | made
+    label = {"label": made["label"]} if "label" in made else {}
+    return {name: value for name, value in like.items() if name not in ("label", "label_map")} | label
 
 
 def _as_before(like: Sequence[Mapping[str, Any]], made: dict[str, Any]) -> dict[str, Any]:

@@ -71,7 +71,7 @@ async def new_job(here: Here, request: Request, form: Given) -> Response:
     by_json = "spec" in form
     if not by_json:
         draft.faults += await _take_files(here, form, draft.fields)
-    spec = None if draft.faults else _values(draft, by_json)
+    spec = None if draft.faults else await run_in_threadpool(_values, here, draft, by_json)
     if spec is not None and wanted != "upload":
         parsed, draft.faults = await _parsed(here, spec)
         if by_json and parsed is not None:
@@ -111,10 +111,10 @@ async def _carry_out(
     return None
 
 
-def _values(draft: Draft, by_json: bool) -> dict[str, Any] | None:
+def _values(here: Context, draft: Draft, by_json: bool) -> dict[str, Any] | None:
     """What is asked for, as JSON; None where that cannot be read."""
     try:
-        found = parse_json(draft.spec.encode()) if by_json else draft.fields.spec()
+        found = parse_json(draft.spec.encode()) if by_json else _asked_for(here, draft.fields)
     except Problem as problem:
         draft.faults = problem.faults
         return None
@@ -123,6 +123,12 @@ def _values(draft: Draft, by_json: bool) -> dict[str, Any] | None:
         return None
     draft.spec = draft.spec if by_json else _written(found)
     return found
+
+
+def _asked_for(here: Context, fields: Fields) -> dict[str, Any]:
+    with here.database.read() as session:
+        chosen = _chosen(here, session, fields)
+    return fields.spec({i: row.columns for i, row in chosen.items()})
 
 
 async def _parsed(here: Context, values: Mapping[str, Any]) -> tuple[JobSpec | None, list[Fault]]:
@@ -162,7 +168,7 @@ def _page(here: Context, request: Request, draft: Draft) -> Response:
             draft.fields.suit_sources([chosen[i] for i in draft.fields.source if i in chosen])
         draft.fields.model = draft.fields.model or next((model.name for model in listed.items), "")
     if draft.fields.data and not (draft.spec or draft.faults):
-        draft.spec = _written(draft.fields.spec())
+        draft.spec = _written(_asked_for(here, draft.fields))
     return show(
         request,
         "new.html",

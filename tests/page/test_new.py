@@ -56,6 +56,12 @@ class Filled(HTMLParser):
             chosen[-1] = data
 
 
+def written(page: str) -> Any:
+    """The JSON that stands on the page."""
+    [found] = re.findall(r'<textarea id="spec"[^>]*>(.*?)</textarea>', page, re.DOTALL)
+    return json.loads(html.unescape(found))
+
+
 def test_a_job_is_planned_and_started_without_scripts(browser: TestClient, ids: dict[str, str], send: Send) -> None:
     given = fields(data=ids["data"], unlabelled=ids["own"], source=[ids["movies"]], title="Mine", once="a1b2")
     plan = send("/new", "/new", given)
@@ -159,6 +165,22 @@ def test_the_column_of_labels_of_a_source_is_found_once(browser: TestClient, ids
 
 
 @one_database
+@pytest.mark.parametrize(("header", "columns"), [("review,sentiment", ["review"]), ("text,sentiment", None)])
+def test_a_source_has_the_columns_of_the_task_where_it_can(
+    browser: TestClient, house: House, send: Send, header: str, columns: list[str] | None
+) -> None:
+    mine, theirs = (reviews(rows).replace(b"text,label", b"review,sentiment", 1) for rows in (60, 80))
+    data = house.data("mine.csv", content=mine)
+    movies = house.data("theirs.csv", content=theirs.replace(b"review,sentiment", header.encode(), 1))
+    page = read(browser, f"/new?data={data}&source={movies}")
+    plan = send("/new", "/new", Filled(page).sent | {"do": "plan"})
+    assert plan.status_code == 200, re.findall(r'class="fault".*?>([^<]*)', plan.text)
+    for one in (page, plan.text):
+        [source] = written(one)["sources"]
+        assert (source.get("text"), source["label"]) == (columns, "sentiment")
+
+
+@one_database
 def test_a_clone_asks_for_the_same(browser: TestClient, ids: dict[str, str]) -> None:
     page = read(browser, f"/new?like={ids['other']}")
     assert f'value="{ids["movies"]}" selected' in page and 'value="15%"' in page
@@ -210,8 +232,7 @@ def test_a_clone_keeps_a_model_that_is_not_listed(browser: TestClient, house: Ho
     again = send("/new", "/new", Filled(page).sent | {"do": "plan"})
     for one in (page, again.text):
         assert Filled(one).sent["model"] == model
-        spec = re.search(r"<textarea[^>]*>(.*?)</textarea>", one, re.DOTALL)
-        assert spec is not None and json.loads(html.unescape(spec[1]))["model"] == model
+        assert written(one)["model"] == model
     nothing = send("/new", "/new", fields(data=house.data()) | {"model": ""})
     assert nothing.status_code == 422 and "model" not in Filled(nothing.text).sent  # none is chosen for somebody
 
