@@ -24,6 +24,7 @@ def push(
 ) -> Steps[str]:
     """Upload the files of a job as a model `owner/name` of a hub, private unless told otherwise; its address.
 
+    They hold the job's test rows: a public model that is there already is refused, unless told otherwise.
     Without `token` and `endpoint`, those that huggingface_hub finds.
     """
     api = _hub(endpoint, token)
@@ -44,6 +45,8 @@ def _hub(endpoint: str | None, token: str | None) -> Any:
 def _upload(api: Any, to: str, folder: Path, private: bool) -> str:
     try:
         address = api.create_repo(to, private=private, exist_ok=True)
+        if private and not api.repo_info(to).private:  # one that was there stays as it is
+            raise TopworkError(f"{to} is there already, and public: give private=False, or another name")
         api.upload_folder(repo_id=to, folder_path=str(folder), commit_message="A model pruned by Topwork")
     except (httpx.HTTPError, ValueError, OSError) as error:  # as huggingface_hub has them
         raise TopworkError(f"the hub does not take {to}: {error}") from error

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
 from typing import Any
@@ -105,13 +104,14 @@ class Hub(BaseHTTPRequestHandler):
     """What huggingface_hub asks for a push: a repository, how files go, a commit."""
 
     seen: list[tuple[str, str, bytes]]
+    private: bool
 
     def log_message(self, *_args: object) -> None:
         """Not a word."""
 
     def do_GET(self) -> None:
-        """Nothing is there yet."""
-        self._take({})
+        """Of the repository, whether it is private; no file is there yet."""
+        self._take({"id": "me/small", "private": self.private} if self.path.endswith("/models/me/small") else {})
 
     def do_POST(self) -> None:
         """Answer as the hub does."""
@@ -149,22 +149,21 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub() -> Iterator[SimpleNamespace]:
-    """A hub of our own on loopback: its address, and what it was asked."""
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    """A hub of our own on loopback: its address, what it was asked, and what answers there."""
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     seen: list[tuple[str, str, bytes]] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Seeing", (Hub,), {"seen": seen}))
+    answers = type("Seeing", (Hub,), {"seen": seen, "private": True})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), answers)
     thread = Thread(target=server.serve_forever)
     thread.start()
-    yield SimpleNamespace(address=f"http://127.0.0.1:{server.server_port}", seen=seen)
+    yield SimpleNamespace(address=f"http://127.0.0.1:{server.server_port}", seen=seen, answers=answers)
     server.shutdown()
     server.server_close()
     thread.join()
 
 
-def test_a_result_is_pushed_to_a_hub_with_a_token_that_we_never_see(
-    hub: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+def test_a_result_is_pushed_to_a_hub_with_a_token_that_we_never_see(hub: SimpleNamespace) -> None:
     stub = Stub(FileServer({"README.md": b"# a card", "config.json": b"{}"}))
     stub.client().jobs.push(JOB, "me/small", endpoint=hub.address, token="hf_secret")
     commit = next(body for path, _, body in hub.seen if "/commit/" in path)
@@ -173,3 +172,13 @@ def test_a_result_is_pushed_to_a_hub_with_a_token_that_we_never_see(
     assert {key for path, key, _ in hub.seen if "/commit/" in path} == {"Bearer hf_secret"}
     for request in stub.requests:
         assert "hf_secret" not in f"{request.url} {request.headers} {request.content!r}"
+
+
+def test_nothing_is_pushed_to_a_public_model_unless_told_so(hub: SimpleNamespace) -> None:
+    hub.answers.private = False
+    client = Stub(FileServer({"test.jsonl": b"{}"})).client()
+    with pytest.raises(TopworkError, match=r"me/small is there already, and public: give private=False"):
+        client.jobs.push(JOB, "me/small", endpoint=hub.address, token="hf_secret")
+    assert not any("/commit/" in path for path, _, _ in hub.seen)
+    client.jobs.push(JOB, "me/small", endpoint=hub.address, token="hf_secret", private=False)
+    assert any("/commit/" in path for path, _, _ in hub.seen)
