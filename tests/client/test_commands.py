@@ -297,6 +297,22 @@ def test_delete_asks_first(stub: Stub) -> None:
     assert {request.method for request in stub.requests} == {"GET"}
 
 
+@pytest.mark.parametrize(
+    ("cost", "limit", "met", "said"),
+    [
+        ("params", 13000, 12345, "12,345 of 13,000 parameters"),
+        ("macs", 5_000_000, 4_000_000, "4,000,000 of 5,000,000 multiply-accumulates"),
+        ("sparsity", 13000, 12345, "12,345 of 13,000 non-zero weights"),
+        ("speedup", 5.4321987, 5.31234567, "5.31 of 5.43 ms"),
+        ("latency_ms", 1200.4, 1180.25, "1,180 of 1,200 ms"),
+    ],
+)
+def test_the_report_says_of_what_its_budget_is(stub: Stub, cost: str, limit: float, met: float, said: str) -> None:
+    budget = report()["budget"] | {"cost": cost, "limit": limit, "met": met}
+    answers(stub, LISTS | {JOB: job("succeeded", metrics=report(budget=budget))})
+    assert f"budget  {said} (9.50% of dense)" in command("report", JOB).stdout
+
+
 def test_the_report_opens_as_a_page(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)

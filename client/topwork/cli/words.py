@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 from topwork.inventory import ColumnFacts, Dataset
 from topwork.models import Job
-from topwork.report import FamilyReport, ProbeReport, Report, Result, Told, milliseconds, shown
+from topwork.report import BudgetMet, FamilyReport, ProbeReport, Report, Result, Told, milliseconds, shown
 
 FEW = 12  # columns, and values of one, that are shown
 MANY = 60  # characters of a value, or name
+COSTS = {"params": "parameters", "macs": "multiply-accumulates", "sparsity": "non-zero weights"}
 
 
 def understood(dataset: Dataset) -> Iterator[str]:
@@ -95,10 +96,16 @@ def report_said(job: Job) -> Iterator[str]:
             times = " / ".join(f"{milliseconds(ms)} ms (batch {size})" for size, ms in one.latency_ms.items())
             value, low, high = (shown(part, metric) for part in (quality.value, quality.low, quality.high))
             yield f"{name}  {value} ({low} to {high})  {one.bytes / 1e6:.1f} MB  {times}"
-        met = report.budget
-        yield f"budget  {met.met:,} of {met.limit:,} {met.cost} ({met.fraction:.2%} of dense)"
+        yield f"budget  {_met(report.budget)} ({report.budget.fraction:.2%} of dense)"
     if made := result(job):
         yield made
+
+
+def _met(budget: BudgetMet) -> str:
+    if budget.cost in ("latency_ms", "speedup"):
+        met, limit = (f"{ms:.3g}" if ms < 100 else f"{ms:,.0f}" for ms in (budget.met, budget.limit))
+        return f"{met} of {limit} ms"
+    return f"{budget.met:,} of {budget.limit:,} {COSTS.get(budget.cost, budget.cost)}"
 
 
 def numbers(job: Job) -> dict[str, str]:
