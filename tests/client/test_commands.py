@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -295,6 +296,32 @@ def test_delete_asks_first(stub: Stub) -> None:
     answers(stub, LISTS)
     assert command("delete", JOB, given="n\n").exit_code == 1
     assert {request.method for request in stub.requests} == {"GET"}
+
+
+def test_delete_asks_on_stderr(stub: Stub) -> None:
+    answers(stub, LISTS)
+    deleted = command("delete", JOB, "--json", given="y\n")
+    assert "and its files?" in deleted.stderr
+    assert json.loads(deleted.stdout.partition("y\n")[2]) == {"deleted": JOB}  # the runner echoes what is typed
+
+
+@pytest.mark.parametrize("line", [f"delete {JOB}", "new rows.csv --unlabelled own.csv", "new rows.csv --model m"])
+def test_who_cannot_be_asked_is_told_of_yes(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("rows.csv", "own.csv"):
+        (tmp_path / name).write_text("review,label\n")
+
+    def closed(_request: httpx.Request) -> httpx.Response:
+        sys.stdin = None  # as after `<&-`
+        return page() if line.startswith("new") else httpx.Response(200, json=job("succeeded"))
+
+    made = httpx.Response(201, json=dataset(understood={**UNDERSTOOD, "columns": FACTS}))
+    stub.answers = [closed, made, httpx.Response(200, json=MODELS)]
+    asked = command(*line.split())
+    assert (asked.exit_code, asked.stderr) == (2, "there is nobody to ask here: give --yes\n")
+    assert not (tmp_path / "spec.json").exists() and "DELETE" not in {one.method for one in stub.requests}
 
 
 @pytest.mark.parametrize(

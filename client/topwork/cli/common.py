@@ -67,6 +67,12 @@ def fail(reason: str, code: int = REFUSED) -> NoReturn:
     raise typer.Exit(code)
 
 
+def require_answers() -> None:
+    """End the command where nobody can answer a question: the standard input is closed."""
+    if sys.stdin is None:
+        fail("there is nobody to ask here: give --yes", USAGE)
+
+
 def file_error(error: OSError) -> str:
     """In a line."""
     return f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)

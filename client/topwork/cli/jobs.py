@@ -9,7 +9,20 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from topwork.cli.common import THERE, JobArgument, JsonOption, ServerOption, dump, fail, out, plain, prose, say, session
+from topwork.cli.common import (
+    THERE,
+    JobArgument,
+    JsonOption,
+    ServerOption,
+    dump,
+    fail,
+    out,
+    plain,
+    prose,
+    require_answers,
+    say,
+    session,
+)
 from topwork.cli.words import numbers, result, short, warnings
 from topwork.client import SERVER
 from topwork.models import Job
@@ -153,7 +166,9 @@ def delete(
     """Forget a job that has ended, with its files."""
     with session(server) as client:
         found = client.jobs.get(job)
-        if not yes and not typer.confirm(f"Delete {found.id} ({short(found.title)}) and its files?"):
-            fail("nothing was deleted")
+        if not yes:
+            require_answers()
+            if not typer.confirm(f"Delete {found.id} ({short(found.title)}) and its files?", err=True):
+                fail("nothing was deleted")
         client.jobs.delete(found)
         return dump({"deleted": found.id}) if json else say(f"{found.id} is deleted")

@@ -9,7 +9,19 @@ from typing import Annotated, Any
 
 import typer
 
-from topwork.cli.common import A_JOB, JsonOption, ServerOption, dump, err, fail, file_error, prose, say, session
+from topwork.cli.common import (
+    A_JOB,
+    JsonOption,
+    ServerOption,
+    dump,
+    err,
+    fail,
+    file_error,
+    prose,
+    require_answers,
+    say,
+    session,
+)
 from topwork.cli.words import understood
 from topwork.client import SERVER, Client
 from topwork.inventory import ColumnFacts, Dataset
@@ -90,13 +102,18 @@ def _read(client: Client, file: Path, json: bool) -> Dataset:
 
 
 def _ask(question: str, default: str, yes: bool) -> str:
-    return default if yes else str(typer.prompt(question, default=default, err=True))
+    return default if yes else _answer(question, default=default)
+
+
+def _answer(question: str, **how: Any) -> str:
+    require_answers()
+    return str(typer.prompt(question, err=True, **how)).strip()
 
 
 def _ask_unlabelled(file: Path) -> Path | None:
     """Own text is worth most: it is asked for first."""
     question = "A file of texts of this task that nobody has labelled (Enter: none)"
-    answer = typer.prompt(question, default="", show_default=False, err=True).strip()
+    answer = _answer(question, default="", show_default=False)
     if not answer:
         return None
     if not Path(answer).is_file():
