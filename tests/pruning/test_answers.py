@@ -13,6 +13,7 @@ from core.pruning.export.card import blocks
 from core.pruning.export.sides import CHARACTERS, changed_sides
 from core.pruning.training.batches import Rows
 from core.rows.example import Example
+from core.spec.budget import Budget
 from core.spec.job import JobSpec
 from core.spec.report import Report
 from core.tasks import task_of
@@ -69,6 +70,20 @@ def test_what_to_try_next_follows_from_what_was_lost() -> None:
     assert any("onnx" in step for step in kept) and not any("unlabelled" in step for step in kept)
     onnx = JobSpec.model_validate(SPEC | {"export": {"formats": ["onnx"]}})
     assert not any("onnx" in step for step in answers.steps(report_of(change=changed(0.0)), onnx))
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        ({"params": 0.2, "of": "model"}, '{"params": 0.2, "of": "model"}, {"params": 0.1, "of": "model"}'),
+        (
+            {"macs": 0.2, "sequence_length": 64},
+            '{"macs": 0.2, "sequence_length": 64}, {"macs": 0.1, "sequence_length": 64}',
+        ),
+    ],
+)
+def test_other_sizes_are_measured_alike(budget: dict[str, Any], said: str) -> None:
+    assert answers.family(Budget.model_validate(budget), 0.2, (1 / 2,)) == f'"budgets": [{said}]'
 
 
 def test_the_page_begins_with_the_answers(tmp_path: Path) -> None:

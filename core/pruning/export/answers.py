@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -80,9 +81,10 @@ def steps(report: Report, spec: JobSpec) -> Iterator[str]:
 
 def family(budget: Budget, asked: float, times: tuple[float, ...]) -> str:
     """The field that asks for other sizes beside this one, of the same kind."""
-    kind, of = budget.kind, f', "of": "{budget.of}"' if budget.of else ""
+    kind = budget.kind
+    rest = "".join(f', "{name}": {json.dumps(value)}' for name, value in budget if name != kind and value is not None)
     sizes = sorted({min(1.0, asked * by) for by in (1, *times)}, reverse=True)
-    return '"budgets": [' + ", ".join(f'{{"{kind}": {size:.3g}{of}}}' for size in sizes) + "]"
+    return '"budgets": [' + ", ".join(f'{{"{kind}": {size:.3g}{rest}}}' for size in sizes) + "]"
 
 
 def amount(value: float, metric: str) -> str:
