@@ -72,6 +72,19 @@ def test_what_to_try_next_follows_from_what_was_lost() -> None:
     assert not any("onnx" in step for step in answers.steps(report_of(change=changed(0.0)), onnx))
 
 
+@pytest.mark.parametrize("coupling", ["teacher", "auto", "sequential", "joint", "tied"])
+def test_own_rows_are_asked_for_with_a_coupling_that_takes_them(coupling: str) -> None:
+    labelled = [source | {"label": "label"} for source in SPEC["sources"]]
+    transfer = {"coupling": coupling}
+    given = SPEC | {"sources": labelled, "transfer": transfer, "task": SPEC["task"] | {"label": "label"}}
+    step = [*answers.steps(report_of(change=changed(-0.05)), JobSpec.model_validate(given))][1]
+    mend = ", with coupling 'teacher' or 'auto'"
+    assert (mend in step) == (coupling not in ("teacher", "auto"))
+    own = {"task": given["task"] | {"unlabelled": {"data": {"dataset": f"ds_{3:032}"}}}}
+    for other in ("teacher", "auto") if mend in step else (coupling,):
+        JobSpec.model_validate(given | own | {"transfer": {"coupling": other}})
+
+
 @pytest.mark.parametrize(
     ("budget", "said"),
     [

@@ -10,6 +10,7 @@ from core.spec.budget import Budget
 from core.spec.job import JobSpec
 from core.spec.metrics import METRICS, NUMBERS
 from core.spec.report import Interval, Report
+from core.spec.task import SEARCHING
 
 FEW = 200  # test rows: a share is then known to some 7 points
 
@@ -68,7 +69,9 @@ def steps(report: Report, spec: JobSpec) -> Iterator[str]:
         if counted and asked < 0.5:
             yield f"See what more room buys: {family(spec.budget, asked, (2, 4))}."
         if not spec.task.unlabelled:
-            yield "Give your own rows without labels in 'task.unlabelled': small models gain most from these."
+            auto = "" if spec.task.type in SEARCHING else " or 'auto'"
+            mend = f", with coupling 'teacher'{auto}" if spec.coupling in ("sequential", "joint", "tied") else ""
+            yield f"Give your own rows without labels in 'task.unlabelled'{mend}: small models gain most from these."
         elif not spec.sources:
             yield "Give related rows in 'sources', with labels or without."
     elif change and counted:
