@@ -118,7 +118,7 @@ def _compared(here: Context, session: Session, letter: str, job: tables.Job) -> 
     settings = {name: names.get(value, value) for name, value in _flat(short(job.spec)) if name not in APART}
     metric = str((job.spec.get("task") or {}).get("metric"))
     events = queries.events(session, job.id, 0, MAX_EVENTS, kind="progress")
-    wanted = {f"dev.{metric}": METRICS.get(metric, metric), "dev.loss": "loss"}
+    wanted = {f"dev.{name}": name for name in (metric, "loss")}
     series = {(one.stage, wanted[one.name]): one.points for one in curves(events).series if one.name in wanted}
     return Compared(letter, row, view.taken(stored(job.metrics)), settings, series)
 
@@ -150,9 +150,9 @@ def _overlaid(found: Sequence[Compared]) -> Iterator[charts.Chart]:
     """For each stage and metric that several jobs have, one picture."""
     for stage, name in dict.fromkeys(key for one in found for key in one.series):
         series = {one.name: one.series[stage, name] for one in found if (stage, name) in one.series}
-        show_as = "{:.3g}".format if name == "loss" else words.value("accuracy")
+        show_as = "{:.3g}".format if name == "loss" else words.value(name)
         if len(series) > 1:
-            yield charts.lines(f"{words.stage(stage)}: {name} on dev", series, show_as)
+            yield charts.lines(f"{words.stage(stage)}: {words.metric(name)} on dev", series, show_as)
 
 
 def _against(found: Sequence[Compared]) -> Iterator[charts.Chart]:

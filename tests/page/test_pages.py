@@ -239,6 +239,24 @@ def test_two_jobs_are_compared(browser: TestClient, ids: dict[str, str]) -> None
     assert "Choose two" in read(browser, f"/compare?job={ids['done']}")
 
 
+@one_database
+@pytest.mark.parametrize(("metric", "title", "tick"), [("r2", "R²", "0.8"), ("accuracy", "accuracy", "80%")])
+def test_curves_of_jobs_are_in_the_unit_of_their_metric(
+    browser: TestClient, house: House, metric: str, title: str, tick: str
+) -> None:
+    task = {"data": {"dataset": house.data()}, "metric": metric}
+    jobs = [house.queued("", task=task | ({"problem_type": "regression"} if metric == "r2" else {})) for _ in "ab"]
+    for one in jobs:
+        attempt = house.run(one, "data")
+        house.say(one, attempt, event="stage", stage="recover")
+        for step, quality in ((10, 0.8), (20, 0.9)):
+            progress = {"step": step, "steps": 20, "dev": {metric: quality, "loss": 1 - quality}}
+            house.say(one, attempt, event="progress", stage="recover", overall=0.5, eta_s=9.0, **progress)
+    page = read(browser, f"/compare?job={jobs[0]}&job={jobs[1]}")
+    chart = page[page.index(f"Recover: {title} on dev") :].partition("</svg>")[0]
+    assert f">{tick}<" in chart, chart
+
+
 def test_data_is_brought_looked_at_and_deleted(browser: TestClient, ids: dict[str, str], send: Send) -> None:
     made = send("/data", "/data", files={"file": ("more.csv", reviews(9))})
     assert made.status_code == 303
