@@ -45,6 +45,11 @@ def upload(
     It is sent again only if the server was never reached: an upload has no idempotency key.
     """
     path = Path(file)
+    try:
+        path.name.encode()
+    except UnicodeEncodeError as error:
+        name = path.name.encode(errors="backslashreplace").decode()
+        raise TopworkError(f"{name}: the file's name is no UTF-8; give it another") from error
     sha256 = yield Work(lambda: file_sha256(path))
     asked = FileOptions(delimiter=delimiter, encoding=encoding, header=header)
     for dataset in (yield from _newest()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -437,6 +438,14 @@ def test_new_finds_the_columns_of_a_source(
         return
     assert json.loads(spec.read_text())["sources"] == [{"data": {"dataset": "@films.csv"}, **found}]
     assert ("its texts alone are used" in asked.stderr) == ("label" not in found)
+
+
+def test_a_name_that_is_no_utf_8_is_refused(stub: Stub, tmp_path: Path) -> None:
+    file = tmp_path / os.fsdecode(b"r\xe9sum\xe9.csv")
+    file.touch()
+    told = command("data", "upload", str(file))
+    said = "r\\udce9sum\\udce9.csv: the file's name is no UTF-8; give it another\n"
+    assert (told.exit_code, told.stderr, stub.requests) == (1, said, [])
 
 
 def test_new_says_which_column_it_cannot_find(stub: Stub, tmp_path: Path) -> None:
