@@ -440,6 +440,21 @@ def test_new_finds_the_columns_of_a_source(
     assert ("its texts alone are used" in asked.stderr) == ("label" not in found)
 
 
+def test_new_names_a_file_of_another_drive_by_its_whole_path(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other_drive(_path: object, _start: object) -> str:
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")
+
+    file, spec = tmp_path / "rows.csv", tmp_path / "spec.json"
+    file.touch()
+    made = httpx.Response(201, json=dataset(understood={**UNDERSTOOD, "columns": FACTS}))
+    stub.answers = [page(), made, httpx.Response(200, json=MODELS)]
+    monkeypatch.setattr(os.path, "relpath", other_drive)
+    assert command("new", str(file), "--yes", "--out", str(spec)).exit_code == 0
+    assert json.loads(spec.read_text())["task"]["data"] == {"dataset": f"@{file.resolve()}"}
+
+
 def test_a_name_that_is_no_utf_8_is_refused(stub: Stub, tmp_path: Path) -> None:
     file = tmp_path / os.fsdecode(b"r\xe9sum\xe9.csv")
     file.touch()

@@ -139,7 +139,11 @@ def _usual_budget(task: dict[str, Any], quick: bool) -> str:
 
 
 def _named(file: Path, spec: Path) -> dict[str, str]:
-    return {"dataset": f"@{os.path.relpath(file, spec.parent)}"}
+    try:
+        path = os.path.relpath(file, spec.parent)
+    except ValueError:  # on another drive of Windows
+        path = str(file.resolve())
+    return {"dataset": f"@{path}"}
 
 
 def _task(dataset: Dataset, text: str | None, label: str | None) -> dict[str, Any]:
