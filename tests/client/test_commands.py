@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -291,6 +292,16 @@ def test_every_help_fits_80_columns() -> None:
     for name in ["", *top, "data show", "data upload", "data delete", "keys create"]:
         shown = command(*name.split(), "--help")
         assert shown.exit_code == 0 and max(map(len, shown.stdout.splitlines())) <= 80, name
+
+
+@pytest.mark.parametrize("told", ['dump({"a": 10**6 * "x"})', 'say(10**6 * "x")'])
+def test_who_reads_no_further_ends_a_command_well(told: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    line = [sys.executable, "-c", f"from topwork.cli.common import *\nwith session('http://stub'):\n    {told}"]
+    ended = subprocess.run(line, stdout=writer, stderr=subprocess.PIPE, check=False)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, b"")
 
 
 def test_delete_asks_first(stub: Stub) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -22,7 +22,18 @@ REFUSED, USAGE, FAILED, AWAY, STOPPED = 1, 2, 3, 4, 130
 # Of the commands, in `topwork --help`.
 A_JOB, THERE, OWN = "A job, from a file to a checkpoint", "What is there", "A server on this machine"
 
-out, err = Console(highlight=False), Console(stderr=True, highlight=False)
+
+class Output(Console):
+    """The standard output; who reads no further (`| head`) has what they wanted."""
+
+    def on_broken_pipe(self) -> None:
+        """End the command, which has gone well."""
+        with suppress(SystemExit):
+            super().on_broken_pipe()
+        raise SystemExit(0)
+
+
+out, err = Output(highlight=False), Console(stderr=True, highlight=False)
 
 ServerOption = Annotated[str, typer.Option("--server", envvar=SERVER_VARIABLE, help="Address of the server.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="The answer as JSON, for programs.")]
@@ -97,5 +108,7 @@ def dump(value: Any) -> None:
     """As JSON: a model, or a list of them."""
     plain = [one.model_dump(mode="json") for one in value] if isinstance(value, list) else value
     plain = plain.model_dump(mode="json") if isinstance(plain, BaseModel) else plain
-    json.dump(plain, sys.stdout, indent=2, ensure_ascii=False)
-    print()
+    try:
+        print(json.dumps(plain, indent=2, ensure_ascii=False), flush=True)
+    except BrokenPipeError:
+        out.on_broken_pipe()
