@@ -44,7 +44,7 @@ def progress_of(asked: bool | Show, console: Console | None = None) -> Iterator[
         yield lambda _jobs, _news, _wrong: None
     elif in_notebook():
         yield _notebook()
-    elif (console := console or Console(highlight=False)).is_terminal:
+    elif (console := console or Console(highlight=False, emoji=False)).is_terminal:
         with Live(console=console, auto_refresh=False) as live:
             yield _Terminal(live)
     else:

@@ -153,10 +153,10 @@ def test_a_key_goes_along_with_every_request(stub: Stub, monkeypatch: pytest.Mon
 
 
 def test_watch_ends_with_what_to_mind_the_numbers_and_what_comes_next(stub: Stub) -> None:
-    answers(stub, {JOB: job("succeeded", metrics=report(warnings=["no better [/x]"]))})
+    answers(stub, {JOB: job("succeeded", metrics=report(warnings=["no better [/x] :dog:"]))})
     result = command("watch", JOB)
     assert result.stdout.splitlines()[1:] == [
-        "Mind: no better [/x]",
+        "Mind: no better [/x] :dog:",
         "81.9% accuracy on the test rows (dense 87.6%), 9.50% of what the budget counts kept",
         f"topwork report {JOB} --open",
         f"topwork download {JOB} FOLDER",

@@ -33,7 +33,7 @@ class Output(Console):
         raise SystemExit(0)
 
 
-out, err = Output(highlight=False), Console(stderr=True, highlight=False)
+out, err = Output(highlight=False, emoji=False), Console(stderr=True, highlight=False, emoji=False)
 
 ServerOption = Annotated[str, typer.Option("--server", envvar=SERVER_VARIABLE, help="Address of the server.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="The answer as JSON, for programs.")]
