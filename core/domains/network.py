@@ -107,6 +107,11 @@ class Network(nn.Module, ABC):
         return 960
 
     @property
+    def scatter(self) -> float:
+        """How many times as far what transfer gives scatters over pairs of data sets as over pairs of texts."""
+        return 1.0
+
+    @property
     @abstractmethod
     def wide(self) -> bool:
         """Whether so much of it is left that bfloat16 is faster on a CPU."""

@@ -63,6 +63,11 @@ class ChannelNetwork(Network):
         return 2400
 
     @property
+    def scatter(self) -> float:
+        """From +8 points of emoji to -9 of digits (benchmarks/results/images.md)."""
+        return 2.0
+
+    @property
     def wide(self) -> bool:
         """Convolutions in bfloat16 are no faster on most CPUs."""
         return False

@@ -150,6 +150,7 @@ class Policy:
     """What is tried, with what is known of the sources; of each, whether it has labels, and how far they are related.
 
     `apart`: each source is tried alone, too. `own`: the number of the target's own text, which comes after theirs.
+    `scatter`: how many times as far leads scatter as PRIORS say, which are of texts.
     """
 
     stages: Sequence[Stage]
@@ -157,6 +158,7 @@ class Policy:
     related: Sequence[float | None]
     apart: bool
     own: int | None = None
+    scatter: float = 1.0
 
     @property
     def choices(self) -> list[Choice]:
@@ -201,7 +203,8 @@ class Policy:
         known = [value for i in self.labelled(choice.sources) if (value := self.related[i]) is not None]
         if choice.by_labels and known:
             expected *= min(1.0, (max(known) - RELATED) / (WELL_RELATED - RELATED))
-        return max((expected, spread), OWN_TEXT) if self.own in choice.sources else (expected, spread)
+        expected, spread = max((expected, spread), OWN_TEXT) if self.own in choice.sources else (expected, spread)
+        return expected, self.scatter * spread
 
     def about_labels(self) -> str:
         """Which were not used, and why."""

@@ -69,7 +69,7 @@ def plan(ground: Ground, stages: Sequence[Stage], steps: Mapping[str, int]) -> t
     labels = [bool(source.classes) for source in ground.sources[: ground.own]]
     left, probe = ground.fitter.limit / ground.fitter.cost.dense, ground.network.probe
     sizes = steps, len(ground.rows), ground.batch_size, left, probe
-    policy = Policy(stages, labels, [None] * len(labels), len(labels) > 1, ground.own)
+    policy = Policy(stages, labels, [None] * len(labels), len(labels) > 1, ground.own, ground.network.scatter)
     room = allot(policy, *sizes)
     if policy.apart and not room.trials:
         policy = replace(policy, apart=False)
