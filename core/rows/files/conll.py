@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
 
 from core.rows.faults import fault, place
@@ -13,17 +15,26 @@ ENDINGS = (".conll", ".conllu", ".bio", ".iob", ".iob2", ".bioes")
 TAG = re.compile(r"O|[BIESLU]-\S+")
 BATCH_WORDS = 200_000
 MAX_LINE_CHARS = 2**20
+SAMPLE_LINES = 2000
 UNIVERSAL, NUMBERED = 10, re.compile(r"\d+([-.]\d+)?")  # columns of CoNLL-U, and how it numbers words
+UNWRITTEN = re.compile(r"\d+[-.]\d+")  # a range of words that are written as one, or a word that is not written
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where words and tags are, from 0; whether the first column numbers the words; and what to say of it."""
+
+    word: int
+    tag: int
+    numbered: bool = False
+    note: str | None = None
 
 
 def is_conll(sample: str) -> bool:
-    """Whether a text is a word and a tag a line, of which most sentences have several."""
-    lines = [line for line in sample.split("\n")[:2000] if not line.startswith(("-DOCSTART-", "#"))]
-    words = [line.split() for line in lines if line.strip()]
-    if len(words) < 3 or not any(not line.strip() for line in lines[:-1]):
-        return False
-    tagged = sum(len(cells) > 1 and bool(TAG.fullmatch(cells[-1])) for cells in words)
-    return tagged > 0.95 * len(words)
+    """Whether a text is a word and a tag a line, with blank lines between."""
+    lines = sample.split("\n")[:SAMPLE_LINES]
+    rows = [cells for _, cells in _rows(lines, _first_word(lines))]
+    return not all(rows[:-1]) and sum(map(bool, rows)) > 2 and bool(_tagged([cells for cells in rows if cells]))
 
 
 def read(path: Path, gathered: Gathered) -> None:
@@ -60,44 +71,93 @@ def read(path: Path, gathered: Gathered) -> None:
 def _sentences(path: Path, gathered: Gathered) -> Iterator[tuple[int, list[tuple[str, str]]]]:
     """Pairs of word and tag, with the line where the sentence begins."""
     found: list[tuple[str, str]] = []
-    begun, row = 1, 1
-    width, like = 0, _first_word(path)
-    with path.open(encoding="utf-8", newline="\n") as data:
-        for number, line in enumerate(iter(lambda: data.readline(MAX_LINE_CHARS), ""), 1):
-            text = line.strip()
-            if text.startswith("-DOCSTART-") or (text.startswith("#") and _is_comment(text, like, bool(found))):
-                continue
-            if text:
-                cells = _cells(line)
-                width = width or len(cells)
-                if len(cells) < 2 or len(cells) != width:
-                    raise fault(
-                        f"{place(row, number)}: {len(cells)} {'cell' if len(cells) == 1 else 'cells'}, where other "
-                        f"lines have {max(2, width)}: a line is a word, and its tag at the end"
-                    )
-                begun = begun if found else number
-                if width == UNIVERSAL and NUMBERED.fullmatch(cells[0]):
-                    gathered.note("It is CoNLL-U: the tags are the fourth column, universal parts of speech (UPOS).")
-                    if cells[0].isdigit():  # no range of words that are written as one, and no word that is not written
-                        found.append((cells[1].strip(), cells[3].strip()))
-                else:
-                    found.append((cells[0].strip(), cells[-1].strip()))
-            elif found:
-                yield begun, found
-                found, row = [], row + 1
+    begun, row, width = 1, 1, 0
+    like = _first_word(_lines(path))
+    columns = _columns([cells for _, cells in islice(_rows(_lines(path), like), SAMPLE_LINES)])
+    if columns.note:
+        gathered.note(columns.note)
+    for number, cells in _rows(_lines(path), like):
+        if cells:
+            width = width or len(cells)
+            if len(cells) < 2 or len(cells) != width:
+                raise fault(
+                    f"{place(row, number)}: {len(cells)} {'cell' if len(cells) == 1 else 'cells'}, where other "
+                    f"lines have {max(2, width)}: a line is a word and its tag"
+                )
+            begun = begun if found else number
+            if not (columns.numbered and UNWRITTEN.fullmatch(cells[0])):
+                found.append((cells[columns.word], cells[columns.tag]))
+        elif found:
+            yield begun, found
+            found, row = [], row + 1
     if found:
         yield begun, found
+
+
+def _columns(rows: Sequence[list[str]]) -> Columns:
+    """Where words and tags are, by the first lines; an empty row stands between sentences."""
+    sentences = [list(some) for filled, some in groupby(rows, bool) if filled]
+    words = [cells for sentence in sentences for cells in sentence]
+    width = len(words[0]) if words else 0
+    numbered = width > 2 and all(map(_counts, sentences)) and len(words) > len(sentences)
+    if width == UNIVERSAL and (numbered or all(NUMBERED.fullmatch(cells[0]) for cells in words)):
+        return Columns(1, 3, True, "It is CoNLL-U: the tags are the fourth column, universal parts of speech (UPOS).")
+    word, tagged = int(numbered), _tagged(words)
+    if tags := [at for at in tagged if at > word]:
+        # Of several, numbered words have those of outer entities first (GermEval); else chunks come before entities.
+        tag = tags[0] if numbered else tags[-1]
+    elif tagged == [0]:
+        word, tag = 1, 0
+    else:
+        tag = width - 1
+    note = f"Its words are column {word + 1} and its tags column {tag + 1} of {width}"
+    if len(tags) > 1:
+        which = "the first, as the words are numbered" if numbered else "the last"
+        note += f"; columns {', '.join(str(at + 1) for at in tags)} hold tags, of which {which}, was taken"
+    if not tagged:
+        note += ": no column holds tags of entities (O, B-x, I-x)"
+    return Columns(word, tag, numbered, f"{note}." if width > 2 or tag == 0 or not tagged else None)
+
+
+def _counts(sentence: Sequence[list[str]]) -> bool:
+    """Whether the first column counts the words from 1."""
+    numbers = [cells[0] for cells in sentence if not UNWRITTEN.fullmatch(cells[0])]
+    return numbers == [str(at) for at in range(1, len(numbers) + 1)]
+
+
+def _tagged(rows: Sequence[list[str]]) -> list[int]:
+    """The columns that hold tags of entities."""
+    width = len(rows[0]) if rows and len(rows[0]) > 1 else 0
+    return [
+        at
+        for at in range(width)
+        if sum(len(cells) > at and bool(TAG.fullmatch(cells[at])) for cells in rows) > 0.95 * len(rows)
+    ]
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with path.open(encoding="utf-8", newline="\n") as data:
+        yield from iter(lambda: data.readline(MAX_LINE_CHARS), "")
+
+
+def _rows(lines: Iterable[str], like: str) -> Iterator[tuple[int, list[str]]]:
+    """The number of each line and its cells, none where it is blank; without comments, and marks of documents."""
+    inside = False
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if text.startswith("-DOCSTART-") or (text.startswith("#") and _is_comment(text, like, inside)):
+            continue
+        inside = bool(text)
+        yield number, [cell.strip() for cell in _cells(line)] if text else []
 
 
 def _cells(line: str) -> list[str]:
     return line.rstrip("\n").split("\t") if "\t" in line.strip() else line.split()
 
 
-def _first_word(path: Path) -> str:
+def _first_word(lines: Iterable[str]) -> str:
     """The first line with a word that begins with no '#'."""
-    with path.open(encoding="utf-8", newline="\n") as data:
-        lines = iter(lambda: data.readline(MAX_LINE_CHARS), "")
-        return next((line for line in lines if line.strip() and not line.lstrip().startswith(("-DOCSTART-", "#"))), "")
+    return next((line for line in lines if line.strip() and not line.lstrip().startswith(("-DOCSTART-", "#"))), "")
 
 
 def _is_comment(text: str, like: str, inside: bool) -> bool:

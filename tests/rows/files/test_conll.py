@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.rows.helpers import refused, take
 
 TWO = [{"tokens": ["EU", "rejects"], "tags": ["B-ORG", "O"]}, {"tokens": ["Peter"], "tags": ["B-PER"]}]
@@ -52,3 +54,43 @@ def test_universal_dependencies_are_read_by_their_columns(tmp_path):
         {"tokens": ["Oui"], "tags": ["INTJ"]},
     ]
     assert "universal parts of speech (UPOS)" in found.notes
+
+
+NUMBERED = "# a comment\n1\tIran\tB-LOC\t{0}\n2\tand\tO\t{0}\n\n1\tRome\tB-LOC\t{0}\n".format
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "note"),
+    [
+        (
+            "NER-de.conll",
+            NUMBERED("O"),
+            "column 2 and its tags column 3 of 4; columns 3, 4 hold tags, of which the first",
+        ),
+        ("en.iob2", NUMBERED("-\tmayhew"), "Its words are column 2 and its tags column 3 of 5."),
+        ("NER-de.txt", NUMBERED("B-PER"), "as the words are numbered"),
+        ("train.bio", "B-LOC\tIran\nO\tand\n\nB-LOC\tRome\n", "words are column 2 and its tags column 1 of 2."),
+        (
+            "train.conll",
+            "Iran\tB-NP\tB-LOC\nand\tO\tO\n\nRome\tB-NP\tB-LOC\n",
+            "columns 2, 3 hold tags, of which the last",
+        ),
+        (
+            "train.iob",
+            "1\tIran\tB-LOC\n1\tand\tO\n\n1\tRome\tB-LOC\n",
+            "Its words are column 1 and its tags column 3 of 3.",
+        ),
+        ("train.conll", "Iran\tB-LOC\nand\tO\n\nRome\tB-LOC\n", ""),
+    ],
+)
+def test_columns_of_words_and_tags_are_found(tmp_path, name, text, note):
+    found = take(tmp_path, text, name)
+    assert found.columns["tags"] == [["B-LOC", "O"], ["B-LOC"]] and note in found.notes
+    assert found.columns["tokens"] == ([["1", "1"], ["1"]] if name == "train.iob" else [["Iran", "and"], ["Rome"]])
+    assert bool(found.notes) == bool(note)
+
+
+def test_tags_of_no_entities_are_the_last_column_and_that_is_said(tmp_path):
+    found = take(tmp_path, "1\tgood\tJJ\n2\tfilm\tNN\n\n1\tok\tUH\n", "x.conll")
+    assert found.rows[0] == {"tokens": ["good", "film"], "tags": ["JJ", "NN"]}
+    assert "tags column 3 of 3: no column holds tags of entities" in found.notes
