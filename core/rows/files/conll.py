@@ -12,7 +12,8 @@ from core.rows.faults import fault, place
 from core.rows.files.gather import Gathered
 
 ENDINGS = (".conll", ".conllu", ".bio", ".iob", ".iob2", ".bioes")
-TAG = re.compile(r"O|[BIESLU]-\S+")
+ENTITY = re.compile(r"O|[BIESLU]-\S+")
+TAG = re.compile(r"O|[BIESLU](-\S+)?")  # where entities are of one kind, its name may be left out (BioBERT)
 BATCH_WORDS = 200_000
 MAX_LINE_CHARS = 2**20
 SAMPLE_LINES = 2000
@@ -31,10 +32,12 @@ class Columns:
 
 
 def is_conll(sample: str) -> bool:
-    """Whether a text is a word and a tag a line, with blank lines between."""
+    """Whether a text is a word and a tag a line, with blank lines between sentences of which some have several."""
     lines = sample.split("\n")[:SAMPLE_LINES]
-    rows = [cells for _, cells in _rows(lines, _first_word(lines))]
-    return not all(rows[:-1]) and sum(map(bool, rows)) > 2 and bool(_tagged([cells for cells in rows if cells]))
+    sentences = _split([cells for _, cells in _rows(lines, _first_word(lines))])
+    words = [cells for sentence in sentences for cells in sentence]
+    tags = {cells[at] for at in _tagged(words) for cells in words if len(cells) > at}
+    return 1 < len(sentences) < len(words) and "O" in tags
 
 
 def read(path: Path, gathered: Gathered) -> None:
@@ -96,7 +99,7 @@ def _sentences(path: Path, gathered: Gathered) -> Iterator[tuple[int, list[tuple
 
 def _columns(rows: Sequence[list[str]]) -> Columns:
     """Where words and tags are, by the first lines; an empty row stands between sentences."""
-    sentences = [list(some) for filled, some in groupby(rows, bool) if filled]
+    sentences = _split(rows)
     words = [cells for sentence in sentences for cells in sentence]
     width = len(words[0]) if words else 0
     numbered = width > 2 and all(map(_counts, sentences)) and len(words) > len(sentences)
@@ -117,6 +120,10 @@ def _columns(rows: Sequence[list[str]]) -> Columns:
     if not tagged:
         note += ": no column holds tags of entities (O, B-x, I-x)"
     return Columns(word, tag, numbered, f"{note}." if width > 2 or tag == 0 or not tagged else None)
+
+
+def _split(rows: Sequence[list[str]]) -> list[list[list[str]]]:
+    return [list(some) for filled, some in groupby(rows, bool) if filled]
 
 
 def _counts(sentence: Sequence[list[str]]) -> bool:
@@ -166,11 +173,11 @@ def _is_comment(text: str, like: str, inside: bool) -> bool:
     Before a sentence words between spaces may be either: a tag by IOB tells, or that all tags are other ones.
     """
     cells, usual = _cells(text), _cells(like)
-    tagged = bool(TAG.fullmatch(cells[-1]))
+    tagged = bool(ENTITY.fullmatch(cells[-1]))
     if ("\t" in text) != ("\t" in like.strip()):
         return True
     if len(cells) != len(usual):
         return not tagged or len(cells) > 4
     if inside or tagged or "\t" in text:
         return False
-    return cells[0] == "#" or bool(TAG.fullmatch(usual[-1]))
+    return cells[0] == "#" or bool(ENTITY.fullmatch(usual[-1]))

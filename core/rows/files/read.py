@@ -188,7 +188,7 @@ def _read_text(
     said = ENDINGS.get(ending)
     if objects.begins_json(sample) or (said in ("json", "jsonl") and not _is_table(sample)):
         return _Found(objects.read(text.path, gathered, lines=said == "jsonl"), compression, text.encoding)
-    if said == "conll" or (ending not in (".csv", ".tsv") and asked.delimiter is None and conll.is_conll(sample)):
+    if said == "conll" or (ending != ".csv" and asked.delimiter is None and conll.is_conll(sample)):
         conll.read(text.path, gathered)
         return _Found("conll", compression, text.encoding)
     layout = delimited.read(text, gathered, asked, folder)

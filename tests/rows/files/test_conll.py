@@ -42,6 +42,16 @@ def test_a_table_that_is_named_so_by_no_one_stays_a_table(tmp_path):
         "word": ["EU", "no"],
         "tag": ["B-ORG", "O"],
     }
+    for rows in ("a b\tO\n\nc d\tB\n\ne f\tO\n", "a b\tS\nc d\tL\n\ne f\tS\n", "a b\tO\nc d\tB\ne f\tO\n\n"):
+        assert take(tmp_path, rows, "x.tsv").columns["column1"] == ["a b", "c d", "e f"]
+
+
+@pytest.mark.parametrize("kind", ["", "-GENE"])
+@pytest.mark.parametrize("name", ["train.tsv", "train.txt", "train.tab"])
+def test_sentences_of_a_tsv_are_kept(tmp_path, kind, name):
+    found = take(tmp_path, f'Of\tO\nAPC2\tB{kind}\ncoli\tI{kind}\n"\tO\n\nNo\tO\n\n', name)
+    assert found.rows[0] == {"tokens": ["Of", "APC2", "coli", '"'], "tags": ["O", f"B{kind}", f"I{kind}", "O"]}
+    assert found.understood.kind == "conll" and found.understood.rows == 2
 
 
 def test_universal_dependencies_are_read_by_their_columns(tmp_path):
