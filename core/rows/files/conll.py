@@ -16,6 +16,7 @@ ENTITY = re.compile(r"O|[BIESLU]-\S+")
 TAG = re.compile(r"O|[BIESLU](-\S+)?")  # where entities are of one kind, its name may be left out (BioBERT)
 BATCH_WORDS = 200_000
 MAX_LINE_CHARS = 2**20
+BLANK = " \t\r\n"  # other white space may be a word, or be in one
 SAMPLE_LINES = 2000
 UNIVERSAL, NUMBERED = 10, re.compile(r"\d+([-.]\d+)?")  # columns of CoNLL-U, and how it numbers words
 UNWRITTEN = re.compile(r"\d+[-.]\d+")  # a range of words that are written as one, or a word that is not written
@@ -151,15 +152,16 @@ def _rows(lines: Iterable[str], like: str) -> Iterator[tuple[int, list[str]]]:
     """The number of each line and its cells, none where it is blank; without comments, and marks of documents."""
     inside = False
     for number, line in enumerate(lines, 1):
-        text = line.strip()
+        text = line.strip(BLANK)
         if text.startswith("-DOCSTART-") or (text.startswith("#") and _is_comment(text, like, inside)):
             continue
-        inside = bool(text)
-        yield number, [cell.strip() for cell in _cells(line)] if text else []
+        inside = bool(text.strip())
+        yield number, _cells(line) if inside else []
 
 
 def _cells(line: str) -> list[str]:
-    return line.rstrip("\n").split("\t") if "\t" in line.strip() else line.split()
+    text = line.strip(BLANK)
+    return [cell.strip(BLANK) for cell in line.split("\t")] if "\t" in text else re.split(" +", text)
 
 
 def _first_word(lines: Iterable[str]) -> str:
@@ -174,7 +176,7 @@ def _is_comment(text: str, like: str, inside: bool) -> bool:
     """
     cells, usual = _cells(text), _cells(like)
     tagged = bool(ENTITY.fullmatch(cells[-1]))
-    if ("\t" in text) != ("\t" in like.strip()):
+    if ("\t" in text) != ("\t" in like.strip(BLANK)):
         return True
     if len(cells) != len(usual):
         return not tagged or len(cells) > 4

@@ -33,6 +33,12 @@ def test_words_that_begin_with_a_hash_stay(tmp_path):
     assert [row["tags"] for row in wide.rows] == [["O", "B-X"], ["O"]]
 
 
+def test_white_space_may_be_a_word_or_in_one(tmp_path):
+    for gap, name in (("\t", "x.conll"), (" ", "x.bio"), ("  \t ", "x.txt")):
+        text = f"\u3000{gap}O\r\n1\u00a0000{gap}B-NUM\r\n \u00a0\r\nof{gap}O\r\n"
+        assert take(tmp_path, text, name).columns["tokens"] == [["\u3000", "1\u00a0000"], ["of"]]
+
+
 def test_a_word_without_a_tag_is_told(tmp_path):
     assert refused(tmp_path, "EU B-ORG\nno O\n\nPeter\n", "x.conll").startswith("row 2 (line 4): 1 cell")
 
