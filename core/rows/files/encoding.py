@@ -24,6 +24,7 @@ GUESSES += ["cp932", "euc_jp", "gb18030", "big5", "cp949"]
 CENTRAL_TONGUES = {"Polish", "Czech", "Hungarian", "Slovak", "Romanian", "Croatian", "Slovene"}
 NAMES = {"cp125": "Windows-125", "cp932": "Shift-JIS", "cp949": "Korean (CP949)", "koi8_r": "KOI8-R"}
 FEW_BYTES, FEW_SHARE = 2, 500  # bad bytes: so few, and none in so many others, are damage; more are another encoding
+KANA, KANA_SHARE = re.compile("[ぁ-んァ-ヺ]"), 0.3  # of what is not ASCII: bytes of no other encoding look like so many
 ACCENTED_SHARE = 0.15  # of bytes: more is a text of other letters than Latin ones
 CHOOSE = "save it as UTF-8, or name its encoding (encoding=windows-1252)"
 
@@ -136,6 +137,8 @@ def _code_page(sample: bytes) -> str:
 
     if sample.count(0):
         raise fault(f"is no text (it holds bytes of zero); {CHOOSE}")
+    if _is_japanese(sample):
+        return "cp932"
     best = charset_normalizer.from_bytes(sample, cp_isolation=GUESSES).best()
     western = sample.decode(WESTERN, errors="replace")
     accented = sum(byte > 0x7F for byte in sample)
@@ -145,6 +148,15 @@ def _code_page(sample: bytes) -> str:
     if accented >= ACCENTED_SHARE * len(sample) or 10 * odd > accented or best.language in CENTRAL_TONGUES:
         return str(best.encoding)
     return WESTERN if "�" not in western else str(best.encoding)
+
+
+def _is_japanese(sample: bytes) -> bool:
+    """Whether it is Shift-JIS, which in short texts is easily taken for Korean."""
+    try:
+        text = sample.decode("cp932")
+    except UnicodeDecodeError:
+        return False
+    return len(KANA.findall(text)) >= KANA_SHARE * sum(c > "\x7f" for c in text)
 
 
 def _convert(file: Path, work: Path, encoding: str, max_bytes: int) -> int | None:
