@@ -25,6 +25,7 @@ CENTRAL_TONGUES = {"Polish", "Czech", "Hungarian", "Slovak", "Romanian", "Croati
 NAMES = {"cp125": "Windows-125", "cp932": "Shift-JIS", "cp949": "Korean (CP949)", "koi8_r": "KOI8-R"}
 FEW_BYTES, FEW_SHARE = 2, 500  # bad bytes: so few, and none in so many others, are damage; more are another encoding
 KANA, KANA_SHARE = re.compile("[ぁ-んァ-ヺ]"), 0.3  # of what is not ASCII: bytes of no other encoding look like so many
+TURKISH, CEDILLA, ELSEWHERE = bytes.fromhex("d0dddef0fdfe"), "çüÇÜ".encode(WESTERN), "áéíóúæÁÉÍÓÚÆ".encode(WESTERN)
 ACCENTED_SHARE = 0.15  # of bytes: more is a text of other letters than Latin ones
 CHOOSE = "save it as UTF-8, or name its encoding (encoding=windows-1252)"
 
@@ -139,6 +140,8 @@ def _code_page(sample: bytes) -> str:
         raise fault(f"is no text (it holds bytes of zero); {CHOOSE}")
     if _is_japanese(sample):
         return "cp932"
+    if _is_turkish(sample):
+        return "cp1254"
     best = charset_normalizer.from_bytes(sample, cp_isolation=GUESSES).best()
     western = sample.decode(WESTERN, errors="replace")
     accented = sum(byte > 0x7F for byte in sample)
@@ -157,6 +160,14 @@ def _is_japanese(sample: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return len(KANA.findall(text)) >= KANA_SHARE * sum(c > "\x7f" for c in text)
+
+
+def _is_turkish(sample: bytes) -> bool:
+    """Whether it is Windows-1254, where ğ, ı and ş lie as ð, ý and þ of Icelandic do, which has á, and no ç or ü."""
+    accented, turkish, cedilla, elsewhere = (
+        sum(byte in known for byte in sample) for known in (range(0x80, 0x100), TURKISH, CEDILLA, ELSEWHERE)
+    )
+    return min(turkish, cedilla) * 10 >= accented and elsewhere * 50 <= accented
 
 
 def _convert(file: Path, work: Path, encoding: str, max_bytes: int) -> int | None:
