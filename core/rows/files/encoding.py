@@ -19,7 +19,7 @@ BOMS = (  # the longer ones first: the mark of UTF-16 begins that of UTF-32
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 WESTERN, CENTRAL = "cp1252", "cp1250"
-GUESSES = [WESTERN, CENTRAL, "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "koi8_r", "mac_roman"]
+GUESSES = [WESTERN, CENTRAL, "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "koi8_r", "mac_roman", "cp874"]
 GUESSES += ["cp932", "euc_jp", "gb18030", "big5", "cp949"]
 CENTRAL_TONGUES = {"Polish", "Czech", "Hungarian", "Slovak", "Romanian", "Croatian", "Slovene"}
 NAMES = {"cp125": "Windows-125", "cp932": "Shift-JIS", "cp949": "Korean (CP949)", "koi8_r": "KOI8-R"}

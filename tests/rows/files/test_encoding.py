@@ -44,6 +44,7 @@ def test_western_text(tmp_path, encoding, said):
         ("もう買わない、すぐ壊れた", "shift-jis"),
         ("Çok güzel bir ürün, beğendim ama kargo hasarlı geldi", "windows-1254"),
         ("Maturinn var kaldur en þjónustan góð", "windows-1252"),
+        ("อาหารอร่อยมาก บรรยากาศดี", "cp874"),
         ("今天天气很好，大家都很高兴。这部电影非常精彩。", "gb18030"),
         ("오늘은 날씨가 아주 좋습니다. 영화가 정말 훌륭했다.", "cp949"),
     ],
