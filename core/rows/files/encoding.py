@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -198,7 +199,7 @@ def _convert(file: Path, work: Path, encoding: str, max_bytes: int) -> int | Non
 
 def _line_of(file: Path, encoding: str, lines: int) -> str:
     """The first line that the encoding does not know."""
-    with file.open("r", encoding=encoding, errors="replace", newline=None) as text:
+    with suppress(UnicodeError), file.open("r", encoding=encoding, errors="replace", newline=None) as text:
         for number, line in enumerate(iter(lambda: text.readline(CHUNK), ""), 1):
             if number > lines and "�" in line:
                 return f"{number:,}"

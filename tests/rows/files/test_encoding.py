@@ -62,6 +62,11 @@ def test_an_encoding_can_be_asked_for(tmp_path):
     assert "line 2: the byte 0x" in refused(tmp_path, table(GERMAN).encode("latin-1"), encoding="utf-8")
 
 
+@pytest.mark.parametrize("asked", ["utf-32", "idna", "punycode", "undefined", "utf-7"])
+def test_what_no_other_encoding_can_read_is_refused_in_words(tmp_path, asked):
+    assert f"is not {asked.upper()}" in refused(tmp_path, table(GERMAN), encoding=asked)
+
+
 @pytest.mark.parametrize("spoilt", [b"\xe9", b"\xff\xfe", b"\xc3"])
 def test_damage_is_told_by_line(tmp_path, spoilt):
     for text in (GERMAN, "plain words without any accents at all"):
