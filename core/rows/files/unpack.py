@@ -46,6 +46,8 @@ FOREIGN = {  # first bytes -> what it is, and how to make of it what can be read
     b"version https://git-lfs": "a pointer of Git LFS, and not the data; fetch it with 'git lfs pull'",
     b"FEA1": "a Feather file of the first version; write it again with a newer pandas, or as Parquet",
 }
+# Of pages and, without <html>, of what web pages export as "Excel".
+MARKUP = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body", b"<table", b"<meta", b"<style", b"<div")
 
 
 def kind_of(file: Path) -> str:
@@ -72,7 +74,7 @@ def kind_of(file: Path) -> str:
             "is a pickle, which may run code when it is read; in Python: pandas.read_pickle(...).to_parquet(...)"
         )
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<body")):
+    if start.startswith(MARKUP):
         raise fault(f"is a page of HTML or XML, and not a table (a download that asks to log in gives one); {TEXT}")
     if head[257:262] == b"ustar":
         raise fault("is a tar archive; unpack it, and upload the file inside")
