@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from posixpath import normpath
 from typing import TYPE_CHECKING
+from unicodedata import normalize
 
 from core.rows.columns import NESTED
 from core.rows.faults import fault, listed, shown
@@ -30,13 +33,18 @@ class Described:
     def files(self, pictures: Set[str]) -> list[str]:
         """The picture of each row; raises SpecError that names a row without."""
         base, found = PurePosixPath(self.name).parent, []
+        alike = defaultdict[str, list[str]](list)  # a Mac takes accents apart
+        for name in pictures:
+            alike[normalize("NFC", name)].append(name)
         for row, cell in enumerate(self.table[FILE_NAME].to_pylist(), 1):
             said = "" if cell is None else str(cell).strip().replace("\\", "/")
-            path = str(base / PurePosixPath(said))
-            if not said or path not in pictures:
-                what = f"names '{shown(said)}', which is no picture in the zip" if said else f"has no '{FILE_NAME}'"
+            path = normpath(base / said)
+            same = [path] if path in pictures else alike.get(normalize("NFC", path), [])
+            if not said or len(same) != 1:
+                which = f"{len(same)} pictures" if same else "no picture"
+                what = f"names '{shown(said)}', which is {which} in the zip" if said else f"has no '{FILE_NAME}'"
                 raise fault(f"'{shown(self.name)}', row {row:,}: {what}; correct the row, or leave it out")
-            found.append(path)
+            found += same
         return found
 
     def cells(self, first: int, rows: int, besides: str) -> dict[str, Cells]:

@@ -113,6 +113,14 @@ def test_a_table_beside_pictures_says_their_columns(tmp_path: Path, name: str, t
     assert f"left out: 1 ('{base}c.png')" in result.notes
 
 
+@pytest.mark.parametrize("said", ["in/café.png", "./in/cafe\u0301.png", "in/../in/café.png"])
+def test_names_of_pictures_may_be_spelled_another_way(tmp_path: Path, said: str) -> None:
+    files = {"in/cafe\u0301.png": saved(drawn(1)), "metadata.csv": f"file_name,label\n{said},x\n"}
+    assert labels(take(tmp_path, zipped(files), "x.zip")) == ["x"]
+    files["in/café.png"] = saved(drawn(2))
+    assert labels(take(tmp_path, zipped(files), "x.zip")) == ["x"]
+
+
 def test_a_column_that_is_empty_in_one_table_is_kept_of_the_others(tmp_path: Path) -> None:
     line = '{"file_name": "a.png", "label": %s, "x": null}'
     files = {f"{part}/a.png": saved(drawn(i)) for i, part in enumerate(("test", "train"))}
@@ -129,10 +137,12 @@ def test_a_column_that_is_empty_in_one_table_is_kept_of_the_others(tmp_path: Pat
         ("file_name,label\na.png,x\n,y\n", "row 2: has no 'file_name'"),
         ("file_name,label\n../a.png,x\n", "row 1: names '../a.png'"),
         ("", "'metadata.csv'"),
+        ("file_name,label\n\u212b.png,x\n", "which is 2 pictures in the zip"),
     ],
 )
 def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, table: str, says: str) -> None:
-    assert says in refused(tmp_path, zipped({"a.png": saved(drawn(1)), "metadata.csv": table}), "x.zip")
+    pictures = {name: saved(drawn(1)) for name in ("a.png", "Å.png", "A\u030a.png")}
+    assert says in refused(tmp_path, zipped(pictures | {"metadata.csv": table}), "x.zip")
 
 
 @pytest.mark.parametrize(
