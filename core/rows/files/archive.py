@@ -11,6 +11,7 @@ from typing import Self
 
 from core.rows.faults import fault, shown
 from core.rows.files.unpack import check_directory, is_hidden
+from core.rows.files.zip_names import encoding_of, name_of
 from core.rows.image.decode import MAX_BYTES
 from core.spec.errors import SpecError
 
@@ -18,7 +19,10 @@ BROKEN = (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, zlib.error
 
 
 class Packed:
-    """A zip that is open; raises SpecError('/file') for what of it cannot be read."""
+    """A zip that is open; raises SpecError('/file') for what of it cannot be read.
+
+    `encoding` is that of names which are not said to be UTF-8.
+    """
 
     def __init__(self, file: Path) -> None:
         check_directory(file)
@@ -26,8 +30,9 @@ class Packed:
         with _readable("is not readable as a zip"):
             self._archive = self._open.enter_context(zipfile.ZipFile(file))
             found = [entry for entry in self._archive.infolist() if not is_hidden(entry.filename)]
-        self._files = {_plain(entry): entry for entry in found if not entry.is_dir()}
-        self._folders = [_plain(entry) for entry in found if entry.is_dir()]
+        self.encoding = encoding_of(found)
+        self._files = {_plain(name_of(entry, self.encoding)): entry for entry in found if not entry.is_dir()}
+        self._folders = [_plain(name_of(entry, self.encoding)) for entry in found if entry.is_dir()]
 
     def __enter__(self) -> Self:
         return self
@@ -68,9 +73,9 @@ class Packed:
             return data.read(most)
 
 
-def _plain(entry: zipfile.ZipInfo) -> str:
+def _plain(name: str) -> str:
     """With slashes, as some systems do not write them, and none at the end; without such a start as './'."""
-    name = entry.filename.replace("\\", "/").rstrip("/")
+    name = name.replace("\\", "/").rstrip("/")
     return name if name.startswith("/") else str(PurePosixPath(name))
 
 

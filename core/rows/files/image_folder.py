@@ -42,6 +42,11 @@ def read(file: Path, gathered: Gathered, work: Path, describe: Describe) -> None
     """Read a zip of pictures into the columns `image` and, by their folders, `label`; or those of its table."""
     with Packed(file) as packed:
         packed.check(gathered.limits.max_bytes)
+        if packed.encoding and packed.encoding != "utf-8":
+            gathered.note(
+                f"The names in it are not UTF-8 and were read as {packed.encoding.upper()}: if they are wrong, pack "
+                "it again with names in UTF-8."
+            )
         names = [*packed.names()]
         pictures = [name for name in names if format_of(name) is not None]
         tables = sorted(name for name in names if PurePosixPath(name).name in TABLES)

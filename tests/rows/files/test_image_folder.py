@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import zipfile
 from pathlib import Path
@@ -76,6 +77,35 @@ def test_pictures_lie_in_groups_of_which_one_is_read_at_a_time(tmp_path: Path, m
 def test_what_says_the_class(tmp_path: Path, files: dict[str, bytes], said: list[str | None], note: str) -> None:
     result = take(tmp_path, zipped(files), "x.zip")
     assert labels(result) == said and note in result.notes
+
+
+@pytest.mark.parametrize(
+    ("encoding", "classes"),
+    [
+        ("cp932", "犬 猫"),
+        ("cp932", "表 ソファ 机"),  # the second byte of 表 is a backslash
+        ("cp866", "собака кошка Яблоко"),
+        ("cp1251", "собака кошка"),
+        ("cp850", "café thé pão niño"),
+        ("cp850", "Hüte Schläger Straße"),
+        ("cp1252", "café thé Hüte"),
+        ("cp949", "사과 바나나"),
+        ("gbk", "苹果 香蕉"),
+        ("big5", "蘋果 香蕉"),
+        ("utf-8", "犬 café кошка"),
+    ],
+)
+def test_names_that_windows_wrote_in_its_own_encoding(tmp_path: Path, encoding: str, classes: str) -> None:
+    files, data = [(f"{name}/{n}.png", saved(drawn(n))) for n, name in enumerate(classes.split())], io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for number, (name, picture) in enumerate(files):  # Python writes UTF-8 alone: a name of as many bytes stands in
+            archive.writestr(f"{number}".ljust(len(name.encode(encoding)), "_"), picture)
+    packed = data.getvalue()
+    for number, (name, _) in enumerate(files):
+        packed = packed.replace(f"{number}".ljust(len(name.encode(encoding)), "_").encode(), name.encode(encoding))
+    result = take(tmp_path, packed, "x.zip")
+    assert labels(result) == classes.split()
+    assert (f"read as {encoding.upper()}: if they are wrong" in result.notes) == (encoding != "utf-8")
 
 
 def test_splits_of_folders_are_a_column(tmp_path: Path) -> None:
