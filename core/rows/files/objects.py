@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ CHUNK = 2**20
 MAX_ROW_CHARS = 16 * 2**20  # of one value: Python may take 20 times as much for what is in it
 BATCH_ROWS, BATCH_CHARS, BATCH_CELLS = 10_000, 4 * 2**20, 2**19
 SPACE = re.compile(r"[\s,]*")
+MANY = 20  # times as many keys in each object as there are objects
 LINES = "write it as JSON lines: one object a line (pandas: to_json(orient='records', lines=True))"
 
 Row = tuple[int, int, dict[str, Any]]  # the line where it begins, its characters, the row
@@ -137,14 +138,14 @@ def _table(value: dict[str, Any], gathered: Gathered, lines: bool) -> list[dict[
             return [{key: cell for key, cell in row.items() if key not in keys} for row in value["data"]]
     if columns and all(isinstance(column, dict) and column for column in columns):
         first = list(columns[0])
-        if all(list(column) == first for column in columns) and _are_plain(columns[0].values()):
-            if not all(key.lstrip("-").isdigit() for key in first):
-                if not all(key.lstrip("-").isdigit() for key in value):
-                    return None
-                gathered.note("It is one object with a row for each of its keys, as pandas writes it (orient='index').")
-                return columns
+        plain = all(_are_plain(column.values()) for column in columns)
+        many = _are_numbers(first) or len(first) > MANY * len(columns)  # keys of rows, and not names of columns
+        if plain and many and all(list(column) == first for column in columns):
             gathered.note("It is one object with a column for each of its keys, as pandas writes it.")
             return [{name: column[key] for name, column in value.items()} for key in first]
+        if plain and _are_alike(columns) and (_are_numbers(value) or (len(columns) > 1 and not lines)):
+            gathered.note("It is one object with a row for each of its keys, as pandas writes it (orient='index').")
+            return columns
     if columns and not lines and all(isinstance(column, list) for column in columns):
         lengths = {len(column) for column in columns}
         if len(lengths) == 1 and (len(columns) > 1 or not all(isinstance(row, dict) for row in columns[0])):
@@ -159,6 +160,16 @@ def _table(value: dict[str, Any], gathered: Gathered, lines: bool) -> list[dict[
         gathered.note(f"Its rows are those under '{shown(tables[0])}'{left}.")
         return list(value[tables[0]])
     return None
+
+
+def _are_numbers(keys: Iterable[str]) -> bool:
+    return all(key.lstrip("-").isdigit() for key in keys)
+
+
+def _are_alike(rows: Sequence[dict[str, Any]]) -> bool:
+    """Whether rows have keys in common, and most of all keys each."""
+    common, known = set(rows[0]).intersection(*rows), set[str]().union(*rows)
+    return bool(common) and all(2 * len(row) >= len(known) for row in rows)
 
 
 def _are_objects(values: Sequence[Any]) -> bool:

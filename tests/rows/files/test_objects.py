@@ -32,6 +32,7 @@ LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
         ),
         (json.dumps({name: {str(i): row[name] for i, row in enumerate(ROWS)} for name in ROWS[0]}), "json"),
         (json.dumps({str(i): row for i, row in enumerate(ROWS)}), "json"),
+        (json.dumps({f"doc_{i}": row for i, row in enumerate(ROWS)}), "json"),
         (json.dumps({name: [row[name] for row in ROWS] for name in ROWS[0]}), "json"),
         (json.dumps({"version": 1, "data": ROWS}), "json"),
     ],
@@ -41,6 +42,19 @@ def test_rows_are_found_however_they_are_laid_out(tmp_path, data, kind, name):
     result = take(tmp_path, data, name)
     assert result.rows == ROWS and result.understood.kind == kind
     assert ("Its name says" in result.notes) == (name == "x.csv")
+
+
+def test_rows_by_ids_may_lack_keys(tmp_path):
+    rows = {f"doc_{i}": row | {"meta": {"n": i}} for i, row in enumerate(ROWS)}
+    del rows["doc_3"]["label"]
+    result = take(tmp_path, json.dumps(rows), "x.json")
+    assert result.columns["text"][3] == "film 3, really" and result.empty["label"] == 1
+    assert "a row for each of its keys" in result.notes
+
+
+def test_columns_of_rows_by_ids(tmp_path):
+    columns = {name: {f"doc_{i}": row[name] for i, row in enumerate(ROWS * 3)} for name in ROWS[0]}
+    assert take(tmp_path, json.dumps(columns), "x.json").rows == ROWS * 3
 
 
 def test_a_table_named_json_is_read_as_one(tmp_path):
