@@ -17,6 +17,7 @@ CHUNK = 2**20
 MAX_ROW_CHARS = 16 * 2**20  # of one value: Python may take 20 times as much for what is in it
 BATCH_ROWS, BATCH_CHARS, BATCH_CELLS = 10_000, 4 * 2**20, 2**19
 SPACE = re.compile(r"[\s,]*")
+SPLIT = re.compile(r"(.*[\W_])?(train|training|valid|validation|val|dev|test|testing|eval)([\W_]?(set|data))?", re.IGNORECASE)
 MANY = 20  # times as many keys in each object as there are objects
 LINES = "write it as JSON lines: one object a line (pandas: to_json(orient='records', lines=True))"
 
@@ -126,6 +127,9 @@ def _rows(values: Iterator[tuple[int, int, Any]]) -> Iterator[Row]:
 def _table(value: dict[str, Any], gathered: Gathered, lines: bool) -> list[dict[str, Any]] | None:
     """The rows of one object that is a table: by columns, as pandas writes it, or in one of its keys."""
     columns = list(value.values())
+    parts = [key for key, part in value.items() if isinstance(part, list | dict)]
+    if len(parts) > 1 and all(map(SPLIT.fullmatch, parts)):
+        raise fault(f"holds the splits {listed(parts)}: write each as a file")
     if isinstance(value.get("data"), list) and isinstance(value.get("columns"), list):
         names = unique([str(name) for name in value["columns"]], gathered)
         if all(isinstance(row, list) and len(row) == len(names) for row in value["data"]):

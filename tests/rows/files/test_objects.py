@@ -45,8 +45,8 @@ def test_rows_are_found_however_they_are_laid_out(tmp_path, data, kind, name):
 
 
 def test_rows_by_ids_may_lack_keys(tmp_path):
-    rows = {f"doc_{i}": row | {"meta": {"n": i}} for i, row in enumerate(ROWS)}
-    del rows["doc_3"]["label"]
+    rows = {f"test_{i}": row | {"meta": {"n": i}} for i, row in enumerate(ROWS)}
+    del rows["test_3"]["label"]
     result = take(tmp_path, json.dumps(rows), "x.json")
     assert result.columns["text"][3] == "film 3, really" and result.empty["label"] == 1
     assert "a row for each of its keys" in result.notes
@@ -126,6 +126,12 @@ def test_keys_that_rows_lack_are_empty_and_empty_columns_are_left_out(tmp_path):
         ('{"t": "a"}\n{"t": "b \\ud800 x"}\n', "row 2 (line 2), column 't': holds half of a surrogate pair"),
         ('{"t": ["a"]}\n\n{"t": ["b \\ud800 x"]}\n', "row 2 (line 3)"),
         ("{'text': 'a'}\n", "line 1: is not JSON"),
+        (json.dumps({"train": ROWS, "test": ROWS[:5]}), "holds the splits 'train', 'test': write each as a file"),
+        (json.dumps({"v": 1, "val": [["a", "x"]], "oos_train": [["b", "oos"]]}), "the splits 'val', 'oos_train'"),
+        (
+            json.dumps({"train": {"text": ["a"], "label": [1]}, "test": {"text": ["a"], "label": [1]}}),
+            "'train', 'test'",
+        ),
     ],
 )
 def test_faults_are_told_by_line(tmp_path, data, words):
