@@ -17,7 +17,9 @@ CHUNK = 2**20
 MAX_ROW_CHARS = 16 * 2**20  # of one value: Python may take 20 times as much for what is in it
 BATCH_ROWS, BATCH_CHARS, BATCH_CELLS = 10_000, 4 * 2**20, 2**19
 SPACE = re.compile(r"[\s,]*")
-SPLIT = re.compile(r"(.*[\W_])?(train|training|valid|validation|val|dev|test|testing|eval)([\W_]?(set|data))?", re.IGNORECASE)
+SPLIT = re.compile(
+    r"(.*[\W_])?(train|training|valid|validation|val|dev|test|testing|eval)([\W_]?(set|data))?", re.IGNORECASE
+)
 MANY = 20  # times as many keys in each object as there are objects
 LINES = "write it as JSON lines: one object a line (pandas: to_json(orient='records', lines=True))"
 
@@ -58,6 +60,8 @@ def read(path: Path, gathered: Gathered, lines: bool) -> str:
     if second is None and isinstance(first[2], dict) and (table := _table(first[2], gathered, lines)) is not None:
         _load(((0, 0, row) for row in table), gathered)
         return "json"
+    if second is None and isinstance(first[2], dict) and not lines:
+        gathered.note("It is one object, and was read as one row; give several as an array, or one a line.")
     _load(_rows(chain([first] if second is None else [first, second], values)), gathered)
     return "jsonl"
 

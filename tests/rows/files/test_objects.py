@@ -62,6 +62,13 @@ def test_a_table_named_json_is_read_as_one(tmp_path):
     assert result.rows == [{"text": "a", "label": "b"}] and "it is delimited text" in result.notes
 
 
+def test_one_object_that_is_no_table_is_a_row_and_that_is_said(tmp_path):
+    data = json.dumps({"pos": ["good one", "great", "so"], "neg": ["bad", "awful"]})
+    assert take(tmp_path, data, "x.json").understood.rows == 1
+    assert "was read as one row" in take(tmp_path, data, "x.json").notes
+    assert "was read as one row" not in take(tmp_path, data, "x.jsonl").notes
+
+
 def test_one_row_of_lists_in_lines_is_one_row(tmp_path):
     assert take(tmp_path, '{"tokens": ["a", "b"], "tags": ["O", "O"]}\n', "x.jsonl").understood.rows == 1
 
