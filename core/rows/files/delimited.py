@@ -226,7 +226,7 @@ def _until_error(dialect: Dialect, lines: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _note_titles(lines: Sequence[str], gathered: Gathered) -> None:
-    said = " / ".join(shown(line.strip(), 40) for line in lines if line.strip())
+    said = " / ".join(shown(line.strip(), 40) for line in lines if line.strip(BLANK))
     gathered.note(f"What stands above the names of its columns was skipped as a title: '{said}'.")
 
 
@@ -234,7 +234,7 @@ def _filled_titles(dialect: Dialect, lines: Sequence[str]) -> int:
     """How many lines of a title stand above the table with delimiters at their ends, as a spreadsheet writes them."""
     rows = list(islice(_until_error(dialect, lines), 12))
     above = 0
-    while above < len(rows) - 2 and len(_trimmed(rows[above])) == 1 and (" " in rows[above][0].strip() or above):
+    while above < len(rows) - 2 and len(_trimmed(rows[above])) <= 1 and (above or " " in rows[above][0].strip()):
         above += 1
     header = rows[above] if above else []
     return above if header and all(cell.strip() for cell in header) else 0

@@ -75,6 +75,7 @@ def test_commas_that_are_not_quoted_are_told(tmp_path):
         ("# made by hand\n# in 2020\ntext,label\n" + "good,pos\n" * 9, "comment"),
         ("\n\n ,\ntext,label\n" + "good,pos\n" * 9, ""),
         ("Report of 2020\n\ntext,label\n" + "good,pos\n" * 9, "'Report of 2020'"),
+        ("Customer survey 2024,\n,\n\ntext,label\n" + "good,pos\n" * 9, "as a title: 'Customer survey 2024,'."),
         ("All reviews;\nof 2020;\ntext;label\n" + "good;pos\n" * 9, "skipped as a title"),
         ("sep=;\ntext;label\n" + "good;pos\n" * 9, "sep=;"),
         ("text , label\n" + "good , pos\n" * 9, "Spaces between"),
