@@ -22,7 +22,7 @@ from core.rows.faults import fault, listed, place, shown
 from core.rows.files.asked import Asked
 from core.rows.files.encoding import Text
 from core.rows.files.gather import Gathered, unique
-from core.rows.files.header import looks_like_data
+from core.rows.files.header import looks_like_data, note_titles
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -134,11 +134,11 @@ def _dialect(lines: Sequence[str], asked: Asked, gathered: Gathered) -> tuple[Di
     best = max(candidates, key=lambda one: _fit(one, lines))  # of equal ones the first
     if _fit(best, lines)[0] >= MIN_SHARE:
         if above := _filled_titles(best, lines):
-            _note_titles(lines[:above], gathered)
+            note_titles([line.strip() for line in lines[:above] if line.strip(BLANK)], gathered)
         return _padded(best, lines[above:]), above
     if titles := _titles(lines, candidates):
         above, dialect = titles
-        _note_titles(lines[:above], gathered)
+        note_titles([line.strip() for line in lines[:above] if line.strip(BLANK)], gathered)
         return _padded(dialect, lines[above:]), above
     if given is not None:
         return _padded(Dialect(given), lines), 0
@@ -223,11 +223,6 @@ def _until_error(dialect: Dialect, lines: Iterable[str]) -> Iterator[list[str]]:
         yield from islice(dialect.reader(lines), SAMPLE_ROWS)
     except csv.Error:
         return
-
-
-def _note_titles(lines: Sequence[str], gathered: Gathered) -> None:
-    said = " / ".join(shown(line.strip(), 40) for line in lines if line.strip(BLANK))
-    gathered.note(f"What stands above the names of its columns was skipped as a title: '{said}'.")
 
 
 def _filled_titles(dialect: Dialect, lines: Sequence[str]) -> int:

@@ -6,6 +6,9 @@ import re
 from collections.abc import Sequence
 from statistics import median
 
+from core.rows.faults import shown
+from core.rows.files.gather import Gathered
+
 LONG_WORDS = 8  # of a name: more is a sentence
 LIKE = 3.0  # times as long, or short, as the cells below
 
@@ -24,6 +27,12 @@ def looks_like_data(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool
         _like(name.strip(), [cell.strip() for cell in cells if cell.strip()])
         for name, cells in zip(first, columns, strict=False)
     )
+
+
+def note_titles(titles: Sequence[str], gathered: Gathered) -> None:
+    """Say what was taken for a title above a table."""
+    said = " / ".join(shown(title, 40) for title in titles)
+    gathered.note(f"What stands above the names of its columns was skipped as a title: '{said}'.")
 
 
 def _like(name: str, cells: Sequence[str]) -> bool:

@@ -14,7 +14,7 @@ from core.rows.faults import fault, listed, place, shown
 from core.rows.files import kinds
 from core.rows.files.asked import Asked
 from core.rows.files.gather import Gathered, unique
-from core.rows.files.header import looks_like_data
+from core.rows.files.header import looks_like_data, note_titles
 from core.rows.files.unpack import CHUNK, check_directory
 
 CELL_BYTES = 32  # of each place between the first cell and the last, used or not: they are made all at once
@@ -44,6 +44,9 @@ def read(path: Path, gathered: Gathered, asked: Asked) -> bool:
     if others := [other for other in sheets if other != name]:
         gathered.note(f"It has {len(sheets)} sheets; '{shown(name)}' was read, and {listed(others)} left out.")
     rows = [row for row in rows if any(cell != "" for cell in row)]
+    if asked.header is None and (above := _titles(rows)):
+        note_titles([" ".join(str(cell) for cell in row if cell != "") for row in rows[:above]], gathered)
+        del rows[:above]
     first = [str(cell) for cell in rows[0]]
     texts = [[str(cell) for cell in row] for row in rows[1:200]]
     header = asked.header
@@ -68,6 +71,31 @@ def read(path: Path, gathered: Gathered, asked: Asked) -> bool:
             if not given.strip() and gathered.is_empty(name):
                 gathered.skip(name, "has neither name nor cells")
     return header
+
+
+def _titles(rows: Sequence[Sequence[Any]]) -> int:
+    """How many rows of titles, and one of headings over groups of columns, stand above one that names all columns."""
+    above = 0
+    if len(rows[0]) < 2:
+        return 0
+    while above < min(10, len(rows) - 2) and _filled(rows[above]) == 1 and (above or " " in str(rows[0][0])):
+        above += 1
+    below = rows[above + 2 : above + 200]
+    if rows[above][0] != "" and 1 < _filled(rows[above]) < len(rows[above]) and _are_texts(rows[above]):
+        # Else a column without a name above rows of texts would be one.
+        above += any(not isinstance(cell, str) for row in below for cell in row)
+    header = rows[above] if above < len(rows) else []
+    named = _filled(header) == len(header) and _are_texts(header)
+    texts = [[str(cell) for cell in row] for row in rows[above + 1 : above + 200]]
+    return above if named and not looks_like_data([str(cell) for cell in header], texts) else 0
+
+
+def _filled(row: Sequence[Any]) -> int:
+    return sum(cell != "" for cell in row)
+
+
+def _are_texts(row: Sequence[Any]) -> bool:
+    return all(isinstance(cell, str) for cell in row)
 
 
 def _cells(values: Sequence[Any], start: int, name: str) -> Any:

@@ -82,6 +82,32 @@ def test_an_index_goes_and_a_first_row_of_data_stays(tmp_path):
     assert plain.understood.header is False and plain.understood.rows == 3 and "header=true" in plain.notes
 
 
+TABLE = [["text", "label", "stars"], ["so good", "pos", 5], ["so bad", "neg", 1], ["so so", "pos", 3]]
+
+
+@pytest.mark.parametrize(
+    ("above", "said"),
+    [
+        ([["Customer survey 2024"], [None]], "'Customer survey 2024'"),
+        ([["Customer survey 2024"], ["Berlin"]], "'Customer survey 2024 / Berlin'"),
+        ([["Review", None, "Meta"]], "'Review Meta'"),
+        ([["Customer survey 2024"], ["Review", None, "Meta"]], "'Customer survey 2024 / Review Meta'"),
+    ],
+)
+def test_titles_above_the_table_are_skipped_and_said(tmp_path, above, said):
+    result = take(tmp_path, workbook(D=sheet([*above, *TABLE])), "x.xlsx")
+    assert result.rows[0] == {"text": "so good", "label": "pos", "stars": 5} and f"as a title: {said}." in result.notes
+
+
+@pytest.mark.parametrize("header", [["text", "label", None], ["What do you say?", None, None], [None, "text", "label"]])
+def test_a_header_that_names_not_all_columns_is_no_title(tmp_path, header):
+    rows = [["so good", "pos", "yes"], ["so bad", "neg", "no"], ["so so", "pos", "yes"]]
+    result = take(tmp_path, workbook(D=sheet([header, *rows])), "x.xlsx")
+    assert result.understood.rows == 3 and {*filter(None, header)} < {*result.columns}
+    one = take(tmp_path, workbook(D=sheet([["What do you say?"], ["So it is"], ["So be it"], ["So so"]])), "x.xlsx")
+    assert one.columns == {"What do you say?": ["So it is", "So be it", "So so"]}
+
+
 @pytest.mark.parametrize("place", ["XFD1048576", "A1048576"])
 def test_a_cell_in_the_last_corner_is_refused_before_all_before_it_are_made(tmp_path, place):
     text = f'<worksheet xmlns="{MAIN}"><sheetData><row r="1"><c r="AZ1"><v>1</v></c></row>'
