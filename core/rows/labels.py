@@ -309,7 +309,7 @@ def settle(
         if (plain := folded(spell(key), truths)) not in names:
             escaped = key.replace("~", "~0").replace("/", "~1")
             faults.found.append(SpecError(f"{pointer}/label_map/{escaped}", _unknown(plain, names)))
-    missing = MISSING | ({"-100"} if problem == "token_classification" else set())
+    missing = MISSING | ({"-100"} if problem == "token_classification" else {"NA"} if problem in NUMBERED else set())
     if spelled.named or (problem == "single_label_classification" and _stands_for_none(names)):
         missing |= {"-1"}
     numeric = _decimal_commas(names) if problem in NUMBERED else None

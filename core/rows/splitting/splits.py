@@ -356,7 +356,7 @@ def _say(splits: Splits, groups: Sequence[Group], task: TaskSpec, truths: bool) 
             splits.notes.append(f"{alike} are taken as one, `{name}`")
     if splits.dropped:
         splits.notes.append("left out: " + counted_reasons(splits.dropped))
-    for name in sorted(MISSING | {"-1"}):
+    for name in sorted(MISSING | {"-1", "NA"}):
         if count := splits.dropped[no_answer(name).reason]:
             mend = f'; if it is a class, say so: "label_map": {{"{name}": "{name}"}}'
             splits.warnings.append(

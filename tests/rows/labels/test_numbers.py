@@ -31,9 +31,12 @@ def test_decimal_commas_are_said_and_thousands_are_not_guessed() -> None:
 def test_what_is_no_number() -> None:
     assert "row 1: true" in refusal(labelled([True, False] * 10), **NUMBER)[0][1].casefold()
     numbers = [str(i) for i in range(20)]
-    assert taken([*numbers, "nan", ""], **NUMBER).dropped.total() == 2
-    assert "row 21: 'NA' is not a finite number" in refusal(labelled([*numbers, "NA"]), **NUMBER)[0][1]
-    assert taken([*numbers, "NA"], label_map={"NA": None}, **NUMBER).dropped == {"rows that 'label_map' leaves out": 1}
+    left = taken([*numbers, "nan", "", "NA"], **NUMBER)
+    assert left.dropped.total() == 3 and "the label 'NA' of 1 rows is taken as no answer" in " ".join(left.warnings)
+    assert "row 21: 'n/a' is not a finite number" in refusal(labelled([*numbers, "n/a"]), **NUMBER)[0][1]
+    assert taken([*numbers, "n/a"], label_map={"n/a": None}, **NUMBER).dropped == {
+        "rows that 'label_map' leaves out": 1
+    }
     assert 7.5 in found(taken([*numbers, "high"], label_map={"high": "7.5"}, **NUMBER))
 
 
