@@ -10,7 +10,7 @@ import math
 import re
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
@@ -40,6 +40,7 @@ LEFT_OUT = "rows that 'label_map' leaves out"
 YES, NO = frozenset(("1", "true", "yes", "y", "t")), frozenset(("0", "false", "no", "n", "f"))
 BITS = re.compile(r"[01](?:[\s,;|]+[01])+")  # 0,1,0
 DECIMAL_COMMA = re.compile(r"[+-]?\d+(?:,\d+)?")
+DECIMAL_POINT = re.compile(r"[+-]?\d*\.\d+")
 MULTI = '"problem_type": "multi_label_classification"'
 
 
@@ -312,7 +313,7 @@ def settle(
     missing = MISSING | ({"-100"} if problem == "token_classification" else {"NA"} if problem in NUMBERED else set())
     if spelled.named or (problem == "single_label_classification" and _stands_for_none(names)):
         missing |= {"-1"}
-    numeric = _decimal_commas(names) if problem in NUMBERED else None
+    numeric = _decimal_commas({*names} - {*asked} - missing) if problem in NUMBERED else None
     if numeric:
         spelled.notes.append("decimal commas are read as points")
 
@@ -357,11 +358,12 @@ def _unknown(key: str, names: Iterable[str]) -> str:
     return f"no row holds '{key}'; " + (f"did you mean {said}?" if near else f"there are {said or 'no labels'}")
 
 
-def _decimal_commas(names: Iterable[str]) -> bool:
-    """Whether all are numbers of which some have a decimal comma, and not all of these look like thousands."""
-    known = {*names} - MISSING
-    parts = [name.partition(",")[2] for name in known if "," in name]
-    return bool(parts) and all(map(DECIMAL_COMMA.fullmatch, known)) and not all(len(digits) == 3 for digits in parts)
+def _decimal_commas(names: Set[str]) -> bool:
+    """Whether most are numbers, of which some have a decimal comma, none a point, and not all look like thousands."""
+    numbers = {name for name in names if DECIMAL_COMMA.fullmatch(name)}
+    parts = [name.partition(",")[2] for name in numbers if "," in name]
+    mixed = len(numbers) * 2 <= len(names) or any(map(DECIMAL_POINT.fullmatch, names))
+    return bool(parts) and not mixed and not all(len(digits) == 3 for digits in parts)
 
 
 def _number(cell: str) -> float:

@@ -28,6 +28,13 @@ def test_decimal_commas_are_said_and_thousands_are_not_guessed() -> None:
         assert field == "/task/label" and "row 1" in message and "point" in message
 
 
+def test_a_cell_that_is_no_number_hides_no_decimal_commas() -> None:
+    cells = [f"{i},{i % 10}" for i in range(20)] + ["k.A."]
+    assert "row 21: 'k.A.' is not a finite number" in refusal(labelled(cells), **NUMBER)[0][1]
+    left = taken(cells, label_map={"k.A.": None}, **NUMBER)
+    assert left.dropped.total() == 1 and 19.9 in found(left)
+
+
 def test_what_is_no_number() -> None:
     assert "row 1: true" in refusal(labelled([True, False] * 10), **NUMBER)[0][1].casefold()
     numbers = [str(i) for i in range(20)]
