@@ -88,7 +88,7 @@ def read(text: Text, gathered: Gathered, asked: Asked, folder: Path) -> Layout:
     if dialect.delimiter == "\t" and (why := _why_signs(text.path, layout, lines)):
         # Whoever writes tabs between cells often writes quotes as they come.
         gathered.note(f"Its quotes {why} and were kept as parts of the texts.")
-        layout = _layout(replace(dialect, quote=""), lines, asked, gathered, above + 1)
+        layout = _layout(replace(dialect, quote="", backslash=False), lines, asked, gathered, above + 1)
     if text.nul_line is not None:
         raise _nul_fault(text, layout)
     body = folder / "body"

@@ -183,6 +183,12 @@ def test_backslashes_that_escape_nothing_stay(tmp_path):
     assert take(tmp_path, 'text,label\n"C:\\",neg\n"b",pos\n').columns["text"] == ["C:\\", "b"]
 
 
+def test_backslashes_stay_where_quotes_are_signs(tmp_path):
+    lines = ['"he said \\"x\\" ok"'] * 3000 + ['"so good', "C:\\dir"]
+    result = take(tmp_path, "text\tlabel\n" + "".join(f"{line}\tpos\n" for line in lines))
+    assert result.columns["text"] == lines and "do not go in pairs" in result.notes
+
+
 def test_cells_are_texts_as_they_are_written(tmp_path):
     result = take(tmp_path, 'id,label,x\n007,1.0,""\n08,TRUE,\n9,nan,NULL\n')
     assert result.columns == {"id": ["007", "08", "9"], "label": ["1.0", "TRUE", "nan"], "x": ["", "", "NULL"]}
