@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -57,6 +58,7 @@ def fetch(repository: str, revision: str, files: Sequence[str], settings: Settin
     Raises StorageAwayError for what may pass, SpecError('/model') for what will not.
     """
     cache = settings.data_dir / "hub"
+    os.environ.setdefault("HF_XET_CACHE", str(cache.resolve() / "xet"))  # else below HOME, whatever `cache_dir` says
     whole = [name for name in files if name not in (INDEX, PARTS)]  # which are the same weights once more
     try:
         try:

@@ -46,6 +46,7 @@ REPOSITORIES = {
     "huge/parts": ["config.json", "model.safetensors.index.json", *(f"model-{i}-of-3.safetensors" for i in (1, 2, 3))],
     "mute/files": ["config.json", "model.safetensors"],
     "vectors/model": ["config.json", "model.safetensors"],
+    "xet/model": ["config.json", "model.safetensors"],
 }
 OF_VECTORS = ["1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors", "modules.json"]
 OF_VECTORS += ["config_sentence_transformers.json", "sentence_bert_config.json"]
@@ -71,7 +72,7 @@ class Hub(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         self.asked.append(path)
         parts = path.strip("/").split("/")
-        repository = "/".join(parts[2:4] if parts[0] == "api" else parts[:2])
+        repository = "/".join(parts[2:4] if parts[0] in ("api", "token") else parts[:2])
         if parts[0] == "cdn":  # breaks off
             self.close_connection = True
             return self.answer(200, b"", {"Content-Length": "9"})
@@ -95,7 +96,19 @@ class Hub(BaseHTTPRequestHandler):
             siblings = [{"rfilename": name, "size": SIZES.get((repository, name), len(name))} for name in files]
             info = {"id": repository, "sha": COMMIT, "siblings": siblings}
             return self.answer(200, json.dumps(info).encode())
+        here = f"http://127.0.0.1:{self.server.server_address[1]}"
+        if parts[0] == "token":
+            served = {"X-Xet-Cas-Url": here, "X-Xet-Access-Token": "x", "X-Xet-Token-Expiration": str(2**40)}
+            return self.answer(200, b"", served)
         name = "/".join(parts[4:])  # owner/name/resolve/<commit>/<file>
+        if repository == "xet/model" and name == "model.safetensors":
+            told = {
+                "X-Xet-Hash": "0" * 64,
+                "X-Linked-Size": "9",
+                "X-Repo-Commit": COMMIT,
+                "ETag": f'"{self.oid(name)}"',
+            }
+            return self.answer(200, b"", told | {"X-Xet-Refresh-Route": f"{here}/token/of/xet/model"})
         if repository == "cut/model" and name == "model.safetensors":
             link = f"http://localhost:{self.server.server_address[1]}/cdn?X-Amz-Signature=secret"
             etag = hashlib.sha256(name.encode()).hexdigest()
@@ -244,6 +257,12 @@ def test_a_hub_that_never_answers_is_not_waited_for(hub: str, tmp_path: Path) ->
 def test_a_signed_link_is_in_no_line_of_the_log(hub: str, tmp_path: Path) -> None:
     [[error, message]] = ask(hub, tmp_path, "cut/model")
     assert error == "StorageAwayError" and "cannot be reached" in message
+
+
+def test_what_comes_by_xet_writes_to_the_data_folder_alone(hub: str, tmp_path: Path) -> None:
+    [[error, message]] = ask(hub, tmp_path, "xet/model", HOME="/proc/nohome")
+    assert error == "StorageAwayError" and "OSError" not in message  # as it tells a cache that cannot be written
+    assert list((tmp_path / "hub" / "xet").iterdir())
 
 
 def test_a_token_that_the_hub_refuses_is_named(hub: str, tmp_path: Path) -> None:
