@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, TypeAdapter, field_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -75,6 +75,12 @@ class ColumnFacts(BaseModel):
     values: dict[str, int] = Field(
         description="how often there is each, the commonest first, of a column of few", examples=[{"positive": 650}]
     )
+
+    @field_validator("values")
+    @classmethod
+    def _commonest_first(cls, values: dict[str, int]) -> dict[str, int]:
+        """PostgreSQL keeps no order of keys."""
+        return dict(sorted(values.items(), key=lambda one: -one[1]))
 
 
 class FileOptions(BaseModel):

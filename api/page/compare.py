@@ -119,7 +119,9 @@ def _compared(here: Context, session: Session, letter: str, job: tables.Job) -> 
     metric = str((job.spec.get("task") or {}).get("metric"))
     events = queries.events(session, job.id, 0, MAX_EVENTS, kind="progress")
     wanted = {f"dev.{name}": name for name in (metric, "loss")}
-    series = {(one.stage, wanted[one.name]): one.points for one in curves(events).series if one.name in wanted}
+    told = {(one.stage, one.name): one.points for one in curves(events).series}
+    stages = dict.fromkeys(stage for stage, _ in told)
+    series = {(at, says): told[at, name] for at in stages for name, says in wanted.items() if (at, name) in told}
     return Compared(letter, row, view.taken(stored(job.metrics)), settings, series)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from sqlalchemy.orm import Session
 
@@ -14,6 +14,7 @@ from api.routes.jobs import why_waiting
 from core.ledger.jobs import listing, states
 from core.ledger.tables import Job, now_ms
 from core.spec import title
+from core.spec.job import Stage
 from core.spec.report import FamilyReport, Interval, Report, Result, Size, stored
 
 
@@ -151,7 +152,8 @@ def reached(report: Report | FamilyReport | None) -> str:
 def looks(report: Report | FamilyReport | None, progress: Sequence[Mapping[str, Any]], metric: str) -> list[float]:
     """The metric on dev as it went, or of several sizes on the test rows, the largest first."""
     if isinstance(report, Report):
-        return [point[metric] for curve in report.curves.values() for point in curve.points if metric in point]
+        curves = (report.curves[stage] for stage in get_args(Stage) if stage in report.curves)  # JSONB has no order
+        return [point[metric] for curve in curves for point in curve.points if metric in point]
     if report is not None:
         return [size.result.test[metric].value for size in report.sizes if size.result and metric in size.result.test]
     return [*_said(progress, metric)]

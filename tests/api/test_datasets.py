@@ -252,14 +252,13 @@ def test_a_job_and_the_deletion_of_its_data_cannot_both_succeed(
 
 
 @every_storage
-@one_database
 def test_what_was_understood_is_said_everywhere(client: TestClient, upload: Upload) -> None:
-    content = "text;label\n" + "".join(f"Café {i};{'Süß' if i % 2 else 'herb'}\n" for i in range(60))
+    content = "text;label\n" + "".join(f"Café {i};{'Süß' if i % 3 else 'herb'}\n" for i in range(60))
     dataset = client.get(f"/v1/datasets/{upload(content.encode('latin-1'), 'a.csv')}").json()
     said = dataset["understood"]
     assert (said["kind"], said["delimiter"], said["header"], said["rows"]) == ("csv", ";", True, 60)
     assert said["encoding"] and any(said["encoding"] in note for note in said["notes"])
-    assert said["columns"][1]["values"] == {"Süß": 30, "herb": 30}
+    assert [*said["columns"][1]["values"].items()] == [("Süß", 40), ("herb", 20)]  # though JSONB has the short first
     assert client.get(dataset["links"]["preview"]).json()["understood"] == said
     job = {"model": "tiny-bert", "task": {"data": {"dataset": dataset["id"]}}, "budget": {"params": 0.5}}
     plan = client.post("/v1/jobs:validate", json=job).json()

@@ -76,9 +76,11 @@ def test_a_job_is_planned_and_started_without_scripts(browser: TestClient, ids: 
 
 
 def test_a_file_of_the_form_becomes_a_data_set(browser: TestClient, send: Send, house: House) -> None:
-    files = {"data_file": ("mine.csv", reviews(60)), "unlabelled_file": ("own.csv", b"text\nhello\n")}
+    own = b"text\ngood evening\ngood evening\nhello\n"
+    files = {"data_file": ("mine.csv", reviews(60)), "unlabelled_file": ("own.csv", own)}
     page = send("/new", "/new", fields(do="upload", text="", label=""), files=files)
     assert page.status_code == 200 and "What was understood of mine.csv" in page.text
+    assert "good evening (2), hello (1)" in page.text
     assert 'name="label" value="label"' in page.text and 'name="text" value="text"' in page.text
     bad = send("/new", "/new", fields(do="upload"), files={"data_file": ("bad.csv", b"\x00")})
     assert bad.status_code == 422 and 'id="wrong-data_file"' in bad.text

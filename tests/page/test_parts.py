@@ -15,7 +15,7 @@ from starlette.datastructures import FormData
 
 from api.http import session
 from api.http.problems import Problem
-from api.page import charts, loading, paired, timeline, words
+from api.page import charts, loading, paired, timeline, view, words
 from api.page.form import Fields, place
 from api.page.shared import MOST, Shared
 from api.page.spec import copies, short
@@ -26,7 +26,8 @@ from core.ledger.tables import Attempt, Event, File
 from core.measures.classes import of_classes
 from core.measures.intervals import lead
 from core.spec.job import JobSpec
-from core.spec.report import TaskSaid
+from core.spec.report import TaskSaid, stored
+from tests.reports import report
 
 SPEC: dict[str, Any] = {"model": "tiny", "task": {"data": {"dataset": "ds_" + 32 * "0"}}, "budget": {"params": 0.1}}
 
@@ -261,6 +262,12 @@ def test_costs_are_on_a_logarithmic_axis() -> None:
     assert b.x - a.x == pytest.approx(c.x - b.x, abs=0.2) and a.low is not None and a.low > a.y > (a.high or 0)
     same = charts.against("x", {"a": [(5.0, 0.8, 0.7, 0.9)]}, "{:.3g}".format, "{:g}".format, "bytes")
     assert charts.LEFT < same.lines[0].dots[0].x < charts.WIDTH
+
+
+def test_looks_are_told_in_the_order_of_the_stages_whatever_the_database_keeps() -> None:
+    points = {"prune": 0.5, "teach": 0.9, "recover": 0.8}
+    curves = {stage: {"points": [{"accuracy": value}]} for stage, value in points.items()}
+    assert view.looks(stored(report(curves=curves)), [], "accuracy") == [0.9, 0.5, 0.8]
 
 
 def test_a_spark_has_few_points() -> None:
