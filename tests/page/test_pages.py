@@ -237,6 +237,8 @@ def test_two_jobs_are_compared(browser: TestClient, ids: dict[str, str]) -> None
     others = read(browser, f"/compare?job={ids['done']}&job={ids['running']}&job={ids['other']}")
     assert "A and B are not paired: they have not both been measured" in others and "C less A" in others
     assert browser.get(f"/compare?job={ids['done']}&job=job_x").status_code == 404
+    many = browser.get("/compare?" + "&".join(f"job={ids['done']}" for _ in range(7)))
+    assert many.status_code == 422 and "<code>job</code>: " in many.text
     assert "Choose two" in read(browser, f"/compare?job={ids['done']}")
 
 
