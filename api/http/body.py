@@ -118,6 +118,12 @@ def require_utf8(headers: Headers) -> None:
         raise Problem(415, "A form is read as UTF-8; leave 'charset' out of the Content-Type header, and send it so.")
 
 
+def require_storable(value: str, **where: str) -> None:
+    """Raises a 422 Problem for what no database holds: `where` is the pointer, or the parameter."""
+    if UNSTORABLE.search(value):
+        raise invalid([Fault(**where, detail="holds a NUL character or half of a surrogate pair; leave it out")])
+
+
 def parse_json(body: bytes) -> Any:
     """The JSON value; raises a 422 Problem for what RFC 8259 or the database does not allow, and for too much of it."""
     # Each value but the first follows one of these. Those in strings count, too: nobody's have thousands.
@@ -148,8 +154,8 @@ def _not_json(detail: str, pointer: str = "") -> Problem:
 def _check(value: Any, pointer: str, depth: int) -> None:
     if depth == 0:
         raise _not_json("is nested too deep", pointer)
-    if isinstance(value, str) and UNSTORABLE.search(value):
-        raise _not_json("holds a NUL character or half of a surrogate pair; leave it out", pointer)
+    if isinstance(value, str):
+        require_storable(value, pointer=pointer)
     if isinstance(value, float) and not math.isfinite(value):
         raise _not_json("is a number out of range", pointer)
     if isinstance(value, int) and abs(value) >= 2**63:

@@ -19,7 +19,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from api.http import session
 from api.http.auth import CALLER, NOBODY
-from api.http.body import FRAMING_BYTES, require_utf8
+from api.http.body import FRAMING_BYTES, require_storable, require_utf8
 from api.http.problems import Problem, invalid
 from api.page import words
 from api.routes.datasets import require_room
@@ -158,7 +158,7 @@ def go(address: str) -> Response:
 
 
 def text(form: FormData, name: str) -> str:
-    """A field of a form, trimmed; empty where it is missing. Raises a 422 Problem for one that is too long."""
+    """A field of a form, trimmed; empty where it is missing. Raises a 422 Problem: it is too long, or holds a NUL."""
     return next(reversed(texts(form, name)), "").strip()
 
 
@@ -169,6 +169,8 @@ def texts(form: FormData, name: str) -> list[str]:
     if longest > MAX_TEXT_CHARS and name not in SPECS:
         detail = f"has {longest:,} characters; give at most {MAX_TEXT_CHARS:,}"
         raise invalid([Fault(pointer=f"/{name}", detail=detail)])
+    for one in found:
+        require_storable(one, pointer=f"/{name}")
     return found
 
 

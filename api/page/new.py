@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData
 
 from api.context import Context, Here
-from api.http.body import parse_json
+from api.http.body import parse_json, require_storable
 from api.http.faults import faults_of
 from api.http.problems import Problem, fault
 from api.page.answer import Given, PageRoute, go, show, text, upload_of
@@ -56,6 +56,8 @@ def new_page(
     here: Here, request: Request, data: Id = "", unlabelled: Id = "", source: Id = "", model: Id = "", like: Id = ""
 ) -> Response:
     """The form: empty, or with what the page before has chosen, or like another job."""
+    for name, value in request.query_params.multi_items():
+        require_storable(value, parameter=name)
     draft = Draft(Fields(data=data, unlabelled=unlabelled, source=[source] if source else [], model=model))
     if like:
         with here.database.read() as session:

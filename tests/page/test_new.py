@@ -141,6 +141,15 @@ def test_the_fields_of_a_form_have_so_many_bytes(settings: Settings) -> None:
         assert elsewhere.status_code == 413 and "The body is larger than 1,048,576 bytes" in elsewhere.text
 
 
+@pytest.mark.parametrize("name", ["data", "unlabelled", "source", "title", "text", "label", "model"])
+def test_a_field_with_a_nul_is_named(browser: TestClient, send: Send, name: str) -> None:
+    answers = [send("/new", "/new", fields(**{name: "a\0"}))]
+    answers += [browser.get(f"/new?{name}=%00")] if name in ("data", "unlabelled", "source", "model") else []
+    for answer in answers:
+        assert answer.status_code == 422 and "NUL" in answer.text
+        assert re.search(f"<code>/?{name}</code>: ", answer.text)
+
+
 @one_database
 def test_the_json_can_be_edited(browser: TestClient, ids: dict[str, str], send: Send) -> None:
     spec = f'{{"model": "{MODEL}", "task": {{"data": {{"dataset": "{ids["data"]}"}}}}, "budget": {{"params": 0.3}}}}'
