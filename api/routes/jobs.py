@@ -396,7 +396,8 @@ def _job(row: tables.Job | Row[Any], news: tables.Delivery | None, waiting: str 
     links = {"self": here} | {part: f"{here}/{part}" for part in ("events", "metrics", "files")}
     if row.status == "succeeded":
         links |= {part: f"{here}/{part}" for part in ("report", "archive")}
-    if row.status not in states.TERMINAL:
+    ended = row.status in states.TERMINAL
+    if not ended:
         links["cancel"] = f"{here}/cancel"
     if row.status in ("failed", "cancelled"):
         links["retry"] = f"{here}/retry"
@@ -412,7 +413,7 @@ def _job(row: tables.Job | Row[Any], news: tables.Delivery | None, waiting: str 
             "max_attempts": row.max_attempts,
             "metrics": row.metrics,
             "error": row.error,
-            "delivery": news and _delivery(news),
+            "delivery": _delivery(news) if news and ended else None,  # else of an end that was none
             "spec": row.spec,
             "created_at": instant(row.created_at),
             "started_at": instant(row.started_at) if row.started_at is not None else None,

@@ -205,6 +205,9 @@ def test_how_the_call_of_a_webhook_fares_is_seen(
         assert client.get(here, headers={"If-None-Match": etag}).status_code == 200
     client.post(f"{here}/retry")
     client.post(f"{here}/cancel")
+    assert client.post(f"{here}/retry").json()["delivery"] is None  # that was of an end that was none
+    assert client.get(here).json()["delivery"] is None
+    client.post(f"{here}/cancel")
     with database.begin() as session:
         letter = webhooks.latest(session, [here.rpartition("/")[2]]).popitem()[1].id
         webhooks.failed(session, letter, 410, for_good=True)
