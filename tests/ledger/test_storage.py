@@ -121,6 +121,16 @@ def test_a_damaged_file_is_noticed_and_mended_by_putting_it_again(storage: Stora
 
 
 @every_storage
+def test_what_is_set_aside_is_found_no_more_and_may_be_gone_before(storage: Storage, tmp_path: Path) -> None:
+    sha256 = put(storage, tmp_path, b"content")
+    for _ in range(2):
+        storage.set_aside(sha256)
+        assert everything(storage) in ([sha256], [f"damaged/{sha256}"])
+        with pytest.raises(FileNotFoundError):
+            storage.open(sha256)
+
+
+@every_storage
 @pytest.mark.parametrize("name", ["0" * 64, "../../etc/passwd", "", "A" * 64, "0" * 63, "0" * 64 + "\n"])
 def test_what_is_not_there_is_not_found(storage: Storage, name: str) -> None:
     if isinstance(storage, LocalStorage):

@@ -103,7 +103,7 @@ class S3Storage(Storage):
     def set_aside(self, sha256: str) -> None:
         """See `Storage.set_aside`."""
         at = self._at(sha256)
-        with _plain_errors(), suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), _plain_errors():
             self._s3.copy({**at}, self.bucket, f"{self.prefix}{DAMAGED}/{sha256}")
             self._s3.delete_object(**at)
 
