@@ -71,8 +71,10 @@ def _progress(data: Mapping[str, Any]) -> StageProgress | None:
     response_class=Response,
     responses={
         200: {"description": "The report", "content": {"application/json": {}, "text/html": {}}},
+        206: {"description": "The part that Range asks for"},
         304: {"description": "If-None-Match names the report as it is"},
         404: RESPONSES[404],
+        416: {"description": "Range lies outside the report"},
     },
 )
 def get_report(here: Here, job_id: str, request: Request, size: Size = None) -> Response:

@@ -100,3 +100,14 @@ def test_every_example_works(
                 assert str(answer.status_code) in expected, (method, path, answer.text)
                 tried += 1
     assert tried > 30
+
+
+@one_database
+@pytest.mark.parametrize("part", ["report", "archive", "files/report.json"])
+def test_every_answer_to_a_download_is_described(client: TestClient, files: str, part: str) -> None:
+    here = files.removesuffix("files") + part
+    known = client.get("/openapi.json").json()["paths"]
+    known = known["/v1/jobs/{job_id}/" + part.replace("report.json", "{path}")]["get"]["responses"]
+    asked = ({}, {"Range": "bytes=0-0"}, {"Range": "bytes=99999999-"}, {"If-None-Match": "*"})
+    answers = [str(client.get(here, headers=headers).status_code) for headers in asked]
+    assert answers == ["200", "206", "416", "304"] and {*answers} <= {*known}
