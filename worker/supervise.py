@@ -306,7 +306,7 @@ class Supervisor:
 
     def _save(self, folder: Path) -> None:
         """Make the files of `folder` what the next attempt starts from; where there is no space, the earlier stay."""
-        before = {sha256 for sha256, _ in self._saved.values()}
+        before = {sha256 for path, (sha256, _) in self._saved.items() if path != MODEL}  # which other jobs' may equal
         try:
             if self._prepared:
                 (folder / MODEL).unlink(missing_ok=True)

@@ -35,6 +35,15 @@ def test_a_stage_is_there_once_it_is_saved_and_is_said(tmp_path: Path, network: 
     assert all(torch.equal(weights[name], value) for name, value in network.state_dict().items())
 
 
+def test_no_other_job_saves_the_same_file(tmp_path: Path, network: TransformerNetwork) -> None:
+    saved = []
+    for name in ("one", "other"):
+        state = State(tmp_path / name, tmp_path / "tmp", Teller(lambda _: None, clock=lambda: 0.0))
+        state.save("teach", {}, network, LABELS)
+        saved += [path.read_bytes() for path in state.folder.iterdir()]
+    assert len({*saved}) == 4  # what one job drops, another may be storing
+
+
 def test_the_controls_files_lie_beside_the_jobs_own(tmp_path: Path) -> None:
     state_of(tmp_path).save("auto", {"x": 1})
     control = state_of(tmp_path, prefix="control-")

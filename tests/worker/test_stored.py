@@ -200,6 +200,20 @@ def test_files_that_stay_are_not_put_again(house: House, tmp_path: Path) -> None
     assert storage.puts == 1
 
 
+def test_which_model_a_state_is_of_is_not_dropped_under_another_job_that_stores_it(
+    house: House, tmp_path: Path
+) -> None:
+    supervisor = claim(house, house.new_job())
+    for name in ("model.json", "step.json"):
+        (tmp_path / name).write_text(name)
+        supervisor._saved[name] = house.storage.put(tmp_path / name)
+    earlier = [house.storage.path(sha256) for sha256, _ in supervisor._saved.values()]
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "step.json").write_text("the next")
+    supervisor._save(tmp_path / "state")
+    assert [path.exists() for path in earlier] == [True, False]
+
+
 class StubbornStorage(LocalStorage):
     """A disk that does not let go of what it has."""
 

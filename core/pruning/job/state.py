@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,13 +48,14 @@ class State:
         """Keep a stage's result, and the seconds that it took. `labels`: of the outputs, in their order."""
         if not parallel.first():
             return self.checkpoints.at(stage).drop()
+        unlike = {"id": uuid.uuid4().hex}  # as the files of checkpoints are unlike any other job's
         try:
             if network is not None:
                 weights = {name: one.detach().cpu().contiguous().clone() for name, one in network.state_dict().items()}
-                write_tensors(self._scratch / "weights", weights)
+                write_tensors(self._scratch / "weights", weights, unlike)
                 (self._scratch / "weights").replace(self._path(stage, "safetensors"))
             more = {"seconds": self._teller.elapsed()} | ({"labels": list(labels)} if labels is not None else {})
-            write_json(self._scratch / "facts", {**facts, **more})
+            write_json(self._scratch / "facts", {**facts, **more, **unlike})
             (self._scratch / "facts").replace(self._path(stage, "json"))
         except OSError as error:  # the job goes on, with more to lose
             return log.warning("cannot save the stage %s: %s", stage, error)
