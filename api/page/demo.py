@@ -11,6 +11,7 @@ from api.context import Context, Here
 from api.page.answer import Given, PageRoute, go, missing
 from api.routes import jobs
 from core.ledger import datasets, quotas
+from core.ledger.files.storage import file_sha256
 from core.spec.job import JobSpec
 
 MODEL = "all-minilm-l6-v2"
@@ -40,11 +41,14 @@ def _file(here: Context, name: str) -> Path:
 
 
 def _dataset(here: Context, name: str) -> str:
-    """The id of the tenant's data set of that name, which is read if there is none."""
+    """The id of the tenant's data set of that name and file, which is read if there is none."""
+    file = _file(here, name)
+    sha256 = file_sha256(file)
     with here.database.read() as session:
-        if (known := datasets.named(session, here.tenant_id, name)) is not None:
-            return known.id
-    row = datasets.ingest([_file(here, name)], name, here.storage, here.settings, here.tenant_id)
+        for known in datasets.all_named(session, here.tenant_id, name):
+            if known.upload_sha256 == sha256:
+                return known.id
+    row = datasets.ingest([file], name, here.storage, here.settings, here.tenant_id)
     with here.database.begin() as session:
         quotas.check_storage(session, here.tenant_id, here.caller.key_id, here.settings, row.size_bytes)
         row.key_id = here.caller.key_id

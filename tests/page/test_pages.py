@@ -97,11 +97,14 @@ def test_the_demos_data_is_one_button(browser: TestClient, house: House, send: S
     (house.settings.models_dir / MODEL).rename(house.settings.models_dir / "all-minilm-l6-v2")
     for i, name in enumerate(("products.csv", "movies.csv")):
         (folder / name).write_bytes(reviews(400, first=1000 * i))
+    own = house.data("products.csv")
     assert "Run the demo" in read(browser, "/")
     answer = send("/demo", "/")
+    asked = browser.get(f"/v1{answer.headers['location']}").json()["spec"]["task"]["data"]["dataset"]
+    assert asked != own  # a file of somebody's own that is called alike is not the demo's
     assert answer.status_code == 303 and "movie reviews as the source" in read(browser, answer.headers["location"])
     assert send("/demo", "/new").status_code == 303
-    assert browser.get("/v1/datasets").json()["items"].__len__() == 2  # read once
+    assert browser.get("/v1/datasets").json()["items"].__len__() == 3  # read once
 
 
 def test_jobs_are_found(browser: TestClient, ids: dict[str, str], house: House) -> None:
