@@ -14,6 +14,7 @@ import httpx
 
 from topwork import calls, hub, jobs, tracking
 from topwork.errors import TopworkError
+from topwork.requests import ANSWER_S
 from topwork.steps import Async, Steps, Sync
 
 SERVER = "http://127.0.0.1:8000"
@@ -143,7 +144,7 @@ def _arguments(server: str | None, key: str | None) -> dict[str, Any]:
     return {
         "base_url": server or os.environ.get(SERVER_VARIABLE) or SERVER,
         "headers": {"Authorization": f"Bearer {key}"} if key else {},
-        "timeout": httpx.Timeout(60, connect=5),
+        "timeout": httpx.Timeout(ANSWER_S, connect=5),
         "mounts": {f"all://{host}": None for host in HERE},  # by no proxy
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -234,7 +234,7 @@ def follow(
                 wait_s = max(0.0, min(wait_s, until - time.monotonic()))
             try:
                 for name in left:
-                    yield from _look(named[name], seen[name], wait_s, news=bool(progress))
+                    yield from _look(named[name], seen[name], wait_s, gone.until(), news=bool(progress))
                 gone.back()
             except ServerAway as error:
                 yield Pause(gone.pause(error))
@@ -249,17 +249,17 @@ def follow(
             yield Pause(POLL_S)
 
 
-def _look(job_id: str, seen: _Seen, wait_s: float, news: bool) -> Steps[None]:
+def _look(job_id: str, seen: _Seen, wait_s: float, until: float, news: bool) -> Steps[None]:
     headers = {"If-None-Match": seen.etag} if seen.etag else {}
     params = {"wait": f"{wait_s:g}"} if wait_s and seen.etag else {}
-    answer = yield from send("GET", f"/v1/jobs/{part(job_id)}", headers=headers, params=params)
+    answer = yield from send("GET", f"/v1/jobs/{part(job_id)}", headers=headers, params=params, until=until)
     if answer.status_code == httpx.codes.NOT_MODIFIED:
         return
     job = parsed(Job, answer)
     if news:
-        more = True
+        more, path = True, f"/v1/jobs/{part(job_id)}/events"
         while more:
-            page = yield from ask(EventPage, "GET", f"/v1/jobs/{part(job_id)}/events", params={"after": seen.after})
+            page = yield from ask(EventPage, "GET", path, params={"after": seen.after}, until=until)
             seen.news, seen.after, more = [*seen.news, *page.items], page.after, len(page.items) >= PAGE
     seen.job, seen.etag = job, answer.headers.get("etag", "")
 
@@ -267,9 +267,14 @@ def _look(job_id: str, seen: _Seen, wait_s: float, news: bool) -> Steps[None]:
 class _Gone:
     """Since when the server is away, and for how long that is borne."""
 
-    def __init__(self, patience: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._patience, self._clock, self._since = patience, clock, 0.0
+    def __init__(self, patience: float) -> None:
+        self._patience, self._since = patience, 0.0
         self.says: str | None = None
+
+    def until(self) -> float:
+        """When patience ends with a server that is asked now; it is away since it was asked in vain."""
+        self._since = self._since if self.says else time.monotonic()
+        return self._since + self._patience
 
     def back(self) -> None:
         """It answers."""
@@ -277,11 +282,10 @@ class _Gone:
 
     def pause(self, error: ServerAway) -> float:
         """Seconds until it is asked again; raises the error once patience is at an end."""
-        now = self._clock()
-        self._since = self._since if self.says else now
-        if now - self._since >= self._patience:
+        away_s = time.monotonic() - self._since
+        if away_s >= self._patience:
             raise error
-        self.says = f"the server is away for {now - self._since:.0f} s ({_short(error)}); asking again"
+        self.says = f"the server is away for {away_s:.0f} s ({_short(error)}); asking again"
         return POLL_S
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -13,35 +14,44 @@ from topwork.errors import ApiError, ServerAway
 from topwork.steps import Pause, Send, Steps
 
 TRIES = 6
+ANSWER_S = 60.0  # for an answer, and for each part of one
 LONGEST_PAUSE_S = 60.0  # that a server may ask for
 WELCOME = (429, 503)  # nothing was done: send it again
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def send(method: str, path: str, *, again: bool = True, **arguments: Any) -> Steps[httpx.Response]:
+def send(
+    method: str, path: str, *, again: bool = True, until: float | None = None, **arguments: Any
+) -> Steps[httpx.Response]:
     """The answer. With `again` left out, a lost answer and a fault of the server are asked for again; so is, anyway,
-    what never reached it or was only put off."""
+    what never reached it or was only put off. Not for longer than `until`, by the monotonic clock."""
     for attempt in range(TRIES):
-        last = attempt == TRIES - 1
         wait_s = backoff(attempt)
+        if until is not None:
+            left_s = max(1.0, until - time.monotonic())
+            arguments["timeout"] = httpx.Timeout(min(left_s, ANSWER_S), connect=5)
         try:
             answer: httpx.Response = yield Send(method, path, arguments)
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise ApiError(f"that is no address: {error}; give one such as http://127.0.0.1:8000") from error
         except httpx.TransportError as error:
             never_sent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-            if last or not (again or never_sent):
+            if _last(attempt, until) or not (again or never_sent):
                 raise away(error) from error
         else:
             if answer.is_success or answer.status_code == httpx.codes.NOT_MODIFIED:
                 return answer
             passing = answer.status_code in WELCOME or (again and answer.status_code >= 500)
-            if last or not passing:
+            if _last(attempt, until) or not passing:
                 raise refused(answer)
             wait_s = max(wait_s, retry_after(answer))
         yield Pause(wait_s)
     raise AssertionError("the last try returns or raises")
+
+
+def _last(attempt: int, until: float | None) -> bool:
+    return attempt == TRIES - 1 or (until is not None and time.monotonic() >= until)
 
 
 def ask(model: type[Model], method: str, path: str, *, again: bool = True, **arguments: Any) -> Steps[Model]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -96,6 +97,20 @@ def test_a_server_that_is_started_again_is_waited_for() -> None:
     with pytest.raises(ServerAway):
         gone.client().jobs.wait(JOB, patience=0)
     assert PATIENCE_S >= 60
+
+
+def test_a_server_that_takes_connections_and_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+
+    def mute(request: httpx.Request) -> httpx.Response:
+        nonlocal now
+        now += request.extensions["timeout"]["read"]
+        raise httpx.ReadTimeout("timed out", request=request)
+
+    with pytest.raises(ServerAway):
+        Stub(httpx.Response(200, json=job()), mute).client().jobs.wait(JOB)
+    assert now == PATIENCE_S  # pauses aside
 
 
 def test_waiting_ends_with_an_error_unless_the_job_succeeds() -> None:
