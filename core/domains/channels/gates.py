@@ -38,11 +38,12 @@ def gated(
     try:
         for ((module, part, _), _), gate in zip(readers, parts, strict=True):
             weight = getattr(module, part)  # a product already, inside other gates
+            product = weight * gate.to(weight.dtype).view(1, -1, *[1] * (weight.ndim - 2))  # first: memory may end here
             before.append((module, part, weight))
             if isinstance(weight, nn.Parameter):
                 del module._parameters[part]
                 module.__dict__.setdefault(WHOLE, {})[part] = weight
-            setattr(module, part, weight * gate.to(weight.dtype).view(1, -1, *[1] * (weight.ndim - 2)))
+            setattr(module, part, product)
         yield
     finally:
         for module, part, weight in before:

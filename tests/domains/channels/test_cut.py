@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
+import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 from core.domains.channels.cut import cut
 from core.domains.channels.gates import gated
@@ -29,6 +32,28 @@ def test_gates_have_gradients() -> None:
     with torch.no_grad(), gated(model, graph, gates + moved, dense):
         change = answer(model, pictures())[0, 0] - answers[0, 0]
     torch.testing.assert_close(change / 1e-6, gradient[3], rtol=1e-4, atol=0)
+
+
+class Full(TorchFunctionMode):
+    """Memory ends at the third product."""
+
+    left = 2
+
+    def __torch_function__(self, call: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if call is torch.Tensor.mul:
+            if not self.left:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            self.left -= 1
+        return call(*args, **(kwargs or {}))
+
+
+def test_a_network_stays_whole_where_memory_ends() -> None:
+    model, graph = traced("squeeze")
+    before = {name: id(parameter) for name, parameter in model.named_parameters()}
+    gates = torch.ones(graph.anatomy.size, dtype=torch.float64)
+    with pytest.raises(torch.OutOfMemoryError), Full(), gated(model, graph, gates, Structure.dense(graph.anatomy)):
+        pass
+    assert before == {name: id(parameter) for name, parameter in model.named_parameters()}
 
 
 def test_gates_count_as_the_dense_model_does_after_a_cut() -> None:
