@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CONFIG_MAPPING
 
@@ -28,7 +29,7 @@ from core.domains.channels.tracing.units import build
 from core.domains.structure import Structure
 from core.domains.transformer.families import Architecture
 from core.spec.errors import SpecError
-from tests.domains.channels.nets import FAMILIES, PLAIN, answer, make, pictures, traced
+from tests.domains.channels.nets import FAMILIES, PLAIN, Twice, answer, make, pictures, traced
 
 NAMES = [*FAMILIES, *PLAIN]
 
@@ -145,6 +146,25 @@ def test_the_first_reading_is_right(name: str) -> None:
         program = _export(model, inputs)
         state = State(heads=name in ("vit", "deit", "dinov2"))
         assert build(model, _walk(program, _names(model, program), state), graph.macs) == graph
+
+
+class Full(Twice):
+    """Runs out of memory, at once or once it is smaller."""
+
+    def __init__(self, least: int) -> None:
+        super().__init__()
+        self.least = least
+
+    def run(self, x: Tensor) -> Tensor:
+        if self.stem[0].weight.shape[0] < self.least:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+        return super().run(x)
+
+
+@pytest.mark.parametrize("least", [8, 9], ids=["tried", "read"])
+def test_where_memory_ends_nothing_is_said_of_the_model(least: int) -> None:
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        trace(Full(least).double().eval(), pictures())
 
 
 def test_the_model_is_left_as_it_was() -> None:

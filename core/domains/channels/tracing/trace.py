@@ -25,6 +25,7 @@ from core.domains.channels.tracing.rules import RULES, pointwise, unknown
 from core.domains.channels.tracing.state import Held, State
 from core.domains.channels.tracing.trial import agrees
 from core.domains.channels.tracing.units import build
+from core.machine import is_full
 from core.spec.errors import SpecError
 
 
@@ -36,7 +37,7 @@ def trace(model: nn.Module, inputs: Mapping[str, Tensor]) -> Graph:
     does not, heads of attention are pinned, then channels that are split or sliced, then all: `removable` of the costs
     says what is left.
 
-    Raises SpecError('/model') if torch.export cannot read the model at all.
+    Raises SpecError('/model') if torch.export cannot read the model at all; where memory ends, the error that says so.
     """
     one = {name: value[:1] for name, value in inputs.items()}
     with evaluating(model):
@@ -66,6 +67,8 @@ def _export(model: nn.Module, inputs: dict[str, Tensor]) -> Any:
                 warnings.simplefilter("ignore")
                 return torch.export.export(model, (), inputs, strict=strict)
         except Exception as found:  # torch.export raises whatever the model's code makes of its tensors
+            if is_full(found):
+                raise
             error = error or found
     raise SpecError("/model", f"torch.export cannot read its network: {str(error)[:300]}") from error
 
