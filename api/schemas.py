@@ -314,7 +314,7 @@ class Plan(BaseModel):
     rows: Rows
     units: Units | ChannelUnits | None = Field(
         description="null for a model of the hub, which the worker fetches, and for one of pictures where the API has "
-        "no torch"
+        "no torch, or too little memory and time to find it out"
     )
     limit: int | None = Field(
         description="of what `budget` names, as a count; null for a latency, and of several sizes", examples=[1064678]

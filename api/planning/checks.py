@@ -45,7 +45,7 @@ from core.spec.task import UNLABELLED
 class Checked:
     """What a job that can be accepted would run on.
 
-    There are no costs of a model of the hub, nor of one of pictures where the API has no torch.
+    There are no costs of a model of the hub, nor of one of pictures where the API cannot find them out.
     """
 
     survey: Survey

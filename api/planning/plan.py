@@ -267,7 +267,10 @@ def _warnings(spec: JobSpec, rows: Survey, checked: Checked) -> Iterator[str]:
     if checked.model is None:
         yield "the model is not here yet: the worker fetches it, and checks the budget against it, when the job runs"
     elif not checked.costs:
-        yield "no torch is installed here, which would tell what of the model can go: the worker checks the budget"
+        yield (
+            "what of the model can go is not found out here, which takes torch, and time and memory for copies of the "
+            "model: the worker checks the budget"
+        )
     if checked.model and checked.model.pruned:
         yield PRUNED
     if spec.vocabulary == "trim":

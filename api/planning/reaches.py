@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,12 +27,14 @@ log = logging.getLogger(__name__)
 REACH = TypeAdapter(Reach)
 KEPT = 256  # that are held in memory: some 2 kB each
 BROKEN = "/"  # what a process that broke is said of
-MEMORY = 4 * 2**30  # of the process, which loads torch and tries a copy of the model
+MEMORY = 4 * 2**30  # of the process, which loads torch and tries copies of the model
+WEIGHT_BYTES = 20  # of that, at least: it, its copy in float64, and the same of what is cut
 
 
 async def image_reach(here: Context, spec: JobSpec, model: LocalImageModel, labels: int) -> Reach | None:
-    """The range of every cost of a local image model; None on a server without torch, which leaves it to the worker.
+    """The range of every cost of a local image model.
 
+    None leaves it to the worker: on a server without torch, and where it takes more than one process may have here.
     SpecError where it cannot be traced, or nothing of it can go.
     """
     asked = model.folder, model.side_of(spec), labels, spec.multiple, spec.own_readers, spec.export.precision
@@ -39,27 +42,44 @@ async def image_reach(here: Context, spec: JobSpec, model: LocalImageModel, labe
         return None
     file = here.settings.cache_dir / "reach" / f"{key_of(*asked)}.json"
     if not file.exists():
-        _save(await here.readers.run(here.tenant_id, _find_out, here, *asked), file)
+        bounds = _bounds(here)
+        if WEIGHT_BYTES * model.params > bounds.memory_bytes:
+            return None
+        try:
+            _save(await here.readers.run(here.tenant_id, _find_out, here, bounds, *asked), file)
+        except sandbox.Exceeded as error:
+            log.warning("what of a model can be cut is left to the worker: %s: %s", model.name, error.message)
+            return None
     return _read(file)
 
 
-def _find_out(
-    here: Context, folder: Path, side: int, labels: int, multiple: int, own: bool, precision: Precision
-) -> Reach:
+def _bounds(here: Context) -> sandbox.Bounds:
     bounds = datasets.bounds(here.settings)
-    bounds = sandbox.Bounds(max(MEMORY, bounds.memory_bytes), bounds.cpu_s, bounds.file_bytes)
+    return replace(bounds, memory_bytes=max(MEMORY, bounds.memory_bytes))
+
+
+def _find_out(
+    here: Context,
+    bounds: sandbox.Bounds,
+    folder: Path,
+    side: int,
+    labels: int,
+    multiple: int,
+    own: bool,
+    precision: Precision,
+) -> Reach:
     try:
         with scratch(here.settings) as room:
             asked = folder, side, labels, multiple, own, precision
             return sandbox.run(reach_of, *asked, returns=Reach, bounds=bounds, scratch=room, where=BROKEN)
+    except sandbox.Exceeded:
+        raise
     except SpecError as error:
         if error.field != BROKEN:
             raise
         log.error("a model cannot be traced: %s: %s", folder.name, error.message)
         raise SpecError(
-            "/model",
-            f"to find out what of it can be cut took more than a process may take ({bounds.cpu_s} s of CPU, "
-            f"{bounds.memory_bytes // 2**30} GiB), or failed: give a smaller 'train.image_size', or another model",
+            "/model", "to find out what of it can be cut failed in a way that we have not foreseen: give another model"
         ) from error
 
 

@@ -29,6 +29,7 @@ from pydantic import TypeAdapter
 from pydantic_core import to_json
 
 from core.die_with_parent import die_with_parent
+from core.machine import is_full
 from core.spec.errors import SpecError, SpecErrors
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,10 @@ class Bounds:
     file_bytes: int
 
 
+class Exceeded(SpecError):
+    """One of the bounds was met."""
+
+
 @dataclass(frozen=True)
 class _Answer:
     kind: Literal["result", "fault", "memory", "system", "bug"]
@@ -83,7 +88,8 @@ def run(function: Callable[..., T], *given: Any, returns: type[T], bounds: Bound
     """What `function(*given)` returns in a process of its own, whose temporary files go to `scratch`.
 
     `function` is a module's; what it is given is pickled; what it returns is JSON of the type `returns`. Raises its
-    SpecErrors; SpecError(where) that says which bound was met, or how it broke; or OSError of the system's.
+    SpecErrors; Exceeded(where) that says which bound was met; SpecError(where) that says how it broke; or OSError of
+    the system's.
     """
     receiving, sending = _context.Pipe(duplex=False)
     process = _context.Process(target=_child, args=(function, given, sending, bounds, scratch), daemon=True)
@@ -97,7 +103,7 @@ def run(function: Callable[..., T], *given: Any, returns: type[T], bounds: Bound
         finally:
             code = _end(process, 1.0 if in_time else 0.0)
     if raw is None:
-        raise SpecError(where, _met(code, bounds) if in_time else _too_long(f"{PATIENCE * bounds.cpu_s} s"))
+        raise _met(where, code, bounds) if in_time else Exceeded(where, _too_long(f"{PATIENCE * bounds.cpu_s} s"))
     kind: Any = returns
     answer = _adapter(_Answer).validate_json(raw)
     if answer.kind == "result":
@@ -110,7 +116,7 @@ def run(function: Callable[..., T], *given: Any, returns: type[T], bounds: Bound
     if answer.kind == "bug":
         log.error("a reader failed: %s", answer.message)
         raise SpecError(where, "reading it failed in a way that we have not foreseen: give it as plain UTF-8 CSV")
-    raise SpecError(where, _too_large(bounds) if answer.kind == "memory" else _too_much(bounds))
+    raise Exceeded(where, _too_large(bounds) if answer.kind == "memory" else _too_much(bounds))
 
 
 def stop() -> None:
@@ -154,13 +160,15 @@ def _end(process: BaseProcess, patience_s: float) -> int:
     return code or 0
 
 
-def _met(code: int, bounds: Bounds) -> str:
+def _met(where: str, code: int, bounds: Bounds) -> SpecError:
     """What ended a reader that did not answer."""
     if code == -signal.SIGXCPU:
-        return _too_long(f"{bounds.cpu_s} s of CPU")
+        return Exceeded(where, _too_long(f"{bounds.cpu_s} s of CPU"))
     if code in (-signal.SIGABRT, -signal.SIGKILL):  # C++ without memory; the system without any
-        return _too_large(bounds)
-    return f"reading it broke the reader (exit code {code}): it is damaged; save it again, as plain UTF-8 CSV say"
+        return Exceeded(where, _too_large(bounds))
+    return SpecError(
+        where, f"reading it broke the reader (exit code {code}): it is damaged; save it again, as plain UTF-8 CSV say"
+    )
 
 
 def _too_long(what: str) -> str:
@@ -218,13 +226,11 @@ def _answer(function: Callable[..., Any], given: tuple[Any, ...]) -> _Answer:
         return _Answer("result", function(*given))
     except SpecError as error:
         return _Answer("fault", faults=[(one.field, one.message) for one in error.faults])
-    except MemoryError:
-        return _Answer("memory")
     except OSError as error:
         if error.errno is not None:
             return _Answer("system", errno=error.errno)
         return _Answer("bug", message=traceback.format_exc()[-10_000:])
     except Exception as error:
-        if "bad_alloc" in str(error) or "OutOfMemory" in type(error).__name__:  # as C++ libraries put it
+        if is_full(error):
             return _Answer("memory")
         return _Answer("bug", message=traceback.format_exc()[-10_000:])

@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from api.planning import reaches
 from core.domains.channels import reach
 from core.domains.folder import PRUNED
 from core.ledger.database import Database
@@ -28,6 +30,7 @@ from core.spec.job import JobSpec
 from tests.api.conftest import Upload, one_database
 from tests.api.test_hub import Hub, hub
 from tests.reports import report
+from tests.rows import greedy
 from tests.rows.helpers import parquet
 from tests.rows.image.made import drawn, folders, hub_table, saved, zipped
 from tests.tiny import save_tiny_model
@@ -304,18 +307,35 @@ def test_a_plan_says_what_of_a_local_model_can_go(
     assert (listed["net"]["task"], listed["net"]["pixels"], listed["words"]["task"]) == ("image", SIDE, "text")
 
 
-@one_database
-def test_an_api_without_torch_leaves_the_budget_to_the_worker(
-    client: TestClient, upload: Upload, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    save_tiny_resnet(settings.models_dir / "net")
-    asked = job({"dataset": upload(zipped(folders(PETS)), "pets.zip")}) | {"model": "net"}
-
+def without_torch(patch: pytest.MonkeyPatch) -> None:
     def no_version(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(reach, "version", no_version)
-    monkeypatch.setitem(sys.modules, "torch", None)
+    patch.setattr(reach, "version", no_version)
+    patch.setitem(sys.modules, "torch", None)
+
+
+def of_too_many_weights(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(reaches, "WEIGHT_BYTES", 2**40)
+    patch.setattr(reaches, "reach_of", greedy.bug)  # and is not asked
+
+
+def of_too_much_memory(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(reaches, "reach_of", greedy.full)
+
+
+@one_database
+@pytest.mark.parametrize("lacks", [without_torch, of_too_many_weights, of_too_much_memory])
+def test_what_the_api_cannot_find_out_is_left_to_the_worker(
+    client: TestClient,
+    upload: Upload,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    lacks: Callable[[pytest.MonkeyPatch], None],
+) -> None:
+    save_tiny_resnet(settings.models_dir / "net")
+    asked = job({"dataset": upload(zipped(folders(PETS)), "pets.zip")}) | {"model": "net"}
+    lacks(monkeypatch)
     answer = client.post("/v1/jobs:validate", json=asked)
     assert answer.status_code == 200, answer.text
     plan = answer.json()

@@ -45,6 +45,7 @@ def test_memory_has_a_bound_beyond_what_is_loaded(tmp_path: Path, hold: Callable
         (greedy.spin, {"cpu_s": 1}, "took more than .* s"),
         (greedy.sleep, {"cpu_s": 1}, "took more than 3 s"),
         (greedy.write, {}, "unpacks to more than 1 MiB"),
+        (greedy.full, {}, "more than 256 MiB of memory"),
         (greedy.crash, {}, "broke the reader .*damaged"),
         (greedy.bug, {}, "we have not foreseen"),
         (greedy.talk, {}, "broke the reader"),
