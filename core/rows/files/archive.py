@@ -29,10 +29,12 @@ class Packed:
         self._open = ExitStack()
         with _readable("is not readable as a zip"):
             self._archive = self._open.enter_context(zipfile.ZipFile(file))
-            found = [entry for entry in self._archive.infolist() if not is_hidden(entry.filename)]
-        self.encoding = encoding_of(found)
-        self._files = {_plain(name_of(entry, self.encoding)): entry for entry in found if not entry.is_dir()}
-        self._folders = [_plain(name_of(entry, self.encoding)) for entry in found if entry.is_dir()]
+            entries = self._archive.infolist()
+        self.encoding = encoding_of(entries)
+        named = [(name_of(entry, self.encoding), entry) for entry in entries]
+        found = [(_plain(name), entry) for name, entry in named if not is_hidden(name)]
+        self._files = {name: entry for name, entry in found if not entry.is_dir()}
+        self._folders = [name for name, entry in found if entry.is_dir()]
 
     def __enter__(self) -> Self:
         return self

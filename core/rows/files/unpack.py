@@ -178,9 +178,10 @@ def _check_size(size: int, max_bytes: int) -> None:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether it is a file that a system left there, and nobody's data."""
-    path = PurePosixPath(name)
-    return path.parts[:1] == ("__MACOSX",) or path.name.startswith(".") or path.name.lower() == "thumbs.db"
+    """Whether it, or a folder that it lies in, is what a system left there, and nobody's data."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    left = any(part == "__MACOSX" or (part.startswith(".") and part != "..") for part in parts)
+    return left or (bool(parts) and parts[-1].lower() == "thumbs.db")
 
 
 def _refuse_foreign(names: set[str]) -> None:

@@ -67,12 +67,19 @@ def test_pictures_lie_in_groups_of_which_one_is_read_at_a_time(tmp_path: Path, m
             "left out: 1 of .md ('README.md')",
         ),
         (
+            {"cat\\._0.png": "x", "pets/__MACOSX/._1.png": "x", ".ipynb_checkpoints/": ""}
+            | {f"{folder}.ipynb_checkpoints/0-checkpoint.png": saved(drawn(9)) for folder in ("", "cat/", "dog\\")}
+            | PETS,
+            ["cat"] * 3 + ["dog"] * 2,
+            "",
+        ),
+        (
             folders({"cat": 6, "dog": 6}) | {"labels.csv": "file,label\n"},
             ["cat"] * 6 + ["dog"] * 6,
             "name one metadata.csv",
         ),
     ],
-    ids=["in a folder", "backslashes", "dots", "nested", "loose", "empty", "others", "a table of another name"],
+    ids=["in a folder", "backslashes", "dots", "nested", "loose", "empty", "others", "hidden", "a table of another name"],
 )
 def test_what_says_the_class(tmp_path: Path, files: dict[str, bytes], said: list[str | None], note: str) -> None:
     result = take(tmp_path, zipped(files), "x.zip")
@@ -84,6 +91,7 @@ def test_what_says_the_class(tmp_path: Path, files: dict[str, bytes], said: list
     [
         ("cp932", "犬 猫"),
         ("cp932", "表 ソファ 机"),  # the second byte of 表 is a backslash
+        ("cp932", "表.机 猫"),
         ("cp866", "собака кошка Яблоко"),
         ("cp1251", "собака кошка"),
         ("cp850", "café thé pão niño"),
