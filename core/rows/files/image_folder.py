@@ -136,15 +136,18 @@ def _read_described(
 ) -> None:
     if len(tables) > MAX_TABLES:
         raise fault(f"has {len(tables)} tables that name pictures ({listed(list(tables))}); put them in one")
-    known, named = {*pictures}, set[str]()
-    for name in tables:
-        table = read_table(packed, name, gathered, work, describe)
-        files = table.files(known)
-        named.update(files)
+    known = {*pictures}
+    described = [read_table(packed, name, gathered, work, describe) for name in tables]
+    files = [table.files(known) for table in described]
+    named = {name for some in files for name in some}
+    splits = {} if any(SPLIT in table.table.schema.names for table in described) else _splits([*named])
+    for table, names in zip(described, files, strict=True):
         first = 0
-        for chunk in _looked_at(packed, files, gathered):
+        for chunk in _looked_at(packed, names, gathered):
             columns: dict[str, Cells] = {IMAGE: ("picture", gathered.gallery(IMAGE).taken())}
             columns |= table.cells(first, len(chunk), besides=IMAGE)
+            if splits:
+                columns[SPLIT] = _texts([splits[name] for name in chunk])
             gathered.add(columns, len(chunk), first + 1)
             first += len(chunk)
     if left := sorted(known - named):

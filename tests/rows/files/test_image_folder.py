@@ -159,6 +159,28 @@ def test_names_of_pictures_may_be_spelled_another_way(tmp_path: Path, said: str)
     assert labels(take(tmp_path, zipped(files), "x.zip")) == ["x"]
 
 
+@pytest.mark.parametrize(
+    ("tables", "said"),
+    [
+        ({f"{part}/metadata.csv": "file_name,label\na.png,x\n" for part in ("train", "val")}, ["train", "validation"]),
+        ({"metadata.csv": "file_name,label\nval/a.png,x\ntrain/a.png,x\n"}, ["validation", "train"]),
+        (
+            {
+                "train/metadata.csv": "file_name,label,split\na.png,x,test\n",
+                "val/metadata.csv": "file_name,label\na.png,x\n",
+            },
+            ["test", None],
+        ),
+    ],
+    ids=["a table each", "one table", "a table that says it"],
+)
+def test_splits_of_folders_are_a_column_beside_tables(
+    tmp_path: Path, tables: dict[str, str], said: list[str | None]
+) -> None:
+    files = {name: saved(drawn(i)) for i, name in enumerate(("train/a.png", "val/a.png", "left.png"))}
+    assert take(tmp_path, zipped(files | tables), "x.zip").columns.get("split") == said
+
+
 def test_a_column_that_is_empty_in_one_table_is_kept_of_the_others(tmp_path: Path) -> None:
     line = '{"file_name": "a.png", "label": %s, "x": null}'
     files = {f"{part}/a.png": saved(drawn(i)) for i, part in enumerate(("test", "train"))}
