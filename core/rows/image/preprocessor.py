@@ -39,6 +39,15 @@ def loaded(folder: Path, side: int | None) -> Any:
     return processor
 
 
+def squared(folder: Path, processor: Any) -> Any:
+    """The same; one that scales the shorter side alone, and so leaves pictures oblong (TextNet's), crops them, too."""
+    size = _sizes(processor.size)
+    if [*size] != ["shortest_edge"] or getattr(processor, "do_center_crop", False) or not _is_oblong(processor):
+        return processor
+    crop = dict.fromkeys(("height", "width"), size["shortest_edge"])
+    return opened(folder, size=size, crop_size=crop, do_center_crop=True)
+
+
 def unsupported(config: Mapping[str, Any], why: object) -> SpecError:
     """The error that refuses a preprocessor."""
     name = shown(config.get("image_processor_type", config.get("feature_extractor_type", "no type")), 60)
@@ -51,18 +60,26 @@ def known_options(processor: Any) -> set[str]:
     return named if "do_resize" in named else {*processor.valid_kwargs.__annotations__}
 
 
-def opened(folder: Path, **sizes: Sizes) -> Any:
-    """What transformers makes of the folder, by PIL."""
+def opened(folder: Path, **changes: Any) -> Any:
+    """What transformers makes of the folder, by PIL, but for `changes` of what it says."""
     from transformers import AutoImageProcessor
 
     # Where torchvision is there, too, its scaling differs. Earlier versions have the same class under "slow".
     named = find_spec("transformers.image_processing_backends") is not None
     by_pil: dict[str, Any] = {"backend": "pil"} if named else {"use_fast": False}
     load: Any = AutoImageProcessor.from_pretrained
-    processor = load(str(folder), local_files_only=True, **by_pil, **sizes)
+    processor = load(str(folder), local_files_only=True, **by_pil, **changes)
     if type(processor).__name__.startswith("Timm"):
         raise ValueError("those of timm are not")
     return processor
+
+
+def _is_oblong(processor: Any) -> bool:
+    """Whether it makes of an oblong picture one that is so, too."""
+    from PIL import Image
+
+    (made,) = processor(Image.new("RGB", (64, 40)), return_tensors=None)["pixel_values"]
+    return bool(made.shape[-1] != made.shape[-2])
 
 
 def _sizes(given: Any) -> Sizes:

@@ -14,7 +14,7 @@ from torch import Tensor
 from core.rows.image.config import read_config
 from core.rows.image.decode import quietly, rgb
 from core.rows.image.picture import Picture, read_bytes
-from core.rows.image.preprocessor import known_options, loaded, unsupported
+from core.rows.image.preprocessor import known_options, loaded, squared, unsupported
 from core.rows.image.views import view_of, views_of
 from core.rows.modality import Batch, Columns
 
@@ -46,6 +46,7 @@ class Images:
         """Read the model's preprocessor, for pictures of `side` pixels or its own size; raises SpecError('/model')."""
         processor = loaded(folder, side)
         try:
+            processor = squared(folder, processor)
             height, width = _shape(processor)
             scale, offset = _line(processor)
         except Exception as error:  # of whatever a strange file makes of it
