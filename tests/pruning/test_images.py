@@ -382,6 +382,7 @@ def test_a_resumed_job_ends_as_one_that_ran_through(resnet: Path, tables: Mappin
     [
         ({"budget": {"macs": 1e-6}}, "/budget/macs", "out of reach"),
         ({"model": "text"}, "/model", "classifies no pictures"),
+        ({"model": "vit", "train": {"image_size": 64}}, "/train/image_size", "reads pictures of 32 pixels a side alone"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(
@@ -389,7 +390,9 @@ def test_what_cannot_be_is_refused_by_name(
 ) -> None:
     from tests.tiny import save_tiny_model
 
-    model = save_tiny_model(tmp_path / "text") if changes.get("model") == "text" else resnet
+    others = {"text": save_tiny_model, "vit": save_tiny_vit}
+    named = changes.get("model", "")
+    model = others[named](tmp_path / named) if named else resnet
     with pytest.raises(SpecError, match=says) as raised:
         done(spec_of(**changes), model, tables, tmp_path / "work")
     assert raised.value.field == field

@@ -23,18 +23,19 @@ class Family:
     task_class: str
     base: str  # the body's attribute, and so what names of its weights begin with; "" where it has none of its own
     head: str = "classifier"
+    one_size: bool = False  # reads pictures of config.json's `image_size` alone
 
 
 FAMILIES: Mapping[str, Family] = {
     family.model_type: family
     for family in (
         Family("convnext", "ConvNextForImageClassification", "convnext"),
-        Family("deit", "DeiTForImageClassification", "deit"),
+        Family("deit", "DeiTForImageClassification", "deit", one_size=True),
         Family("dinov2", "Dinov2ForImageClassification", "dinov2"),
         Family("efficientnet", "EfficientNetForImageClassification", "efficientnet"),
         Family("focalnet", "FocalNetForImageClassification", "focalnet"),
         Family("hgnet_v2", "HGNetV2ForImageClassification", "", "fc"),
-        Family("levit", "LevitForImageClassification", "levit"),
+        Family("levit", "LevitForImageClassification", "levit", one_size=True),
         Family("mobilenet_v1", "MobileNetV1ForImageClassification", "mobilenet_v1"),
         Family("mobilenet_v2", "MobileNetV2ForImageClassification", "mobilenet_v2"),
         Family("mobilevit", "MobileViTForImageClassification", "mobilevit"),
@@ -45,7 +46,7 @@ FAMILIES: Mapping[str, Family] = {
         Family("resnet", "ResNetForImageClassification", "resnet"),
         Family("swin", "SwinForImageClassification", "swin"),
         Family("textnet", "TextNetForImageClassification", "textnet", "fc"),
-        Family("vit", "ViTForImageClassification", "vit"),
+        Family("vit", "ViTForImageClassification", "vit", one_size=True),
     )
 }
 TIMM = "timm_wrapper"
@@ -72,6 +73,15 @@ def family_of(config: Mapping[str, Any]) -> Family:
     raise SpecError(
         "/model", f"architecture '{name[:60]}' classifies no pictures here; these do: {', '.join(FAMILIES)}"
     )
+
+
+def only_side(config: Mapping[str, Any]) -> int | None:
+    """Pixels of a side of the only pictures that a model of a config.json reads; None where there are others."""
+    if not family_of(config).one_size:
+        return None
+    sizes = config.get("image_size", 224)
+    first, last = (sizes[0], sizes[-1]) if isinstance(sizes, list) and sizes else (sizes, sizes)
+    return first if isinstance(first, int) and first == last else None
 
 
 def require_fit(model_type: str) -> None:

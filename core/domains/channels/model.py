@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from core.domains.channels.families import FAMILIES, Family, family_of
+from core.domains.channels.families import FAMILIES, Family, family_of, only_side
 from core.domains.config import read_config
 from core.domains.folder import UNEVEN, entries, require_model
 from core.domains.transformer.families import head_labels
@@ -39,6 +39,7 @@ class LocalImageModel:
     size_bytes: int
     folder: Path
     side: int | None  # pixels of a picture's side; None where its preprocessor does not say
+    only_side: int | None = None  # the one that it reads; None where it reads any
     labels: tuple[str, ...] = ()  # that its head knows, where it has one
     uneven: bool = False  # of other shapes than its config.json describes
     pruned: bool = False  # by an earlier job: parts of it are parts of what that has left
@@ -55,10 +56,15 @@ class LocalImageModel:
             raise SpecError("/budget/sparsity", f"in place of units {UNEVEN}")
 
     def side_of(self, spec: JobSpec) -> int:
-        """Pixels of a picture's side in a job; SpecError('/train/image_size') where nobody says."""
+        """Pixels of a picture's side in a job; SpecError('/train/image_size') where nobody says, or it reads others."""
         side = spec.train.image_size or self.side
         if side is None:
             raise SpecError("/train/image_size", SIDELESS)
+        if self.only_side not in (None, side):
+            raise SpecError(
+                "/train/image_size",
+                f"this model reads pictures of {self.only_side} pixels a side alone, and not of {side}",
+            )
         return side
 
 
@@ -93,7 +99,7 @@ def _read(folder: Path) -> LocalImageModel:
     size = sum(file.stat().st_size for file in files)
     uneven = bool(earlier)
     pruned = uneven or (folder / "structure.json").is_file()
-    return LocalImageModel(folder.name, family, shapes, size, folder, side, labels, uneven, pruned)
+    return LocalImageModel(folder.name, family, shapes, size, folder, side, only_side(values), labels, uneven, pruned)
 
 
 def earlier_of(values: Mapping[str, Any]) -> Shapes:

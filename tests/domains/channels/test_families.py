@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,13 @@ def test_what_is_unfit_is_refused_by_name(name: str) -> None:
         with pytest.raises(SpecError, match=f"'{name}' is not supported: .*; these are: convnext, "):
             read({"model_type": name})
     assert name in CONFIG_MAPPING and name not in TABLE
+
+
+@pytest.mark.parametrize("name", sorted({*FAMILIES} & {*TABLE}))
+def test_which_read_pictures_of_one_size_alone(name: str) -> None:
+    fails = pytest.raises((ValueError, RuntimeError)) if TABLE[name].one_size else nullcontext()
+    with torch.inference_mode(), fails:
+        traced(name)[0](**pictures(size=96))
 
 
 def test_sizes_that_code_has_written_down_stay() -> None:
