@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from core.domains.channels.model import LocalImageModel, of_images, read_image_model
+from core.domains.channels.model import LocalImageModel, read_image_model
+from core.domains.folder import of_images
 from core.domains.transformer.model import LocalModel, read_model
 from core.spec.errors import SpecError, meant
 from core.spec.task import ProblemType

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from core.domains.channels.families import AUTO_CLASS, FAMILIES
 from core.domains.config import read_config, read_object
 from core.domains.weights import INDEX, WHOLE, require_weights
 from core.spec.errors import SpecError
@@ -19,7 +20,8 @@ PRUNED = "the model was pruned already: its sizes, and parts of them, are those 
 UNEVEN = "cannot be had of this model, whose layers differ since it was pruned: no plain config.json says such shapes; "
 UNEVEN += "leave that out, or give the model that it was made of"
 
-SAVE = "`AutoModelForSequenceClassification.from_pretrained(folder).save_pretrained(folder)`"
+TEXTS = "AutoModelForSequenceClassification"  # of a folder of pictures the messages name that of pictures
+SAVE = f"`{TEXTS}.from_pretrained(folder).save_pretrained(folder)`"
 ADAPTER = (
     "it is an adapter (LoRA, PEFT), or has one beside its weights, which alone are another model: merge it with "
     "`AutoPeftModelForSequenceClassification.from_pretrained(folder).merge_and_unload().save_pretrained(new)` and give "
@@ -42,7 +44,7 @@ PICKLE = (
 BY_TRANSFORMERS_4 = "its weights are of {} ({{name}}): in transformers 4, `AutoModelForSequenceClassification"
 BY_TRANSFORMERS_4 += ".from_pretrained(folder, {}=True).save_pretrained(folder)`"
 ELSE = {
-    "model_index.json": "it is a pipeline of diffusers, which makes images: only text models are pruned",
+    "model_index.json": "it is a pipeline of diffusers, which makes pictures; only models of transformers are read",
     "open_clip_config.json": "it is a model of OpenCLIP; only models that transformers saved are read",
     "gliner_config.json": "it is a model of GLiNER; only models that transformers saved are read",
     "config.cfg": "it is a pipeline of spaCy; give the transformers model inside, saved with `save_pretrained`",
@@ -139,6 +141,14 @@ def require_model(folder: Path) -> dict[str, Any]:
     return values
 
 
+def of_images(folder: Path) -> bool:
+    """Whether the config.json of a folder says that it classifies pictures."""
+    try:
+        return read_config(folder / "config.json").get("model_type") in FAMILIES
+    except SpecError:
+        return False
+
+
 def require_names(names: Iterable[str], base: str, layers: str) -> None:
     """Raises SpecError('/model') where tensors are named as by something that was wrapped around the model.
 
@@ -168,6 +178,7 @@ def _require_weights_of(folder: Path, names: list[str]) -> None:
         raise SpecError("/model", inner)
     for pattern, says in ELSE.items():
         if name := next((name for name in names if fnmatchcase(name, pattern)), None):
+            says = says.replace(TEXTS, AUTO_CLASS) if of_images(folder) else says
             raise SpecError("/model", says.replace("{name}", name[:60]))
 
 

@@ -67,6 +67,10 @@ def cache(folder: Path) -> None:
     (folder / "blobs").mkdir()
 
 
+def of_images(change: Change) -> Change:
+    return lambda folder: (config(model_type="resnet")(folder), change(folder))
+
+
 def linked(name: str) -> Change:
     def change(folder: Path) -> None:
         (folder / name).unlink()
@@ -82,6 +86,11 @@ def linked(name: str) -> Change:
         (beside("adapter_config.json"), "merge_and_unload"),
         (only("pytorch_model.bin"), r"a pickle \(pytorch_model.bin\).*save_pretrained"),
         (only("pytorch_model.bin.index.json"), "a pickle"),
+        (
+            of_images(only("pytorch_model.bin")),
+            r"a pickle .*`AutoModelForImageClassification\.from_pretrained\(folder\)",
+        ),
+        (of_images(only("model.fp16.safetensors")), r"anew, `AutoModelForImageClassification\.from_pre"),
         (only("best.pt", config=False), r"a pickle \(best.pt\)"),
         (only("model-q4.gguf", config=False), "quantised .GGUF"),
         (beside("quantize_config.json"), "quantised .GPTQ"),

@@ -382,7 +382,11 @@ def test_a_resumed_job_ends_as_one_that_ran_through(resnet: Path, tables: Mappin
     [
         ({"budget": {"macs": 1e-6}}, "/budget/macs", "out of reach"),
         ({"model": "text"}, "/model", "classifies no pictures"),
-        ({"model": "vit", "train": {"image_size": 64}}, "/train/image_size", "reads pictures of 32 pixels a side alone"),
+        (
+            {"model": "vit", "train": {"image_size": 64}},
+            "/train/image_size",
+            "reads pictures of 32 pixels a side alone",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(

@@ -9,8 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from core.domains.channels.families import FAMILIES, Family, family_of, only_side
-from core.domains.config import read_config
+from core.domains.channels.families import Family, family_of, only_side
 from core.domains.folder import UNEVEN, entries, require_model
 from core.domains.transformer.families import head_labels
 from core.domains.weights import read_all_shapes, require_weights
@@ -113,11 +112,3 @@ def earlier_of(values: Mapping[str, Any]) -> Shapes:
     if not sizes or not all(isinstance(one, list) and all(type(n) is int and n > 0 for n in one) for one in sizes):
         raise SpecError("/model", NO_PART)
     return {name: tuple(shape) for name, shape in said.items()}
-
-
-def of_images(folder: Path) -> bool:
-    """Whether the config.json of a folder says that it classifies pictures."""
-    try:
-        return read_config(folder / "config.json").get("model_type") in FAMILIES
-    except SpecError:
-        return False

@@ -79,7 +79,17 @@ def test_pictures_lie_in_groups_of_which_one_is_read_at_a_time(tmp_path: Path, m
             "name one metadata.csv",
         ),
     ],
-    ids=["in a folder", "backslashes", "dots", "nested", "loose", "empty", "others", "hidden", "a table of another name"],
+    ids=[
+        "in a folder",
+        "backslashes",
+        "dots",
+        "nested",
+        "loose",
+        "empty",
+        "others",
+        "hidden",
+        "a table of another name",
+    ],
 )
 def test_what_says_the_class(tmp_path: Path, files: dict[str, bytes], said: list[str | None], note: str) -> None:
     result = take(tmp_path, zipped(files), "x.zip")

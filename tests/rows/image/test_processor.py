@@ -195,7 +195,10 @@ def test_a_view_shows_most_of_a_picture(size: tuple[int, int]) -> None:
         (CONFIGS["vit"] | {"auto_map": {"AutoImageProcessor": "code.Mine"}}, "asks for code of its own"),
         (CONFIGS["vit"] | {"size": {"height": 9000, "width": 9000}}, "asks for 9,000 pixels a side; at most 1,024"),
         (CONFIGS["vit"] | {"size": {"height": 0, "width": 0}}, "preprocessor_config.json"),
-        (CONFIGS["textnet"] | {"size": {"shortest_edge": 256, "longest_edge": 400}}, "it gives pictures of several sizes"),
+        (
+            CONFIGS["textnet"] | {"size": {"shortest_edge": 256, "longest_edge": 400}},
+            "it gives pictures of several sizes",
+        ),
         (CONFIGS["vit"] | {"image_mean": ["a"]}, "preprocessor_config.json"),
         ({"image_processor_type": "DetrImageProcessor"}, "preprocessor_config.json"),
     ],
