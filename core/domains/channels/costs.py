@@ -25,15 +25,18 @@ class ImageCosts(ChannelCosts):
     length: int = 0  # the side
     multiple: int = 1
     activations: int = 0  # numbers that convolutions and linear layers give for a picture
-    matrices: int = 0  # weights of convolutions and linear layers: what 'sparsity' is of
+    matrices: int = 0  # weights of convolutions and linear layers, but the head's: what 'sparsity' is of
     in_fours: int = 0  # of these, where input channels fill groups of four: what N:M patterns are of
     own: Graph | None = None  # where readers may read their own channels
 
     @classmethod
-    def at(cls, graph: Graph, side: int, multiple: int, precision: Precision = "float32") -> ImageCosts:
-        """From what a graph says of the weights."""
+    def at(
+        cls, graph: Graph, side: int, multiple: int, precision: Precision = "float32", head: str = "classifier"
+    ) -> ImageCosts:
+        """From what a graph says of the weights; `head`: where the head's are."""
         found = ChannelCosts.of(graph, precision)
-        layers = [weight for weight in graph.weights.values() if weight.positions]
+        named = {name: weight for name, weight in graph.weights.items() if weight.positions}
+        layers, zeros = [*named.values()], [weight for name, weight in named.items() if not name.startswith(f"{head}.")]
         return cls(
             found.params,
             found.macs,
@@ -41,8 +44,8 @@ class ImageCosts(ChannelCosts):
             side,
             multiple,
             activations=sum(weight.positions * weight.shape[0] for weight in layers),
-            matrices=sum(prod(weight.shape) for weight in layers),
-            in_fours=sum(prod(weight.shape) for weight in layers if weight.shape[1] % 4 == 0),
+            matrices=sum(prod(weight.shape) for weight in zeros),
+            in_fours=sum(prod(weight.shape) for weight in zeros if weight.shape[1] % 4 == 0),
             own=graph if graph.columns.paths else None,
         )
 

@@ -96,7 +96,7 @@ class ChannelNetwork(Network):
         }
 
     def costs(self, length: int, spared: int = 0, precision: Precision = "float32") -> ImageCosts:
-        return ImageCosts.at(self.given, self.side, self.multiple, precision)
+        return ImageCosts.at(self.given, self.side, self.multiple, precision, self.head_name)
 
     def file_bytes(self, precision: Precision = "float32") -> int:
         state = self.assembled().state_dict()

@@ -13,7 +13,7 @@ from core.spec.budget import GROUPS, Budget
 from core.spec.errors import SpecError
 from core.spec.job import Precision
 
-FORM = 4  # of what is kept of it, and of the rules that it is made by
+FORM = 5  # of what is kept of it, and of the rules that it is made by
 MADE_BY = ("torch", "transformers")  # whose versions tell in what is found out
 UNITS = {"params": "parameters", "macs": "multiply-accumulates for a picture of {side} pixels", "bytes": "bytes"}
 
@@ -28,7 +28,7 @@ class Reach:
     channels: int  # counted once where several layers share them
     removable: float  # part of the multiply-accumulates that can go at all
     activations: int  # numbers that convolutions and linear layers give for a picture
-    matrices: int  # weights of these: what 'sparsity' is of
+    matrices: int  # weights of these, but the head's: what 'sparsity' is of
     in_fours: int  # of these, where input channels fill groups of four: what N:M patterns are of
     dense: Mapping[str, int]  # params, macs, bytes: of the whole model
     lowest: Mapping[str, int]

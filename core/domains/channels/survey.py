@@ -6,7 +6,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from core.domains.channels.families import family_of
 from core.domains.channels.reach import Reach
+from core.domains.config import read_config
 from core.spec.job import Precision
 
 
@@ -21,5 +23,6 @@ def reach_of(
     load: Any = import_module("core.domains.channels.load")
     costs: Any = import_module("core.domains.channels.costs")
     graph = load.graph_of(load.empty_body(folder, labels), side, own)
-    found: Reach = costs.ImageCosts.at(graph, side, multiple, precision).reach
+    head = family_of(read_config(folder / "config.json")).head
+    found: Reach = costs.ImageCosts.at(graph, side, multiple, precision, head).reach
     return found

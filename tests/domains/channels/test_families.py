@@ -21,6 +21,7 @@ from core.domains.channels.families import FAMILIES as TABLE
 from core.domains.channels.families import UNFIT, family_of
 from core.domains.channels.gates import gated
 from core.domains.channels.graph import Graph
+from core.domains.channels.network import ChannelNetwork
 from core.domains.channels.norms import evaluating
 from core.domains.channels.resize import shapes_from
 from core.domains.channels.tracing.state import State
@@ -33,6 +34,7 @@ from core.spec.errors import SpecError
 from tests.domains.channels.nets import FAMILIES, PLAIN, Twice, answer, make, pictures, traced
 
 NAMES = [*FAMILIES, *PLAIN]
+TASKS = {family.task_class.removesuffix("ForImageClassification").lower() for family in TABLE.values()}
 
 
 def structures(graph: Graph, count: int = 2) -> list[Structure]:
@@ -79,6 +81,16 @@ def test_costs_equal_what_the_cut_network_has(name: str) -> None:
         size = len(save(saved, metadata={"format": "pt"}))
         dense = structure == Structure.dense(graph.anatomy)
         assert size == costs.bytes.before if dense else size <= costs.bytes.model(structure) <= size + 40 * len(saved)
+
+
+@pytest.mark.parametrize("name", [name for name, (family, _) in FAMILIES.items() if family.lower() in TASKS])
+def test_a_plan_counts_zeros_as_the_job_does(name: str) -> None:
+    """Of the body's weights: a head is no part of what is pruned."""
+    model, graph = traced(name)
+    network = ChannelNetwork(copy.deepcopy(model), TABLE[str(model.config.model_type)], graph, 64)
+    costs, weights = network.costs(64), network.matrices().values()
+    assert costs.matrices == sum(weight.numel() for weight in weights)
+    assert costs.in_fours == sum(weight.numel() for weight in weights if weight.shape[1] % 4 == 0)
 
 
 @pytest.mark.parametrize("name", NAMES)
