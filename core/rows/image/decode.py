@@ -27,7 +27,10 @@ OTHERS = {".tif": "TIFF", ".tiff": "TIFF", ".heic": "HEIC", ".heif": "HEIC", ".a
 OTHERS |= {".ico": "ICO", ".psd": "PSD", ".dng": "DNG", ".jp2": "JPEG 2000"}
 SIGNS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")  # first bytes that no other data has
 FOREIGN = {b"II*\0": "TIFF", b"MM\0*": "TIFF", b"8BPS": "PSD", b"<svg": "SVG", b"%PDF": "PDF"}
-CODED = ("heic", "heix", "mif1", "avif")  # after "ftyp"
+CODED = {  # after "ftyp"
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIC"),
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+}
 MAX_BYTES = 32 * 2**20
 MAX_PIXELS = 50_000_000  # of one picture: some 200 MB while it is decoded
 MAX_RATIO = 100  # of its longer side to the shorter one, as which it is scaled
@@ -143,9 +146,12 @@ def _check_size(width: int, height: int) -> None:
 
 def _foreign(data: bytes) -> str:
     """What bytes are that are no picture of a format that is read."""
-    kind = next((name for sign, name in FOREIGN.items() if data.lstrip().startswith(sign)), None)
-    if data[4:8] == b"ftyp" and data[8:12].decode("latin-1") in CODED:
-        kind = "AVIF" if data[8:12] == b"avif" else "HEIC"
+    head = data[:1024].removeprefix(b"\xef\xbb\xbf").lstrip()
+    kind = next((name for sign, name in FOREIGN.items() if head.startswith(sign)), None)
+    if head.startswith((b"<?xml", b"<!--", b"<!DOCTYPE svg")) and b"<svg" in head:
+        kind = "SVG"
+    if data[4:8] == b"ftyp":
+        kind = CODED.get(data[8:12])
     if kind is not None:
         return f"is {kind}, which is not read; {SAVE}"
     if data.startswith(b"version https://git-lfs"):
