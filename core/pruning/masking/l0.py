@@ -7,6 +7,7 @@ get cheaper as the target rises. The budget itself is met by `fit` at the end, n
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
@@ -95,6 +96,10 @@ def prune(
             weights.resume(saved["weights"])
         generator.set_state(saved["generator"])
         set_random_state(saved["random"])
+
+    def under_masks(present: Structure) -> AbstractContextManager[None]:
+        return network.gated(masks.median(), present)
+
     for step, (streams, index) in enumerate(islice(_batches(plan, steps, seed), first, None), first):
         target = goal * min(1.0, max(0, step + 1 - before) / (RAMP * (steps - before)))
         gates, *others = (one.draw(generator) for one in every)
@@ -115,7 +120,7 @@ def prune(
         for own in every:
             own.clamp()
         if weights:
-            weights.update(network, step + 1, index)
+            weights.update(network, step + 1, index, partial(under_masks, present))
 
         if (step + 1) % max(1, steps // CUTS) == 0 and step + 1 < steps:
             room = min(cost.dense, int(MARGIN * (1 - target) * cost.dense))
@@ -127,7 +132,7 @@ def prune(
                 for own in every:
                     own.keep(present)
         if (step + 1) % max(1, steps // EVALUATIONS) == 0:
-            with torch.no_grad(), network.gated(masks.median(), present):
+            with torch.no_grad(), under_masks(present):
                 pace.dev = dev_scores(network, dev, pace.alive)
             require_number(pace.dev["loss"], step + 1, "prune")
             facts = {
