@@ -32,6 +32,7 @@ from core.pruning.training.predict import predict
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec
 from core.spec.messages import Alive, Fitted, Note, Saved, StageBegun, StageProgress
+from core.spec.methods import METHODS
 from core.spec.report import Curve, Interval, Report, Sizes
 from tests.fresh import Fresh
 from tests.tiny import SOURCE, TARGET, done, rows, save_table, save_tiny_model
@@ -96,11 +97,15 @@ def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
 ) -> None:
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)  # the files hold no bytecode all the same
     sources = [] if coupling == "none" else [{"data": {"dataset": SOURCE}, "label": "label"}]
-    report, said = go(spec_of(sources=sources, transfer={"coupling": coupling}, **method), tiny, tables, tmp_path)
+    spec = spec_of(sources=sources, transfer={"coupling": coupling}, **method)
+    report, said = go(spec, tiny, tables, tmp_path)
     out = tmp_path / "output"
 
     budget = report.budget
     assert 0.99 * budget.limit <= budget.met <= budget.limit == int(0.3 * budget.dense)
+    assert (report.layout is None) == METHODS[spec.method.name].trains  # which have no regular layout
+    if report.layout:
+        assert all(0 <= one.worth <= 1 for one in (report.layout.regular, report.layout.free))
     assert json.loads((out / "report.json").read_text()) == json.loads(json.dumps(report.to_json()))
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["files"] == {p.name: sha256(p) for p in out.iterdir() if p.name != "manifest.json"}

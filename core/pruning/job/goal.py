@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.domains.channels.costs import ImageCosts
 from core.domains.channels.network import ChannelNetwork
@@ -26,6 +26,7 @@ from core.spec.errors import SpecError
 from core.spec.job import Layout
 from core.spec.latency import Latency
 from core.spec.messages import LatencyMeasured
+from core.spec.methods import METHODS
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,10 @@ def goal_of(one: Pass, network: Network, costs: Costs, blank: Blank) -> Goal:
         pattern = budget.pattern or "unstructured"
         sparsity.require_rest(sparsity.weights_of(network, pattern), budget.sparsity, pattern)
     if not budget.timed:
-        return Goal(costs, Fitter.counted(costs, budget, layout, spec.hidden_size))
+        fitter = Fitter.counted(costs, budget, layout, spec.hidden_size)
+        if METHODS[spec.method.name].trains:  # which is of the free layout alone
+            fitter = replace(fitter, layouts=None)
+        return Goal(costs, fitter)
     found: list[LatencyBudget] = []
 
     def measured() -> tuple[Cost, int]:
