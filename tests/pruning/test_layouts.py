@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from core.pruning.job import layouts, run
+from core.domains.structure import Structure
+from core.pruning.job import goal, layouts, run
 from core.pruning.job.prepare import Prepared
 from core.pruning.job.stages import Shrunk
+from core.pruning.latency.runtimes import conditions
+from core.pruning.latency.stopwatch import Reading, Stopwatch
 from core.spec.errors import SpecError
 from core.spec.messages import Message, Note, StageProgress
 from core.spec.report import Interval
@@ -76,6 +81,30 @@ def test_where_a_regular_one_does_not_meet_its_time_the_free_one_is_made(
     done(spec_of(export={"layout": "auto"}), tiny, table, tmp_path, said.append)
     assert "the free layout alone is made: not met: too slow" in [one.message for one in said if isinstance(one, Note)]
     assert (tmp_path / "output/model.safetensors").is_file()
+
+
+@pytest.mark.slow
+def test_each_layout_says_where_its_own_time_was_measured(
+    tiny: Path, table: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(_watch: Stopwatch, structure: Structure) -> Reading:
+        left = sum(map(len, structure.heads)) / 12 + sum(map(len, structure.neurons)) / 384
+        return Reading(2.0 + 4.0 * left, 10.0, 2.0 + 4.0 * left, 0.0, 10)
+
+    def fits(name: str) -> Any:
+        return json.loads((tmp_path / "state" / f"{name}.json").read_text())["fits"]
+
+    monkeypatch.setattr(layouts, "not_worse", lambda _apart: True)
+    monkeypatch.setattr(Stopwatch, "measure", measured)
+    spec = spec_of(export={"layout": "auto"}, budget={"speedup": 1.5})
+    here = done(spec, tiny, table, tmp_path).budget.measured
+    assert here and fits("latency") == fits("prune") != fits("regular-prune") == fits("regular-latency")
+
+    for file in (tmp_path / "state").glob("regular-*"):  # killed before the regular one was decided on
+        file.unlink()
+    monkeypatch.setattr(goal, "conditions", lambda *given: replace(conditions(*given), device_name="another CPU"))
+    there = done(spec, tiny, table, tmp_path).budget.measured
+    assert there and (there.device_name, there.fits) == ("another CPU", here.fits)
 
 
 @pytest.mark.parametrize(("value", "high", "taken"), [(0.01, 0.05, True), (-0.03, 0.02, False), (-0.01, -0.001, False)])

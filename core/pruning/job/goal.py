@@ -79,9 +79,8 @@ def latency_budget(one: Pass, network: Network, blank: Blank) -> LatencyBudget:
     under = conditions(budget, network.longest(one.spec.length))
     one.teller.note(f"measuring latency: {under.runtime} on {under.device_name}")
     watch = Stopwatch(network, blank, under, one.teller.alive)
-    # The control's, too: it prunes the same model. What one size has measured of it, others need not.
-    state = one.state.folder / f"{one.teller.size + '-' if one.teller.size else ''}latency.json"
-    earlier = next(iter(sorted(one.state.folder.glob("*-latency.json"))), None)
+    # What one size, or one of two layouts, has measured of the model, others need not.
+    earlier = next(iter(sorted(one.state.folder.glob("*latency.json"))), None)
     pricing = pricing_of(network, one.spec.export.first_layout)
 
     def hear(latency: Latency) -> None:
@@ -90,6 +89,7 @@ def latency_budget(one: Pass, network: Network, blank: Blank) -> LatencyBudget:
     def settle() -> bool:
         return quieten(one.teller.note, one.teller.alive)
 
+    state = one.state.shared("latency.json")  # the control prunes the same model
     found = LatencyBudget(budget, pricing, under, watch.measure, state, one.cache, earlier, hear, settle)
     one.teller.saved("data")
     return found

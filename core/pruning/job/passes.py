@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core.domains.model_ref import ModelRef
 from core.pruning.job.progress import Teller
-from core.pruning.job.state import State
+from core.pruning.job.state import CONTROL, State
 from core.spec.job import JobSpec, Layout, Transfer
 from core.spec.messages import Listener
 
@@ -44,7 +44,7 @@ class Pass:
         """In the folders of `workdir`; the control's half of the progress comes after the job's own."""
         start, width = (0.5, 0.5) if control else (0.0, 0.5 if spec.control else 1.0)
         teller = Teller(listener, control=control, start=start, width=width)
-        state = State(workdir / "state", workdir / "tmp", teller, "control-" if control else "")
+        state = State(workdir / "state", workdir / "tmp", teller, CONTROL if control else "")
         (workdir / "output").mkdir(parents=True, exist_ok=True)
         return cls(
             spec, model, datasets, names or {}, workdir / "output", cache, teller, state, workdir / "tmp", control

@@ -50,5 +50,6 @@ def conditions(spec: JobSpec) -> list[Budget]:
 def measured(one: Pass, budget: Budget, number: int, network: Network, inputs: Inputs) -> Latency:
     """Under the conditions of a budget."""
     spec = one.spec.model_copy(update={"one_budget": budget, "budgets": []})
-    alone = replace(one, spec=spec, teller=one.teller.of(f"probe{number}"))
+    teller = one.teller.of(f"probe{number}")
+    alone = replace(one, spec=spec, teller=teller, state=one.state.beside(f"{teller.size}-", teller))
     return latency_budget(alone, network, inputs.test.blank).latency

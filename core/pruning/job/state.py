@@ -21,6 +21,7 @@ from core.spec.messages import StageName
 
 log = logging.getLogger(__name__)
 
+CONTROL = "control-"  # what the files of the control's pass begin with
 Facts = dict[str, Any]
 Labels = Sequence[str] | None
 
@@ -41,6 +42,10 @@ class State:
     def beside(self, prefix: str, teller: Teller) -> State:
         """That of one size."""
         return State(self.folder, self._scratch, teller, self._prefix + prefix)
+
+    def shared(self, name: str) -> Path:
+        """A file that is the control's, too."""
+        return self.folder / f"{self._prefix.removeprefix(CONTROL)}{name}"
 
     def save(
         self, stage: StageName, facts: Mapping[str, Any], network: Network | None = None, labels: Labels = None
