@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 from core.domains.structure import Structure
 from core.pruning.job import family, run
 from core.pruning.job.family import knee, largest_first, recommended, warnings
+from core.pruning.job.prepare import Prepared
+from core.pruning.job.stages import Recovered, recover
 from core.pruning.training.train import train
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec
@@ -195,6 +197,24 @@ def test_a_smaller_size_goes_on_with_the_heads_of_the_larger_one(
     with pytest.raises(Killed):
         run.run(spec, run.ModelRef(tiny, spec.model), tables, tmp_path / "b", until)
     assert go(spec, tiny, tables, tmp_path / "b", []).sizes[1].result.test == whole.sizes[1].result.test
+
+
+@pytest.mark.slow
+def test_a_size_whose_weights_its_precision_cannot_say_fails_alone(
+    tiny: Path, tables: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recovered(prepared: Prepared, *given: Any) -> Recovered:
+        made = recover(prepared, *given)
+        if prepared.one.spec.budget.params == 0.2:
+            made.student.heads["target"].weight.data[0, 0] = 1e5
+        return made
+
+    monkeypatch.setattr(run, "recover", recovered)
+    steps = {"train": {"steps": {"teach": 4, "recover": 4}}, "export": {"precision": "float16"}}
+    report = go(spec_of({"params": 0.2}, {"params": 0.5}, **steps), tiny, tables, tmp_path, [])
+    made, failed = report.sizes
+    assert (made.name, made.error, failed.name) == ("params-0.5", None, "params-0.2")
+    assert "holds 1e+05, which 'float16' cannot say" in str(failed.error)
 
 
 def test_all_sizes_out_of_reach_are_named_together(tiny: Path, tables: Mapping[str, Path], tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from core.pruning.job.layouts import choose
 from core.pruning.job.measure import measure
 from core.pruning.job.on_dev import tell
 from core.pruning.job.passes import Pass, without_transfer
+from core.pruning.job.precision import require_range
 from core.pruning.job.prepare import Prepared, prepare, together
 from core.pruning.job.probe import probe
 from core.pruning.job.publish import Finished, publish
@@ -96,10 +97,12 @@ def trained_and_measured(one: Pass) -> Outcome:
     of_dense = predict(taught.teacher, family.shared.inputs.dev, alive=one.teller.alive) if told else None
     for prepared in family.sizes:
         try:
-            shrunk.append(shrink(prepared, decided, taught, shrunk[-1] if shrunk else None))
-        except SpecError as error:  # a budget in time, which its structures do not meet
+            made = shrink(prepared, decided, taught, shrunk[-1] if shrunk else None)
+            require_range(made.student, one.spec.export.precision)
+        except SpecError as error:  # a budget in time, which its structures do not meet; a weight too large for a file
             failed[prepared.one.spec.budget.name] = error
         else:
+            shrunk.append(made)
             if of_dense is not None:
                 tell(shrunk[-1], taught.teacher, of_dense)
     if not shrunk:
