@@ -8,19 +8,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 
+from core.domains.fit import within
 from core.domains.structure import Structure
-from core.pruning.job import family, run
+from core.pruning.job import family, prepare, run, stages
 from core.pruning.job.family import knee, largest_first, recommended, warnings
 from core.pruning.job.prepare import Prepared
 from core.pruning.job.stages import Recovered, recover
+from core.pruning.scoring.fitter import Fitter
 from core.pruning.training.train import train
 from core.spec.errors import SpecError
 from core.spec.job import JobSpec
-from core.spec.messages import Fitted, Message, Saved, SizeTrained, StageBegun, StageProgress
+from core.spec.messages import Fitted, Message, Note, Saved, SizeTrained, StageBegun, StageProgress
 from core.spec.report import FamilyReport, Interval, Result, Size, stored
+from tests.builders import MINILM, bert_costs, scores_of
 from tests.reports import result
 from tests.tiny import SOURCE, TARGET, rows, save_table
 from tests.tiny import spec_of as shortest
@@ -100,6 +104,39 @@ def test_a_smaller_size_is_cut_out_of_the_larger_one(made: tuple[Any, ...]) -> N
         for size in report.sizes[:2]
     )
     assert all({*less} <= {*more} for less, more in zip(small.kept, large.kept, strict=True))
+
+
+@pytest.mark.parametrize("share", [0.07, 0.06, 0.05])
+def test_a_larger_one_of_hardly_any_neurons_is_not_cut_again_where_that_misses_the_budget(share: float) -> None:
+    rng, cost = np.random.default_rng(0), bert_costs(MINILM).params
+    scores = scores_of(np.exp(1.5 * rng.normal(size=(6, 12)) + 4), np.exp(1.5 * rng.normal(size=(6, 1536))))
+    larger, fitter = Fitter(cost, cost.dense // 10)(scores), Fitter(cost, int(share * cost.dense))
+    small = fitter(within(scores, cost, larger) if fitter.reaches(scores, larger) else scores)
+    assert 0.99 * fitter.limit <= cost.of(small) <= fitter.limit
+    assert Fitter(cost, cost.dense // 11).reaches(scores, Structure.dense(MINILM.anatomy))
+
+
+@pytest.mark.slow
+def test_a_size_that_misses_its_budget_in_the_larger_one_is_cut_from_the_dense_model(
+    tiny: Path, tables: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the steps of a size that is not nested, in a resumed job as well."""
+    every, steps = scores_of(np.full((3, 4), 9.0), np.ones((3, 128))), {"teach": 4, "prune": 0, "recover": 6}
+    monkeypatch.setattr(stages, "scores", lambda *_given: every)
+    monkeypatch.setattr(prepare, "training_steps", lambda *_given: steps)
+    spec, said = (
+        spec_of({"params": 0.2}, {"params": 0.47}, train={"steps": {"teach": 4, "recover": 4}}),
+        list[Message](),
+    )
+    for _ in range(2):
+        report = go(spec, tiny, tables, tmp_path, said)
+        for size, recovered in zip(report.sizes, (4, 6), strict=True):
+            assert size.budget is not None and 0.98 * size.budget.limit < size.budget.met <= size.budget.limit
+            own = json.loads((tmp_path / "output" / size.name / "report.json").read_text())
+            assert own["train"]["steps"]["recover"] == recovered
+        (tmp_path / "state/params-0.2-recover.json").unlink()
+    notes = [one.message for one in said if isinstance(one, Note)]
+    assert notes == ["params-0.2 is cut from the dense model: no units of the larger size meet its budget"]
 
 
 @pytest.mark.slow

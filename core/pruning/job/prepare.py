@@ -48,6 +48,13 @@ class Prepared:
     progress: Listener  # hears of steps, and says how far the whole job is
     regular: Prepared | None = None  # the same size in a regular layout, where both are to be made
 
+    @property
+    def alone(self) -> Prepared:
+        """The same, cut from the dense model."""
+        spec = self.one.spec
+        steps = training_steps(spec, len(self.inputs.splits.train), part_left(spec, self.goal.costs))
+        return replace(self, nested=False, plan=replace(self.plan, steps=steps))
+
 
 @dataclass(frozen=True)
 class Family:
@@ -93,11 +100,10 @@ def prepare(one: Pass) -> tuple[Family, Network]:
         except SpecError as error:
             failed[name] = error
             continue
-        nested, steps = each.nested and bool(found), each.steps
+        plan = plan_training(size.spec, each.steps, network.rate)
+        made = Prepared(size, inputs, goal, each.nested, plan, done, size.teller.sized(progress))
         if each.nested and not found:  # since the larger ones have failed
-            steps = training_steps(size.spec, len(inputs.splits.train), each.left)
-        plan = plan_training(size.spec, steps, network.rate)
-        made = Prepared(size, inputs, goal, nested, plan, done, size.teller.sized(progress))
+            made = made.alone
         found.append(in_both_layouts(made, network, costs[name]) if each.twice else made)
     if not found:
         raise together(one.spec, failed)

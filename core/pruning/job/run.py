@@ -131,6 +131,8 @@ def shrink_laid(prepared: Prepared, decided: Decided, taught: Taught, larger: Sh
     teller = prepared.one.teller
     with teller.stage("prune"):
         pruned = prune(prepared, decided, taught, larger)
+    if prepared.nested and not pruned.nested:
+        prepared = prepared.alone
     with teller.stage("recover"):
         recovered = recover(prepared, decided, taught, pruned)
     return Shrunk(prepared, decided, pruned, recovered, taught.curve)

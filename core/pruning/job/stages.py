@@ -57,6 +57,7 @@ class Pruned:
     curve: Curve
     layout: Layout | None  # what a regular structure has, beside the free one
     fits: Sequence[Mapping[str, Any]]  # structures that were measured for a budget in time
+    nested: bool = False  # cut out of the next larger size
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,12 @@ def prune(prepared: Prepared, decided: Decided, taught: Taught, larger: Shrunk |
     """Choose the units on a copy of the teacher, or of the next `larger` size where that can be cut again; cut it."""
     one, rows, labels = prepared.one, taught.rows, prepared.inputs.splits.labels
     facts = one.state.load("prune", labels)
-    larger = larger if prepared.nested and facts is None else None
-    student = copy.deepcopy(larger.student if larger else taught.teacher)
     plan = decided.phases("prune", rows.target, rows.sources, one.spec.train.batch_size)
+    larger = larger if prepared.nested and facts is None else None
+    if larger and not cuts_again(prepared, decided, taught, plan, larger):
+        one.teller.note(f"{one.teller.size} is cut from the dense model: no units of the larger size meet its budget")
+        larger = None
+    student = copy.deepcopy(larger.student if larger else taught.teacher)
     add_heads(student, plan, decided.sources)
     if facts is not None:
         structure = Structure.from_json(facts["structure"])
@@ -119,8 +123,8 @@ def prune(prepared: Prepared, decided: Decided, taught: Taught, larger: Shrunk |
             add_heads(student, later, decided.sources)
         student.load_state_dict(weights, strict=True)
         layout = Layout(**facts["layout"]) if facts.get("layout") else None
-        curve, fits = Curve(**facts["history"]), facts.get("fits", [])
-        return Pruned(student.to(device()), structure, curve, layout, fits)
+        curve, fits, nested = Curve(**facts["history"]), facts.get("fits", []), facts.get("nested", prepared.nested)
+        return Pruned(student.to(device()), structure, curve, layout, fits, nested)
     student, structure, history, layout = chosen(prepared, decided, taught, student, plan, larger)
     if one.spec.budget.sparsity is None:
         one.teller.fitted(structure, taught.teacher.anatomy)
@@ -130,9 +134,19 @@ def prune(prepared: Prepared, decided: Decided, taught: Taught, larger: Shrunk |
         taken = plan if "weights" in decided.transfer.share else alone
         refit(student, taught.teacher, taken, one.spec.train.seed, structure, one.teller.alive)
     fits = prepared.goal.latency.fits if prepared.goal.latency else []
-    facts = {"history": asdict(history), "structure": structure.to_json(), "fits": fits}
+    nested = larger is not None
+    facts = {"history": asdict(history), "structure": structure.to_json(), "fits": fits, "nested": nested}
     one.state.save("prune", facts | {"layout": layout and layout.model_dump()}, student, labels)
-    return Pruned(student.to(device()), structure, Curve(**asdict(history)), layout, fits)
+    return Pruned(student.to(device()), structure, Curve(**asdict(history)), layout, fits, nested)
+
+
+def cuts_again(prepared: Prepared, decided: Decided, taught: Taught, plan: Sequence[Phase], larger: Shrunk) -> bool:
+    """Whether what the larger size keeps has units fine enough for this one's budget."""
+    method, fitter = pruning(prepared.one.spec.method.name), prepared.goal.fitter
+    if fitter.spares_all or not isinstance(method, Scored):
+        return True
+    every = scores(prepared, taught, method, plan, training(prepared, decided, "prune"))
+    return fitter.reaches(every, larger.pruned.structure)
 
 
 def chosen(

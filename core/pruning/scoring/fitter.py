@@ -11,7 +11,7 @@ from core.domains.channels.cost import Bilinear
 from core.domains.channels.costs import ImageCosts
 from core.domains.channels.fit import fit_channels
 from core.domains.cost import Additive, Cost, Costs
-from core.domains.fit import Scores, fit, stays_exact
+from core.domains.fit import SLACK, Scores, fit, stays_exact, within
 from core.domains.structure import Structure
 from core.domains.transformer import costs as transformer
 from core.domains.transformer.costs import least
@@ -68,6 +68,14 @@ class Fitter:
             assert isinstance(self.cost, Additive)
             self.beside = compare(scores, every or scores, self.cost, self.limit, self.layouts)
         return structure
+
+    def reaches(self, scores: Scores, present: Structure) -> bool:
+        """Whether the units that are `present` come as close to the limit as it is to be met, or all come no closer."""
+
+        def met(given: Scores) -> bool:
+            return self.cost.of(self.find(given, self.cost, self.limit)) >= (1 - SLACK) * self.limit
+
+        return parallel.agree(lambda: met(within(scores, self.cost, present)) or not met(scores))
 
     def on_the_way(self, scores: Scores, limit: int) -> Structure | None:
         """What can be cut out before the last fit, which is to stay exact; None where too few fine units would stay."""
