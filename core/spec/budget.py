@@ -63,7 +63,7 @@ class Budget(Strict):
         Literal["encoder", "model"] | None,
         Field(
             description="what is counted; left out: the encoder for 'params' and 'sparsity'. Other costs count the "
-            "whole model"
+            "whole model, and so do all of image models"
         ),
     ] = None
     sequence_length: Annotated[

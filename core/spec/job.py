@@ -241,6 +241,11 @@ class Webhook(Strict):
     ]
 
 
+def _of_all(budget: dict[str, Any]) -> dict[str, Any]:
+    """A budget of an image model, of which the whole is counted."""
+    return budget | {"of": "model"} if budget.get("params") is not None and budget.get("of") is None else budget
+
+
 def _of_images(source: Any) -> Any:
     """A source of pictures, whose column has a usual name."""
     if isinstance(source, dict) and source.get("image") is None and not source.get("text"):
@@ -364,8 +369,11 @@ class JobSpec(Strict):
         if several and any(budget.get("device") == "cuda" for budget in budgets) and isinstance(resources, dict):
             filled["resources"] = {"device": "cuda"} | resources
         task = values.get("task")
-        if isinstance(task, dict) and task.get("type") == IMAGES and isinstance(values.get("sources"), list):
-            filled["sources"] = [_of_images(source) for source in values["sources"]]
+        if isinstance(task, dict) and task.get("type") == IMAGES:
+            whole = [*map(_of_all, budgets)]
+            filled |= {"budgets": whole} if several else {"budget": whole[0]}
+            if isinstance(values.get("sources"), list):
+                filled["sources"] = [_of_images(source) for source in values["sources"]]
         searching = isinstance(task, dict) and task.get("type") in SEARCHING
         if (sparse or searching) and values.get("sources") and transfer.get("coupling") is None:
             filled["transfer"] = {**transfer, "coupling": "teacher"}

@@ -122,11 +122,14 @@ def said(spec: Any) -> Iterator[str]:
     if not isinstance(spec, Mapping):
         return
     budgets = spec.get("budgets")
+    task = spec.get("task")
+    images = isinstance(task, Mapping) and task.get("type") == "image-classification"
     for given in [spec.get("budget"), *(budgets if isinstance(budgets, list) else [])]:
         found = read_budget(given)
         if isinstance(given, str) and isinstance(found, dict):
             ((kind, value),) = found.items()
-            yield f"The budget '{given.strip()}' is taken as {kind} {value:,}{MEANING[kind]}."
+            meaning = ": this share of the model's parameters" if images and kind == "params" else MEANING[kind]
+            yield f"The budget '{given.strip()}' is taken as {kind} {value:,}{meaning}."
 
 
 MEANING = {

@@ -100,7 +100,8 @@ def kept_all(output: Path, report: Report) -> None:
     weights = load_file(output / "model.safetensors")
     structure = Structure.from_json(json.loads((output / "structure.json").read_text()))
     assert report.structure.channels == [len(units) for units in structure.kept] and min(report.structure.channels) > 0
-    assert report.budget.met <= report.budget.limit
+    assert report.budget.met <= report.budget.limit and report.budget.of == "model"
+    assert "encoder's" not in (output / "report.html").read_text()
     assert report.verified is not None and report.verified.changed_predictions == 0
     assert report.results.pruned.bytes == (output / "model.safetensors").stat().st_size
     floats = sum(one.numel() for one in weights.values() if one.is_floating_point())
@@ -300,6 +301,8 @@ def test_zeros_keep_every_shape(
             assert ((one.movedim(1, -1).unflatten(-1, (-1, 4)) != 0).sum(-1) == 2).all()
         assert report.sparsity.weights == sum(one.numel() for one in kernels.values())
     assert not [*(tmp_path / "output").glob("modeling_*.py")]
+    assert report.budget.of == "model" and "its encoder" not in (tmp_path / "output/README.md").read_text()
+    assert "encoder's" not in (tmp_path / "output/report.html").read_text()
 
 
 @pytest.mark.slow

@@ -33,6 +33,15 @@ def test_defaults() -> None:
     assert (text.task.image, text.task.columns, text.task.augment) == (None, ["text"], None)
 
 
+def test_parameters_are_those_of_the_whole_model() -> None:
+    share: Any
+    for share in ({"params": 0.5}, "50%"):
+        assert images(budget=share).budget.model_dump(exclude_none=True) == {"params": 0.5, "of": "model"}
+    sizes = images(budget=None, budgets=["50%", {"params": 0.25}, {"macs": 0.5}]).sizes
+    assert [size.budget.of for size in sizes] == ["model", "model", None]
+    assert spec_of({}, budget="50%").budget.of is None
+
+
 def test_readers_are_shared_unless_they_are_to_have_their_own() -> None:
     assert not images().own_readers and not images(channels={"multiple": 8}).own_readers
     own = images(channels=OWN, export={"formats": ["onnx"]})
@@ -79,6 +88,11 @@ def test_what_is_answered_can_be_asked_again() -> None:
         (lambda: images(channels=OWN, method={"name": "pdp"}), "/channels/readers", "learns masks"),
         (lambda: images(channels=OWN, budget={"sparsity": 0.5}), "/channels/readers", "leave it out"),
         (lambda: spec_of({}, channels=OWN), "/channels", "reads texts"),
+        (
+            lambda: images(budget=None, budgets=[{"params": 0.5}, {"params": 0.5, "of": "model"}]),
+            "/budgets/1",
+            "is the size at /budgets/0 again",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_by_its_field(spec: Any, where: Any, says: str) -> None:

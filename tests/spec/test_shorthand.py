@@ -119,7 +119,9 @@ def test_what_was_understood_is_said() -> None:
     assert [*shorthand.said({"budgets": ["3 ms", "small", {"params": 0.1}]})] == [
         "The budget '3 ms' is taken as latency_ms 3.0: milliseconds for one text, as measured on the worker."
     ]
-    assert next(shorthand.said({"budget": "10%"})).startswith("The budget '10%' is taken as params 0.1: this share of")
+    for task, whole in (({}, "encoder"), ({"type": "image-classification"}, "model")):
+        found = next(shorthand.said({"budget": "10%", "task": task}))
+        assert found.startswith(f"The budget '10%' is taken as params 0.1: this share of the {whole}'s parameters")
     assert [*shorthand.said([])] == [*shorthand.said({"budget": {"params": 0.1}})] == []
 
 

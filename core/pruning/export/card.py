@@ -71,7 +71,7 @@ def kept_of(report: Report, spec: JobSpec) -> str:
     """How much of the dense model this is."""
     dense, pruned = report.results.dense, report.results.pruned
     if report.sparsity is not None:
-        return f"{report.budget.fraction:.1%} non-zero weights of its encoder"
+        return f"{report.budget.fraction:.1%} non-zero weights" + " of its encoder" * (spec.task.image is None)
     if spec.task.image is not None:
         return f"{pruned.macs / dense.macs:.1%} of its multiply-accumulates"
     return f"{pruned.encoder_params / dense.encoder_params:.1%} of its encoder"

@@ -263,7 +263,7 @@ def counted(size: Shrunk, pruned: Result, zeros: Zeros | None) -> BudgetMet:
         met = small.of(structure) + small.outside * whole
     return BudgetMet(
         cost=kind,
-        of=budget.counted,
+        of="model" if whole else "encoder",
         asked=budget.value,
         limit=limit,
         met=met,
