@@ -125,7 +125,7 @@ def sized(spec: JobSpec, left: Sequence[float], train_rows: int) -> dict[str, Si
 def cut_again(larger: JobSpec, smaller: JobSpec) -> bool:
     """Whether a size is cut out of a larger one: both are counts of one kind, of any units that are scored once."""
     one, other = larger.budget, smaller.budget
-    alike = (one.kind, one.counted, one.sequence_length) == (other.kind, other.counted, other.sequence_length)
+    alike = (one.kind, one.counted) == (other.kind, other.counted)
     free = smaller.export.layout == "free" and smaller.hidden_size == "keep" and not smaller.own_readers
     scored = not METHODS[smaller.method.name].trains and "weights" in smaller.transfer.share
     return alike and one.kind in COUNTED and free and scored

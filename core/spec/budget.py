@@ -176,6 +176,12 @@ def require_family(budgets: Sequence[Budget]) -> None:
             "milliseconds of different runtimes, devices, batches or lengths have no order: give all latencies the "
             "same, and a job to each other one",
         )
+    if len({budget.sequence_length for budget in budgets if budget.kind == "macs"}) > 1:
+        raise PydanticCustomError(
+            "/budgets",
+            "multiply-accumulates of different lengths have no order: give all the same 'sequence_length', and a job "
+            "to each other one",
+        )
     where: dict[str, int] = {}
     for i, budget in enumerate(budgets):
         if (first := where.setdefault(budget.name, i)) != i:

@@ -422,6 +422,8 @@ def test_each_size_of_a_family_is_a_job_of_its_own() -> None:
         ([{"params": 0.4}, {"params": 0.4}], "/budgets/1", "is the size at /budgets/0 again"),
         ([{"params": 0.4}, {"sparsity": 0.5}], "/budgets", "zeros keep every shape"),
         ([{"latency_ms": 3.0}, {"latency_ms": 3.0, "runtime": "onnx"}], "/budgets", "have no order"),
+        ([{"macs": 0.1}, {"macs": 0.1, "sequence_length": 64}], "/budgets", "of different lengths have no order"),
+        ([{"macs": 0.2, "sequence_length": 64}, {"macs": 0.1, "sequence_length": 64}], None, ""),
         ([{"sparsity": 0.5}, {"sparsity": 0.75, "pattern": "1:4"}], None, ""),
         ([{"params": 0.1, "of": "encoder"}, {"params": 0.1, "of": "model"}], None, ""),
     ],
