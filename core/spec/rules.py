@@ -24,7 +24,7 @@ def require(spec: JobSpec) -> None:
 def coupled(spec: JobSpec) -> None:
     """Coupling and sources suit each other."""
     coupling, searching = spec.coupling, spec.task.type in SEARCHING
-    labelled = all(source.label is not None or (searching and source.text[1:]) for source in spec.borrowed.values())
+    labelled = all(has_labels(spec, source) for source in spec.borrowed.values())
     if coupling != "none" and not spec.borrowed:
         raise PydanticCustomError(
             "/transfer/coupling", f"coupling '{coupling}' needs at least one entry in 'sources', or 'task.unlabelled'"
@@ -67,6 +67,11 @@ def coupled(spec: JobSpec) -> None:
         )
     if spec.control and coupling == "none":
         raise PydanticCustomError("/control", "'control' is the job without transfer, and this job has none")
+
+
+def has_labels(spec: JobSpec, source: Source) -> bool:
+    """Whether a source teaches more than what its texts say; two texts that belong together do."""
+    return source.label is not None or (spec.task.type in SEARCHING and len(source.text) > 1)
 
 
 def require_alike(spec: JobSpec, pointer: str, source: Source) -> None:
@@ -194,27 +199,41 @@ def transferred(spec: JobSpec, method: MethodFacts) -> None:
     if spec.coupling == "none":
         return
     unlearned = set() if method.trains else {"prune"}  # where no weights are trained
-    active = set(spec.transfer.active)
+    active, untaught = set(spec.transfer.active), nothing_to_teach(spec) if "teach" in spec.transfer.active else ""
+    if untaught:
+        active.remove("teach")
+    if not active:  # which is refused for that
+        return
     if active == unlearned and not method.reads_rows:
         raise PydanticCustomError(
             "/method/name",
             f"no row has a say in what method '{method.name}' drops, so that nothing can be transferred in the "
-            "'prune' stage alone: share 'weights' in other stages, or use method "
+            f"'prune' stage alone{untaught}: share 'weights' in other stages, or use method "
             + ("'pdp'" if spec.budget.sparsity is not None else "'fisher'"),
         )
     if active == unlearned and "masks" not in spec.transfer.share and spec.train.steps.recover != 0:
         raise PydanticCustomError(
             "/transfer/share",
             f"method '{method.name}' trains no weights in the 'prune' stage, so that nothing can be transferred "
-            "there without 'masks': share these, too, or add 'recover' to 'stages'",
+            f"there without 'masks'{untaught}: share these, too, or add 'recover' to 'stages'",
         )
     apart = {"teach"} if spec.coupling in ("auto", "teacher") else set()  # first the sources, then the target
     if spec.transfer.weighting == "learned" and not active - unlearned - apart:
         raise PydanticCustomError(
             "/transfer/weighting",
             "weighting 'learned' needs source and target in one batch that trains weights, and no stage of this "
-            "transfer has one: leave it out, or add 'recover' to 'stages'",
+            f"transfer has one{untaught}: leave it out, or add 'recover' to 'stages'",
         )
+
+
+def nothing_to_teach(spec: JobSpec) -> str:
+    """Why nothing can be transferred in the stage 'teach', as it is said in brackets; else nothing."""
+    if spec.task.problem in VECTORS and not spec.train.steps.teach:
+        return " ('teach' has no steps for text vectors unless 'steps.teach' gives them)"
+    distilled = spec.coupling in ("auto", "teacher")
+    if distilled and not any(has_labels(spec, source) for source in spec.borrowed.values()):
+        return " (in 'teach', where there is no teacher yet, text without labels says nothing)"
+    return ""
 
 
 def narrow(spec: JobSpec) -> None:

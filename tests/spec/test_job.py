@@ -13,6 +13,9 @@ from core.spec.job import JobSpec
 DATASET = {"dataset": "ds_" + "0" * 32}
 MINIMAL: dict[str, Any] = {"model": "tiny", "task": {"data": DATASET}, "budget": {"params": 0.1}}
 
+PAIRS = {"data": DATASET, "text": ["a", "b"], "label": "score"}
+VECTORS: dict[str, Any] = {"task": {**PAIRS, "type": "sentence-similarity"}, "sources": [PAIRS]}
+
 
 def problem(**changes: Any) -> tuple[tuple[int | str, ...], str]:
     """Where and why `MINIMAL` with `changes` is refused."""
@@ -60,6 +63,33 @@ def test_a_model_of_a_hub_may_be_a_branch_a_tag_or_a_commit(name: str) -> None:
             {"method": {"name": "magnitude"}, "sources": [{"data": DATASET}], "transfer": {"stages": ["prune"]}},
             (),
             "no row has a say in what method 'magnitude' drops",
+        ),
+        (
+            {
+                "method": {"name": "magnitude"},
+                "sources": [{"data": DATASET}],
+                "transfer": {"coupling": "teacher", "stages": ["teach", "prune"]},
+            },
+            (),
+            "in the 'prune' stage alone (in 'teach', where there is no teacher yet, text without labels says nothing)",
+        ),
+        (
+            {
+                "sources": [{"data": DATASET}],
+                "transfer": {"coupling": "teacher", "share": ["weights"], "stages": ["teach", "prune"]},
+            },
+            (),
+            "trains no weights in the 'prune' stage",
+        ),
+        (
+            VECTORS | {"method": {"name": "random"}, "transfer": {"coupling": "joint", "stages": ["teach", "prune"]}},
+            (),
+            "in the 'prune' stage alone ('teach' has no steps for text vectors",
+        ),
+        (
+            VECTORS | {"transfer": {"coupling": "joint", "weighting": "learned", "stages": ["teach", "prune"]}},
+            (),
+            "no stage of this transfer has one ('teach' has no steps",
         ),
         ({"train": {"steps": {"prune": 9}}}, (), "leave 'steps.prune' out"),
         (
