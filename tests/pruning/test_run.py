@@ -21,6 +21,7 @@ from core.domains.structure import Structure
 from core.domains.transformer.load import load_network
 from core.pruning.export.card import write_card
 from core.pruning.job import publish, run, stages, state
+from core.pruning.job.decide import NOTHING
 from core.pruning.job.passes import Pass
 from core.pruning.job.publish import verify
 from core.pruning.job.run import ModelRef
@@ -298,6 +299,7 @@ def test_every_way_of_transfer_ends_in_a_checkpoint_and_resumes(
     assert report.budget.met <= report.budget.limit
     weights = report.transfer.weights
     assert set(weights) == ({"target", "source 0"} if "weighting" in transfer else set())
+    assert report.transfer.weighting == transfer.get("weighting", "fixed")
     for together in zip(*weights.values(), strict=True):
         assert sum(weight for _, weight in together) == pytest.approx(2, abs=1e-3)
     (tmp_path / "state/recover.json").unlink()
@@ -457,6 +459,31 @@ def test_auto_settles_what_the_job_does_and_a_resumed_job_does_not_try_again(
     assert off.results.pruned.test == alone.results.pruned.test == off.control.test
     assert (off.transfer.coupling, off.transfer.stages, off.transfer.sources) == ("none", [], [])
     assert said.count(StageBegun(stage="teach")) == 1  # it is its own control
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fits", [True, False])
+def test_the_report_names_the_stages_that_borrowed(
+    fits: bool, tiny: Path, tables: Mapping[str, Path], tmp_path: Path
+) -> None:
+    """None where all of the encoder fits the budget, so that nothing goes and nothing recovers: its own control."""
+    spec = spec_of(
+        task={
+            "data": {"dataset": TARGET},
+            "split": {"train": 60, "dev": 40},
+            "unlabelled": {"data": {"dataset": SOURCE}},
+        },
+        budget={"params": 1.0 if fits else 0.5},
+        train={"steps": {"teach": 4} if fits else {"teach": 4, "recover": 4}},
+        transfer={"weighting": "learned"},
+        control=fits,
+    )
+    report, said = go(spec, tiny, tables, tmp_path)
+    transfer, page = report.transfer, unescape((tmp_path / "output/report.html").read_text())
+    assert transfer.asked == "teacher" and said.count(StageBegun(stage="teach")) == 1
+    wanted = ("none", [], False, "fixed") if fits else ("teacher", ["prune", "recover"], True, "learned")
+    assert (transfer.coupling, transfer.stages, transfer.unlabelled, transfer.weighting) == wanted
+    assert (NOTHING in report.warnings) == (Note(message=NOTHING) in said) == ("Nothing was borrowed" in page) == fits
 
 
 def test_a_full_disk_costs_what_auto_found_and_not_the_job(

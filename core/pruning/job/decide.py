@@ -11,8 +11,14 @@ from core.pruning.job.state import Facts
 from core.pruning.training.coupling import Phase, TaskRows, phases
 from core.pruning.trials import trials
 from core.pruning.trials.policy import Choice
-from core.spec.job import Transfer
+from core.spec.job import Stage, Transfer
+from core.spec.methods import METHODS
 from core.spec.report import Auto
+
+NOTHING = (
+    "nothing was borrowed: all of the encoder fits the budget, and no stage trains with other rows; give a smaller "
+    "budget, or 'train.steps.recover'"
+)
 
 
 @dataclass(frozen=True)
@@ -30,9 +36,30 @@ class Decided:
         active = stage in transfer.active
         return phases(str(transfer.coupling), stage, active, target, sources, batch_size, transfer.share)
 
+    def entered(self, prepared: Prepared) -> list[Stage]:
+        """The stages of a size that it borrows in: those that transfer may enter, and that train or score."""
+        transfer, method, steps = self.transfer, METHODS[prepared.one.spec.method.name], prepared.plan.steps
+        scored = method.reads_rows and "masks" in transfer.share
+        refitted = "weights" in transfer.share and not steps["recover"]
+        does = {
+            "teach": steps["teach"] and (transfer.coupling != "teacher" or any(one.classes for one in self.sources)),
+            "prune": method.trains or ((scored or refitted) and not prepared.goal.fitter.spares_all),
+            "recover": steps["recover"],
+        }
+        return [stage for stage in transfer.active if does[stage] and self.sources and transfer.coupling != "none"]
+
 
 def decide(prepared: Prepared, network: Network) -> Decided:
-    """What the job asks for, or what trials on the train and dev rows show; no trial is run twice."""
+    """What the job asks for, or what trials on the train and dev rows show; none where no stage could borrow."""
+    found = settled(prepared, network)
+    if found.transfer.coupling == "none" or found.entered(prepared):
+        return found
+    prepared.one.teller.note(NOTHING)
+    return Decided(Transfer(coupling="none"), [], [], found.auto)
+
+
+def settled(prepared: Prepared, network: Network) -> Decided:
+    """By the job, or by trials, of which none is run twice."""
     one = prepared.one
     transfer, sources = one.spec.transfer.model_copy(update={"coupling": one.spec.coupling}), prepared.inputs.sources
     if transfer.coupling != "auto":
@@ -43,14 +70,14 @@ def decide(prepared: Prepared, network: Network) -> Decided:
             one.state.save("auto", facts)
     choice = Choice(**facts["choice"])
     learned = transfer.weighting == "learned" and choice.coupling == "teacher"
-    settled = {
+    chosen = {
         "coupling": choice.coupling,
         "stages": list(choice.stages) or None,
         "weighting": "learned" if learned else "fixed",
     }
     said = Auto(**{name: facts[name] for name in Auto.model_fields if name in facts})
     found = [replace(sources[i], classes=0) if i in said.as_text else sources[i] for i in choice.sources]
-    return Decided(transfer.model_copy(update=settled), list(choice.sources), found, said)
+    return Decided(transfer.model_copy(update=chosen), list(choice.sources), found, said)
 
 
 def tried(prepared: Prepared, transfer: Transfer, network: Network) -> Facts:

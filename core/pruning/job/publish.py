@@ -29,6 +29,7 @@ from core.pruning.export.html_report import write_page
 from core.pruning.export.images import write_image_model, write_test_pictures
 from core.pruning.export.sides import Sides, changed_sides
 from core.pruning.export.verify import ONNX_TOLERANCE, TOLERANCE
+from core.pruning.job.decide import NOTHING
 from core.pruning.job.measure import Measured
 from core.pruning.job.passes import Pass
 from core.pruning.job.stages import Shrunk
@@ -181,6 +182,8 @@ def reported(done: Finished, pruned: Result, control: Finished | None, zeros: Ze
     if control:
         gained = task.apart(measured.logits, control.measured.logits, labels, control.measured.test.labels)
     results = Results(**{**dict(measured.results), "pruned": pruned, "gained": gained})
+    transfer = transferred(size)
+    none = [NOTHING] if spec.coupling not in ("none", "auto") and transfer.coupling == "none" else []
     return Report(
         budget=measured.latency or counted(size, pruned, zeros),
         task=TaskSaid(
@@ -196,8 +199,14 @@ def reported(done: Finished, pruned: Result, control: Finished | None, zeros: Ze
         layout=size.pruned.layout,
         sparsity=zeros,
         vocabulary=inputs.vocabulary and Vocabulary.model_validate(inputs.vocabulary, from_attributes=True),
-        transfer=transferred(size),
-        warnings=[*earlier, *verdict(results, spec.task, splits), *doubts(spec.task, splits), *busy(results.waited)],
+        transfer=transfer,
+        warnings=[
+            *earlier,
+            *none,
+            *verdict(results, spec.task, splits),
+            *doubts(spec.task, splits),
+            *busy(results.waited),
+        ],
         data=RowCounts(
             train=len(splits.train),
             dev=len(splits.dev),
@@ -233,15 +242,15 @@ def transferred(size: Shrunk) -> TransferSaid:
             for name, value in zip(names, values, strict=True):
                 weights.setdefault(name, []).append((int(before + step), value))
         before += steps
-    borrowed = transfer.coupling != "none"
+    entered = decided.entered(size.prepared)
     return TransferSaid(
         asked=spec.coupling,
-        coupling=transfer.coupling,
+        coupling=transfer.coupling if entered else "none",
         share=transfer.share,
-        stages=transfer.active if borrowed else [],
-        weighting=transfer.weighting,
-        sources=[i for i in decided.used if i < own and borrowed],
-        unlabelled=borrowed and own in decided.used,
+        stages=entered,
+        weighting="learned" if weights else "fixed",
+        sources=[i for i in decided.used if i < own and entered],
+        unlabelled=bool(entered) and own in decided.used,
         auto=decided.auto,
         weights=weights,
     )
