@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,7 +21,7 @@ from core.pruning.latency import passes
 from core.pruning.training import checkpoint
 from core.rows.text.processor import Text
 from tests.fresh import Fresh
-from tests.tiny import save_tiny_model
+from tests.tiny import SOURCE, TARGET, rows, save_table, save_tiny_model
 
 IDS = Text(SimpleNamespace(pad_token_id=0), 128)  # of rows that are token ids already
 
@@ -106,3 +106,15 @@ def costs_of(network: TransformerNetwork, length: int = 16) -> Costs:
     """From the shapes of the plain model's parameters."""
     shapes = {name: tuple(p.shape) for name, p in network.assembled().named_parameters()}
     return Costs.from_shapes(network.architecture, shapes, length)
+
+
+@pytest.fixture(scope="session")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """Target and source as Parquet; the target's texts hold what Python, but no JSON, takes for ends of lines."""
+    folder = tmp_path_factory.mktemp("data")
+    paths = {TARGET: folder / "target.parquet", SOURCE: folder / "source.parquet"}
+    target = rows(200, seed=0)
+    target["text"] = [str(text).replace(" ", "\u2028\u2029\x85"[i % 3], 1) for i, text in enumerate(target["text"])]
+    save_table(paths[TARGET], target)
+    save_table(paths[SOURCE], rows(300, seed=1))
+    return paths
