@@ -190,7 +190,16 @@ def test_sparse_tensor_cores_say_the_same() -> None:
     torch.testing.assert_close(sparse(x), dense(x), rtol=1e-2, atol=1e-2)
 
 
-@pytest.mark.parametrize(("pattern", "rest"), [("unstructured", 1), ("channel", 32)])
+def test_no_matrix_loses_all_of_its_rows() -> None:
+    """As one would whose weights are small, since a norm follows it."""
+    generator = torch.Generator().manual_seed(0)
+    weights = {name: scale * torch.randn(8, 16, generator=generator) for name, scale in (("small", 1e-3), ("large", 1))}
+    half, nearly = (targets(weights, sparsity, "channel") for sparsity in (0.5, 14 / 16))
+    assert sum(half.values()) == 8 and min(half.values()) > 1
+    assert nearly == {"small": 7, "large": 7}
+
+
+@pytest.mark.parametrize(("pattern", "rest"), [("unstructured", 1), ("channel", 16 + 32)])
 def test_something_has_to_stay(pattern: Pattern, rest: int) -> None:
     weights = {"one": torch.ones(8, 16), "other": torch.ones(4, 32)}
     require_rest(weights, 1 - rest / 256, pattern)

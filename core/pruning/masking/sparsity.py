@@ -3,8 +3,8 @@
 `pdp` as its paper has it (Cho, Adya, Naik, NeurIPS 2023): one sort of all weights of the taught model says how many
 each matrix loses; while that number rises, m(w) = sigmoid((w^2 - t^2) / TAU) multiplies each weight, and the gradient
 runs through it; then the masks are hard. N of M: the threshold of each group of M keeps N. Channels: the same rule for
-the norms of a matrix's rows. `magnitude` takes the smallest at once. A convolution's matrix has a row for each output
-channel, and goes along the input channels of each place in its kernel.
+the norms of a matrix's rows, over the matrix's mean. `magnitude` takes the smallest at once. A convolution's matrix
+has a row for each output channel, and goes along the input channels of each place in its kernel.
 """
 
 from __future__ import annotations
@@ -64,12 +64,17 @@ def as_weight(matrix: Tensor, weight: Tensor) -> Tensor:
 def targets(weights: Mapping[str, Tensor], sparsity: float, pattern: Pattern) -> dict[str, int]:
     """How many weights each matrix loses (rows, for channels), from one sort over all; in sum exact to a weight or row.
 
-    Of N:M patterns, how many each group loses.
+    Rows are compared over the mean of their matrix, whose scale norms take out, and one of each stays: a layer without
+    any would let nothing through. Of N:M patterns, how many each group loses.
     """
     if pattern in GROUPS:
         kept, size = GROUPS[pattern]
         return dict.fromkeys(weights, size - kept)
     sizes = {name: measured(weight.detach(), pattern) for name, weight in weights.items()}
+    if pattern == "channel":
+        for name, size in sizes.items():
+            sizes[name] = size / size.mean().clamp_min(torch.finfo(size.dtype).tiny)
+            sizes[name][size.argmax()] = torch.inf
     every = torch.cat([size.flatten().cpu() for size in sizes.values()])
     counts = torch.tensor([size.numel() for size in sizes.values()])
     owner = torch.arange(len(sizes), dtype=torch.int16).repeat_interleave(counts)
@@ -81,8 +86,8 @@ def targets(weights: Mapping[str, Tensor], sparsity: float, pattern: Pattern) ->
 
 
 def require_rest(weights: Mapping[str, Tensor], sparsity: float, pattern: Pattern) -> None:
-    """Raises SpecError('/budget/sparsity') where not one weight, or row of a matrix, would stay."""
-    least = max(weight[0].numel() for weight in weights.values()) if pattern == "channel" else 1
+    """Raises SpecError('/budget/sparsity') where not one weight, or one row of each matrix, would stay."""
+    least = sum(weight[0].numel() for weight in weights.values()) if pattern == "channel" else 1
     if sum(weight.numel() for weight in weights.values()) - wanted_zeros(weights, sparsity) < least:
         raise SpecError("/budget/sparsity", "nothing of the encoder would stay; ask for less")
 
