@@ -69,6 +69,8 @@ FIELDS = {
 }
 # What a checkpoint of ours has as `global_attn_every_n_layers`, where that has no words for its layers.
 NEEDS_5 = "layer_types and rope_parameters, which need transformers 5.3 or newer"
+# And as `pruned_heads`, where attention looks both ways: 4.57, which would look back alone, fails to read the number.
+BOTH_WAYS: dict[str, list[int]] = {"is_causal, which needs transformers 5.3 or newer": []}
 NEVER_NULL: tuple[str, ...] = (
     "vocab_size",
     "max_position_embeddings",
@@ -119,6 +121,8 @@ def read_config(file: Path) -> dict[str, Any]:
         values["model_type"] = values["model_type"].removeprefix("topwork-")
     if values.get("global_attn_every_n_layers") == NEEDS_5:
         del values["global_attn_every_n_layers"]
+    if values.get("pruned_heads") == BOTH_WAYS:
+        del values["pruned_heads"]
     if values.get("quantization_config") or values.get("quantization"):
         raise SpecError(
             "/model", "its weights are quantised, which cannot be trained; give the model of floats that it was made of"

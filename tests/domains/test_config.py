@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from core.domains.config import FIELDS, MAX_CONFIG_BYTES, NEEDS_5, NEVER_NULL, read_config, read_object
+from core.domains.config import BOTH_WAYS, FIELDS, MAX_CONFIG_BYTES, NEEDS_5, NEVER_NULL, read_config, read_object
 from core.domains.transformer.families import FAMILIES
 from core.spec.errors import SpecError
 
@@ -151,5 +151,5 @@ def test_every_default_of_transformers_is_of_its_kind(tmp_path: Path) -> None:
 
 def test_what_a_checkpoint_of_ours_says_to_older_libraries_is_no_fault(tmp_path: Path) -> None:
     values = {"model_type": "modernbert", "global_attn_every_n_layers": NEEDS_5, "layer_types": ["full_attention"]}
-    (tmp_path / "config.json").write_text(json.dumps(values))
-    assert "global_attn_every_n_layers" not in read_config(tmp_path / "config.json")
+    assert "global_attn_every_n_layers" not in read(tmp_path, values)
+    assert "pruned_heads" not in read(tmp_path, {"model_type": "qwen2", "is_causal": False, "pruned_heads": BOTH_WAYS})

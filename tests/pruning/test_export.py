@@ -263,6 +263,36 @@ def test_transformers_4_gets_the_positions_that_5_has() -> None:
     assert as_transformers_4(AutoConfig.for_model("bert").to_dict()) == {}
 
 
+@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.field(
+    "2. Models in, checkpoints out",
+    "attention both ways, for transformers 4.57",
+    "an error at load that names the version: it would look back alone",
+)
+def test_attention_both_ways_is_refused_by_transformers_4(plain: bool, tiny: Path, tmp_path: Path) -> None:
+    """Whose `from_dict` reads the keys of `pruned_heads` as numbers."""
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2, "num_hidden_layers": 2}
+    config = AutoConfig.for_model("qwen2", vocab_size=80, intermediate_size=8, is_causal=False, **sizes)
+    assert "pruned_heads" not in as_transformers_4(config.to_dict() | {"is_causal": True})
+    AutoModel.from_config(config).save_pretrained(tmp_path / "given")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny / file, tmp_path / "given")
+    network = load_network(tmp_path / "given", ["neg", "pos"], seed=0).eval()
+    structure = Structure.of([[0], [1]], [[0, 3], [1, 2]])
+    cut(network, structure)
+    write_model(network, structure, Text(load_tokenizer(tmp_path / "given"), 128), tmp_path / "out", plain=plain)
+    with pytest.raises(ValueError, match=r"is_causal, which needs transformers 5\.3 or newer"):
+        print([int(key) for key in json.loads((tmp_path / "out/config.json").read_text())["pruned_heads"]])
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", trust_remote_code=not plain)
+    again = load_network(tmp_path / "out", ["neg", "pos"], seed=1).eval()
+    with torch.inference_mode():
+        wanted = network.logits(BATCH)
+        torch.testing.assert_close(loaded.eval()(**BATCH).logits, wanted)
+        torch.testing.assert_close(again.logits(BATCH), wanted)
+        loaded.config.is_causal = True
+        assert not torch.allclose(loaded(**BATCH).logits, wanted)
+
+
 @pytest.mark.parametrize(
     ("file", "key", "value", "found"),
     [

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
-from core.domains.config import NEEDS_5
+from core.domains.config import BOTH_WAYS, NEEDS_5
 from core.domains.structure import Structure
 from core.domains.transformer.load import load_network
 from core.pruning.export.card import write_card
@@ -197,9 +197,10 @@ def test_a_regular_layout_loads_without_any_code(
     card = (out / "README.md").read_text()
     assert "trust_remote_code" not in card and "load.py" not in card
     assert "It needs transformers 5.3" not in card
-    (tmp_path / "config.json").write_text(json.dumps({"global_attn_every_n_layers": NEEDS_5}))
-    write_card(report, spec, ModelRef(tiny, "tiny"), 32, "Auto", tmp_path / "README.md")
-    assert "\nIt needs transformers 5.3 or newer: " in (tmp_path / "README.md").read_text()
+    for said in ({"global_attn_every_n_layers": NEEDS_5}, {"pruned_heads": BOTH_WAYS}):
+        (tmp_path / "config.json").write_text(json.dumps(said))
+        write_card(report, spec, ModelRef(tiny, "tiny"), 32, "Auto", tmp_path / "README.md")
+        assert "\nIt needs transformers 5.3 or newer: " in (tmp_path / "README.md").read_text()
     script = """
 import json, sys
 from transformers import AutoModelForSequenceClassification, AutoTokenizer

@@ -10,7 +10,7 @@ from string import Template
 
 from huggingface_hub import ModelCardData
 
-from core.domains.config import NEEDS_5
+from core.domains.config import BOTH_WAYS, NEEDS_5
 from core.domains.model_ref import ModelRef
 from core.pruning.export.files import TEMPLATES
 from core.spec.job import ONNX_FILES, JobSpec
@@ -23,6 +23,7 @@ from core.tasks import TASKS
 def write_card(report: Report, spec: JobSpec, model: ModelRef, max_length: int, auto_class: str, target: Path) -> None:
     """Say what the checkpoint is. `max_length`: tokens of a text that it reads; `auto_class`: what loads it."""
     results, data = report.results, report.data
+    config = json.loads((target.parent / "config.json").read_text())
     models, images = (results.dense, results.pruned), spec.task.image is not None
     row, of_size = ("picture", "pixels a side") if images else ("text", "tokens")
     metadata = ModelCardData(
@@ -60,7 +61,7 @@ def write_card(report: Report, spec: JobSpec, model: ModelRef, max_length: int, 
         "unlabelled": f", {data.unlabelled} of its own without labels" * report.transfer.unlabelled,
         "seed": spec.train.seed,
         "budget": latency_met(report.budget).replace("tokens", of_size),
-        "needs": NEEDS_5_CARD if NEEDS_5 in json.loads((target.parent / "config.json").read_text()).values() else "",
+        "needs": NEEDS_5_CARD * any(one in (NEEDS_5, BOTH_WAYS) for one in config.values()),
         "load": _loading(report, spec, auto_class),
         "onnx": _onnx(report, spec) if spec.onnx_formats else "",
     }
@@ -208,7 +209,7 @@ def _files(report: Report) -> str:
 
 
 NEEDS_5_CARD = """
-It needs transformers 5.3 or newer: 4.57 has no words in its config.json for which of these layers see all of the text.
+It needs transformers 5.3 or newer: 4.57 has no words in its config.json for how much of a text its layers see.
 """
 AUTO_CARD = """```python
 from transformers import $auto_class, AutoTokenizer

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.domains.config import NEEDS_5
+from core.domains.config import BOTH_WAYS, NEEDS_5
 from core.domains.structure import Structure
 from core.domains.transformer import mean, shrink
 from core.domains.transformer.families import Architecture, Family
@@ -147,12 +147,14 @@ def task_code(network: TransformerNetwork, model: Any) -> str:
 
 
 def as_transformers_4(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What transformers 4 reads where 5 reads `rope_parameters` and `layer_types`; it would take its defaults."""
+    """What 4 reads where transformers 5 reads `rope_parameters`, `layer_types` and `is_causal`; it has its defaults."""
     rope = config.get("rope_parameters")
     if not rope:
         return {}
     if "full_attention" not in rope:
         said = {"rope_theta": rope["rope_theta"]}
+        if not config.get("is_causal", True):
+            said["pruned_heads"] = BOTH_WAYS
         if rope["rope_type"] == "longrope":  # 4 looks for the length beside it, and then for no factor
             original = rope["original_max_position_embeddings"]
             grown = rope.get("factor") or config["max_position_embeddings"] / original
