@@ -18,8 +18,7 @@ def snippets(spec: Mapping[str, Any], paths: Collection[str], size: str | None =
     inside = {path.removeprefix(f"{size}/") for path in paths if not size or path.startswith(f"{size}/")}
     found: dict[str, str] = {}
     if "model.safetensors" in inside:
-        half = kind == "image-classification" and (spec.get("export") or {}).get("precision", "float32") != "float32"
-        found |= _torch(kind, folder, ', dtype="float32"' * half)  # which pixels are
+        found |= _torch(kind, folder, (spec.get("export") or {}).get("precision", "float32") != "float32")
     if "load.py" in inside:
         call = f'run_path("{folder}/load.py")["load"]()'
         found["load.py (no remote code)"] = f"from runpy import run_path\n\nloaded = {call}"
@@ -30,14 +29,16 @@ def snippets(spec: Mapping[str, Any], paths: Collection[str], size: str | None =
     return found
 
 
-def _torch(kind: str, folder: str, dtype: str) -> dict[str, str]:
+def _torch(kind: str, folder: str, half: bool) -> dict[str, str]:
+    """Weights of `half` the precision are computed with in float32, as they were measured."""
     if kind in SENTENCES:
-        name = SENTENCES[kind]
-        code = f'from sentence_transformers import {name}\n\nmodel = {name}("{folder}", trust_remote_code=True)'
+        name, given = SENTENCES[kind], "trust_remote_code=True" + ', model_kwargs={"dtype": "float32"}' * half
+        code = f'from sentence_transformers import {name}\n\nmodel = {name}("{folder}", {given})'
         return {"sentence-transformers": code}
     model = AUTO.get(kind, "AutoModelForSequenceClassification")
     reader = "AutoImageProcessor" if kind == "image-classification" else "AutoTokenizer"
     given = f'.from_pretrained("{folder}", trust_remote_code=True'
+    dtype = ', dtype="float32"' * half
     first, second = sorted((model, reader))
     lines = [f"from transformers import {first}, {second}", "", f"model = {model}{given}{dtype})"]
     return {"transformers": "\n".join([*lines, f"{reader.removeprefix('Auto').lower()} = {reader}{given})"])}

@@ -419,6 +419,10 @@ def test_code_to_load_is_that_of_the_files() -> None:
         {"task": {"type": "sentence-similarity"}}, ("params-0.1/model.safetensors",), "params-0.1"
     )
     assert 'SentenceTransformer("pruned/params-0.1"' in vectors["sentence-transformers"]
+    half = {"export": {"precision": "float16"}}
+    for kind, said in (("text-classification", 'dtype="float32")'), ("text-ranking", 'kwargs={"dtype": "float32"})')):
+        (code, *_) = loading.snippets({"task": {"type": kind}} | half, files).values()
+        assert said in code
     for code in (*texts.values(), images, *vectors.values()):
         compile(code, "snippet", "exec")
 

@@ -150,6 +150,8 @@ def test_half_precision_is_what_was_measured_and_what_bytes_count(
     assert model.dtype == getattr(torch, precision)
     batch = AutoTokenizer.from_pretrained(output)("good w1", return_tensors="pt")
     assert model.eval()(**batch).logits.isfinite().all()
+    card = (output / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    run_apart(card + "assert {str(one.dtype) for one in model.parameters()} == {'torch.float32'}", output)
 
 
 @pytest.mark.slow

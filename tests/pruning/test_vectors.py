@@ -258,6 +258,12 @@ def test_a_ranking_is_a_cross_encoder(ranking: tuple[Report, Path], monkeypatch:
         spec = JobSpec.model_validate({"model": "tiny", "task": RANKING | {"data": {"dataset": ROWS}}} | timed)
         code = snippet(report, spec, "AutoModelForSequenceClassification")
         assert code.index("tokenizer = AutoTokenizer") < code.index(f'InferenceSession("{file}")')
+    for task, name in ((RANKING, "CrossEncoder"), (SIMILARITY, "SentenceTransformer")):
+        body = {"model": "tiny", "task": task | {"data": {"dataset": ROWS}}, "budget": {"params": 0.5}}
+        half = JobSpec.model_validate(body | {"export": {"precision": "float16"}})
+        said = report.model_copy(update={"task": report.task.model_copy(update={"problem": half.task.problem})})
+        one = f'{name}(".", trust_remote_code=True, model_kwargs={{"dtype": "float32"}})'
+        assert one in snippet(said, half, "AutoModel")
     monkeypatch.chdir(output)
     card = Path("README.md").read_text()
     assert "pipeline_tag: text-ranking" in card and "library_name: sentence-transformers" in card

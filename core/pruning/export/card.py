@@ -151,14 +151,14 @@ def as_text(text: str) -> str:
 
 
 def _loading(report: Report, spec: JobSpec, auto_class: str) -> str:
-    """How the card says that the model is loaded."""
+    """How the card says that the model is loaded: in the arithmetic that it was measured in."""
+    half = spec.export.precision != "float32"
+    dtype = {"dtype": ', dtype="float32"' * half, "kwargs": ', model_kwargs={"dtype": "float32"}' * half}
     if spec.task.image is not None:
         trust = "" if report.sparsity else ", trust_remote_code=True"
-        if spec.export.precision != "float32":  # which pixels are: as it was measured
-            trust += ', dtype="float32"'
         otherwise = report.sparsity.says if report.sparsity else CODED_CARD + LOAD_IMAGES_CARD
         return Template(IMAGE_CARD + "\n$otherwise").substitute(
-            {"auto_class": auto_class, "trust": trust, "otherwise": otherwise}
+            dtype | {"auto_class": auto_class, "trust": trust, "otherwise": otherwise}
         )
     zeros, vectors = report.sparsity, report.task.problem in VECTORS
     coded = not zeros and spec.export.layout == "free"
@@ -168,7 +168,7 @@ def _loading(report: Report, spec: JobSpec, auto_class: str) -> str:
     first = VECTORS_CARD if vectors else RANKING_CARD if report.task.problem == "text_ranking" else AUTO_CARD
     card = Template(first + "\n$otherwise")
     trust = ", trust_remote_code=True" if coded else ""
-    return card.substitute({"auto_class": auto_class, "trust": trust, "otherwise": otherwise})
+    return card.substitute(dtype | {"auto_class": auto_class, "trust": trust, "otherwise": otherwise})
 
 
 def snippet(report: Report, spec: JobSpec, auto_class: str) -> str:
@@ -214,7 +214,7 @@ It needs transformers 5.3 or newer: 4.57 has no words in its config.json for how
 AUTO_CARD = """```python
 from transformers import $auto_class, AutoTokenizer
 
-model = $auto_class.from_pretrained("."$trust)
+model = $auto_class.from_pretrained("."$trust$dtype)
 tokenizer = AutoTokenizer.from_pretrained("."$trust)
 ```
 """
@@ -222,7 +222,7 @@ IMAGE_CARD = """```python
 from PIL import Image, ImageOps
 from transformers import $auto_class, AutoImageProcessor
 
-model = $auto_class.from_pretrained("."$trust)
+model = $auto_class.from_pretrained("."$trust$dtype)
 processor = AutoImageProcessor.from_pretrained(".", backend="pil")  # of transformers 4: use_fast=False
 picture = ImageOps.exif_transpose(Image.open("a picture.jpg")).convert("RGB")  # 16-bit grey: by rgb() of load.py
 batch = processor(picture, return_tensors="pt")
@@ -231,7 +231,7 @@ batch = processor(picture, return_tensors="pt")
 VECTORS_CARD = """```python
 from sentence_transformers import SentenceTransformer
 
-model = SentenceTransformer("."$trust)
+model = SentenceTransformer("."$trust$kwargs)
 vectors = model.encode(["some text", "another, longer text"])
 tokenizer = model.tokenizer
 ```
@@ -240,7 +240,7 @@ RANKING_CARD = (
     """```python
 from sentence_transformers import CrossEncoder
 
-scores = CrossEncoder("."$trust).predict([("a query", "some document"), ("a query", "another")])
+scores = CrossEncoder("."$trust$kwargs).predict([("a query", "some document"), ("a query", "another")])
 ```
 
 Or with transformers, whose logits are these scores before a sigmoid:
