@@ -209,6 +209,23 @@ def test_what_it_was_trained_with_is_hinted_at(tmp_path: Path) -> None:
     assert str(read_recipe(tmp_path).hint).startswith("the model was trained on texts in lower case")
 
 
+@pytest.mark.parametrize(
+    ("said", "similarity", "name"),
+    [("dot", "dot", "dot product"), ("euclidean", "euclidean", "Euclidean distance"), ("cosine", "cosine", None)]
+    + [(odd, "cosine", None) for odd in (None, "mine", ["dot"])],
+)
+def test_how_a_model_compares_is_read_and_told(said: Any, similarity: str, name: str | None, tmp_path: Path) -> None:
+    """Of vectors of length 1 all give the same order."""
+    modules(tmp_path, TRANSFORMER, POOLING)
+    write(tmp_path / "config_sentence_transformers.json", {"similarity_fn_name": said})
+    recipe = read_recipe(tmp_path)
+    assert recipe.similarity == similarity
+    assert recipe.hint == (f"the model compares texts by {name}; here cosines are measured" if name else None)
+    assert recipe.says == f"mean of the tokens{f', compared by {name}, here by cosine' if name else ''} (modules.json)"
+    unit = read_recipe(modules(tmp_path, TRANSFORMER, POOLING, NORMALIZE))
+    assert unit.similarity == similarity and unit.hint is None and "compared" not in unit.says
+
+
 @pytest.mark.parametrize("pooling", MODES.values())
 def test_padding_has_no_say(pooling: str) -> None:
     """Whatever lies there: texts in a batch have the vectors that each has alone."""

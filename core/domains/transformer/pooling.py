@@ -6,6 +6,7 @@ The body's last hidden states are pooled into one vector, which Dense layers map
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ MODES = {
     "pooling_mode_lasttoken": "last",
     "pooling_mode_max_tokens": "max",
 }
+COMPARED = {"dot": "dot product", "euclidean": "Euclidean distance", "manhattan": "Manhattan distance"}
 MAX_BYTES = 100_000  # of modules.json
 ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "SiLU")
 
@@ -45,6 +47,7 @@ class Recipe:
     says: str = "mean of the tokens, as sentence-transformers does with a model that says nothing"
     prompts: tuple[tuple[str, str], ...] = ()  # by name, that it was trained with, before a text
     lowers: bool = False  # whether sentence-transformers gives it texts in lower case
+    similarity: str = "cosine"  # as sentence-transformers calls what the model compares vectors by
 
     @property
     def reads_one(self) -> bool:
@@ -60,6 +63,8 @@ class Recipe:
             hints.append(f"was trained with {said} before its texts, which is not put there: let the data have it")
         if self.lowers:
             hints.append("was trained on texts in lower case, which they are not put into: let the data be so")
+        if other := compared(self.similarity, self.normalised):
+            hints.append(f"compares texts by {other}; here cosines are measured")
         return f"the model {'; it '.join(hints)}" if hints else None
 
     def require(self, hidden: int | None) -> None:
@@ -99,13 +104,24 @@ def read_recipe(folder: Path) -> Recipe:
         raise SpecError("/model", "its modules.json has no Pooling, so that it gives no vector of a text")
     says = {"first": "first token", "last": "last token", "mean": "mean of the tokens", "max": "maximum over tokens"}
     said = says[pooling] + ", a Dense layer" * bool(dense) + ", normalised" * normalised
-    return Recipe(pooling, tuple(dense), normalised, f"{said} (modules.json)", _prompts(folder), _lowers(folder))
+    settings = folder / "config_sentence_transformers.json"
+    told = read_object(settings) if settings.is_file() else {}
+    similarity = str(told.get("similarity_fn_name"))
+    similarity = similarity if similarity in COMPARED else "cosine"
+    if other := compared(similarity, normalised):
+        said += f", compared by {other}, here by cosine"
+    return Recipe(
+        pooling, tuple(dense), normalised, f"{said} (modules.json)", _prompts(told), _lowers(folder), similarity
+    )
 
 
-def _prompts(folder: Path) -> tuple[tuple[str, str], ...]:
-    if not (folder / "config_sentence_transformers.json").is_file():
-        return ()
-    said = read_object(folder / "config_sentence_transformers.json").get("prompts")
+def compared(similarity: str, normalised: bool) -> str | None:
+    """By what texts are compared, if not as by their cosine: of vectors of length 1 all but one give its order."""
+    return None if normalised and similarity != "manhattan" else COMPARED.get(similarity)
+
+
+def _prompts(told: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    said = told.get("prompts")
     named = said.items() if isinstance(said, dict) else ()
     return tuple((name, prompt) for name, prompt in named if isinstance(prompt, str) and prompt)
 

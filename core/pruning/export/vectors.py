@@ -36,7 +36,8 @@ def write_modules(model: Embedder, max_length: int, target: Path) -> None:
     said = [{"idx": i, "name": str(i), "path": path, "type": KIND + kind} for i, (path, kind) in enumerate(modules)]
     write_json(target / "modules.json", said)
     write_json(target / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False})
-    settings = {"prompts": dict(model.recipe.prompts), "default_prompt_name": None, "similarity_fn_name": "cosine"}
+    recipe = model.recipe
+    settings = {"prompts": dict(recipe.prompts), "default_prompt_name": None, "similarity_fn_name": recipe.similarity}
     write_json(target / "config_sentence_transformers.json", settings)
 
 

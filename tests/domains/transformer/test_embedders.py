@@ -68,6 +68,7 @@ def with_modules(folder: Path, pooling: str, dense: bool, unit: bool) -> None:
         {"type": f"sentence_transformers.models.{kind}", "path": path} for kind, path in zip(kinds, paths, strict=True)
     ]
     (folder / "modules.json").write_text(json.dumps(said))
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"similarity_fn_name": "dot"}))
     flags = {f"pooling_mode_{mode}": mode == pooling for mode in POOLINGS}
     (folder / "1_Pooling" / "config.json").write_text(json.dumps({"word_embedding_dimension": HIDDEN} | flags))
     if dense:
@@ -204,6 +205,7 @@ def test_a_saved_model_is_given_and_cut_again(saved: Path, folder: Path, kind: s
     cut(again, half)
     write_model(again, half, Text(load_tokenizer(where), 64, apart=True), tmp_path / "half")
     third = load_embedder(tmp_path / "half", read_recipe(tmp_path / "half"), trusted=True)
+    assert third.recipe.similarity == read_recipe(folder).similarity == "dot"
     with torch.inference_mode():
         assert torch.equal(third(**inputs()).logits, again.logits(inputs()))
 
