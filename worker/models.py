@@ -30,6 +30,7 @@ FILES = (  # patterns
     "vocab.txt",
     "vocab.json",
     "merges.txt",
+    "bpe.codes",
     "spm.model",
     "sentencepiece.bpe.model",
     "tokenizer.model",

@@ -47,6 +47,7 @@ REPOSITORIES = {
     "mute/files": ["config.json", "model.safetensors"],
     "vectors/model": ["config.json", "model.safetensors"],
     "xet/model": ["config.json", "model.safetensors"],
+    "bpe/model": ["bpe.codes", "config.json", "model.safetensors", "vocab.txt"],  # as PhoBERT and BERTweet
 }
 OF_VECTORS = ["1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors", "modules.json"]
 OF_VECTORS += ["config_sentence_transformers.json", "sentence_bert_config.json"]
@@ -211,6 +212,11 @@ def test_a_hub_model_comes_at_its_commit_without_code_or_pickles(hub: str, tmp_p
 def test_what_makes_a_vector_of_a_text_comes_along(hub: str, tmp_path: Path) -> None:
     [[_, _, files]] = ask(hub, tmp_path, "vectors/model")
     assert {*files} == {"config.json", "model.safetensors", *OF_VECTORS}
+
+
+def test_a_vocabulary_comes_with_its_codes(hub: str, tmp_path: Path) -> None:
+    [[_, _, files]] = ask(hub, tmp_path, "bpe/model")
+    assert files == REPOSITORIES["bpe/model"]
 
 
 @pytest.mark.parametrize("part", ["1_Pooling/config.json", "preprocessor_config.json"])
