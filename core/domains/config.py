@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 from core.spec.errors import SpecError
 
 MAX_CONFIG_BYTES = 2**20
+MAX_ADDED_BYTES = 16 * 2**20  # of a tokenizer's files, where transformers 4 writes 180 bytes a token that was added
+OF_TOKENS = ("tokenizer_config.json", "added_tokens.json")
 CODE = ("auto_map", "custom_pipelines", "custom_generate", "use_kernels")
 # Ways to compute that transformers has itself; others it would load from a hub. Which of them is used is chosen here.
 OWN_WAYS = ("eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4", None)
@@ -84,8 +86,9 @@ NEVER_NULL += ("intermediate_size", "dim", "n_heads", "n_layers", "hidden_dim")
 def read_object(file: Path) -> dict[str, Any]:
     """A JSON object of a model's folder; SpecError('/model') if it is none, or names code to run or kernels to load."""
     try:
-        if file.stat().st_size > MAX_CONFIG_BYTES:
-            raise SpecError("/model", f"its {file.name} has more than {MAX_CONFIG_BYTES:,} bytes, and is none")
+        limit = MAX_ADDED_BYTES if file.name in OF_TOKENS else MAX_CONFIG_BYTES
+        if file.stat().st_size > limit:
+            raise SpecError("/model", f"its {file.name} has more than {limit:,} bytes, and is none")
         values = json.loads(file.read_bytes())
         if not isinstance(values, dict):
             raise ValueError("not an object")

@@ -10,7 +10,16 @@ from typing import Any
 
 import pytest
 
-from core.domains.config import BOTH_WAYS, FIELDS, MAX_CONFIG_BYTES, NEEDS_5, NEVER_NULL, read_config, read_object
+from core.domains.config import (
+    BOTH_WAYS,
+    FIELDS,
+    MAX_ADDED_BYTES,
+    MAX_CONFIG_BYTES,
+    NEEDS_5,
+    NEVER_NULL,
+    read_config,
+    read_object,
+)
 from core.domains.transformer.families import FAMILIES
 from core.spec.errors import SpecError
 
@@ -44,6 +53,16 @@ def test_a_configuration_that_names_code_or_is_none_is_refused(tmp_path: Path, v
     with pytest.raises(SpecError) as error:
         read(tmp_path, values)
     assert error.value.field == "/model" and len(error.value.message) < 300
+
+
+def test_a_tokenizer_may_have_many_tokens_added(tmp_path: Path) -> None:
+    """Which transformers 4 writes with 180 bytes each."""
+    for name in ("tokenizer_config.json", "added_tokens.json"):
+        (tmp_path / name).write_text(json.dumps({"x": "a" * MAX_CONFIG_BYTES}))
+        assert read_object(tmp_path / name)
+        (tmp_path / name).write_text(json.dumps({"x": "a" * MAX_ADDED_BYTES}))
+        with pytest.raises(SpecError, match=f"its {name} has more than 16,777,216 bytes"):
+            read_object(tmp_path / name)
 
 
 def test_a_pruned_checkpoint_describes_the_model_that_it_was_made_of(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from stat import S_ISDIR
 from typing import Any
 
-from core.domains.config import named, read_object
+from core.domains.config import MAX_ADDED_BYTES, named, read_object
 from core.domains.folder import UNEVEN, entries, require_model, require_names
 from core.domains.head import Head, choose_head
 from core.domains.structure import ATTENTION, FFN, Structure
@@ -332,7 +332,7 @@ def _ids(file: Path) -> list[int]:
     """Of tokens in a tokenizer.json; at least one number."""
     if file.stat().st_size > PARSED_BYTES:
         with file.open(encoding="utf-8", errors="replace") as text:
-            _, found, rest = text.read(PARSED_BYTES).partition('"added_tokens":')
+            _, found, rest = text.read(MAX_ADDED_BYTES).partition('"added_tokens":')
         return [token["id"] for token in json.JSONDecoder().raw_decode(rest.lstrip())[0]] if found else [-1]
     known = json.loads(file.read_bytes())
     vocabulary = known["model"]["vocab"]
