@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 
 from core.domains.folder import PRUNED
 from core.domains.structure import Structure
-from core.domains.transformer.load import load_network
+from core.domains.transformer.load import load_network, read_architecture
 from core.domains.transformer.model import read_model
 from core.domains.transformer.parts import units
+from core.pruning.reading.tokenizer import load_tokenizer
 from core.spec.errors import SpecError
 from core.spec.report import Report
 from tests.tiny import TARGET, done, rows, save_table, spec_of
@@ -76,11 +77,19 @@ def test_one_of_a_regular_layout_too(tiny: Path, table: Mapping[str, Path], tmp_
     assert PRUNED in report.warnings
 
 
-def test_its_code_is_not_run_and_what_does_not_fit_is_refused(once: Path, tmp_path: Path) -> None:
+def test_its_code_is_not_run_and_what_does_not_fit_is_refused(
+    once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for file in once.iterdir():
         content = b"raise SystemExit" if file.suffix == ".py" else file.read_bytes()
         (tmp_path / file.name).write_bytes(content)
     load_network(tmp_path, ["neg", "pos"], seed=0)
+    monkeypatch.setattr("builtins.input", lambda _asked="": "y")  # which a terminal is asked for
+    (tmp_path / "tokenizer_config.json").rename(tmp_path / "none.json")
+    load_tokenizer(tmp_path)
+    with pytest.raises(SpecError, match=r"cannot read its config\.json"):
+        read_architecture(tmp_path)
+    (tmp_path / "none.json").rename(tmp_path / "tokenizer_config.json")
     with pytest.raises(SpecError, match="this one has no head"):
         load_network(tmp_path, ["neg", "pos", "new"], seed=0, fitted=True)
     network = load_network(tmp_path, ["neg", "pos", "new"], seed=0)  # a head of its own

@@ -52,7 +52,7 @@ def own_values(model_dir: Path) -> Any:
 def read_architecture(model_dir: Path, problem: ProblemType = "single_label_classification") -> Architecture:
     """The numbers of a checkpoint's `config.json`, be it one of ours or as it was given."""
     with readable(model_dir, "config.json"):
-        config = AutoConfig.from_pretrained(model_dir).to_dict()
+        config = AutoConfig.from_pretrained(model_dir, trust_remote_code=False).to_dict()
     return Architecture.from_config(config, problem)
 
 

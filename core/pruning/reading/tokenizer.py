@@ -21,8 +21,9 @@ def load_tokenizer(model_dir: Path, of_words: bool = False) -> Any:
     It pads on the right, where a causal model does not look; one that names no padding token pads with its end of text.
     """
     require_tokenizer(model_dir)
+    spaced = {"add_prefix_space": True} if of_words else {}
     with readable(model_dir, "tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(model_dir, **({"add_prefix_space": True} if of_words else {}))
+        tokenizer = AutoTokenizer.from_pretrained(model_dir, trust_remote_code=False, **spaced)
     tokenizer.padding_side = "right"
     if tokenizer.pad_token is None:
         known = tokenizer.get_vocab()

@@ -68,7 +68,7 @@ def opened(folder: Path, **changes: Any) -> Any:
     named = find_spec("transformers.image_processing_backends") is not None
     by_pil: dict[str, Any] = {"backend": "pil"} if named else {"use_fast": False}
     load: Any = AutoImageProcessor.from_pretrained
-    processor = load(str(folder), local_files_only=True, **by_pil, **changes)
+    processor = load(str(folder), local_files_only=True, trust_remote_code=False, **by_pil, **changes)
     if type(processor).__name__.startswith("Timm"):
         raise ValueError("those of timm are not")
     return processor

@@ -127,4 +127,4 @@ def _rebuilt(tokenizer: Any, told: Mapping[str, Any]) -> Any:
             values.pop(name, None)
         settings.write_text(json.dumps(values), encoding="utf-8")
         (Path(folder) / "tokenizer.json").write_text(json.dumps(told), encoding="utf-8")
-        return AutoTokenizer.from_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
