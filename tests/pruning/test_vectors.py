@@ -7,6 +7,7 @@ import random
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from runpy import run_path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
 from core.domains.transformer.model import read_model
-from core.pruning.export.card import snippet
+from core.pruning.export.card import snippet, write_card
 from core.pruning.job.run import ModelRef, run
 from core.pruning.latency import stopwatch
 from core.pruning.reading.texts import tokens_of
@@ -272,6 +273,41 @@ def test_a_ranking_is_a_cross_encoder(ranking: tuple[Report, Path], monkeypatch:
     told: dict[str, Any] = {"tokenizer": tokenizer}
     exec(card.split("ONNX Runtime, any batch")[1].split("```python")[1].split("```")[0], told)
     assert told["logits"].shape == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("config", "says", "sigmoid"),
+    [
+        ({}, "are these scores before a sigmoid:", True),
+        ({"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}}, "are these scores:", False),
+        ({"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"}, "are these scores:", False),
+        (
+            {"sentence_transformers": {"activation_fn": "torch.nn.modules.activation.Tanh"}},
+            "are these scores before `torch.nn.modules.activation.Tanh`:",
+            True,
+        ),
+    ],
+)
+def test_what_a_score_is_follows_what_config_json_names(
+    ranking: tuple[Report, Path],
+    config: dict[str, Any],
+    says: str,
+    sigmoid: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    report, output = ranking
+    folder = Path(shutil.copytree(output, tmp_path / "output"))
+    said = json.loads((folder / "config.json").read_text()) | config
+    (folder / "config.json").write_text(json.dumps(said))
+    spec = JobSpec.model_validate(json.loads((output / "manifest.json").read_text())["spec"])
+    write_card(report, spec, ModelRef(folder, "tiny"), 32, "AutoModel", folder / "README.md")
+    assert f"Or with transformers, whose logits {says}\n" in (folder / "README.md").read_text()
+    monkeypatch.setattr("sys.argv", ["load.py", "w1 w2"])
+    told = run_path(str(folder / "load.py"), run_name="__main__")
+    assert told["said"].equal(told["row"].sigmoid() if sigmoid else told["row"])
+    assert capsys.readouterr().out.startswith("w1 w2 {'relevance': ")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from huggingface_hub import ModelCardData
 
@@ -62,7 +63,7 @@ def write_card(report: Report, spec: JobSpec, model: ModelRef, max_length: int, 
         "seed": spec.train.seed,
         "budget": latency_met(report.budget).replace("tokens", of_size),
         "needs": NEEDS_5_CARD * any(one in (NEEDS_5, BOTH_WAYS) for one in config.values()),
-        "load": _loading(report, spec, auto_class),
+        "load": _loading(report, spec, auto_class, _before(config)),
         "onnx": _onnx(report, spec) if spec.onnx_formats else "",
     }
     target.write_text(Template((TEMPLATES / "README.md.txt").read_text()).substitute(values))
@@ -150,8 +151,20 @@ def as_text(text: str) -> str:
     return re.sub(r"[\\`*_{}\[\]<>&|~$@]|:(?=//)|(?<=www)\.", r"\\\g<0>", one_line(text), flags=re.IGNORECASE)
 
 
-def _loading(report: Report, spec: JobSpec, auto_class: str) -> str:
-    """How the card says that the model is loaded: in the arithmetic that it was measured in."""
+def _before(config: Mapping[str, Any]) -> str:
+    """What sentence-transformers makes a score by, as a config.json names it: where it does not, by a sigmoid."""
+    said = config.get("sentence_transformers")
+    named = said.get("activation_fn") if isinstance(said, dict) else None
+    named = str(named or config.get("sbert_ce_default_activation_function") or "Sigmoid")
+    known = {"Identity": "", "Sigmoid": " before a sigmoid"}
+    return known.get(named.rpartition(".")[2], f" before {as_code(named)}")
+
+
+def _loading(report: Report, spec: JobSpec, auto_class: str, before: str = "") -> str:
+    """How the card says that the model is loaded: in the arithmetic that it was measured in.
+
+    `before`: what makes a score of a ranking's logit.
+    """
     half = spec.export.precision != "float32"
     dtype = {"dtype": ', dtype="float32"' * half, "kwargs": ', model_kwargs={"dtype": "float32"}' * half}
     if spec.task.image is not None:
@@ -168,7 +181,8 @@ def _loading(report: Report, spec: JobSpec, auto_class: str) -> str:
     first = VECTORS_CARD if vectors else RANKING_CARD if report.task.problem == "text_ranking" else AUTO_CARD
     card = Template(first + "\n$otherwise")
     trust = ", trust_remote_code=True" if coded else ""
-    return card.substitute(dtype | {"auto_class": auto_class, "trust": trust, "otherwise": otherwise})
+    said = {"auto_class": auto_class, "trust": trust, "otherwise": otherwise, "before": before}
+    return card.substitute(dtype | said)
 
 
 def snippet(report: Report, spec: JobSpec, auto_class: str) -> str:
@@ -243,7 +257,7 @@ from sentence_transformers import CrossEncoder
 scores = CrossEncoder("."$trust$kwargs).predict([("a query", "some document"), ("a query", "another")])
 ```
 
-Or with transformers, whose logits are these scores before a sigmoid:
+Or with transformers, whose logits are these scores$before:
 
 """
     + AUTO_CARD
