@@ -76,6 +76,26 @@ def test_texts_that_the_tokenizer_does_not_know_are_warned_of(tiny: Path, tmp_pa
     assert not others or found[0].startswith(f"{share:.0%}")
 
 
+@pytest.mark.parametrize("task", [{}, {"text": ["text", "other"]}, {"type": "sentence-similarity"}])
+@pytest.mark.parametrize("between", [True, False])
+def test_texts_that_nothing_is_put_between_are_warned_of(
+    tiny: Path, tmp_path: Path, between: bool, task: dict[str, Any]
+) -> None:
+    """As by the tokenizer of Qwen2."""
+    model = Path(shutil.copytree(tiny, tmp_path / "own"))
+    for name, said in (("tokenizer.json", {"post_processor": None}), ("tokenizer_config.json", {})):
+        values = json.loads((model / name).read_text()) | ({} if between else said)
+        values |= {"tokenizer_class": "PreTrainedTokenizerFast"} if name == "tokenizer_config.json" else {}
+        (model / name).write_text(json.dumps(values))
+    texts = [f"good w{i}" for i in range(30)]
+    path = stored(tmp_path / "a.parquet", {}, text=texts, other=texts[::-1], label=["a", "b"] * 15)
+    pairs = {"text": ["text", "other"]} if "type" in task else {}
+    inputs, _ = read_inputs(spec_of(task | pairs), model, {TARGET: path})
+    found = [said for said in inputs.splits.warnings if "puts nothing between two texts" in said]
+    assert len(found) == (not between and task == {"text": ["text", "other"]})
+    assert not found or "end those of 'text' with a separator" in found[0]
+
+
 def test_words_are_heard_as_given_before_the_vocabulary_is_trimmed(tiny: Path, tmp_path: Path) -> None:
     """Else the words that only test rows hold had fallen to pieces."""
     model = Path(shutil.copytree(tiny, tmp_path / "own"))

@@ -57,6 +57,8 @@ def read_texts(spec: JobSpec, model: Path, splits: Splits, hear: Hear) -> tuple[
         turn(network, rows, hear)
     rows = self_taught(network, hear, rows)
     splits.warnings += strange_to(tokenizer, rows[0])
+    if not (task.of_words or task.apart_texts) and any(row.text[1:] for row in splits.train):
+        splits.warnings += nothing_between(tokenizer, spec.task.text[0])
     heard, vocabulary = head.own and not task.self_taught, None
     given = AsGiven(hear(network, rows[2], "given"), rows[2].labels if task.of_words else None) if heard else None
     network.cpu()
@@ -87,6 +89,16 @@ def strange_to(tokenizer: Any, rows: Rows) -> list[str]:
     return [
         f"{share:.0%} of the tokens of the training texts are unknown to the model's tokenizer: is it made for their "
         "language?"
+    ]
+
+
+def nothing_between(tokenizer: Any, first: str) -> list[str]:
+    """A sentence where a tokenizer puts the second text of a pair right behind the `first`, as a column is called."""
+    if tokenizer.num_special_tokens_to_add(pair=True) > tokenizer.num_special_tokens_to_add(pair=False):
+        return []
+    return [
+        "the model's tokenizer puts nothing between two texts, so that they read as one: end those of "
+        f"'{first}' with a separator, as a line end or a word of its own"
     ]
 
 
