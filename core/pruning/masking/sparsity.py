@@ -68,8 +68,8 @@ def targets(weights: Mapping[str, Tensor], sparsity: float, pattern: Pattern) ->
     any would let nothing through. Of N:M patterns, how many each group loses.
     """
     if pattern in GROUPS:
-        kept, size = GROUPS[pattern]
-        return dict.fromkeys(weights, size - kept)
+        kept, group = GROUPS[pattern]
+        return dict.fromkeys(weights, group - kept)
     sizes = {name: measured(weight.detach(), pattern) for name, weight in weights.items()}
     if pattern == "channel":
         for name, size in sizes.items():
