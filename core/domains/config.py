@@ -17,6 +17,8 @@ MAX_CONFIG_BYTES = 2**20
 MAX_ADDED_BYTES = 16 * 2**20  # of a tokenizer's files, where transformers 4 writes 180 bytes a token that was added
 OF_TOKENS = ("tokenizer_config.json", "added_tokens.json")
 CODE = ("auto_map", "custom_pipelines", "custom_generate", "use_kernels")
+# What sentence-transformers makes a score by: it imports whatever is named, where it is told to trust code.
+IMPORTED = ("activation_fn", "sbert_ce_default_activation_function")
 # Ways to compute that transformers has itself; others it would load from a hub. Which of them is used is chosen here.
 OWN_WAYS = ("eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4", None)
 
@@ -105,7 +107,8 @@ def read_object(file: Path) -> dict[str, Any]:
             raise SpecError("/model", f"its {file.name} says {value} for '{name[:100]}', which is no number to go by")
         chosen = name.endswith(("_implementation", "_implementation_internal"))
         ways = value.values() if isinstance(value, dict) else [value]
-        if name in CODE or (chosen and any(way not in OWN_WAYS for way in ways)):
+        foreign = name in IMPORTED and "." in str(value) and not str(value).startswith("torch.")
+        if name in CODE or foreign or (chosen and any(way not in OWN_WAYS for way in ways)):
             raise SpecError(
                 "/model",
                 f"its {file.name} sets '{name[:100]}': no code of a model is run here; take that out, if the model is "

@@ -43,6 +43,8 @@ def read(folder: Path, values: Any) -> dict[str, Any]:
         {"_experts_implementation": "someone/kernel"},
         {"text_config": {"auto_map": {"AutoConfig": "configuration.Config"}}},
         {"parts": [{"attn_implementation": "someone/kernel"}]},
+        {"sentence_transformers": {"activation_fn": "os.abort"}},
+        {"sbert_ce_default_activation_function": "someone.Scorer"},
         {"x": "a" * MAX_CONFIG_BYTES},
         [],
         "[" * 100_000,
@@ -80,6 +82,9 @@ def test_a_pruned_checkpoint_describes_the_model_that_it_was_made_of(tmp_path: P
 @pytest.mark.parametrize("way", ["eager", "sdpa", "flash_attention_2", "flex_attention", None, {"": "eager"}])
 @pytest.mark.field("2. Models in, checkpoints out", "attention implementations in a config", "taken; ours is used")
 def test_ways_to_compute_that_transformers_has_itself_are_no_code(tmp_path: Path, way: Any) -> None:
+    own = "torch.nn.modules.linear.Identity"
+    values = PLAIN | {"sentence_transformers": {"activation_fn": own}, "activation_fn": "gelu"}
+    assert read(tmp_path, values) == values
     values = PLAIN | {"_attn_implementation": way, "attn_implementation": way, "_attn_implementation_internal": way}
     assert read(tmp_path, values) == values
 
