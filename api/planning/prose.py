@@ -62,9 +62,11 @@ def _comes_to(plan: Plan) -> Iterator[str]:
         return
     found = []
     if (file := dense.get("bytes of model")) and (plan.spec.get("export") or {}).get("precision") in (None, "float32"):
-        found.append(f"a file of about {size(file - 4 * (whole - plan.limit))}")
+        trimmed = "trim" in (plan.spec.get("vocabulary"), plan.spec.get("hidden_size"))  # how far, the worker finds out
+        found.append(f"a file of {'at most' if trimmed else 'about'} {size(file - 4 * (whole - plan.limit))}")
     for one in plan.latency[:1]:
-        found.append(f"about {_at(one, plan.limit / whole):.3g} ms a pass ({one.runtime}, batch of {one.batch_size})")
+        under = f"{one.runtime}, batch of {one.batch_size}, length {one.length}"
+        found.append(f"about {_at(one, plan.limit / whole):.3g} ms a pass ({under})")
     if found:
         yield f"That comes to {' and '.join(found)}."
 

@@ -26,7 +26,11 @@ LATENCY = {
         # 90.9 MB less 4 bytes of each of 9,582,106 parameters; a tenth is left
         (
             {"latency": [LATENCY], "reach": [*PLAN["reach"], *BYTES]},  # type: ignore[misc]
-            "That comes to a file of about 52.6 MB and about 2 ms a pass (onnx, batch of 1).",
+            "That comes to a file of about 52.6 MB and about 2 ms a pass (onnx, batch of 1, length 64).",
+        ),
+        (
+            {"latency": [LATENCY], "reach": [*PLAN["reach"], *BYTES], "spec": PLAN["spec"] | {"vocabulary": "trim"}},  # type: ignore[misc, operator]
+            "That comes to a file of at most 52.6 MB",
         ),
         (SIZES, "It makes 2 sizes, taught once: params-0.4 (at most 4), latency_ms-3."),
         ({"estimate": GPU}, "On a GPU it needs 999 B of memory at most; how long it takes, nothing tells yet."),
