@@ -159,7 +159,7 @@ async def _queue_full(_request: Request, error: Exception) -> Response:
 
 
 async def _storage_full(_request: Request, error: Exception) -> Response:
-    return response(Problem(403, f"The quota is used up: {error}."))
+    return response(Problem(403, f"The quota has no room for that: {error}."))
 
 
 async def _storage_away(_request: Request, error: Exception) -> Response:

@@ -51,7 +51,7 @@ def check_storage(session: Session, tenant_id: str, key_id: str | None, settings
         owner.lock_tenant(session, tenant_id)
         stored = stored_bytes(session, tenant_id, one)
         if stored + more_bytes > limit:
-            raise StorageFullError(_used(stored, limit, whose))
+            raise StorageFullError(f"{more_bytes:,} bytes more were asked for; {_used(stored, limit, whose)}")
 
 
 def all_stored(session: Session, tenant_id: str, key_id: str | None, max_stored_bytes: int | None) -> str | None:
