@@ -79,7 +79,7 @@ def read_body(
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: i for i, label in enumerate(labels)}
     config.problem_type, config.return_dict = problem, True
-    with readable(folder, "weights"):
+    with readable(folder, "config.json and weights"):
         if earlier:
             body = narrowed(getattr(transformers, family.task_class)(config), family, earlier)
             return filled(folder, body, (f"{family.head}.",))

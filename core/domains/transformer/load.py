@@ -107,7 +107,7 @@ def load_network(
     task_class = getattr(transformers, family.task_class)
     pooler = "add_pooling_layer" in signature(task_class).parameters  # that no vector is read from
     bare = {"add_pooling_layer": False} if pooler else {}
-    with readable(model_dir, "weights"):
+    with readable(model_dir, "config.json and weights"):
         if architecture.earlier:
             body, info = pruned_before(model_dir, task_class(config, **bare), architecture)
         else:

@@ -67,7 +67,7 @@ def test_weights_in_parts_are_the_same_model(tiny: Path, tmp_path: Path) -> None
     ("file", "holds", "says"),
     [
         ("tokenizer.json", "{ not json", "cannot read its tokenizer"),
-        ("config.json", {"hidden_act": "nonsense"}, "cannot read its weights: KeyError: 'nonsense'"),
+        ("config.json", {"hidden_act": "nonsense"}, "cannot read its config.json and weights: KeyError: 'nonsense'"),
         ("config.json", {"initializer_range": None}, "cannot read its config.json"),
         ("model.safetensors", None, "numbers that are not finite"),
     ],
