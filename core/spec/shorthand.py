@@ -134,7 +134,7 @@ def said(spec: Any) -> Iterator[str]:
 
 MEANING = {
     "params": ": this share of the encoder's parameters; give 'of' 'model' for the whole model's",
-    "latency_ms": ": milliseconds for one text, as measured on the worker",
-    "speedup": ": times as fast as the dense model for one text, as measured on the worker",
+    "latency_ms": ": milliseconds for one text or picture, as measured on the worker",
+    "speedup": ": times as fast as the dense model for one text or picture, as measured on the worker",
     "bytes": ": bytes of model.safetensors",
 }

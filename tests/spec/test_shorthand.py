@@ -117,7 +117,7 @@ def test_no_text_is_too_odd(text: str) -> None:
 
 def test_what_was_understood_is_said() -> None:
     assert [*shorthand.said({"budgets": ["3 ms", "small", {"params": 0.1}]})] == [
-        "The budget '3 ms' is taken as latency_ms 3.0: milliseconds for one text, as measured on the worker."
+        "The budget '3 ms' is taken as latency_ms 3.0: milliseconds for one text or picture, as measured on the worker."
     ]
     for task, whole in (({}, "encoder"), ({"type": "image-classification"}, "model")):
         found = next(shorthand.said({"budget": "10%", "task": task}))

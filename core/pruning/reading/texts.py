@@ -161,7 +161,7 @@ def missing_from(vocabulary: Trimmed) -> list[str]:
     return [
         f"{vocabulary.missing:.1%} of the tokens of the test texts are in no other text: the trimmed vocabulary lacks "
         "them, their words fall to pieces, and answers suffer. Give more texts of this kind, or leave "
-        "'vocabulary' out."
+        "'vocabulary' out"
     ]
 
 
