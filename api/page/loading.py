@@ -18,7 +18,9 @@ def snippets(spec: Mapping[str, Any], paths: Collection[str], size: str | None =
     inside = {path.removeprefix(f"{size}/") for path in paths if not size or path.startswith(f"{size}/")}
     found: dict[str, str] = {}
     if "model.safetensors" in inside:
-        found |= _torch(kind, folder, (spec.get("export") or {}).get("precision", "float32") != "float32")
+        coded = any(path.startswith("modeling_topwork") for path in inside)
+        half = (spec.get("export") or {}).get("precision", "float32") != "float32"
+        found |= _torch(kind, folder, ", trust_remote_code=True" * coded, half)
     if "load.py" in inside:
         call = f'run_path("{folder}/load.py")["load"]()'
         found["load.py (no remote code)"] = f"from runpy import run_path\n\nloaded = {call}"
@@ -29,15 +31,15 @@ def snippets(spec: Mapping[str, Any], paths: Collection[str], size: str | None =
     return found
 
 
-def _torch(kind: str, folder: str, half: bool) -> dict[str, str]:
+def _torch(kind: str, folder: str, trust: str, half: bool) -> dict[str, str]:
     """Weights of `half` the precision are computed with in float32, as they were measured."""
     if kind in SENTENCES:
-        name, given = SENTENCES[kind], "trust_remote_code=True" + ', model_kwargs={"dtype": "float32"}' * half
-        code = f'from sentence_transformers import {name}\n\nmodel = {name}("{folder}", {given})'
+        name, dtype = SENTENCES[kind], ', model_kwargs={"dtype": "float32"}' * half
+        code = f'from sentence_transformers import {name}\n\nmodel = {name}("{folder}"{trust}{dtype})'
         return {"sentence-transformers": code}
     model = AUTO.get(kind, "AutoModelForSequenceClassification")
     reader = "AutoImageProcessor" if kind == "image-classification" else "AutoTokenizer"
-    given = f'.from_pretrained("{folder}", trust_remote_code=True'
+    given = f'.from_pretrained("{folder}"{trust}'
     dtype = ', dtype="float32"' * half
     first, second = sorted((model, reader))
     lines = [f"from transformers import {first}, {second}", "", f"model = {model}{given}{dtype})"]

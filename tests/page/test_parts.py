@@ -419,6 +419,9 @@ def test_code_to_load_is_that_of_the_files() -> None:
         {"task": {"type": "sentence-similarity"}}, ("params-0.1/model.safetensors",), "params-0.1"
     )
     assert 'SentenceTransformer("pruned/params-0.1"' in vectors["sentence-transformers"]
+    coded = loading.snippets({"task": {"type": "text-classification"}}, (*files, "modeling_topwork_1.py"))
+    assert coded["transformers"].count(", trust_remote_code=True)") == 2
+    assert not any("trust" in code for code in (*texts.values(), images, *vectors.values()))  # files without code
     half = {"export": {"precision": "float16"}}
     for kind, said in (("text-classification", 'dtype="float32")'), ("text-ranking", 'kwargs={"dtype": "float32"})')):
         (code, *_) = loading.snippets({"task": {"type": kind}} | half, files).values()
