@@ -72,6 +72,15 @@ def test_what_to_try_next_follows_from_what_was_lost() -> None:
     assert not any("onnx" in step for step in answers.steps(report_of(change=changed(0.0)), onnx))
 
 
+@pytest.mark.parametrize("change", [-0.05, 0.0])
+@pytest.mark.parametrize("lead", [-0.01, 0.02])
+def test_a_dense_model_that_has_learned_nothing_is_taught_first(change: float, lead: float) -> None:
+    dense = full()["results"]["dense"] | {"lead": {"value": lead, "low": lead - 0.01, "high": lead + 0.01, "over": 0.5}}
+    first, *others = answers.steps(report_of(change=changed(change), dense=dense), JobSpec.model_validate(SPEC))
+    assert any("budgets" in step for step in (first, *others)) == (lead > 0)
+    assert ("more training rows" in first and "teach" in first and "task.unlabelled" in first) == (lead < 0)
+
+
 @pytest.mark.parametrize("coupling", ["teacher", "auto", "sequential", "joint", "tied"])
 def test_own_rows_are_asked_for_with_a_coupling_that_takes_them(coupling: str) -> None:
     labelled = [source | {"label": "label"} for source in SPEC["sources"]]

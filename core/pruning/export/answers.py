@@ -65,7 +65,11 @@ def steps(report: Report, spec: JobSpec) -> Iterator[str]:
     change = report.results.change and report.results.change[report.task.metric]
     kind, asked = report.budget.cost, report.budget.asked
     counted = kind in ("params", "macs", "bytes") and asked <= 1
-    if change and change.high < 0:
+    lead = report.results.dense.lead
+    if lead and lead.low <= 0:  # other sizes of such a model say nothing
+        own = "" if spec.task.unlabelled else ", or your own rows without labels in 'task.unlabelled'"
+        yield f"Learn more before sizes are compared: give more training rows, more steps in 'train.steps.teach'{own}."
+    elif change and change.high < 0:
         if counted and asked < 0.5:
             yield f"See what more room buys: {family(spec.budget, asked, (2, 4))}."
         if not spec.task.unlabelled:
