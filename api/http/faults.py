@@ -87,9 +87,12 @@ def _detail(error: Mapping[str, Any], pointer: str) -> str:
     if error["type"] == "extra_forbidden":
         parent, _, name = pointer.rpartition("/")
         known = _known_fields(parent)
-        return "is not a known field" + (f"{meant(name, known) or ';'} known here: {', '.join(known)}" if known else "")
+        outermost = "; it is known at the top, beside 'task'" if name in _known_fields("") else ""
+        hint = _belongs(name, parent) or outermost + (meant(name, known) or ";")
+        return "is not a known field" + (f"{hint} known here: {', '.join(known)}" if known else "")
     if error["type"] in ("dict_type", "model_type", "model_attributes_type"):
-        return "should be a JSON object"
+        known = _known_fields(pointer) if pointer else []
+        return "should be a JSON object" + (f"; known here: {', '.join(known)}" if known else "")
     if error["type"] == "literal_error":
         expected = str(error["ctx"]["expected"])
         message += meant(error["input"], re.findall("'([^']*)'", expected))
@@ -101,6 +104,23 @@ def _detail(error: Mapping[str, Any], pointer: str) -> str:
 @cache
 def _job_schema() -> dict[str, Any]:
     return JobSpec.model_json_schema()
+
+
+def _belongs(name: str, parent: str) -> str:
+    """In which other objects a field is known, as the end of a sentence: those within `parent`, else the outermost."""
+    homes = [pointer for pointer in _objects() if name in _known_fields(pointer)]
+    homes = [pointer for pointer in homes if pointer.startswith(f"{parent}/")] or homes
+    depth = min((pointer.count("/") for pointer in homes), default=0)
+    nearest = [pointer[1:].removesuffix("/0").replace("/", ".") for pointer in homes if pointer.count("/") == depth]
+    said = [f"'{name}'" for name in nearest]
+    return f"; it belongs in {' or '.join(said)};" if said else ""
+
+
+@cache
+def _objects(pointer: str = "") -> tuple[str, ...]:
+    """Every object within that at `pointer` that has known fields."""
+    inner = [f"{pointer}/{name}{entry}" for name in _known_fields(pointer) for entry in ("", "/0")]
+    return tuple(found for one in inner if _known_fields(one) for found in (one, *_objects(one)))
 
 
 @lru_cache(200)
