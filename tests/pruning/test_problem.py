@@ -176,7 +176,13 @@ def test_a_job_gives_a_checkpoint_that_is_what_was_measured(
     assert ("AutoModelForToken" in (out / "README.md").read_text()) == (problem == "token_classification")
     assert report.task.labels[0] in (out / "report.html").read_text()
     demo = subprocess.run([*fresh, "load.py", "good w1"], cwd=out, capture_output=True, text=True, check=False)
-    assert report.task.labels[0] in demo.stdout, demo.stderr
+    if problem == "token_classification":  # a line a word
+        said = [line.split() for line in demo.stdout.splitlines()]
+        assert [word for word, _, _ in said] == ["good", "w1"], demo.stdout + demo.stderr
+        assert all(tag in report.task.labels and 0 < float(share) <= 1 for _, tag, share in said)
+        assert "the first piece decides" in (out / "README.md").read_text()
+    else:
+        assert report.task.labels[0] in demo.stdout, demo.stderr
 
 
 @pytest.mark.slow
