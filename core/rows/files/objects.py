@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from core.rows.faults import fault, listed, place, shown
 from core.rows.files import kinds
 from core.rows.files.gather import MAX_NAME_CHARS, MAX_SEEN, Gathered, unique
+from core.rows.files.header import looks_like_data
 
 CHUNK = 2**20
 MAX_ROW_CHARS = 16 * 2**20  # of one value: Python may take 20 times as much for what is in it
@@ -20,6 +21,7 @@ SPACE = re.compile(r"[\s,]*")
 SPLIT = re.compile(
     r"(.*[\W_])?(train|training|valid|validation|val|dev|test|testing|eval)([\W_]?(set|data))?", re.IGNORECASE
 )
+SAMPLE_ROWS = 200
 MANY = 20  # times as many keys in each object as there are objects
 LINES = "write it as JSON lines: one object a line (pandas: to_json(orient='records', lines=True))"
 
@@ -42,10 +44,11 @@ def begins_json(text: str) -> bool:
     return True
 
 
-def read(path: Path, gathered: Gathered, lines: bool) -> str:
+def read(path: Path, gathered: Gathered, lines: bool, header: bool | None = None) -> str:
     """Read a text into `gathered`; returns `jsonl`, or `json` for one array or one table.
 
-    Where its name says `lines`, one object with lists is a row, and not a table by columns.
+    Where its name says `lines`, one object with lists is a row, and not a table by columns. `header`: whether the
+    first of arrays in an array names the columns; None is found out.
     """
     with path.open(encoding="utf-8", newline="\n") as data:
         head = data.read(CHUNK).lstrip()
@@ -53,7 +56,11 @@ def read(path: Path, gathered: Gathered, lines: bool) -> str:
         raise fault("is empty")
     values = _values(path)
     if head[0] == "[":
-        _load(_rows(values), gathered)
+        some = list(islice(values, SAMPLE_ROWS))
+        if some and _is_array(some[0][2]):
+            _load(_named(some, values, gathered, header), gathered)
+        else:
+            _load(_rows(chain(some, values)), gathered)
         return "json"
     first = next(values)
     second = next(values, None)
@@ -126,6 +133,34 @@ def _rows(values: Iterator[tuple[int, int, Any]]) -> Iterator[Row]:
             )
             raise fault(f'{place(number, line)}: is {what}, and no JSON object ({{"column": ...}})')
         yield line, size, value
+
+
+def _named(
+    some: Sequence[tuple[int, int, Any]],
+    values: Iterator[tuple[int, int, Any]],
+    gathered: Gathered,
+    header: bool | None,
+) -> Iterator[Row]:
+    """Rows of arrays of as many cells, of which `some` are the first; the very first may name the columns."""
+    first = some[0][2]
+    if header is None:
+        texts = [["" if cell is None else str(cell) for cell in row] for _, _, row in some[1:] if _is_array(row)]
+        usual = [row for row in texts if len(row) == len(first)]
+        header = all(isinstance(cell, str) for cell in first) and not looks_like_data(first, usual)
+        if not header:
+            gathered.note(
+                "Its first row looks like data and was kept as a row, and the columns are called column1, column2, "
+                "...; if it names the columns, upload it again with header=true."
+            )
+    names = unique([str(cell) if header else f"column{n}" for n, cell in enumerate(first, 1)], gathered)
+    for number, (line, size, row) in enumerate(chain(some[header:], values), 1):
+        if not _is_array(row) or len(row) != len(names):
+            raise fault(f"{place(number, line)}: is no array of {len(names):,} texts or numbers, as the first is")
+        yield line, size, dict(zip(names, row, strict=True))
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and not any(isinstance(cell, list | dict) for cell in value)
 
 
 def _table(value: dict[str, Any], gathered: Gathered, lines: bool) -> list[dict[str, Any]] | None:

@@ -187,7 +187,8 @@ def _read_text(
     ending = PurePosixPath(name).suffix.lower()
     said = ENDINGS.get(ending)
     if objects.begins_json(sample) or (said in ("json", "jsonl") and not _is_table(sample)):
-        return _Found(objects.read(text.path, gathered, lines=said == "jsonl"), compression, text.encoding)
+        kind = objects.read(text.path, gathered, lines=said == "jsonl", header=asked.header)
+        return _Found(kind, compression, text.encoding)
     if said == "conll" or (ending != ".csv" and asked.delimiter is None and conll.is_conll(sample)):
         conll.read(text.path, gathered)
         return _Found("conll", compression, text.encoding)

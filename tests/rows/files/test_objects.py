@@ -35,6 +35,7 @@ LINES = "".join(json.dumps(row) + "\n" for row in ROWS)
         (json.dumps({f"doc_{i}": row for i, row in enumerate(ROWS)}), "json"),
         (json.dumps({name: [row[name] for row in ROWS] for name in ROWS[0]}), "json"),
         (json.dumps({"version": 1, "data": ROWS}), "json"),
+        (json.dumps([[*ROWS[0]], *([*row.values()] for row in ROWS)]), "json"),
     ],
 )
 @pytest.mark.parametrize("name", ["x.json", "x.csv"])
@@ -50,6 +51,18 @@ def test_rows_by_ids_may_lack_keys(tmp_path):
     result = take(tmp_path, json.dumps(rows), "x.json")
     assert result.columns["text"][3] == "film 3, really" and result.empty["label"] == 1
     assert "a row for each of its keys" in result.notes
+
+
+@pytest.mark.parametrize("label", ["1", 1, None])
+def test_arrays_of_cells_are_rows_whose_first_may_name_them(tmp_path, label):
+    rows = [[f"a good one, number {i}.", "1" if label == "1" else i % 2] for i in range(20)]
+    rows[0][1] = label
+    found = take(tmp_path, json.dumps(rows), "x.json")
+    assert found.columns == {"column1": [row[0] for row in rows], "column2": [row[1] for row in rows]}
+    assert "column1, column2" in found.notes
+    assert take(tmp_path, json.dumps([["text", "label"], *rows]), "x.json").columns["label"] == [row[1] for row in rows]
+    told = take(tmp_path, json.dumps(rows), "x.json", header=True)
+    assert [*told.columns] == [rows[0][0], str(label)] if label else told.columns
 
 
 def test_columns_of_rows_by_ids(tmp_path):
@@ -124,6 +137,9 @@ def test_keys_that_rows_lack_are_empty_and_empty_columns_are_left_out(tmp_path):
         (json.dumps(ROWS)[:-1], "not closed"),
         ('[{"a": 1}] x', "follows the end"),
         ('{"a": 1}\n[1]\n', "row 2 (line 2): is an array"),
+        ('[["a", 1], ["b"]]', "row 2 (line 1): is no array of 2"),
+        ('[["text", "label"], ["a", 1], ["b", [1]]]', "row 2 (line 1): is no array of 2"),
+        ('[[["a"], 1]]', "row 1 (line 1): is an array"),
         ('"a"\n"b"\n', "row 1 (line 1): is a text"),
         ("[]", "has no rows"),
         ("{}\n{}\n", "no column"),
