@@ -227,7 +227,7 @@ def _source(like: Mapping[str, Any] | None, made: dict[str, Any], labelled_anew:
 def _as_before(like: Sequence[Mapping[str, Any]], made: dict[str, Any]) -> dict[str, Any]:
     """A budget, with what else was said alike in all that limited the same."""
     same = [one for one in like if next(iter(made)) in one]
-    kept = same[0].items() if same else ()
+    kept = [item for item in same[0].items() if item != ("of", "model")] if same else []
     return {name: value for name, value in kept if all(one.get(name) == value for one in same)} | made
 
 
@@ -255,9 +255,7 @@ def _value(kind: str, said: str) -> dict[str, Any]:
         detail = f"'{said[:50]}' is no amount of '{what}'; give '{example}', say"
         raise invalid([Fault(pointer="/budget", detail=detail)])
     value: float | int = int(number) if number > 1 and number == int(number) else round(number, 9)
-    if kind in ("encoder", "params"):
-        return {"params": value, "of": "encoder" if kind == "encoder" else "model"}
-    return {kind: value}
+    return {"params": value} if kind == "encoder" else {kind: value} | ({"of": "model"} if kind == "params" else {})
 
 
 def _budgets_said(budgets: Sequence[Mapping[str, Any]], fields: Fields) -> tuple[str, str]:

@@ -35,8 +35,8 @@ SPEC: dict[str, Any] = {"model": "tiny", "task": {"data": {"dataset": "ds_" + 32
 @pytest.mark.parametrize(
     ("kind", "said", "asked"),
     [
-        ("encoder", "10%", {"params": 0.1, "of": "encoder"}),
-        ("encoder", "0.1", {"params": 0.1, "of": "encoder"}),
+        ("encoder", "10%", {"params": 0.1}),
+        ("encoder", "0.1", {"params": 0.1}),
         ("params", "1,000,000", {"params": 1_000_000, "of": "model"}),
         ("bytes", "20 MB", {"bytes": 20_000_000}),
         ("bytes", "25 %", {"bytes": 0.25}),
@@ -82,7 +82,7 @@ def test_several_budgets_are_several_sizes() -> None:
     assert [one["params"] for one in spec["budgets"]] == [0.4, 0.2, 0.1] and "budget" not in spec
     mixed = Fields.given(FormData({"kind": "encoder", "budget": "40%, 3 ms"}))
     assert mixed.kind == "encoder"
-    assert mixed.spec()["budgets"] == [{"params": 0.4, "of": "encoder"}, {"latency_ms": 3}]
+    assert mixed.spec()["budgets"] == [{"params": 0.4}, {"latency_ms": 3}]
 
 
 @pytest.mark.parametrize(
@@ -213,6 +213,8 @@ BATCH, LENGTH = {"batch_size": 8}, {"sequence_length": 64}
         ([{"speedup": part} | INT8 for part in (2, 4)], "3", [{"speedup": 3} | INT8]),
         ([{"speedup": 2} | INT8, {"speedup": 4} | BATCH], "3, 2", [{"speedup": 3}, {"speedup": 2}]),
         ([{"bytes": 0.2}, {"speedup": 4} | BATCH], "3 MB, 2x", [{"bytes": 3_000_000}, {"speedup": 2} | BATCH]),
+        ([{"params": 0.2}, {"params": 0.1}], "40%, 20%", [{"params": 0.4}, {"params": 0.2}]),
+        ([{"params": 0.2, "of": "encoder"}], "40%", [{"params": 0.4, "of": "encoder"}]),
         ([{"speedup": 4} | BATCH], "20 MB, 10 MB", [{"bytes": 20_000_000}, {"bytes": 10_000_000}]),
     ],
 )  # fmt: skip

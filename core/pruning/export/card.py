@@ -129,7 +129,7 @@ def _answers(report: Report, spec: JobSpec, max_length: int) -> str:
     reads = "two texts, " + " and ".join(columns[:2]) + "," if columns[1:] else "a text"
     said = f"It reads {reads} of up to {max_length} tokens, as it was trained."
     if report.task.problem == "token_classification":
-        said += " Of a word the first piece decides: that is what `aggregation_strategy=\"first\"` of a pipeline takes."
+        said += ' Of a word the first piece decides: that is what `aggregation_strategy="first"` of a pipeline takes.'
     if report.task.problem == "text_ranking":
         return f"It gives a score of how well a document answers a query: the higher, the better. {said}"
     return f"{answers} {said}"
