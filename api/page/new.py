@@ -62,6 +62,7 @@ def new_page(
     if like:
         with here.database.read() as session:
             spec = short(asked.find(here, session, like).spec)
+        spec.pop("title", None)  # that is the other one's
         draft = Draft(Fields.of(spec), _written(spec))
     return _page(here, request, draft)
 

@@ -200,6 +200,12 @@ def test_a_clone_asks_for_the_same(browser: TestClient, ids: dict[str, str]) -> 
 
 
 @one_database
+def test_a_clone_has_no_title_of_another(browser: TestClient, house: House) -> None:
+    page = read(browser, f"/new?like={house.queued(house.data(), title='Mine')}")
+    assert Filled(page).sent["title"] == "" and "title" not in written(page)
+
+
+@one_database
 def test_a_clone_keeps_what_no_field_says(browser: TestClient, house: House, send: Send) -> None:
     data, movies = house.data(), house.data("movies.csv", 80)
     source = {"data": {"dataset": movies}, "label": "label", "label_map": {"negative": "bad"}}
