@@ -38,3 +38,8 @@ def milliseconds(value: float) -> str:
     if 0 < value < 1:
         return f"{value:#.2g}"
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}"
+
+
+def megabytes(count: int) -> str:
+    """Write bytes as people read them: 58.2 MB, of a million each."""
+    return f"{count / 1e6:.1f} MB"

@@ -155,7 +155,7 @@ def test_says_what_was_measured(tmp_path: Path) -> None:
         "−5.7",
         "at most 13,000",
         "12,345 parameters, 94.96% of the limit",
-        "2.0 MiB",
+        "2.1 MB",
         "128 tokens",
         "eager PyTorch 2.13.0 in float32 on CPU, 2 threads",
         "latency, eager, batch 32",
@@ -230,7 +230,7 @@ def test_a_budget_in_time_says_how_it_was_measured(tmp_path: Path) -> None:
         "lower quartile of 34 passes",
         "latency as the budget asks",
         "lie 1.3% apart. 2 structures were measured",
-        "1536.0 MiB",
+        "1610.6 MB",
     ):
         assert part in text
 

@@ -15,7 +15,7 @@ from core.domains.config import BOTH_WAYS, NEEDS_5
 from core.domains.model_ref import ModelRef
 from core.pruning.export.files import TEMPLATES
 from core.spec.job import ONNX_FILES, JobSpec
-from core.spec.metrics import METRICS, NUMBERS, milliseconds, shown
+from core.spec.metrics import METRICS, NUMBERS, megabytes, milliseconds, shown
 from core.spec.report import BudgetMet, Report, Result, Tested
 from core.spec.task import SEARCHING, VECTORS
 from core.tasks import TASKS
@@ -220,7 +220,7 @@ def _files(report: Report) -> str:
     metric, lines = report.task.metric, []
     for name, file in report.files.items():
         times = [f"{file.latency_ms[b]:.3g} ms ({file.speedup[b]:.1f}x)" for b in ("1", "32")]
-        lines.append(f"| {name} | {_quality(file, metric)} | {file.bytes / 2**20:.1f} MiB | {' | '.join(times)} |")
+        lines.append(f"| {name} | {_quality(file, metric)} | {megabytes(file.bytes)} | {' | '.join(times)} |")
     return f"| file | {METRICS[metric]} | size | batch 1 | batch 32 |\n|---|---|---|---|---|\n" + "\n".join(lines)
 
 
@@ -349,7 +349,7 @@ CARD_ROWS: Mapping[str, Callable[[Result], str]] = {
     "encoder parameters": lambda r: f"{r.encoder_params:,}",
     "all parameters": lambda r: f"{r.model_params:,}",
     "multiply-accumulates a text": lambda r: f"{r.macs:,} ({r.macs_length} tokens)",
-    "weights on disk": lambda r: f"{r.bytes / 2**20:.1f} MiB",
+    "weights on disk": lambda r: megabytes(r.bytes),
     "latency, batch 1": lambda r: f"{milliseconds(r.latency_ms['1'])} ms",
     "latency, batch 32": lambda r: f"{milliseconds(r.latency_ms['32'])} ms",
     "speed-up, batch 1 / 32": lambda r: f"{r.speedup['1']:.1f}x / {r.speedup['32']:.1f}x",

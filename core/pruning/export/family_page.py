@@ -6,9 +6,9 @@ from pathlib import Path
 
 from core.domains.model_ref import ModelRef
 from core.pruning.export.charts import Curve, curve
-from core.pruning.export.html_report import COSTS, mib, ms, rounded, short, template
+from core.pruning.export.html_report import COSTS, ms, rounded, short, template
 from core.spec.job import JobSpec
-from core.spec.metrics import METRICS, NUMBERS
+from core.spec.metrics import METRICS, NUMBERS, megabytes
 from core.spec.report import FamilyReport, Result
 from core.tasks import TASKS
 
@@ -42,7 +42,7 @@ def curves(report: FamilyReport) -> list[Curve]:
     models = {"dense": report.dense, **{size.name: size.result for size in report.sizes if size.result}}
     costs = {
         "parameters": ({name: float(one.model_params) for name, one in models.items()}, millions),
-        "weights on disk": ({name: float(one.bytes) for name, one in models.items()}, lambda x: mib(int(x))),
+        "weights on disk": ({name: float(one.bytes) for name, one in models.items()}, lambda x: megabytes(int(x))),
         "milliseconds, batch 1": ({name: one.latency_ms["1"] for name, one in models.items()}, ms),
     }
     return [

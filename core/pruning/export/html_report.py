@@ -21,7 +21,7 @@ from core.pruning.export.charts import Chart, Points, chart, layers, strips
 from core.pruning.export.sides import Sides
 from core.pruning.latency.passes import SEQUENCE_LENGTH
 from core.spec.job import JobSpec
-from core.spec.metrics import METRICS, NUMBERS, shown
+from core.spec.metrics import METRICS, NUMBERS, megabytes, shown
 from core.spec.report import Curve, Report, Result, Tested
 from core.spec.task import VECTORS
 from core.tasks import TASKS
@@ -118,7 +118,7 @@ def template(name: str) -> Template:
         "percent": percent,
         "count": "{:,}".format,
         "say": say,
-        "mib": mib,
+        "megabytes": megabytes,
         "pretty": pretty,
         "ms": ms,
         "shown": shown,
@@ -184,11 +184,6 @@ def rounded(share: float) -> str:
 def short(value: float) -> str:
     """Four significant digits."""
     return f"{value:.4g}"
-
-
-def mib(size: int) -> str:
-    """Bytes as MiB."""
-    return f"{size / 2**20:.1f} MiB"
 
 
 def change(value: float, metric: str) -> str:
