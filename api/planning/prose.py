@@ -19,7 +19,9 @@ def sentences(plan: Plan) -> Iterator[str]:
     yield from _rows(plan.rows)
     if plan.labels:
         more = f" and {len(plan.labels) - MANY} more" if len(plan.labels) > MANY else ""
-        yield f"It tells {', '.join(plan.labels[:MANY])}{more} apart" + (f", on {plan.head}." if plan.head else ".")
+        named = f"{', '.join(plan.labels[:MANY])}{more}"
+        what = f"tells {named} apart" if plan.labels[1:] else f"predicts {named}"
+        yield f"It {what}" + (f", on {plan.head}." if plan.head else ".")
     yield from _budget(plan)
     yield from _comes_to(plan)
     yield from (f"As measured, {one.says}." for one in plan.latency)

@@ -36,6 +36,10 @@ LATENCY = {
         ({"estimate": GPU}, "On a GPU it needs 999 B of memory at most; how long it takes, nothing tells yet."),
         ({"labels": [f"class {i}" for i in range(20)]}, "class 11 and 8 more apart, on a fresh head"),
         (
+            {"labels": ["stars"], "head": "a fresh head for a number"},
+            "It predicts stars, on a fresh head for a number.",
+        ),
+        (
             {"spec": {"model": "m", "budget": {"bytes": 20_000_000}}, "limit": 20_000_000, "reach": BYTES},
             "The budget, 20 MB, is at most 20 MB of 90.9 MB; the least that can be reached is 1.5 MB.",
         ),
