@@ -65,11 +65,18 @@ def _names(task: TaskSpec, splits: Splits) -> Iterator[str]:
         merged = {name: names[0] for names in several for name in names[1:]}
         yield f"labels that are spelled much alike are kept apart: {listed}; if they are one: {_map(merged)}"
     for i, rows in enumerate(splits.sources):
-        theirs = sorted(set().union(*(members(row.label) for row in rows)) - {*splits.counts})
+        said = set().union(*(members(row.label) for row in rows))
+        theirs = sorted(said - {*splits.counts})
         near = {name: alike[_folded(name)][0] for name in theirs if _folded(name) in alike}
         if near:
             pairs = ", ".join(f"'{name}' for '{mine}'" for name, mine in list(near.items())[:3])
             yield f"sources[{i}] says {pairs}: if they are one, give it {_map(near)}, so that they share a head"
+        elif theirs and len(theirs) == len(said) == len(splits.counts):
+            first = dict(zip(theirs, sorted(splits.counts), strict=True))
+            yield (
+                f"sources[{i}] has as many labels, and other ones ({_some(theirs)} for {_some([*first.values()])}): if "
+                f"they mean the same, say which is which, as in {_map(first)}, so that they share a head"
+            )
     if task.type == "token-classification":
         return
     if {*splits.counts} == {"-1", "0", "1"}:

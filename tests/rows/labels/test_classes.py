@@ -123,6 +123,17 @@ def test_a_source_that_says_the_same_in_other_words_is_doubted() -> None:
     assert {row.label for row in splits.sources[0]} == {"neg", "pos"} and "sources[0] says" not in said(splits, spec)
 
 
+@pytest.mark.parametrize(
+    ("cells", "doubted"), [([0, 1], True), ([0, 1, 2], False), ([0, "neg"], False), (["pos", "neg"], False)]
+)
+def test_a_source_with_as_many_labels_of_other_names_is_doubted(cells: list[Any], doubted: bool) -> None:
+    spec = spec_of(sources=[{"data": {"dataset": B}, "label": "label"}])
+    tables = {A: labelled(["pos", "neg"] * 10), B: labelled(cells * 10, start=100)}
+    text = said(prepare(spec, tables), spec)
+    assert ("sources[0] has as many labels, and other ones ('0', '1' for 'neg', 'pos')" in text) == doubted
+    assert ('"label_map": {"0": "neg", "1": "pos"}' in text) == doubted
+
+
 def test_a_source_without_label_beside_a_column_of_labels_is_doubted() -> None:
     table = {A: labelled(["pos", "neg"] * 10), B: labelled(["pos", "neg"] * 10, start=100)}
     for label, doubted in ((None, True), ("label", False)):
