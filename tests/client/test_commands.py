@@ -275,6 +275,12 @@ COMMANDS = {
 }
 
 
+def test_jobs_are_compared_by_title_and_id(stub: Stub) -> None:
+    answers(stub, LISTS | {OTHER: job("succeeded", id=OTHER, spec={**job()["spec"], "title": "[b]Mine"})})
+    head, ids, *_ = command("compare", JOB, OTHER).stdout.splitlines()
+    assert "[b]Mine" in head and JOB[-8:] in ids and OTHER[-8:] in ids
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 @pytest.mark.field("4. A newcomer's hour", "the commands on a terminal of 80 columns", "they fit, and have --json")
 def test_commands_fit_80_columns_and_have_json(name: str, stub: Stub) -> None:

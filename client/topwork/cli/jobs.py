@@ -109,7 +109,7 @@ def compare(
         table = Table(box=None, pad_edge=False)
         table.add_column("", overflow="fold")
         for job in found:
-            table.add_column(job.id[-ID_CHARS:], overflow="fold")
+            table.add_column(*plain(f"{short(job.title, 40)}\n{job.id[-ID_CHARS:]}"), overflow="fold")
         for name, row in rows.items():
             table.add_row(*plain(name, *("" if value is None else short(str(value)) for value in row)))
         out.print(table)
