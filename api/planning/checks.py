@@ -19,6 +19,7 @@ from starlette.concurrency import run_in_threadpool
 from api.context import Context
 from api.http.problems import fault, invalid
 from api.planning import catalogue, hub, names
+from api.planning.columns import find_columns
 from api.planning.latency import measured, too_fast
 from api.planning.reaches import image_reach
 from api.schemas import Fault
@@ -94,7 +95,7 @@ async def data_faults(here: Context, given: Any, wrong: Set[str]) -> list[Fault]
         return []
     if any(ref.dataset is None for ref in spec.references().values()):
         return []
-    spec = await names.resolve(here, spec)
+    spec, _ = await run_in_threadpool(find_columns, here, await names.resolve(here, spec))
     return (await _read(here, spec, spec.train.max_length))[2]
 
 

@@ -25,6 +25,7 @@ from api.http.paging import After, Limit, cut, position
 from api.http.problems import RESPONSES, Problem, invalid
 from api.planning import hub, names
 from api.planning.checks import Checked, check, data_faults, still_there
+from api.planning.columns import find_columns
 from api.planning.plan import plan
 from api.schemas import Accepted, Delivery, Fault, Job, JobPage, Plan, Status, instant
 from core.ledger import quotas, tables, webhooks, workers
@@ -143,8 +144,15 @@ async def validate(here: Here, spec: Spec, request: Request) -> Plan:
 
 async def planned(here: Context, spec: JobSpec) -> Plan:
     """What a job would do; raises a 422 Problem."""
-    spec = await hub.fetch(here, await names.resolve(here, spec))
-    return await run_in_threadpool(_plan, here, spec, await check(here, spec))
+    spec, notes = await _whole(here, spec)
+    found = await run_in_threadpool(_plan, here, spec, await check(here, spec))
+    return found.model_copy(update={"notes": [*notes, *found.notes]})
+
+
+async def _whole(here: Context, asked: JobSpec) -> tuple[JobSpec, list[str]]:
+    """The specification by ids and columns that there are, and what to know of the columns that were found."""
+    spec = await hub.fetch(here, await names.resolve(here, asked))
+    return await run_in_threadpool(find_columns, here, spec)
 
 
 def _plan(here: Context, spec: JobSpec, checked: Checked) -> Plan:
@@ -344,7 +352,7 @@ async def _submit(here: Context, asked: JobSpec, key: str | None) -> tuple[table
     # A request sent again gets its job, even if it would be refused today.
     if key is not None and (earlier := await run_in_threadpool(_earlier, here, asked, key)) is not None:
         return earlier, False
-    spec = await hub.fetch(here, await names.resolve(here, asked))
+    spec, _ = await _whole(here, asked)
     await check(here, spec)
     job, new = await run_in_threadpool(_create, here, spec, asked, key)
     log.info("accepted", extra={"job": job.id})

@@ -532,11 +532,15 @@ class JobSpec(Strict):
 
     def with_data(self, found: Mapping[str, DatasetRef]) -> Self:
         """The same job with other references at these JSON pointers."""
+        return self.with_values({pointer: ref.model_dump(mode="json") for pointer, ref in found.items()})
+
+    def with_values(self, found: Mapping[str, Any]) -> Self:
+        """The same job with other values, as JSON, at these JSON pointers."""
         values = self.model_dump(mode="json")
-        for pointer, ref in found.items():
+        for pointer, value in found.items():
             *path, last = pointer.split("/")[1:]
-            part = values
+            part: Any = values
             for name in path:
                 part = part[int(name)] if isinstance(part, list) else part[name]
-            part[last] = ref.model_dump(mode="json")
+            part[int(last) if isinstance(part, list) else last] = value
         return type(self).model_validate(values)

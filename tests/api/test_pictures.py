@@ -122,6 +122,11 @@ def test_sources_of_pictures(client: TestClient, upload: Upload) -> None:
     assert plan.status_code == 200, plan.text
     assert plan.json()["rows"]["unlabelled"] == 30 and plan.json()["spec"]["task"]["unlabelled"]["image"] == "image"
     assert client.post("/v1/jobs:validate", json=plan.json()["spec"]).status_code == 200
+    renamed = hub_table({f"{i}.png": saved(drawn(i)) for i in range(50, 90)}, [0] * 40, ["cat"], "photo")
+    body["task"]["unlabelled"] = {"data": {"dataset": upload(renamed, "others.parquet")}}
+    plan = client.post("/v1/jobs:validate", json=body)
+    assert plan.status_code == 200, plan.text
+    assert plan.json()["notes"][0] == "the pictures of others.parquet are its column 'photo'"
 
 
 @one_database

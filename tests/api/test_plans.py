@@ -29,6 +29,7 @@ from tests.api.conftest import (
     model_shapes,
     one_database,
     put,
+    reviews,
     write_head,
     write_model,
     write_safetensors,
@@ -68,6 +69,39 @@ def test_own_text_is_counted_and_asked_for_where_there_is_none(
             client.post("/v1/jobs", json=put(payload, "/task/unlabelled", {"data": {"dataset": own}, **change}))
         )
         assert says in found[pointer]
+
+
+OWN = b"".join(b"It was bought %d days ago. Still unread!\n" % i for i in range(30))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "column"),
+    [
+        ("own.txt", OWN, "column1"),
+        ("own.csv", b"id,text\n" + b"".join(b"%d,unseen %d\n" % (i, i) for i in range(30)), "text"),
+        ("own.csv", b"title,review\n" + b"".join(b"unread %d,unseen %d\n" % (i, i) for i in range(30)), "review"),
+        ("own.csv", b"title,body\n" + b"".join(b"unread %d,unseen %d\n" % (i, i) for i in range(30)), None),
+    ],
+)
+def test_texts_to_borrow_from_need_no_column_of_the_targets_name(
+    client: TestClient, payload: dict[str, Any], upload: Upload, name: str, content: bytes, column: str | None
+) -> None:
+    data = {"dataset": upload(reviews(60).replace(b"text", b"review", 1))}
+    payload["task"] = {"data": data, "text": ["review"], "unlabelled": {"data": {"dataset": upload(content, name)}}}
+    if column != "text":  # which is a source's usual one
+        payload["sources"] = [{"data": {"dataset": upload(content.replace(b"un", b"not un"), name)}}]
+    answer = client.post("/v1/jobs:validate", json=payload)
+    if column is None:
+        assert {*faults(answer)} == {"/task/unlabelled/text/0", "/sources/0/text/0"}
+        assert {*faults(client.post("/v1/jobs:validate", json=payload | {"budget": {}}))} > {"/sources/0/text/0"}
+        return
+    assert answer.status_code == 200, answer.text
+    plan = answer.json()
+    assert plan["spec"]["task"]["unlabelled"]["text"] == [column]
+    told = f"the texts of {name} are its column '{column}'"
+    assert plan["notes"].count(told) == 2 - (column == "text") - (column == "review")
+    job = client.post("/v1/jobs", json=payload).json()
+    assert all(one["text"] == [column] for one in (job["spec"]["task"]["unlabelled"], *job["spec"]["sources"]))
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,16 @@ def test_a_file_of_the_form_becomes_a_data_set(browser: TestClient, send: Send, 
     assert bad.status_code == 422 and 'id="wrong-data_file"' in bad.text
 
 
+def test_texts_of_a_form_need_no_column_of_the_targets_name(send: Send, house: House) -> None:
+    lines = house.data(
+        "own.txt", content=b"".join(b"It was bought %d days ago. Still unread!\n" % i for i in range(40))
+    )
+    data = house.data(content=reviews(60).replace(b"text", b"review", 1))
+    page = send("/new", "/new", fields(data=data, text="review", unlabelled=lines))
+    assert page.status_code == 200 and "40 rows of your own without labels" in page.text
+    assert "the texts of own.txt are its column &#39;column1&#39;" in page.text
+
+
 @pytest.mark.parametrize(
     ("changes", "name", "said"),
     [

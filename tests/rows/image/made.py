@@ -45,12 +45,14 @@ def folders(classes: Mapping[str, int], first: int = 0) -> dict[str, bytes]:
     return found
 
 
-def hub_table(pictures: Mapping[str, bytes | None], labels: list[Any] | None = None, names: Any = ()) -> bytes:
+def hub_table(
+    pictures: Mapping[str, bytes | None], labels: list[Any] | None = None, names: Any = (), column: str = "image"
+) -> bytes:
     """Parquet as `datasets` writes it: a struct of bytes and path, and what its metadata says of both columns."""
     import json
 
-    columns: dict[str, Any] = {"image": [{"bytes": data, "path": path} for path, data in pictures.items()]}
-    features: dict[str, Any] = {"image": {"_type": "Image"}}
+    columns: dict[str, Any] = {column: [{"bytes": data, "path": path} for path, data in pictures.items()]}
+    features: dict[str, Any] = {column: {"_type": "Image"}}
     if labels is not None:
         columns["label"] = labels
         features["label"] = {"names": list(names), "_type": "ClassLabel"} if names else {"_type": "Value"}
