@@ -8,31 +8,47 @@ from api.context import Context
 from core.ledger import datasets
 from core.ledger.tables import Dataset
 from core.spec.job import JobSpec
-from core.spec.task import UNLABELLED, Source
+from core.spec.task import Source
 
 
 def find_columns(here: Context, spec: JobSpec) -> tuple[JobSpec, list[str]]:
     """The specification with columns that are there, and what to know of them: a sentence each."""
     with here.database.read() as session:
         rows = {i: datasets.find(session, here.tenant_id, i) for i in set(spec.dataset_ids().values())}
-    found = [*_borrowed(spec, {i: row for i, row in rows.items() if row is not None})]
-    if not found:
-        return spec, []
-    return spec.with_values({pointer: name for pointer, name, _ in found}), [note for *_, note in found]
+    sets, notes = {i: row for i, row in rows.items() if row is not None}, list[str]()
+    for look in (_tagged, _borrowed):  # the second goes by the columns that the first finds
+        if found := [*look(spec, sets)]:
+            spec = spec.with_values({pointer: name for pointer, name, _ in found})
+            notes += [note for *_, note in found]
+    return spec, notes
+
+
+def _tagged(spec: JobSpec, sets: Mapping[str, Dataset]) -> Iterator[tuple[str, str, str]]:
+    """Of the target's words and tags: JSON pointer, column and note."""
+    task = spec.task
+    mine = [sets.get(ref.dataset or "") for at, ref in spec.references().items() if at.startswith("/task/data")]
+    if task.type != "token-classification" or not all(mine):
+        return
+    held = set.intersection(*({*row.columns} for row in mine if row))
+    of = ", ".join(row.name for row in mine if row)
+    for field, given, usual, what, names in (
+        ("text/0", task.text, "text", "words", ("tokens",)),
+        ("label", task.label_columns, "label", "tags", ("tags", "ner_tags")),
+    ):
+        column = next((name for name in names if name in held), None)
+        if column and given == [usual] and usual not in held:
+            yield f"/task/{field}", column, f"the {what} of {of} are in the column '{column}'"
 
 
 def _borrowed(spec: JobSpec, sets: Mapping[str, Dataset]) -> Iterator[tuple[str, str, str]]:
     """Of texts, or pictures, to transfer from: JSON pointer, column and note."""
-    task = spec.task
     for pointer, part in spec.borrowed.items():
-        row = sets.get(part.data.dataset or "")
-        image = part.image is not None
-        usual = task.columns if pointer == UNLABELLED else ["image" if image else "text"]
-        if row is None or len(task.columns) > 1 or part.columns != usual or usual[0] in row.columns:
+        row, (own, *others) = sets.get(part.data.dataset or ""), spec.task.columns
+        kind, field, what = ("image", "image", "pictures") if part.image is not None else ("text", "text/0", "texts")
+        named = others or part.columns not in ([own], [kind])
+        if row is None or named or part.columns[0] in row.columns:
             continue
         if column := _fitting(spec, part, row):
-            what = "pictures" if image else "texts"
-            field = "image" if image else "text/0"
             yield f"{pointer}/{field}", column, f"the {what} of {row.name} are its column '{column}'"
 
 

@@ -104,6 +104,31 @@ def test_texts_to_borrow_from_need_no_column_of_the_targets_name(
     assert all(one["text"] == [column] for one in (job["spec"]["task"]["unlabelled"], *job["spec"]["sources"]))
 
 
+def test_words_and_tags_are_found_by_their_usual_names(
+    client: TestClient, payload: dict[str, Any], upload: Upload
+) -> None:
+    def conll(first: int) -> bytes:
+        return b"".join(b"EU B-ORG\nrejects O\n%d O\n\n" % i for i in range(first, first + 40))
+
+    data, own = upload(conll(0), "ner.conll"), upload(conll(100), "own.conll")
+    payload["task"] = {
+        "type": "token-classification",
+        "data": {"dataset": data},
+        "unlabelled": {"data": {"dataset": own}},
+    }
+    answer = client.post("/v1/jobs:validate", json=payload)
+    assert answer.status_code == 200, answer.text
+    task = answer.json()["spec"]["task"]
+    assert (task["text"], task["label"], task["unlabelled"]["text"]) == (["tokens"], "tags", ["tokens"])
+    assert answer.json()["notes"][:3] == [
+        "the words of ner.conll are in the column 'tokens'",
+        "the tags of ner.conll are in the column 'tags'",
+        "the texts of own.conll are its column 'tokens'",
+    ]
+    payload["task"]["label"] = "tag"
+    assert "has no column 'tag'" in faults(client.post("/v1/jobs:validate", json=payload))["/task/label"]
+
+
 @pytest.mark.parametrize(
     ("budget", "unit"),
     [({"macs": 10, "sequence_length": 16}, "multiply-accumulates at 16 tokens"), ({"bytes": 0.01}, "bytes of weights")],
