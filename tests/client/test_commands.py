@@ -457,6 +457,37 @@ def test_new_finds_the_columns_of_a_source(
     assert ("its texts alone are used" in asked.stderr) == ("label" not in found)
 
 
+def _list(of: str = "text", **values: int) -> dict[str, Any]:
+    return {"type": f"list of {of}s", "empty": 0, "values": values}
+
+
+@pytest.mark.parametrize(
+    ("columns", "found"),
+    [
+        (
+            {"tokens": _list(), "tags": _list(O=9)},
+            {"type": "token-classification", "text": ["tokens"], "label": "tags"},
+        ),
+        ({"text": _list(), "label": _list()}, {"type": "token-classification"}),
+        ({"text": FACTS[0], "tokens": _list(), "ner_tags": _list("classe")}, {"text": ["tokens"], "label": "ner_tags"}),
+        ({"text": FACTS[0], "label": _list()}, {"problem_type": "multi_label_classification"}),
+        ({"text": FACTS[0], "label": _list(a=900, b=400)}, {"problem_type": "multi_label_classification"}),
+        ({"text": FACTS[0], "label": _list(a=5, b=4)}, {"text": ["text"], "label": "label"}),
+    ],
+)
+def test_new_knows_tags_and_several_labels(
+    stub: Stub, tmp_path: Path, columns: dict[str, dict[str, Any]], found: dict[str, Any]
+) -> None:
+    file, spec = tmp_path / "rows.jsonl", tmp_path / "spec.json"
+    file.touch()
+    facts = [{**one, "name": name} for name, one in columns.items()]
+    made = httpx.Response(201, json=dataset(columns=[*columns], understood={**UNDERSTOOD, "columns": facts}))
+    stub.answers = [page(), made, httpx.Response(200, json=MODELS)]
+    assert command("new", str(file), "--yes", "--out", str(spec)).exit_code == 0
+    task = json.loads(spec.read_text())["task"]
+    assert task | found == task and ("problem_type" in task) == ("problem_type" in found)
+
+
 def test_new_names_a_file_of_another_drive_by_its_whole_path(
     stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

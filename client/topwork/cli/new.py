@@ -28,6 +28,7 @@ from topwork.inventory import ColumnFacts, Dataset
 
 TEXTS = ("text", "sentence", "review", "comment", "content", "body", "message", "question", "title")
 LABELS = ("label", "labels", "class", "category", "target", "sentiment", "intent", "rating", "stars", "score", "y")
+WORDS, TAGS = ("tokens", "words"), ("tags", "ner_tags")  # lists, of which the second has a tag for each word
 QUICK = {  # few steps, and shapes that load with no code
     "method": "fisher",
     "train": {"steps": {"teach": 40, "recover": 40}, "max_length": 64},
@@ -154,7 +155,23 @@ def _task(dataset: Dataset, text: str | None, label: str | None) -> dict[str, An
         fail(f"which column is the {what}? Give --{what}: {', '.join(dataset.columns)}", 2)
     if text is None:
         return {"type": "image-classification", "image": picture, "label": label}
-    return {"text": [text], "label": label}
+    return {**_kind(dataset, text, label), "text": [text], "label": label}
+
+
+def _kind(dataset: Dataset, text: str, label: str) -> dict[str, str]:
+    """What is asked where labels are lists: a tag for each word of a list; or several labels of a text."""
+    lists = {one.name: one for one in _lists(dataset)}
+    if label not in lists:
+        return {}
+    if text in lists:
+        return {"type": "token-classification"}
+    values = lists[label].values
+    one_each = values and sum(values.values()) <= dataset.rows
+    return {} if one_each else {"problem_type": "multi_label_classification"}
+
+
+def _lists(dataset: Dataset) -> list[ColumnFacts]:
+    return [one for one in (dataset.understood.columns if dataset.understood else []) if one.type.startswith("list of")]
 
 
 def _source(dataset: Dataset, task: dict[str, Any]) -> dict[str, Any]:
@@ -176,7 +193,10 @@ def _source(dataset: Dataset, task: dict[str, Any]) -> dict[str, Any]:
 
 def _columns(dataset: Dataset, text: str | None, label: str | None) -> tuple[str | None, str | None, str | None]:
     """Of texts, of labels, of pictures: by their usual names, else by what they hold."""
-    facts = dataset.understood.columns if dataset.understood else []
+    facts, lists = dataset.understood.columns if dataset.understood else [], [one.name for one in _lists(dataset)]
+    words, tags = (next((name for name in names if name in lists), None) for names in (WORDS, TAGS))
+    if words and tags and text in (None, words) and label in (None, tags):
+        return words, tags, None
     label = label or _usual([one for one in facts if one.name != text], LABELS, few=True)
     text = text or _usual([one for one in facts if one.name != label], TEXTS, few=False)
     return text, label, next((one.name for one in facts if one.type == "picture"), None)
