@@ -41,6 +41,7 @@ YES, NO = frozenset(("1", "true", "yes", "y", "t")), frozenset(("0", "false", "n
 BITS = re.compile(r"[01](?:[\s,;|]+[01])+")  # 0,1,0
 DECIMAL_COMMA = re.compile(r"[+-]?\d+(?:,\d+)?")
 DECIMAL_POINT = re.compile(r"[+-]?\d*\.\d+")
+TAGGED = '"type": "token-classification"'
 MULTI = '"problem_type": "multi_label_classification"'
 
 
@@ -60,6 +61,7 @@ class Spelled:
     written: dict[str, set[str]] = field(default_factory=dict)  # name -> how cells write it
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    tagged: bool = False  # whether there is a list of words beside each cell
     named: bool = False  # whether numbers are places among names of classes: then -1 stands for none
     _known: dict[tuple[type, Any], str] = field(default_factory=dict)
 
@@ -83,13 +85,18 @@ class Spelled:
 
 
 def spell_labels(
-    sets: Sequence[tuple[str, Mapping[str, Column]]], problem: ProblemType, several: bool, pointer: str, faults: Faults
+    sets: Sequence[tuple[str, Mapping[str, Column]]],
+    problem: ProblemType,
+    several: bool,
+    pointer: str,
+    faults: Faults,
+    tagged: bool = False,
 ) -> Spelled:
     """Of each data set (how a fault names it, and its columns of labels); `several`: each column is a label.
 
-    Faults name the row, counted from 1.
+    `tagged`: the texts beside are lists, and lists of labels may be their tags. Faults name the row, counted from 1.
     """
-    found = Spelled(named=any(column.names for _, columns in sets for column in columns.values()))
+    found = Spelled(named=any(column.names for _, columns in sets for column in columns.values()), tagged=tagged)
     if several:
         for prefix, columns in sets:
             found.rows.append(faults.attempt(partial(_of_columns, columns, pointer, prefix)) or [])
@@ -120,9 +127,9 @@ def _one(found: Spelled, cell: Any, names: Sequence[str] | None) -> Names | Left
     """The class of a cell, also in a list of one."""
     if isinstance(cell, list):
         if len(cell) > 1:
-            raise ValueError(
-                f"{shown(cell)} is a list of {len(cell)}, and no class; where several labels apply, ask for {MULTI}"
-            )
+            mend = f"several labels apply, ask for {MULTI}"
+            mend = f"each is the tag of a word, ask for {TAGGED}; where {mend}" if found.tagged else mend
+            raise ValueError(f"{shown(cell)} is a list of {len(cell)}, and no class; where {mend}")
         cell = cell[0] if cell else None
     if cell is None:
         return Left(UNLABELLED)

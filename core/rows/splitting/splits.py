@@ -177,7 +177,9 @@ def _read(group: Group, faults: Faults) -> None:
                 columns.append(read_texts(sets, words, alone, pointer, group.notes, faults))
     if part.label is not None and not any(pointer.startswith(f"{group.pointer}/label") for pointer in missing):
         labels = [(prefix, {name: table[name] for name in part.label_columns}) for prefix, table in tables]
-        group.spelled = spell_labels(labels, problem, several, f"{group.pointer}/label", faults)
+        inputs = [table[name].values for _, table in tables for name in group.inputs.values() if name in table]
+        tagged = any(isinstance(next(filter(None, values), None), list) for values in inputs)
+        group.spelled = spell_labels(labels, problem, several, f"{group.pointer}/label", faults, tagged)
     group.texts = [list(map(_row, zip(*cells, strict=True))) for cells in zip(*columns, strict=True)]
 
 

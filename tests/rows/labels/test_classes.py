@@ -12,6 +12,7 @@ from core.rows.data_warnings import doubts
 from core.rows.splitting.splits import prepare
 from core.spec.errors import SpecError
 from tests.rows.labels.helpers import A, B, C, labelled, refusal, said, spec_of, taken
+from tests.tables import columns
 
 
 @pytest.mark.parametrize(
@@ -162,6 +163,13 @@ def test_json_is_never_a_class(cells: list[Any], says: str) -> None:
     for one in (["x", "y", *cells, *["x", "y"] * 10], [["x"], ["y"], *cells, *[["x"]] * 10]):
         ((field, message),) = refusal(labelled(one))
         assert field == "/task/label" and says in message
+
+
+def test_tags_of_words_are_no_class_and_said_to_be_tags() -> None:
+    texts = [["Ann", "sings"], ["Bob", "too"]] * 10
+    for words, asked in ((texts, True), ([" ".join(text) for text in texts], False)):
+        ((_, message),) = refusal(columns(text=words, label=[["B-PER", "O"]] * 20))
+        assert ('"type": "token-classification"' in message) == asked
 
 
 def test_many_classes_by_number_are_no_amounts() -> None:
