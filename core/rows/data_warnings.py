@@ -9,7 +9,7 @@ from itertools import chain
 
 from core.rows.example import labels_of
 from core.rows.labels import members, numbers, outlier
-from core.rows.splitting.learnable import counted
+from core.rows.splitting.learnable import are_numbered, counted, is_number
 from core.rows.splitting.left_out import CONFLICTS_OF
 from core.rows.splitting.splits import Splits
 from core.spec.task import IMAGES, TaskSpec
@@ -19,6 +19,7 @@ MOST = 0.9  # of the rows are of one class
 MANY = 0.65  # of the rows are of one class, and
 LITTLE = 50  # training rows of the others
 FEW = 10  # test rows of a class
+AMOUNTS = 20  # more numbers than classes usually have
 SCARCE = 5  # rows of a class, in all parts
 MAY_BE_NONE = frozenset(
     ("none", "na", "n/a", "n.a.", "nan", "null", "nil", "?", "-", "--", "unknown", "missing", "undefined", "unlabeled")
@@ -87,7 +88,10 @@ def _names(task: TaskSpec, splits: Splits) -> Iterator[str]:
                 yield f"{_rows(name, splits)} is a label of its own: where none applies, give [] or an empty cell"
                 continue
             yield f"{_rows(name, splits)} may stand for no answer; if so, leave them out: {_map({name: None})}"
-    numbered = [name for name in splits.counts if name.removeprefix("-").isdecimal()]
+    numbered = [name for name in splits.counts if is_number(name)]
+    amounts = len(numbered) > AMOUNTS or not all(float(name).is_integer() for name in numbered)
+    if amounts and len(numbered) == len(splits.counts) and task.by_class and not are_numbered(numbered):
+        yield f'the labels are numbers ({_some(numbered)}): for amounts ask for "problem_type": "regression"'
     if numbered and len(numbered) < len(splits.counts):
         other = next(name for name in splits.counts if name not in numbered)
         yield (

@@ -87,7 +87,7 @@ def check_names(rows: Sequence[Example], problem: ProblemType, pointer: str) -> 
     says = "is it the right column?"
     if pointer.startswith("/sources"):
         says += " Leave 'label' out to use the rows without it"
-    elif problem == "single_label_classification" and all(map(_is_number, labels)) and not _are_numbered(labels):
+    elif problem == "single_label_classification" and all(map(is_number, labels)) and not are_numbered(labels):
         says = 'if these are amounts, ask for "problem_type": "regression"'
     if len(labels) > MAX_LABELS:
         raise SpecError(pointer, f"has {len(labels)} classes, and at most {MAX_LABELS} are supported; {says}")
@@ -103,12 +103,13 @@ def check_names(rows: Sequence[Example], problem: ProblemType, pointer: str) -> 
         )
 
 
-def _are_numbered(labels: Sequence[str]) -> bool:
+def are_numbered(labels: Sequence[str]) -> bool:
     """Whether they are the whole numbers from 0 or 1 on: classes by number, and no amounts."""
     return any({*labels} == {str(i + first) for i in range(len(labels))} for first in (0, 1))
 
 
-def _is_number(name: str) -> bool:
+def is_number(name: str) -> bool:
+    """Whether a name can be read as a finite number."""
     try:
         return isfinite(float(name))
     except ValueError:

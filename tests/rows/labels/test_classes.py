@@ -11,7 +11,7 @@ from core.rows.columns import Column
 from core.rows.data_warnings import doubts
 from core.rows.splitting.splits import prepare
 from core.spec.errors import SpecError
-from tests.rows.labels.helpers import A, B, C, labelled, refusal, said, spec_of, taken
+from tests.rows.labels.helpers import MULTI, A, B, C, labelled, refusal, said, spec_of, taken
 from tests.tables import columns
 
 
@@ -145,6 +145,24 @@ def test_a_source_without_label_beside_a_column_of_labels_is_doubted() -> None:
 def test_two_numberings_are_doubted() -> None:
     assert "two ways of labelling" in said(taken(["0", "1", "neg", "pos"] * 10))
     assert "two ways of labelling" not in said(taken(["0", "1"] * 10))
+
+
+@pytest.mark.parametrize(
+    ("cells", "amounts"),
+    [
+        ([1.4, 2, 3.5], True),
+        (["1.4", "2", "-3.5e0"], True),
+        ([i * 7 for i in range(25)], True),
+        ([i * 7 for i in range(5)], False),
+        ([*range(25)], False),
+        (["1.4", "2", "much"], False),
+    ],
+)
+def test_numbers_that_may_be_amounts_are_doubted(cells: list[Any], amounts: bool) -> None:
+    text = said(taken(cells * 10))
+    assert ('for amounts ask for "problem_type": "regression"' in text) == amounts
+    assert ("two ways of labelling" in text) == ("much" in cells)
+    assert "regression" not in said(taken(cells * 10, **MULTI), **MULTI)
 
 
 @pytest.mark.parametrize(
