@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 
 from core.rows.example import labels_of
-from core.rows.labels import members, numbers, outlier
+from core.rows.labels import MULTI, members, numbers, outlier
 from core.rows.splitting.learnable import are_numbered, counted, is_number
 from core.rows.splitting.left_out import CONFLICTS_OF
 from core.rows.splitting.splits import Splits
@@ -80,6 +80,13 @@ def _names(task: TaskSpec, splits: Splits) -> Iterator[str]:
             )
     if task.type == "token-classification":
         return
+    joined = [name for name in splits.counts if "|" in name]
+    parts = {part.strip() for name in splits.counts for part in name.split("|")}
+    if task.problem == "single_label_classification" and 2 * len(joined) > len(splits.counts) > len(parts):
+        yield (
+            f"most labels hold a bar ({_some(joined)}), and are made of {len(parts)} names: where several apply to a "
+            f"row, ask for {MULTI}"
+        )
     if {*splits.counts} == {"-1", "0", "1"}:
         yield f"{_rows('-1', splits)} may stand for no answer; if so, leave them out: {_map({'-1': None})}"
     for name in splits.counts:

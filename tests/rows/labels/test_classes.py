@@ -148,6 +148,20 @@ def test_two_numberings_are_doubted() -> None:
 
 
 @pytest.mark.parametrize(
+    ("names", "several"),
+    [
+        (["joy", "joy|anger", "anger|fear", "joy|fear"], True),
+        (["a|b", "c|d", "e|f"], False),
+        (["joy", "fear", "anger", "joy|fear"], False),
+    ],
+)
+def test_labels_with_bars_between_them_are_told_to_be_several(names: list[str], several: bool) -> None:
+    mend = 'ask for "problem_type": "multi_label_classification"'
+    assert (mend in said(taken(names * 10))) == several
+    assert mend not in said(taken(names * 10, **MULTI), **MULTI)
+
+
+@pytest.mark.parametrize(
     ("cells", "amounts"),
     [
         ([1.4, 2, 3.5], True),
