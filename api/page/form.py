@@ -29,6 +29,11 @@ BUDGETS = {  # kind -> what it is called, an example, and where a slider would b
     "speedup": ("times as fast", "4x"),
     "sparsity": ("zeros", "90%"),
 }
+TOLD = {  # problem type -> what it is called
+    "": "one class",
+    "multi_label_classification": "several labels",
+    "regression": "a number",
+}
 COUNTED = ("encoder", "params", "macs", "bytes")
 SEVERAL = re.compile(r"(?<!\d),|,(?!\d{3}(?:[^\d%]|$))")  # a comma within 1,000,000 is none between sizes
 # No part of it can take what the next one takes: one that does not fit is done with at once, however long it is.
@@ -36,11 +41,12 @@ AMOUNT = re.compile(r"((?:\d+(?:[,_ ]+\d+)*(?:\.\d+)?|\.\d+)(?:e\d+)?)(?:\s*(%|m
 UNITS = {"": 1, "ms": 1, "x": 1, "%": 0.01, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 KINDS = {"ms": "latency_ms", "x": "speedup", "kb": "bytes", "mb": "bytes", "gb": "bytes"}  # that a unit is of
 SAID = ("title", "model", "task", "sources", "budget", "budgets", "control")
-SAID_OF_TASK = ("type", "data", "split", "text", "image", "label", "unlabelled")
+SAID_OF_TASK = ("type", "problem_type", "data", "split", "text", "image", "label", "unlabelled")
 FIELDS = {  # the longest that a pointer begins with
     "/title": "title",
     "/model": "model",
     "/task": "type",
+    "/task/problem_type": "told",
     "/task/data": "data",
     "/task/split": "split",
     "/task/text": "text",
@@ -60,6 +66,7 @@ class Fields:
     title: str = ""
     model: str = ""
     type: str = "text-classification"
+    told: str = ""
     data: str = ""
     text: str = ""
     label: str = ""
@@ -88,6 +95,7 @@ class Fields:
         """As far as a specification can be said by the fields."""
         task, found = spec.get("task") or {}, cls(title=spec.get("title") or "", model=str(spec.get("model", "")))
         found.type, found.data = str(task.get("type") or found.type), str((task.get("data") or {}).get("dataset") or "")
+        found.told = str(task["problem_type"]) if task.get("problem_type") in TOLD else ""
         found.text = names_said(task.get("text") or task.get("image") or [])
         found.label = names_said(task.get("label") or [])
         split = task.get("split") or {}
@@ -177,6 +185,7 @@ class Fields:
 
     def _said(self, columns: Mapping[str, Sequence[str]]) -> dict[str, Any]:
         task: dict[str, Any] = {"type": self.type} if self.type != "text-classification" else {}
+        task |= {"problem_type": self.told} if self.told else {}
         task |= {"data": {"dataset": self.data}}
         split = {name: _number(getattr(self, name)) for name in ("train", "dev") if getattr(self, name)}
         task |= {"split": split} if split else {}

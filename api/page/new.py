@@ -21,7 +21,7 @@ from api.http.body import parse_json, require_storable
 from api.http.faults import faults_of
 from api.http.problems import Problem, fault
 from api.page.answer import Given, PageRoute, go, show, text, upload_of
-from api.page.form import BUDGETS, Fields, names_said, place
+from api.page.form import BUDGETS, TOLD, Fields, names_said, place
 from api.page.models import can_do
 from api.page.spec import short
 from api.planning.checks import data_faults
@@ -183,6 +183,7 @@ def _page(here: Context, request: Request, draft: Draft) -> Response:
         unusable=listed.unusable,
         can={model.name: can_do(model) for model in listed.items},
         types=get_args(TaskType),
+        told=TOLD,
         budgets=BUDGETS,
         once=secrets.token_hex(8),
         **_told(draft),

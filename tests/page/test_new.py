@@ -96,9 +96,17 @@ def test_texts_of_a_form_need_no_column_of_the_targets_name(send: Send, house: H
     assert "the texts of own.txt are its column &#39;column1&#39;" in page.text
 
 
+def test_a_form_asks_for_a_number(send: Send, house: House) -> None:
+    data = house.data(content=b"text,label\n" + b"".join(b"review %d,%.1f\n" % (i, i / 10) for i in range(60)))
+    page = send("/new", "/new", fields(data=data, told="regression"))
+    assert page.status_code == 200 and written(page.text)["task"]["problem_type"] == "regression"
+    assert Filled(page.text).sent["told"] == ["regression"]
+
+
 @pytest.mark.parametrize(
     ("changes", "name", "said"),
     [
+        ({"told": "regression", "type": "token-classification"}, "told", "leave it out for token-classification"),
         ({"budget": "much"}, "budget", "is no amount"),
         ({"budget": "0.001%"}, "budget", "out of reach"),
         ({"label": "lable"}, "label", "has no column"),
