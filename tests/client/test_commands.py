@@ -529,12 +529,16 @@ def test_where_no_server_is_installed_its_commands_say_so(monkeypatch: pytest.Mo
 
 def test_new_of_pictures_asks_nothing_if_told_so(stub: Stub, tmp_path: Path) -> None:
     (tmp_path / "kinds.zip").touch()
-    facts = [{"name": "image", "type": "picture", "empty": 0, "values": {}}, FACTS[1]]
+    taken_by = {"name": "photographer", "type": "text", "empty": 0, "values": {}}
+    facts = [{"name": "image", "type": "picture", "empty": 0, "values": {}}, FACTS[1], taken_by]
     images = {"items": [*MODELS["items"], {**MODELS["items"][0], "name": "mobilenet-v2", "task": "image"}]}
     images["unusable"] = []
     made = httpx.Response(201, json=dataset(understood={**UNDERSTOOD, "columns": facts}))
-    stub.answers = [page(), made, httpx.Response(200, json=images)]
+    stub.answers = [page(), made, httpx.Response(200, json=images), page(), made, httpx.Response(200, json=images)]
     spec = tmp_path / "spec.json"
+    quick = command("new", str(tmp_path / "kinds.zip"), "--yes", "--quick", "--json", "--out", str(spec))
+    assert json.loads(quick.stdout)["train"] == {"steps": {"teach": 40, "recover": 40}, "image_size": 64}
+    spec.unlink()
     asked = command("new", str(tmp_path / "kinds.zip"), "--yes", "--json", "--out", str(spec))
     assert (
         json.loads(asked.stdout)

@@ -34,6 +34,7 @@ QUICK = {  # few steps, and shapes that load with no code
     "train": {"steps": {"teach": 40, "recover": 40}, "max_length": 64},
     "export": {"layout": "regular"},
 }
+QUICK_PICTURES = {"train": {"steps": {"teach": 40, "recover": 40}, "image_size": 64}}
 QUICK_ROWS = {"train": 500, "dev": 100, "test": 300}  # where there are more
 
 
@@ -76,7 +77,7 @@ def new(
             "model": model or _ask("Which model", _usual_model(client, task), yes),
             "task": {"data": _named(file, to), **task},
             "budget": budget or _ask("How small (10%, 20 MB, 3 ms, 4x)", _usual_budget(task, quick), yes),
-            **(QUICK if quick and "text" in task else {}),
+            **((QUICK if "text" in task else QUICK_PICTURES) if quick else {}),
         }
         if quick and dataset.rows > 1.1 * sum(QUICK_ROWS.values()):  # some are duplicates
             spec["task"]["split"] = QUICK_ROWS
@@ -197,9 +198,11 @@ def _columns(dataset: Dataset, text: str | None, label: str | None) -> tuple[str
     words, tags = (next((name for name in names if name in lists), None) for names in (WORDS, TAGS))
     if words and tags and text in (None, words) and label in (None, tags):
         return words, tags, None
+    picture = next((one.name for one in facts if one.type == "picture"), None)
     label = label or _usual([one for one in facts if one.name != text], LABELS, few=True)
-    text = text or _usual([one for one in facts if one.name != label], TEXTS, few=False)
-    return text, label, next((one.name for one in facts if one.type == "picture"), None)
+    if picture is None:  # else a text beside it is the name of whoever took it, say
+        text = text or _usual([one for one in facts if one.name != label], TEXTS, few=False)
+    return text, label, picture
 
 
 def _usual(facts: list[ColumnFacts], names: tuple[str, ...], few: bool) -> str | None:
