@@ -304,10 +304,11 @@ def test_what_a_score_is_follows_what_config_json_names(
     spec = JobSpec.model_validate(json.loads((output / "manifest.json").read_text())["spec"])
     write_card(report, spec, ModelRef(folder, "tiny"), 32, "AutoModel", folder / "README.md")
     assert f"Or with transformers, whose logits {says}\n" in (folder / "README.md").read_text()
-    monkeypatch.setattr("sys.argv", ["load.py", "w1 w2"])
+    monkeypatch.setattr("sys.argv", ["load.py", "w1", "w2 w3", "w1", "w4"])
     told = run_path(str(folder / "load.py"), run_name="__main__")
-    assert told["said"].equal(told["row"].sigmoid() if sigmoid else told["row"])
-    assert capsys.readouterr().out.startswith("w1 w2 {'relevance': ")
+    assert told["shares"].equal(told["row"].sigmoid() if sigmoid else told["row"])
+    first, second = capsys.readouterr().out.splitlines()  # a query and its document are read together
+    assert first.startswith("w1 w2 w3 {'relevance': ") and second.startswith("w1 w4 {'relevance': ")
 
 
 @pytest.mark.parametrize(

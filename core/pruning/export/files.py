@@ -47,10 +47,14 @@ def write_model(
     modality: Modality,
     target: Path,
     *,
+    texts: int = 1,
     plain: bool = False,
     precision: Precision = "float32",
 ) -> None:
-    """Weights, config, tokenizer and the code that loads them; `plain` shapes need none: config.json says them."""
+    """Weights, config, tokenizer and the code that loads them; `plain` shapes need none: config.json says them.
+
+    `texts`: how many a row has, that are read together.
+    """
     target.mkdir(parents=True, exist_ok=True)
     whole = network.assembled()
     model = whole.plain if network.gives_vectors else whole
@@ -86,7 +90,8 @@ def write_model(
     (target / file).write_text(code, encoding="utf-8")
     if family.of_vectors:
         return
-    loader = Template((TEMPLATES / "load.py.txt").read_text()).substitute({"auto_class": family.auto_class})
+    loader = Template((TEMPLATES / "load.py.txt").read_text())
+    loader = loader.substitute({"auto_class": family.auto_class, "texts": texts})
     (target / "load.py").write_text(loader, encoding="utf-8")
 
 

@@ -124,6 +124,7 @@ def write_files(size: Shrunk, measured: Measured) -> Zeros | None:
             structure,
             inputs.modality,
             out,
+            texts=len(spec.task.text),
             plain=whole or spec.export.layout == "regular",
             precision=precision,
         )
