@@ -171,11 +171,19 @@ def test_folders_of_any_name(stub: Stub, tmp_path: Path) -> None:
     assert (result.exit_code, result.stdout.split(",")[0]) == (0, f"1 files in {tmp_path}/out[/x]")
 
 
+PAIRS = b'{"spec": {"task": {"text": ["query", "document"]}}, "files": {}}'
+
+
 @pytest.mark.parametrize(
-    ("beside", "given"), [("config.json", "'a text'"), ("preprocessor_config.json", "PICTURE.png")]
+    ("beside", "content", "given"),
+    [
+        ("config.json", b"{}", "'a text'"),
+        ("preprocessor_config.json", b"{}", "PICTURE.png"),
+        ("manifest.json", PAIRS, "'a text' 'another'"),
+    ],
 )
-def test_a_download_says_how_it_is_tried(stub: Stub, tmp_path: Path, beside: str, given: str) -> None:
-    stub.answers = [FileServer({"load.py": b"x", beside: b"{}"})]
+def test_a_download_says_how_it_is_tried(stub: Stub, tmp_path: Path, beside: str, content: bytes, given: str) -> None:
+    stub.answers = [FileServer({"load.py": b"x", beside: content})]
     result = command("download", JOB, str(tmp_path / "out"))
     assert result.stdout.replace("\n", " ").endswith(f"python load.py {given}) ")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as codec
 import sys
 import tempfile
 import webbrowser
@@ -135,8 +136,18 @@ def download(
         files = client.jobs.download(job, folder, size=size)
         say(f"{len(files)} files in {folder}, every sha256 as the server says")
         if "load.py" in files:
-            given = "PICTURE.png" if "preprocessor_config.json" in files else "'a text'"
-            say(f"Load it:  (cd {folder} && python load.py {given})")
+            say(f"Load it:  (cd {folder} && python load.py {_example(folder)})")
+
+
+def _example(folder: Path) -> str:
+    """What a downloaded model can be tried on: a picture, or as many texts as it reads together."""
+    if (folder / "preprocessor_config.json").is_file():
+        return "PICTURE.png"
+    manifest = folder / "manifest.json"
+    spec = codec.loads(manifest.read_text(encoding="utf-8")).get("spec", {}) if manifest.is_file() else {}
+    task = spec.get("task", {})
+    together = len(task.get("text") or ["text"]) if task.get("type") != "sentence-similarity" else 1
+    return " ".join(["'a text'", "'another'", "'a third'"][:together])
 
 
 def _body(client: Client, spec: Path, data: list[str] | None) -> dict[str, Any]:
