@@ -91,8 +91,8 @@ def write_model(
     if family.of_vectors:
         return
     loader = Template((TEMPLATES / "load.py.txt").read_text())
-    loader = loader.substitute({"auto_class": family.auto_class, "texts": texts})
-    (target / "load.py").write_text(loader, encoding="utf-8")
+    filled = {"auto_class": family.auto_class, "texts": texts}
+    (target / "load.py").write_text(loader.substitute(filled), encoding="utf-8")
 
 
 def save_weights(model: Any, file: Path, precision: Precision) -> None:
