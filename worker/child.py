@@ -110,3 +110,6 @@ def main(workdir: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    if "RANK" in os.environ:  # a thread of torch.distributed may outlive what it uses, and abort what is done
+        logging.shutdown()
+        os._exit(0)
