@@ -309,6 +309,9 @@ def test_what_a_score_is_follows_what_config_json_names(
     assert told["shares"].equal(told["row"].sigmoid() if sigmoid else told["row"])
     first, second = capsys.readouterr().out.splitlines()  # a query and its document are read together
     assert first.startswith("w1 w2 w3 {'relevance': ") and second.startswith("w1 w4 {'relevance': ")
+    monkeypatch.setattr("sys.argv", ["load.py", "w1"])
+    with pytest.raises(SystemExit, match="2 texts are read together"):
+        run_path(str(folder / "load.py"), run_name="__main__")
 
 
 @pytest.mark.parametrize(
